@@ -1,0 +1,52 @@
+"""GET /authorize: sends the user to FlowAccount's login."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from flowaccount_connect import http_request, pages, wiring
+from flowaccount_connect.dynamodb import StoreUnavailable
+from flowaccount_connect.observability import COUNT, fault, logger, metrics, observed
+from flowaccount_connect.problems import INTERNAL, Problem, Response, unavailable
+from flowaccount_connect.settings import InvalidSetting, Reader
+
+_STORE_UNAVAILABLE = unavailable("store_unavailable", "Connecting is not possible right now. Try again.", 5)
+_MISCONFIGURED = unavailable(
+    "configuration_error", "This needs the stack's administrator; the log names the setting.", 60
+)
+
+_authorize = wiring.authorize()
+
+
+@observed
+def handler(event: Mapping[str, Any], context: Any) -> Response:
+    """Answer 302 to FlowAccount, or a problem; a page instead of a problem where a person is looking."""
+    request = http_request.read(event, context.aws_request_id)
+    try:
+        request.refuse_unknown(("return_url", "state", "session"))
+        begun = _authorize.begin(
+            redirect_uri=_authorize.settings.redirect_uri or Reader(request.stage).url("callbackUrl"),
+            return_url=request.only("return_url"),
+            host_state=request.only("state"),
+            session=request.only("session"),
+        )
+    except Problem as problem:
+        return _problem(request, problem, "invalid_request")
+    except StoreUnavailable as error:
+        logger.error("the session was not written", extra={"error": str(error)})
+        return _problem(request, _STORE_UNAVAILABLE, "temporarily_unavailable")
+    except InvalidSetting as error:
+        logger.error("the stack is configured wrongly", extra={"error": str(error)})
+        return _problem(request, _MISCONFIGURED, "configuration_error")
+    except Exception as error:
+        logger.error("unexpected", extra=fault(error))
+        return _problem(request, INTERNAL, "temporarily_unavailable")
+    metrics.add_metric("ConnectsBegun", COUNT, 1)
+    return http_request.redirect(302, begun.location, [begun.cookie])
+
+
+def _problem(request: http_request.Request, problem: Problem, page: str) -> Response:
+    logger.info("refused", extra={"code": problem.code})
+    if not request.prefers_html:
+        return problem.response(request.id)
+    answer = pages.page(page, accept_language=request.headers.get("accept-language", ""), reference=request.id)
+    return answer | {"statusCode": problem.status.value}

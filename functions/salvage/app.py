@@ -1,0 +1,31 @@
+"""The salvage queue: applies token sets that could not be written when they came."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from flowaccount_connect import wiring
+from flowaccount_connect.dynamodb import StoreUnavailable
+from flowaccount_connect.observability import COUNT, fault, logger, metrics, observed
+from flowaccount_connect.salvage import MalformedMessage
+
+_salvage = wiring.salvage()
+
+
+@observed
+def handler(event: Mapping[str, Any], _context: Any) -> dict[str, Any]:
+    """Apply a batch; what met an unreachable table, or cannot be read, is delivered again and ends as a dead letter."""
+    failed = []
+    for record in event.get("Records", []):
+        try:
+            outcome, connection_id = _salvage.apply(record["body"], now=int(time.time()))
+        except (StoreUnavailable, MalformedMessage) as error:
+            logger.error("not applied", extra={"message_id": record.get("messageId"), "error": str(error)})
+            failed.append(record.get("messageId"))
+        except Exception as error:
+            logger.error("unexpected", extra={"message_id": record.get("messageId"), **fault(error)})
+            failed.append(record.get("messageId"))
+        else:
+            logger.warning("salvage", extra={"outcome": outcome.value, "connection_id": connection_id})
+            metrics.add_metric("Salvaged", COUNT, 1)
+    return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}

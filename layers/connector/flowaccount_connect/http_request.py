@@ -1,0 +1,95 @@
+"""One request of API Gateway's REST proxy integration (payload format 1.0), read without trust."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from flowaccount_connect.problems import SECURITY_HEADERS, Response, invalid
+
+LONGEST_PARAMETER = 2_048
+"""The most characters a query parameter of ours may have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the functions need of an event; no header is trusted to say which host this is."""
+
+    query: Mapping[str, list[str]]
+    path: Mapping[str, str]
+    headers: Mapping[str, str]
+    stage: Mapping[str, str]
+    body: str
+    id: str
+
+    def __repr__(self) -> str:
+        # A query string holds codes and states.
+        return f"Request({self.id})"
+
+    def only(self, name: str) -> str | None:
+        """The one value of a query parameter, or `None` where it is absent or empty.
+
+        Raises `Problem` (400) where it is repeated or oversized: RFC 6749 section 3.1 forbids repeats.
+        """
+        values = self.query.get(name, [])
+        if len(values) > 1:
+            raise invalid("repeated_parameter", f"The parameter {name} is given more than once. Send it once.")
+        if values and len(values[0]) > LONGEST_PARAMETER:
+            raise invalid("oversized_parameter", f"The parameter {name} is longer than {LONGEST_PARAMETER} characters.")
+        return values[0] or None if values else None
+
+    def refuse_unknown(self, known: Collection[str]) -> None:
+        """Raise `Problem` (400) for a query parameter that is not one of `known`, which the answer lists."""
+        if not self.query.keys() <= set(known):
+            listed = ", ".join(known) or "no parameters"
+            raise invalid("unknown_parameter", f"This route takes {listed} and nothing else in its query.")
+
+    def cookie(self, name: str) -> str | None:
+        """The value of a cookie, or `None` where it is absent or ambiguous."""
+        found = []
+        for pair in self.headers.get("cookie", "").split(";"):
+            key, _, value = pair.strip().partition("=")
+            if key == name:
+                found.append(value)
+        return found[0] if len(found) == 1 else None
+
+    @property
+    def prefers_html(self) -> bool:
+        """Whether a person is looking: browsers ask for HTML by name, programs do not."""
+        return "text/html" in self.headers.get("accept", "").lower()
+
+
+def read(event: Mapping[str, Any], request_id: str) -> Request:
+    """The request in an event of API Gateway's; what is missing or of another shape counts as empty."""
+    many = event.get("multiValueQueryStringParameters")
+    if not isinstance(many, Mapping):
+        single = event.get("queryStringParameters")
+        many = {k: [v] for k, v in single.items()} if isinstance(single, Mapping) else {}
+    headers, body = event.get("headers"), event.get("body")
+    context = event.get("requestContext")
+    given = context.get("requestId") if isinstance(context, Mapping) else None
+    return Request(
+        query={str(k): [str(v) for v in values] for k, values in many.items() if isinstance(values, list)},
+        path=_texts(event.get("pathParameters")),
+        headers={k.lower(): v for k, v in _texts(headers).items()},
+        stage=_texts(event.get("stageVariables")),
+        body=body if isinstance(body, str) else "",
+        id=given if isinstance(given, str) and given else request_id,
+    )
+
+
+def _texts(value: object) -> Mapping[str, str]:
+    if not isinstance(value, Mapping):
+        return {}
+    return {str(k): v for k, v in value.items() if isinstance(v, str)}
+
+
+def redirect(status: int, location: str, cookies: Collection[str] = ()) -> Response:
+    """A redirect that no cache keeps, with the cookies to set."""
+    answer: Response = {
+        "statusCode": status,
+        "headers": {"Location": location, **SECURITY_HEADERS},
+        "body": "",
+    }
+    if cookies:
+        answer["multiValueHeaders"] = {"Set-Cookie": list(cookies)}
+    return answer

@@ -1,0 +1,47 @@
+"""What is written down of what happened: one structured line and its metrics for each act, and never a secret."""
+
+import traceback
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Any
+
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.metrics import MetricUnit
+
+logger = Logger()
+"""The structured logger; its service and level come from the environment (POWERTOOLS_SERVICE_NAME, …_LOG_LEVEL)."""
+
+metrics = Metrics()
+"""Metrics in CloudWatch's embedded format; the namespace comes from POWERTOOLS_METRICS_NAMESPACE."""
+
+COUNT, SECONDS, MILLISECONDS = MetricUnit.Count, MetricUnit.Seconds, MetricUnit.Milliseconds
+
+
+def fault(error: BaseException) -> dict[str, object]:
+    """What may be logged of an exception: its type and where it was raised.
+
+    Never its message: those of SDKs and parsers quote what they were given, and that can be a token.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    at = [f"{frame.filename.rpartition('/')[2]}:{frame.lineno} {frame.name}" for frame in frames[-6:]]
+    return {"error_type": type(error).__name__, "at": at}
+
+
+Handler = Callable[[Mapping[str, Any], Any], Any]
+
+
+def observed(handler: Handler) -> Handler:
+    """Gives every log line of an invocation its request id, and flushes its metrics at the end.
+
+    An exception leaves as it came, but is logged without its message.
+    """
+
+    @wraps(handler)
+    def run(event: Mapping[str, Any], context: Any) -> Any:
+        logger.append_keys(request_id=context.aws_request_id)
+        try:
+            return handler(event, context)
+        finally:
+            metrics.flush_metrics()
+
+    return run

@@ -1,0 +1,67 @@
+"""Errors as problem details (RFC 9457), each with a stable `code`, a fix, and the request id."""
+
+import json
+from dataclasses import dataclass, field
+from http import HTTPStatus
+
+Response = dict[str, object]
+"""An answer as API Gateway's Lambda proxy integration takes it."""
+
+SECURITY_HEADERS = {
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+"""On every answer of ours: nothing is kept, nothing leaks by Referer, nothing is sniffed."""
+
+
+@dataclass(eq=False)
+class Problem(Exception):
+    """Something the caller can be told: a stable code, the HTTP status, and a sentence that says what to do.
+
+    `detail` is ours throughout; nothing that a user or FlowAccount sent is ever put into it.
+    """
+
+    code: str
+    status: HTTPStatus
+    detail: str
+    retry_after: int | None = None
+    """Seconds, where only time helps."""
+    extra: dict[str, object] = field(default_factory=dict)
+    """Further members of the problem object."""
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.detail}"
+
+    def response(self, request_id: str) -> Response:
+        """The problem as an answer of the API."""
+        body = {
+            "type": "about:blank",
+            "title": self.status.phrase,
+            "status": self.status.value,
+            "code": self.code,
+            "detail": self.detail,
+            "request_id": request_id,
+            **self.extra,
+        }
+        headers = {"Content-Type": "application/problem+json", **SECURITY_HEADERS}
+        if self.retry_after is not None:
+            headers["Retry-After"] = str(self.retry_after)
+        return {"statusCode": self.status.value, "headers": headers, "body": json.dumps(body)}
+
+
+def invalid(code: str, detail: str) -> Problem:
+    """A request that cannot be understood: 400."""
+    return Problem(code, HTTPStatus.BAD_REQUEST, detail)
+
+
+def unavailable(code: str, detail: str, retry_after: int) -> Problem:
+    """Something that only time mends: 503 with `Retry-After` in seconds."""
+    return Problem(code, HTTPStatus.SERVICE_UNAVAILABLE, detail, retry_after)
+
+
+INTERNAL = Problem(
+    "internal_error",
+    HTTPStatus.INTERNAL_SERVER_ERROR,
+    "This is a fault of the stack. Give the request id to whoever operates it.",
+)

@@ -1,0 +1,508 @@
+"""Refresh token rotation: claim, prepare, POST, commit. The protocol of the design, top to bottom.
+
+    active ─claim─▶ in flight ─POST─▶ tokens ─commit─▶ active, generation + 1
+                       │                 └─ table unreachable: keep trying, then the salvage queue
+                       ├─ not sent · throttled · configuration_error: release
+                       ├─ rejected: reauthorization_required
+                       └─ no usable answer: release and record the doubt
+
+A refresh token works once, and only the newest of them: whatever is lost here costs a customer a new consent. So at
+most one attempt has a token in the air, whatever an answer brings is stored before anything else happens, a failure
+never overwrites a success, and a token in doubt is sent again only by a later claim.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from flowaccount_connect.client_secret import SecretMisconfigured, SecretUnavailable
+from flowaccount_connect.connection import Attempt, Connection, Reason, Sealed, Status
+from flowaccount_connect.identifiers import new_attempt_id
+from flowaccount_connect.salvage import SalvageUnavailable
+from flowaccount_connect.schedule import Schedule
+from flowaccount_connect.sealing import CannotOpen, DataKey, SealingUnavailable, Tokens
+from flowaccount_connect.settings import ReplayPolicy
+from flowaccount_connect.store import Refused, Rotated, StoreUnavailable
+from flowaccount_connect.token_response import Answer, Outcome, TokenSet
+
+LONGEST_EXCHANGE = 15.0
+"""The most time one POST may take, in seconds."""
+
+SHORTEST_EXCHANGE = 3.0
+"""With less time than this nothing is sent, in seconds."""
+
+COMMIT_RESERVE = 10.0
+"""What must be left of the invocation after the POST, to store its answer or to salvage it, in seconds."""
+
+SALVAGE_RESERVE = 4.0
+"""When this is all that is left, the table is given up and the set goes to the salvage queue, in seconds."""
+
+
+class RefreshOutcome(StrEnum):
+    """What became of one refresh."""
+
+    REFRESHED = "refreshed"
+    KEPT = "kept"
+    """New access token, no new refresh token: the old one is kept."""
+    SALVAGED = "salvaged"
+    """New tokens that could not be written; they wait, sealed, in the salvage queue."""
+    LOST = "lost"
+    """New tokens that neither the table nor the salvage queue took."""
+    UNKNOWN = "unknown"
+    NOT_ACTIVE = "not_active"
+    NOT_DUE = "not_due"
+    IN_FLIGHT = "in_flight"
+    """Another attempt holds it."""
+    SUPERSEDED = "superseded"
+    """Somebody else moved the generation on; the winner's tokens stand."""
+    NO_TIME = "no_time"
+    NOT_PREPARED = "not_prepared"
+    """KMS or Secrets Manager failed before anything was spent."""
+    NOT_SENT = "not_sent"
+    THROTTLED = "throttled"
+    CONFIGURATION_ERROR = "configuration_error"
+    IN_DOUBT = "in_doubt"
+    REAUTHORIZATION_REQUIRED = "reauthorization_required"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refresh:
+    """The facts of one refresh: what is logged and counted of it, and nothing secret."""
+
+    outcome: RefreshOutcome
+    connection_id: str
+    generation: int | None = None
+    attempt_id: str | None = None
+    reason: Reason | None = None
+    error: str | None = None
+    http_status: int | None = None
+    exchange_ms: int | None = None
+    seconds_to_deadline: int | None = None
+    in_doubt_since: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What the token endpoint said, as far as it may be logged."""
+
+    error: str | None = None
+    http_status: int | None = None
+    exchange_ms: int | None = None
+
+
+class Store(Protocol):
+    """Where connections are kept; see `store.ConnectionStore`."""
+
+    def claim(self, connection_id: str, attempt: Attempt, *, generation: int | None, now: int) -> Connection: ...
+    def claim_over(
+        self, connection_id: str, attempt: Attempt, *, dead: Attempt, generation: int, now: int
+    ) -> Connection: ...
+    def commit(
+        self, connection_id: str, grant_id: str, generation: int, attempt_id: str, rotated: Rotated
+    ) -> Connection: ...
+    def commit_kept(self, connection_id: str, generation: int, attempt_id: str, rotated: Rotated) -> Connection: ...
+    def release(
+        self,
+        connection_id: str,
+        generation: int,
+        attempt_id: str,
+        *,
+        refresh_at: int,
+        retries: int,
+        in_doubt: int | None = None,
+    ) -> Connection: ...
+    def require_reauthorization(
+        self,
+        connection_id: str,
+        generation: int,
+        attempt_id: str,
+        reason: Reason,
+        *,
+        now: int,
+        quarantine: Sealed | None = None,
+    ) -> Connection: ...
+
+
+class Endpoint(Protocol):
+    """Where refresh tokens are sent; see `token_endpoint.TokenEndpoint`."""
+
+    def refresh(self, refresh_token: str, client_secret: str, *, connection_id: str, budget: float) -> Answer: ...
+
+
+class Secret(Protocol):
+    """The client secret; see `client_secret.ClientSecret`."""
+
+    def get(self) -> str: ...
+    def newer_than(self, refused: str) -> str | None: ...
+
+
+class Seals(Protocol):
+    """What seals and opens token sets; see `sealing.Sealer`."""
+
+    def data_key(self) -> DataKey: ...
+    def seal(self, tokens: Tokens, key: DataKey, *, owner: str, grant_id: str) -> Sealed: ...
+    def open(self, sealed: Sealed, *, owner: str, grant_id: str) -> Tokens: ...
+
+
+class Salvages(Protocol):
+    """Where a set goes that the table did not take; see `salvage.SalvageQueue`."""
+
+    def send_rotation(
+        self, connection_id: str, grant_id: str, generation: int, attempt_id: str, rotated: Rotated
+    ) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """Everything that storing an answer needs, in hand before the token is spent."""
+
+    tokens: Tokens
+    client_secret: str
+    data_key: DataKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rotation:
+    """Refreshes one connection at a time, safely beside any number of others. Raises only `StoreUnavailable`."""
+
+    store: Store
+    endpoint: Endpoint
+    secret: Secret
+    sealer: Seals
+    salvage: Salvages
+    schedule: Schedule
+    replay_policy: ReplayPolicy = "allowed"
+    lease_seconds: int = 180
+    access_token_lifetime: int = 3_600
+    """Assumed where an answer gives no usable `expires_in`, in seconds."""
+    clock: Callable[[], float] = time.time
+    sleep: Callable[[float], None] = time.sleep
+    attempt_id: Callable[[], str] = new_attempt_id
+
+    def refresh(self, connection_id: str, *, generation: int | None = None, remaining: Callable[[], float]) -> Refresh:
+        """Refresh a connection that is due, or, on demand, one that is still of `generation`.
+
+        `remaining` tells how many seconds the invocation has left. Raises `StoreUnavailable` if the claim was not
+        acknowledged; then nothing was sent.
+        """
+        claimed = self._claim(connection_id, generation)
+        if isinstance(claimed, Refresh):
+            return claimed
+        if claimed.in_doubt is not None and self.replay_policy == "never":
+            return self._end(claimed, Reason.IN_DOUBT)
+        try:
+            prepared = self._prepare(claimed)
+        except (SealingUnavailable, CannotOpen, SecretUnavailable, SecretMisconfigured) as error:
+            return self._release(claimed, RefreshOutcome.NOT_PREPARED, _Told(type(error).__name__))
+        return self._exchange(claimed, prepared, remaining)
+
+    # Claim -------------------------------------------------------------------------------------------------------
+
+    def _claim(self, connection_id: str, generation: int | None) -> Connection | Refresh:
+        """One conditional update, which returns the item, so that no read precedes it."""
+        now = int(self.clock())
+        attempt = Attempt(id=self.attempt_id(), started_at=now, lease_until=now + self.lease_seconds)
+        try:
+            return self.store.claim(connection_id, attempt, generation=generation, now=now)
+        except Refused as refused:
+            found = refused.connection
+        if found is None:
+            return Refresh(outcome=RefreshOutcome.UNKNOWN, connection_id=connection_id)
+        if found.attempt is not None and found.attempt.id == attempt.id:
+            return found  # An SDK retry hid the success of the first write.
+        hindrance = _hindrance(found, generation, now)
+        if hindrance is not None or found.attempt is None:
+            return self._report(found, hindrance or RefreshOutcome.IN_FLIGHT)
+        return self._claim_over(found, found.attempt, attempt, now)
+
+    def _claim_over(self, found: Connection, dead: Attempt, attempt: Attempt, now: int) -> Connection | Refresh:
+        """The lease of `dead` ran out: its worker was killed, before or after its POST. That is doubt."""
+        if self.replay_policy == "never":
+            return self._end(found, Reason.IN_DOUBT)
+        try:
+            return self.store.claim_over(found.id, attempt, dead=dead, generation=found.generation, now=now)
+        except Refused as refused:
+            there = refused.connection
+        if there is not None and there.attempt is not None and there.attempt.id == attempt.id:
+            return there
+        return self._report(there or found, RefreshOutcome.IN_FLIGHT)
+
+    # Prepare -----------------------------------------------------------------------------------------------------
+
+    def _prepare(self, claimed: Connection) -> _Prepared:
+        """The opened token, the client secret and a data key: nothing remote stands between answer and commit."""
+        if claimed.sealed is None:
+            raise CannotOpen("no tokens")
+        return _Prepared(
+            tokens=self.sealer.open(claimed.sealed, owner=claimed.id, grant_id=claimed.grant_id),
+            client_secret=self.secret.get(),
+            data_key=self.sealer.data_key(),
+        )
+
+    # POST --------------------------------------------------------------------------------------------------------
+
+    def _exchange(self, claimed: Connection, prepared: _Prepared, remaining: Callable[[], float]) -> Refresh:
+        sent_at = self.clock()
+        answer = self._post(claimed, prepared, prepared.client_secret, remaining)
+        if answer is not None and answer.outcome is Outcome.CONFIGURATION_ERROR and answer.error == "invalid_client":
+            # The client is authenticated first, so the token was not consumed: with a secret that was replaced
+            # meanwhile it may go again, within this attempt.
+            newer = self.secret.newer_than(prepared.client_secret)
+            if newer is not None:
+                sent_at = self.clock()
+                answer = self._post(claimed, prepared, newer, remaining)
+        if answer is None:
+            return self._release(claimed, RefreshOutcome.NO_TIME, at_once=True)
+        told = _Told(answer.error, answer.status, int((self.clock() - sent_at) * 1000))
+        match answer.outcome:
+            case Outcome.TOKENS | Outcome.WRONG_CONNECTION if answer.tokens is not None:
+                rotated = self._rotated(claimed, prepared, answer.tokens, int(sent_at))
+                if answer.outcome is Outcome.WRONG_CONNECTION:
+                    return self._quarantine(claimed, rotated, remaining, told)
+                if answer.tokens.refresh_token is None:
+                    return self._commit_kept(claimed, rotated, told)
+                return self._commit(claimed, rotated, remaining, told)
+            case Outcome.REJECTED:
+                lost = claimed.in_doubt is not None
+                return self._end(claimed, Reason.ROTATION_LOST if lost else Reason.REJECTED, told)
+            case Outcome.NOT_SENT:
+                return self._release(claimed, RefreshOutcome.NOT_SENT, told)
+            case Outcome.THROTTLED:
+                return self._release(
+                    claimed, RefreshOutcome.THROTTLED, told, wait=answer.retry_after or 0, failed=False
+                )
+            case Outcome.CONFIGURATION_ERROR:
+                return self._release(claimed, RefreshOutcome.CONFIGURATION_ERROR, told)
+            case _:
+                return self._doubt(claimed, int(sent_at), told)
+
+    def _post(
+        self, claimed: Connection, prepared: _Prepared, client_secret: str, remaining: Callable[[], float]
+    ) -> Answer | None:
+        """One POST, or `None` where too little time remains to store what it would bring."""
+        budget = min(LONGEST_EXCHANGE, remaining() - COMMIT_RESERVE)
+        if budget < SHORTEST_EXCHANGE:
+            return None
+        return self.endpoint.refresh(
+            prepared.tokens.refresh_token, client_secret, connection_id=claimed.id, budget=budget
+        )
+
+    def _rotated(self, claimed: Connection, prepared: _Prepared, tokens: TokenSet, sent_at: int) -> Rotated:
+        """The new set, sealed, with its times; both count from the moment the request was sent."""
+        opened = Tokens(tokens.access_token, tokens.refresh_token or prepared.tokens.refresh_token)
+        return Rotated(
+            sealed=self.sealer.seal(opened, prepared.data_key, owner=claimed.id, grant_id=claimed.grant_id),
+            requested_at=sent_at,
+            access_expires_at=sent_at + (tokens.expires_in or self.access_token_lifetime),
+            deadline=self.schedule.deadline(sent_at),
+            refresh_at=self.schedule.refresh_at(sent_at),
+        )
+
+    # Commit ------------------------------------------------------------------------------------------------------
+
+    def _commit(
+        self,
+        claimed: Connection,
+        rotated: Rotated,
+        remaining: Callable[[], float],
+        told: _Told,
+    ) -> Refresh:
+        """Store the new set; while the table does not answer, keep trying, and salvage it in the end."""
+        attempt_id = _attempt_id(claimed)
+
+        def write() -> Refresh:
+            try:
+                stored = self.store.commit(claimed.id, claimed.grant_id, claimed.generation, attempt_id, rotated)
+            except Refused as refused:
+                stored_there = refused.connection
+                if stored_there is None or stored_there.committed_by != attempt_id:
+                    return self._verdict(claimed, stored_there, told)
+                stored = stored_there  # An earlier try of this very write went through, unacknowledged.
+            return self._report(stored, RefreshOutcome.REFRESHED, attempt_id, told)
+
+        done = self._persist(write, remaining)
+        if done is not None:
+            return done
+        try:
+            self.salvage.send_rotation(claimed.id, claimed.grant_id, claimed.generation, attempt_id, rotated)
+        except SalvageUnavailable:
+            return self._report(claimed, RefreshOutcome.LOST, attempt_id, told)
+        return self._report(claimed, RefreshOutcome.SALVAGED, attempt_id, told)
+
+    def _persist(self, write: Callable[[], Refresh], remaining: Callable[[], float]) -> Refresh | None:
+        """`write` until the table acknowledges it, or `None` once only the time to salvage is left."""
+        pause = 0.1
+        while True:
+            try:
+                return write()
+            except StoreUnavailable:
+                if remaining() - pause <= SALVAGE_RESERVE:
+                    return None
+                self.sleep(pause)
+                pause = min(pause * 2, 2.0)
+
+    def _commit_kept(self, claimed: Connection, rotated: Rotated, told: _Told) -> Refresh:
+        """No new refresh token came: nothing is lost if this is not stored, so it is neither retried nor salvaged."""
+        attempt_id = _attempt_id(claimed)
+        try:
+            stored = self.store.commit_kept(claimed.id, claimed.generation, attempt_id, rotated)
+        except Refused as refused:
+            there = refused.connection
+            if there is None or there.committed_by != attempt_id:
+                return self._verdict(claimed, there, told)
+            stored = there
+        return self._report(stored, RefreshOutcome.KEPT, attempt_id, told)
+
+    def _quarantine(
+        self,
+        claimed: Connection,
+        rotated: Rotated,
+        remaining: Callable[[], float],
+        told: _Told,
+    ) -> Refresh:
+        """FlowAccount answered for another business: its set is used for nobody, and kept sealed for an operator."""
+        done = self._persist(
+            lambda: self._end(claimed, Reason.WRONG_CONNECTION, told, quarantine=rotated.sealed, swallow=False),
+            remaining,
+        )
+        return done or self._report(claimed, RefreshOutcome.LOST, _attempt_id(claimed), told)
+
+    # Release and failure writes ----------------------------------------------------------------------------------
+
+    def _release(
+        self,
+        claimed: Connection,
+        outcome: RefreshOutcome,
+        told: _Told = _Told(),
+        *,
+        wait: int = 0,
+        failed: bool = True,
+        at_once: bool = False,
+        in_doubt: int | None = None,
+        not_before: int = 0,
+    ) -> Refresh:
+        """Give the claim back, to be tried again by backoff; until the deadline has long passed without an answer."""
+        now = int(self.clock())
+        answered = outcome in (RefreshOutcome.THROTTLED, RefreshOutcome.CONFIGURATION_ERROR)
+        if not answered and not at_once and self.schedule.given_up(now, claimed.deadline):
+            return self._end(claimed, Reason.EXPIRED, told)
+        retries = claimed.retries or 0
+        refresh_at = now
+        if not at_once:
+            refresh_at = self.schedule.retry_at(now, claimed.deadline, retries, not_before=max(not_before, now + wait))
+        attempt_id = _attempt_id(claimed)
+        try:
+            stored = self.store.release(
+                claimed.id,
+                claimed.generation,
+                attempt_id,
+                refresh_at=refresh_at,
+                retries=retries + failed,
+                in_doubt=in_doubt,
+            )
+        except Refused as refused:
+            there = refused.connection
+            if there is None or there.attempt is not None or _winner(claimed, there) is not None:
+                return self._verdict(claimed, there, told)
+            stored = there  # Nobody holds it any more: an earlier try of this write went through.
+        except StoreUnavailable:
+            stored = claimed  # The lease runs out by itself; the next claim takes it for doubt, which is safe.
+        return self._report(stored, outcome, attempt_id, told)
+
+    def _doubt(self, claimed: Connection, sent_at: int, told: _Told) -> Refresh:
+        """No usable answer. Never again within this attempt: a server that revokes the family on replay would take
+        the first request, still travelling, for an attack. A later claim, after the lease and the salvage have had
+        their time, sends the same token once more."""
+        if self.replay_policy == "never":
+            return self._end(claimed, Reason.IN_DOUBT, told)
+        lease_until = claimed.attempt.lease_until if claimed.attempt is not None else 0
+        return self._release(claimed, RefreshOutcome.IN_DOUBT, told, in_doubt=sent_at, not_before=lease_until)
+
+    def _end(
+        self,
+        claimed: Connection,
+        reason: Reason,
+        told: _Told = _Told(),
+        *,
+        quarantine: Sealed | None = None,
+        swallow: bool = True,
+    ) -> Refresh:
+        """Only a new consent helps. A refused write decides nothing: what it returns says who won."""
+        attempt_id = _attempt_id(claimed)
+        try:
+            stored = self.store.require_reauthorization(
+                claimed.id,
+                claimed.generation,
+                attempt_id,
+                reason,
+                now=int(self.clock()),
+                quarantine=quarantine,
+            )
+        except Refused as refused:
+            there = refused.connection
+            if there is None or there.reason is not reason or there.generation != claimed.generation:
+                return self._verdict(claimed, there, told)
+            stored = there
+        except StoreUnavailable:
+            if not swallow:
+                raise
+            stored = claimed
+        return self._report(stored, RefreshOutcome.REAUTHORIZATION_REQUIRED, attempt_id, told, reason)
+
+    def _report(
+        self,
+        connection: Connection,
+        outcome: RefreshOutcome,
+        attempt_id: str | None = None,
+        told: _Told = _Told(),
+        reason: Reason | None = None,
+    ) -> Refresh:
+        return Refresh(
+            outcome=outcome,
+            connection_id=connection.id,
+            generation=connection.generation,
+            attempt_id=attempt_id,
+            reason=reason,
+            error=told.error,
+            http_status=told.http_status,
+            exchange_ms=told.exchange_ms,
+            seconds_to_deadline=connection.deadline - int(self.clock()),
+            in_doubt_since=connection.in_doubt,
+        )
+
+    def _verdict(self, claimed: Connection, there: Connection | None, told: _Told) -> Refresh:
+        """What a refused write means: the item that stood in its way says what happened."""
+        attempt_id = _attempt_id(claimed)
+        if there is None:
+            return self._report(claimed, RefreshOutcome.NOT_ACTIVE, attempt_id, told)
+        outcome = _winner(claimed, there) or RefreshOutcome.IN_FLIGHT
+        return self._report(there, outcome, attempt_id, told)
+
+
+def _attempt_id(claimed: Connection) -> str:
+    return claimed.attempt.id if claimed.attempt is not None else ""
+
+
+def _hindrance(found: Connection, generation: int | None, now: int) -> RefreshOutcome | None:
+    """Why a connection cannot be claimed at `now`, or `None` where only an attempt that ran out stands there."""
+    if found.status is not Status.ACTIVE:
+        return RefreshOutcome.NOT_ACTIVE
+    if generation is not None and found.generation != generation:
+        return RefreshOutcome.SUPERSEDED
+    if found.leased(now):
+        return RefreshOutcome.IN_FLIGHT
+    due = found.refresh_at is not None and found.refresh_at <= now
+    if not due and (generation is None or found.retries is not None):
+        return RefreshOutcome.NOT_DUE
+    return None
+
+
+def _winner(claimed: Connection, there: Connection) -> RefreshOutcome | None:
+    """Who won instead of `claimed`; `None` while it is still to be won."""
+    if there.status is Status.DISCONNECTED:
+        return RefreshOutcome.NOT_ACTIVE
+    if there.generation > claimed.generation or there.grant_id != claimed.grant_id:
+        return RefreshOutcome.SUPERSEDED
+    return None if there.status is Status.ACTIVE else RefreshOutcome.NOT_ACTIVE

@@ -1,0 +1,161 @@
+"""Token sets that the table did not take: carried, sealed, through a queue, and applied under the same condition.
+
+Late, repeated and unordered delivery is harmless: a refresh's set is written under the commit's condition, a consent's
+set under the reconnect's, and both recognise what they wrote before. A set that comes too late is dropped.
+"""
+
+import base64
+import json
+from enum import StrEnum
+from typing import Any, Protocol
+
+from flowaccount_connect import aws_error
+from flowaccount_connect.connection import Connection, Sealed
+from flowaccount_connect.dynamodb import Client, ConditionRefused, call
+from flowaccount_connect.store import ConnectionStore, Refused, Rotated, from_item, grant_update
+
+
+class SalvageUnavailable(Exception):
+    """The salvage queue did not take a message."""
+
+
+class MalformedMessage(Exception):
+    """A message that `SalvageQueue` did not write."""
+
+
+class Sqs(Protocol):
+    """What is used of an SQS client."""
+
+    def send_message(self, **kwargs: Any) -> Any: ...
+
+
+class SalvageQueue:
+    """Sends sets that could not be written; ciphertext only."""
+
+    def __init__(self, sqs: Sqs, url: str) -> None:
+        self._sqs = sqs
+        self._url = url
+
+    def send_rotation(
+        self, connection_id: str, grant_id: str, generation: int, attempt_id: str, rotated: Rotated
+    ) -> None:
+        """Salvage the set that a refresh of `generation` brought. Raises `SalvageUnavailable`."""
+        self._send(
+            {
+                "kind": "rotation",
+                "connection_id": connection_id,
+                "grant_id": grant_id,
+                "generation": generation,
+                "attempt_id": attempt_id,
+                "rotated": _encode(rotated),
+            }
+        )
+
+    def send_grant(
+        self, connection_id: str, grant_id: str, attempt_id: str, environment: str, rotated: Rotated
+    ) -> None:
+        """Salvage the set that a new consent brought. Raises `SalvageUnavailable`."""
+        self._send(
+            {
+                "kind": "grant",
+                "connection_id": connection_id,
+                "grant_id": grant_id,
+                "attempt_id": attempt_id,
+                "environment": environment,
+                "rotated": _encode(rotated),
+            }
+        )
+
+    def _send(self, message: dict[str, object]) -> None:
+        try:
+            self._sqs.send_message(QueueUrl=self._url, MessageBody=json.dumps(message))
+        except Exception as error:
+            raise SalvageUnavailable(aws_error.code(error)) from None
+
+
+class SalvageOutcome(StrEnum):
+    """What became of a salvaged set."""
+
+    APPLIED = "applied"
+    APPLIED_BEFORE = "applied_before"
+    TOO_LATE = "too_late"
+    """The generation has moved on, a later consent is stored, or the connection was disconnected: dropped."""
+    UNKNOWN = "unknown"
+    """There is no such connection any more: dropped."""
+
+
+class Salvage:
+    """Applies salvaged sets. `client` is a DynamoDB client."""
+
+    def __init__(self, client: Client, table: str) -> None:
+        self._client = client
+        self._table = table
+        self._store = ConnectionStore(client, table)
+
+    def apply(self, body: str, *, now: int) -> tuple[SalvageOutcome, str]:
+        """Apply one message; the outcome and the connection's id.
+
+        Idempotent, in any order. Raises `MalformedMessage`, and `StoreUnavailable` while the table cannot be written.
+        """
+        try:
+            message = json.loads(body)
+            connection_id, grant_id = str(message["connection_id"]), str(message["grant_id"])
+            attempt_id, rotated = str(message["attempt_id"]), _decode(message["rotated"])
+            if message["kind"] == "rotation":
+                generation = int(message["generation"])
+            elif message["kind"] == "grant":
+                environment = str(message["environment"])
+            else:
+                raise MalformedMessage("unknown kind")
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise MalformedMessage("not a message of the salvage queue") from None
+        try:
+            if message["kind"] == "rotation":
+                self._store.commit(connection_id, grant_id, generation, attempt_id, rotated)
+            else:
+                update = grant_update(
+                    self._table,
+                    connection_id,
+                    grant_id=grant_id,
+                    attempt_id=attempt_id,
+                    environment=environment,
+                    rotated=rotated,
+                    now=now,
+                )
+                call(self._client.update_item, **update)
+        except Refused as refused:
+            return _refused(refused.connection, attempt_id), connection_id
+        except ConditionRefused as refused:
+            item = refused.items[0]
+            return _refused(from_item(item) if item else None, attempt_id), connection_id
+        return SalvageOutcome.APPLIED, connection_id
+
+
+def _refused(there: Connection | None, attempt_id: str) -> SalvageOutcome:
+    if there is None:
+        return SalvageOutcome.UNKNOWN
+    return SalvageOutcome.APPLIED_BEFORE if there.committed_by == attempt_id else SalvageOutcome.TOO_LATE
+
+
+def _encode(rotated: Rotated) -> dict[str, object]:
+    return {
+        "tokens": base64.b64encode(rotated.sealed.ciphertext).decode(),
+        "data_key": base64.b64encode(rotated.sealed.data_key).decode(),
+        "requested_at": rotated.requested_at,
+        "access_expires_at": rotated.access_expires_at,
+        "deadline": rotated.deadline,
+        "refresh_at": rotated.refresh_at,
+    }
+
+
+def _decode(fields: dict[str, Any]) -> Rotated:
+    return Rotated(
+        sealed=Sealed(
+            base64.b64decode(fields["tokens"], validate=True),
+            base64.b64decode(fields["data_key"], validate=True),
+        ),
+        requested_at=int(fields["requested_at"]),
+        access_expires_at=int(fields["access_expires_at"]),
+        deadline=int(fields["deadline"]),
+        refresh_at=int(fields["refresh_at"]),
+    )

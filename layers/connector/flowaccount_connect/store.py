@@ -1,0 +1,335 @@
+"""Connections in the table: every change is one conditional write, fenced by grant, generation and attempt.
+
+A refused write returns the item that stood in its way, so nothing is read twice. What each condition protects is told
+in `rotation`, which is where they are used.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from flowaccount_connect.connection import Attempt, Connection, Reason, Sealed, Status
+from flowaccount_connect.dynamodb import (
+    AttributeValue,
+    Client,
+    ConditionRefused,
+    Item,
+    StoreUnavailable,
+    b,
+    binary,
+    call,
+    n,
+    number,
+    s,
+    text,
+)
+from flowaccount_connect.schedule import shard_of
+
+__all__ = ["ConnectionStore", "Refused", "Rotated", "StoreUnavailable"]
+
+_ATTEMPT = "attempt_id, attempt_started_at, lease_until"
+_SCHEDULED = "due_shard, refresh_at"
+
+
+class Refused(Exception):
+    """A condition did not hold. `connection` is what is stored instead; `None` where there is no connection."""
+
+    def __init__(self, connection: Connection | None) -> None:
+        super().__init__("the condition was refused")
+        self.connection = connection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rotated:
+    """A new token set, ready to be stored: sealed, with every time that goes with it. Epoch seconds."""
+
+    sealed: Sealed
+    requested_at: int
+    access_expires_at: int
+    deadline: int
+    refresh_at: int
+
+
+class ConnectionStore:
+    """The connections of one table. `client` is a DynamoDB client."""
+
+    def __init__(self, client: Client, table: str) -> None:
+        self._client = client
+        self._table = table
+
+    def get(self, connection_id: str) -> Connection | None:
+        """The connection as it is now (strongly consistent), or `None`. Raises `StoreUnavailable`."""
+        answer = call(self._client.get_item, TableName=self._table, Key=key_of(connection_id), ConsistentRead=True)
+        item = answer.get("Item")
+        return from_item(item) if item else None
+
+    def claim(self, connection_id: str, attempt: Attempt, *, generation: int | None, now: int) -> Connection:
+        """Claim a connection that nobody holds, and return it.
+
+        It must be active and due; or, on demand, still of the `generation` that the caller saw, unless a failed
+        attempt waits for its `refresh_at`. Raises `Refused`, `StoreUnavailable`.
+        """
+        values = {":now": n(now)}
+        wanted = "refresh_at <= :now"
+        if generation is not None:
+            wanted = "generation = :generation AND (attribute_not_exists(retries) OR refresh_at <= :now)"
+            values[":generation"] = n(generation)
+        return self._update(
+            connection_id,
+            update="SET attempt_id = :attempt, attempt_started_at = :started, lease_until = :lease",
+            condition=f"#status = :active AND attribute_not_exists(attempt_id) AND {wanted}",
+            values=values | _attempt_values(attempt) | {":active": s(Status.ACTIVE)},
+        )
+
+    def claim_over(
+        self, connection_id: str, attempt: Attempt, *, dead: Attempt, generation: int, now: int
+    ) -> Connection:
+        """Claim over an attempt whose lease ran out, and record the doubt that it leaves behind.
+
+        Its worker may have been killed after its POST, so nobody knows whether the token was spent; only this write
+        can know it. Raises `Refused`, `StoreUnavailable`.
+        """
+        return self._update(
+            connection_id,
+            update="SET attempt_id = :attempt, attempt_started_at = :started, lease_until = :lease, "
+            "in_doubt = if_not_exists(in_doubt, :dead_since)",
+            condition="#status = :active AND generation = :generation AND attempt_id = :dead AND lease_until <= :now",
+            values=_attempt_values(attempt)
+            | {
+                ":active": s(Status.ACTIVE),
+                ":generation": n(generation),
+                ":dead": s(dead.id),
+                ":dead_since": n(dead.started_at),
+                ":now": n(now),
+            },
+        )
+
+    def commit(
+        self, connection_id: str, grant_id: str, generation: int, attempt_id: str, rotated: Rotated
+    ) -> Connection:
+        """Store a rotation of `generation`: fenced by grant and generation only.
+
+        A success wins over an expired lease, over another attempt, and over a failure recorded meanwhile. Tokens,
+        expiries and generation change together. Raises `Refused`, `StoreUnavailable`.
+        """
+        return self._update(
+            connection_id,
+            update=f"{_SET_TOKENS}, #status = :active, listed_as = :listed, generation = :next "
+            f"REMOVE {_ATTEMPT}, in_doubt, at_risk, retries, reason, ended_at, quarantine, quarantine_key",
+            condition="grant_id = :grant AND generation = :generation",
+            values=_token_values(connection_id, attempt_id, rotated)
+            | {
+                ":active": s(Status.ACTIVE),
+                ":listed": s(_listed_as(connection_id, Status.ACTIVE)),
+                ":grant": s(grant_id),
+                ":generation": n(generation),
+                ":next": n(generation + 1),
+            },
+        )
+
+    def commit_kept(self, connection_id: str, generation: int, attempt_id: str, rotated: Rotated) -> Connection:
+        """Store a success that brought no new refresh token, so that the old one is kept.
+
+        It proves nothing about another attempt's rotation, so it is fenced by generation and attempt, and leaves the
+        doubt as it is. Raises `Refused`, `StoreUnavailable`.
+        """
+        return self._update(
+            connection_id,
+            update=f"{_SET_TOKENS}, generation = :next REMOVE {_ATTEMPT}, at_risk, retries",
+            condition="#status = :active AND generation = :generation AND attempt_id = :attempt",
+            values=_token_values(connection_id, attempt_id, rotated)
+            | {
+                ":active": s(Status.ACTIVE),
+                ":generation": n(generation),
+                ":next": n(generation + 1),
+            },
+        )
+
+    def release(
+        self,
+        connection_id: str,
+        generation: int,
+        attempt_id: str,
+        *,
+        refresh_at: int,
+        retries: int,
+        in_doubt: int | None = None,
+    ) -> Connection:
+        """Give a claim back unspent, or in doubt since `in_doubt`; a doubt that is there already stays.
+
+        Fenced by generation and attempt, and never touches tokens. Raises `Refused`, `StoreUnavailable`.
+        """
+        doubt = ", in_doubt = if_not_exists(in_doubt, :doubt)" if in_doubt is not None else ""
+        values: dict[str, AttributeValue] = {":refresh_at": n(refresh_at), ":retries": n(retries)}
+        if in_doubt is not None:
+            values[":doubt"] = n(in_doubt)
+        return self._update(
+            connection_id,
+            update=f"SET refresh_at = :refresh_at, retries = :retries{doubt} REMOVE {_ATTEMPT}",
+            condition="#status = :active AND generation = :generation AND attempt_id = :attempt",
+            values=values | {":active": s(Status.ACTIVE), ":generation": n(generation), ":attempt": s(attempt_id)},
+        )
+
+    def require_reauthorization(
+        self,
+        connection_id: str,
+        generation: int,
+        attempt_id: str,
+        reason: Reason,
+        *,
+        now: int,
+        quarantine: Sealed | None = None,
+    ) -> Connection:
+        """Record that only a new consent helps, and leave the due index; the tokens stay as they are.
+
+        Fenced by generation and attempt: a refused one decides nothing. `quarantine` is a sealed set that belongs to
+        another business. Raises `Refused`, `StoreUnavailable`.
+        """
+        values = {
+            ":dead": s(Status.REAUTHORIZATION_REQUIRED),
+            ":listed": s(_listed_as(connection_id, Status.REAUTHORIZATION_REQUIRED)),
+            ":reason": s(reason),
+            ":now": n(now),
+            ":active": s(Status.ACTIVE),
+            ":generation": n(generation),
+            ":attempt": s(attempt_id),
+        }
+        kept = ""
+        if quarantine is not None:
+            kept = ", quarantine = :quarantine, quarantine_key = :quarantine_key"
+            values |= {":quarantine": b(quarantine.ciphertext), ":quarantine_key": b(quarantine.data_key)}
+        return self._update(
+            connection_id,
+            update=f"SET #status = :dead, listed_as = :listed, reason = :reason, ended_at = :now{kept} "
+            f"REMOVE {_ATTEMPT}, {_SCHEDULED}, retries, at_risk",
+            condition="#status = :active AND generation = :generation AND attempt_id = :attempt",
+            values=values,
+        )
+
+    def _update(
+        self, connection_id: str, *, update: str, condition: str, values: Mapping[str, AttributeValue]
+    ) -> Connection:
+        try:
+            answer = call(
+                self._client.update_item,
+                TableName=self._table,
+                Key=key_of(connection_id),
+                UpdateExpression=update,
+                ConditionExpression=condition,
+                ExpressionAttributeNames={"#status": "status"},
+                ExpressionAttributeValues=values,
+                ReturnValues="ALL_NEW",
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+            )
+        except ConditionRefused as refused:
+            item = refused.items[0]
+            raise Refused(from_item(item) if item else None) from None
+        return from_item(answer["Attributes"])
+
+
+_SET_TOKENS = (
+    "SET tokens = :tokens, data_key = :data_key, requested_at = :requested_at, "
+    "access_expires_at = :access_expires_at, deadline = :deadline, refresh_at = :refresh_at, "
+    "due_shard = :due_shard, committed_by = :attempt"
+)
+
+
+def grant_update(
+    table: str,
+    connection_id: str,
+    *,
+    grant_id: str,
+    attempt_id: str,
+    environment: str,
+    rotated: Rotated,
+    now: int,
+) -> dict[str, object]:
+    """The conditional write that a new consent is: connects, or reconnects and revives.
+
+    Refused where a later consent has been stored already, and by its own retry. It beats every refresh in flight,
+    since the generation moves on and attempt, lease and doubt go. To be sent alone or in a transaction.
+    """
+    return {
+        "TableName": table,
+        "Key": key_of(connection_id),
+        "UpdateExpression": f"{_SET_TOKENS}, #status = :active, listed_as = :listed, grant_id = :grant, "
+        "connected_at = :now, environment = :environment, "
+        "generation = if_not_exists(generation, :zero) + :one "
+        f"REMOVE {_ATTEMPT}, in_doubt, at_risk, retries, reason, ended_at, quarantine, quarantine_key, #ttl",
+        "ConditionExpression": "attribute_not_exists(grant_id) OR grant_id < :grant",
+        "ExpressionAttributeNames": {"#status": "status", "#ttl": "ttl"},
+        "ExpressionAttributeValues": _token_values(connection_id, attempt_id, rotated)
+        | {
+            ":active": s(Status.ACTIVE),
+            ":listed": s(_listed_as(connection_id, Status.ACTIVE)),
+            ":grant": s(grant_id),
+            ":environment": s(environment),
+            ":now": n(now),
+            ":zero": n(0),
+            ":one": n(1),
+        },
+        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+    }
+
+
+def key_of(connection_id: str) -> dict[str, AttributeValue]:
+    """The primary key of a connection's item."""
+    return {"pk": s(f"CONNECTION#{connection_id}"), "sk": s("CONNECTION")}
+
+
+def due_shard(connection_id: str) -> str:
+    """The partition of the due index that a connection falls into."""
+    return str(shard_of(connection_id))
+
+
+def _listed_as(connection_id: str, status: Status) -> str:
+    return f"{status}#{shard_of(connection_id)}"
+
+
+def _attempt_values(attempt: Attempt) -> dict[str, AttributeValue]:
+    return {":attempt": s(attempt.id), ":started": n(attempt.started_at), ":lease": n(attempt.lease_until)}
+
+
+def _token_values(connection_id: str, attempt_id: str, rotated: Rotated) -> dict[str, AttributeValue]:
+    return {
+        ":tokens": b(rotated.sealed.ciphertext),
+        ":data_key": b(rotated.sealed.data_key),
+        ":requested_at": n(rotated.requested_at),
+        ":access_expires_at": n(rotated.access_expires_at),
+        ":deadline": n(rotated.deadline),
+        ":refresh_at": n(rotated.refresh_at),
+        ":due_shard": s(due_shard(connection_id)),
+        ":attempt": s(attempt_id),
+    }
+
+
+def from_item(item: Item) -> Connection:
+    """The connection that an item of the table describes."""
+    ciphertext, data_key = binary(item, "tokens"), binary(item, "data_key")
+    attempt_id, reason = text(item, "attempt_id"), text(item, "reason")
+    return Connection(
+        id=(text(item, "pk") or "").removeprefix("CONNECTION#"),
+        status=Status(text(item, "status") or Status.DISCONNECTED),
+        environment=text(item, "environment") or "",
+        grant_id=text(item, "grant_id") or "",
+        generation=number(item, "generation") or 0,
+        connected_at=number(item, "connected_at") or 0,
+        reference=text(item, "reference"),
+        sealed=Sealed(ciphertext, data_key) if ciphertext and data_key else None,
+        requested_at=number(item, "requested_at") or 0,
+        access_expires_at=number(item, "access_expires_at") or 0,
+        deadline=number(item, "deadline") or 0,
+        refresh_at=number(item, "refresh_at"),
+        retries=number(item, "retries"),
+        in_doubt=number(item, "in_doubt"),
+        at_risk=number(item, "at_risk"),
+        committed_by=text(item, "committed_by"),
+        attempt=Attempt(
+            id=attempt_id,
+            started_at=number(item, "attempt_started_at") or 0,
+            lease_until=number(item, "lease_until") or 0,
+        )
+        if attempt_id
+        else None,
+        reason=Reason(reason) if reason else None,
+        ended_at=number(item, "ended_at"),
+    )

@@ -1,0 +1,192 @@
+"""One POST to FlowAccount's token endpoint: once, in time, and always with a verdict on whether it was sent.
+
+No redirects (the body carries the secret), no automatic retries (a blind repeat spends a rotated token), TLS verified,
+one deadline for the whole exchange (the timeouts of `requests` bound neither DNS nor a dripping body), and at most
+64 KB are read. Only what provably failed before the first byte was written counts as not sent.
+"""
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from flowaccount_connect import __version__
+from flowaccount_connect.token_response import BODY_LIMIT, Answer, Outcome, classify
+
+_CONNECTIONS = 64
+
+
+class _NotSent(Exception):
+    """The exchange was given up before its first byte was written."""
+
+
+class _Exchange:
+    """One request on its way; tells at any moment whether its first byte may have left."""
+
+    def __init__(self) -> None:
+        self.done = threading.Event()
+        self.status: int | None = None
+        self.headers: dict[str, str] = {}
+        self.body = bytearray()
+        self.whole = False
+        self._lock = threading.Lock()
+        self._written = False
+        self._abandoned = False
+        self._socket: socket.socket | None = None
+
+    def write(self, sock: socket.socket) -> None:
+        """Called right before bytes are written; refuses once the exchange has been abandoned."""
+        with self._lock:
+            if self._abandoned:
+                raise _NotSent
+            self._written = True
+            self._socket = sock
+
+    def abandon(self) -> None:
+        """Nothing more is written or read from here on."""
+        with self._lock:
+            self._abandoned = True
+            sock = self._socket
+        if sock is not None:
+            # The plain method: SSLSocket's own would take the TLS state from under a reading thread.
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+    @property
+    def written(self) -> bool:
+        """Whether a byte may have left; final once the exchange is abandoned or done."""
+        with self._lock:
+            return self._written
+
+
+_under_way = threading.local()
+
+
+class _Watched:
+    """Tells the exchange of its thread before anything is written to the socket."""
+
+    sock: Any
+
+    def send(self, data: Any) -> None:
+        if self.sock is None:
+            self.connect()  # type: ignore[attr-defined]
+        _under_way.exchange.write(self.sock)
+        super().send(data)  # type: ignore[misc]
+
+
+class _WatchedHTTPConnection(_Watched, HTTPConnection):
+    pass
+
+
+class _WatchedHTTPSConnection(_Watched, HTTPSConnection):
+    pass
+
+
+class _WatchedHTTPPool(HTTPConnectionPool):
+    ConnectionCls = _WatchedHTTPConnection
+
+
+class _WatchedHTTPSPool(HTTPSConnectionPool):
+    ConnectionCls = _WatchedHTTPSConnection
+
+
+class _WatchedAdapter(HTTPAdapter):
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = {"http": _WatchedHTTPPool, "https": _WatchedHTTPSPool}
+
+
+class TokenEndpoint:
+    """The token endpoint of one client. Keeps connections alive until `close`, which ends every invocation:
+    a connection that idled through a frozen Lambda is likely dead, and a reset on it would be doubt."""
+
+    def __init__(
+        self,
+        url: str,
+        client_id: str,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._url = url
+        self._client_id = client_id
+        self._clock = clock
+        session = requests.Session()
+        # Neither proxies, .netrc nor a CA bundle of the environment, and no cookies from one connection to another.
+        session.trust_env = False
+        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        adapter = _WatchedAdapter(pool_connections=1, pool_maxsize=_CONNECTIONS, max_retries=0)
+        session.mount("https://", adapter)
+        session.mount("http://", adapter)
+        self._session = session
+
+    def close(self) -> None:
+        """Close the connections that are kept alive; the next request opens a new one."""
+        self._session.close()
+
+    def exchange_code(self, code: str, redirect_uri: str, client_secret: str, *, budget: float) -> Answer:
+        """Exchange an authorization code (RFC 6749 section 4.1.3), within `budget` seconds. Never raises."""
+        form = {"grant_type": "authorization_code", "code": code, "redirect_uri": redirect_uri}
+        return self._post(form, client_secret, None, budget)
+
+    def refresh(self, refresh_token: str, client_secret: str, *, connection_id: str, budget: float) -> Answer:
+        """Refresh a connection's tokens (RFC 6749 section 6), within `budget` seconds. Never raises."""
+        form = {"grant_type": "refresh_token", "refresh_token": refresh_token}
+        return self._post(form, client_secret, connection_id, budget)
+
+    def _post(self, form: dict[str, str], client_secret: str, connection_id: str | None, budget: float) -> Answer:
+        exchange = _Exchange()
+        data = form | {"client_id": self._client_id, "client_secret": client_secret}
+        threading.Thread(target=self._run, args=(exchange, data, budget), daemon=True).start()
+        exchange.done.wait(budget)
+        exchange.abandon()
+        if not exchange.written:
+            return Answer(Outcome.NOT_SENT, error="not_sent")
+        if exchange.status is None:
+            return Answer(Outcome.IN_DOUBT, error="no_answer")
+        answer = classify(
+            exchange.status,
+            exchange.headers,
+            bytes(exchange.body),
+            connection_id=connection_id,
+            now=self._clock(),
+        )
+        if exchange.whole or (answer.tokens is not None and answer.tokens.refresh_token is not None):
+            return answer
+        # A body that broke off proves no refusal; whole tokens in it are tokens all the same.
+        return Answer(Outcome.IN_DOUBT, error="no_answer", status=exchange.status)
+
+    def _run(self, exchange: _Exchange, data: dict[str, str], budget: float) -> None:
+        """The exchange itself, on a thread of its own, so that nothing it waits for outlasts the deadline."""
+        _under_way.exchange = exchange
+        try:
+            with self._session.post(
+                self._url,
+                data=data,
+                headers={
+                    "Accept": "application/json",
+                    "Accept-Encoding": "identity",
+                    "User-Agent": f"flowaccount-connect/{__version__}",
+                },
+                timeout=budget,
+                allow_redirects=False,
+                stream=True,
+            ) as response:
+                exchange.headers = dict(response.headers)
+                exchange.status = response.status_code
+                for chunk in response.iter_content(8_192):
+                    exchange.body += chunk
+                    if len(exchange.body) > BODY_LIMIT:
+                        break
+                exchange.whole = True
+        except Exception:  # noqa: S110 - whatever it was: what the exchange has noted by now is the verdict
+            pass
+        finally:
+            exchange.done.set()

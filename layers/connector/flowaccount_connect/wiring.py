@@ -1,0 +1,141 @@
+"""The one place that puts things together: for each function what it is made of, from its environment.
+
+Called once, at the start of a process; what only one function needs is imported by its builder, so that no other pays
+for it. Wrong configuration raises `InvalidSetting`, which names the setting.
+"""
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from flowaccount_connect import settings
+
+if TYPE_CHECKING:
+    from flowaccount_connect.authorize import Authorize
+    from flowaccount_connect.callback import Callback
+    from flowaccount_connect.rotation import Rotation
+    from flowaccount_connect.salvage import Salvage
+    from flowaccount_connect.sealing import Sealer
+    from flowaccount_connect.serving import Serving
+    from flowaccount_connect.sweep import Sweep
+    from flowaccount_connect.token_endpoint import TokenEndpoint
+
+
+def client(service: str, *, read_timeout: float = 3.0, attempts: int = 3, connections: int = 16) -> Any:
+    """A client of an AWS service: short timeouts, few retries, since an invocation has little time."""
+    import boto3
+    from botocore.config import Config
+
+    return boto3.client(
+        service,  # type: ignore[call-overload]
+        config=Config(
+            connect_timeout=2,
+            read_timeout=read_timeout,
+            retries={"mode": "standard", "total_max_attempts": attempts},
+            max_pool_connections=connections,
+        ),
+    )
+
+
+def authorize() -> "Authorize":
+    """What `authorize` is made of."""
+    from flowaccount_connect.authorize import Authorize
+    from flowaccount_connect.connect_session import SessionStore
+
+    stack = settings.stack()
+    return Authorize(sessions=SessionStore(client("dynamodb"), stack.table), settings=settings.authorize())
+
+
+def callback() -> "tuple[Callback, TokenEndpoint, frozenset[str]]":
+    """What `callback` is made of, the endpoint whose connections it closes, and the allowed return URLs."""
+    from flowaccount_connect.callback import Callback
+    from flowaccount_connect.client_secret import ClientSecret
+    from flowaccount_connect.connect_session import SessionStore
+    from flowaccount_connect.salvage import SalvageQueue
+    from flowaccount_connect.schedule import Schedule
+    from flowaccount_connect.token_endpoint import TokenEndpoint
+
+    stack, tokens, read = settings.stack(), settings.tokens(), settings.Reader(os.environ)
+    table = client("dynamodb")
+    endpoint = TokenEndpoint(tokens.endpoint, tokens.client_id)
+    made = Callback(
+        client=table,
+        table=stack.table,
+        environment=stack.environment,
+        sessions=SessionStore(table, stack.table),
+        endpoint=endpoint,
+        secret=ClientSecret(client("secretsmanager"), tokens.client_secret_name),
+        sealer=_sealer(stack, tokens.key_id),
+        salvage=SalvageQueue(client("sqs"), tokens.salvage_queue_url),
+        schedule=Schedule(tokens.refresh_after, tokens.refresh_token_lifetime),
+        access_token_lifetime=tokens.access_token_lifetime,
+        issuer=read.optional("ISSUER"),
+    )
+    return made, endpoint, read.urls("ALLOWED_RETURN_URLS")
+
+
+def refresh() -> "tuple[Rotation, TokenEndpoint]":
+    """What `refresh` is made of, and the endpoint whose connections it closes."""
+    from flowaccount_connect.client_secret import ClientSecret
+    from flowaccount_connect.rotation import Rotation
+    from flowaccount_connect.salvage import SalvageQueue
+    from flowaccount_connect.schedule import Schedule
+    from flowaccount_connect.store import ConnectionStore
+    from flowaccount_connect.token_endpoint import TokenEndpoint
+
+    stack, tokens, read = settings.stack(), settings.tokens(), settings.Reader(os.environ)
+    endpoint = TokenEndpoint(tokens.endpoint, tokens.client_id)
+    policy = read.choice("REPLAY_POLICY", "allowed", "never")
+    rotation = Rotation(
+        store=ConnectionStore(client("dynamodb"), stack.table),
+        endpoint=endpoint,
+        secret=ClientSecret(client("secretsmanager"), tokens.client_secret_name),
+        sealer=_sealer(stack, tokens.key_id),
+        salvage=SalvageQueue(client("sqs"), tokens.salvage_queue_url),
+        schedule=Schedule(tokens.refresh_after, tokens.refresh_token_lifetime),
+        replay_policy="never" if policy == "never" else "allowed",
+        lease_seconds=read.number("LEASE_SECONDS", 180, 60, 3_600),
+        access_token_lifetime=tokens.access_token_lifetime,
+    )
+    return rotation, endpoint
+
+
+def salvage() -> "Salvage":
+    """What `salvage` is made of."""
+    from flowaccount_connect.salvage import Salvage
+
+    return Salvage(client("dynamodb"), settings.stack().table)
+
+
+def sweep() -> "Sweep":
+    """What `sweep` is made of."""
+    from flowaccount_connect.sweep import DueIndex, RefreshQueue, Sweep
+
+    stack, read = settings.stack(), settings.Reader(os.environ)
+    return Sweep(
+        index=DueIndex(client("dynamodb"), stack.table),
+        queue=RefreshQueue(client("sqs"), read.text("REFRESH_QUEUE_URL")),
+        refreshes_per_minute=read.number("REFRESHES_PER_MINUTE", 15, 1, 1_000_000),
+    )
+
+
+def token() -> "Serving":
+    """What `token` is made of."""
+    from flowaccount_connect.serving import RefreshOnDemand, Serving
+    from flowaccount_connect.store import ConnectionStore
+
+    stack, read = settings.stack(), settings.Reader(os.environ)
+    return Serving(
+        store=ConnectionStore(client("dynamodb"), stack.table),
+        sealer=_sealer(stack, read.text("KEY_ID")),
+        refresh=RefreshOnDemand(
+            # One try: a second invocation would only wait for the first.
+            client("lambda", read_timeout=24.0, attempts=1),
+            read.text("REFRESH_FUNCTION"),
+        ),
+    )
+
+
+def _sealer(stack: settings.Stack, key_id: str) -> "Sealer":
+    from flowaccount_connect.sealing import Sealer
+
+    return Sealer(client("kms"), key_id, stack=stack.name, environment=stack.environment)
