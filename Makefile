@@ -1,0 +1,63 @@
+# FlowAccount Connect on one machine. `make run` shows it, `make test` tests it; see README.md.
+
+.DEFAULT_GOAL := help
+.PHONY: help run up down test check lint typecheck validate format build lock clean bootstrap
+
+PYTHON := .local/venv/bin/python
+# The tools of the environment first, with them Python 3.13, uv and sam; but not for what makes that environment.
+PATH_BEFORE := $(PATH)
+export PATH := $(CURDIR)/.local/venv/bin:$(PATH)
+export SAM_CLI_TELEMETRY := 0
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "  make up takes settings: AUTHORIZE_ENDPOINT TOKEN_ENDPOINT CLIENT_ID CLIENT_SECRET REDIRECT_URI ALLOWED_RETURN_URLS"
+	@echo "  ENVIRONMENT REFRESH_AFTER REFRESH_TOKEN_LIFETIME ACCESS_TOKEN_LIFETIME REFRESHES_PER_MINUTE REPLAY_POLICY ISSUER PORT …"
+
+run: bootstrap ## Bring the stack up, connect a business in a browser, and stay until Ctrl-C
+	@$(PYTHON) -m local.demo
+
+up: bootstrap ## Bring the stack up in the background; .local/stack.json says what is where
+	@$(PYTHON) -m local.up
+
+down: ## End what `make up` started
+	@if [ -x $(PYTHON) ]; then $(PYTHON) -m local.down; else echo "nothing is running"; fi
+
+test: check ## Check everything, then run all tests
+	$(PYTHON) -m pytest $(PYTEST)
+
+check: lint typecheck validate ## Lint, types, template
+
+lint: bootstrap
+	@ruff check .
+	@ruff format --check .
+
+typecheck: bootstrap
+	@mypy .
+
+validate: bootstrap
+	@AWS_DEFAULT_REGION=ap-southeast-1 sam validate --lint
+
+format: bootstrap ## Format the sources
+	@ruff format .
+	@ruff check --fix .
+
+build: bootstrap ## Build what `sam deploy --guided` deploys (LAYER_ARCHITECTURE=arm64 for Arm)
+	@LAYER_CACHE=$(CURDIR)/.local/cache sam build
+
+# Pins every version again, with hashes, for all platforms. The layer takes the versions that the tools were tested with.
+PIN = uv pip compile --quiet --no-config --universal --upgrade --python-version 3.13 --generate-hashes --no-header --no-annotate \
+	--no-emit-index-url --no-emit-find-links
+lock: bootstrap ## Pin newer versions of all packages
+	$(PIN) requirements-dev.in -o requirements-dev.txt
+	$(PIN) -c requirements-dev.txt layers/dependencies/requirements.in -o layers/dependencies/requirements.txt
+	$(PIN) requirements-emulator.in -o requirements-emulator.txt
+	$(PIN) -c requirements-dev.txt requirements-bootstrap.in -o requirements-bootstrap.txt
+
+clean: down ## Remove everything that was built or installed here
+	rm -rf .local .aws-sam
+
+bootstrap:
+	@PATH="$(PATH_BEFORE)" command -v python3 >/dev/null || { echo "error: python3 is missing: install Python, best 3.13." >&2; exit 1; }
+	@PATH="$(PATH_BEFORE)" python3 local/bootstrap.py

@@ -1,0 +1,153 @@
+"""Builds the layer of third-party packages: fetched for the functions' processor, trimmed, compiled.
+
+`sam build` ships no bytecode and dates files 1980, so that ordinary bytecode, which is checked against
+its source's date, is thrown away at each cold start. Bytecode marked "unchecked hash" (PEP 552) is used.
+
+Environment: ``LAYER_ARCHITECTURE`` (``x86_64``, ``arm64`` or ``native``), ``LAYER_CACHE`` (a folder).
+"""
+
+import compileall
+import hashlib
+import os
+import py_compile
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+REQUIREMENTS = HERE / "requirements.txt"
+
+# The services whose clients the functions make. botocore brings the models of 400 and more.
+SERVICES = frozenset({"dynamodb", "kms", "lambda", "secretsmanager", "sqs"})
+
+# Lambda's Python 3.13 runs on Amazon Linux 2023 (glibc 2.34); every package here has a wheel for glibc 2.28.
+PLATFORMS = {
+    "x86_64": ["--python-platform", "x86_64-manylinux_2_28"],
+    "arm64": ["--python-platform", "aarch64-manylinux_2_28"],
+    "native": [],
+}
+
+# Never imported at run time: boto3's resources (we use clients), samples, the parts of cffi that only builds
+# need (cryptography imports the compiled _cffi_backend alone), type stubs, packages' own tests, scripts.
+UNUSED = (
+    "bin",
+    "boto3/data",
+    "boto3/examples",
+    "botocore/data/*/*/examples-1.json*",
+    "cffi",
+    "pycparser",
+    "**/*.pyi",
+    "**/py.typed",
+    "**/tests",
+    "**/__pycache__",
+)
+
+
+def fetch(target: Path, architecture: str) -> None:
+    """Installs the pinned packages into ``target``: wheels only, hashes checked, for ``architecture``.
+
+    Raises ``SystemExit`` with one line when uv is missing or fails.
+    """
+    if shutil.which("uv") is None:
+        sys.exit("uv is not on PATH: it fetches the packages for the functions' processor (pip install uv).")
+    command = ["uv", "pip", "install", "--quiet", "--target", str(target), "--python", sys.executable]
+    command += [
+        "--python-version",
+        "3.13",
+        *PLATFORMS[architecture],
+        "--only-binary",
+        ":all:",
+        "--require-hashes",
+    ]
+    command += ["--link-mode", "copy", "--no-config", "-r", str(REQUIREMENTS)]
+    if subprocess.run(command, check=False).returncode != 0:
+        sys.exit("The packages of the dependency layer could not be fetched; uv says why above.")
+
+
+def trim(target: Path) -> None:
+    """Removes what the functions never load, and keeps every licence."""
+    for pattern in UNUSED:
+        for path in list(target.glob(pattern)):
+            remove(path)
+    for path in (target / "botocore" / "data").iterdir():
+        if path.is_dir() and path.name not in SERVICES:
+            remove(path)
+    for information in target.glob("*.dist-info"):
+        for path in list(information.rglob("*")):
+            if path.is_file() and not is_licence(path):
+                path.unlink()
+
+
+def is_licence(path: Path) -> bool:
+    """Whether a file of a package's metadata must travel with it, or tells which version it is."""
+    name = path.name.upper()
+    return name == "METADATA" or name.startswith(("LICENSE", "LICENCE", "COPYING", "NOTICE", "AUTHORS"))
+
+
+def remove(path: Path) -> None:
+    """Removes a file or a folder."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def compile_all(target: Path) -> None:
+    """Compiles every module below ``target``; tracebacks will name it by its place on Lambda."""
+    done = compileall.compile_dir(
+        target,
+        quiet=1,
+        force=True,
+        workers=0,
+        invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+        stripdir=str(target),
+        prependdir="/opt/python",
+    )
+    if not done:
+        sys.exit("A package of the dependency layer does not compile; its name is above.")
+
+
+def build(target: Path, architecture: str) -> None:
+    """Builds the whole layer into ``target``, which must not exist."""
+    fetch(target, architecture)
+    trim(target)
+    compile_all(target)
+
+
+def fingerprint(architecture: str) -> str:
+    """A name for what the layer is built from: requirements, this program, architecture, interpreter."""
+    digest = hashlib.sha256(f"{architecture} {sys.version} {sys.platform}".encode())
+    digest.update(REQUIREMENTS.read_bytes())
+    digest.update(Path(__file__).read_bytes())
+    return digest.hexdigest()[:20]
+
+
+def main() -> None:
+    """Builds into the folder given, by way of the cache if there is one."""
+    if sys.version_info[:2] != (3, 13):
+        sys.exit(
+            "Build the layer with Python 3.13, the runtime's own version: bytecode is for one version only."
+        )
+    architecture = os.environ.get("LAYER_ARCHITECTURE", "x86_64")
+    if architecture not in PLATFORMS:
+        sys.exit(f"LAYER_ARCHITECTURE is {architecture!r}; it must be one of {', '.join(PLATFORMS)}.")
+    target = Path(sys.argv[1]).resolve()
+    cache = os.environ.get("LAYER_CACHE")
+    if not cache:
+        build(target, architecture)
+        return
+    kept = Path(cache) / f"dependencies-{fingerprint(architecture)}"
+    if not kept.is_dir():
+        # Built under another name first: an interrupted build must not be taken for a finished one.
+        unfinished = kept.with_name(f"{kept.name}.{os.getpid()}")
+        try:
+            build(unfinished, architecture)
+            unfinished.rename(kept)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+    shutil.copytree(kept, target)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""What `sam build` makes: bytecode that Lambda takes as it is, for all of it, and nothing unneeded."""
+
+import marshal
+import struct
+from pathlib import Path
+from types import CodeType
+
+import pytest
+
+FUNCTIONS = ("Authorize", "Callback", "Sweep", "Refresh", "Salvage", "Token")
+UNCHECKED_HASH = 0b01
+"""PEP 552: bit 0, the bytecode is recognised by a hash; bit 1 would mean that Python checks it."""
+
+
+def modules(folder: Path) -> list[Path]:
+    """All Python sources below a folder; there must be some."""
+    found = sorted(folder.rglob("*.py"))
+    assert found, f"no Python below {folder}"
+    return found
+
+
+def bytecode_of(module: Path) -> Path:
+    """Where Python 3.13 looks for a module's bytecode."""
+    return module.parent / "__pycache__" / f"{module.stem}.cpython-313.pyc"
+
+
+@pytest.mark.parametrize(
+    "artefact", ["DependenciesLayer", "ConnectorLayer", *(f"{name}Function" for name in FUNCTIONS)]
+)
+def test_every_module_has_bytecode_that_is_never_checked(built: Path, artefact: str) -> None:
+    for module in modules(built / artefact):
+        header = bytecode_of(module).read_bytes()[:8]
+        (flags,) = struct.unpack("<I", header[4:])
+        assert flags == UNCHECKED_HASH, module
+
+
+@pytest.mark.parametrize(
+    ("artefact", "place"),
+    [
+        ("DependenciesLayer", "/opt/python/boto3/__init__.py"),
+        ("ConnectorLayer", "/opt/python/flowaccount_connect/__init__.py"),
+        ("RefreshFunction", "/var/task/app.py"),
+    ],
+)
+def test_tracebacks_name_the_place_on_lambda(built: Path, artefact: str, place: str) -> None:
+    module = built / artefact / place.removeprefix("/opt/").removeprefix("/var/task/")
+    code = marshal.loads(bytecode_of(module).read_bytes()[16:])  # noqa: S302 - our own build
+    assert isinstance(code, CodeType)
+    assert code.co_filename == place
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_has_its_own_handler_and_no_other_files(built: Path, name: str) -> None:
+    artefact = built / f"{name}Function"
+    sources = {path.name for path in artefact.iterdir()} - {"__pycache__"}
+    assert "app.py" in sources
+    assert all(source.endswith(".py") for source in sources)
+    assert "handler" in (artefact / "app.py").read_text()
+
+
+def test_the_layer_has_the_services_in_use_and_no_others(built: Path) -> None:
+    data = built / "DependenciesLayer" / "python" / "botocore" / "data"
+    services = {path.name for path in data.iterdir() if path.is_dir()}
+    assert services == {"dynamodb", "kms", "lambda", "secretsmanager", "sqs"}
+    assert (data / "endpoints.json").exists()
+    assert (data / "partitions.json").exists()
+
+
+def test_the_layer_leaves_out_what_is_never_loaded_and_keeps_licences(built: Path) -> None:
+    layer = built / "DependenciesLayer" / "python"
+    assert not list(layer.rglob("*.pyi"))
+    assert not [path for path in layer.rglob("tests") if path.is_dir()]
+    assert not (layer / "bin").exists()
+    packages = sorted(path.name.split("-")[0] for path in layer.glob("*.dist-info"))
+    licensed = sorted({path.relative_to(layer).parts[0].split("-")[0] for path in layer.rglob("LICEN*")})
+    assert {"boto3", "botocore", "cryptography", "requests", "urllib3"} <= set(licensed)
+    assert {"boto3", "botocore", "cryptography", "requests", "urllib3"} <= set(packages)
+
+
+def test_the_layers_stay_below_lambdas_limit(built: Path) -> None:
+    """250 MB unzipped, for a function and all of its layers; what counts sooner is the time to load them."""
+    size = sum(
+        path.stat().st_size
+        for layer in ("DependenciesLayer", "ConnectorLayer")
+        for path in (built / layer).rglob("*")
+        if path.is_file()
+    )
+    assert size < 50 * 1024 * 1024

@@ -1,0 +1,524 @@
+"""What linters do not see in template.yaml, and what must never slip into it."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+Template = dict[str, Any]
+
+FUNCTIONS = {
+    "authorize": "AuthorizeFunction",
+    "callback": "CallbackFunction",
+    "sweep": "SweepFunction",
+    "refresh": "RefreshFunction",
+    "salvage": "SalvageFunction",
+    "token": "TokenFunction",
+}
+
+COMMON = {
+    "ENVIRONMENT",
+    "STACK",
+    "TABLE_NAME",
+    "SETTINGS_VERSION",
+    "POWERTOOLS_SERVICE_NAME",
+    "POWERTOOLS_METRICS_NAMESPACE",
+    "POWERTOOLS_LOG_LEVEL",
+}
+
+TOKENS = {
+    "TOKEN_ENDPOINT",
+    "CLIENT_ID",
+    "CLIENT_SECRET_NAME",
+    "KEY_ID",
+    "REFRESH_TOKEN_LIFETIME",
+    "REFRESH_AFTER",
+    "ACCESS_TOKEN_LIFETIME",
+    "SALVAGE_QUEUE_URL",
+}
+
+ENVIRONMENTS = {
+    "authorize": {
+        "AUTHORIZE_ENDPOINT",
+        "CLIENT_ID",
+        "REDIRECT_URI",
+        "ALLOWED_RETURN_URLS",
+        "SESSION_LIFETIME",
+    },
+    "callback": TOKENS | {"ALLOWED_RETURN_URLS", "ISSUER"},
+    "sweep": {"REFRESH_QUEUE_URL", "REFRESHES_PER_MINUTE"},
+    "refresh": TOKENS | {"REPLAY_POLICY", "LEASE_SECONDS"},
+    "salvage": {"REFRESH_TOKEN_LIFETIME", "REFRESH_AFTER"},
+    "token": {"KEY_ID", "REFRESH_FUNCTION"},
+}
+
+ACTIONS = {
+    "authorize": {"dynamodb:PutItem"},
+    "callback": {
+        "dynamodb:GetItem",
+        "dynamodb:UpdateItem",
+        "kms:GenerateDataKey",
+        "secretsmanager:GetSecretValue",
+        "sqs:SendMessage",
+    },
+    "sweep": {"dynamodb:Query", "dynamodb:UpdateItem", "sqs:SendMessage", "sqs:GetQueueAttributes"},
+    "refresh": {
+        "dynamodb:UpdateItem",
+        "kms:Decrypt",
+        "kms:GenerateDataKey",
+        "secretsmanager:GetSecretValue",
+        "sqs:SendMessage",
+        "sqs:ReceiveMessage",
+        "sqs:DeleteMessage",
+        "sqs:GetQueueAttributes",
+    },
+    "salvage": {"dynamodb:UpdateItem", "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"},
+    "token": {"dynamodb:GetItem", "kms:Decrypt", "lambda:InvokeFunction"},
+}
+
+LOGS = {"logs:CreateLogStream", "logs:PutLogEvents"}
+
+# Which items each function may name, by the first key of what it touches.
+ITEMS = {
+    "authorize": {"SESSION#*"},
+    "callback": {"SESSION#*", "CONNECTION#*"},
+    "sweep": {"CONNECTION#*"},
+    "refresh": {"CONNECTION#*"},
+    "salvage": {"CONNECTION#*"},
+    "token": {"CONNECTION#*"},
+}
+
+PUBLIC = {("get", "/authorize"), ("get", "/callback")}
+
+
+def of_type(template: Template, kind: str) -> dict[str, Any]:
+    """Resources of one type by logical id."""
+    return {name: item for name, item in template["Resources"].items() if item["Type"] == kind}
+
+
+def as_list(value: Any) -> list[Any]:
+    """A list of one where CloudFormation allows to leave out the list."""
+    return value if isinstance(value, list) else [value]
+
+
+def statements(role: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """All statements of a role's inline policies."""
+    for policy in role["Properties"].get("Policies", []):
+        yield from policy["PolicyDocument"]["Statement"]
+
+
+def texts(value: Any) -> Iterator[str]:
+    """Every string inside a value, at any depth."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for inner in value.values():
+            yield from texts(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from texts(inner)
+
+
+def names(value: Any) -> Iterator[str]:
+    """Every name that a value refers to, by ``Ref`` or in the text of a ``Sub``."""
+    if isinstance(value, dict):
+        if isinstance(value.get("Ref"), str):
+            yield value["Ref"]
+        if "Fn::Sub" in value:
+            yield from re.findall(r"\$\{([\w:]+)", as_list(value["Fn::Sub"])[0])
+        for inner in value.values():
+            yield from names(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from names(inner)
+
+
+def role_of(template: Template, function: str) -> dict[str, Any]:
+    """The role of one function."""
+    reference = template["Resources"][FUNCTIONS[function]]["Properties"]["Role"]["Fn::GetAtt"]
+    role: dict[str, Any] = template["Resources"][reference[0]]
+    return role
+
+
+def operations(translated: Template) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Method, path and definition of every route, as the gateway gets them."""
+    for path, methods in translated["Resources"]["Api"]["Properties"]["Body"]["paths"].items():
+        for method, operation in methods.items():
+            yield method, path, operation
+
+
+# ---- the API ---------------------------------------------------------------------------------------------
+
+
+def test_the_routes_are_the_known_ones(translated: Template) -> None:
+    assert {(method, path) for method, path, _ in operations(translated)} == PUBLIC | {
+        ("get", "/connections/{id}/token"),
+        ("post", "/connections/{id}/token"),
+    }
+
+
+def test_every_route_but_the_public_ones_needs_iam(translated: Template) -> None:
+    open_routes = {
+        (method, path)
+        for method, path, operation in operations(translated)
+        if not any("AWS_IAM" in security for security in operation.get("security", []))
+    }
+    assert open_routes == PUBLIC
+
+
+def test_the_gateway_itself_invokes_the_functions_not_the_caller(translated: Template) -> None:
+    for method, path, operation in operations(translated):
+        assert "credentials" not in operation["x-amazon-apigateway-integration"], f"{method} {path}"
+
+
+def test_routes_go_to_the_alias(translated: Template) -> None:
+    for method, path, operation in operations(translated):
+        uri = json.dumps(operation["x-amazon-apigateway-integration"]["uri"])
+        assert "Aliaslive" in uri, f"{method} {path} goes around the alias"
+
+
+def test_public_routes_are_throttled(translated: Template) -> None:
+    stage = translated["Resources"]["ApiliveStage"]["Properties"]
+    limited = {
+        (setting["HttpMethod"].lower(), setting["ResourcePath"])
+        for setting in stage["MethodSettings"]
+        if "ThrottlingRateLimit" in setting and "ThrottlingBurstLimit" in setting
+    }
+    assert limited >= PUBLIC
+
+
+def test_no_log_of_the_gateway_has_a_query_a_path_or_a_body(translated: Template) -> None:
+    stage = translated["Resources"]["ApiliveStage"]["Properties"]
+    assert not any(setting.get("DataTraceEnabled") for setting in stage["MethodSettings"])
+    assert not any(setting.get("LoggingLevel") for setting in stage["MethodSettings"])
+    line = json.loads(stage["AccessLogSetting"]["Fn::If"][1]["Format"])
+    allowed = {
+        "$context.requestId",
+        "$context.requestTimeEpoch",
+        "$context.httpMethod",
+        "$context.resourcePath",
+        "$context.status",
+        "$context.responseLatency",
+        "$context.integration.status",
+        "$context.identity.userArn",
+        "$context.identity.sourceIp",
+        "$context.error.responseType",
+    }
+    assert set(line.values()) <= allowed
+
+
+def test_the_gateways_own_errors_are_problem_details(translated: Template) -> None:
+    responses = translated["Resources"]["Api"]["Properties"]["Body"]["x-amazon-apigateway-gateway-responses"]
+    assert set(responses) >= {
+        "DEFAULT_4XX",
+        "DEFAULT_5XX",
+        "ACCESS_DENIED",
+        "EXPIRED_TOKEN",
+        "INTEGRATION_FAILURE",
+        "INTEGRATION_TIMEOUT",
+        "INVALID_SIGNATURE",
+        "MISSING_AUTHENTICATION_TOKEN",
+        "REQUEST_TOO_LARGE",
+        "RESOURCE_NOT_FOUND",
+        "THROTTLED",
+        "UNAUTHORIZED",
+    }
+    for kind, response in responses.items():
+        problem = json.loads(response["responseTemplates"]["application/json"])
+        assert set(problem) == {"type", "title", "status", "code", "request_id"}, kind
+        assert problem["type"] == "about:blank", kind
+        assert str(problem["status"]) == str(response["statusCode"]), kind
+        assert problem["request_id"] == "$context.requestId", kind
+        assert re.fullmatch(r"[a-z_]+", problem["code"]), kind
+        headers = response["responseParameters"]
+        assert headers["gatewayresponse.header.Content-Type"] == "'application/problem+json'", kind
+        assert headers["gatewayresponse.header.Cache-Control"] == "'no-store'", kind
+        assert (problem["status"] == 429) == ("gatewayresponse.header.Retry-After" in headers), kind
+
+
+# ---- who may do what -------------------------------------------------------------------------------------
+
+
+def test_every_function_has_a_role_of_its_own(template: Template, translated: Template) -> None:
+    functions = of_type(template, "AWS::Serverless::Function")
+    assert set(functions) == set(FUNCTIONS.values())
+    roles = [json.dumps(function["Properties"]["Role"]) for function in functions.values()]
+    assert len(set(roles)) == len(roles)
+    assert set(of_type(translated, "AWS::IAM::Role")) == set(of_type(template, "AWS::IAM::Role")), (
+        "SAM made a role"
+    )
+
+
+def test_no_role_has_a_managed_policy(translated: Template) -> None:
+    for name, role in of_type(translated, "AWS::IAM::Role").items():
+        assert "ManagedPolicyArns" not in role["Properties"], name
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_function_may_do_what_it_must_and_nothing_else(template: Template, function: str) -> None:
+    granted = {
+        action for item in statements(role_of(template, function)) for action in as_list(item["Action"])
+    }
+    assert granted == ACTIONS[function] | LOGS
+
+
+def test_only_callback_and_refresh_read_the_client_secret(template: Template) -> None:
+    readers = {
+        name
+        for name in FUNCTIONS
+        for item in statements(role_of(template, name))
+        if any(action.startswith("secretsmanager:") for action in as_list(item["Action"]))
+    }
+    assert readers == {"callback", "refresh"}
+
+
+def test_a_wildcard_stands_only_at_the_tail_of_an_arn_of_ours(template: Template) -> None:
+    for name, role in of_type(template, "AWS::IAM::Role").items():
+        for item in statements(role):
+            assert item["Effect"] == "Allow", name
+            assert "NotAction" not in item, name
+            assert "NotResource" not in item, name
+            assert not any("*" in action for action in as_list(item["Action"])), f"{name} {item['Sid']}"
+            for resource in as_list(item["Resource"]):
+                for text in texts(resource):
+                    assert "*" not in text or re.fullmatch(r"arn:[^*]*\$\{AWS::StackName\}[^*]*\*", text), (
+                        name
+                    )
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_function_touches_only_its_kind_of_items(template: Template, function: str) -> None:
+    reach: set[str] = set()
+    for item in statements(role_of(template, function)):
+        if any(
+            action.startswith("dynamodb:") and action != "dynamodb:Query"
+            for action in as_list(item["Action"])
+        ):
+            reach |= set(item["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"])
+    assert reach == ITEMS[function]
+
+
+def test_keys_are_used_in_this_stacks_context_only(template: Template) -> None:
+    for function in FUNCTIONS:
+        for item in statements(role_of(template, function)):
+            if any(action.startswith("kms:") for action in as_list(item["Action"])):
+                assert item["Condition"]["StringEqualsIfExists"] == {
+                    "kms:EncryptionContext:stack": {"Ref": "AWS::StackName"},
+                    "kms:EncryptionContext:environment": {"Ref": "Environment"},
+                }, function
+
+
+def test_the_schedule_has_its_role_its_dead_letters_and_bounded_retries(translated: Template) -> None:
+    (schedule,) = of_type(translated, "AWS::Scheduler::Schedule").values()
+    properties = schedule["Properties"]
+    assert "Name" not in properties
+    assert properties["Target"]["RoleArn"] == {"Fn::GetAtt": ["TickRole", "Arn"]}
+    assert properties["Target"]["DeadLetterConfig"] == {"Arn": {"Fn::GetAtt": ["TickDeadLetters", "Arn"]}}
+    assert properties["Target"]["RetryPolicy"]["MaximumRetryAttempts"] <= 3
+    assert "Aliaslive" in json.dumps(properties["Target"]["Arn"])
+
+
+# ---- queues, times, logs ---------------------------------------------------------------------------------
+
+
+def timeout(template: Template, function: str) -> int:
+    """A function's timeout in seconds."""
+    seconds: int = template["Resources"][FUNCTIONS[function]]["Properties"]["Timeout"]
+    return seconds
+
+
+def test_a_message_stays_hidden_for_six_times_the_functions_timeout(template: Template) -> None:
+    checked = 0
+    for function, logical_id in FUNCTIONS.items():
+        for event in template["Resources"][logical_id]["Properties"].get("Events", {}).values():
+            if event["Type"] == "SQS":
+                queue = template["Resources"][event["Properties"]["Queue"]["Fn::GetAtt"][0]]
+                assert queue["Properties"]["VisibilityTimeout"] >= 6 * timeout(template, function), function
+                assert event["Properties"]["FunctionResponseTypes"] == ["ReportBatchItemFailures"], function
+                checked += 1
+    assert checked == 2
+
+
+def test_every_queue_is_encrypted_and_has_dead_letters_or_is_such_a_queue(template: Template) -> None:
+    queues = of_type(template, "AWS::SQS::Queue")
+    dead_letters = {name for name in queues if name.endswith("DeadLetters")}
+    for name, queue in queues.items():
+        assert queue["Properties"]["SqsManagedSseEnabled"] is True, name
+        if name in dead_letters:
+            assert queue["Properties"]["MessageRetentionPeriod"] == 1_209_600, name
+        else:
+            target = queue["Properties"]["RedrivePolicy"]["deadLetterTargetArn"]["Fn::GetAtt"][0]
+            assert target in dead_letters, name
+            assert queue["Properties"]["RedrivePolicy"]["maxReceiveCount"] > 1, name
+
+
+def test_a_lease_outlives_the_function_that_holds_it(template: Template) -> None:
+    variables = template["Resources"]["RefreshFunction"]["Properties"]["Environment"]["Variables"]
+    assert int(variables["LEASE_SECONDS"]) > timeout(template, "refresh")
+
+
+def test_functions_behind_the_gateway_end_before_it_gives_up(template: Template) -> None:
+    for function in ("authorize", "callback", "token"):
+        assert timeout(template, function) < 29, function
+
+
+def test_a_sweep_ends_before_the_next_tick(template: Template) -> None:
+    assert timeout(template, "sweep") < 60
+
+
+def test_lambda_repeats_neither_a_refresh_nor_a_sweep(translated: Template) -> None:
+    for function in ("Refresh", "Sweep"):
+        configuration = translated["Resources"][f"{function}FunctionEventInvokeConfig"]["Properties"]
+        assert configuration["MaximumRetryAttempts"] == 0, function
+
+
+def test_every_function_logs_to_a_group_of_its_own_that_forgets(template: Template) -> None:
+    groups = of_type(template, "AWS::Logs::LogGroup")
+    used = set()
+    for name, logical_id in FUNCTIONS.items():
+        group = template["Resources"][logical_id]["Properties"]["LoggingConfig"]["LogGroup"]["Ref"]
+        assert group in groups, name
+        used.add(group)
+        granted = [
+            item for item in statements(role_of(template, name)) if LOGS & set(as_list(item["Action"]))
+        ]
+        assert [item["Resource"] for item in granted] == [{"Fn::GetAtt": [group, "Arn"]}], name
+    assert len(used) == len(FUNCTIONS)
+    for group, resource in groups.items():
+        assert resource["Properties"]["RetentionInDays"] == {"Ref": "LogRetentionDays"}, group
+
+
+# ---- what is kept ----------------------------------------------------------------------------------------
+
+
+def test_what_holds_customers_connections_survives_the_stack(template: Template) -> None:
+    for name in ("Table", "Key", "ClientSecret"):
+        assert template["Resources"][name]["DeletionPolicy"] == "Retain", name
+        assert template["Resources"][name]["UpdateReplacePolicy"] == "Retain", name
+
+
+def test_the_table_keeps_what_it_promises(template: Template) -> None:
+    table = template["Resources"]["Table"]["Properties"]
+    assert table["BillingMode"] == "PAY_PER_REQUEST"
+    assert table["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
+    assert table["TimeToLiveSpecification"] == {"AttributeName": "ttl", "Enabled": True}
+    assert table["StreamSpecification"] == {"StreamViewType": "NEW_AND_OLD_IMAGES"}
+    assert table["SSESpecification"]["SSEEnabled"] is True
+    indexes = {index["IndexName"]: index["Projection"] for index in table["GlobalSecondaryIndexes"]}
+    assert indexes == {
+        "due": {
+            "ProjectionType": "INCLUDE",
+            "NonKeyAttributes": ["deadline", "generation", "at_risk", "in_doubt"],
+        },
+        "status": {"ProjectionType": "KEYS_ONLY"},
+    }
+
+
+def test_the_secret_the_stack_makes_holds_no_client_secret(template: Template) -> None:
+    generated = template["Resources"]["ClientSecret"]["Properties"]["GenerateSecretString"]
+    assert json.loads(generated["SecretStringTemplate"]) == {}
+    assert generated["GenerateStringKey"] != "client_secret"
+    assert "SecretString" not in template["Resources"]["ClientSecret"]["Properties"]
+
+
+# ---- settings --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_functions_environment_is_what_it_reads(translated: Template, function: str) -> None:
+    variables = translated["Resources"][FUNCTIONS[function]]["Properties"]["Environment"]["Variables"]
+    assert set(variables) == COMMON | ENVIRONMENTS[function]
+    assert variables["POWERTOOLS_SERVICE_NAME"] == function
+    assert not [name for name, value in variables.items() if not isinstance(value, str | dict)], "not a text"
+
+
+def test_a_changed_setting_reaches_the_alias(template: Template) -> None:
+    """A parameter that a function depends on is part of the settings' version, and so of the function's."""
+    document = set(names(template["Resources"]["SettingsVersion"]["Properties"]["Content"]))
+    conditions = {
+        condition: set(names(definition)) for condition, definition in template["Conditions"].items()
+    }
+    shared = template["Globals"]["Function"]
+    assert shared["Environment"]["Variables"]["SETTINGS_VERSION"] == {"Ref": "SettingsVersion"}
+    assert shared["AutoPublishAlias"] == "live"
+    assert shared["AutoPublishAliasAllProperties"] is True
+    for logical_id in FUNCTIONS.values():
+        properties = template["Resources"][logical_id]["Properties"]
+        assert properties["VersionDescription"] == {"Fn::Sub": "Settings ${SettingsVersion}"}, logical_id
+        settings = {**shared, **{key: value for key, value in properties.items() if key != "Events"}}
+        used = set(names([settings, shared]))
+        used |= {name for word in texts(settings) for name in conditions.get(word, ())}
+        assert used & set(template["Parameters"]) <= document, logical_id
+
+
+def test_a_changed_layer_reaches_the_alias(template: Template) -> None:
+    assert template["Globals"]["LayerVersion"]["PublishLambdaVersion"] is True
+
+
+def test_every_parameter_is_described_constrained_grouped_and_labelled(template: Template) -> None:
+    interface = template["Metadata"]["AWS::CloudFormation::Interface"]
+    grouped = [name for group in interface["ParameterGroups"] for name in group["Parameters"]]
+    assert sorted(grouped) == sorted(template["Parameters"])
+    assert set(interface["ParameterLabels"]) == set(template["Parameters"])
+    for name, parameter in template["Parameters"].items():
+        assert len(parameter["Description"]) > 20, name
+        assert {"AllowedValues", "AllowedPattern", "MinValue"} & set(parameter), name
+        if "AllowedValues" not in parameter:
+            assert "ConstraintDescription" in parameter, name
+        assert "NoEcho" not in parameter, f"{name}: secrets are no parameters"
+        assert "Default" in parameter or name == "ClientId", name
+
+
+ENDPOINTS = ("AuthorizeEndpoint", "TokenEndpoint", "RedirectUri", "AllowedReturnUrls")
+
+
+@pytest.mark.parametrize("parameter", ENDPOINTS)
+@pytest.mark.parametrize(
+    ("value", "accepted"),
+    [
+        ("", True),
+        ("https://example.com/path?x=1", True),
+        ("http://127.0.0.1:4566/callback", True),
+        ("http://localhost/callback", True),
+        ("http://[::1]:80/", True),
+        ("http://example.com/", False),
+        ("http://127.0.0.1.example.com/", False),
+        ("http://localhost:80@example.com/", False),
+        ("https://example.com/a b", False),
+        ("https://example.com/\u00a0", False),
+        ("javascript:alert(1)", False),
+        ("ftp://example.com/", False),
+    ],
+)
+def test_an_endpoint_is_https_or_on_loopback(
+    template: Template, parameter: str, value: str, accepted: bool
+) -> None:
+    pattern = template["Parameters"][parameter]["AllowedPattern"]
+    assert (re.fullmatch(pattern, value) is not None) is accepted
+
+
+def test_each_environment_has_flowaccounts_own_endpoints_and_a_rate_below_its_limit(
+    template: Template,
+) -> None:
+    mapping = template["Mappings"]["FlowAccount"]
+    assert mapping["sandbox"]["AuthorizeEndpoint"] == "https://sandbox-auth.flowaccount.com/connect/authorize"
+    assert mapping["sandbox"]["TokenEndpoint"] == "https://openapi.flowaccount.com/test/token"
+    assert mapping["production"]["AuthorizeEndpoint"] == "https://auth.flowaccount.com/connect/authorize"
+    assert mapping["production"]["TokenEndpoint"] == "https://openapi.flowaccount.com/v1/token"
+    assert int(mapping["sandbox"]["RefreshesPerMinute"]) < 20
+    assert int(mapping["production"]["RefreshesPerMinute"]) < 100
+
+
+def test_every_output_is_described(template: Template) -> None:
+    for name, output in template["Outputs"].items():
+        assert len(output["Description"]) > 10, name
+
+
+def test_a_line_above_every_resource_says_why_it_exists(request: pytest.FixtureRequest) -> None:
+    lines = (request.config.rootpath / "template.yaml").read_text().splitlines()
+    start, end = lines.index("Resources:"), lines.index("Outputs:")
+    for number in range(start + 1, end):
+        if re.fullmatch(r"  \w+:", lines[number]):
+            assert lines[number - 1].startswith("  # "), f"line {number + 1}: {lines[number].strip()}"

@@ -1,0 +1,130 @@
+"""Wrong configuration fails at the start, with a message that names the setting."""
+
+import pytest
+
+from flowaccount_connect import settings
+from flowaccount_connect.settings import InvalidSetting, Reader
+
+STACK = {"ENVIRONMENT": "production", "STACK": "connect", "TABLE_NAME": "table"}
+AUTHORIZE = {
+    "AUTHORIZE_ENDPOINT": "https://auth.example/connect/authorize",
+    "CLIENT_ID": "client",
+    "ALLOWED_RETURN_URLS": "https://app.example.com/done http://localhost:3000/done",
+}
+TOKENS = {
+    "TOKEN_ENDPOINT": "https://openapi.example/test/token",
+    "CLIENT_ID": "client",
+    "CLIENT_SECRET_NAME": "name",
+    "KEY_ID": "key",
+    "SALVAGE_QUEUE_URL": "https://sqs.example/1/salvage",
+}
+
+
+def test_a_whole_configuration_is_read() -> None:
+    assert settings.stack(STACK) == settings.Stack(environment="production", name="connect", table="table")
+    authorize = settings.authorize(AUTHORIZE)
+    assert authorize.return_urls == {"https://app.example.com/done", "http://localhost:3000/done"}
+    assert (authorize.redirect_uri, authorize.session_lifetime) == (None, 3_600)
+    tokens = settings.tokens(TOKENS)
+    assert (tokens.refresh_after, tokens.refresh_token_lifetime, tokens.access_token_lifetime) == (21_600, 86_400, 3_600)
+
+
+def test_the_environment_is_the_sandbox_unless_it_is_said() -> None:
+    assert settings.stack(STACK | {"ENVIRONMENT": ""}).environment == "sandbox"
+
+
+@pytest.mark.parametrize("name", ["STACK", "TABLE_NAME"])
+@pytest.mark.parametrize("value", ["", "  ", None])
+def test_a_stack_without_a_name_or_table_says_which(name: str, value: str | None) -> None:
+    variables = {k: v for k, v in (STACK | {name: value}).items() if v is not None}
+    with pytest.raises(InvalidSetting, match=name):
+        settings.stack(variables)
+
+
+@pytest.mark.parametrize("name", ["AUTHORIZE_ENDPOINT", "CLIENT_ID"])
+def test_a_missing_setting_of_authorize_is_named(name: str) -> None:
+    with pytest.raises(InvalidSetting, match=f"{name} is not set"):
+        settings.authorize({k: v for k, v in AUTHORIZE.items() if k != name})
+
+
+@pytest.mark.parametrize("name", sorted(TOKENS))
+def test_a_missing_setting_of_the_token_functions_is_named(name: str) -> None:
+    with pytest.raises(InvalidSetting, match=f"{name} is not set"):
+        settings.tokens({k: v for k, v in TOKENS.items() if k != name})
+
+
+@pytest.mark.parametrize("value", ["test", "Sandbox", "v1", " production"])
+def test_only_two_environments_exist(value: str) -> None:
+    with pytest.raises(InvalidSetting, match="ENVIRONMENT must be one of sandbox, production"):
+        settings.stack(STACK | {"ENVIRONMENT": value})
+
+
+@pytest.mark.parametrize("value", ["http://127.0.0.1:9/token", "http://localhost:9/token", "http://[::1]:9/token"])
+def test_an_endpoint_may_be_plain_http_on_loopback(value: str) -> None:
+    assert settings.tokens(TOKENS | {"TOKEN_ENDPOINT": value}).endpoint == value
+    assert settings.authorize(AUTHORIZE | {"AUTHORIZE_ENDPOINT": value}).endpoint == value
+
+
+@pytest.mark.parametrize("value", ["http://openapi.example/token", "openapi.example", "https://", "https://u:p@x.example/"])
+def test_an_endpoint_that_would_send_secrets_in_the_clear_is_refused(value: str) -> None:
+    with pytest.raises(InvalidSetting, match="TOKEN_ENDPOINT must be an absolute https URL"):
+        settings.tokens(TOKENS | {"TOKEN_ENDPOINT": value})
+    with pytest.raises(InvalidSetting, match="AUTHORIZE_ENDPOINT"):
+        settings.authorize(AUTHORIZE | {"AUTHORIZE_ENDPOINT": value})
+
+
+@pytest.mark.parametrize("value", ["http://app.example.com/callback", "/callback", "https://app.example.com/callback#x"])
+def test_a_redirect_uri_that_is_not_secure_is_refused(value: str) -> None:
+    with pytest.raises(InvalidSetting, match="REDIRECT_URI"):
+        settings.authorize(AUTHORIZE | {"REDIRECT_URI": value})
+
+
+@pytest.mark.parametrize("value", ["http://app.example.com/done", "https://a.example/ok //evil.example", "*", "https://*#"])
+def test_one_bad_return_url_is_enough_to_refuse_the_list(value: str) -> None:
+    with pytest.raises(InvalidSetting, match="ALLOWED_RETURN_URLS"):
+        settings.authorize(AUTHORIZE | {"ALLOWED_RETURN_URLS": value})
+
+
+def test_no_return_urls_are_fine() -> None:
+    assert settings.authorize(AUTHORIZE | {"ALLOWED_RETURN_URLS": ""}).return_urls == frozenset()
+
+
+@pytest.mark.parametrize(
+    "value", ["59", "86401", "-60", "3600.0", "1e3", "soon", " 3600", "\u0663\u0666\u0660\u0660", "9" * 5_000]
+)
+def test_a_session_lifetime_out_of_bounds_is_refused(value: str) -> None:
+    with pytest.raises(InvalidSetting, match="SESSION_LIFETIME must be a whole number from 60 to 86400"):
+        settings.authorize(AUTHORIZE | {"SESSION_LIFETIME": value})
+
+
+def test_no_padding_carries_a_number_past_its_bounds() -> None:
+    with pytest.raises(InvalidSetting, match="X must be"):
+        Reader({"X": "0000000000609999999"}).number("X", 60, 60, 86_400)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("REFRESH_TOKEN_LIFETIME", "9"),
+        ("REFRESH_TOKEN_LIFETIME", "day"),
+        ("REFRESH_AFTER", "0"),
+        ("REFRESH_AFTER", "-1"),
+        ("ACCESS_TOKEN_LIFETIME", "59"),
+        ("ACCESS_TOKEN_LIFETIME", "86401"),
+    ],
+)
+def test_a_wrong_duration_is_named(name: str, value: str) -> None:
+    with pytest.raises(InvalidSetting, match=f"{name} must be a whole number"):
+        settings.tokens(TOKENS | {name: value})
+
+
+@pytest.mark.parametrize(("after", "lifetime"), [("86400", "86400"), ("90000", "86400"), ("60", "60")])
+def test_refreshing_only_once_the_token_is_dead_is_refused(after: str, lifetime: str) -> None:
+    with pytest.raises(InvalidSetting, match="REFRESH_AFTER must be less than REFRESH_TOKEN_LIFETIME"):
+        settings.tokens(TOKENS | {"REFRESH_AFTER": after, "REFRESH_TOKEN_LIFETIME": lifetime})
+
+
+def test_a_message_never_quotes_the_value() -> None:
+    with pytest.raises(InvalidSetting) as caught:
+        settings.tokens(TOKENS | {"TOKEN_ENDPOINT": "http://user:CANARY@openapi.example"})
+    assert "CANARY" not in str(caught.value)

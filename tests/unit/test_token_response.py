@@ -1,0 +1,245 @@
+"""Answers of the token endpoint, read with suspicion: no byte of them raises, and no token of them shows."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from flowaccount_connect.token_response import (
+    BODY_LIMIT,
+    LONGEST_LIFETIME,
+    LONGEST_RETRY_AFTER,
+    Answer,
+    Outcome,
+    TokenSet,
+    classify,
+)
+
+STATUSES = st.integers(100, 599)
+HEADERS = st.dictionaries(st.sampled_from(["Retry-After", "retry-after", "Content-Type", "X"]), st.text(max_size=60))
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
+    max_leaves=8,
+)
+FIELDS = st.fixed_dictionaries(
+    {},
+    optional={
+        name: JSON for name in ("access_token", "refresh_token", "expires_in", "supportCode", "error", "token_type")
+    },
+)
+WHOLE = {"access_token": "A" * 43, "refresh_token": "R" * 43, "supportCode": "N1234567"}
+NO_ERROR = st.sampled_from([None, "", 0, False, [], {}, "   "])
+KNOWN_ERRORS = {
+    "invalid_grant",
+    "invalid_client",
+    "unauthorized_client",
+    "unsupported_grant_type",
+    "invalid_scope",
+    "invalid_request",
+    "temporarily_unavailable",
+    "server_error",
+    "unknown",
+    None,
+}
+
+
+def body(**fields: object) -> bytes:
+    return json.dumps(fields).encode()
+
+
+def refreshed(status: int = 200, headers: dict[str, str] | None = None, **fields: object) -> Answer:
+    return classify(status, headers or {}, body(**fields), connection_id="N1234567")
+
+
+@given(STATUSES, HEADERS, st.binary(max_size=300), st.sampled_from([None, "N1234567"]), st.floats(0, 4e9))
+def test_no_bytes_ever_raise(
+    status: int, headers: dict[str, str], data: bytes, connection: str | None, now: float
+) -> None:
+    assert classify(status, headers, data, connection_id=connection, now=now).outcome in Outcome
+
+
+@given(STATUSES, HEADERS, JSON | FIELDS, st.sampled_from([None, "N1234567"]))
+def test_no_json_ever_raises_and_success_always_carries_a_token(
+    status: int, headers: dict[str, str], value: Any, connection: str | None
+) -> None:
+    answer = classify(status, headers, json.dumps(value).encode(), connection_id=connection)
+    if answer.outcome is Outcome.TOKENS:
+        assert answer.tokens is not None
+        assert answer.tokens.access_token.strip()
+        assert isinstance(value, dict)
+        assert not value.get("error") or not str(value["error"]).strip()
+    else:
+        assert answer.tokens is None or answer.outcome is Outcome.WRONG_CONNECTION
+
+
+@given(STATUSES, HEADERS, NO_ERROR, JSON, st.sampled_from([None, "N1234567"]))
+def test_whole_tokens_without_an_error_always_win(
+    status: int, headers: dict[str, str], error: object, expires_in: object, connection: str | None
+) -> None:
+    data = body(**WHOLE, error=error, expires_in=expires_in)
+    answer = classify(status, headers, data, connection_id=connection)
+    assert answer.outcome is Outcome.TOKENS
+
+
+@given(STATUSES, st.text(min_size=1).filter(str.strip) | st.integers(1) | st.lists(st.none(), min_size=1))
+def test_tokens_beside_an_error_are_never_used(status: int, error: object) -> None:
+    answer = refreshed(status, **WHOLE, error=error)
+    assert answer.outcome is not Outcome.TOKENS
+    assert answer.tokens is None
+
+
+@given(st.integers(500, 599), st.sampled_from(sorted(filter(None, KNOWN_ERRORS))))
+def test_a_server_fault_is_doubt_whatever_it_says(status: int, error: str) -> None:
+    assert refreshed(status, error=error).outcome is Outcome.IN_DOUBT
+
+
+@given(STATUSES, st.text())
+def test_the_servers_own_words_never_become_the_error(status: int, words: str) -> None:
+    assert refreshed(status, error=words).error in KNOWN_ERRORS
+
+
+@given(
+    st.text("abcdefghijklmnopqrstuvwxyzABCDEFGH0123456789", min_size=20, max_size=60),
+    STATUSES,
+    st.sampled_from(["N1234567", "N7654321", None, "../x"]),
+    st.sampled_from([None, "N1234567"]),
+)
+def test_no_token_shows_in_any_text_of_an_answer(
+    token: str, status: int, support_code: str | None, connection: str | None
+) -> None:
+    fields = {"access_token": token, "refresh_token": token[::-1] + "x", "supportCode": support_code, "error": ""}
+    answer = classify(status, {"X": token}, body(**fields), connection_id=connection)
+    for shown in (repr(answer), str(answer), f"{answer}", repr(answer.tokens), f"{answer.tokens!s}", ascii(answer)):
+        assert token not in shown
+        assert token[::-1] not in shown
+
+
+def test_half_a_success_with_an_error_status_proves_nothing() -> None:
+    assert refreshed(401, access_token="a", supportCode="N1234567").outcome is Outcome.IN_DOUBT
+    assert classify(500, {}, body(access_token="a")).outcome is Outcome.IN_DOUBT
+
+
+@pytest.mark.parametrize("token", ["", "  ", "tök", "a\nb", "a\x00", 7, None, ["a"], {"a": 1}, True, "ก"])
+def test_what_is_no_token_is_not_taken_for_one(token: object) -> None:
+    assert refreshed(access_token=token, refresh_token="r").outcome is Outcome.IN_DOUBT
+    answer = refreshed(access_token="a", refresh_token=token)
+    assert answer.outcome is Outcome.TOKENS
+    assert answer.tokens is not None
+    assert answer.tokens.refresh_token is None
+
+
+def test_a_refresh_for_another_business_is_told_apart() -> None:
+    answer = refreshed(**(WHOLE | {"supportCode": "N7654321"}))
+    assert answer.outcome is Outcome.WRONG_CONNECTION
+    assert answer.tokens is not None
+
+
+@pytest.mark.parametrize("code", ["n1234567", "N1234567 ", " N1234567", "N1234567\n", "N12345678"])
+def test_an_almost_equal_support_code_is_another_business(code: str) -> None:
+    assert refreshed(**(WHOLE | {"supportCode": code})).outcome is Outcome.WRONG_CONNECTION
+
+
+@pytest.mark.parametrize(
+    ("given_", "seconds"),
+    [
+        (86_400, 86_400),
+        ("86400", 86_400),
+        (" 86400 ", 86_400),
+        (86_399.9, 86_399),
+        (1, 1),
+        (0, None),
+        (0.5, None),
+        (-1, None),
+        ("", None),
+        ("soon", None),
+        ("nan", None),
+        ("inf", None),
+        (True, None),
+        (None, None),
+        ([3_600], None),
+        ({}, None),
+        (10**12, LONGEST_LIFETIME),
+        ("1e9", LONGEST_LIFETIME),
+    ],
+)
+def test_expires_in_is_seconds_or_unknown(given_: object, seconds: int | None) -> None:
+    answer = refreshed(**WHOLE, expires_in=given_)
+    assert answer.tokens is not None
+    assert answer.tokens.expires_in == seconds
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "9" * 5_000, "-" + "9" * 5_000, "NaN", "Infinity"])
+def test_an_absurd_number_costs_no_token(number: str) -> None:
+    data = json.dumps(WHOLE)[:-1] + f', "expires_in": {number}, "code": {number}}}'
+    answer = classify(200, {}, data.encode(), connection_id="N1234567")
+    assert answer.outcome is Outcome.TOKENS
+    assert answer.tokens is not None
+    assert answer.tokens.expires_in in (None, LONGEST_LIFETIME)
+
+
+NOON = 1_792_324_800  # Thu, 15 Oct 2026 12:00:00 GMT
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("30", 30),
+        (" 30 ", 30),
+        ("0", 0),
+        ("999999999999999999999", LONGEST_RETRY_AFTER),
+        ("3601", LONGEST_RETRY_AFTER),
+        ("Thu, 15 Oct 2026 12:00:30 GMT", 30),
+        ("Thu, 15 Oct 2026 12:00:30", 30),
+        ("Thu, 15 Oct 2026 19:00:30 +0700", 30),
+        ("Thu, 15 Oct 2026 11:00:00 GMT", 0),
+        ("Fri, 16 Oct 2026 12:00:00 GMT", LONGEST_RETRY_AFTER),
+        ("Thu, 15 Oct 2026 12:00:30 +9999", None),
+        ("-5", None),
+        ("1.5", None),
+        ("\u0663\u0660", None),
+        ("", None),
+        ("soon", None),
+    ],
+)
+def test_retry_after_is_seconds_from_now_within_an_hour(header: str, seconds: int | None) -> None:
+    answer = classify(429, {"retry-AFTER": header}, b"", now=float(NOON))
+    assert answer.outcome is Outcome.THROTTLED
+    assert answer.retry_after == seconds
+
+
+@given(st.text(max_size=80), st.floats(0, 4e9))
+@example("Mon, 01 Jan 0001 00:00:00 +2359", 0.0)
+@example("Fri, 31 Dec 9999 23:59:59 -2359", 0.0)
+@example("Fri, 31 Dec 99999999999999 23:59:59 -2359", 0.0)
+def test_no_retry_after_raises_or_sleeps_for_more_than_an_hour(header: str, now: float) -> None:
+    retry_after = classify(429, {"Retry-After": header}, b"", now=now).retry_after
+    assert retry_after is None or 0 <= retry_after <= LONGEST_RETRY_AFTER
+
+
+def test_only_a_throttled_answer_asks_for_patience() -> None:
+    assert refreshed(503, {"Retry-After": "30"}).retry_after is None
+
+
+def test_a_body_beyond_the_cap_is_not_parsed() -> None:
+    padded = body(**WHOLE, padding="x" * BODY_LIMIT)
+    assert classify(200, {}, padded, connection_id="N1234567").outcome is Outcome.IN_DOUBT
+    fitting = json.dumps(WHOLE).encode().ljust(BODY_LIMIT)
+    assert classify(200, {}, fitting, connection_id="N1234567").outcome is Outcome.TOKENS
+
+
+@pytest.mark.parametrize("data", [b"[" * 60_000, b'{"error":' * 7_000])
+def test_nesting_without_end_is_doubt(data: bytes) -> None:
+    assert classify(200, {}, data).outcome is Outcome.IN_DOUBT
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+def test_only_three_outcomes_prove_that_nothing_was_spent(outcome: Outcome) -> None:
+    unspent = outcome in (Outcome.NOT_SENT, Outcome.THROTTLED, Outcome.CONFIGURATION_ERROR)
+    assert Answer(outcome).proves_unspent is unspent
+
+
+def test_a_token_set_shows_what_may_be_shown() -> None:
+    assert repr(TokenSet("a-token", "r-token", 60, "N1")) == "TokenSet(support_code='N1', expires_in=60)"
