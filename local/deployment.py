@@ -1,10 +1,13 @@
 """The real `sam build` and `sam deploy`, against the emulator."""
 
+import contextlib
 import hashlib
 import os
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+from botocore.exceptions import ClientError
 
 from local import emulator
 from local.errors import LocalError
@@ -59,9 +62,8 @@ def build() -> None:
 
 def deploy(port: int, parameters: Mapping[str, str]) -> None:
     """Runs `sam deploy` with these parameters against the emulator on ``port``. Raises ``LocalError``."""
-    emulator.client("s3", port).create_bucket(
-        Bucket=_BUCKET, CreateBucketConfiguration={"LocationConstraint": emulator.REGION}
-    )
+    with contextlib.suppress(ClientError):  # It is there already where this is no first deployment.
+        _ensure_bucket(port)
     command = ["deploy", "--stack-name", STACK_NAME]
     command += ["--no-resolve-s3", "--s3-bucket", _BUCKET, "--no-confirm-changeset", "--no-progressbar"]
     command += ["--tags", _TAGS, "--parameter-overrides"]
@@ -73,6 +75,15 @@ def deploy(port: int, parameters: Mapping[str, str]) -> None:
         "SAM_CLI_POLL_DELAY": "0.3",
     }
     _sam(command, environment, LOGS / "deploy.log", "The deployment failed")
+
+
+def _ensure_bucket(port: int) -> None:
+    """Makes the bucket that sam uploads to, where the emulator is new."""
+    storage = emulator.client("s3", port)
+    if _BUCKET not in [bucket["Name"] for bucket in storage.list_buckets()["Buckets"]]:
+        storage.create_bucket(
+            Bucket=_BUCKET, CreateBucketConfiguration={"LocationConstraint": emulator.REGION}
+        )
 
 
 def _quoted(value: str) -> str:

@@ -13,13 +13,13 @@ from botocore.config import Config
 
 from local import ports, processes
 from local.errors import LocalError
-from local.places import EMULATOR_TOOLS, LOCAL, LOGS, shown
+from local.places import EMULATOR_TOOLS, LOGS, STATE, shown
 
 DEFAULT_PORT = 4566
 REGION = "ap-southeast-1"
 ACCOUNT = "000000000000"
 LOG = LOGS / "emulator.log"
-_HOME = LOCAL / "emulator"
+_HOME = STATE / "emulator"
 
 # The emulator's own administrator, which it neither checks nor limits: for deploying, never for testing.
 ADMINISTRATOR = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}

@@ -69,8 +69,9 @@ def _gateway_responses(port: int, body: dict[str, Any]) -> None:
 
 
 def _batches_of_messages(port: int) -> None:
-    """AWS asks for `sqs:SendMessage` where a batch is sent; the emulator for an action that AWS does not know."""
-    role = emulator.client("lambda", port).get_function(FunctionName=f"{STACK_NAME}-sweep")["Configuration"]["Role"]
+    """AWS asks for `sqs:SendMessage` where a batch is sent; the emulator for an action AWS does not know."""
+    functions = emulator.client("lambda", port)
+    role = functions.get_function(FunctionName=f"{STACK_NAME}-sweep")["Configuration"]["Role"]
     queue = f"arn:aws:sqs:{emulator.REGION}:{emulator.ACCOUNT}:{STACK_NAME}-refresh"
     emulator.client("iam", port).put_role_policy(
         RoleName=role.rpartition("/")[2],

@@ -1,16 +1,19 @@
 """Where things are: sources in the repository, everything made at run time below ``.local``."""
 
+import os
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCAL = ROOT / ".local"
-LOGS = LOCAL / "log"
+# What a running stack leaves: in a folder of its own for tests, so that they never meet a stack that is in use.
+STATE = ROOT / os.environ.get("FLOWACCOUNT_CONNECT_STATE", ".local")
+LOGS = STATE / "log"
 CACHE = LOCAL / "cache"
 TOOLS = LOCAL / "venv" / "bin"
 EMULATOR_TOOLS = LOCAL / "emulator-venv" / "bin"
 BUILD = ROOT / ".aws-sam" / "build"
-STACK_FILE = LOCAL / "stack.json"
-STATE_FILE = LOCAL / "state.json"
+STACK_FILE = STATE / "stack.json"
+STATE_FILE = STATE / "state.json"
 
 
 def shown(path: Path) -> str:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from local import parameters
 from local.errors import LocalError
 
 # Our names, and the template's parameters that they set. What is not given keeps the template's default.
@@ -78,14 +79,15 @@ def read(variables: Mapping[str, str] = os.environ) -> Settings:
     port = variables.get("PORT", "").strip()
     if port and not (port.isdigit() and 0 < int(port) < 65_536):
         raise LocalError(f"PORT must be a port number, not {port}.")
-    parameters = {
+    given_parameters = {
         parameter: variables[name].strip()
         for name, parameter in PARAMETERS.items()
         if variables.get(name, "").strip()
     }
+    parameters.check(given_parameters, PARAMETERS)
     return Settings(
         server=server,
         redirect_uri=variables.get("REDIRECT_URI", "").strip() or None,
         port=int(port) if port else None,
-        parameters={"AllowedReturnUrls": _RETURN_URLS} | parameters,
+        parameters={"AllowedReturnUrls": _RETURN_URLS} | given_parameters,
     )

@@ -11,10 +11,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from botocore.exceptions import BotoCoreError, ClientError
+
 from local import deployment, emulator, gaps, ports, processes, stand_in, user
 from local.deployment import API_ID, STACK_NAME
 from local.errors import LocalError
-from local.places import LOCAL, ROOT, STACK_FILE, STATE_FILE
+from local.places import ROOT, STACK_FILE, STATE, STATE_FILE, shown
 from local.settings import Settings
 from local.steps import Steps
 
@@ -77,6 +79,10 @@ def up(settings: Settings, steps: Steps | None = None) -> Stack:
         state = _read_state()
         try:
             return _up(settings, state, steps)
+        except (BotoCoreError, ClientError) as error:
+            _end_what_is_new(before, state)
+            reason = " ".join(str(error).split())
+            raise LocalError(f"The AWS emulator refused: {reason} (more in {shown(emulator.LOG)})") from error
         except BaseException:
             _end_what_is_new(before, state)
             raise
@@ -297,7 +303,7 @@ def _write_state(state: _State) -> None:
 
 def _write_private(path: Path, contents: dict[str, Any]) -> None:
     """Writes JSON that only its owner may read, and never half of it."""
-    LOCAL.mkdir(exist_ok=True)
+    STATE.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".new")
     unfinished.unlink(missing_ok=True)
     with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -309,8 +315,8 @@ def _write_private(path: Path, contents: dict[str, Any]) -> None:
 @contextmanager
 def _only_one() -> Iterator[None]:
     """Keeps two of us from bringing up or ending the same stack at once."""
-    LOCAL.mkdir(exist_ok=True)
-    with (LOCAL / "lock").open("w") as file:
+    STATE.mkdir(parents=True, exist_ok=True)
+    with (STATE / "lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

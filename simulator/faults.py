@@ -250,8 +250,8 @@ class Answer:
     """An HTTP answer on its way out, and what happens to it there.
 
     sent: `whole`, `half` (of the body, under its full Content-Length), `nothing` (the connection is closed)
-    or `reset` (the connection is reset). drip: real seconds between two bytes. carries_tokens: whether what was
-    issued for the request is in the body.
+    or `reset` (the connection is reset). drip: real seconds between two bytes. carries_tokens: whether what
+    was issued for the request is in the body.
     """
 
     status: int

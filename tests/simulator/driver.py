@@ -1,4 +1,4 @@
-"""A client of the running simulator: what a browser, the broker and a test's hand on the controls would send."""
+"""A client of the running simulator: what a browser, the broker and a test at the controls would send."""
 
 from __future__ import annotations
 
@@ -94,7 +94,10 @@ class Driver:
             "state": "a state that no log may show",
         }
         return self.http.get(
-            f"{self.url}/connect/authorize", params=parameters | changes, timeout=TIMEOUT, allow_redirects=False
+            f"{self.url}/connect/authorize",
+            params=parameters | changes,
+            timeout=TIMEOUT,
+            allow_redirects=False,
         )
 
     def log_in(self, user: str = "somchai", **changes: str | list[str] | None) -> str:
@@ -114,7 +117,7 @@ class Driver:
 
     def code(self, **changes: str | list[str] | None) -> str:
         """A code for the first business of the first user."""
-        return self.choose(self.log_in(**changes))["code"]
+        return self.choose(self.log_in("somchai", **changes))["code"]
 
     def post(self, path: str, **form: str) -> requests.Response:
         """A form, redirects not followed."""
@@ -130,13 +133,13 @@ class Driver:
     def exchange(self, code: str, **changes: str | None) -> dict[str, Any]:
         """Exchange a code; the body of the answer."""
         form = {"grant_type": "authorization_code", "code": code, "redirect_uri": CALLBACK}
-        body: dict[str, Any] = self.token(**(form | changes)).json()
+        body: dict[str, Any] = self.token("test", **(form | changes)).json()
         return body
 
     def refresh(self, token: str, **changes: str | None) -> dict[str, Any]:
         """Use a refresh token; the body of the answer."""
         body: dict[str, Any] = self.token(
-            **({"grant_type": "refresh_token", "refresh_token": token} | changes)
+            "test", **({"grant_type": "refresh_token", "refresh_token": token} | changes)
         ).json()
         return body
 

@@ -98,7 +98,8 @@ def test_the_facade_can_drop_the_verifier(sim: Driver) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"client_secret": "wrong"}, {"client_secret": None}, {"client_id": "nobody"}, {"client_id": None}]
+    "wrong",
+    [{"client_secret": "wrong"}, {"client_secret": None}, {"client_id": "nobody"}, {"client_id": None}],
 )
 def test_invalid_client_burns_nothing(sim: Driver, wrong: dict[str, str | None]) -> None:
     code = sim.code()
@@ -144,7 +145,9 @@ def test_only_a_form_body_is_read(sim: Driver) -> None:
     refused = {"error": "invalid_request"}
     assert sim.http.post(url, json=fields, timeout=TIMEOUT).json() == refused
     assert sim.http.post(url, params=fields, timeout=TIMEOUT).json() == refused
-    assert sim.http.post(url, files={k: (None, v) for k, v in fields.items()}, timeout=TIMEOUT).json() == refused
+    assert (
+        sim.http.post(url, files={k: (None, v) for k, v in fields.items()}, timeout=TIMEOUT).json() == refused
+    )
     in_query = {"params": {"grant_type": "refresh_token"}, "data": fields | {"grant_type": ""}}
     assert "error" in sim.http.post(url, **in_query, timeout=TIMEOUT).json()  # type: ignore[arg-type]
     without = {key: fields[key] for key in ("grant_type", "refresh_token")}
@@ -164,8 +167,16 @@ def test_a_repeated_parameter_is_refused_and_spends_nothing(sim: Driver) -> None
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("GET", "/test/token"), ("POST", "/v1/token"), ("POST", "/sandbox/token"), ("POST", "/production/token"),
-     ("POST", "/token"), ("POST", "/test/token/"), ("POST", "/oauth/token"), ("GET", "/v1/company/info")],
+    [
+        ("GET", "/test/token"),
+        ("POST", "/v1/token"),
+        ("POST", "/sandbox/token"),
+        ("POST", "/production/token"),
+        ("POST", "/token"),
+        ("POST", "/test/token/"),
+        ("POST", "/oauth/token"),
+        ("GET", "/v1/company/info"),
+    ],
 )
 def test_a_wrong_path_meets_the_gateway(sim: Driver, method: str, path: str) -> None:
     answer = sim.http.request(method, sim.url + path, data={"grant_type": "x"}, timeout=TIMEOUT)
@@ -197,8 +208,15 @@ def test_invalid_grant_can_have_a_status_of_its_own(sim: Driver) -> None:
 
 
 def test_the_answers_shape_follows_the_switches(sim: Driver) -> None:
-    sim.set(expires_in="string", token_length=2_000, token_type="bearer", support_code="null",
-            support_code_on_refresh="absent", scope_in_answer=True, access_token_lifetime=600)
+    sim.set(
+        expires_in="string",
+        token_length=2_000,
+        token_type="bearer",
+        support_code="null",
+        support_code_on_refresh="absent",
+        scope_in_answer=True,
+        access_token_lifetime=600,
+    )
     first = sim.exchange(sim.code())
     assert (first["expires_in"], first["token_type"], first["supportCode"]) == ("600", "bearer", None)
     assert first["scope"] == "flowaccount-api offline_access"

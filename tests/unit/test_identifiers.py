@@ -59,7 +59,7 @@ def test_what_names_a_connection_is_plain_ascii(value: str) -> None:
         assert not set(value) & set("/#?%&\\ \n\r\t\"'<>")
 
 
-@given(st.floats(0, 2**40), st.floats(0.001, 2**30))
+@given(st.floats(0, 2**37), st.floats(0.001, 2**37))
 def test_of_two_grants_the_later_compares_greater(first: float, apart: float) -> None:
     second = first + apart
     if int(second * 1000) > int(first * 1000):

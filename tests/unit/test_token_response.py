@@ -1,6 +1,7 @@
 """Answers of the token endpoint, read with suspicion: no byte of them raises, and no token of them shows."""
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -180,7 +181,7 @@ def test_an_absurd_number_costs_no_token(number: str) -> None:
     assert answer.tokens.expires_in in (None, LONGEST_LIFETIME)
 
 
-NOON = 1_792_324_800  # Thu, 15 Oct 2026 12:00:00 GMT
+NOON = datetime(2026, 10, 15, 12, tzinfo=UTC).timestamp()
 
 
 @pytest.mark.parametrize(
@@ -205,7 +206,7 @@ NOON = 1_792_324_800  # Thu, 15 Oct 2026 12:00:00 GMT
     ],
 )
 def test_retry_after_is_seconds_from_now_within_an_hour(header: str, seconds: int | None) -> None:
-    answer = classify(429, {"retry-AFTER": header}, b"", now=float(NOON))
+    answer = classify(429, {"retry-AFTER": header}, b"", now=NOON)
     assert answer.outcome is Outcome.THROTTLED
     assert answer.retry_after == seconds
 

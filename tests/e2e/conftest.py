@@ -1,0 +1,108 @@
+"""The deployed local stack, its simulator, and users with and without a browser."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+import requests
+
+from local import service, stack
+from local.settings import Settings
+from local.stack import Stack
+from local.visit import HttpVisitor, browser
+
+RETURN_URL = "http://localhost:3000/done"
+
+
+@dataclass(frozen=True, slots=True)
+class Simulator:
+    """The simulator's control API."""
+
+    url: str
+    after: int = 0
+    """The number of the last request that does not count."""
+
+    def post(self, path: str, body: object = None) -> Any:
+        """One POST to the control API."""
+        answer = requests.post(f"{self.url}/_control/{path}", json={} if body is None else body, timeout=30)
+        assert answer.ok, answer.text
+        return answer.json() if answer.content else None
+
+    def get(self, path: str) -> Any:
+        """One GET of the control API."""
+        answer = requests.get(f"{self.url}/_control/{path}", timeout=30)
+        assert answer.ok, answer.text
+        return answer.json()
+
+    def posts(self, grant: str | None = None) -> list[dict[str, Any]]:
+        """What reached the token endpoint since this control was made, oldest first."""
+        seen: list[dict[str, Any]] = self.get(f"requests?after={self.after}")["requests"]
+        return [one for one in seen if one["kind"] == "token" and grant in (None, one["grant"])]
+
+    def fault(self, fault: str, **fields: object) -> None:
+        """Order a fault for the next request to the token endpoint."""
+        self.post("faults", [{"path": "token", "fault": fault, **fields}])
+
+
+@pytest.fixture(scope="session")
+def up() -> Iterator[Stack]:
+    """The stack, brought up by the real sam build and sam deploy, and ended in the end."""
+    allowed = [RETURN_URL, "https://app.example.com/accounting/done", "https://shop.example.co.th/flowaccount?from=settings"]
+    try:
+        yield stack.up(Settings(parameters={"AllowedReturnUrls": ",".join(allowed), "PublicRateLimit": "1000", "PublicBurstLimit": "1000"}))
+    finally:
+        stack.down()
+
+
+@pytest.fixture
+def simulator(up: Stack) -> Iterator[Simulator]:
+    """The simulator as FlowAccount most likely is, whatever a test made of it before; without its rate limit."""
+    assert up.simulator_url is not None
+    control = Simulator(up.simulator_url)
+    before = control.get("settings")
+    control.post("settings", {"rate_limit": False})
+    seen = control.get("requests")["requests"]
+    yield replace(control, after=seen[-1]["number"] if seen else 0)
+    requests.delete(f"{control.url}/_control/faults", timeout=30)
+    control.post("settings", before)
+
+
+@pytest.fixture
+def visitor() -> HttpVisitor:
+    """A user without a browser."""
+    return HttpVisitor()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """A headless Chromium; `None` where none can be had, which the tests say."""
+    with browser() as launched:
+        if launched is None:
+            print("no Chromium is installed: the flow runs over plain HTTP instead")
+        yield launched
+
+
+@pytest.fixture
+def connection(up: Stack, simulator: Simulator, visitor: HttpVisitor) -> str:
+    """A business that has just been connected."""
+    arrived = visitor.connect(up.authorize_url, user="somchai", business="N1000001")
+    assert arrived.page == "connected", arrived.page
+    return "N1000001"
+
+
+@pytest.fixture
+def set_item(up: Stack) -> Any:
+    """Sets attributes of a connection's item, as time or another process would."""
+
+    def change(connection_id: str, **values: int) -> None:
+        names = {f"#{name}": name for name in values}
+        service.client(up, "dynamodb").update_item(
+            TableName=up.table,
+            Key={"pk": {"S": f"CONNECTION#{connection_id}"}, "sk": {"S": "CONNECTION"}},
+            UpdateExpression="SET " + ", ".join(f"#{name} = :{name}" for name in values),
+            ExpressionAttributeNames=names,
+            ExpressionAttributeValues={f":{name}": {"N": str(value)} for name, value in values.items()},
+        )
+
+    return change

@@ -1,0 +1,110 @@
+"""No secret in any log: every log of the run is read for every token, code, state and secret that was in play.
+
+The tests before this one made the traffic. Tokens, codes and states are known by their fingerprints alone, so every run
+of token-like characters in a log is hashed, window by window, and looked up. The search proves itself first by finding
+canaries that it planted in each log.
+"""
+
+import hashlib
+import json
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local import service
+from local.stack import Stack
+from local.visit import HttpVisitor
+from tests.e2e.conftest import Simulator
+
+TOKEN_CHARACTERS = 43
+_RUNS = re.compile(rb"[A-Za-z0-9_-]{%d,}" % TOKEN_CHARACTERS)
+
+
+class Secrets:
+    """Everything that was in play: as prefixes of SHA-256 where only that is known, and as text."""
+
+    def __init__(self, up: Stack, simulator: Simulator) -> None:
+        self.hashed = {entry["fingerprint"] for entry in simulator.get("ledger")["entries"]}
+        table = service.client(up, "dynamodb").get_paginator("scan")
+        for page in table.paginate(TableName=up.table):
+            for item in page["Items"]:
+                if item["sk"]["S"] == "SESSION":
+                    self.hashed.add(item["pk"]["S"].removeprefix("SESSION#")[:16])
+                    self.hashed.add(item["binding"]["S"][:16])
+        secret = service.client(up, "secretsmanager").get_secret_value(SecretId=up.secret)["SecretString"]
+        self.text = [json.loads(secret)["client_secret"]]
+        for item in ("N1000001", "N1000002", "N1000003"):
+            answer = service.call(up, "GET", f"/connections/{item}/token?min_ttl=0")
+            if answer.ok:
+                self.text.append(answer.json()["access_token"])
+
+    def found_in(self, log: bytes) -> int:
+        """How many places of `log` hold a secret."""
+        places = sum(log.count(text.encode()) for text in self.text)
+        for run in _RUNS.findall(log):
+            for at in range(len(run) - TOKEN_CHARACTERS + 1):
+                window = run[at : at + TOKEN_CHARACTERS]
+                places += hashlib.sha256(window).hexdigest()[:16] in self.hashed
+        return places
+
+
+@pytest.fixture
+def traffic(up: Stack, simulator: Simulator, visitor: HttpVisitor, set_item: Any) -> None:
+    """At least one connect, refresh, cancel, failed exchange, failed refresh and served token, whatever ran before."""
+    assert visitor.connect(up.authorize_url, user="somchai", business="N1000001").page == "connected"
+    visitor.follow(visitor.consent(up.authorize_url, user="anong", business=None))
+    simulator.fault("garbage", processed=True)
+    visitor.follow(visitor.consent(up.authorize_url, user="somchai", business="N1000002"))
+    for fault in ("truncate", "reset", "garbage", "drip"):
+        set_item("N1000001", refresh_at=int(time.time()) - 1, retries=0)
+        simulator.fault(fault, **({"seconds": 5.0} if fault == "drip" else {}))
+        service.invoke(up, "refresh", {"connection_id": "N1000001"})
+    visitor.connect(up.authorize_url, user="somchai", business="N1000001")
+    service.call(up, "GET", "/connections/N1000001/token")
+
+
+def logs_of(up: Stack) -> dict[str, bytes]:
+    """Every log there is but the simulator's: of the functions, the gateway, and the emulator itself."""
+    client, found = service.client(up, "logs"), {}
+    for page in client.get_paginator("describe_log_groups").paginate():
+        for group in page["logGroups"]:
+            events = client.get_paginator("filter_log_events").paginate(logGroupName=group["logGroupName"])
+            lines = [event["message"] for page in events for event in page["events"]]
+            found[group["logGroupName"]] = "\n".join(lines).encode()
+    found["emulator"] = Path(up.logs["emulator"]).read_bytes()
+    return found
+
+
+def plant(up: Stack, group: str, text: str) -> None:
+    """Write a line into a log, as its owner would."""
+    if group == "emulator":
+        with Path(up.logs["emulator"]).open("a") as log:
+            log.write(text + "\n")
+        return
+    client = service.client(up, "logs")
+    client.create_log_stream(logGroupName=group, logStreamName="canary")
+    client.put_log_events(
+        logGroupName=group,
+        logStreamName="canary",
+        logEvents=[{"timestamp": int(time.time() * 1000), "message": text}],
+    )
+
+
+@pytest.mark.usefixtures("traffic")
+def test_no_secret_is_in_any_log(up: Stack, simulator: Simulator) -> None:
+    secrets, logs = Secrets(up, simulator), logs_of(up)
+    assert len(secrets.hashed) > 10
+    expected = {f"/aws/lambda/{name}" for name in up.functions.values()}
+    assert expected <= logs.keys()
+    for function in ("authorize", "callback", "refresh", "token"):
+        assert logs[f"/aws/lambda/{up.functions[function]}"], f"{function} logged nothing, so nothing was searched"
+    assert {name: secrets.found_in(log) for name, log in logs.items()} == dict.fromkeys(logs, 0)
+
+    issued = simulator.post("consents", {"business": "N9999999"})["consents"][0]["refresh_token"]
+    secrets = Secrets(up, simulator)
+    for number, group in enumerate(logs):
+        plant(up, group, f"canary {number}: code=x{issued}y&client={secrets.text[0]}")
+    assert {name: secrets.found_in(log) for name, log in logs_of(up).items()} == dict.fromkeys(logs, 2)

@@ -1,0 +1,396 @@
+"""The real code as a process of the model: run up to its next call, from the results of its calls so far.
+
+`Rotation.refresh` and `Callback.finish` are deterministic in the results of their calls and the time at which these
+came. So a worker's state *is* its history. To go on, the code is run from the start with the recorded results, and
+stopped at the first call that has none; each history is run once, and known by a number from then on.
+"""
+
+import base64
+import contextlib
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, NoReturn
+
+import flowaccount_connect.callback as callback_module
+from botocore.exceptions import ClientError
+from flowaccount_connect.callback import Callback, Ended, Returned
+from flowaccount_connect.client_secret import ClientSecret
+from flowaccount_connect.connect_session import SessionStore
+from flowaccount_connect.connection import Sealed
+from flowaccount_connect.rotation import Refresh, Rotation
+from flowaccount_connect.salvage import SalvageQueue
+from flowaccount_connect.schedule import Schedule
+from flowaccount_connect.sealing import CannotOpen, DataKey, SealingUnavailable, Tokens
+from flowaccount_connect.store import ConnectionStore
+from flowaccount_connect.token_response import Answer, Outcome, classify
+
+from tests.model.server import BUSINESS
+from tests.model.server import Answer as ServerAnswer
+
+TABLE = "connections"
+ENVIRONMENT = "sandbox"
+FUNCTION_TIMEOUT = 45
+"""How long an invocation lives, in seconds (template.yaml)."""
+
+HURRIED = 3.0
+"""What a hurried invocation has left, in seconds: enough to salvage, too little to send."""
+
+LOST = "no answer"
+NOT_SENT = "not sent"
+
+SCHEDULE = Schedule(fraction=lambda: 0.0)
+
+
+class Call(NamedTuple):
+    """One call that leaves the process."""
+
+    service: str
+    """`write`, `secret`, `key`, `post`, `exchange` or `queue`."""
+    name: str
+    """What the trace calls it."""
+    request: Any
+    """Its parameters."""
+
+
+class Event(NamedTuple):
+    """The result of a call, and the moment at which it came; from a hurried one on, time is short."""
+
+    result: Any
+    now: int
+    hurried: bool
+
+
+class _Stop(BaseException):
+    """Raised into the real code at its first call without a result; no `except Exception` of it holds this up."""
+
+
+@dataclass(slots=True)
+class Node:
+    """A process after some history."""
+
+    number: int
+    attempt: int
+    is_callback: bool
+    started_at: int
+    generation: int | None
+    events: tuple[Event, ...]
+    call: Call | None = None
+    """The call it makes next; `None` once it has ended."""
+    outcome: Refresh | Ended | BaseException | None = None
+    asks_for_time: bool = False
+    """Whether it asked how much time is left since its last result."""
+    holds: str | None = None
+    """The refresh token it has received."""
+    in_doubt: bool = False
+    """Whether the connection was in doubt as it was claimed."""
+    lease_until: int = 0
+    posted: str | None = None
+    answer: str | None = None
+    """What came of its last POST."""
+    grant_id: str | None = None
+    """The consent that a callback has written, or tried to."""
+    next: dict[Event, "Node"] = field(default_factory=dict)
+
+    @property
+    def now(self) -> int:
+        """When its last result came."""
+        return self.events[-1].now if self.events else self.started_at
+
+    @property
+    def hurried(self) -> bool:
+        """Whether its time is short."""
+        return bool(self.events) and self.events[-1].hurried
+
+
+class Processes:
+    """All histories met so far, and the real code that they came from."""
+
+    def __init__(self, replay_policy: str) -> None:
+        self._policy = replay_policy
+        self._roots: dict[tuple[Any, ...], Node] = {}
+        self.nodes: list[Node] = []
+
+    def start(self, attempt: int, now: int, *, generation: int | None = None, callback: str | None = None) -> Node:
+        """A new process: a refresh of what is due, of one generation on demand, or the callback of a session."""
+        key = (attempt, now, generation, callback)
+        if key not in self._roots:
+            node = Node(len(self.nodes), attempt, callback is not None, now, generation, ())
+            node.posted = callback
+            self.nodes.append(node)
+            self._run(node, callback)
+            self._roots[key] = node
+        return self._roots[key]
+
+    def resume(self, node: Node, result: Any, now: int, *, hurried: bool = False) -> Node:
+        """The process after its pending call had `result`."""
+        event = Event(result, now, hurried or node.hurried)
+        found = node.next.get(event)
+        if found is None:
+            call = node.call
+            assert call is not None
+            found = Node(
+                len(self.nodes),
+                node.attempt,
+                node.is_callback,
+                node.started_at,
+                node.generation,
+                (*node.events, event),
+                holds=node.holds,
+                in_doubt=node.in_doubt,
+                lease_until=node.lease_until,
+                posted=node.posted,
+                answer=node.answer,
+                grant_id=node.grant_id,
+            )
+            self.nodes.append(found)
+            self._observe(found, call, result)
+            self._run(found, node.posted if node.is_callback else None)
+            node.next[event] = found
+        return found
+
+    def _observe(self, node: Node, call: Call, result: Any) -> None:
+        if call.name in ("claim", "claim_over"):
+            item = _item(result)
+            node.in_doubt = "in_doubt" in item
+            node.lease_until = int(item.get("lease_until", {}).get("N", 0))
+        elif call.name == "grant":
+            written = re.search(r"grant-\d+-\d+", repr(call.request))
+            node.grant_id = written[0] if written else None
+        elif call.service == "post":
+            node.posted = call.request[0]
+            node.answer = result.kind if isinstance(result, ServerAnswer) else result
+        if call.service in ("post", "exchange") and isinstance(result, ServerAnswer) and result.kind == "tokens":
+            node.holds = result.refresh_token
+
+    def _run(self, node: Node, callback: str | None) -> None:
+        replay = _Replay(node)
+        try:
+            if node.is_callback:
+                node.outcome = replay.run_callback(callback or "")
+            else:
+                node.outcome = replay.run_refresh(self._policy)
+        except _Stop:
+            node.call = replay.pending
+        except Exception as error:  # noqa: BLE001 - what the real code raises is what became of it
+            node.outcome = error
+        node.asks_for_time = replay.asked
+        if node.call is None and node.outcome is None:
+            raise AssertionError("a process neither ended nor called")
+
+
+def _item(result: Any) -> dict[str, Any]:
+    answer = json.loads(result[1])
+    return answer.get("Attributes") or answer.get("Item") or {}
+
+
+class _Replay:
+    """Gives the real code its recorded results, and stops it where they end. Plays every service it calls."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._at = 0
+        self._now = node.started_at
+        self._hurried = False
+        self._ids = 0
+        self.name = ""
+        self.asked = False
+        self.pending: Call | None = None
+
+    # The real code
+
+    def run_refresh(self, policy: Any) -> Refresh:
+        return Rotation(
+            store=_Named(self, ConnectionStore(self, TABLE)),  # type: ignore[arg-type]
+            endpoint=self,  # type: ignore[arg-type]
+            secret=ClientSecret(self, "client", clock=self.clock),
+            sealer=self,
+            salvage=SalvageQueue(self, "salvage"),
+            schedule=SCHEDULE,
+            replay_policy=policy,
+            clock=self.clock,
+            sleep=lambda _seconds: None,
+            attempt_id=self.attempt_id,
+        ).refresh(BUSINESS, generation=self._node.generation, remaining=self.remaining)
+
+    def run_callback(self, session: str) -> Ended:
+        # Grant ids are random beyond the millisecond; here the number of the attempt orders what falls together.
+        callback_module.new_grant_id = lambda clock: f"grant-{int(clock()):09d}-{self._node.attempt}"  # type: ignore[attr-defined]
+        return Callback(
+            client=self,
+            table=TABLE,
+            environment=ENVIRONMENT,
+            sessions=_Named(self, SessionStore(self, TABLE)),  # type: ignore[arg-type]
+            endpoint=self,  # type: ignore[arg-type]
+            secret=ClientSecret(self, "client", clock=self.clock),
+            sealer=self,
+            salvage=SalvageQueue(self, "salvage"),
+            schedule=SCHEDULE,
+            clock=self.clock,
+            sleep=lambda _seconds: None,
+            attempt_id=self.attempt_id,
+        ).finish(
+            Returned(state=session, code=f"code of {session}", error=None, issuer=None, secret="browser"),
+            remaining=self.remaining,
+        )
+
+    # What is not a call
+
+    def clock(self) -> float:
+        return float(self._now)
+
+    def remaining(self) -> float:
+        self.asked = True
+        return HURRIED if self._hurried else FUNCTION_TIMEOUT - float(self._now - self._node.started_at)
+
+    def attempt_id(self) -> str:
+        self._ids += 1
+        return f"a{self._node.attempt}" + "'" * (self._ids - 1)
+
+    def seal(self, tokens: Tokens, key: DataKey, *, owner: str, grant_id: str) -> Sealed:
+        content = [tokens.access_token, tokens.refresh_token, owner, grant_id]
+        return Sealed(json.dumps(content).encode(), key.wrapped)
+
+    # What is one
+
+    def _call(self, service: str, name: str, request: Any) -> Any:
+        if self._at < len(self._node.events):
+            event = self._node.events[self._at]
+            self._at += 1
+            self._now, self._hurried, self.asked = event.now, event.hurried, False
+            return event.result
+        self.pending = Call(service, name, request)
+        raise _Stop
+
+    def _write(self, operation: str, request: dict[str, Any]) -> Any:
+        code, body = self._call("write", self.name or "grant", (operation, _frozen(request)))
+        answer = json.loads(body, object_hook=_bytes)
+        if code == "return":
+            return answer
+        raise ClientError(answer, operation)
+
+    def update_item(self, **request: Any) -> Any:
+        return self._write("update_item", request)
+
+    def get_item(self, **request: Any) -> Any:
+        return self._write("get_item", request)
+
+    def put_item(self, **request: Any) -> Any:
+        return self._write("put_item", request)
+
+    def query(self, **request: Any) -> NoReturn:
+        raise NotImplementedError(request)
+
+    def transact_write_items(self, **request: Any) -> Any:
+        return self._write("transact_write_items", request)
+
+    def get_secret_value(self, **_request: Any) -> Any:
+        version = self._call("secret", "client secret", None)
+        if version is None:
+            raise ClientError({"Error": {"Code": "InternalServiceError"}}, "GetSecretValue")
+        return {"SecretString": json.dumps({"client_secret": f"secret {version}"})}
+
+    def open(self, sealed: Sealed, *, owner: str, grant_id: str) -> Tokens:
+        if not self._call("key", "decrypt", None):
+            raise SealingUnavailable("InternalException")
+        access_token, refresh_token, *sealed_for = json.loads(sealed.ciphertext)
+        if sealed_for != [owner, grant_id]:
+            raise CannotOpen("not sealed for this item")
+        return Tokens(access_token, refresh_token)
+
+    def data_key(self) -> DataKey:
+        if not self._call("key", "data key", None):
+            raise SealingUnavailable("InternalException")
+        return DataKey(b"data key", b"wrapped")
+
+    def send_message(self, *, QueueUrl: str, MessageBody: str) -> None:  # noqa: N803, ARG002
+        if not self._call("queue", "send to salvage", MessageBody):
+            raise ClientError({"Error": {"Code": "InternalError"}}, "SendMessage")
+
+    def refresh(self, refresh_token: str, client_secret: str, *, connection_id: str, budget: float) -> Answer:
+        left = HURRIED if self._hurried else FUNCTION_TIMEOUT - float(self._now - self._node.started_at)
+        return self._answer("post", "POST", (refresh_token, client_secret, budget, left), connection_id)
+
+    def exchange_code(self, code: str, redirect_uri: str, client_secret: str, *, budget: float) -> Answer:  # noqa: ARG002
+        return self._answer("exchange", "code exchange", (code, client_secret, budget, 0.0), None)
+
+    def _answer(self, service: str, name: str, request: tuple[Any, ...], connection_id: str | None) -> Answer:
+        sent_at = self._now
+        result = self._call(service, name, request)
+        if result == NOT_SENT:
+            return Answer(Outcome.NOT_SENT, error="not_sent")
+        if result == LOST:
+            return Answer(Outcome.IN_DOUBT, error="no_answer")
+        status, body = result.http(access_token(result.refresh_token or request[0], self._node.attempt, sent_at))
+        return classify(status, {}, body, connection_id=connection_id, now=self._now)
+
+
+class _Named:
+    """A store that tells the replay by which of its methods a write is made."""
+
+    def __init__(self, replay: _Replay, store: Any) -> None:
+        self._replay = replay
+        self._store = store
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method: Callable[..., Any] = getattr(self._store, name)
+
+        def named(*args: Any, **kwargs: Any) -> Any:
+            self._replay.name = name
+            with contextlib.ExitStack() as stack:
+                stack.callback(setattr, self._replay, "name", "")
+                return method(*args, **kwargs)
+
+        return named
+
+
+def access_token(refresh_token: str, attempt: int, sent_at: int) -> str:
+    """The name of the access token that came with a refresh token: tells for which request, and when that was sent."""
+    return f"{refresh_token}@{attempt}@{sent_at}"
+
+
+def _frozen(value: Any) -> Any:
+    """Parameters as something hashable, and back by `thawed`."""
+    if isinstance(value, dict):
+        return ("d", *((key, _frozen(content)) for key, content in value.items()))
+    if isinstance(value, list):
+        return ("l", *(_frozen(content) for content in value))
+    return value
+
+
+def thawed(value: Any) -> Any:
+    """What `_frozen` froze."""
+    if isinstance(value, tuple):
+        if value[0] == "d":
+            return {key: thawed(content) for key, content in value[1:]}
+        return [thawed(content) for content in value[1:]]
+    return value
+
+
+def result_of(answer: dict[str, Any]) -> tuple[str, str]:
+    """The result of a write that was answered."""
+    return "return", json.dumps(answer, default=_text)
+
+
+def failure_of(error: ClientError) -> tuple[str, str]:
+    """The result of a write that was refused, or failed."""
+    return "raise", json.dumps(error.response, default=_text)
+
+
+def _text(content: bytes) -> dict[str, str]:
+    return {"bytes": content.decode()}
+
+
+def _bytes(content: dict[str, Any]) -> Any:
+    return content["bytes"].encode() if set(content) == {"bytes"} else content
+
+
+def salvaged(message: dict[str, Any]) -> list[str]:
+    """What a message of the salvage queue carries: access token, refresh token, owner, grant."""
+    content: list[str] = json.loads(base64.b64decode(message["rotated"]["tokens"]))
+    return content
+
+
+UNAVAILABLE = failure_of(ClientError({"Error": {"Code": "InternalServerError", "Message": ""}}, "UpdateItem"))
+"""The result of a write that was not acknowledged."""

@@ -1,0 +1,103 @@
+"""The pages in a real browser: the way back to the client, 320 px, and nothing the policy has to block."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.simulator.driver import CLIENT_ID, Driver
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """The system's Chromium, or Playwright's own where there is none."""
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"),
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+        )
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def phone(browser: Browser) -> Iterator[Page]:
+    """A page 320 px wide."""
+    context = browser.new_context(viewport={"width": 320, "height": 640})
+    yield context.new_page()
+    context.close()
+
+
+@pytest.fixture
+def client_of(sim: Driver) -> Iterator[str]:
+    """A client whose callback sends the browser on to another origin, as the broker does; its URL."""
+
+    class Client(BaseHTTPRequestHandler):
+        timeout = 5
+
+        def do_GET(self) -> None:
+            if self.path.startswith("/callback"):
+                self.send_response(303)
+                port = self.connection.getsockname()[1]
+                self.send_header("Location", f"http://localhost:{port}/done")
+            else:
+                self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    # With threads, since Chromium also opens connections on which it may never send anything.
+    with ThreadingHTTPServer(("127.0.0.1", 0), Client) as server:
+        server.block_on_close = False
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        callback = f"http://127.0.0.1:{server.server_port}/callback"
+        sim.control("POST", "clients", {"client_id": CLIENT_ID, "redirect_uris": [callback]})
+        yield callback
+        server.shutdown()
+
+
+def login_url(sim: Driver, callback: str) -> str:
+    """Where the client sends the browser."""
+    return (
+        f"{sim.url}/connect/authorize?response_type=code&scope=flowaccount-api%20offline_access"
+        f"&client_id={CLIENT_ID}&redirect_uri={callback}&state=s"
+    )
+
+
+def test_the_browser_gets_back_to_the_client_and_on(sim: Driver, phone: Page, client_of: str) -> None:
+    complaints: list[str] = []
+    phone.on("console", lambda message: complaints.append(message.text))
+    phone.goto(login_url(sim, client_of))
+    assert phone.locator("body").get_attribute("data-page") == "sign-in"
+    assert phone.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    phone.click('[data-user="suda"]')
+    assert phone.locator("body").get_attribute("data-page") == "businesses"
+    assert phone.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    phone.click('[data-business="N1000004"]')
+    phone.wait_for_url("http://localhost:*/done")
+    assert sim.ledger("code")[0]["business"] == "N1000004"
+    assert complaints == []
+
+
+def test_the_form_by_hand_and_the_cancel_button_work(sim: Driver, phone: Page, client_of: str) -> None:
+    phone.goto(login_url(sim, client_of))
+    phone.fill("#username", "anong")
+    phone.fill("#password", "flowaccount-demo")
+    phone.click("#sign-in")
+    phone.click("#switch-user")
+    phone.click('[data-user="anong"]')
+    phone.click("#cancel")
+    phone.wait_for_url("http://localhost:*/done**")
+    assert sim.ledger("code") == []
+
+
+def test_the_style_sheet_applies(sim: Driver, phone: Page, client_of: str) -> None:
+    phone.goto(login_url(sim, client_of))
+    assert phone.locator("main").evaluate("element => getComputedStyle(element).borderRadius") == "12px"

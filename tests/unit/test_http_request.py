@@ -1,0 +1,129 @@
+"""Events of API Gateway, read without trust: whatever they look like, only a `Problem` is ever raised."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowaccount_connect.http_request import LONGEST_PARAMETER, read, redirect
+from flowaccount_connect.problems import Problem
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=10,
+)
+NAMES = [
+    "multiValueQueryStringParameters",
+    "queryStringParameters",
+    "headers",
+    "pathParameters",
+    "stageVariables",
+    "requestContext",
+    "body",
+    "httpMethod",
+]
+EVENTS = st.fixed_dictionaries({}, optional={name: JSON for name in NAMES})
+
+
+def with_query(**query: list[str]) -> dict[str, Any]:
+    return {"multiValueQueryStringParameters": query}
+
+
+@given(EVENTS)
+def test_no_event_raises_anything_but_a_problem(event: dict[str, Any]) -> None:
+    request = read(event, "id")
+    for name in ("state", "", "a"):
+        try:
+            value = request.only(name)
+        except Problem as problem:
+            assert problem.status.value == 400
+        else:
+            assert value is None or value
+        assert request.cookie(name) is None or isinstance(request.cookie(name), str)
+    try:
+        request.refuse_unknown(("state",))
+    except Problem as problem:
+        assert problem.code == "unknown_parameter"
+    assert isinstance(request.prefers_html, bool)
+    assert request.id
+
+
+def test_the_one_value_of_a_parameter_is_read() -> None:
+    request = read(with_query(state=["x"], empty=[""]), "id")
+    assert request.only("state") == "x"
+    assert request.only("empty") is None
+    assert request.only("absent") is None
+
+
+@pytest.mark.parametrize("values", [["a", "b"], ["a", "a"], ["", ""], ["", "a"]])
+def test_a_repeated_parameter_is_refused_even_if_it_repeats_itself(values: list[str]) -> None:
+    with pytest.raises(Problem) as caught:
+        read(with_query(state=values), "id").only("state")
+    assert caught.value.code == "repeated_parameter"
+
+
+def test_an_oversized_parameter_is_refused_and_the_longest_is_not() -> None:
+    assert read(with_query(state=["x" * LONGEST_PARAMETER]), "id").only("state")
+    with pytest.raises(Problem) as caught:
+        read(with_query(state=["x" * (LONGEST_PARAMETER + 1)]), "id").only("state")
+    assert caught.value.code == "oversized_parameter"
+
+
+def test_an_unknown_parameter_is_refused_and_not_quoted() -> None:
+    with pytest.raises(Problem) as caught:
+        read(with_query(state=["x"], CANARY=["y"]), "id").refuse_unknown(("state", "return_url"))
+    assert caught.value.code == "unknown_parameter"
+    assert "CANARY" not in caught.value.detail
+    assert "state, return_url" in caught.value.detail
+
+
+def test_single_values_serve_where_there_are_no_many() -> None:
+    assert read({"queryStringParameters": {"state": "x"}}, "id").only("state") == "x"
+
+
+def test_headers_are_read_whatever_their_case() -> None:
+    request = read({"headers": {"ACCEPT": "text/HTML", "cookie": "a=1; b=2;c=3"}}, "id")
+    assert request.prefers_html
+    assert (request.cookie("a"), request.cookie("b"), request.cookie("c")) == ("1", "2", "3")
+
+
+@pytest.mark.parametrize("header", ["a=1; a=2", "b=1", "", "a", ";;;", "A=1", "xa=1", "a b=1"])
+def test_a_cookie_that_is_absent_or_ambiguous_is_none(header: str) -> None:
+    value = read({"headers": {"Cookie": header}}, "id").cookie("a")
+    assert value in (None, "")
+    assert not value
+
+
+def test_a_cookie_keeps_its_equals_signs() -> None:
+    assert read({"headers": {"Cookie": "a=x=y=="}}, "id").cookie("a") == "x=y=="
+
+
+@pytest.mark.parametrize("accept", ["*/*", "application/json", ""])
+def test_a_program_is_not_a_person(accept: str) -> None:
+    assert not read({"headers": {"Accept": accept}}, "id").prefers_html
+
+
+def test_the_gateways_request_id_comes_first() -> None:
+    assert read({"requestContext": {"requestId": "gateway"}}, "lambda").id == "gateway"
+    assert read({"requestContext": {"requestId": ""}}, "lambda").id == "lambda"
+    assert read({}, "lambda").id == "lambda"
+
+
+def test_a_request_does_not_show_what_it_carries() -> None:
+    request = read(with_query(code=["CANARY"]) | {"headers": {"Cookie": "CANARY"}, "body": "CANARY"}, "id")
+    assert "CANARY" not in f"{request!r} {request}"
+
+
+def test_a_redirect_is_kept_by_no_cache_and_leaks_no_referrer() -> None:
+    answer = redirect(303, "https://app.example.com/done", ["a=1", "b=2"])
+    assert answer["statusCode"] == 303
+    assert answer["headers"] == {
+        "Location": "https://app.example.com/done",
+        "Cache-Control": "no-store",
+        "Referrer-Policy": "no-referrer",
+        "X-Content-Type-Options": "nosniff",
+    }
+    assert answer["multiValueHeaders"] == {"Set-Cookie": ["a=1", "b=2"]}
+    assert "multiValueHeaders" not in redirect(302, "https://app.example.com/done")

@@ -1,0 +1,105 @@
+"""Pure rules import the standard library only, and no function pays for what it does not use."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "layers" / "connector" / "flowaccount_connect"
+NAME = "flowaccount_connect"
+PURE = [
+    "aws_error",
+    "authorization_request",
+    "connection",
+    "http_request",
+    "identifiers",
+    "pages",
+    "problems",
+    "return_urls",
+    "schedule",
+    "settings",
+    "token_response",
+]
+ENVIRONMENT = {
+    "AWS_DEFAULT_REGION": "ap-southeast-1",
+    "POWERTOOLS_METRICS_NAMESPACE": "FlowAccountConnect",
+    "POWERTOOLS_SERVICE_NAME": "unit",
+    "ENVIRONMENT": "sandbox",
+    "STACK": "connect",
+    "TABLE_NAME": "table",
+    "AUTHORIZE_ENDPOINT": "https://auth.example/connect/authorize",
+    "CLIENT_ID": "client",
+    "REFRESH_QUEUE_URL": "https://sqs.example/1/refresh",
+}
+
+
+def imported(module: str) -> set[str]:
+    """The modules that `module` imports, anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports name the package"
+            # `from flowaccount_connect import x` imports the module x.
+            names |= {f"{NAME}.{alias.name}" for alias in node.names} if node.module == NAME else {node.module or ""}
+    return names
+
+
+def reached(module: str) -> set[str]:
+    """All modules that importing `module` can reach, by way of the package's own."""
+    found: set[str] = set()
+    waiting = [module]
+    while waiting:
+        for name in imported(waiting.pop()) - found:
+            found.add(name)
+            inner = name.removeprefix(f"{NAME}.")
+            if name.startswith(f"{NAME}.") and (PACKAGE / f"{inner}.py").exists():
+                waiting.append(inner)
+    return found
+
+
+def test_the_package_itself_imports_nothing() -> None:
+    assert imported("__init__") == set()
+
+
+@pytest.mark.parametrize("module", PURE)
+def test_pure_rules_import_the_standard_library_only(module: str) -> None:
+    outside = {
+        name for name in reached(module) if name.partition(".")[0] not in (*sys.stdlib_module_names, NAME)
+    }
+    assert outside == set()
+    inner = {name.removeprefix(f"{NAME}.") for name in reached(module) if name.startswith(f"{NAME}.")}
+    assert inner <= {*PURE, "__version__"}
+
+
+def test_the_check_would_see_an_import() -> None:
+    assert "requests" in reached("token_endpoint")
+    assert any(name.startswith("cryptography") for name in reached("sealing"))
+
+
+def test_only_the_wiring_and_the_handlers_know_aws_clients() -> None:
+    for path in PACKAGE.glob("*.py"):
+        names = {name.partition(".")[0] for name in imported(path.stem)}
+        assert not names & {"boto3", "botocore"} or path.stem == "wiring"
+
+
+@pytest.mark.parametrize("builder", ["authorize", "sweep"])
+def test_authorize_and_sweep_import_neither_requests_nor_cryptography(builder: str) -> None:
+    code = (
+        # botocore takes pyOpenSSL, and with it cryptography, where a developer's tools brought it; the layer has none.
+        f"import sys; sys.modules['OpenSSL'] = None; from {NAME} import wiring, http_request, pages, observability; wiring.{builder}(); "
+        "print(sorted({'requests', 'cryptography'} & sys.modules.keys()))"
+    )
+    run = subprocess.run(  # noqa: S603
+        [sys.executable, "-W", "ignore", "-c", code],
+        env={**ENVIRONMENT, "PYTHONPATH": str(PACKAGE.parent), "PATH": os.environ["PATH"], "HOME": "/nonexistent"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (run.stdout.strip(), run.returncode) == ("[]", 0), run.stderr

@@ -1,0 +1,171 @@
+"""Tokens at rest: what is sealed for one item opens for that item alone."""
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowaccount_connect.connection import Sealed
+from flowaccount_connect.sealing import CannotOpen, Sealer, SealingUnavailable, Tokens
+from tests.unit.fakes import CONNECTION, GRANT, FakeKms
+from tests.unit.tables import client_error
+
+TOKENS = Tokens("access-CANARY", "refresh-CANARY")
+VISIBLE = st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1)
+
+
+def sealer(kms: FakeKms, *, key_id: str = "key", stack: str = "connect", environment: str = "sandbox") -> Sealer:
+    return Sealer(kms, key_id, stack=stack, environment=environment)
+
+
+@pytest.fixture
+def kms() -> FakeKms:
+    return FakeKms()
+
+
+@pytest.fixture
+def sealed(kms: FakeKms) -> Sealed:
+    made = sealer(kms)
+    return made.seal(TOKENS, made.data_key(), owner=CONNECTION, grant_id=GRANT)
+
+
+def test_what_was_sealed_opens(kms: FakeKms, sealed: Sealed) -> None:
+    assert sealer(kms).open(sealed, owner=CONNECTION, grant_id=GRANT) == TOKENS
+
+
+@given(VISIBLE, VISIBLE)
+def test_every_token_comes_back_as_it_was(access: str, refresh: str) -> None:
+    made = sealer(FakeKms())
+    sealed = made.seal(Tokens(access, refresh), made.data_key(), owner=CONNECTION, grant_id=GRANT)
+    assert made.open(sealed, owner=CONNECTION, grant_id=GRANT) == Tokens(access, refresh)
+
+
+@pytest.mark.parametrize(
+    ("owner", "grant_id"),
+    [("N7654321", GRANT), (CONNECTION, "another-grant"), (GRANT, CONNECTION), ("", GRANT), (CONNECTION, "")],
+)
+def test_a_ciphertext_moved_to_another_item_or_grant_does_not_open(
+    kms: FakeKms, sealed: Sealed, owner: str, grant_id: str
+) -> None:
+    with pytest.raises(CannotOpen):
+        sealer(kms).open(sealed, owner=owner, grant_id=grant_id)
+
+
+def test_a_ciphertext_moved_to_another_environment_does_not_open(kms: FakeKms, sealed: Sealed) -> None:
+    with pytest.raises(CannotOpen):
+        sealer(kms, environment="production").open(sealed, owner=CONNECTION, grant_id=GRANT)
+
+
+def test_even_with_the_same_data_key_another_environment_does_not_open_it(kms: FakeKms) -> None:
+    sandbox, production = sealer(kms), sealer(kms, environment="production")
+    key = production.data_key()
+    sealed = sandbox.seal(TOKENS, key, owner=CONNECTION, grant_id=GRANT)
+    with pytest.raises(CannotOpen):
+        production.open(sealed, owner=CONNECTION, grant_id=GRANT)
+
+
+def test_a_data_key_of_another_stack_does_not_open(kms: FakeKms, sealed: Sealed) -> None:
+    with pytest.raises(CannotOpen):
+        sealer(kms, stack="other").open(sealed, owner=CONNECTION, grant_id=GRANT)
+    with pytest.raises(CannotOpen):
+        sealer(kms, key_id="other").open(sealed, owner=CONNECTION, grant_id=GRANT)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda c: c[:-1] + bytes([c[-1] ^ 1]),
+        lambda c: c[:1] + bytes([c[1] ^ 1]) + c[2:],
+        lambda c: b"\x02" + c[1:],
+        lambda c: c[:-1],
+        lambda c: c + b"\x00",
+        lambda c: c[:13],
+        lambda c: c[:5],
+        lambda c: c[:1],
+        lambda _: b"",
+    ],
+)
+def test_a_changed_ciphertext_does_not_open(
+    kms: FakeKms, sealed: Sealed, change: Callable[[bytes], bytes]
+) -> None:
+    changed = Sealed(change(sealed.ciphertext), sealed.data_key)
+    with pytest.raises(CannotOpen):
+        sealer(kms).open(changed, owner=CONNECTION, grant_id=GRANT)
+
+
+def test_a_changed_data_key_does_not_open(kms: FakeKms, sealed: Sealed) -> None:
+    with pytest.raises(CannotOpen):
+        sealer(kms).open(Sealed(sealed.ciphertext, b"x" + sealed.data_key), owner=CONNECTION, grant_id=GRANT)
+
+
+def test_the_same_tokens_never_seal_alike(kms: FakeKms) -> None:
+    made = sealer(kms)
+    key = made.data_key()
+    sets = {made.seal(TOKENS, key, owner=CONNECTION, grant_id=GRANT).ciphertext for _ in range(50)}
+    assert len(sets) == 50
+    assert not any(b"CANARY" in ciphertext for ciphertext in sets)
+
+
+def test_an_opened_data_key_is_remembered(kms: FakeKms, sealed: Sealed) -> None:
+    made = sealer(kms)
+    for _ in range(3):
+        made.open(sealed, owner=CONNECTION, grant_id=GRANT)
+    assert kms.decrypts == 1
+
+
+def test_a_data_key_that_did_not_open_is_not_remembered(kms: FakeKms, sealed: Sealed) -> None:
+    made = sealer(kms)
+    kms.error = client_error("ThrottlingException")
+    with pytest.raises(SealingUnavailable):
+        made.open(sealed, owner=CONNECTION, grant_id=GRANT)
+    kms.error = None
+    assert made.open(sealed, owner=CONNECTION, grant_id=GRANT) == TOKENS
+
+
+def test_no_more_than_five_hundred_odd_data_keys_are_remembered(kms: FakeKms, sealed: Sealed) -> None:
+    made = sealer(kms)
+    made.open(sealed, owner=CONNECTION, grant_id=GRANT)
+    for _ in range(512):
+        other = made.seal(TOKENS, made.data_key(), owner=CONNECTION, grant_id=GRANT)
+        made.open(other, owner=CONNECTION, grant_id=GRANT)
+    assert kms.decrypts == 513
+    made.open(sealed, owner=CONNECTION, grant_id=GRANT)
+    assert kms.decrypts == 514
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        client_error("ThrottlingException"),
+        client_error("DisabledException"),
+        client_error("AccessDeniedException"),
+        client_error("KMSInternalException"),
+        TimeoutError("CANARY"),
+    ],
+)
+def test_a_kms_that_fails_is_a_matter_of_time_and_told_by_its_code(
+    kms: FakeKms, sealed: Sealed, error: Exception
+) -> None:
+    kms.error = error
+    with pytest.raises(SealingUnavailable) as opening:
+        sealer(kms).open(sealed, owner=CONNECTION, grant_id=GRANT)
+    with pytest.raises(SealingUnavailable) as sealing:
+        sealer(kms).data_key()
+    assert "CANARY" not in f"{opening.value} {sealing.value}"
+
+
+def test_sealing_calls_nobody(kms: FakeKms) -> None:
+    made = sealer(kms)
+    key = made.data_key()
+    kms.error = TimeoutError()
+    made.seal(TOKENS, key, owner=CONNECTION, grant_id=GRANT)
+    assert kms.generated == 1
+
+
+def test_nothing_secret_shows(kms: FakeKms, sealed: Sealed) -> None:
+    key = sealer(kms).data_key()
+    shown = f"{TOKENS!r} {TOKENS} {key!r} {key} {sealed!r} {sealed}"
+    assert "CANARY" not in shown
+    assert repr(key.plaintext) not in shown
+    assert repr(sealed.ciphertext) not in shown

@@ -1,0 +1,330 @@
+"""Connections in the table: every field comes back, tokens change together, and every write is fenced."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowaccount_connect.connection import Attempt, Connection, Reason, Sealed, Status
+from flowaccount_connect.dynamodb import ConditionRefused, StoreUnavailable, call
+from flowaccount_connect.store import ConnectionStore, Refused, Rotated, due_shard, from_item, grant_update
+from tests.unit.fakes import CONNECTION, GRANT, NOW
+from tests.unit.tables import Fault, Table, client_error
+
+ROTATED = Rotated(
+    sealed=Sealed(b"ciphertext-2", b"key-2"),
+    requested_at=NOW,
+    access_expires_at=NOW + 86_400,
+    deadline=NOW + 86_400,
+    refresh_at=NOW + 21_600,
+)
+OLDER_GRANT, LATER_GRANT = "0198b5a0-0000", "0198b5a0-9999"
+TIMES = st.none() | st.integers(0, 2**40)
+TEXTS = st.text(min_size=1, max_size=20)
+
+
+@pytest.fixture
+def table() -> Table:
+    table = Table()
+    grant(table, GRANT)
+    return table
+
+
+@pytest.fixture
+def store(table: Table) -> ConnectionStore:
+    return ConnectionStore(table, "table")
+
+
+def grant(table: Table, grant_id: str, attempt_id: str = "consent") -> None:
+    first = Rotated(
+        sealed=Sealed(b"ciphertext-1", b"key-1"),
+        requested_at=NOW - 22_000,
+        access_expires_at=NOW + 1_000,
+        deadline=NOW + 64_400,
+        refresh_at=NOW - 400,
+    )
+    update = grant_update(
+        "table",
+        CONNECTION,
+        grant_id=grant_id,
+        attempt_id=attempt_id,
+        environment="sandbox",
+        rotated=first,
+        now=NOW - 22_000,
+    )
+    call(table.update_item, **update)
+
+
+def attempt(name: str = "attempt-1", started: int = NOW, lease: int = NOW + 180) -> Attempt:
+    return Attempt(id=name, started_at=started, lease_until=lease)
+
+
+def claimed(store: ConnectionStore, name: str = "attempt-1") -> Connection:
+    return store.claim(CONNECTION, attempt(name), generation=None, now=NOW)
+
+
+@given(
+    st.sampled_from(Status),
+    st.sampled_from([None, *Reason]),
+    st.tuples(TIMES, TIMES, TIMES, TIMES, TIMES),
+    st.tuples(TEXTS, TEXTS, st.none() | TEXTS, st.none() | TEXTS, st.none() | TEXTS),
+    st.booleans(),
+)
+def test_every_field_of_an_item_comes_back(
+    status: Status,
+    reason: Reason | None,
+    times: tuple[int | None, ...],
+    texts: tuple[str, str, str | None, str | None, str | None],
+    sealed: bool,
+) -> None:
+    refresh_at, retries, in_doubt, at_risk, ended_at = times
+    environment, grant_id, reference, committed_by, attempt_id = texts
+    table = Table()
+    table.put(
+        "CONNECTION",
+        CONNECTION,
+        status=status.value,
+        reason=reason.value if reason else None,
+        environment=environment,
+        grant_id=grant_id,
+        generation=7,
+        connected_at=5,
+        reference=reference,
+        tokens=b"ciphertext" if sealed else None,
+        data_key=b"key" if sealed else None,
+        requested_at=11,
+        access_expires_at=12,
+        deadline=13,
+        refresh_at=refresh_at,
+        retries=retries,
+        in_doubt=in_doubt,
+        at_risk=at_risk,
+        committed_by=committed_by,
+        attempt_id=attempt_id,
+        attempt_started_at=14 if attempt_id else None,
+        lease_until=15 if attempt_id else None,
+        ended_at=ended_at,
+    )
+    assert ConnectionStore(table, "table").get(CONNECTION) == Connection(
+        id=CONNECTION,
+        status=status,
+        environment=environment,
+        grant_id=grant_id,
+        generation=7,
+        connected_at=5,
+        reference=reference,
+        sealed=Sealed(b"ciphertext", b"key") if sealed else None,
+        requested_at=11,
+        access_expires_at=12,
+        deadline=13,
+        refresh_at=refresh_at,
+        retries=retries,
+        in_doubt=in_doubt,
+        at_risk=at_risk,
+        committed_by=committed_by,
+        attempt=Attempt(id=attempt_id, started_at=14, lease_until=15) if attempt_id else None,
+        reason=reason,
+        ended_at=ended_at,
+    )
+
+
+def test_an_item_that_says_next_to_nothing_is_no_living_connection() -> None:
+    found = from_item({"pk": {"S": "CONNECTION#N1"}})
+    assert (found.id, found.status, found.sealed, found.generation) == ("N1", Status.DISCONNECTED, None, 0)
+
+
+def test_half_a_set_is_no_set() -> None:
+    assert from_item({"pk": {"S": "CONNECTION#N1"}, "tokens": {"B": b"x"}}).sealed is None
+
+
+def test_a_first_consent_connects_and_enters_both_indexes(table: Table) -> None:
+    item = table.item("CONNECTION", CONNECTION)
+    assert item["generation"] == 1
+    assert item["due_shard"] == due_shard(CONNECTION)
+    assert item["refresh_at"] == NOW - 400
+    assert item["listed_as"] == f"active#{due_shard(CONNECTION)}"
+    assert item["environment"] == "sandbox"
+
+
+def test_a_later_consent_beats_everything_and_an_older_one_finds_the_door_shut(
+    table: Table, store: ConnectionStore
+) -> None:
+    claimed(store)
+    grant(table, LATER_GRANT, "later")
+    item = table.item("CONNECTION", CONNECTION)
+    assert (item["grant_id"], item["generation"], item["committed_by"]) == (LATER_GRANT, 2, "later")
+    assert not item.keys() & {"attempt_id", "lease_until", "in_doubt", "retries", "reason"}
+    for grant_id in (OLDER_GRANT, LATER_GRANT):
+        with pytest.raises(ConditionRefused) as refused:
+            grant(table, grant_id, "older")
+        assert refused.value.items[0] is not None
+    assert table.item("CONNECTION", CONNECTION) == item
+
+
+def test_a_consent_revives_what_was_disconnected_and_its_generation_never_goes_back(table: Table) -> None:
+    table.put("CONNECTION", CONNECTION, status="disconnected", grant_id=GRANT, generation=9, ttl=NOW)
+    grant(table, LATER_GRANT)
+    item = table.item("CONNECTION", CONNECTION)
+    assert (item["status"], item["generation"]) == ("active", 10)
+    assert "ttl" not in item
+
+
+def test_only_one_attempt_holds_a_connection(store: ConnectionStore) -> None:
+    assert claimed(store).attempt == attempt()
+    with pytest.raises(Refused) as refused:
+        claimed(store, "attempt-2")
+    assert refused.value.connection is not None
+    assert refused.value.connection.attempt == attempt()
+
+
+def test_a_claim_leaves_the_connection_in_the_due_index(table: Table, store: ConnectionStore) -> None:
+    claimed(store)
+    assert {"due_shard", "refresh_at"} <= table.item("CONNECTION", CONNECTION).keys()
+
+
+def test_a_claim_makes_no_connection(table: Table, store: ConnectionStore) -> None:
+    with pytest.raises(Refused) as refused:
+        store.claim("N0", attempt(), generation=None, now=NOW)
+    assert refused.value.connection is None
+    assert len(table.items) == 1
+
+
+def test_what_is_not_due_is_claimed_on_demand_only_and_only_in_the_generation_seen(store: ConnectionStore) -> None:
+    early = NOW - 1_000
+    with pytest.raises(Refused):
+        store.claim(CONNECTION, attempt(), generation=None, now=early)
+    with pytest.raises(Refused):
+        store.claim(CONNECTION, attempt(), generation=2, now=early)
+    assert store.claim(CONNECTION, attempt(), generation=1, now=early).generation == 1
+
+
+def test_on_demand_does_not_break_into_a_backoff(store: ConnectionStore) -> None:
+    claimed(store)
+    store.release(CONNECTION, 1, "attempt-1", refresh_at=NOW + 60, retries=1)
+    with pytest.raises(Refused):
+        store.claim(CONNECTION, attempt("attempt-2"), generation=1, now=NOW + 59)
+    assert store.claim(CONNECTION, attempt("attempt-2"), generation=1, now=NOW + 60).retries == 1
+
+
+def test_claiming_over_an_expired_lease_records_the_doubt_once(table: Table, store: ConnectionStore) -> None:
+    first = claimed(store).attempt
+    assert first is not None
+    with pytest.raises(Refused):
+        store.claim_over(CONNECTION, attempt("attempt-2"), dead=first, generation=1, now=NOW + 179)
+    second = attempt("attempt-2", NOW + 180, NOW + 360)
+    assert store.claim_over(CONNECTION, second, dead=first, generation=1, now=NOW + 180).in_doubt == NOW
+    third = attempt("attempt-3", NOW + 400, NOW + 580)
+    with pytest.raises(Refused):
+        store.claim_over(CONNECTION, third, dead=first, generation=1, now=NOW + 400)
+    assert store.claim_over(CONNECTION, third, dead=second, generation=1, now=NOW + 400).in_doubt == NOW
+    assert "due_shard" in table.item("CONNECTION", CONNECTION)
+
+
+def test_a_commit_changes_tokens_times_and_generation_in_one_write(table: Table, store: ConnectionStore) -> None:
+    claimed(store)
+    writes = len(table.calls)
+    stored = store.commit(CONNECTION, GRANT, 1, "attempt-1", ROTATED)
+    assert len(table.calls) == writes + 1
+    assert (stored.sealed, stored.generation, stored.committed_by) == (ROTATED.sealed, 2, "attempt-1")
+    assert (stored.access_expires_at, stored.deadline, stored.refresh_at) == (NOW + 86_400, NOW + 86_400, NOW + 21_600)
+    assert (stored.attempt, stored.in_doubt, stored.retries) == (None, None, None)
+
+
+def test_a_commit_wins_over_a_failure_recorded_meanwhile(table: Table, store: ConnectionStore) -> None:
+    claimed(store)
+    store.require_reauthorization(CONNECTION, 1, "attempt-1", Reason.REJECTED, now=NOW)
+    assert "due_shard" not in table.item("CONNECTION", CONNECTION)
+    stored = store.commit(CONNECTION, GRANT, 1, "another", ROTATED)
+    assert (stored.status, stored.reason, stored.ended_at) == (Status.ACTIVE, None, None)
+    item = table.item("CONNECTION", CONNECTION)
+    assert item["due_shard"] == due_shard(CONNECTION)
+    assert item["listed_as"].startswith("active#")
+
+
+@pytest.mark.parametrize(("grant_id", "generation"), [(OLDER_GRANT, 1), (LATER_GRANT, 1), (GRANT, 0), (GRANT, 2)])
+def test_a_commit_is_fenced_by_grant_and_generation(store: ConnectionStore, grant_id: str, generation: int) -> None:
+    claimed(store)
+    with pytest.raises(Refused) as refused:
+        store.commit(CONNECTION, grant_id, generation, "attempt-1", ROTATED)
+    assert refused.value.connection is not None
+    assert refused.value.connection.sealed == Sealed(b"ciphertext-1", b"key-1")
+
+
+def test_a_success_that_kept_the_old_token_needs_its_own_attempt_and_leaves_the_doubt(store: ConnectionStore) -> None:
+    dead = claimed(store).attempt
+    assert dead is not None
+    later = attempt("attempt-2", NOW + 200, NOW + 400)
+    store.claim_over(CONNECTION, later, dead=dead, generation=1, now=NOW + 200)
+    with pytest.raises(Refused):
+        store.commit_kept(CONNECTION, 1, "attempt-1", ROTATED)
+    kept = store.commit_kept(CONNECTION, 1, "attempt-2", ROTATED)
+    assert (kept.generation, kept.in_doubt, kept.attempt) == (2, NOW, None)
+
+
+def test_a_release_gives_back_the_claim_and_leaves_tokens_and_doubt(store: ConnectionStore) -> None:
+    before = claimed(store)
+    released = store.release(CONNECTION, 1, "attempt-1", refresh_at=NOW + 60, retries=3, in_doubt=NOW - 5)
+    assert (released.attempt, released.refresh_at, released.retries) == (None, NOW + 60, 3)
+    assert (released.in_doubt, released.sealed, released.generation) == (NOW - 5, before.sealed, 1)
+    store.claim(CONNECTION, attempt(lease=NOW + 500), generation=None, now=NOW + 60)
+    again = store.release(CONNECTION, 1, "attempt-1", refresh_at=NOW + 90, retries=4, in_doubt=NOW + 60)
+    assert again.in_doubt == NOW - 5
+    store.claim(CONNECTION, attempt(lease=NOW + 500), generation=None, now=NOW + 90)
+    assert store.release(CONNECTION, 1, "attempt-1", refresh_at=NOW + 99, retries=5).in_doubt == NOW - 5
+
+
+@pytest.mark.parametrize(("generation", "name"), [(1, "attempt-2"), (2, "attempt-1"), (0, "attempt-1")])
+def test_neither_release_nor_failure_touches_what_another_attempt_holds(
+    table: Table, store: ConnectionStore, generation: int, name: str
+) -> None:
+    claimed(store)
+    before = table.item("CONNECTION", CONNECTION)
+    with pytest.raises(Refused):
+        store.release(CONNECTION, generation, name, refresh_at=NOW, retries=1)
+    with pytest.raises(Refused):
+        store.require_reauthorization(CONNECTION, generation, name, Reason.REJECTED, now=NOW)
+    with pytest.raises(Refused):
+        store.commit_kept(CONNECTION, generation, name, ROTATED)
+    assert table.item("CONNECTION", CONNECTION) == before
+
+
+def test_a_failure_keeps_the_tokens_and_leaves_the_due_index(table: Table, store: ConnectionStore) -> None:
+    before = claimed(store)
+    ended = store.require_reauthorization(
+        CONNECTION, 1, "attempt-1", Reason.WRONG_CONNECTION, now=NOW, quarantine=Sealed(b"theirs", b"key")
+    )
+    assert (ended.status, ended.reason, ended.ended_at) == (
+        Status.REAUTHORIZATION_REQUIRED,
+        Reason.WRONG_CONNECTION,
+        NOW,
+    )
+    assert (ended.sealed, ended.attempt, ended.refresh_at) == (before.sealed, None, None)
+    item = table.item("CONNECTION", CONNECTION)
+    assert "due_shard" not in item
+    assert (item["quarantine"], item["quarantine_key"]) == (b"theirs", b"key")
+    assert item["listed_as"].startswith("reauthorization_required#")
+
+
+def test_a_lease_holds_until_its_last_second() -> None:
+    connection = from_item(
+        {"pk": {"S": "CONNECTION#N1"}, "attempt_id": {"S": "a"}, "lease_until": {"N": str(NOW)}}
+    )
+    assert connection.leased(NOW - 1)
+    assert not connection.leased(NOW)
+
+
+def test_an_error_of_the_table_is_told_by_its_code_alone(table: Table, store: ConnectionStore) -> None:
+    table.faults["get_item"] = [Fault(client_error("InternalServerError")), Fault(TimeoutError("CANARY"))]
+    for code in ("InternalServerError", "TimeoutError"):
+        with pytest.raises(StoreUnavailable, match=f"^{code}$") as caught:
+            store.get(CONNECTION)
+        assert caught.value.__cause__ is None
+        assert caught.value.__suppress_context__
+
+
+def test_a_transaction_that_met_another_is_no_refused_condition(table: Table) -> None:
+    reasons = [{"Code": "TransactionConflict"}, {"Code": "None"}]
+    table.faults["transact_write_items"] = [
+        Fault(client_error("TransactionCanceledException", CancellationReasons=reasons))
+    ]
+    with pytest.raises(StoreUnavailable, match="TransactionCanceledException"):
+        call(table.transact_write_items, TransactItems=[], ClientRequestToken="x")
