@@ -12,7 +12,7 @@ from flowaccount_connect.identifiers import is_connection_id
 from flowaccount_connect.observability import COUNT, MILLISECONDS, fault, logger, metrics, observed
 from flowaccount_connect.rotation import Refresh, RefreshOutcome
 
-_rotation, _endpoint = wiring.refresh()
+_rotation, _circuit, _endpoint = wiring.refresh()
 
 _ALARMING = frozenset(
     {
@@ -52,7 +52,7 @@ def _batch(records: list[Mapping[str, Any]], remaining: Callable[[], float]) -> 
             logger.error("not a message of the refresh queue", extra={"message_id": record.get("messageId")})
             return None
         try:
-            _tell(_rotation.refresh(connection_id, remaining=remaining))
+            _tell(_refresh(connection_id, None, remaining))
         except StoreUnavailable as error:
             logger.error("the claim was not acknowledged", extra={"connection_id": connection_id, "error": str(error)})
             return str(record.get("messageId"))
@@ -74,7 +74,7 @@ def _on_demand(event: Mapping[str, Any], remaining: Callable[[], float]) -> dict
     if generation is not None and (not isinstance(generation, int) or isinstance(generation, bool)):
         return {"error": "invalid_generation", "detail": "generation must be a whole number, or absent."}
     try:
-        refresh = _rotation.refresh(connection_id, generation=generation, remaining=remaining)
+        refresh = _refresh(connection_id, generation, remaining)
     except StoreUnavailable as error:
         logger.error("the claim was not acknowledged", extra={"connection_id": connection_id, "error": str(error)})
         return {
@@ -92,6 +92,12 @@ def _on_demand(event: Mapping[str, Any], remaining: Callable[[], float]) -> dict
     }
 
 
+def _refresh(connection_id: str, generation: int | None, remaining: Callable[[], float]) -> Refresh:
+    return _circuit.run(
+        connection_id, lambda: _rotation.refresh(connection_id, generation=generation, remaining=remaining)
+    )
+
+
 def _tell(refresh: Refresh) -> None:
     """One structured line and its metrics for each refresh."""
     facts = {name: value for name, value in asdict(refresh).items() if value is not None}
@@ -101,5 +107,8 @@ def _tell(refresh: Refresh) -> None:
         logger.info("refresh", extra=facts)
     name = "".join(word.capitalize() for word in refresh.outcome.value.split("_"))
     metrics.add_metric(f"Refresh{name}", COUNT, 1)
+    if refresh.outcome in (RefreshOutcome.CONFIGURATION_ERROR, RefreshOutcome.CIRCUIT_OPEN):
+        # The one to alarm on: it goes on for as long as the configuration is refused, and ends with it.
+        metrics.add_metric("ConfigurationRefused", COUNT, 1)
     if refresh.exchange_ms is not None:
         metrics.add_metric("ExchangeLatency", MILLISECONDS, refresh.exchange_ms)

@@ -321,10 +321,12 @@ def active_is_due_one_day(stored: Stored) -> str | None:
 
 
 def backoff_ends_before_the_deadline(before: Stored, after: Stored, now: int) -> str | None:
-    """While a token may still live, no backoff sleeps past its deadline."""
+    """No backoff sleeps past the last try before the deadline; nor, later, past the deadline itself."""
     released = before.attempt is not None and after.attempt is None and after.active and after.token == before.token
-    if released and now < after.deadline - 1 and (after.refresh_at or 0) >= after.deadline:
-        return f"released at {now} until {after.refresh_at}, past the deadline {after.deadline}"
+    refresh_at = after.refresh_at or 0
+    for end in (after.deadline - LAST_TRY, after.deadline - 1):
+        if released and now < end < refresh_at:
+            return f"released at {now} until {refresh_at}, with the deadline at {after.deadline}"
     return None
 
 

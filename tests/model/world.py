@@ -577,7 +577,7 @@ class World:
         elif state.disconnects and stored.grant_id and stored.token:
             asked = state._replace(leaving=stored.grant_id, disconnects=state.disconnects - 1)
             yield f"the host asks to end {stored.grant_id}", asked
-        if self.config.forgets and stored.status == "disconnected":
+        if self.config.forgets and stored.status == "disconnected" and not state.workers:
             items, tokens = self._tables[state.table]
             left = frozenset(entry for entry in items if entry[0] != (f"CONNECTION#{BUSINESS}", "CONNECTION"))
             yield "the tombstone is deleted, 30 days over", state._replace(table=self._number((left, tokens)))

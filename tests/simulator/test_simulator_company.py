@@ -53,6 +53,9 @@ def test_refresh_tokens_and_other_schemes_open_nothing(sim: Driver) -> None:
 @pytest.mark.parametrize(("environment", "allowed"), [("test", 20), ("v1", 100)])
 def test_the_limit_is_the_environments_in_any_60_seconds(sim: Driver, environment: str, allowed: int) -> None:
     sim.set(environment=environment, rate_limit=True)
+    # From the middle of a minute, so that a limit by the minute of the clock would let go too early.
+    now = sim.control("GET", "clock")["now"]
+    sim.control("POST", "clock", {"now": (now // 60 + 1) * 60 + 30})
     form = {"grant_type": "refresh_token", "refresh_token": "x"}
     statuses = [sim.token(environment, **form).status_code for _ in range(allowed + 1)]
     assert statuses == [200] * allowed + [429]

@@ -7,6 +7,10 @@ from typing import Any
 
 import pytest
 
+from simulator.clients import Client
+from simulator.clock import Clock
+from simulator.ledger import Ledger
+from simulator.settings import Settings
 from tests.simulator.driver import CALLBACK, CLIENT_ID, DAY, Driver
 
 REFUSED = {"error": "invalid_grant"}
@@ -32,6 +36,19 @@ def test_a_strict_server_lets_one_of_simultaneous_refreshes_through(sim: Driver)
     for _ in range(5):
         answers = at_once(sim, sim.consent())
         assert sum("access_token" in answer for answer in answers) == 1
+
+
+@pytest.mark.parametrize(("racy", "second"), [(False, "spent"), (True, None)])
+def test_a_token_looked_up_twice_is_spent_once_unless_racy(racy: bool, second: str | None) -> None:
+    ledger, settings = Ledger(Clock()), Settings(racy=racy)
+    client = Client("c", "s", ())
+    consent = ledger.open_consent("c", "N1", "flowaccount-api offline_access")
+    ledger.record_tokens(consent, None, "access", "refresh", settings)
+    entries = [ledger.look_up_refresh_token("refresh", client, settings) for _ in range(2)]
+    assert [refusal for _, refusal in entries] == [None, None]
+    entry = entries[0][0]
+    assert entry is not None
+    assert [ledger.spend(entry, settings) for _ in range(2)] == [None, second]
 
 
 def test_a_replay_leaves_the_strict_family_alone(sim: Driver) -> None:

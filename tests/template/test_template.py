@@ -443,9 +443,9 @@ def test_a_changed_setting_reaches_the_alias(template: Template) -> None:
     shared = template["Globals"]["Function"]
     assert shared["Environment"]["Variables"]["SETTINGS_VERSION"] == {"Ref": "SettingsVersion"}
     assert shared["AutoPublishAlias"] == "live"
-    assert shared["AutoPublishAliasAllProperties"] is True
     for logical_id in FUNCTIONS.values():
         properties = template["Resources"][logical_id]["Properties"]
+        assert properties["AutoPublishAliasAllProperties"] is True, logical_id
         assert properties["VersionDescription"] == {"Fn::Sub": "Settings ${SettingsVersion}"}, logical_id
         settings = {**shared, **{key: value for key, value in properties.items() if key != "Events"}}
         used = set(names([settings, shared]))

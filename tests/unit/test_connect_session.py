@@ -106,7 +106,7 @@ def test_a_result_is_kept_but_makes_no_session(sessions: SessionStore, table: Ta
     found = sessions.get(SESSION.id)
     assert found is not None
     assert found.result == "access_denied"
-    table.items.clear()
+    table.clear()
     with pytest.raises(Exception, match="refused"):
         sessions.finish(SESSION.id, "access_denied")
     assert table.items == {}

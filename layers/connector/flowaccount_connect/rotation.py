@@ -63,6 +63,8 @@ class RefreshOutcome(StrEnum):
     NOT_SENT = "not_sent"
     THROTTLED = "throttled"
     CONFIGURATION_ERROR = "configuration_error"
+    CIRCUIT_OPEN = "circuit_open"
+    """Nothing was claimed or sent, since FlowAccount refuses the stack's configuration; see `circuit`."""
     IN_DOUBT = "in_doubt"
     REAUTHORIZATION_REQUIRED = "reauthorization_required"
 

@@ -12,6 +12,7 @@ from flowaccount_connect import settings
 if TYPE_CHECKING:
     from flowaccount_connect.authorize import Authorize
     from flowaccount_connect.callback import Callback
+    from flowaccount_connect.circuit import Circuit
     from flowaccount_connect.rotation import Rotation
     from flowaccount_connect.salvage import Salvage
     from flowaccount_connect.sealing import Sealer
@@ -73,8 +74,9 @@ def callback() -> "tuple[Callback, TokenEndpoint, frozenset[str]]":
     return made, endpoint, read.urls("ALLOWED_RETURN_URLS")
 
 
-def refresh() -> "tuple[Rotation, TokenEndpoint]":
-    """What `refresh` is made of, and the endpoint whose connections it closes."""
+def refresh() -> "tuple[Rotation, Circuit, TokenEndpoint]":
+    """What `refresh` is made of, the circuit it runs behind, and the endpoint whose connections it closes."""
+    from flowaccount_connect.circuit import Circuit
     from flowaccount_connect.client_secret import ClientSecret
     from flowaccount_connect.rotation import Rotation
     from flowaccount_connect.salvage import SalvageQueue
@@ -85,8 +87,9 @@ def refresh() -> "tuple[Rotation, TokenEndpoint]":
     stack, tokens, read = settings.stack(), settings.tokens(), settings.Reader(os.environ)
     endpoint = TokenEndpoint(tokens.endpoint, tokens.client_id)
     policy = read.choice("REPLAY_POLICY", "allowed", "never")
+    table = client("dynamodb")
     rotation = Rotation(
-        store=ConnectionStore(client("dynamodb"), stack.table),
+        store=ConnectionStore(table, stack.table),
         endpoint=endpoint,
         secret=ClientSecret(client("secretsmanager"), tokens.client_secret_name),
         sealer=_sealer(stack, tokens.key_id),
@@ -96,7 +99,7 @@ def refresh() -> "tuple[Rotation, TokenEndpoint]":
         lease_seconds=read.number("LEASE_SECONDS", 180, 60, 3_600),
         access_token_lifetime=tokens.access_token_lifetime,
     )
-    return rotation, endpoint
+    return rotation, Circuit(table, stack.table), endpoint
 
 
 def salvage() -> "Salvage":

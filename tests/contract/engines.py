@@ -1,0 +1,123 @@
+"""The engines that the contract is held against, started on free loopback ports."""
+
+import contextlib
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.config import Config
+
+ROOT = Path(__file__).resolve().parents[2]
+
+_STARTING = 60
+"""How long an engine may take to start, in seconds."""
+
+_LOOPBACK_ONLY = """grant {
+  permission java.io.FilePermission "<<ALL FILES>>", "read,write,delete,execute";
+  permission java.io.SerializablePermission "*";
+  permission java.lang.RuntimePermission "*";
+  permission java.lang.reflect.ReflectPermission "*";
+  permission java.net.NetPermission "*";
+  permission java.net.SocketPermission "localhost:*", "accept,connect,listen,resolve";
+  permission java.security.SecurityPermission "*";
+  permission java.util.PropertyPermission "*", "read,write";
+  permission java.util.logging.LoggingPermission "control";
+  permission javax.management.MBeanPermission "*", "*";
+  permission javax.management.MBeanServerPermission "*";
+  permission javax.management.MBeanTrustPermission "*";
+  permission javax.net.ssl.SSLPermission "*";
+};
+"""
+"""DynamoDB Local listens on every address and has no setting for it: Java's security manager lets it accept
+connections from this machine only."""
+
+
+class Missing(Exception):  # noqa: N818 - it is the engine that is missing
+    """An engine is not installed."""
+
+
+@contextlib.contextmanager
+def ministack(folder: Path) -> Iterator[Any]:
+    """A client of MiniStack's DynamoDB; `folder` is its temporary directory."""
+    given = os.environ.get("FLOWACCOUNT_MINISTACK")
+    executable = Path(given) if given else ROOT / ".local" / "emulator-venv" / "bin" / "ministack"
+    if not executable.is_file():
+        raise Missing(f"MiniStack is not at {executable}: `make test` sets it up.")
+    port = _free_port()
+    environment = {
+        "PATH": os.environ.get("PATH", ""),
+        "HOME": str(folder),
+        "TMPDIR": str(folder),
+        "BIND_HOST": "127.0.0.1",
+        "GATEWAY_PORT": str(port),
+        "IOT_MTLS_ENABLED": "0",
+        "SFTP_ENABLED": "0",
+    }
+    with _running([str(executable)], environment, folder, port) as client:
+        yield client
+
+
+@contextlib.contextmanager
+def dynamodb_local(folder: Path) -> Iterator[Any]:
+    """A client of DynamoDB Local, which keeps everything in memory; `folder` is for its log and policy."""
+    given = os.environ.get("FLOWACCOUNT_DYNAMODB_LOCAL")
+    installed = Path(given) if given else ROOT / ".local" / "dynamodb-local"
+    jar = installed / "DynamoDBLocal.jar"
+    if not jar.is_file():
+        raise Missing(f"DynamoDB Local is not in {installed}: `make test` sets it up.")
+    policy = folder / "loopback.policy"
+    policy.write_text(_LOOPBACK_ONLY)
+    port = _free_port()
+    command = ["java", "-Djava.security.manager", f"-Djava.security.policy=={policy}"]
+    command += [f"-Djava.library.path={installed / 'DynamoDBLocal_lib'}", "-jar", str(jar)]
+    command += ["-inMemory", "-sharedDb", "-port", str(port), "-disableTelemetry"]
+    with _running(command, dict(os.environ), folder, port) as client:
+        yield client
+
+
+@contextlib.contextmanager
+def _running(command: list[str], environment: dict[str, str], folder: Path, port: int) -> Iterator[Any]:
+    log = folder / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, env=environment, cwd=folder, stdout=output, stderr=output)  # noqa: S603
+    try:
+        client = boto3.client(
+            "dynamodb",
+            endpoint_url=f"http://127.0.0.1:{port}",
+            region_name="ap-southeast-1",
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+            config=Config(retries={"total_max_attempts": 1}, proxies={}),
+        )
+        deadline = time.monotonic() + _STARTING
+        while True:
+            try:
+                client.list_tables()
+                break
+            except Exception:
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError(f"{command[0]} did not start: {log.read_text()[-2_000:]}") from None
+                time.sleep(0.2)
+        try:
+            yield client
+        finally:
+            client.close()
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
