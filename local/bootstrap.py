@@ -44,13 +44,9 @@ def python_313(candidate: str) -> str | None:
 
     A version manager's shim may be on PATH and fail; a virtual environment is no base for another.
     """
-    question = (
-        "import sys; print(sys.version_info[:2] == (3, 13) and getattr(sys, '_base_executable', '') or '')"
-    )
+    question = "import sys; print(sys.version_info[:2] == (3, 13) and getattr(sys, '_base_executable', '') or '')"
     try:
-        answer = subprocess.run(
-            [candidate, "-c", question], capture_output=True, text=True, timeout=30, check=False
-        )
+        answer = subprocess.run([candidate, "-c", question], capture_output=True, text=True, timeout=30, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return answer.stdout.strip() or None
@@ -71,17 +67,13 @@ def find_python(uv: str) -> str:
         try:
             if fetch:
                 run([uv, "python", "install", "3.13"])
-            answer = subprocess.run(
-                [uv, "python", "find", "3.13"], capture_output=True, text=True, check=True
-            )
+            answer = subprocess.run([uv, "python", "find", "3.13"], capture_output=True, text=True, check=True)
         except (OSError, subprocess.CalledProcessError):
             continue
         python = python_313(answer.stdout.strip())
         if python:
             return python
-    raise MissingError(
-        "Python 3.13, the functions' runtime, was not found: install it so that `python3.13` runs."
-    )
+    raise MissingError("Python 3.13, the functions' runtime, was not found: install it so that `python3.13` runs.")
 
 
 def find_uv() -> str:
@@ -125,10 +117,7 @@ def is_ready(folder: Path, requirements: Path) -> bool:
     """Whether an environment is complete and made from these requirements."""
     stamp = folder / "made-from"
     try:
-        return (
-            stamp.read_text() == fingerprint(requirements)
-            and python_313(str(folder / "bin" / "python")) is not None
-        )
+        return stamp.read_text() == fingerprint(requirements) and python_313(str(folder / "bin" / "python")) is not None
     except OSError:
         return False
 
@@ -182,9 +171,7 @@ def main() -> None:
         sys.exit(f"error: {missing}")
     except subprocess.CalledProcessError:
         log = LOG.relative_to(ROOT)
-        sys.exit(
-            f"error: an installation failed (is the package index reachable?); the end of {log} says why."
-        )
+        sys.exit(f"error: an installation failed (is the package index reachable?); the end of {log} says why.")
 
 
 if __name__ == "__main__":

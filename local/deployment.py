@@ -81,9 +81,7 @@ def _ensure_bucket(port: int) -> None:
     """Makes the bucket that sam uploads to, where the emulator is new."""
     storage = emulator.client("s3", port)
     if _BUCKET not in [bucket["Name"] for bucket in storage.list_buckets()["Buckets"]]:
-        storage.create_bucket(
-            Bucket=_BUCKET, CreateBucketConfiguration={"LocationConstraint": emulator.REGION}
-        )
+        storage.create_bucket(Bucket=_BUCKET, CreateBucketConfiguration={"LocationConstraint": emulator.REGION})
 
 
 def _quoted(value: str) -> str:

@@ -53,9 +53,7 @@ def start(port: int) -> processes.Process:
     while not is_healthy(port):
         if not processes.is_alive(process) or time.monotonic() > deadline:
             processes.stop(process)
-            raise LocalError(
-                f"The AWS emulator did not start on port {port}; the end of {shown(LOG)} says why."
-            )
+            raise LocalError(f"The AWS emulator did not start on port {port}; the end of {shown(LOG)} says why.")
         time.sleep(0.05)
     return process
 

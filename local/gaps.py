@@ -21,9 +21,7 @@ def fill(port: int, concurrency: int) -> None:
 
 def _resources(port: int) -> dict[str, Any]:
     """The resources of the stack as the SAM transform left them."""
-    answer = emulator.client("cloudformation", port).get_template(
-        StackName=STACK_NAME, TemplateStage="Processed"
-    )
+    answer = emulator.client("cloudformation", port).get_template(StackName=STACK_NAME, TemplateStage="Processed")
     body = answer["TemplateBody"]
     resources: dict[str, Any] = (body if isinstance(body, dict) else json.loads(body))["Resources"]
     return resources
@@ -45,13 +43,9 @@ def _table(port: int, properties: dict[str, Any]) -> None:
 def _refresh_queue(port: int, concurrency: int) -> None:
     """How many workers take from the refresh queue: the parameter arrives as text, which stops the poller."""
     functions = emulator.client("lambda", port)
-    mappings = functions.list_event_source_mappings(FunctionName=f"{STACK_NAME}-refresh:live")[
-        "EventSourceMappings"
-    ]
+    mappings = functions.list_event_source_mappings(FunctionName=f"{STACK_NAME}-refresh:live")["EventSourceMappings"]
     for mapping in mappings:
-        functions.update_event_source_mapping(
-            UUID=mapping["UUID"], ScalingConfig={"MaximumConcurrency": concurrency}
-        )
+        functions.update_event_source_mapping(UUID=mapping["UUID"], ScalingConfig={"MaximumConcurrency": concurrency})
 
 
 def _gateway_responses(port: int, body: dict[str, Any]) -> None:

@@ -26,9 +26,7 @@ def check(values: Mapping[str, str], names: Mapping[str, str]) -> None:
     declared: dict[str, dict[str, Any]] = yaml.load(text, _Loader)["Parameters"]  # noqa: S506 - a safe one
     for name, parameter in names.items():
         if parameter in values and not _accepts(declared[parameter], values[parameter]):
-            raise LocalError(
-                f"{name}={values[parameter]} is not accepted: {_expectation(declared[parameter])}"
-            )
+            raise LocalError(f"{name}={values[parameter]} is not accepted: {_expectation(declared[parameter])}")
 
 
 def _accepts(declared: dict[str, Any], value: str) -> bool:

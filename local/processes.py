@@ -86,9 +86,7 @@ def _group(process: Process) -> list[psutil.Process]:
     members = []
     for candidate in psutil.process_iter():
         try:
-            ours = (
-                os.getpgid(candidate.pid) == process.pid and candidate.create_time() >= process.started - 0.05
-            )
+            ours = os.getpgid(candidate.pid) == process.pid and candidate.create_time() >= process.started - 0.05
             if ours and candidate.status() != psutil.STATUS_ZOMBIE:
                 members.append(candidate)
         except (ProcessLookupError, PermissionError, psutil.Error):

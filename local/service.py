@@ -1,4 +1,4 @@
-"""A service of the integrator's, on this machine: calls the IAM routes of the local stack, and looks into its resources."""
+"""A service of the integrator's, on this machine: calls the IAM routes of the local stack, looks into its resources."""
 
 import json
 from typing import Any
@@ -54,9 +54,7 @@ def call(
 
 def invoke(stack: Stack, function: str, event: object) -> Any:
     """Invoke a function by its short name and return what it answers. Raises `LocalError` if it fails."""
-    answer = client(stack, "lambda").invoke(
-        FunctionName=stack.functions[function], Payload=json.dumps(event).encode()
-    )
+    answer = client(stack, "lambda").invoke(FunctionName=stack.functions[function], Payload=json.dumps(event).encode())
     payload = json.loads(answer["Payload"].read() or b"null")
     if "FunctionError" in answer:
         raise LocalError(f"{function} failed ({payload.get('errorType')}); its log group tells why")

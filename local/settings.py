@@ -80,9 +80,7 @@ def read(variables: Mapping[str, str] = os.environ) -> Settings:
     if port and not (port.isdigit() and 0 < int(port) < 65_536):
         raise LocalError(f"PORT must be a port number, not {port}.")
     given_parameters = {
-        parameter: variables[name].strip()
-        for name, parameter in PARAMETERS.items()
-        if variables.get(name, "").strip()
+        parameter: variables[name].strip() for name, parameter in PARAMETERS.items() if variables.get(name, "").strip()
     }
     parameters.check(given_parameters, PARAMETERS)
     return Settings(

@@ -133,9 +133,7 @@ def _up(settings: Settings, state: _State, steps: Steps) -> Stack:
             gaps.fill(port, int(parameters["RefreshConcurrency"]))
         state.deployed_from = made_from
     secret = f"{STACK_NAME}/client-secret"
-    _put_client_secret(
-        port, secret, settings.server.client_secret if settings.server else state.simulator_secret
-    )
+    _put_client_secret(port, secret, settings.server.client_secret if settings.server else state.simulator_secret)
     state.key = user.ensure(port, state.key)
     stack = Stack(
         api_url=api_url,
@@ -165,13 +163,7 @@ def _ensure_emulator(settings: Settings, state: _State, steps: Steps) -> int:
     """The port of a running emulator: ours if it is well, else a new, empty one."""
     port = state.emulator_port
     wanted = settings.port in (None, port)
-    if (
-        state.emulator
-        and port
-        and wanted
-        and processes.is_alive(state.emulator)
-        and emulator.is_healthy(port)
-    ):
+    if state.emulator and port and wanted and processes.is_alive(state.emulator) and emulator.is_healthy(port):
         return port
     if state.emulator:
         processes.stop(state.emulator)
@@ -206,10 +198,7 @@ def _ensure_simulator(settings: Settings, state: _State, steps: Steps, callback_
     made_from = _digest(_files_of("simulator"), callback_url, sorted(options.items()))
     port = state.simulator_port
     if not (
-        state.simulator
-        and port
-        and processes.is_alive(state.simulator)
-        and state.simulator_made_from == made_from
+        state.simulator and port and processes.is_alive(state.simulator) and state.simulator_made_from == made_from
     ):
         if state.simulator:
             processes.stop(state.simulator)
@@ -217,9 +206,7 @@ def _ensure_simulator(settings: Settings, state: _State, steps: Steps, callback_
         port = ports.choose(port, stand_in.DEFAULT_PORT)
         state.simulator_secret = state.simulator_secret or secrets.token_urlsafe(32)
         with steps.step(f"starting the stand-in for FlowAccount on port {port}"):
-            state.simulator = stand_in.start(
-                port, stand_in.CLIENT_ID, state.simulator_secret, [callback_url], options
-            )
+            state.simulator = stand_in.start(port, stand_in.CLIENT_ID, state.simulator_secret, [callback_url], options)
         state.simulator_port, state.simulator_made_from = port, made_from
         _write_state(state)
     return f"http://{ports.HOST}:{port}"
@@ -271,12 +258,8 @@ def _end_what_is_new(before: _State, now: _State) -> None:
 
 def _files_of(folder: str) -> str:
     """A name for the sources of a package of ours."""
-    paths = sorted(
-        path for path in (ROOT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts
-    )
-    return _digest(
-        [(str(path.relative_to(ROOT)), hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths]
-    )
+    paths = sorted(path for path in (ROOT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return _digest([(str(path.relative_to(ROOT)), hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths])
 
 
 def _digest(*what: object) -> str:

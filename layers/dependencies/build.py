@@ -126,9 +126,7 @@ def fingerprint(architecture: str) -> str:
 def main() -> None:
     """Builds into the folder given, by way of the cache if there is one."""
     if sys.version_info[:2] != (3, 13):
-        sys.exit(
-            "Build the layer with Python 3.13, the runtime's own version: bytecode is for one version only."
-        )
+        sys.exit("Build the layer with Python 3.13, the runtime's own version: bytecode is for one version only.")
     architecture = os.environ.get("LAYER_ARCHITECTURE", "x86_64")
     if architecture not in PLATFORMS:
         sys.exit(f"LAYER_ARCHITECTURE is {architecture!r}; it must be one of {', '.join(PLATFORMS)}.")

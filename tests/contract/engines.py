@@ -37,7 +37,7 @@ _LOOPBACK_ONLY = """grant {
 connections from this machine only."""
 
 
-class Missing(Exception):  # noqa: N818 - it is the engine that is missing
+class Missing(Exception):
     """An engine is not installed."""
 
 
@@ -84,7 +84,7 @@ def dynamodb_local(folder: Path) -> Iterator[Any]:
 def _running(command: list[str], environment: dict[str, str], folder: Path, port: int) -> Iterator[Any]:
     log = folder / "log"
     with log.open("wb") as output:
-        process = subprocess.Popen(command, env=environment, cwd=folder, stdout=output, stderr=output)  # noqa: S603
+        process = subprocess.Popen(command, env=environment, cwd=folder, stdout=output, stderr=output)
     try:
         client = boto3.client(
             "dynamodb",

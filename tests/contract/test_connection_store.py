@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
+
 from flowaccount_connect.connection import Attempt, Connection, Reason, Sealed, Status
 from flowaccount_connect.dynamodb import ConditionRefused, call, n, s
+from flowaccount_connect.schedule import shard_of
 from flowaccount_connect.store import ConnectionStore, Refused, Rotated, from_item, grant_update, key_of
 from flowaccount_connect.sweep import DueIndex
-
 from tests.contract.conftest import Table
 
 NOW = 1_000_000
@@ -196,7 +198,7 @@ def test_a_commit_is_fenced_by_grant_and_generation_only(
     grant()
     store.claim(table.connection_id, attempt("a1"), generation=None, now=NOW)
     for grant_id, generation in (("g0", 1), ("g2", 1), ("g1", 0), ("g1", 2)):
-        refused(lambda g=grant_id, i=generation: store.commit(table.connection_id, g, i, "a1", rotated("x", NOW)))
+        refused(partial(store.commit, table.connection_id, grant_id, generation, "a1", rotated("x", NOW)))
     store.require_reauthorization(table.connection_id, 1, "a1", Reason.REJECTED, now=NOW)
     won = store.commit(table.connection_id, "g1", 1, "somebody else", rotated("late", NOW))
     assert (won.status, won.generation, won.reason) == (Status.ACTIVE, 2, None)
@@ -252,7 +254,9 @@ def test_a_failure_needs_its_attempt_and_keeps_the_tokens(
     assert again.reason is Reason.REJECTED
 
 
-def test_the_due_index_has_what_is_active_and_due(table: Table, store: ConnectionStore, grant: Callable[..., None]) -> None:
+def test_the_due_index_has_what_is_active_and_due(
+    table: Table, store: ConnectionStore, grant: Callable[..., None]
+) -> None:
     grant(at=NOW)
     index = DueIndex(table.client, table.name)
 
@@ -272,7 +276,7 @@ def test_the_status_index_follows_the_status(table: Table, store: ConnectionStor
     grant()
 
     def listed(status: str) -> bool:
-        shard = s(f"{status}#{_shard(table.connection_id)}")
+        shard = s(f"{status}#{shard_of(table.connection_id)}")
         page = table.client.query(
             TableName=table.name,
             IndexName="status",
@@ -286,12 +290,6 @@ def test_the_status_index_follows_the_status(table: Table, store: ConnectionStor
     store.require_reauthorization(table.connection_id, 1, "a1", Reason.REJECTED, now=NOW)
     assert listed("reauthorization_required")
     assert not listed("active")
-
-
-def _shard(connection_id: str) -> int:
-    from flowaccount_connect.schedule import shard_of
-
-    return shard_of(connection_id)
 
 
 def test_numbers_stay_whole(table: Table) -> None:

@@ -3,13 +3,13 @@
 from typing import Any
 
 import pytest
+
 from flowaccount_connect.connect_session import ConnectSession, SessionRefused, SessionStore
-from flowaccount_connect.connection import Attempt, Status
+from flowaccount_connect.connection import Attempt, Reason, Status
 from flowaccount_connect.dynamodb import ConditionRefused, StoreUnavailable, call
 from flowaccount_connect.identifiers import fingerprint
 from flowaccount_connect.salvage import Salvage, SalvageOutcome, SalvageQueue
 from flowaccount_connect.store import ConnectionStore, grant_update
-
 from tests.contract.conftest import Table
 from tests.contract.test_connection_store import NOW, rotated
 
@@ -19,8 +19,8 @@ class Sent:
 
     body = ""
 
-    def send_message(self, *, QueueUrl: str, MessageBody: str) -> None:  # noqa: N803, ARG002
-        self.body = MessageBody
+    def send_message(self, **message: Any) -> None:
+        self.body = message["MessageBody"]
 
 
 def session(table: Table) -> ConnectSession:
@@ -154,8 +154,6 @@ def test_a_salvaged_consent_is_applied_once_and_never_over_a_later_one(table: Ta
 
 
 def test_a_salvaged_set_revives_what_failed_meanwhile(table: Table) -> None:
-    from flowaccount_connect.connection import Reason
-
     queue, store = Sent(), ConnectionStore(table.client, table.name)
     call(table.client.update_item, **granted(table))
     SalvageQueue(queue, "queue").send_rotation(table.connection_id, "g1", 1, "a1", rotated("salvaged", NOW))

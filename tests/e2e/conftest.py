@@ -44,13 +44,29 @@ class Simulator:
         """Order a fault for the next request to the token endpoint."""
         self.post("faults", [{"path": "token", "fault": fault, **fields}])
 
+    def clear_faults(self) -> None:
+        """Take all ordered faults back."""
+        requests.delete(f"{self.url}/_control/faults", timeout=30)
+
 
 @pytest.fixture(scope="session")
 def up() -> Iterator[Stack]:
     """The stack, brought up by the real sam build and sam deploy, and ended in the end."""
-    allowed = [RETURN_URL, "https://app.example.com/accounting/done", "https://shop.example.co.th/flowaccount?from=settings"]
+    allowed = (
+        RETURN_URL,
+        "https://app.example.com/accounting/done",
+        "https://shop.example.co.th/flowaccount?from=settings",
+    )
     try:
-        yield stack.up(Settings(parameters={"AllowedReturnUrls": ",".join(allowed), "PublicRateLimit": "1000", "PublicBurstLimit": "1000"}))
+        yield stack.up(
+            Settings(
+                parameters={
+                    "AllowedReturnUrls": ",".join(allowed),
+                    "PublicRateLimit": "1000",
+                    "PublicBurstLimit": "1000",
+                }
+            )
+        )
     finally:
         stack.down()
 
@@ -64,7 +80,7 @@ def simulator(up: Stack) -> Iterator[Simulator]:
     control.post("settings", {"rate_limit": False})
     seen = control.get("requests")["requests"]
     yield replace(control, after=seen[-1]["number"] if seen else 0)
-    requests.delete(f"{control.url}/_control/faults", timeout=30)
+    control.clear_faults()
     control.post("settings", before)
 
 

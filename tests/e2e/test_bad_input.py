@@ -23,8 +23,12 @@ RETURN_URLS = json.loads((Path(__file__).parents[1] / "cases" / "return-urls.jso
 
 def sessions(up: Stack) -> int:
     """How many connect sessions there are."""
-    items = service.client(up, "dynamodb").scan(TableName=up.table, Select="COUNT", FilterExpression="sk = :s",
-                                                ExpressionAttributeValues={":s": {"S": "SESSION"}})
+    items = service.client(up, "dynamodb").scan(
+        TableName=up.table,
+        Select="COUNT",
+        FilterExpression="sk = :s",
+        ExpressionAttributeValues={":s": {"S": "SESSION"}},
+    )
     return int(items["Count"])
 
 
@@ -52,7 +56,9 @@ def test_authorize_refuses_and_writes_nothing(up: Stack, query: str, code: str) 
     assert sessions(up) == before
 
 
-@pytest.mark.parametrize("url", [url for url in RETURN_URLS["refuse"] if url], ids=range(len(RETURN_URLS["refuse"]) - 1))
+@pytest.mark.parametrize(
+    "url", [url for url in RETURN_URLS["refuse"] if url], ids=range(len(RETURN_URLS["refuse"]) - 1)
+)
 def test_a_return_url_that_is_not_on_the_list_is_refused(up: Stack, url: str) -> None:
     query = "return_url=" + quote(url, safe="")
     answer = requests.get(f"{up.authorize_url}?{query}", allow_redirects=False, timeout=30)
@@ -151,9 +157,7 @@ def test_a_code_is_never_sent_twice(up: Stack, simulator: Simulator, visitor: Ht
     assert len(simulator.posts("authorization_code")) == 1
 
 
-def test_a_grant_without_a_refresh_token_is_not_stored(
-    up: Stack, simulator: Simulator, visitor: HttpVisitor
-) -> None:
+def test_a_grant_without_a_refresh_token_is_not_stored(up: Stack, simulator: Simulator, visitor: HttpVisitor) -> None:
     simulator.post("settings", {"support_code": "null"})
     back = visitor.consent(up.authorize_url, user="anong", business="N1000005")
     assert visitor.follow(back).page == "incomplete_grant"
@@ -166,9 +170,7 @@ def test_a_broken_client_secret_spends_nothing_and_the_same_link_works_once_it_i
 ) -> None:
     back = visitor.consent(up.authorize_url, user="somchai", business="N1000001")
     restart(up, "callback")
-    with (
-        denied(up, "callback", "secretsmanager:GetSecretValue") if value is None else stored_secret(up, value)
-    ):
+    with denied(up, "callback", "secretsmanager:GetSecretValue") if value is None else stored_secret(up, value):
         arrived = visitor.follow(back)
         assert (arrived.page, arrived.status) == ("configuration_error", 503)
         assert simulator.posts() == []
@@ -204,8 +206,17 @@ def test_token_refuses(up: Stack, path: str, status: int, code: str) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    ["", "{", "[]", "{}", '{"rejected_generation": "1"}', '{"rejected_generation": true}',
-     '{"rejected_generation": 1, "x": 2}', "[" * 5000, '{"rejected_generation": 0}'],
+    [
+        "",
+        "{",
+        "[]",
+        "{}",
+        '{"rejected_generation": "1"}',
+        '{"rejected_generation": true}',
+        '{"rejected_generation": 1, "x": 2}',
+        "[" * 5000,
+        '{"rejected_generation": 0}',
+    ],
     ids=range(9),
 )
 def test_token_refuses_a_malformed_body(up: Stack, body: str) -> None:
@@ -221,7 +232,9 @@ def test_the_iam_routes_are_closed_to_whoever_does_not_sign(up: Stack, connectio
     assert forged.status_code == 403
 
 
-@pytest.mark.parametrize("event", [{}, {"connection_id": 7}, {"connection_id": "../x"}, {"connection_id": "N1", "generation": "1"}])
+@pytest.mark.parametrize(
+    "event", [{}, {"connection_id": 7}, {"connection_id": "../x"}, {"connection_id": "N1", "generation": "1"}]
+)
 def test_a_malformed_direct_invocation_says_what_is_wrong(up: Stack, event: dict[str, Any]) -> None:
     answer = service.invoke(up, "refresh", event)
     assert set(answer) == {"error", "detail"}
@@ -231,7 +244,9 @@ def test_a_message_that_nobody_wrote_does_not_block_the_queue(
     up: Stack, simulator: Simulator, connection: str, set_item: Any
 ) -> None:
     answer = service.invoke(
-        up, "refresh", {"Records": [{"messageId": "1", "body": "[" * 2000}, {"messageId": "2", "body": '{"connection_id": "a b"}'}]}
+        up,
+        "refresh",
+        {"Records": [{"messageId": "1", "body": "[" * 2000}, {"messageId": "2", "body": '{"connection_id": "a b"}'}]},
     )
     assert answer == {"batchItemFailures": []}
 

@@ -28,9 +28,7 @@ def test_many_refreshes_at_once_are_one_post(up: Stack, simulator: Simulator, co
     simulator.fault("delay", seconds=1, when="before")
     set_item(connection, refresh_at=int(time.time()) - 1)
     with ThreadPoolExecutor(8) as pool:
-        answers = list(
-            pool.map(lambda _: service.invoke(up, "refresh", {"connection_id": connection}), range(8))
-        )
+        answers = list(pool.map(lambda _: service.invoke(up, "refresh", {"connection_id": connection}), range(8)))
     assert len(simulator.posts("refresh_token")) == 1
     outcomes = sorted(answer["outcome"] for answer in answers)
     assert outcomes.count("refreshed") == 1
@@ -43,10 +41,7 @@ def test_many_callers_on_an_expired_token_are_one_post(
     now = int(time.time())
     set_item(connection, requested_at=now - 90_000, access_expires_at=now - 10)
     with ThreadPoolExecutor(12) as pool:
-        answers = list(
-            pool.map(lambda _: service.call(up, "GET", f"/connections/{connection}/token"), range(12))
-        )
+        answers = list(pool.map(lambda _: service.call(up, "GET", f"/connections/{connection}/token"), range(12)))
     assert [answer.status_code for answer in answers] == [200] * 12
     assert len({answer.json()["access_token"] for answer in answers}) == 1
     assert len(simulator.posts("refresh_token")) == 1
-

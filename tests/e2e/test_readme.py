@@ -20,9 +20,7 @@ def test_the_readmes_service_gets_a_token(up: Stack, connection: str) -> None:
         "AWS_SECRET_ACCESS_KEY": up.secret_access_key,
         "AWS_DEFAULT_REGION": up.region,
     }
-    done = subprocess.run(
-        [sys.executable, "-c", example], env=environment, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", example], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     business, status, expires_in = done.stdout.split()
     assert (business, status) == (connection, "active")

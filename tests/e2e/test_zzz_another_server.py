@@ -52,7 +52,7 @@ def test_a_connection_to_another_server_is_made_kept_and_served(
 
     answer = service.call(other, "GET", "/connections/shop-42/token")
     assert answer.status_code == 200
-    assert answer.json()["token_type"] == "Bearer"  # noqa: S105 - a word
+    assert answer.json()["token_type"] == "Bearer"
     assert len(answer.json()["access_token"]) == 128
     assert server.posts == [("authorization_code", 200), ("refresh_token", 200)]
 
@@ -61,7 +61,7 @@ def test_a_refusal_with_400_ends_the_connection_and_its_living_token_is_served(
     other: Stack, server: OrdinaryServer, set_item: Any
 ) -> None:
     HttpVisitor().follow(other.authorize_url)
-    server.refresh_token = "revoked"  # noqa: S105 - what makes the stored one wrong
+    server.refresh_token = "revoked"
     answer = service.invoke(other, "refresh", {"connection_id": "shop-42"})
     assert answer["outcome"] == "not_due"
     set_item("shop-42", refresh_at=int(time.time()) - 1)

@@ -21,7 +21,6 @@ from tests.model.server import Kind
 from tests.model.world import ANSWERS, NETWORK_FAULTS, STORE_FAULTS, Config, State, Violation, World
 
 
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
     """What an exploration found: how far it went, and the counterexample if there is one."""
@@ -96,9 +95,7 @@ def _way_to(state: State, came: dict[State, tuple[State, str] | None]) -> list[s
 
 def short() -> list[Config]:
     """CI's run: each kind of server and policy, each actor, each fault, with few faults at a time."""
-    two = [
-        Config(name=f"two workers, {kind}", server=kind, limit=24_000) for kind in Kind
-    ]
+    two = [Config(name=f"two workers, {kind}", server=kind, limit=24_000) for kind in Kind]
     return [
         *two,
         Config(name="policy never", policy="never", limit=24_000),

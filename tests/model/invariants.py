@@ -7,7 +7,6 @@ from flowaccount_connect.callback import Ended, Ending
 from flowaccount_connect.connection import Status
 from flowaccount_connect.rotation import RefreshOutcome
 from flowaccount_connect.salvage import SalvageOutcome
-
 from tests.model.process import SCHEDULE, UNAVAILABLE, Node
 from tests.model.server import ACCESS_TOKEN_LIFETIME, ANOTHER_FAMILY, BUSINESS, Server, family, parent, serial
 

@@ -63,9 +63,13 @@ _KEPT = 'f"{_SET_TOKENS}, generation = :next REMOVE {_ATTEMPT}, at_risk, retries
 _FAILED = 'REMOVE {_ATTEMPT}, {_SCHEDULED}, retries, at_risk",\n            condition="'
 _RELEASED = 'retries = :retries{doubt} REMOVE {_ATTEMPT}",\n            condition="'
 _CLAIMED = '            update="SET attempt_id = :attempt, attempt_started_at = :started, lease_until = :lease",\n'
-_GRANTED = '        f"REMOVE {_ATTEMPT}, in_doubt, at_risk, retries, reason, ended_at, quarantine, quarantine_key, #ttl",'
-_COMMITTED = '            f"REMOVE {_ATTEMPT}, in_doubt, at_risk, retries, reason, ended_at, quarantine, quarantine_key",'
-_SPLIT = '''        self._update(
+_GRANTED = (
+    '        f"REMOVE {_ATTEMPT}, in_doubt, at_risk, retries, reason, ended_at, quarantine, quarantine_key, #ttl",'
+)
+_COMMITTED = (
+    '            f"REMOVE {_ATTEMPT}, in_doubt, at_risk, retries, reason, ended_at, quarantine, quarantine_key",'
+)
+_SPLIT = """        self._update(
             connection_id,
             update="SET requested_at = :requested_at, deadline = :deadline, access_expires_at = :expires",
             condition="attribute_exists(#status) AND grant_id = :grant AND generation = :generation",
@@ -77,7 +81,7 @@ _SPLIT = '''        self._update(
                 ":generation": n(generation),
             },
         )
-'''
+"""
 _LATE_SALVAGE = _may("failed", "hurried", starts=2)
 
 MUTANTS = [
@@ -285,7 +289,7 @@ def run(mutant: Mutant) -> Verdict:
             raise LookupError(f"{mutant.rule}: {mutant.file} has {source.count(mutant.old)} times {mutant.old!r}")
         path.write_text(source.replace(mutant.old, mutant.new))
         began = time.monotonic()
-        done = subprocess.run(  # noqa: S603
+        done = subprocess.run(
             [sys.executable, "-m", "tests.model.mutants", "--explore", str(MUTANTS.index(mutant))],
             cwd=copy,
             env=os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"},
@@ -328,7 +332,9 @@ def main(arguments: list[str]) -> int:
         survivors += verdict.killed_by is None
         killed_by = verdict.killed_by or "SURVIVES"
         mutant = verdict.mutant
-        print(f"{mutant.rule:72} {mutant.file:20} {killed_by:34} {verdict.states:>7,} {verdict.seconds:5.1f}", flush=True)
+        print(
+            f"{mutant.rule:72} {mutant.file:20} {killed_by:34} {verdict.states:>7,} {verdict.seconds:5.1f}", flush=True
+        )
         if chosen.traces:
             for number, step in enumerate(verdict.trace, 1):
                 print(f"  {number:3}. {step}")

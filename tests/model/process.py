@@ -13,8 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, NoReturn
 
-import flowaccount_connect.callback as callback_module
 from botocore.exceptions import ClientError
+
+import flowaccount_connect.callback as callback_module
 from flowaccount_connect.callback import Callback, Ended, Returned
 from flowaccount_connect.client_secret import ClientSecret
 from flowaccount_connect.connect_session import SessionStore
@@ -25,7 +26,6 @@ from flowaccount_connect.schedule import Schedule
 from flowaccount_connect.sealing import CannotOpen, DataKey, SealingUnavailable, Tokens
 from flowaccount_connect.store import ConnectionStore
 from flowaccount_connect.token_response import Answer, Outcome, classify
-
 from tests.model.server import BUSINESS
 from tests.model.server import Answer as ServerAnswer
 
@@ -173,7 +173,7 @@ class Processes:
                 node.outcome = replay.run_refresh(self._policy)
         except _Stop:
             node.call = replay.pending
-        except Exception as error:  # noqa: BLE001 - what the real code raises is what became of it
+        except Exception as error:
             node.outcome = error
         node.asks_for_time = replay.asked
         if node.call is None and node.outcome is None:

@@ -64,9 +64,7 @@ def consent(server: Server, code: str) -> tuple[Server, str | None]:
         return server, None
     number = server.issued + 1
     token = f"f{number}.{number}<0"
-    return server._replace(
-        issued=number, working=server.working | {token}, burned=server.burned | {code}
-    ), token
+    return server._replace(issued=number, working=server.working | {token}, burned=server.burned | {code}), token
 
 
 def refresh(server: Server, kind: Kind, token: str) -> tuple[Server, str | None]:
@@ -133,4 +131,6 @@ def misdirect(server: Server, kind: Kind, token: str) -> tuple[Server, str | Non
     server, new = refresh(server, kind, token)
     if new is None:
         return server, None
-    return server._replace(working=server.working - {new}, graced=server.graced - {token}), f"{ANOTHER_FAMILY}.{server.issued}<{serial(token)}"
+    return server._replace(
+        working=server.working - {new}, graced=server.graced - {token}
+    ), f"{ANOTHER_FAMILY}.{server.issued}<{serial(token)}"

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from botocore.exceptions import ClientError
+
 from flowaccount_connect.connect_session import ConnectSession, SessionStore
 from flowaccount_connect.connection import Sealed
 from flowaccount_connect.identifiers import fingerprint
 from flowaccount_connect.salvage import Salvage, SalvageOutcome
 from flowaccount_connect.store import Rotated, grant_update, key_of
-
 from tests.model import invariants, process, server
 from tests.model.invariants import Sent, Stored
 from tests.model.process import LOST, NOT_SENT, TABLE, UNAVAILABLE, Call, Node, Processes
@@ -112,7 +112,7 @@ class State(NamedTuple):
     """The grant that a disconnect was asked to end, and has not yet."""
 
 
-class Violation(Exception):  # noqa: N818 - it is what was looked for
+class Violation(Exception):
     """An invariant does not hold."""
 
     def __init__(self, invariant: str, what: str, step: str = "") -> None:
@@ -146,7 +146,7 @@ class World:
     _writes: dict[tuple[int, Any], tuple[int, tuple[str, str]]] = field(init=False, default_factory=dict)
     _applied: dict[tuple[int, str, int], tuple[int, SalvageOutcome]] = field(init=False, default_factory=dict)
     _carried: dict[str, tuple[str, str]] = field(init=False, default_factory=dict)
-    _model: DynamoDbModel = field(init=False, default_factory=DynamoDbModel)
+    _model: Any = field(init=False, default_factory=DynamoDbModel)
     _salvage: Salvage = field(init=False)
     _checked: set[tuple[Any, ...]] = field(init=False, default_factory=set)
 
@@ -585,11 +585,15 @@ class World:
             after = server.revoke(state.server, server.family(stored.token))
             yield "the user revokes the connection at the server", self._fault(state)._replace(server=after)
         if self._may(state, "new secret") and state.vault == state.server.secret == 1:
-            yield "the secret changes at the server", self._fault(state)._replace(server=state.server._replace(secret=2))
+            yield (
+                "the secret changes at the server",
+                self._fault(state)._replace(server=state.server._replace(secret=2)),
+            )
             yield "the secret changes in Secrets Manager", self._fault(state)._replace(vault=2)
         elif state.vault != state.server.secret:
-            yield "the secret changes on the other side too", state._replace(
-                vault=2, server=state.server._replace(secret=2)
+            yield (
+                "the secret changes on the other side too",
+                state._replace(vault=2, server=state.server._replace(secret=2)),
             )
 
     def _disconnect(self, state: State) -> tuple[str, State]:
@@ -610,9 +614,7 @@ class World:
         except ClientError:
             outcome = "refused"
         table = self._number(self._model.snapshot())
-        asked = invariants.disconnect_ends_what_was_asked(
-            state.leaving, self._stored[state.table], self._stored[table]
-        )
+        asked = invariants.disconnect_ends_what_was_asked(state.leaving, self._stored[state.table], self._stored[table])
         _hold(asked, "disconnect_ends_what_was_asked", "disconnect")
         self._written(state, table, None, "the host", "disconnect")
         return f"disconnect of {state.leaving}: {outcome}", state._replace(table=table, leaving=None)
@@ -698,9 +700,7 @@ class World:
         return stored.attempt is None and invariants.server_agrees(state.server, stored)
 
     def _heard(self, state: State, flight: Flight) -> bool:
-        return any(
-            self.processes.nodes[n].attempt == flight.attempt and mode == WAITING for n, mode in state.workers
-        )
+        return any(self.processes.nodes[n].attempt == flight.attempt and mode == WAITING for n, mode in state.workers)
 
     def _fair(self, state: State, workers_first: bool) -> State | None:
         """The next step on the way: any that goes on without a fault."""

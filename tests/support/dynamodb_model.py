@@ -53,7 +53,7 @@ class DynamoDbModel:
         item = self._items.get(_key(Key, "GetItem"))
         return {"Item": _to_wire(item)} if item is not None else {}
 
-    def put_item(  # noqa: D102 - as in boto3
+    def put_item(
         self,
         *,
         TableName: str,  # noqa: N803, ARG002
@@ -75,7 +75,7 @@ class DynamoDbModel:
         self._items[key] = item
         return {}
 
-    def update_item(  # noqa: D102 - as in boto3
+    def update_item(
         self,
         *,
         TableName: str,  # noqa: N803, ARG002
@@ -115,7 +115,9 @@ class DynamoDbModel:
             del update["TableName"]
             key, before, after = self._updated("TransactWriteItems", update)
             if key in changed:
-                raise _invalid("Transaction request cannot include multiple operations on one item", "TransactWriteItems")
+                raise _invalid(
+                    "Transaction request cannot include multiple operations on one item", "TransactWriteItems"
+                )
             if after is None:
                 reason: dict[str, Any] = {"Code": "ConditionalCheckFailed", "Message": "The conditional request failed"}
                 reasons.append(reason | ({"Item": _to_wire(before)} if before and on_failure == "ALL_OLD" else {}))
@@ -149,9 +151,7 @@ class DynamoDbModel:
         request.check_used()
         shown = carried | {partition, order, *PRIMARY_KEY}
         found = [
-            item
-            for item in self._items.values()
-            if partition in item and order in item and condition(item, request)
+            item for item in self._items.values() if partition in item and order in item and condition(item, request)
         ]
         found.sort(key=lambda item: item[order][1])
         items = [_to_wire({name: value for name, value in item.items() if name in shown}) for item in found]
@@ -492,8 +492,7 @@ def _refused(operation: str, item: Item | None) -> ClientError:
     return error
 
 
-RESERVED_WORDS = frozenset(
-    """
+_RESERVED = """
 ABORT ABSOLUTE ACTION ADD AFTER AGENT AGGREGATE ALL ALLOCATE ALTER ANALYZE AND ANY ARCHIVE ARE ARRAY AS ASC
 ASCII ASENSITIVE ASSERTION ASYMMETRIC AT ATOMIC ATTACH ATTRIBUTE AUTH AUTHORIZATION AUTHORIZE AUTO AVG BACK
 BACKUP BASE BATCH BEFORE BEGIN BETWEEN BIGINT BINARY BIT BLOB BLOCK BOOLEAN BOTH BREADTH BUCKET BULK BY BYTE
@@ -534,6 +533,7 @@ TRUNCATE TTL TUPLE TYPE UNDER UNDO UNION UNIQUE UNIT UNKNOWN UNLOGGED UNNEST UNP
 UPDATE UPPER URL USAGE USE USER USERS USING UUID VACUUM VALUE VALUED VALUES VARCHAR VARIABLE VARIANCE VARINT
 VARYING VIEW VIEWS VIRTUAL VOID WAIT WHEN WHENEVER WHERE WHILE WINDOW WITH WITHIN WITHOUT WORK WRAPPED WRITE
 YEAR ZONE
-""".split()
-)
+"""
+
+RESERVED_WORDS = frozenset(_RESERVED.split())
 """Not to be used as plain names in expressions; from the developer guide, compared with DynamoDB Local."""

@@ -1,8 +1,8 @@
 """Stops the stack from hammering FlowAccount while its own configuration is refused, and starts again by itself.
 
-A wrong client secret, path or environment is refused alike for every connection, so after a few refusals in a row nobody
-asks any more; once a minute one refresh is let through, and when FlowAccount accepts it, all are. The state is one item
-of the table (Powertools' circuit breaker keeps it); if that cannot be read, the circuit counts as closed.
+A wrong client secret, path or environment is refused alike for every connection, so after a few refusals in a row
+nobody asks any more; once a minute one refresh is let through, and when FlowAccount accepts it, all are. The state is
+one item of the table (Powertools' circuit breaker keeps it); if that cannot be read, the circuit counts as closed.
 """
 
 from collections.abc import Callable

@@ -1,0 +1,146 @@
+"""What goes wrong at night: a refused configuration, a changed secret, a table that cannot be written."""
+
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from local import service
+from local.stack import Stack
+from local.visit import HttpVisitor
+from tests.e2e.conftest import Simulator
+from tests.e2e.tampering import denied, restart
+from tests.e2e.test_whole_flow import wait_for_generation
+
+BUSINESSES = ("N1000001", "N1000002", "N1000003")
+
+
+@pytest.fixture
+def connections(up: Stack, simulator: Simulator, visitor: HttpVisitor) -> tuple[str, ...]:
+    """Three businesses that have just been connected."""
+    for business in BUSINESSES:
+        assert visitor.connect(up.authorize_url, user="somchai", business=business).page == "connected"
+    return BUSINESSES
+
+
+def make_due(set_item: Any, *connections: str) -> None:
+    """As if six hours had passed."""
+    for connection in connections:
+        set_item(connection, refresh_at=int(time.time()) - 1)
+
+
+def refresh(up: Stack, connection: str) -> dict[str, Any]:
+    """Refresh one connection that is due."""
+    answer: dict[str, Any] = service.invoke(up, "refresh", {"connection_id": connection})
+    return answer
+
+
+def test_a_refused_configuration_stops_the_stack_and_mends_by_itself(
+    up: Stack, simulator: Simulator, connections: tuple[str, ...], set_item: Any
+) -> None:
+    restart(up, "refresh")
+    simulator.fault("error", code="invalid_client", status=200, times=1000)
+    outcomes = []
+    for _ in range(8):
+        make_due(set_item, connections[0])
+        outcomes.append(refresh(up, connections[0])["outcome"])
+    assert outcomes == ["configuration_error"] * 3 + ["circuit_open"] * 5
+    assert len(simulator.posts("refresh_token")) == 3
+    item = service.connection_item(up, connections[0])
+    assert item is not None
+    assert item["status"]["S"] == "active"
+    assert "in_doubt" not in item
+
+    simulator.clear_faults()
+    assert refresh(up, connections[1])["outcome"] == "circuit_open"
+    circuit(up, opened_at=int(time.time()) - 61)
+    restart(up, "refresh")
+    make_due(set_item, *connections)
+    assert [refresh(up, connection)["outcome"] for connection in connections] == ["refreshed"] * 3
+
+
+def test_a_changed_client_secret_costs_nothing_under_load(
+    up: Stack, simulator: Simulator, connections: tuple[str, ...], set_item: Any
+) -> None:
+    make_due(set_item, *connections)
+    assert refresh(up, connections[0])["outcome"] == "refreshed"
+    secrets = service.client(up, "secretsmanager")
+    before = json.loads(secrets.get_secret_value(SecretId=up.secret)["SecretString"])["client_secret"]
+    after = "another-secret-of-the-same-client"
+    try:
+        secrets.put_secret_value(SecretId=up.secret, SecretString=json.dumps({"client_secret": after}))
+        simulator.post(
+            "clients", {"client_id": up.client_id, "client_secret": after, "redirect_uris": [up.callback_url]}
+        )
+        for _ in range(3):
+            make_due(set_item, *connections)
+            with ThreadPoolExecutor(3) as pool:
+                outcomes = [one["outcome"] for one in pool.map(lambda name: refresh(up, name), connections)]
+            assert outcomes == ["refreshed"] * 3
+    finally:
+        secrets.put_secret_value(SecretId=up.secret, SecretString=json.dumps({"client_secret": before}))
+        simulator.post(
+            "clients", {"client_id": up.client_id, "client_secret": before, "redirect_uris": [up.callback_url]}
+        )
+
+
+def test_tokens_that_the_table_does_not_take_are_salvaged_and_applied(
+    up: Stack, simulator: Simulator, connection: str, set_item: Any
+) -> None:
+    item = service.connection_item(up, connection)
+    assert item is not None
+    generation = int(item["generation"]["N"])
+    make_due(set_item, connection)
+    simulator.fault("delay", seconds=4, when="after")
+    with ThreadPoolExecutor(1) as pool:
+        refreshing = pool.submit(refresh, up, connection)
+        wait_for_post(simulator)
+        with denied(up, "refresh", "dynamodb:UpdateItem"):
+            assert refreshing.result()["outcome"] == "salvaged"
+    applied = wait_for_generation(up, connection, generation + 1)
+    assert "attempt_id" not in applied
+    served = service.call(up, "GET", f"/connections/{connection}/token")
+    assert served.json()["generation"] == generation + 1
+    make_due(set_item, connection)
+    assert refresh(up, connection)["outcome"] == "refreshed"
+
+
+def test_an_attempt_whose_worker_was_killed_is_taken_for_doubt_and_replayed(
+    up: Stack, simulator: Simulator, connection: str, set_item: Any
+) -> None:
+    make_due(set_item, connection)
+    simulator.fault("delay", seconds=8, when="before")
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(service.invoke, up, "refresh", {"connection_id": connection})
+        until = time.monotonic() + 20
+        while "attempt_id" not in (service.connection_item(up, connection) or {}) and time.monotonic() < until:
+            time.sleep(0.05)
+        restart(up, "refresh")
+    assert refresh(up, connection)["outcome"] == "in_flight"
+    simulator.clear_faults()
+    set_item(connection, lease_until=int(time.time()) - 1)
+    outcome = refresh(up, connection)["outcome"]
+    # Whether the killed worker's request arrived is up to the moment; either way the verdict is FlowAccount's.
+    assert outcome in ("refreshed", "reauthorization_required")
+    item = service.connection_item(up, connection)
+    assert item is not None
+    assert item.get("reason", {}).get("S") == (None if outcome == "refreshed" else "rotation_lost")
+
+
+def circuit(up: Stack, *, opened_at: int) -> None:
+    """Let the circuit have been opened at another time."""
+    service.client(up, "dynamodb").update_item(
+        TableName=up.table,
+        Key={"pk": {"S": "CIRCUIT"}, "sk": {"S": "token-endpoint"}},
+        UpdateExpression="SET opened_at = :at",
+        ExpressionAttributeValues={":at": {"N": str(opened_at)}},
+    )
+
+
+def wait_for_post(simulator: Simulator) -> None:
+    """Until a refresh has reached the token endpoint."""
+    until = time.monotonic() + 20
+    while not simulator.posts("refresh_token") and time.monotonic() < until:
+        time.sleep(0.05)

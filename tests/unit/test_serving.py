@@ -1,0 +1,250 @@
+"""A valid access token for whoever asks, whatever happens to its refresh."""
+
+import json
+
+import pytest
+
+from flowaccount_connect.connection import Reason
+from flowaccount_connect.problems import Problem
+from flowaccount_connect.serving import Served
+from tests.unit.fakes import CONNECTION, NOW
+from tests.unit.tables import Fault, client_error
+from tests.unit.worlds import World
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def served(world: World, *, min_ttl: int = 300, rejected: int | None = None, seconds: float = 28) -> Served:
+    return world.serving().token(
+        CONNECTION, min_ttl=min_ttl, rejected_generation=rejected, remaining=world.clock.remaining(seconds)
+    )
+
+
+def refused(world: World, *, min_ttl: int = 300, rejected: int | None = None) -> Problem:
+    with pytest.raises(Problem) as caught:
+        served(world, min_ttl=min_ttl, rejected=rejected)
+    return caught.value
+
+
+def test_a_fresh_enough_token_costs_one_read_and_no_refresh(world: World) -> None:
+    world.connect(age=1_000)
+    answer = served(world)
+    assert answer == Served(
+        access_token="access-1",
+        expires_in=85_400,
+        expires_at=NOW + 85_400,
+        support_code=CONNECTION,
+        environment="sandbox",
+        generation=1,
+        status="active",
+    )
+    assert world.table.calls == ["get_item"]
+    assert world.lambdas.invoked == []
+
+
+def test_a_token_that_lives_too_short_is_refreshed_first(world: World) -> None:
+    world.connect(lifetime=22_000 + 299)
+    world.lambdas.act = world.rotated_by_another
+    answer = served(world)
+    assert (answer.access_token, answer.generation, answer.expires_in) == ("access-other", 2, 86_400)
+    (invoked,) = world.lambdas.invoked
+    assert (invoked["FunctionName"], invoked["InvocationType"]) == ("refresh-function", "RequestResponse")
+    assert json.loads(invoked["Payload"]) == {"connection_id": CONNECTION, "generation": 1}
+
+
+@pytest.mark.parametrize(("min_ttl", "invoked"), [(0, 0), (300, 0), (301, 1), (3_600, 1)])
+def test_min_ttl_is_what_must_be_left(world: World, min_ttl: int, invoked: int) -> None:
+    world.connect(lifetime=22_000 + 300)
+    assert served(world, min_ttl=min_ttl).expires_in == 300
+    assert len(world.lambdas.invoked) == invoked
+
+
+def test_a_token_younger_than_a_minute_is_as_fresh_as_it_gets(world: World) -> None:
+    world.connect(age=59, lifetime=120)
+    assert served(world, min_ttl=3_600).expires_in == 61
+    assert world.lambdas.invoked == []
+
+
+def test_a_rejected_generation_is_refreshed_however_fresh_it_looks(world: World) -> None:
+    world.connect(age=61)
+    world.lambdas.act = world.rotated_by_another
+    assert served(world, rejected=1).generation == 2
+
+
+def test_a_generation_that_has_moved_on_already_is_not_refreshed_again(world: World) -> None:
+    world.connect(age=61)
+    for rejected in (0, 2, 99):
+        assert served(world, rejected=rejected).generation == 1
+    assert world.lambdas.invoked == []
+
+
+def test_at_most_one_refresh_a_minute_can_be_forced(world: World) -> None:
+    world.connect(age=59)
+    problem = refused(world, rejected=1)
+    assert (problem.code, problem.status, problem.retry_after) == ("refreshed_just_now", 503, 1)
+    assert world.lambdas.invoked == []
+
+
+def test_while_another_attempt_holds_it_one_waits_and_never_invokes(world: World) -> None:
+    world.connect(lifetime=22_100)
+    world.hold()
+    reads = 0
+
+    def after_a_while(operation: str) -> None:
+        nonlocal reads
+        reads += operation == "get_item"
+        if reads == 4:
+            world.rotated_by_another()
+            reads += 1
+
+    world.table.on_call = after_a_while
+    assert served(world).generation == 2
+    assert world.lambdas.invoked == []
+    assert world.clock.slept == sorted(world.clock.slept)
+    assert len(world.clock.slept) == 3
+
+
+def test_waiting_for_another_attempt_ends_in_time_with_the_living_token(world: World) -> None:
+    world.connect(lifetime=22_100)
+    world.hold()
+    answer = served(world, seconds=20)
+    assert (answer.access_token, answer.generation) == ("access-1", 1)
+    assert sum(world.clock.slept) <= 17.001
+    assert world.lambdas.invoked == []
+
+
+def test_an_attempt_whose_lease_ran_out_does_not_hold_it(world: World) -> None:
+    world.connect(lifetime=22_100)
+    world.hold(lease=0)
+    world.lambdas.act = world.rotated_by_another
+    assert served(world).generation == 2
+
+
+def test_a_failed_refresh_serves_the_living_token_after_one_try(world: World) -> None:
+    world.connect(lifetime=22_100)
+    answer = served(world)
+    assert (answer.access_token, answer.expires_in) == ("access-1", 100)
+    assert len(world.lambdas.invoked) == 1
+    assert world.table.calls == ["get_item"] * 2
+
+
+def test_a_refresh_that_breaks_down_serves_the_living_token(world: World) -> None:
+    world.connect(lifetime=22_100)
+
+    def act() -> None:
+        raise TimeoutError("CANARY")
+
+    world.lambdas.act = act
+    assert served(world).access_token == "access-1"
+
+
+def test_a_table_that_goes_away_during_the_refresh_does_not_take_the_living_token_with_it(world: World) -> None:
+    world.connect(lifetime=22_100)
+    world.lambdas.act = lambda: world.table.faults["get_item"].append(Fault(client_error("InternalServerError")))
+    assert served(world).access_token == "access-1"
+
+
+def test_during_a_backoff_nothing_is_tried(world: World) -> None:
+    world.connect(lifetime=22_100)
+    world.change(retries=2, refresh_at=NOW + 60)
+    assert served(world).access_token == "access-1"
+    assert world.lambdas.invoked == []
+
+
+def test_once_the_backoff_is_over_it_is_tried_again(world: World) -> None:
+    world.connect(lifetime=22_100)
+    world.change(retries=2, refresh_at=NOW)
+    served(world)
+    assert len(world.lambdas.invoked) == 1
+
+
+@pytest.mark.parametrize(("later", "retry_after"), [(40, 40), (0, 2), (-500, 2), (9_000, 60)])
+def test_an_expired_token_that_could_not_be_refreshed_asks_for_patience(
+    world: World, later: int, retry_after: int
+) -> None:
+    world.connect(lifetime=22_000)
+    world.change(retries=1, refresh_at=NOW + later)
+    problem = refused(world)
+    assert (problem.code, problem.status, problem.retry_after) == ("token_unavailable", 503, retry_after)
+
+
+def test_a_token_is_not_served_in_the_second_it_expires(world: World) -> None:
+    world.connect(lifetime=22_001)
+    assert served(world, min_ttl=0).expires_in == 1
+    world.clock.now += 1
+    assert refused(world, min_ttl=0).code == "token_unavailable"
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_only_when_no_living_token_is_left_a_new_consent_is_asked_for(world: World, reason: Reason) -> None:
+    world.connect(lifetime=22_100)
+    world.end(reason.value)
+    answer = served(world)
+    assert (answer.access_token, answer.status) == ("access-1", "reauthorization_required")
+    world.clock.now += 100
+    problem = refused(world)
+    assert (problem.code, problem.status) == ("reauthorization_required", 409)
+    assert problem.extra == {"reason": reason, "since": NOW - 50}
+    assert world.lambdas.invoked == []
+
+
+def test_a_rejected_generation_of_a_dead_connection_is_served_while_it_lives_and_not_refreshed(world: World) -> None:
+    world.connect(age=30)
+    world.end("rejected")
+    assert served(world, rejected=1).status == "reauthorization_required"
+    assert world.lambdas.invoked == []
+
+
+def test_doubt_is_told_beside_the_token(world: World) -> None:
+    world.connect(age=1_000)
+    world.change(in_doubt=NOW - 10)
+    assert served(world).status == "in_doubt"
+
+
+def test_what_is_unknown_or_disconnected_is_not_found(world: World) -> None:
+    assert refused(world).code == "connection_not_found"
+    world.connect()
+    world.disconnect()
+    problem = refused(world)
+    assert (problem.code, problem.status) == ("connection_not_found", 404)
+
+
+def test_a_disconnect_during_the_refresh_is_not_found(world: World) -> None:
+    world.connect(lifetime=22_100)
+    world.lambdas.act = world.disconnect
+    assert refused(world).code == "connection_not_found"
+
+
+@pytest.mark.parametrize("connection_id", ["", "../N1", "N1\n", "N" * 65, "\u0e01"])
+def test_what_is_no_id_is_refused_before_anything_is_read(world: World, connection_id: str) -> None:
+    with pytest.raises(Problem) as caught:
+        world.serving().token(connection_id, remaining=lambda: 28.0)
+    assert (caught.value.code, caught.value.status) == ("invalid_connection_id", 400)
+    assert world.table.calls == []
+
+
+def test_a_table_or_a_kms_that_cannot_be_reached_is_a_matter_of_time(world: World) -> None:
+    world.connect(age=1_000)
+    world.table.faults["get_item"] = [Fault(client_error("InternalServerError"))]
+    problem = refused(world)
+    assert (problem.code, problem.status, problem.retry_after) == ("store_unavailable", 503, 5)
+    world.kms.error = client_error("ThrottlingException")
+    problem = refused(world)
+    assert (problem.code, problem.status, problem.retry_after) == ("key_unavailable", 503, 5)
+
+
+def test_tokens_that_were_sealed_for_another_item_are_not_served(world: World) -> None:
+    there = world.connect(age=1_000)
+    assert there.sealed is not None
+    world.change(grant_id="another-grant")
+    problem = refused(world)
+    assert (problem.code, problem.status) == ("sealed_elsewhere", 503)
+
+
+def test_what_is_served_does_not_show_its_token(world: World) -> None:
+    world.connect(age=1_000)
+    answer = served(world)
+    assert "access-1" not in f"{answer!r} {answer}"

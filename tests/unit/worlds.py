@@ -1,0 +1,198 @@
+"""A stack in memory: the product's own parts, put together over fakes, with one connection in it."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from flowaccount_connect.callback import Callback
+from flowaccount_connect.client_secret import ClientSecret
+from flowaccount_connect.connect_session import ConnectSession, SessionStore
+from flowaccount_connect.connection import Attempt, Connection
+from flowaccount_connect.identifiers import fingerprint
+from flowaccount_connect.rotation import Rotation
+from flowaccount_connect.salvage import SalvageQueue
+from flowaccount_connect.schedule import Schedule
+from flowaccount_connect.sealing import Sealer, Tokens
+from flowaccount_connect.serving import RefreshOnDemand, Serving
+from flowaccount_connect.settings import ReplayPolicy
+from flowaccount_connect.store import ConnectionStore, Rotated, grant_update
+from tests.unit.fakes import (
+    CONNECTION,
+    GRANT,
+    NOW,
+    Clock,
+    FakeEndpoint,
+    FakeKms,
+    FakeLambda,
+    FakeSecretsManager,
+    FakeSqs,
+)
+from tests.unit.tables import Table
+
+STATE = "state-of-flowaccount"
+BROWSER = "secret-of-the-browser"
+
+
+@dataclass
+class World:
+    """Everything there is; tests change it and look at it."""
+
+    clock: Clock = field(default_factory=Clock)
+    table: Table = field(default_factory=Table)
+    kms: FakeKms = field(default_factory=FakeKms)
+    secrets: FakeSecretsManager = field(default_factory=FakeSecretsManager)
+    sqs: FakeSqs = field(default_factory=FakeSqs)
+    lambdas: FakeLambda = field(default_factory=FakeLambda)
+    endpoint: FakeEndpoint = field(default_factory=FakeEndpoint)
+
+    def __post_init__(self) -> None:
+        self.store = ConnectionStore(self.table, "table")
+        self.sessions = SessionStore(self.table, "table")
+        self.sealer = Sealer(self.kms, "key", stack="connect", environment="sandbox")
+        self.secret = ClientSecret(self.secrets, "name", clock=self.clock)
+        self.schedule = Schedule(fraction=lambda: 0.0)
+        self.salvage = SalvageQueue(self.sqs, "url")
+
+    def connect(self, *, age: int = 22_000, lifetime: int = 86_400, grant_id: str = GRANT) -> Connection:
+        """A connection whose tokens are `age` seconds old, generation 1."""
+        requested_at = int(self.clock()) - age
+        key = self.sealer.data_key()
+        update = grant_update(
+            "table",
+            CONNECTION,
+            grant_id=grant_id,
+            attempt_id="consent",
+            environment="sandbox",
+            rotated=Rotated(
+                sealed=self.sealer.seal(Tokens("access-1", "refresh-1"), key, owner=CONNECTION, grant_id=grant_id),
+                requested_at=requested_at,
+                access_expires_at=requested_at + lifetime,
+                deadline=requested_at + 86_400,
+                refresh_at=requested_at + 21_600,
+            ),
+            now=requested_at,
+        )
+        self.table.model.update_item(**update)
+        return self.connection()
+
+    def connection(self) -> Connection:
+        """The connection as it is stored."""
+        found = ConnectionStore(self.table.model, "table").get(CONNECTION)
+        assert found is not None
+        return found
+
+    def change(self, **values: str | int | bytes | None) -> None:
+        """Change attributes of the connection's item directly; `None` takes one away."""
+        item: dict[str, Any] = dict(self.table.item("CONNECTION", CONNECTION)) | values
+        del item["pk"], item["sk"]
+        whole = {k: v if isinstance(v, str | bytes) or v is None else int(v) for k, v in item.items()}
+        self.table.put("CONNECTION", CONNECTION, **whole)
+
+    def hold(self, name: str = "another", *, started: int = 0, lease: int = 180) -> Attempt:
+        """Let another attempt hold the connection."""
+        now = int(self.clock())
+        self.change(attempt_id=name, attempt_started_at=now + started, lease_until=now + lease)
+        return Attempt(id=name, started_at=now + started, lease_until=now + lease)
+
+    def end(self, reason: str) -> None:
+        """Let it need a new consent, its tokens as they are."""
+        self.change(
+            status="reauthorization_required", reason=reason, ended_at=NOW - 50, due_shard=None, refresh_at=None
+        )
+
+    def disconnect(self) -> None:
+        """Leave the tombstone of a disconnect."""
+        there = self.connection()
+        self.table.put(
+            "CONNECTION",
+            CONNECTION,
+            status="disconnected",
+            grant_id=there.grant_id,
+            generation=there.generation + 1,
+            environment="sandbox",
+        )
+
+    def opened(self) -> tuple[str, str]:
+        """The tokens that are stored."""
+        there = self.connection()
+        assert there.sealed is not None
+        tokens = self.sealer.open(there.sealed, owner=there.id, grant_id=there.grant_id)
+        return tokens.access_token, tokens.refresh_token
+
+    def rotated_by_another(self) -> None:
+        """Let somebody else move the generation on, a moment ago."""
+        there = self.connection()
+        sealed = self.sealer.seal(
+            Tokens("access-other", "refresh-other"), self.sealer.data_key(), owner=CONNECTION, grant_id=there.grant_id
+        )
+        now = int(self.clock())
+        rotated = Rotated(
+            sealed=sealed,
+            requested_at=now,
+            access_expires_at=now + 86_400,
+            deadline=now + 86_400,
+            refresh_at=now + 21_600,
+        )
+        ConnectionStore(self.table.model, "table").commit(
+            CONNECTION, there.grant_id, there.generation, "another", rotated
+        )
+
+    def begin(self, *, return_url: str | None = "https://app.example.com/done", expires_in: int = 3_600) -> None:
+        """A connect session that waits for its callback."""
+        self.sessions.create(
+            ConnectSession(
+                id=fingerprint(STATE),
+                binding=fingerprint(BROWSER),
+                redirect_uri="https://api.example/live/callback",
+                expires_at=int(self.clock()) + expires_in,
+                return_url=return_url,
+            )
+        )
+        self.table.calls.clear()
+
+    def session(self) -> dict[str, Any]:
+        """The session's item."""
+        return self.table.item("SESSION", fingerprint(STATE))
+
+    def callback(self, issuer: str | None = None) -> Callback:
+        """What finishes connects here."""
+        return Callback(
+            client=self.table,
+            table="table",
+            environment="sandbox",
+            sessions=self.sessions,
+            endpoint=self.endpoint,
+            secret=self.secret,
+            sealer=self.sealer,
+            salvage=self.salvage,
+            schedule=self.schedule,
+            issuer=issuer,
+            clock=self.clock,
+            sleep=self.clock.sleep,
+        )
+
+    def rotation(self, replay_policy: ReplayPolicy = "allowed") -> Rotation:
+        """What refreshes connections here."""
+        return Rotation(
+            store=self.store,
+            endpoint=self.endpoint,
+            secret=self.secret,
+            sealer=self.sealer,
+            salvage=self.salvage,
+            schedule=self.schedule,
+            replay_policy=replay_policy,
+            clock=self.clock,
+            sleep=self.clock.sleep,
+            attempt_id=lambda: "mine",
+        )
+
+    def serving(self) -> Serving:
+        """What serves tokens here."""
+        return Serving(
+            store=self.store,
+            sealer=self.sealer,
+            refresh=RefreshOnDemand(self.lambdas, "refresh-function"),
+            clock=self.clock,
+            sleep=self.clock.sleep,
+        )
+
+
