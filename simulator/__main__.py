@@ -29,19 +29,11 @@ SECRET_VARIABLE = "SIMULATOR_CLIENT_SECRET"  # noqa: S105 - the variable's name
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m simulator", description="A stand-in for FlowAccount, on loopback."
-    )
-    parser.add_argument(
-        "--host", default="127.0.0.1", help="loopback address to listen on (default 127.0.0.1)"
-    )
-    parser.add_argument(
-        "--port", type=int, default=0, help="port to listen on; 0, the default, takes a free one"
-    )
+    parser = argparse.ArgumentParser(prog="python -m simulator", description="A stand-in for FlowAccount, on loopback.")
+    parser.add_argument("--host", default="127.0.0.1", help="loopback address to listen on (default 127.0.0.1)")
+    parser.add_argument("--port", type=int, default=0, help="port to listen on; 0, the default, takes a free one")
     parser.add_argument("--client-id", default="flowaccount-connect-local", help="the registered client")
-    parser.add_argument(
-        "--redirect-uri", action="append", default=[], help="a registered redirect URI; repeatable"
-    )
+    parser.add_argument("--redirect-uri", action="append", default=[], help="a registered redirect URI; repeatable")
     parser.add_argument("--settings", default="{}", help="JSON object of settings, see simulator/settings.py")
     return parser.parse_args()
 
@@ -82,9 +74,7 @@ def main() -> None:
         server = Server(host, options.port, Gateway(create_application(state), state))
     except (OSError, OverflowError) as error:
         if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
-            give_up(
-                f"Port {options.port} is taken: choose another with --port, or --port 0 for any free one."
-            )
+            give_up(f"Port {options.port} is taken: choose another with --port, or --port 0 for any free one.")
         give_up(f"Cannot listen on {host} port {options.port}: {error}.")
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

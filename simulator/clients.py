@@ -92,9 +92,7 @@ class Clients:
             known = self._clients.get(client_id)
             secret = client_secret if client_secret is not None else known.client_secret if known else ""
             if not 1 <= len(secret) <= MAX_LENGTH or not secret.isprintable():
-                raise ClientError(
-                    f"A new client needs a client_secret of 1 to {MAX_LENGTH:,} printable characters."
-                )
+                raise ClientError(f"A new client needs a client_secret of 1 to {MAX_LENGTH:,} printable characters.")
             before = known.redirect_uris if known else ()
             client = Client(client_id, secret, tuple(dict.fromkeys((*before, *uris))))
             self._clients[client_id] = client
@@ -115,12 +113,5 @@ def _check_redirect_uri(uri: str) -> None:
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.fragment
     except ValueError:
         usable = False
-    if (
-        not usable
-        or len(uri) > MAX_LENGTH
-        or "#" in uri
-        or not all("!" <= character <= "~" for character in uri)
-    ):
-        raise ClientError(
-            "A redirect URI must be an absolute http(s) URL, percent-encoded, without a fragment."
-        )
+    if not usable or len(uri) > MAX_LENGTH or "#" in uri or not all("!" <= character <= "~" for character in uri):
+        raise ClientError("A redirect URI must be an absolute http(s) URL, percent-encoded, without a fragment.")

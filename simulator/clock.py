@@ -40,7 +40,5 @@ class Clock:
         with self._lock:
             offset = epoch - time.time()
             if offset < self._offset:
-                raise ClockError(
-                    "The clock only goes forward: 'now' lies in its past. POST /_control/reset goes back."
-                )
+                raise ClockError("The clock only goes forward: 'now' lies in its past. POST /_control/reset goes back.")
             self._offset = offset

@@ -58,9 +58,7 @@ def control_routes(state: State) -> Blueprint:
     def only_from_this_machine() -> Response | None:
         """Refuse what a web page could have sent."""
         if "Origin" in request.headers or not is_loopback_host(request.headers.get("Host", "")):
-            return _problem(
-                403, "The control API takes no requests from web pages: no Origin header, a loopback Host."
-            )
+            return _problem(403, "The control API takes no requests from web pages: no Origin header, a loopback Host.")
         return None
 
     for error in (ControlError, SettingError, FaultError, ClientError, ClockError):
@@ -165,14 +163,8 @@ def consents_for(state: State, body: dict[str, Any]) -> list[dict[str, Any]]:
     client = state.clients.find(client_id) if isinstance(client_id, str) else None
     if client is None:
         raise ControlError("'client_id' must name a registered client; POST /_control/clients registers one.")
-    if (
-        not isinstance(scope, str)
-        or client.get_allowed_scope(scope) is None
-        or not wants_refresh_token(scope)
-    ):
-        raise ControlError(
-            f"'scope' must be '{API_SCOPE} {OFFLINE_SCOPE}'; without both there is no refresh token."
-        )
+    if not isinstance(scope, str) or client.get_allowed_scope(scope) is None or not wants_refresh_token(scope):
+        raise ControlError(f"'scope' must be '{API_SCOPE} {OFFLINE_SCOPE}'; without both there is no refresh token.")
     issued = []
     for number in range(int(first.removeprefix("N")), int(first.removeprefix("N")) + count):
         consent = state.ledger.open_consent(client.client_id, f"N{number}" if count > 1 else first, scope)

@@ -125,9 +125,7 @@ def _headers(value: Any) -> str | None:
 
 
 def _body(value: Any) -> str | None:
-    return (
-        None if isinstance(value, str | dict | list) else "must be a string, or JSON as an object or a list"
-    )
+    return None if isinstance(value, str | dict | list) else "must be a string, or JSON as an object or a list"
 
 
 def _error_code(value: Any) -> str | None:
@@ -149,9 +147,7 @@ def _retry_after(value: Any) -> str | None:
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 86_400:
         return None
     fits = isinstance(value, str) and value.isprintable() and value.isascii() and len(value) <= 100
-    return (
-        None if fits else "must be seconds from 0 to 86,400, or the header's text (an HTTP date, or nonsense)"
-    )
+    return None if fits else "must be seconds from 0 to 86,400, or the header's text (an HTTP date, or nonsense)"
 
 
 def _one_of(*choices: str) -> Callable[[Any], str | None]:
@@ -216,11 +212,7 @@ def _read_order(number: int, data: Any) -> FaultOrder:
     insist(business is None or path != "authorize", "'business' is not known yet at the path 'authorize'")
     times = checked(
         "times",
-        lambda n: (
-            None
-            if type(n) is int and 1 <= n <= MAX_TIMES
-            else f"must be a whole number from 1 to {MAX_TIMES:,}"
-        ),
+        lambda n: None if type(n) is int and 1 <= n <= MAX_TIMES else f"must be a whole number from 1 to {MAX_TIMES:,}",
         1,
     )
     probability = checked(
@@ -300,9 +292,7 @@ def befall(order: FaultOrder, answer: Answer, error_status: int) -> Answer:
             page = "<!doctype html><html><title>502 Bad Gateway</title><body>Bad Gateway</body></html>"
             return json_answer(200, page, {"Content-Type": "text/html"})
         case "garbage":
-            return Answer(
-                200, (("Content-Type", "application/json"),), secrets.token_bytes(256), carries_tokens=False
-            )
+            return Answer(200, (("Content-Type", "application/json"),), secrets.token_bytes(256), carries_tokens=False)
         case "error":
             return json_answer(options.get("status", error_status), {"error": options["code"]})
         case "drip":
@@ -323,6 +313,4 @@ def _with(body: bytes, change: dict[str, Any]) -> bytes:
         data = json.loads(body)
     except ValueError:
         data = None
-    return (
-        json.dumps(data | change).encode() if isinstance(data, dict) else body + json.dumps(change).encode()
-    )
+    return json.dumps(data | change).encode() if isinstance(data, dict) else body + json.dumps(change).encode()

@@ -123,9 +123,7 @@ class Ledger:
     ) -> Entry:
         """Enter a code for *consent*, with the redirect URI and PKCE challenge it is bound to."""
         now = self._clock.now()
-        entry = Entry(
-            "code", fingerprint(code), consent, now, now + settings.code_lifetime, None, redirect_uri
-        )
+        entry = Entry("code", fingerprint(code), consent, now, now + settings.code_lifetime, None, redirect_uri)
         entry.code_challenge, entry.code_challenge_method = challenge
         with self._lock:
             self._entries[code] = entry
@@ -192,9 +190,7 @@ class Ledger:
         with self._lock:
             entry.outcome, entry.last_refusal = f"burned: {reason}", reason
 
-    def look_up_refresh_token(
-        self, token: str, client: Client, settings: Settings
-    ) -> tuple[Entry | None, str | None]:
+    def look_up_refresh_token(self, token: str, client: Client, settings: Settings) -> tuple[Entry | None, str | None]:
         """The entry of a refresh token, if any, and why *client* may not use it now, if so.
 
         This spends nothing. A spent token may take its whole family down with it, by the replay policy.

@@ -24,9 +24,7 @@ from flask import Response, make_response, render_template
 from simulator import people
 from simulator.attempts import Attempt
 
-CONTENT_SECURITY_POLICY = (
-    "default-src 'none'; style-src 'self'; img-src data:; base-uri 'none'; frame-ancestors 'none'"
-)
+CONTENT_SECURITY_POLICY = "default-src 'none'; style-src 'self'; img-src data:; base-uri 'none'; frame-ancestors 'none'"
 """No script, no frames, nothing from elsewhere.
 
 There is no `form-action`: Chromium applies it to the redirects that follow a form too, all the way to where

@@ -47,9 +47,7 @@ BUSINESSES = {
             "Andaman Seafood International Trading (Thailand) Co., Ltd.",
         ),
         Business("N1000005", 1005, "คลินิกทันตกรรมยิ้มสวย", "Yim Suay Dental Clinic"),
-        Business(
-            "N1000006", 1006, "บริษัท โรงพิมพ์สยามอักษร จำกัด (มหาชน)", "Siam Aksorn Printing Public Co., Ltd."
-        ),
+        Business("N1000006", 1006, "บริษัท โรงพิมพ์สยามอักษร จำกัด (มหาชน)", "Siam Aksorn Printing Public Co., Ltd."),
     )
 }
 """Demo businesses by support code."""
@@ -73,9 +71,7 @@ USERS = {
             "Accountant",
             ("N1000001", "N1000004", "N1000005", "N1000006"),
         ),
-        User(
-            "anong", "อนงค์ ศรีสุข", "Anong Srisuk", "ผู้จัดการสำนักงาน", "Office manager", ("N1000002", "N1000005")
-        ),
+        User("anong", "อนงค์ ศรีสุข", "Anong Srisuk", "ผู้จัดการสำนักงาน", "Office manager", ("N1000002", "N1000005")),
     )
 }
 """Demo users by user name."""

@@ -119,10 +119,7 @@ class RequestsLog:
         """For each minute in which a request came: its start (epoch seconds), arrivals by kind, refusals."""
         kinds = (*get_args(Kind), "throttled")
         with self._lock:
-            return [
-                {"minute": at, **{kind: counts[kind] for kind in kinds}}
-                for at, counts in self._minutes.items()
-            ]
+            return [{"minute": at, **{kind: counts[kind] for kind in kinds}} for at, counts in self._minutes.items()]
 
     def busiest(self) -> dict[str, int]:
         """By client id: the most requests that arrived in any 60 seconds, refused ones included."""

@@ -161,9 +161,7 @@ class CodeGrant(AuthorizationCodeGrant):  # type: ignore[misc]
 
     server: FlowAccountServer
 
-    def create_authorization_response(
-        self, redirect_uri: str, grant_user: Consent | None
-    ) -> tuple[int, str, Any]:
+    def create_authorization_response(self, redirect_uri: str, grant_user: Consent | None) -> tuple[int, str, Any]:
         """Back to the client: with `code`, `scope` and `state`, or `access_denied` if there is no consent.
 
         Authlib would decode and re-encode the redirect URI's own query and leave out `scope`.

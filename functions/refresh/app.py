@@ -42,7 +42,7 @@ def handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
 def _batch(records: list[Mapping[str, Any]], remaining: Callable[[], float]) -> dict[str, Any]:
     """Refresh what is due of a batch, at the same time; what met an unreachable table is delivered again."""
 
-    def run(record: Mapping[str, Any]) -> str | None:
+    def run(record: Mapping[str, Any]) -> Refresh | str | None:
         try:
             connection_id = json.loads(record["body"])["connection_id"]
         except (ValueError, KeyError, TypeError, RecursionError):
@@ -52,18 +52,20 @@ def _batch(records: list[Mapping[str, Any]], remaining: Callable[[], float]) -> 
             logger.error("not a message of the refresh queue", extra={"message_id": record.get("messageId")})
             return None
         try:
-            _tell(_refresh(connection_id, None, remaining))
+            return _refresh(connection_id, None, remaining)
         except StoreUnavailable as error:
             logger.error("the claim was not acknowledged", extra={"connection_id": connection_id, "error": str(error)})
-            return str(record.get("messageId"))
         except Exception as error:
             logger.error("unexpected", extra={"connection_id": connection_id, **fault(error)})
-            return str(record.get("messageId"))
-        return None
+        return str(record.get("messageId"))
 
     with ThreadPoolExecutor(max(len(records), 1)) as pool:
-        failed = [message_id for message_id in pool.map(run, records) if message_id is not None]
-    return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}
+        done = list(pool.map(run, records))
+    # Counted here, since metrics are not safe for several threads.
+    for refresh in done:
+        if isinstance(refresh, Refresh):
+            _tell(refresh)
+    return {"batchItemFailures": [{"itemIdentifier": one} for one in done if isinstance(one, str)]}
 
 
 def _on_demand(event: Mapping[str, Any], remaining: Callable[[], float]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import time
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import requests
 
@@ -97,7 +97,7 @@ def test_tokens_are_stored_as_ciphertext_only(up: Stack, connection: str) -> Non
 
 def test_a_host_gets_its_state_and_the_connection_back(up: Stack, simulator: Simulator, visitor: HttpVisitor) -> None:
     allowed = "https://shop.example.co.th/flowaccount?from=settings"
-    url = f"{up.authorize_url}?return_url={requests.utils.quote(allowed, safe='')}&state=my%20own%20%26%20state"
+    url = f"{up.authorize_url}?return_url={quote(allowed, safe='')}&state=my%20own%20%26%20state"
     arrived = visitor.connect(url, user="somchai", business="N1000001")
     assert arrived.url.startswith(allowed + "&")
     returned = parse_qs(urlsplit(arrived.url).query)

@@ -6,7 +6,6 @@ stopped at the first call that has none; each history is run once, and known by 
 """
 
 import base64
-import contextlib
 import json
 import re
 from collections.abc import Callable
@@ -202,8 +201,8 @@ class _Replay:
 
     def run_refresh(self, policy: Any) -> Refresh:
         return Rotation(
-            store=_Named(self, ConnectionStore(self, TABLE)),  # type: ignore[arg-type]
-            endpoint=self,  # type: ignore[arg-type]
+            store=_Named(self, ConnectionStore(self, TABLE)),
+            endpoint=self,
             secret=ClientSecret(self, "client", clock=self.clock),
             sealer=self,
             salvage=SalvageQueue(self, "salvage"),
@@ -215,14 +214,17 @@ class _Replay:
         ).refresh(BUSINESS, generation=self._node.generation, remaining=self.remaining)
 
     def run_callback(self, session: str) -> Ended:
+        def grant_id(clock: Callable[[], float]) -> str:
+            return f"grant-{int(clock()):09d}-{self._node.attempt}"
+
         # Grant ids are random beyond the millisecond; here the number of the attempt orders what falls together.
-        callback_module.new_grant_id = lambda clock: f"grant-{int(clock()):09d}-{self._node.attempt}"  # type: ignore[attr-defined]
+        callback_module.new_grant_id = grant_id  # type: ignore[assignment, attr-defined]
         return Callback(
             client=self,
             table=TABLE,
             environment=ENVIRONMENT,
             sessions=_Named(self, SessionStore(self, TABLE)),  # type: ignore[arg-type]
-            endpoint=self,  # type: ignore[arg-type]
+            endpoint=self,
             secret=ClientSecret(self, "client", clock=self.clock),
             sealer=self,
             salvage=SalvageQueue(self, "salvage"),
@@ -304,8 +306,8 @@ class _Replay:
             raise SealingUnavailable("InternalException")
         return DataKey(b"data key", b"wrapped")
 
-    def send_message(self, *, QueueUrl: str, MessageBody: str) -> None:  # noqa: N803, ARG002
-        if not self._call("queue", "send to salvage", MessageBody):
+    def send_message(self, **message: Any) -> None:
+        if not self._call("queue", "send to salvage", message["MessageBody"]):
             raise ClientError({"Error": {"Code": "InternalError"}}, "SendMessage")
 
     def refresh(self, refresh_token: str, client_secret: str, *, connection_id: str, budget: float) -> Answer:
@@ -338,9 +340,10 @@ class _Named:
 
         def named(*args: Any, **kwargs: Any) -> Any:
             self._replay.name = name
-            with contextlib.ExitStack() as stack:
-                stack.callback(setattr, self._replay, "name", "")
+            try:
                 return method(*args, **kwargs)
+            finally:
+                self._replay.name = ""
 
         return named
 
@@ -370,12 +373,12 @@ def thawed(value: Any) -> Any:
 
 def result_of(answer: dict[str, Any]) -> tuple[str, str]:
     """The result of a write that was answered."""
-    return "return", json.dumps(answer, default=_text)
+    return "return", json.dumps(answer, default=_text, sort_keys=True)
 
 
 def failure_of(error: ClientError) -> tuple[str, str]:
     """The result of a write that was refused, or failed."""
-    return "raise", json.dumps(error.response, default=_text)
+    return "raise", json.dumps(error.response, default=_text, sort_keys=True)
 
 
 def _text(content: bytes) -> dict[str, str]:

@@ -1,8 +1,12 @@
 """The short exploration, and the counterexample that shows that the explorer can find one."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
-from tests.model import explore
+from tests.model import explore, world
 from tests.model.server import Kind
 from tests.model.world import Config
 
@@ -19,8 +23,34 @@ def test_every_invariant_holds_in_every_state() -> None:
     assert states >= ENOUGH
 
 
+_FIGURES = """
+from tests.model.explore import explore
+from tests.model.world import Config
+found = explore(Config(name="twice", consents=1, faults=1, starts=2, may=frozenset({"unacknowledged"})))
+print(found.complete, found.states, found.steps, found.depth)
+"""
+
+
 def test_an_exploration_is_deterministic() -> None:
-    config = Config(name="twice", server=Kind.FORGIVING, faults=1, starts=2)
-    first, second = explore.explore(config), explore.explore(config)
-    assert first.complete
-    assert (first.states, first.steps, first.depth) == (second.states, second.steps, second.depth)
+    """Equal states are one state, in whatever order their parts were put together."""
+    figures = {
+        subprocess.run(
+            [sys.executable, "-c", _FIGURES],
+            env=os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(figures) == 1
+    assert figures.pop().startswith("True ")
+
+
+def test_on_a_newest_only_server_the_first_answer_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A known weakness. Once the commit lets the later answer win, empty `FIRST_ANSWER_WINS` and remove this test."""
+    monkeypatch.setattr(world, "FIRST_ANSWER_WINS", frozenset())
+    found = explore.explore(
+        Config(name="weak", server=Kind.NEWEST_ONLY, starts=2, may=frozenset({"failed", "hurried"}))
+    )
+    assert found.invariant in ("nothing_working_is_dropped", "recovers")

@@ -283,19 +283,24 @@ class World:
 
     def held(self, state: State, *, durably: bool = False) -> set[str]:
         """Every refresh token of the connection's present consent that works and is ours: stored, in the salvage
-        queue, in a write under way, or, unless `durably`, in the memory of a worker."""
+        queue, in a write under way, or, unless `durably`, in the memory of a worker.
+
+        Not counted is one whose successor is ours: the successor is what will be stored and used. Should it be dead
+        already, then because the network lost a newer one still.
+        """
         stored = self._stored[state.table]
         if not stored.token:
             return set()
-        tokens = {stored.token}
-        tokens.update(self._body(body)[0] for body in state.queue)
-        if not durably:
-            for number, _ in (*state.workers, *state.late):
-                token = self.processes.nodes[number].holds
-                if token is not None:
-                    tokens.add(token)
+        nodes = self.processes.nodes
+        kept = {stored.token, *(self._body(body)[0] for body in state.queue)}
+        in_memory = {token for number, _ in (*state.workers, *state.late) if (token := nodes[number].holds) is not None}
+        succeeded = {server.parent(token) for token in kept | in_memory}
         ours, works = server.family(stored.token), state.server.works
-        return {token for token in tokens if server.family(token) == ours and works(token)}
+        return {
+            token
+            for token in (kept if durably else kept | in_memory)
+            if server.family(token) == ours and works(token) and server.serial(token) not in succeeded
+        }
 
     def _keeps(self, state: State, after: State, step: str) -> State:
         """Check that an action of our own has not dropped the last token that works."""
@@ -665,7 +670,7 @@ class World:
         match self.config.server:
             case Kind.FAMILY_REVOKING:
                 return self._becomes_well(state._replace(workers=()), known)
-            case kind if kind in FIRST_ANSWER_WINS:
+            case Kind.NEWEST_ONLY:
                 first = self._becomes_well(state, known, workers_first=True)
                 return first or self._becomes_well(state._replace(workers=()), known)
         return False

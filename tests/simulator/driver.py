@@ -28,9 +28,7 @@ def started(*arguments: str, log: BinaryIO | int = subprocess.DEVNULL) -> Iterat
     """A simulator of one's own; its URL. Its access log goes to *log*."""
     command = [sys.executable, "-m", "simulator", "--redirect-uri", CALLBACK, *arguments]
     environment = os.environ | {"SIMULATOR_CLIENT_SECRET": CLIENT_SECRET}
-    with subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=log, text=True
-    ) as process:
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=log, text=True) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
         assert line.startswith("simulator ready: http://127.0.0.1:"), line

@@ -145,9 +145,7 @@ def test_only_a_form_body_is_read(sim: Driver) -> None:
     refused = {"error": "invalid_request"}
     assert sim.http.post(url, json=fields, timeout=TIMEOUT).json() == refused
     assert sim.http.post(url, params=fields, timeout=TIMEOUT).json() == refused
-    assert (
-        sim.http.post(url, files={k: (None, v) for k, v in fields.items()}, timeout=TIMEOUT).json() == refused
-    )
+    assert sim.http.post(url, files={k: (None, v) for k, v in fields.items()}, timeout=TIMEOUT).json() == refused
     in_query = {"params": {"grant_type": "refresh_token"}, "data": fields | {"grant_type": ""}}
     assert "error" in sim.http.post(url, **in_query, timeout=TIMEOUT).json()  # type: ignore[arg-type]
     without = {key: fields[key] for key in ("grant_type", "refresh_token")}

@@ -78,8 +78,7 @@ def test_the_requests_are_told_without_any_secret(sim: Driver) -> None:
         "invalid_grant: spent",
     ]
     assert [record["fingerprint"] for record in records[2:]] == [
-        fingerprint(secret)
-        for secret in (code, body["access_token"], body["refresh_token"], body["refresh_token"])
+        fingerprint(secret) for secret in (code, body["access_token"], body["refresh_token"], body["refresh_token"])
     ]
     assert [record["status"] for record in records[2:]] == [200] * 4
     assert all(record["delivered"] for record in records)

@@ -66,9 +66,7 @@ def test_sigterm_ends_it_at_once_and_cleanly(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "simulator"]
     with (
         (tmp_path / "log").open("wb") as log,
-        subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=log, text=True
-        ) as process,
+        subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=log, text=True) as process,
     ):
         assert process.stdout is not None
         url = process.stdout.readline().split()[-1]
@@ -129,9 +127,7 @@ def test_three_hundred_requests_at_once_are_carried(sim: Driver) -> None:
     assert len({answer["refresh_token"] for answer in answers}) == 300
 
 
-@pytest.mark.parametrize(
-    "header", ["Content-Length: x", "Content-Length: 5000000", "Transfer-Encoding: chunked"]
-)
+@pytest.mark.parametrize("header", ["Content-Length: x", "Content-Length: 5000000", "Transfer-Encoding: chunked"])
 def test_a_body_that_cannot_be_read_is_refused(sim: Driver, header: str) -> None:
     with socket.create_connection(("127.0.0.1", urlsplit(sim.url).port or 0), timeout=TIMEOUT) as connection:
         connection.sendall(f"POST /test/token HTTP/1.1\r\nHost: localhost\r\n{header}\r\n\r\n".encode())

@@ -128,7 +128,7 @@ class DynamoDbModel:
             codes = ", ".join(reason["Code"] for reason in reasons)
             message = f"Transaction cancelled, please refer cancellation reasons for specific reasons [{codes}]"
             error = _error("TransactionCanceledException", message, "TransactWriteItems")
-            error.response["CancellationReasons"] = reasons  # type: ignore[typeddict-unknown-key]
+            error.response["CancellationReasons"] = reasons  # type: ignore[typeddict-item]
             raise error
         self._items.update(changed)
         if ClientRequestToken is not None:
@@ -181,7 +181,7 @@ class DynamoDbModel:
         return key, before, after
 
 
-# Requests -----------------------------------------------------------------------------------------------------------
+# Requests
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +254,7 @@ class _Actions:
     mentioned: frozenset[str]
 
 
-# Expressions: the grammar of the developer guide, as far as the package uses it ---------------------------------------
+# Expressions: the grammar of the developer guide, as far as the package uses it
 
 _TOKEN = re.compile(r"\s*(?:([#:]?[A-Za-z_][A-Za-z0-9_]*)|(<=|>=|<>|[=<>(),+\-]))")
 
@@ -439,7 +439,7 @@ def _compiled_update(expression: str) -> _Actions:
     return _Actions(tuple(assignments), tuple(removals), frozenset(parser.mentioned))
 
 
-# On the wire ----------------------------------------------------------------------------------------------------------
+# On the wire
 
 
 def _from_wire(item: Mapping[str, Any]) -> dict[str, Value]:

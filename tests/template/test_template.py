@@ -63,8 +63,10 @@ ACTIONS = {
         "secretsmanager:GetSecretValue",
         "sqs:SendMessage",
     },
-    "sweep": {"dynamodb:Query", "dynamodb:UpdateItem", "sqs:SendMessage", "sqs:GetQueueAttributes"},
+    "sweep": {"dynamodb:Query", "sqs:SendMessage", "sqs:GetQueueAttributes"},
     "refresh": {
+        "dynamodb:GetItem",
+        "dynamodb:PutItem",
         "dynamodb:UpdateItem",
         "kms:Decrypt",
         "kms:GenerateDataKey",
@@ -81,11 +83,11 @@ ACTIONS = {
 LOGS = {"logs:CreateLogStream", "logs:PutLogEvents"}
 
 # Which items each function may name, by the first key of what it touches.
-ITEMS = {
+ITEMS: dict[str, set[str]] = {
     "authorize": {"SESSION#*"},
     "callback": {"SESSION#*", "CONNECTION#*"},
-    "sweep": {"CONNECTION#*"},
-    "refresh": {"CONNECTION#*"},
+    "sweep": set(),
+    "refresh": {"CONNECTION#*", "CIRCUIT"},
     "salvage": {"CONNECTION#*"},
     "token": {"CONNECTION#*"},
 }
@@ -246,9 +248,7 @@ def test_every_function_has_a_role_of_its_own(template: Template, translated: Te
     assert set(functions) == set(FUNCTIONS.values())
     roles = [json.dumps(function["Properties"]["Role"]) for function in functions.values()]
     assert len(set(roles)) == len(roles)
-    assert set(of_type(translated, "AWS::IAM::Role")) == set(of_type(template, "AWS::IAM::Role")), (
-        "SAM made a role"
-    )
+    assert set(of_type(translated, "AWS::IAM::Role")) == set(of_type(template, "AWS::IAM::Role")), "SAM made a role"
 
 
 def test_no_role_has_a_managed_policy(translated: Template) -> None:
@@ -258,9 +258,7 @@ def test_no_role_has_a_managed_policy(translated: Template) -> None:
 
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_a_function_may_do_what_it_must_and_nothing_else(template: Template, function: str) -> None:
-    granted = {
-        action for item in statements(role_of(template, function)) for action in as_list(item["Action"])
-    }
+    granted = {action for item in statements(role_of(template, function)) for action in as_list(item["Action"])}
     assert granted == ACTIONS[function] | LOGS
 
 
@@ -283,19 +281,14 @@ def test_a_wildcard_stands_only_at_the_tail_of_an_arn_of_ours(template: Template
             assert not any("*" in action for action in as_list(item["Action"])), f"{name} {item['Sid']}"
             for resource in as_list(item["Resource"]):
                 for text in texts(resource):
-                    assert "*" not in text or re.fullmatch(r"arn:[^*]*\$\{AWS::StackName\}[^*]*\*", text), (
-                        name
-                    )
+                    assert "*" not in text or re.fullmatch(r"arn:[^*]*\$\{AWS::StackName\}[^*]*\*", text), name
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_a_function_touches_only_its_kind_of_items(template: Template, function: str) -> None:
     reach: set[str] = set()
     for item in statements(role_of(template, function)):
-        if any(
-            action.startswith("dynamodb:") and action != "dynamodb:Query"
-            for action in as_list(item["Action"])
-        ):
+        if any(action.startswith("dynamodb:") and action != "dynamodb:Query" for action in as_list(item["Action"])):
             reach |= set(item["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"])
     assert reach == ITEMS[function]
 
@@ -338,7 +331,7 @@ def test_a_message_stays_hidden_for_six_times_the_functions_timeout(template: Te
                 assert queue["Properties"]["VisibilityTimeout"] >= 6 * timeout(template, function), function
                 assert event["Properties"]["FunctionResponseTypes"] == ["ReportBatchItemFailures"], function
                 checked += 1
-    assert checked == 2
+    assert checked == 3
 
 
 def test_every_queue_is_encrypted_and_has_dead_letters_or_is_such_a_queue(template: Template) -> None:
@@ -381,9 +374,7 @@ def test_every_function_logs_to_a_group_of_its_own_that_forgets(template: Templa
         group = template["Resources"][logical_id]["Properties"]["LoggingConfig"]["LogGroup"]["Ref"]
         assert group in groups, name
         used.add(group)
-        granted = [
-            item for item in statements(role_of(template, name)) if LOGS & set(as_list(item["Action"]))
-        ]
+        granted = [item for item in statements(role_of(template, name)) if LOGS & set(as_list(item["Action"]))]
         assert [item["Resource"] for item in granted] == [{"Fn::GetAtt": [group, "Arn"]}], name
     assert len(used) == len(FUNCTIONS)
     for group, resource in groups.items():
@@ -395,7 +386,7 @@ def test_every_function_logs_to_a_group_of_its_own_that_forgets(template: Templa
 
 def test_what_holds_customers_connections_survives_the_stack(template: Template) -> None:
     for name in ("Table", "Key", "ClientSecret"):
-        assert template["Resources"][name]["DeletionPolicy"] == "Retain", name
+        assert template["Resources"][name]["DeletionPolicy"] == "RetainExceptOnCreate", name
         assert template["Resources"][name]["UpdateReplacePolicy"] == "Retain", name
 
 
@@ -437,9 +428,7 @@ def test_a_functions_environment_is_what_it_reads(translated: Template, function
 def test_a_changed_setting_reaches_the_alias(template: Template) -> None:
     """A parameter that a function depends on is part of the settings' version, and so of the function's."""
     document = set(names(template["Resources"]["SettingsVersion"]["Properties"]["Content"]))
-    conditions = {
-        condition: set(names(definition)) for condition, definition in template["Conditions"].items()
-    }
+    conditions = {condition: set(names(definition)) for condition, definition in template["Conditions"].items()}
     shared = template["Globals"]["Function"]
     assert shared["Environment"]["Variables"]["SETTINGS_VERSION"] == {"Ref": "SettingsVersion"}
     assert shared["AutoPublishAlias"] == "live"
@@ -492,9 +481,7 @@ ENDPOINTS = ("AuthorizeEndpoint", "TokenEndpoint", "RedirectUri", "AllowedReturn
         ("ftp://example.com/", False),
     ],
 )
-def test_an_endpoint_is_https_or_on_loopback(
-    template: Template, parameter: str, value: str, accepted: bool
-) -> None:
+def test_an_endpoint_is_https_or_on_loopback(template: Template, parameter: str, value: str, accepted: bool) -> None:
     pattern = template["Parameters"][parameter]["AllowedPattern"]
     assert (re.fullmatch(pattern, value) is not None) is accepted
 

@@ -21,9 +21,7 @@ os.environ |= {
     "POWERTOOLS_LOG_LEVEL": "DEBUG",
 }
 
-settings.register_profile(
-    "unit", deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow]
-)
+settings.register_profile("unit", deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unit")
 
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})

@@ -107,11 +107,7 @@ class FakeSqs:
 
     def get_queue_attributes(self, **kwargs: Any) -> Any:
         """GetQueueAttributes."""
-        return {
-            "Attributes": {
-                name: self.waiting[name] for name in kwargs["AttributeNames"] if name in self.waiting
-            }
-        }
+        return {"Attributes": {name: self.waiting[name] for name in kwargs["AttributeNames"] if name in self.waiting}}
 
     def send_message_batch(self, **kwargs: Any) -> Any:
         """SendMessageBatch: at most ten, each with an id of its own."""
@@ -121,11 +117,7 @@ class FakeSqs:
         self.batches.append(len(entries))
         failed = [entry for i, entry in enumerate(entries) if i in self.refused]
         self.sent += [entry for entry in entries if entry not in failed]
-        return (
-            {"Successful": [], "Failed": [{"Id": entry["Id"]} for entry in failed]}
-            if failed
-            else {"Successful": []}
-        )
+        return {"Successful": [], "Failed": [{"Id": entry["Id"]} for entry in failed]} if failed else {"Successful": []}
 
 
 @dataclass

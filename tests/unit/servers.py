@@ -96,6 +96,21 @@ def reply(status: int, body: bytes = b"", headers: str = "", *, length: int | No
     return answer
 
 
+def first(data: bytes, then: Callable[[Line], None]) -> Answer:
+    """Send `data`, and then treat the connection in this way."""
+
+    def answer(line: Line, _: Asked) -> None:
+        if line.send(data):
+            then(line)
+
+    return answer
+
+
+def dripping(data: bytes, pause: float = 0.02) -> Callable[[Line], None]:
+    """To send `data` byte by byte."""
+    return lambda line: line.drip(data, pause)
+
+
 def hang(line: Line, _: Asked) -> None:
     """Take the request and never answer."""
     line.hang()
@@ -128,13 +143,17 @@ class Server:
 
     def __enter__(self) -> Self:
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self._listener.settimeout(0.02)
         self.port: int = self._listener.getsockname()[1]
         self._start(self._accept)
         return self
 
     def __exit__(self, *_: object) -> None:
         self.ended.set()
+        # Wakes whoever waits: the one for another connection, the others for more of theirs.
+        socket.create_connection(("127.0.0.1", self.port)).close()
+        for line in self.lines:
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(line.socket, socket.SHUT_RDWR)
         for thread in self._threads:
             thread.join(10)
         self._listener.close()
@@ -148,16 +167,16 @@ class Server:
         return f"{scheme}://{host}:{self.port}/test/token"
 
     def _start(self, target: Callable[..., None], *args: object) -> None:
-        thread = threading.Thread(target=target, args=args)
+        thread = threading.Thread(target=target, args=args, daemon=True)
         self._threads.append(thread)
         thread.start()
 
     def _accept(self) -> None:
         while not self.ended.is_set():
-            try:
-                sock, _ = self._listener.accept()
-            except TimeoutError:
-                continue
+            sock, _ = self._listener.accept()
+            if self.ended.is_set():
+                sock.close()
+                return
             self.connections += 1
             self._start(self._serve, sock, self.connections)
 

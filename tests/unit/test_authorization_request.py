@@ -41,7 +41,9 @@ def test_the_redirect_uri_arrives_byte_for_byte(redirect_uri: str, client_id: st
     assert unquote(fields["client_id"]) == client_id
 
 
-@pytest.mark.parametrize("endpoint", ["https://id.example/authorize?tenant=7", "https://id.example/authorize?tenant=7&x="])
+@pytest.mark.parametrize(
+    "endpoint", ["https://id.example/authorize?tenant=7", "https://id.example/authorize?tenant=7&x="]
+)
 def test_an_endpoint_with_a_query_of_its_own_keeps_it(endpoint: str) -> None:
     made = url(endpoint)
     assert made.startswith(f"{endpoint}&")

@@ -90,7 +90,9 @@ def test_a_return_url_that_is_not_on_the_list_writes_nothing(table: Table, url: 
     assert table.calls == []
 
 
-@pytest.mark.parametrize("state", ["x" * (LONGEST_HOST_STATE + 1), "a\nb", "a\r\nSet-Cookie: x", "\x00", "\u202e", "\ud800"])
+@pytest.mark.parametrize(
+    "state", ["x" * (LONGEST_HOST_STATE + 1), "a\nb", "a\r\nSet-Cookie: x", "\x00", "\u202e", "\ud800"]
+)
 def test_a_host_state_that_cannot_be_handed_back_writes_nothing(table: Table, state: str) -> None:
     with pytest.raises(Problem) as caught:
         begin(table, host_state=state)

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from flowaccount_connect.client_secret import MAX_AGE, ClientSecret, SecretMisconfigured, SecretUnavailable
+from flowaccount_connect.client_secret import MAX_AGE, RETRY_AFTER, ClientSecret, SecretMisconfigured, SecretUnavailable
 from tests.unit.fakes import Clock, FakeSecretsManager
 from tests.unit.tables import client_error
 
@@ -50,14 +50,34 @@ def test_an_old_secret_serves_while_secrets_manager_cannot_be_reached(
 
 
 def test_without_a_secret_in_hand_an_outage_is_told_apart_from_a_mistake(
-    secret: ClientSecret, manager: FakeSecretsManager
+    secret: ClientSecret, manager: FakeSecretsManager, clock: Clock
 ) -> None:
     manager.error = client_error("InternalServiceError")
     with pytest.raises(SecretUnavailable, match=r"^InternalServiceError$"):
         secret.get()
     manager.error = TimeoutError("CANARY")
+    clock.now += RETRY_AFTER
     with pytest.raises(SecretUnavailable, match=r"^TimeoutError$"):
         secret.get()
+
+
+def test_of_many_that_meet_an_outage_one_waits_for_it(
+    secret: ClientSecret, manager: FakeSecretsManager, clock: Clock
+) -> None:
+    manager.error = client_error("InternalServiceError")
+    for _ in range(10):
+        with pytest.raises(SecretUnavailable):
+            secret.get()
+    assert manager.asked == 1
+    manager.error = None
+    clock.now += RETRY_AFTER
+    assert secret.get() == "the-secret"
+    clock.now += 10 * MAX_AGE
+    manager.error = client_error("InternalServiceError")
+    asked = manager.asked
+    assert [secret.get() for _ in range(10)] == ["the-secret"] * 10
+    assert secret.newer_than("the-secret") is None
+    assert manager.asked == asked + 1
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Events of API Gateway, read without trust: whatever they look like, only a `Problem` is ever raised."""
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -24,7 +25,7 @@ NAMES = [
     "body",
     "httpMethod",
 ]
-EVENTS = st.fixed_dictionaries({}, optional={name: JSON for name in NAMES})
+EVENTS = st.fixed_dictionaries({}, optional=dict.fromkeys(NAMES, JSON))
 
 
 def with_query(**query: list[str]) -> dict[str, Any]:
@@ -35,17 +36,11 @@ def with_query(**query: list[str]) -> dict[str, Any]:
 def test_no_event_raises_anything_but_a_problem(event: dict[str, Any]) -> None:
     request = read(event, "id")
     for name in ("state", "", "a"):
-        try:
-            value = request.only(name)
-        except Problem as problem:
-            assert problem.status.value == 400
-        else:
-            assert value is None or value
+        with suppress(Problem):
+            assert request.only(name) != ""
         assert request.cookie(name) is None or isinstance(request.cookie(name), str)
-    try:
+    with suppress(Problem):
         request.refuse_unknown(("state",))
-    except Problem as problem:
-        assert problem.code == "unknown_parameter"
     assert isinstance(request.prefers_html, bool)
     assert request.id
 

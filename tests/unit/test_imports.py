@@ -68,9 +68,7 @@ def test_the_package_itself_imports_nothing() -> None:
 
 @pytest.mark.parametrize("module", PURE)
 def test_pure_rules_import_the_standard_library_only(module: str) -> None:
-    outside = {
-        name for name in reached(module) if name.partition(".")[0] not in (*sys.stdlib_module_names, NAME)
-    }
+    outside = {name for name in reached(module) if name.partition(".")[0] not in (*sys.stdlib_module_names, NAME)}
     assert outside == set()
     inner = {name.removeprefix(f"{NAME}.") for name in reached(module) if name.startswith(f"{NAME}.")}
     assert inner <= {*PURE, "__version__"}
@@ -91,10 +89,11 @@ def test_only_the_wiring_and_the_handlers_know_aws_clients() -> None:
 def test_authorize_and_sweep_import_neither_requests_nor_cryptography(builder: str) -> None:
     code = (
         # botocore takes pyOpenSSL, and with it cryptography, where a developer's tools brought it; the layer has none.
-        f"import sys; sys.modules['OpenSSL'] = None; from {NAME} import wiring, http_request, pages, observability; wiring.{builder}(); "
+        "import sys; sys.modules['OpenSSL'] = None; "
+        f"from {NAME} import wiring, http_request, pages, observability; wiring.{builder}(); "
         "print(sorted({'requests', 'cryptography'} & sys.modules.keys()))"
     )
-    run = subprocess.run(  # noqa: S603
+    run = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code],
         env={**ENVIRONMENT, "PYTHONPATH": str(PACKAGE.parent), "PATH": os.environ["PATH"], "HOME": "/nonexistent"},
         capture_output=True,

@@ -124,9 +124,10 @@ def test_a_template_in_what_comes_from_outside_stays_text() -> None:
 
 def test_the_way_back_is_there_only_if_there_is_one() -> None:
     assert "<a " not in shown("connected")["body"]
-    assert 'href="https://app.example.com/done?a=1&amp;b=2"' in shown(
-        "connected", back="https://app.example.com/done?a=1&b=2"
-    )["body"]
+    assert (
+        'href="https://app.example.com/done?a=1&amp;b=2"'
+        in shown("connected", back="https://app.example.com/done?a=1&b=2")["body"]
+    )
 
 
 def test_an_error_shows_its_reference() -> None:

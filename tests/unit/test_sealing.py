@@ -86,9 +86,7 @@ def test_a_data_key_of_another_stack_does_not_open(kms: FakeKms, sealed: Sealed)
         lambda _: b"",
     ],
 )
-def test_a_changed_ciphertext_does_not_open(
-    kms: FakeKms, sealed: Sealed, change: Callable[[bytes], bytes]
-) -> None:
+def test_a_changed_ciphertext_does_not_open(kms: FakeKms, sealed: Sealed, change: Callable[[bytes], bytes]) -> None:
     changed = Sealed(change(sealed.ciphertext), sealed.data_key)
     with pytest.raises(CannotOpen):
         sealer(kms).open(changed, owner=CONNECTION, grant_id=GRANT)

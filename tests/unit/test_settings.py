@@ -26,7 +26,11 @@ def test_a_whole_configuration_is_read() -> None:
     assert authorize.return_urls == {"https://app.example.com/done", "http://localhost:3000/done"}
     assert (authorize.redirect_uri, authorize.session_lifetime) == (None, 3_600)
     tokens = settings.tokens(TOKENS)
-    assert (tokens.refresh_after, tokens.refresh_token_lifetime, tokens.access_token_lifetime) == (21_600, 86_400, 3_600)
+    assert (tokens.refresh_after, tokens.refresh_token_lifetime, tokens.access_token_lifetime) == (
+        21_600,
+        86_400,
+        3_600,
+    )
 
 
 def test_the_environment_is_the_sandbox_unless_it_is_said() -> None:
@@ -65,7 +69,9 @@ def test_an_endpoint_may_be_plain_http_on_loopback(value: str) -> None:
     assert settings.authorize(AUTHORIZE | {"AUTHORIZE_ENDPOINT": value}).endpoint == value
 
 
-@pytest.mark.parametrize("value", ["http://openapi.example/token", "openapi.example", "https://", "https://u:p@x.example/"])
+@pytest.mark.parametrize(
+    "value", ["http://openapi.example/token", "openapi.example", "https://", "https://u:p@x.example/"]
+)
 def test_an_endpoint_that_would_send_secrets_in_the_clear_is_refused(value: str) -> None:
     with pytest.raises(InvalidSetting, match="TOKEN_ENDPOINT must be an absolute https URL"):
         settings.tokens(TOKENS | {"TOKEN_ENDPOINT": value})
@@ -73,13 +79,17 @@ def test_an_endpoint_that_would_send_secrets_in_the_clear_is_refused(value: str)
         settings.authorize(AUTHORIZE | {"AUTHORIZE_ENDPOINT": value})
 
 
-@pytest.mark.parametrize("value", ["http://app.example.com/callback", "/callback", "https://app.example.com/callback#x"])
+@pytest.mark.parametrize(
+    "value", ["http://app.example.com/callback", "/callback", "https://app.example.com/callback#x"]
+)
 def test_a_redirect_uri_that_is_not_secure_is_refused(value: str) -> None:
     with pytest.raises(InvalidSetting, match="REDIRECT_URI"):
         settings.authorize(AUTHORIZE | {"REDIRECT_URI": value})
 
 
-@pytest.mark.parametrize("value", ["http://app.example.com/done", "https://a.example/ok //evil.example", "*", "https://*#"])
+@pytest.mark.parametrize(
+    "value", ["http://app.example.com/done", "https://a.example/ok //evil.example", "*", "https://*#"]
+)
 def test_one_bad_return_url_is_enough_to_refuse_the_list(value: str) -> None:
     with pytest.raises(InvalidSetting, match="ALLOWED_RETURN_URLS"):
         settings.authorize(AUTHORIZE | {"ALLOWED_RETURN_URLS": value})

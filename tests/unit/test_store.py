@@ -305,9 +305,7 @@ def test_a_failure_keeps_the_tokens_and_leaves_the_due_index(table: Table, store
 
 
 def test_a_lease_holds_until_its_last_second() -> None:
-    connection = from_item(
-        {"pk": {"S": "CONNECTION#N1"}, "attempt_id": {"S": "a"}, "lease_until": {"N": str(NOW)}}
-    )
+    connection = from_item({"pk": {"S": "CONNECTION#N1"}, "attempt_id": {"S": "a"}, "lease_until": {"N": str(NOW)}})
     assert connection.leased(NOW - 1)
     assert not connection.leased(NOW)
 

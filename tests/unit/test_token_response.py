@@ -1,6 +1,7 @@
 """Answers of the token endpoint, read with suspicion: no byte of them raises, and no token of them shows."""
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,12 +28,10 @@ JSON = st.recursive(
 )
 FIELDS = st.fixed_dictionaries(
     {},
-    optional={
-        name: JSON for name in ("access_token", "refresh_token", "expires_in", "supportCode", "error", "token_type")
-    },
+    optional=dict.fromkeys(("access_token", "refresh_token", "expires_in", "supportCode", "error", "token_type"), JSON),
 )
-WHOLE = {"access_token": "A" * 43, "refresh_token": "R" * 43, "supportCode": "N1234567"}
-NO_ERROR = st.sampled_from([None, "", 0, False, [], {}, "   "])
+WHOLE: dict[str, object] = {"access_token": "A" * 43, "refresh_token": "R" * 43, "supportCode": "N1234567"}
+NO_ERROR: st.SearchStrategy[object] = st.sampled_from([None, "", 0, False, [], {}, "   "])
 KNOWN_ERRORS = {
     "invalid_grant",
     "invalid_client",
@@ -51,8 +50,8 @@ def body(**fields: object) -> bytes:
     return json.dumps(fields).encode()
 
 
-def refreshed(status: int = 200, headers: dict[str, str] | None = None, **fields: object) -> Answer:
-    return classify(status, headers or {}, body(**fields), connection_id="N1234567")
+def refreshed(fields: Mapping[str, object], status: int = 200) -> Answer:
+    return classify(status, {"Retry-After": "30"}, body(**fields), connection_id="N1234567")
 
 
 @given(STATUSES, HEADERS, st.binary(max_size=300), st.sampled_from([None, "N1234567"]), st.floats(0, 4e9))
@@ -87,19 +86,19 @@ def test_whole_tokens_without_an_error_always_win(
 
 @given(STATUSES, st.text(min_size=1).filter(str.strip) | st.integers(1) | st.lists(st.none(), min_size=1))
 def test_tokens_beside_an_error_are_never_used(status: int, error: object) -> None:
-    answer = refreshed(status, **WHOLE, error=error)
+    answer = refreshed(WHOLE | {"error": error}, status)
     assert answer.outcome is not Outcome.TOKENS
     assert answer.tokens is None
 
 
 @given(st.integers(500, 599), st.sampled_from(sorted(filter(None, KNOWN_ERRORS))))
 def test_a_server_fault_is_doubt_whatever_it_says(status: int, error: str) -> None:
-    assert refreshed(status, error=error).outcome is Outcome.IN_DOUBT
+    assert refreshed({"error": error}, status).outcome is Outcome.IN_DOUBT
 
 
 @given(STATUSES, st.text())
 def test_the_servers_own_words_never_become_the_error(status: int, words: str) -> None:
-    assert refreshed(status, error=words).error in KNOWN_ERRORS
+    assert refreshed({"error": words}, status).error in KNOWN_ERRORS
 
 
 @given(
@@ -119,28 +118,28 @@ def test_no_token_shows_in_any_text_of_an_answer(
 
 
 def test_half_a_success_with_an_error_status_proves_nothing() -> None:
-    assert refreshed(401, access_token="a", supportCode="N1234567").outcome is Outcome.IN_DOUBT
+    assert refreshed({"access_token": "a", "supportCode": "N1234567"}, 401).outcome is Outcome.IN_DOUBT
     assert classify(500, {}, body(access_token="a")).outcome is Outcome.IN_DOUBT
 
 
 @pytest.mark.parametrize("token", ["", "  ", "tök", "a\nb", "a\x00", 7, None, ["a"], {"a": 1}, True, "ก"])
 def test_what_is_no_token_is_not_taken_for_one(token: object) -> None:
-    assert refreshed(access_token=token, refresh_token="r").outcome is Outcome.IN_DOUBT
-    answer = refreshed(access_token="a", refresh_token=token)
+    assert refreshed({"access_token": token, "refresh_token": "r"}).outcome is Outcome.IN_DOUBT
+    answer = refreshed({"access_token": "a", "refresh_token": token})
     assert answer.outcome is Outcome.TOKENS
     assert answer.tokens is not None
     assert answer.tokens.refresh_token is None
 
 
 def test_a_refresh_for_another_business_is_told_apart() -> None:
-    answer = refreshed(**(WHOLE | {"supportCode": "N7654321"}))
+    answer = refreshed(WHOLE | {"supportCode": "N7654321"})
     assert answer.outcome is Outcome.WRONG_CONNECTION
     assert answer.tokens is not None
 
 
 @pytest.mark.parametrize("code", ["n1234567", "N1234567 ", " N1234567", "N1234567\n", "N12345678"])
 def test_an_almost_equal_support_code_is_another_business(code: str) -> None:
-    assert refreshed(**(WHOLE | {"supportCode": code})).outcome is Outcome.WRONG_CONNECTION
+    assert refreshed(WHOLE | {"supportCode": code}).outcome is Outcome.WRONG_CONNECTION
 
 
 @pytest.mark.parametrize(
@@ -167,7 +166,7 @@ def test_an_almost_equal_support_code_is_another_business(code: str) -> None:
     ],
 )
 def test_expires_in_is_seconds_or_unknown(given_: object, seconds: int | None) -> None:
-    answer = refreshed(**WHOLE, expires_in=given_)
+    answer = refreshed(WHOLE | {"expires_in": given_})
     assert answer.tokens is not None
     assert answer.tokens.expires_in == seconds
 
@@ -221,7 +220,7 @@ def test_no_retry_after_raises_or_sleeps_for_more_than_an_hour(header: str, now:
 
 
 def test_only_a_throttled_answer_asks_for_patience() -> None:
-    assert refreshed(503, {"Retry-After": "30"}).retry_after is None
+    assert refreshed({}, 503).retry_after is None
 
 
 def test_a_body_beyond_the_cap_is_not_parsed() -> None:

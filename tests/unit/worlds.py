@@ -71,12 +71,12 @@ class World:
             ),
             now=requested_at,
         )
-        self.table.model.update_item(**update)
+        self.table.quiet().update_item(**update)
         return self.connection()
 
     def connection(self) -> Connection:
         """The connection as it is stored."""
-        found = ConnectionStore(self.table.model, "table").get(CONNECTION)
+        found = ConnectionStore(self.table.quiet(), "table").get(CONNECTION)
         assert found is not None
         return found
 
@@ -132,7 +132,7 @@ class World:
             deadline=now + 86_400,
             refresh_at=now + 21_600,
         )
-        ConnectionStore(self.table.model, "table").commit(
+        ConnectionStore(self.table.quiet(), "table").commit(
             CONNECTION, there.grant_id, there.generation, "another", rotated
         )
 
@@ -194,5 +194,3 @@ class World:
             clock=self.clock,
             sleep=self.clock.sleep,
         )
-
-

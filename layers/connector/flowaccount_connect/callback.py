@@ -14,7 +14,6 @@ from flowaccount_connect.identifiers import fingerprint, new_attempt_id, new_gra
 from flowaccount_connect.rotation import (
     COMMIT_RESERVE,
     LONGEST_EXCHANGE,
-    SALVAGE_RESERVE,
     SHORTEST_EXCHANGE,
     Seals,
     Secret,
@@ -141,10 +140,10 @@ class Callback:
         except SessionRefused as refused:
             return self._not_consumed(refused.session, returned.secret)
         ended = self._consumed(session, returned, client_secret, attempt_id, remaining)
-        if ended.ending is not Ending.CONNECTED:
+        if ended.ending is not Ending.CONNECTED or ended.note is not None:
             # Without it a reload will say that the link was used; nothing else depends on it.
             with contextlib.suppress(StoreUnavailable, ConditionRefused):
-                self.sessions.finish(session.id, ended.ending)
+                self.sessions.finish(session.id, _result(ended))
         return ended
 
     def _not_consumed(self, session: ConnectSession | None, secret: str) -> Ended:
@@ -184,6 +183,8 @@ class Callback:
             return Ended(ending=Ending.TEMPORARILY_UNAVAILABLE, session=session, note="no time left")
         grant_id, sent_at = new_grant_id(self.clock), int(self.clock())
         answer = self.endpoint.exchange_code(returned.code, session.redirect_uri, client_secret, budget=budget)
+        if answer.outcome is Outcome.CONFIGURATION_ERROR and answer.error == "invalid_client":
+            self.secret.newer_than(client_secret)  # For the next connect: this code is not sent again.
         tokens = answer.tokens
         if answer.outcome is not Outcome.TOKENS or tokens is None:
             ending = _BY_OUTCOME.get(answer.outcome, Ending.TEMPORARILY_UNAVAILABLE)
@@ -229,7 +230,7 @@ class Callback:
             rotated=rotated,
             now=rotated.requested_at,
         )
-        result = self.sessions.finishing(session.id, f"{Ending.CONNECTED}:{connection_id}")
+        result = self.sessions.finishing(session.id, _result(connected))
         writes: list[dict[str, object]] = [{"Update": update}, {"Update": result}]
         pause = 0.1
         while True:
@@ -244,12 +245,17 @@ class Callback:
                 # Only the session stood in the way: its item is gone. The tokens are what counts.
                 writes, attempt_id = [{"Update": update}], self.attempt_id()
             except StoreUnavailable:
-                if remaining() - pause <= SALVAGE_RESERVE:
+                if remaining() - pause < COMMIT_RESERVE:
                     break
                 self.sleep(pause)
                 pause = min(pause * 2, 2.0)
         try:
-            self.salvage.send_grant(connection_id, grant_id, attempt_id, self.environment, rotated)
+            self.salvage.send_grant(connection_id, grant_id, committed_by, self.environment, rotated)
         except SalvageUnavailable:
             return replace(connected, ending=Ending.TEMPORARILY_UNAVAILABLE, connection_id=None, note="lost")
         return replace(connected, note="salvaged")
+
+
+def _result(ended: Ended) -> str:
+    """How a connect ended, as its session keeps it for a reload."""
+    return f"{ended.ending}:{ended.connection_id}" if ended.connection_id else ended.ending.value

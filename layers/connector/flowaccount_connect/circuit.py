@@ -11,6 +11,7 @@ from typing import Any
 from aws_lambda_powertools.utilities.circuit_breaker import CircuitBreakerConfig, circuit_breaker
 from aws_lambda_powertools.utilities.circuit_breaker.persistence import CircuitBreakerDynamoDBPersistence
 
+from flowaccount_connect.connection import Reason
 from flowaccount_connect.rotation import Refresh, RefreshOutcome
 
 REFUSALS = 3
@@ -46,11 +47,22 @@ class _ConfigurationRefused(_Unaccepted):
     """FlowAccount refused the client, the path or the scope: the one thing that counts against the circuit."""
 
 
+class _Persistence(CircuitBreakerDynamoDBPersistence):
+    """Keeps the circuit in the stack's table, and out of the way where that cannot be written."""
+
+    def try_acquire_half_open(self, name: str, owner: str, opened_at: int) -> bool:
+        """Whether this process may try first; not while the table does not take its word."""
+        try:
+            return super().try_acquire_half_open(name, owner, opened_at)
+        except Exception:
+            return False
+
+
 class Circuit:
     """The circuit before the token endpoint, common to all workers of a stack. `client` is a DynamoDB client."""
 
     def __init__(self, client: Any, table: str) -> None:
-        persistence = CircuitBreakerDynamoDBPersistence(
+        persistence = _Persistence(
             table_name=table,
             key_attr="pk",
             static_pk_value="CIRCUIT",
@@ -87,7 +99,7 @@ def _judged(_connection_id: str, run: Callable[[], Refresh]) -> Refresh:
     refresh = run()
     if refresh.outcome is RefreshOutcome.CONFIGURATION_ERROR:
         raise _ConfigurationRefused(refresh)
-    if refresh.outcome not in _ACCEPTED:
+    if refresh.outcome not in _ACCEPTED or refresh.reason in (Reason.EXPIRED, Reason.IN_DOUBT):
         raise _Unaccepted(refresh)
     return refresh
 

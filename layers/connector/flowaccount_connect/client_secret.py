@@ -1,6 +1,7 @@
 """The client secret: JSON `{"client_secret": "…"}` in Secrets Manager, looked up by name, cached, refetched once."""
 
 import json
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -10,6 +11,9 @@ from flowaccount_connect import aws_error
 
 MAX_AGE = 300
 """How long a secret is used before it is looked up again, in seconds."""
+
+RETRY_AFTER = 15
+"""How long nobody asks again after Secrets Manager could not be reached, in seconds: of a batch, one waits for it."""
 
 _MISSING = (
     "ResourceNotFoundException",
@@ -43,6 +47,7 @@ class ClientSecret:
         self._lock = threading.Lock()
         self._value: str | None = None
         self._fetched_at = 0.0
+        self._failed_at = -math.inf
 
     def __repr__(self) -> str:
         return f"ClientSecret({self._name!r})"
@@ -54,6 +59,10 @@ class ClientSecret:
         """
         with self._lock:
             if self._value is not None and self._clock() - self._fetched_at < MAX_AGE:
+                return self._value
+            if self._failed_lately():
+                if self._value is None:
+                    raise SecretUnavailable("unavailable a moment ago")
                 return self._value
             try:
                 return self._fetch()
@@ -68,12 +77,15 @@ class ClientSecret:
         Looks it up unless another thread has done so meanwhile.
         """
         with self._lock:
-            if self._value == refused:
+            if self._value == refused and not self._failed_lately():
                 try:
                     self._fetch()
                 except (SecretMisconfigured, SecretUnavailable):
                     return None
             return self._value if self._value != refused else None
+
+    def _failed_lately(self) -> bool:
+        return self._clock() - self._failed_at < RETRY_AFTER
 
     def _fetch(self) -> str:
         try:
@@ -84,6 +96,7 @@ class ClientSecret:
                 raise SecretMisconfigured(
                     f"the secret {self._name} cannot be read ({code}): create it, or allow this function to read it"
                 ) from None
+            self._failed_at = self._clock()
             raise SecretUnavailable(code) from None
         self._value = _parse(answer.get("SecretString"), self._name)
         self._fetched_at = self._clock()

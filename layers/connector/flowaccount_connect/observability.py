@@ -42,6 +42,7 @@ def observed(handler: Handler) -> Handler:
         try:
             return handler(event, context)
         finally:
-            metrics.flush_metrics()
+            if metrics.metric_set:
+                metrics.flush_metrics()
 
     return run

@@ -13,7 +13,7 @@ never overwrites a success, and a token in doubt is sent again only by a later c
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
@@ -33,11 +33,14 @@ LONGEST_EXCHANGE = 15.0
 SHORTEST_EXCHANGE = 3.0
 """With less time than this nothing is sent, in seconds."""
 
-COMMIT_RESERVE = 10.0
-"""What must be left of the invocation after the POST, to store its answer or to salvage it, in seconds."""
+LONGEST_WRITE = 7.0
+"""What one write to the table can take at worst, with the timeouts and retries of `wiring.client`, in seconds."""
 
-SALVAGE_RESERVE = 4.0
-"""When this is all that is left, the table is given up and the set goes to the salvage queue, in seconds."""
+SALVAGE_RESERVE = 7.0
+"""The same for the message to the salvage queue: what is kept for it to the last, in seconds."""
+
+COMMIT_RESERVE = LONGEST_WRITE + SALVAGE_RESERVE
+"""What must be left of the invocation after the POST, to store its answer or else to salvage it, in seconds."""
 
 
 class RefreshOutcome(StrEnum):
@@ -161,7 +164,7 @@ class _Prepared:
     """Everything that storing an answer needs, in hand before the token is spent."""
 
     tokens: Tokens
-    client_secret: str
+    client_secret: str = field(repr=False)
     data_key: DataKey
 
 
@@ -189,20 +192,22 @@ class Rotation:
         `remaining` tells how many seconds the invocation has left. Raises `StoreUnavailable` if the claim was not
         acknowledged; then nothing was sent.
         """
-        claimed = self._claim(connection_id, generation)
+        claimed = self._claim(connection_id, generation, remaining)
         if isinstance(claimed, Refresh):
             return claimed
         if claimed.in_doubt is not None and self.replay_policy == "never":
-            return self._end(claimed, Reason.IN_DOUBT)
+            return self._end(claimed, Reason.IN_DOUBT, remaining)
         try:
             prepared = self._prepare(claimed)
         except (SealingUnavailable, CannotOpen, SecretUnavailable, SecretMisconfigured) as error:
-            return self._release(claimed, RefreshOutcome.NOT_PREPARED, _Told(type(error).__name__))
+            return self._release(claimed, RefreshOutcome.NOT_PREPARED, remaining, _Told(type(error).__name__))
         return self._exchange(claimed, prepared, remaining)
 
     # Claim -------------------------------------------------------------------------------------------------------
 
-    def _claim(self, connection_id: str, generation: int | None) -> Connection | Refresh:
+    def _claim(
+        self, connection_id: str, generation: int | None, remaining: Callable[[], float]
+    ) -> Connection | Refresh:
         """One conditional update, which returns the item, so that no read precedes it."""
         now = int(self.clock())
         attempt = Attempt(id=self.attempt_id(), started_at=now, lease_until=now + self.lease_seconds)
@@ -217,12 +222,14 @@ class Rotation:
         hindrance = _hindrance(found, generation, now)
         if hindrance is not None or found.attempt is None:
             return self._report(found, hindrance or RefreshOutcome.IN_FLIGHT)
-        return self._claim_over(found, found.attempt, attempt, now)
+        return self._claim_over(found, found.attempt, attempt, now, remaining)
 
-    def _claim_over(self, found: Connection, dead: Attempt, attempt: Attempt, now: int) -> Connection | Refresh:
+    def _claim_over(
+        self, found: Connection, dead: Attempt, attempt: Attempt, now: int, remaining: Callable[[], float]
+    ) -> Connection | Refresh:
         """The lease of `dead` ran out: its worker was killed, before or after its POST. That is doubt."""
         if self.replay_policy == "never":
-            return self._end(found, Reason.IN_DOUBT)
+            return self._end(found, Reason.IN_DOUBT, remaining)
         try:
             return self.store.claim_over(found.id, attempt, dead=dead, generation=found.generation, now=now)
         except Refused as refused:
@@ -256,29 +263,30 @@ class Rotation:
                 sent_at = self.clock()
                 answer = self._post(claimed, prepared, newer, remaining)
         if answer is None:
-            return self._release(claimed, RefreshOutcome.NO_TIME, at_once=True)
+            return self._release(claimed, RefreshOutcome.NO_TIME, remaining, at_once=True)
         told = _Told(answer.error, answer.status, int((self.clock() - sent_at) * 1000))
         match answer.outcome:
             case Outcome.TOKENS | Outcome.WRONG_CONNECTION if answer.tokens is not None:
                 rotated = self._rotated(claimed, prepared, answer.tokens, int(sent_at))
                 if answer.outcome is Outcome.WRONG_CONNECTION:
-                    return self._quarantine(claimed, rotated, remaining, told)
+                    # FlowAccount answered for another business: the set is used for nobody, and kept for an operator.
+                    return self._end(claimed, Reason.WRONG_CONNECTION, remaining, told, quarantine=rotated.sealed)
                 if answer.tokens.refresh_token is None:
-                    return self._commit_kept(claimed, rotated, told)
+                    return self._commit_kept(claimed, rotated, remaining, told)
                 return self._commit(claimed, rotated, remaining, told)
             case Outcome.REJECTED:
                 lost = claimed.in_doubt is not None
-                return self._end(claimed, Reason.ROTATION_LOST if lost else Reason.REJECTED, told)
+                return self._end(claimed, Reason.ROTATION_LOST if lost else Reason.REJECTED, remaining, told)
             case Outcome.NOT_SENT:
-                return self._release(claimed, RefreshOutcome.NOT_SENT, told)
+                return self._release(claimed, RefreshOutcome.NOT_SENT, remaining, told)
             case Outcome.THROTTLED:
                 return self._release(
-                    claimed, RefreshOutcome.THROTTLED, told, wait=answer.retry_after or 0, failed=False
+                    claimed, RefreshOutcome.THROTTLED, remaining, told, wait=answer.retry_after or 0, failed=False
                 )
             case Outcome.CONFIGURATION_ERROR:
-                return self._release(claimed, RefreshOutcome.CONFIGURATION_ERROR, told)
+                return self._release(claimed, RefreshOutcome.CONFIGURATION_ERROR, remaining, told)
             case _:
-                return self._doubt(claimed, int(sent_at), told)
+                return self._doubt(claimed, int(sent_at), remaining, told)
 
     def _post(
         self, claimed: Connection, prepared: _Prepared, client_secret: str, remaining: Callable[[], float]
@@ -340,36 +348,28 @@ class Rotation:
             try:
                 return write()
             except StoreUnavailable:
-                if remaining() - pause <= SALVAGE_RESERVE:
+                if remaining() - pause < COMMIT_RESERVE:
                     return None
                 self.sleep(pause)
                 pause = min(pause * 2, 2.0)
 
-    def _commit_kept(self, claimed: Connection, rotated: Rotated, told: _Told) -> Refresh:
-        """No new refresh token came: nothing is lost if this is not stored, so it is neither retried nor salvaged."""
-        attempt_id = _attempt_id(claimed)
-        try:
-            stored = self.store.commit_kept(claimed.id, claimed.generation, attempt_id, rotated)
-        except Refused as refused:
-            there = refused.connection
-            if there is None or there.committed_by != attempt_id:
-                return self._verdict(claimed, there, told)
-            stored = there
-        return self._report(stored, RefreshOutcome.KEPT, attempt_id, told)
-
-    def _quarantine(
-        self,
-        claimed: Connection,
-        rotated: Rotated,
-        remaining: Callable[[], float],
-        told: _Told,
+    def _commit_kept(
+        self, claimed: Connection, rotated: Rotated, remaining: Callable[[], float], told: _Told
     ) -> Refresh:
-        """FlowAccount answered for another business: its set is used for nobody, and kept sealed for an operator."""
-        done = self._persist(
-            lambda: self._end(claimed, Reason.WRONG_CONNECTION, told, quarantine=rotated.sealed, swallow=False),
-            remaining,
-        )
-        return done or self._report(claimed, RefreshOutcome.LOST, _attempt_id(claimed), told)
+        """No new refresh token came: the old one is stored already, so this is never salvaged."""
+        attempt_id = _attempt_id(claimed)
+
+        def write() -> Refresh:
+            try:
+                stored = self.store.commit_kept(claimed.id, claimed.generation, attempt_id, rotated)
+            except Refused as refused:
+                there = refused.connection
+                if there is None or there.committed_by != attempt_id:
+                    return self._verdict(claimed, there, told)
+                stored = there
+            return self._report(stored, RefreshOutcome.KEPT, attempt_id, told)
+
+        return self._persist(write, remaining) or self._report(claimed, RefreshOutcome.KEPT, attempt_id, told)
 
     # Release and failure writes ----------------------------------------------------------------------------------
 
@@ -377,6 +377,7 @@ class Rotation:
         self,
         claimed: Connection,
         outcome: RefreshOutcome,
+        remaining: Callable[[], float],
         told: _Told = _Told(),
         *,
         wait: int = 0,
@@ -389,69 +390,75 @@ class Rotation:
         now = int(self.clock())
         answered = outcome in (RefreshOutcome.THROTTLED, RefreshOutcome.CONFIGURATION_ERROR)
         if not answered and not at_once and self.schedule.given_up(now, claimed.deadline):
-            return self._end(claimed, Reason.EXPIRED, told)
+            return self._end(claimed, Reason.EXPIRED, remaining, told)
         retries = claimed.retries or 0
         refresh_at = now
         if not at_once:
             refresh_at = self.schedule.retry_at(now, claimed.deadline, retries, not_before=max(not_before, now + wait))
         attempt_id = _attempt_id(claimed)
-        try:
-            stored = self.store.release(
-                claimed.id,
-                claimed.generation,
-                attempt_id,
-                refresh_at=refresh_at,
-                retries=retries + failed,
-                in_doubt=in_doubt,
-            )
-        except Refused as refused:
-            there = refused.connection
-            if there is None or there.attempt is not None or _winner(claimed, there) is not None:
-                return self._verdict(claimed, there, told)
-            stored = there  # Nobody holds it any more: an earlier try of this write went through.
-        except StoreUnavailable:
-            stored = claimed  # The lease runs out by itself; the next claim takes it for doubt, which is safe.
-        return self._report(stored, outcome, attempt_id, told)
 
-    def _doubt(self, claimed: Connection, sent_at: int, told: _Told) -> Refresh:
+        def write() -> Refresh:
+            try:
+                stored = self.store.release(
+                    claimed.id,
+                    claimed.generation,
+                    attempt_id,
+                    refresh_at=refresh_at,
+                    retries=retries + failed,
+                    in_doubt=in_doubt,
+                )
+            except Refused as refused:
+                there = refused.connection
+                if there is None or there.attempt is not None or _winner(claimed, there) is not None:
+                    return self._verdict(claimed, there, told)
+                stored = there  # Nobody holds it any more: an earlier try of this write went through.
+            return self._report(stored, outcome, attempt_id, told)
+
+        # Where it cannot be written, the lease runs out by itself; the next claim takes it for doubt, which is safe.
+        return self._persist(write, remaining) or self._report(claimed, outcome, attempt_id, told)
+
+    def _doubt(self, claimed: Connection, sent_at: int, remaining: Callable[[], float], told: _Told) -> Refresh:
         """No usable answer. Never again within this attempt: a server that revokes the family on replay would take
         the first request, still travelling, for an attack. A later claim, after the lease and the salvage have had
         their time, sends the same token once more."""
         if self.replay_policy == "never":
-            return self._end(claimed, Reason.IN_DOUBT, told)
+            return self._end(claimed, Reason.IN_DOUBT, remaining, told)
         lease_until = claimed.attempt.lease_until if claimed.attempt is not None else 0
-        return self._release(claimed, RefreshOutcome.IN_DOUBT, told, in_doubt=sent_at, not_before=lease_until)
+        return self._release(
+            claimed, RefreshOutcome.IN_DOUBT, remaining, told, in_doubt=sent_at, not_before=lease_until
+        )
 
     def _end(
         self,
         claimed: Connection,
         reason: Reason,
+        remaining: Callable[[], float],
         told: _Told = _Told(),
         *,
         quarantine: Sealed | None = None,
-        swallow: bool = True,
     ) -> Refresh:
         """Only a new consent helps. A refused write decides nothing: what it returns says who won."""
         attempt_id = _attempt_id(claimed)
-        try:
-            stored = self.store.require_reauthorization(
-                claimed.id,
-                claimed.generation,
-                attempt_id,
-                reason,
-                now=int(self.clock()),
-                quarantine=quarantine,
-            )
-        except Refused as refused:
-            there = refused.connection
-            if there is None or there.reason is not reason or there.generation != claimed.generation:
-                return self._verdict(claimed, there, told)
-            stored = there
-        except StoreUnavailable:
-            if not swallow:
-                raise
-            stored = claimed
-        return self._report(stored, RefreshOutcome.REAUTHORIZATION_REQUIRED, attempt_id, told, reason)
+
+        def write() -> Refresh:
+            try:
+                stored = self.store.require_reauthorization(
+                    claimed.id,
+                    claimed.generation,
+                    attempt_id,
+                    reason,
+                    now=int(self.clock()),
+                    quarantine=quarantine,
+                )
+            except Refused as refused:
+                there = refused.connection
+                if there is None or there.reason is not reason or there.generation != claimed.generation:
+                    return self._verdict(claimed, there, told)
+                stored = there  # An earlier try of this very write went through, unacknowledged.
+            return self._report(stored, RefreshOutcome.REAUTHORIZATION_REQUIRED, attempt_id, told, reason)
+
+        unwritten = RefreshOutcome.LOST if quarantine is not None else RefreshOutcome.REAUTHORIZATION_REQUIRED
+        return self._persist(write, remaining) or self._report(claimed, unwritten, attempt_id, told, reason)
 
     def _report(
         self,

@@ -107,7 +107,7 @@ class Salvage:
                 environment = str(message["environment"])
             else:
                 raise MalformedMessage("unknown kind")
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             raise MalformedMessage("not a message of the salvage queue") from None
         try:
             if message["kind"] == "rotation":

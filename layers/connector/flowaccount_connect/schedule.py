@@ -46,14 +46,14 @@ class Schedule:
         """When to try again after `retries` failures in a row: exponential backoff with full jitter.
 
         Never sleeps past the deadline while that is ahead: the last try comes a sixtieth of the lifetime before it.
-        `not_before` (epoch) holds back a retry, but not past that last try either. Always later than `now`.
+        `not_before` (epoch) holds back a retry, unless it lies beyond the deadline. Always later than `now`.
         """
         longest = max(self.refresh_after // 24, 1)
         ceiling = min(longest, max(longest // 30, 1) << min(retries, 16))
         at = max(now + 1 + int(ceiling * self.fraction()), not_before)
         last_try = deadline - max(self.refresh_token_lifetime // 60, 1)
         if now < last_try:
-            at = min(at, last_try)
+            at = min(at, last_try if not_before >= deadline else max(last_try, not_before))
         elif now < deadline:
             at = min(at, deadline - 1)
         return max(at, now + 1)

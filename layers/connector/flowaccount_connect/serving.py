@@ -23,7 +23,12 @@ DEFAULT_MIN_TTL = 300
 FRESH = 60
 """A token younger than this is as fresh as it gets, in seconds."""
 
-_RESERVE = 3.0
+_RESERVE = 8.0
+"""Kept for the last read's outcome: opening the tokens may take a call of KMS. Seconds."""
+
+LONGEST_INVOCATION = 17.0
+"""The longest that `refresh` is waited for, in seconds."""
+
 _PAUSES = (0.1, 0.2, 0.4, 0.7, 1.0, 1.5, 2.0)
 
 
@@ -108,7 +113,7 @@ class Serving:
             )
         left = connection.access_expires_at - now
         fresh = left > 0 and now - connection.requested_at < FRESH
-        if rejected or (left < min_ttl and not fresh):
+        if rejected or (left < max(min_ttl, 1) and not fresh):
             connection = self._refreshed(connection, remaining)
         return self._serve(connection)
 
@@ -136,14 +141,17 @@ class Serving:
             now = int(self.clock())
             if connection.leased(now):
                 self.sleep(min(next(waits, _PAUSES[-1]), max(remaining() - _RESERVE, 0)))
-            elif invoked or (
-                connection.retries is not None and connection.refresh_at is not None and connection.refresh_at > now
-            ):
-                break  # It was tried and failed; the backoff says when again.
+            elif invoked or remaining() < LONGEST_INVOCATION + _RESERVE or _held_back(connection, now):
+                break
             else:
                 self.refresh(connection.id, generation)
                 invoked = True
-            connection = self._read(connection.id)
+            try:
+                connection = self._read(connection.id)
+            except Problem as problem:
+                if problem.status is HTTPStatus.SERVICE_UNAVAILABLE:
+                    break  # What was read before may hold a living token.
+                raise
         return connection
 
     def _serve(self, connection: Connection) -> Served:
@@ -182,6 +190,11 @@ class Serving:
             generation=connection.generation,
             status=public_status(connection),
         )
+
+
+def _held_back(connection: Connection, now: int) -> bool:
+    """Whether a refresh was tried and failed, and the backoff says that it is too early for another."""
+    return connection.retries is not None and connection.refresh_at is not None and connection.refresh_at > now
 
 
 def public_status(connection: Connection) -> str:

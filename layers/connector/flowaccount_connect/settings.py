@@ -35,7 +35,7 @@ class Reader:
     def number(self, name: str, default: int, low: int, high: int) -> int:
         """A whole number from `low` to `high`."""
         text = self.variables.get(name) or str(default)
-        if not (text.isascii() and text.isdigit() and low <= int(text[:12]) <= high):
+        if not (text.isascii() and text.isdigit() and len(text) <= 12 and low <= int(text) <= high):
             raise InvalidSetting(f"{name} must be a whole number from {low} to {high}")
         return int(text)
 

@@ -140,7 +140,8 @@ class Sweep:
             due = [d for shard in shards for d in shard]
         complete = more()
         allowance = max(self.refreshes_per_minute * TICK // 60 - waiting, 0)
-        chosen = heapq.nsmallest(allowance, due)
+        # What can still be saved goes first: past its deadline a token is tried only in case it lives on.
+        chosen = heapq.nsmallest(allowance, due, key=lambda d: (d.deadline <= now, d))
         spaced = [(d, i * _SPREAD // max(len(chosen), 1)) for i, d in enumerate(chosen)]
         failed = 0
         for at in range(0, len(spaced), _BATCH):

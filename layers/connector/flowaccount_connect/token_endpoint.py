@@ -23,6 +23,9 @@ from flowaccount_connect.token_response import BODY_LIMIT, Answer, Outcome, clas
 
 _CONNECTIONS = 64
 
+_LAST_BYTES = 0.5
+"""How long an abandoned exchange may take to read what has arrived already, in seconds."""
+
 
 class _NotSent(Exception):
     """The exchange was given up before its first byte was written."""
@@ -60,6 +63,15 @@ class _Exchange:
             with contextlib.suppress(OSError):
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
+    def let_go(self) -> bool:
+        """The connection goes back to the pool, to serve another exchange: from here on its socket is left alone.
+
+        `False` once the exchange is abandoned, whose connection serves nobody any more.
+        """
+        with self._lock:
+            self._socket = None
+            return not self._abandoned
+
     @property
     def written(self) -> bool:
         """Whether a byte may have left; final once the exchange is abandoned or done."""
@@ -90,11 +102,20 @@ class _WatchedHTTPSConnection(_Watched, HTTPSConnection):
     pass
 
 
-class _WatchedHTTPPool(HTTPConnectionPool):
+class _LetGo:
+    """Tells the exchange of its thread before its connection may serve another one."""
+
+    def _put_conn(self, conn: Any) -> None:
+        if conn is not None and not _under_way.exchange.let_go():
+            conn.close()
+        super()._put_conn(conn)  # type: ignore[misc]
+
+
+class _WatchedHTTPPool(_LetGo, HTTPConnectionPool):
     ConnectionCls = _WatchedHTTPConnection
 
 
-class _WatchedHTTPSPool(HTTPSConnectionPool):
+class _WatchedHTTPSPool(_LetGo, HTTPSConnectionPool):
     ConnectionCls = _WatchedHTTPSConnection
 
 
@@ -102,6 +123,10 @@ class _WatchedAdapter(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = {"http": _WatchedHTTPPool, "https": _WatchedHTTPSPool}
+
+
+def _nowhere(resp: requests.Response) -> str | None:  # noqa: ARG001 - the name that requests calls it by
+    return None
 
 
 class TokenEndpoint:
@@ -125,6 +150,8 @@ class TokenEndpoint:
         adapter = _WatchedAdapter(pool_connections=1, pool_maxsize=_CONNECTIONS, max_retries=0)
         session.mount("https://", adapter)
         session.mount("http://", adapter)
+        # Where redirects are not followed, requests still looks where they lead, and reads their bodies without limit.
+        session.get_redirect_target = _nowhere  # type: ignore[method-assign]
         self._session = session
 
     def close(self) -> None:
@@ -144,9 +171,14 @@ class TokenEndpoint:
     def _post(self, form: dict[str, str], client_secret: str, connection_id: str | None, budget: float) -> Answer:
         exchange = _Exchange()
         data = form | {"client_id": self._client_id, "client_secret": client_secret}
-        threading.Thread(target=self._run, args=(exchange, data, budget), daemon=True).start()
+        try:
+            threading.Thread(target=self._run, args=(exchange, data, budget), daemon=True).start()
+        except RuntimeError:
+            return Answer(Outcome.NOT_SENT, error="no_thread")
         exchange.done.wait(budget)
         exchange.abandon()
+        if exchange.written:
+            exchange.done.wait(_LAST_BYTES)
         if not exchange.written:
             return Answer(Outcome.NOT_SENT, error="not_sent")
         if exchange.status is None:
@@ -181,7 +213,8 @@ class TokenEndpoint:
             ) as response:
                 exchange.headers = dict(response.headers)
                 exchange.status = response.status_code
-                for chunk in response.iter_content(8_192):
+                # One read at a time: what has arrived before a connection breaks is not thrown away with it.
+                while chunk := response.raw.read1(8_192, decode_content=True):
                     exchange.body += chunk
                     if len(exchange.body) > BODY_LIMIT:
                         break

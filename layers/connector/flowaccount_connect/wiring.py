@@ -21,15 +21,19 @@ if TYPE_CHECKING:
     from flowaccount_connect.token_endpoint import TokenEndpoint
 
 
-def client(service: str, *, read_timeout: float = 3.0, attempts: int = 3, connections: int = 16) -> Any:
-    """A client of an AWS service: short timeouts, few retries, since an invocation has little time."""
+def client(service: str, *, read_timeout: float = 2.0, attempts: int = 2, connections: int = 16) -> Any:
+    """A client of an AWS service: short timeouts and one retry, since an invocation has little time.
+
+    One call takes 7 seconds at worst: two tries of 1 and 2 seconds, and up to a second between them. The time budgets
+    of `rotation` count on it.
+    """
     import boto3
     from botocore.config import Config
 
     return boto3.client(
         service,  # type: ignore[call-overload]
         config=Config(
-            connect_timeout=2,
+            connect_timeout=1,
             read_timeout=read_timeout,
             retries={"mode": "standard", "total_max_attempts": attempts},
             max_pool_connections=connections,
@@ -123,7 +127,7 @@ def sweep() -> "Sweep":
 
 def token() -> "Serving":
     """What `token` is made of."""
-    from flowaccount_connect.serving import RefreshOnDemand, Serving
+    from flowaccount_connect.serving import LONGEST_INVOCATION, RefreshOnDemand, Serving
     from flowaccount_connect.store import ConnectionStore
 
     stack, read = settings.stack(), settings.Reader(os.environ)
@@ -132,7 +136,7 @@ def token() -> "Serving":
         sealer=_sealer(stack, read.text("KEY_ID")),
         refresh=RefreshOnDemand(
             # One try: a second invocation would only wait for the first.
-            client("lambda", read_timeout=24.0, attempts=1),
+            client("lambda", read_timeout=LONGEST_INVOCATION - 1, attempts=1),
             read.text("REFRESH_FUNCTION"),
         ),
     )

@@ -1,0 +1,777 @@
+"""The functions with the events that API Gateway, SQS and Scheduler really send."""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+
+from flowaccount_connect.connect_session import ConnectSession, cookie_name
+from flowaccount_connect.identifiers import fingerprint
+from flowaccount_connect.settings import InvalidSetting
+from flowaccount_connect.store import due_shard
+from tests.unit.fakes import CONNECTION, Clock, Context
+from tests.unit.handlers import (
+    CLIENT_SECRET,
+    RETURN_URL,
+    Event,
+    Functions,
+    browser_of,
+    event,
+    page,
+    problem,
+    state_of,
+    with_headers,
+    with_query,
+)
+from tests.unit.servers import Server, drop, reply
+from tests.unit.tables import Fault, client_error
+from tests.unit.worlds import World
+
+WHOLE = {
+    "access_token": "access-CANARY-2",
+    "refresh_token": "refresh-CANARY-2",
+    "expires_in": 86_400,
+    "token_type": "Bearer",
+    "supportCode": CONNECTION,
+}
+SECRETS = (
+    CLIENT_SECRET,
+    "access-CANARY-2",
+    "refresh-CANARY-2",
+    "access-1",
+    "refresh-1",
+    state_of(event("callback")),
+    browser_of(event("callback")),
+    event("callback")["queryStringParameters"]["code"],
+    "CANARY",
+)
+
+
+@pytest.fixture
+def world() -> World:
+    return World(clock=Clock(now=_now()))
+
+
+def _now() -> float:
+    # The handlers keep the time themselves.
+    import time
+
+    return float(int(time.time()))
+
+
+@pytest.fixture
+def functions(
+    world: World, server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Functions]:
+    """The functions, over a token endpoint on loopback that answers with tokens."""
+    server.say(reply(200, json.dumps(WHOLE).encode()))
+    made = Functions(world, monkeypatch, capsys)
+    made.set(TOKEN_ENDPOINT=server.url())
+    yield made
+    made.close()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_secret_is_logged(functions: Functions) -> Iterator[None]:
+    yield
+    logs = functions.logs()
+    assert [secret for secret in SECRETS if secret in logs] == []
+    assert "No application metrics" not in logs
+
+
+def begin(world: World, *, return_url: str | None = RETURN_URL, host_state: str | None = "host-7f3a") -> None:
+    """The session that the sample callbacks come back to."""
+    callback = event("callback")
+    world.sessions.create(
+        ConnectSession(
+            id=fingerprint(state_of(callback)),
+            binding=fingerprint(browser_of(callback)),
+            redirect_uri="https://a1b2c3d4e5.execute-api.ap-southeast-1.amazonaws.com/live/callback",
+            expires_at=int(world.clock()) + 600,
+            return_url=return_url,
+            host_state=host_state,
+        )
+    )
+
+
+def metric(functions: Functions, name: str) -> bool:
+    return f'"{name}":[' in functions.logs()
+
+
+def broken(*_: object, **__: object) -> Any:
+    raise RuntimeError("CANARY in a message")
+
+
+# The sample events -------------------------------------------------------------------------------------------------
+
+
+def test_the_sample_callbacks_carry_the_cookie_of_their_state() -> None:
+    for name in ("callback", "callback-denied"):
+        assert len(browser_of(event(name))) == 43
+
+
+# authorize ---------------------------------------------------------------------------------------------------------
+
+
+def test_authorize_sends_the_browser_to_flowaccount_and_binds_it(functions: Functions, world: World) -> None:
+    answer = functions.call("authorize", event("authorize"))
+    assert answer["statusCode"] == 302
+    assert answer["headers"]["Cache-Control"] == "no-store"
+    assert answer["headers"]["Referrer-Policy"] == "no-referrer"
+    address, _, query = answer["headers"]["Location"].partition("?")
+    assert address == "https://sandbox-auth.flowaccount.com/connect/authorize"
+    assert "scope=flowaccount-api%20offline_access" in query
+    fields = dict(parse_qsl(query))
+    assert fields["redirect_uri"] == event("authorize")["stageVariables"]["callbackUrl"]
+    (cookie,) = answer["multiValueHeaders"]["Set-Cookie"]
+    secret = cookie.partition("=")[2].partition(";")[0]
+    assert cookie == (
+        f"{cookie_name(fingerprint(fields['state']))}={secret}; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=3600"
+    )
+    assert cookie.startswith("__Host-")
+    item = world.table.item("SESSION", fingerprint(fields["state"]))
+    assert (item["return_url"], item["host_state"]) == (RETURN_URL, "host-7f3a")
+    assert metric(functions, "ConnectsBegun")
+    logs = functions.logs()
+    assert fields["state"] not in logs
+    assert secret not in logs
+
+
+def test_authorize_needs_no_parameters(functions: Functions, world: World) -> None:
+    bare = with_query(event("authorize"), return_url=None, state=None)
+    assert functions.call("authorize", bare)["statusCode"] == 302
+    assert len(world.table.items) == 1
+
+
+def test_a_configured_redirect_uri_is_used_as_it_is_and_no_header_makes_one(functions: Functions) -> None:
+    functions.set(REDIRECT_URI="https://registered.example/cb?x=1")
+    spoofed = with_headers(event("authorize"), **{"Host": "evil.example", "X-Forwarded-Host": "evil.example"})
+    location = functions.call("authorize", spoofed)["headers"]["Location"]
+    assert dict(parse_qsl(urlsplit(location).query))["redirect_uri"] == "https://registered.example/cb?x=1"
+
+
+def test_no_header_makes_a_redirect_uri(functions: Functions, world: World) -> None:
+    spoofed = with_headers(event("authorize"), **{"Host": "evil.example", "X-Forwarded-Host": "evil.example"})
+    assert "evil" not in functions.call("authorize", spoofed)["headers"]["Location"]
+    without = spoofed | {"stageVariables": None}
+    assert page(functions.call("authorize", without)) == (503, "configuration_error")
+    assert len(world.table.items) == 1
+    assert "callbackUrl" in functions.logs()
+
+
+BAD_QUERIES: list[tuple[dict[str, list[str]], str]] = [
+    ({"return_url": [RETURN_URL, RETURN_URL]}, "repeated_parameter"),
+    ({"state": ["a", "b"]}, "repeated_parameter"),
+    ({"session": ["a", "b"]}, "repeated_parameter"),
+    ({"state": ["x" * 2_049]}, "oversized_parameter"),
+    ({"redirect_uri": ["https://evil.example"]}, "unknown_parameter"),
+    ({"client_id": ["x"]}, "unknown_parameter"),
+    ({"": ["x"]}, "unknown_parameter"),
+    ({"return_url": ["https://evil.example/"]}, "return_url_not_allowed"),
+    ({"return_url": [RETURN_URL + "?a=b"]}, "return_url_not_allowed"),
+    ({"state": ["x" * 513]}, "invalid_state"),
+    ({"state": ["a\r\nSet-Cookie: b=c"]}, "invalid_state"),
+    ({"session": ["unknown"]}, "unknown_session"),
+]
+
+
+@pytest.mark.parametrize(("query", "code"), BAD_QUERIES, ids=[f"{i} {code}" for i, (_, code) in enumerate(BAD_QUERIES)])
+def test_bad_input_of_authorize_writes_nothing_and_is_a_problem_or_a_page_by_who_looks(
+    functions: Functions, world: World, query: dict[str, list[str]], code: str
+) -> None:
+    bad = with_query(event("authorize"), **query)
+    assert problem(functions.call("authorize", with_headers(bad, Accept="application/json"))) == (400, code)
+    seen = functions.call("authorize", bad)
+    assert page(seen) == (400, "invalid_request")
+    assert "evil" not in seen["body"]
+    assert "multiValueHeaders" not in seen
+    assert world.table.calls == []
+    assert "evil" not in functions.logs()
+
+
+def test_while_the_table_stays_away_authorize_asks_for_patience(functions: Functions, world: World) -> None:
+    world.table.faults["put_item"] = [Fault(client_error("InternalServerError"))] * 2
+    answer = functions.call("authorize", with_headers(event("authorize"), Accept="*/*"))
+    assert problem(answer) == (503, "store_unavailable")
+    assert answer["headers"]["Retry-After"] == "5"
+    assert page(functions.call("authorize", event("authorize"))) == (503, "temporarily_unavailable")
+
+
+def test_an_unexpected_fault_of_authorize_is_an_answer_and_its_message_is_not_logged(
+    functions: Functions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = functions.module("authorize")
+    monkeypatch.setattr(type(module._authorize), "begin", broken)
+    assert problem(functions.call("authorize", with_headers(event("authorize"), Accept="*/*")))[0] == 500
+    assert page(functions.call("authorize", event("authorize"))) == (500, "temporarily_unavailable")
+    (line, _) = [line for line in functions.lines() if line["level"] == "ERROR"]
+    assert line["error_type"] == "RuntimeError"
+    assert any("broken" in at for at in line["at"])
+
+
+@pytest.mark.parametrize("name", ["authorize", "callback", "token"])
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {},
+        {"headers": None, "multiValueQueryStringParameters": None, "requestContext": None, "body": None},
+        {"headers": [], "multiValueQueryStringParameters": [], "pathParameters": [], "stageVariables": []},
+        {"headers": {"Accept": None, "Cookie": 7}, "multiValueQueryStringParameters": {"state": "x", "code": None}},
+        {"queryStringParameters": {"state": None}, "requestContext": {"requestId": 7}, "body": {"a": 1}},
+        {"httpMethod": "POST", "pathParameters": {"id": None}},
+        {"multiValueQueryStringParameters": {"state": [None, 1]}, "httpMethod": 5},
+    ],
+)
+def test_an_event_of_another_shape_is_answered(functions: Functions, name: str, odd: Event) -> None:
+    answer = functions.call(name, odd)
+    assert answer["statusCode"] in (302, 400, 503)
+    assert "x-content-type-options" in {header.lower() for header in answer["headers"]}
+
+
+# callback ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_whole_connect_ends_at_the_host_with_the_connection_and_its_state(
+    functions: Functions, world: World, server: Server
+) -> None:
+    began = functions.call("authorize", event("authorize"))
+    sent = dict(parse_qsl(urlsplit(began["headers"]["Location"]).query))
+    (cookie,) = began["multiValueHeaders"]["Set-Cookie"]
+    callback = with_query(event("callback"), state=[sent["state"]])
+    answer = functions.call("callback", with_headers(callback, Cookie=f"a=b; {cookie.partition(';')[0]}; c=d"))
+    assert answer["statusCode"] == 303
+    assert answer["headers"]["Location"] == f"{RETURN_URL}?connection={CONNECTION}&state=host-7f3a"
+    form = dict(parse_qsl(server.asked[0].body.decode(), strict_parsing=True))
+    assert form == {
+        "grant_type": "authorization_code",
+        "code": event("callback")["queryStringParameters"]["code"],
+        "redirect_uri": sent["redirect_uri"],
+        "client_id": "client",
+        "client_secret": CLIENT_SECRET,
+    }
+    assert world.opened() == ("access-CANARY-2", "refresh-CANARY-2")
+    assert metric(functions, "ConnectConnected")
+    assert sent["state"] not in functions.logs()
+
+
+def test_the_sample_callback_connects(functions: Functions, world: World) -> None:
+    begin(world)
+    assert functions.call("callback", event("callback"))["statusCode"] == 303
+
+
+def test_without_a_return_url_the_browser_sees_a_page(functions: Functions, world: World) -> None:
+    begin(world, return_url=None)
+    answer = functions.call("callback", event("callback"))
+    assert page(answer) == (200, "connected")
+    assert answer["headers"]["Content-Language"] == "th"
+
+
+def test_a_return_url_that_is_no_longer_allowed_is_not_used(functions: Functions, world: World) -> None:
+    begin(world, return_url="https://gone.example/done")
+    assert page(functions.call("callback", event("callback"))) == (200, "connected")
+
+
+def test_a_return_url_with_a_query_keeps_it(functions: Functions, world: World) -> None:
+    begin(world, return_url="http://localhost:3000/done?from=settings", host_state="a&connection=N0#\u0e01")
+    location = functions.call("callback", event("callback"))["headers"]["Location"]
+    assert location.startswith("http://localhost:3000/done?from=settings&")
+    assert parse_qsl(urlsplit(location).query) == [
+        ("from", "settings"),
+        ("connection", CONNECTION),
+        ("state", "a&connection=N0#\u0e01"),
+    ]
+
+
+def test_a_cancel_goes_back_to_the_host_with_the_error_and_nothing_else(
+    functions: Functions, world: World, server: Server
+) -> None:
+    begin(world)
+    answer = functions.call("callback", event("callback-denied"))
+    assert answer["statusCode"] == 303
+    assert answer["headers"]["Location"] == f"{RETURN_URL}?error=access_denied&state=host-7f3a"
+    assert metric(functions, "ConnectAccessDenied")
+    assert server.asked == []
+
+
+def test_flowaccounts_own_words_are_not_handed_on(functions: Functions, world: World) -> None:
+    begin(world)
+    odd = with_query(event("callback-denied"), error=["<CANARY>&connection=N0"], error_description=["CANARY"])
+    location = functions.call("callback", odd)["headers"]["Location"]
+    assert location == f"{RETURN_URL}?error=authorization_failed&state=host-7f3a"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "error"),
+    [
+        (200, {"error": "invalid_grant"}, "code_rejected"),
+        (200, {"error": "invalid_client"}, "configuration_error"),
+        (200, {**WHOLE, "refresh_token": None}, "incomplete_grant"),
+        (200, {**WHOLE, "supportCode": "../N1"}, "incomplete_grant"),
+        (502, {}, "temporarily_unavailable"),
+    ],
+)
+def test_every_other_ending_goes_back_to_the_host_too(
+    functions: Functions, world: World, server: Server, status: int, body: dict[str, Any], error: str
+) -> None:
+    server.say(reply(status, json.dumps(body).encode()))
+    begin(world)
+    answer = functions.call("callback", event("callback"))
+    assert answer["headers"]["Location"] == f"{RETURN_URL}?error={error}&state=host-7f3a"
+    assert not [key for key in world.table.items if key[1] == "CONNECTION"]
+    assert len(server.asked) == 1
+
+
+def test_a_reload_sends_the_browser_the_same_way_and_exchanges_nothing(
+    functions: Functions, world: World, server: Server
+) -> None:
+    begin(world)
+    answers = [functions.call("callback", event("callback")) for _ in range(3)]
+    assert len({answer["headers"]["Location"] for answer in answers}) == 1
+    assert len(server.asked) == 1
+    assert functions.logs().count('"ConnectConnected":[') == 1
+
+
+BAD_CALLBACKS: list[dict[str, list[str] | None]] = [
+    {"state": None},
+    {"state": [""]},
+    {"code": None},
+    {"code": [""]},
+    {"state": ["a", "b"]},
+    {"code": ["a", "a"]},
+    {"error": ["access_denied", "x"]},
+    {"iss": ["a", "b"]},
+    {"code": ["x" * 2_049]},
+    {"state": ["x" * 2_049]},
+]
+
+
+@pytest.mark.parametrize("query", BAD_CALLBACKS, ids=range(len(BAD_CALLBACKS)))
+def test_a_callback_that_is_not_whole_changes_nothing_and_sends_nothing(
+    functions: Functions, world: World, server: Server, query: dict[str, list[str] | None]
+) -> None:
+    begin(world)
+    before = repr(world.table.items)
+    assert page(functions.call("callback", with_query(event("callback"), **query))) == (400, "invalid_request")
+    assert repr(world.table.items) == before
+    assert server.connections == 0
+
+
+@pytest.mark.parametrize("cookie", [None, "", "theme=dark", f"{cookie_name(fingerprint('x'))}=y"])
+def test_another_browser_gets_a_page_and_no_way_back(
+    functions: Functions, world: World, server: Server, cookie: str | None
+) -> None:
+    begin(world)
+    before = repr(world.table.items)
+    foreign = with_headers(event("callback"), Cookie=cookie)
+    assert page(functions.call("callback", foreign)) == (400, "session_unknown")
+    assert repr(world.table.items) == before
+    assert server.connections == 0
+
+
+def test_a_cookie_given_twice_is_no_cookie(functions: Functions, world: World, server: Server) -> None:
+    begin(world)
+    cookie = event("callback")["headers"]["Cookie"]
+    twice = with_headers(event("callback"), Cookie=f"{cookie}; {cookie}")
+    assert page(functions.call("callback", twice)) == (400, "session_unknown")
+    assert server.connections == 0
+
+
+def test_an_expired_session_is_told_to_the_host(functions: Functions, world: World, server: Server) -> None:
+    begin(world)
+    key = fingerprint(state_of(event("callback")))
+    item = {k: v for k, v in world.table.item("SESSION", key).items() if k not in ("pk", "sk")}
+    world.table.put("SESSION", key, **{k: v if isinstance(v, str) else 1 for k, v in item.items()})
+    location = functions.call("callback", event("callback"))["headers"]["Location"]
+    assert location == f"{RETURN_URL}?error=session_expired&state=host-7f3a"
+    assert server.connections == 0
+
+
+@pytest.mark.parametrize("text", ["not json CANARY", '{"secret": "CANARY"}', '{"client_secret": ""}', None])
+def test_a_stack_without_a_usable_secret_says_so_on_a_page_and_touches_nothing(
+    functions: Functions, world: World, server: Server, text: str | None
+) -> None:
+    begin(world)
+    world.secrets.text = text
+    before = repr(world.table.items)
+    assert page(functions.call("callback", event("callback"))) == (503, "configuration_error")
+    assert repr(world.table.items) == before
+    assert server.connections == 0
+    assert "client_secret" in functions.logs()
+
+
+def test_while_the_table_stays_away_the_callback_asks_for_patience(
+    functions: Functions, world: World, server: Server
+) -> None:
+    begin(world)
+    world.table.faults["update_item"] = [Fault(client_error("InternalServerError"))]
+    assert page(functions.call("callback", event("callback"))) == (503, "temporarily_unavailable")
+    assert server.connections == 0
+
+
+def test_an_unexpected_fault_of_the_callback_is_an_answer_and_its_message_is_not_logged(
+    functions: Functions, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(world)
+    module = functions.module("callback")
+    monkeypatch.setattr(type(module._callback), "finish", broken)
+    assert page(functions.call("callback", event("callback"))) == (503, "temporarily_unavailable")
+    assert any(line.get("error_type") == "RuntimeError" for line in functions.lines())
+
+
+def test_a_server_that_drops_the_exchange_is_asked_once(functions: Functions, world: World, server: Server) -> None:
+    server.say(drop)
+    begin(world)
+    location = functions.call("callback", event("callback"))["headers"]["Location"]
+    assert "error=temporarily_unavailable" in location
+    assert len(server.asked) == 1
+
+
+# sweep -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_tick_dispatches_what_is_due_and_says_so(functions: Functions, world: World) -> None:
+    world.connect()
+    said = functions.call("sweep", event("sweep"))
+    assert (said["due"], said["dispatched"], said["complete"]) == (1, 1, True)
+    assert json.loads(world.sqs.sent[0]["MessageBody"]) == {"connection_id": CONNECTION}
+    assert all(metric(functions, name) for name in ("Ticks", "Due", "Dispatched", "OldestDue", "SoonestDeadline"))
+    json.dumps(said)
+
+
+def test_a_tick_with_nothing_to_do_is_a_heartbeat_all_the_same(functions: Functions) -> None:
+    assert functions.call("sweep", event("sweep"))["due"] == 0
+    assert metric(functions, "Ticks")
+    assert not metric(functions, "OldestDue")
+
+
+# refresh -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_batch_of_the_queue_is_refreshed(functions: Functions, world: World, server: Server) -> None:
+    world.connect()
+    assert functions.call("refresh", event("refresh-queue"), seconds=45) == {"batchItemFailures": []}
+    assert world.opened() == ("access-CANARY-2", "refresh-CANARY-2")
+    assert len(server.asked) == 1
+    outcomes = {line["connection_id"]: line["outcome"] for line in functions.lines() if line["message"] == "refresh"}
+    assert outcomes == {CONNECTION: "refreshed", "N7654321": "unknown"}
+    assert metric(functions, "RefreshRefreshed")
+    assert metric(functions, "RefreshUnknown")
+
+
+def test_duplicates_in_a_batch_lead_to_one_post(functions: Functions, world: World, server: Server) -> None:
+    world.connect()
+    batch = event("refresh-queue")
+    batch["Records"] = [batch["Records"][0]] * 10
+    functions.call("refresh", batch, seconds=45)
+    assert len(server.asked) == 1
+    assert world.connection().generation == 2
+
+
+def test_every_refresh_of_a_batch_is_counted(functions: Functions) -> None:
+    batch = event("refresh-queue")
+    batch["Records"] = batch["Records"] * 5
+    functions.call("refresh", batch, seconds=45)
+    printed = [json.loads(line) for line in functions.logs().splitlines() if line.startswith('{"_aws"')]
+    assert sum(len(line.get("RefreshUnknown", [])) for line in printed) == 10
+
+
+def test_only_what_met_an_unreachable_table_is_delivered_again(functions: Functions, world: World) -> None:
+    batch = event("refresh-queue")
+    world.table.faults["update_item"] = [Fault(client_error("InternalServerError"))]
+    batch["Records"] = batch["Records"][:1]
+    failures = functions.call("refresh", batch, seconds=45)["batchItemFailures"]
+    assert failures == [{"itemIdentifier": batch["Records"][0]["messageId"]}]
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["", "CANARY", "null", "[]", "7", "{}", '{"connection_id": null}', '{"connection_id": "../CANARY"}', "[" * 100_000],
+)
+def test_a_message_that_is_none_of_ours_is_dropped_unquoted_and_the_others_are_refreshed(
+    functions: Functions, world: World, server: Server, body: str
+) -> None:
+    world.connect()
+    batch = event("refresh-queue")
+    batch["Records"][1] |= {"body": body}
+    assert functions.call("refresh", batch, seconds=45) == {"batchItemFailures": []}
+    assert len(server.asked) == 1
+    assert any(line["message"] == "not a message of the refresh queue" for line in functions.lines())
+
+
+def test_an_unexpected_fault_in_a_batch_is_delivered_again_and_its_message_is_not_logged(
+    functions: Functions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = functions.module("refresh")
+    monkeypatch.setattr(type(module._rotation), "refresh", broken)
+    failures = functions.call("refresh", event("refresh-queue"), seconds=45)["batchItemFailures"]
+    assert len(failures) == 2
+    assert functions.call("refresh", event("refresh-on-demand"), seconds=45)["error"] == "internal_error"
+
+
+def test_on_demand_what_is_of_the_generation_seen_is_refreshed(functions: Functions, world: World) -> None:
+    world.connect(age=100)
+    said = functions.call("refresh", event("refresh-on-demand") | {"generation": 1}, seconds=45)
+    assert said == {"outcome": "refreshed", "connection_id": CONNECTION, "generation": 2}
+    again = functions.call("refresh", event("refresh-on-demand") | {"generation": 1}, seconds=45)
+    assert (again["outcome"], again["generation"]) == ("superseded", 2)
+
+
+def test_on_demand_without_a_generation_only_what_is_due_is_refreshed(functions: Functions, world: World) -> None:
+    world.connect(age=100)
+    assert functions.call("refresh", {"connection_id": CONNECTION}, seconds=45)["outcome"] == "not_due"
+
+
+@pytest.mark.parametrize(
+    ("odd", "error"),
+    [
+        ({}, "invalid_connection_id"),
+        ({"connection_id": None}, "invalid_connection_id"),
+        ({"connection_id": 7}, "invalid_connection_id"),
+        ({"connection_id": ["N1"]}, "invalid_connection_id"),
+        ({"connection_id": "../CANARY"}, "invalid_connection_id"),
+        ({"connection_id": "N1\n"}, "invalid_connection_id"),
+        ({"connection_id": "N1", "generation": "1"}, "invalid_generation"),
+        ({"connection_id": "N1", "generation": 1.0}, "invalid_generation"),
+        ({"connection_id": "N1", "generation": True}, "invalid_generation"),
+        ({"connection_id": "N1", "generation": [1]}, "invalid_generation"),
+    ],
+)
+def test_an_invocation_with_wrong_types_is_told_what_is_wrong(
+    functions: Functions, world: World, odd: Event, error: str
+) -> None:
+    said = functions.call("refresh", odd, seconds=45)
+    assert said["error"] == error
+    assert said["detail"]
+    assert world.table.calls == []
+
+
+def test_on_demand_an_unreachable_table_is_told(functions: Functions, world: World) -> None:
+    world.table.faults["update_item"] = [Fault(client_error("InternalServerError"))]
+    assert functions.call("refresh", event("refresh-on-demand"), seconds=45)["error"] == "store_unavailable"
+
+
+def test_a_configuration_error_is_logged_as_an_error_and_blames_no_connection(
+    functions: Functions, world: World, server: Server
+) -> None:
+    server.say(reply(401, b'{"error":"invalid_client"}'))
+    world.connect()
+    functions.call("refresh", event("refresh-queue"), seconds=45)
+    assert any(line["level"] == "ERROR" and line.get("outcome") == "configuration_error" for line in functions.lines())
+    assert world.connection().status.value == "active"
+
+
+# salvage -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_batch_of_salvaged_sets_is_applied_and_a_repeat_changes_nothing(functions: Functions, world: World) -> None:
+    batch = event("salvage-queue")
+    message = json.loads(batch["Records"][0]["body"])
+    world.connect()
+    world.change(generation=message["generation"], grant_id=message["grant_id"])
+    for _ in range(2):
+        assert functions.call("salvage", batch) == {"batchItemFailures": []}
+    assert world.table.item("CONNECTION", CONNECTION)["committed_by"] == message["attempt_id"]
+    assert world.table.item("CONNECTION", "N7654321")["generation"] == 1
+    outcomes = [line["outcome"] for line in functions.lines() if line["message"] == "salvage"]
+    assert outcomes == ["applied", "applied", "applied_before", "applied_before"]
+    assert metric(functions, "Salvaged")
+
+
+def test_what_cannot_be_applied_yet_or_read_at_all_ends_as_a_dead_letter(functions: Functions, world: World) -> None:
+    batch = event("salvage-queue")
+    first, second = batch["Records"]
+    batch["Records"] = [first, first | {"messageId": "odd", "body": "CANARY"}, {"messageId": "bare"}, second]
+    world.table.faults["update_item"] = [Fault(client_error("InternalServerError"))]
+    failures = functions.call("salvage", batch)["batchItemFailures"]
+    assert [failure["itemIdentifier"] for failure in failures] == [first["messageId"], "odd", "bare"]
+    assert world.table.item("CONNECTION", "N7654321")["generation"] == 1
+
+
+# token -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_service_gets_a_token_with_everything_it_needs(functions: Functions, world: World) -> None:
+    world.connect(age=100)
+    answer = functions.call("token", event("token"))
+    assert answer["statusCode"] == 200
+    assert answer["headers"] == {
+        "Content-Type": "application/json",
+        "Cache-Control": "no-store",
+        "Referrer-Policy": "no-referrer",
+        "X-Content-Type-Options": "nosniff",
+    }
+    body = json.loads(answer["body"])
+    assert abs(body.pop("expires_in") - 86_300) <= 3
+    assert body == {
+        "access_token": "access-1",
+        "token_type": "Bearer",
+        "expires_at": int(world.clock()) - 100 + 86_400,
+        "support_code": CONNECTION,
+        "environment": "sandbox",
+        "generation": 1,
+        "status": "active",
+    }
+    assert metric(functions, "TokensServed")
+
+
+def test_min_ttl_of_the_sample_is_honoured(functions: Functions, world: World) -> None:
+    world.connect(age=100, lifetime=650)
+    assert functions.call("token", event("token"))["statusCode"] == 200
+    assert len(world.lambdas.invoked) == 1
+    functions.call("token", with_query(event("token"), min_ttl=None))
+    assert len(world.lambdas.invoked) == 1
+
+
+@pytest.mark.parametrize("value", ["-1", "3601", "99999", "1.5", "1e3", "abc", " 5", "+5", "\u0663", "0x10", "00300"])
+def test_a_min_ttl_out_of_bounds_is_refused(functions: Functions, world: World, value: str) -> None:
+    answer = functions.call("token", with_query(event("token"), min_ttl=[value]))
+    assert problem(answer) == (400, "invalid_min_ttl")
+    assert world.table.calls == []
+
+
+@pytest.mark.parametrize("value", ["0", "3600", "300", ""])
+def test_a_min_ttl_within_bounds_is_taken(functions: Functions, world: World, value: str) -> None:
+    world.connect(age=100)
+    assert functions.call("token", with_query(event("token"), min_ttl=[value]))["statusCode"] == 200
+
+
+def test_repeated_and_unknown_parameters_are_refused(functions: Functions) -> None:
+    assert problem(functions.call("token", with_query(event("token"), min_ttl=["1", "1"]))) == (
+        400,
+        "repeated_parameter",
+    )
+    assert problem(functions.call("token", with_query(event("token"), force=["1"]))) == (400, "unknown_parameter")
+    posted = with_query(event("token-rejected"), min_ttl=["5"])
+    assert problem(functions.call("token", posted)) == (400, "unknown_parameter")
+
+
+@pytest.mark.parametrize("connection_id", ["", "..%2F", "N1\n", "N 1", "N" * 65, "\u0e01", "N#1"])
+def test_what_is_no_id_is_not_accepted_as_one(functions: Functions, world: World, connection_id: str) -> None:
+    answer = functions.call("token", event("token") | {"pathParameters": {"id": connection_id}})
+    assert problem(answer) == (400, "invalid_connection_id")
+    assert world.table.calls == []
+
+
+def test_a_rejected_generation_is_refreshed_and_only_that(functions: Functions, world: World) -> None:
+    world.connect(age=100)
+    world.lambdas.act = world.rotated_by_another
+    assert json.loads(functions.call("token", event("token-rejected"))["body"])["generation"] == 1
+    assert world.lambdas.invoked == []
+    posted = event("token-rejected") | {"body": '{"rejected_generation": 1}'}
+    assert json.loads(functions.call("token", posted)["body"])["generation"] == 2
+    answer = functions.call("token", event("token-rejected") | {"body": '{"rejected_generation": 2}'})
+    assert problem(answer) == (503, "refreshed_just_now")
+    assert 1 <= int(answer["headers"]["Retry-After"]) <= 60
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        None,
+        "",
+        "CANARY",
+        "null",
+        "[]",
+        "3",
+        "{}",
+        '{"rejected_generation": null}',
+        '{"rejected_generation": "3"}',
+        '{"rejected_generation": 3.0}',
+        '{"rejected_generation": true}',
+        '{"rejected_generation": 0}',
+        '{"rejected_generation": -1}',
+        '{"rejected_generation": 3, "more": "CANARY"}',
+        '{"rejected_generation": ' + "9" * 5_000 + "}",
+        "[" * 100_000,
+    ],
+    ids=range(16),
+)
+def test_a_body_that_is_not_understood_is_refused(functions: Functions, world: World, body: str | None) -> None:
+    answer = functions.call("token", event("token-rejected") | {"body": body})
+    assert problem(answer) == (400, "invalid_body")
+    assert world.table.calls == []
+
+
+def test_what_is_unknown_is_404_and_what_needs_a_new_consent_409(functions: Functions, world: World) -> None:
+    assert problem(functions.call("token", event("token"))) == (404, "connection_not_found")
+    world.connect(age=200, lifetime=100)
+    world.end("rotation_lost")
+    answer = functions.call("token", event("token"))
+    assert problem(answer) == (409, "reauthorization_required")
+    body = json.loads(answer["body"])
+    assert (body["reason"], isinstance(body["since"], int)) == ("rotation_lost", True)
+    assert metric(functions, "TokensRefused")
+
+
+def test_an_expired_token_is_503_with_retry_after(functions: Functions, world: World) -> None:
+    world.connect(age=200, lifetime=100)
+    world.change(retries=1, refresh_at=int(world.clock()) + 30)
+    answer = functions.call("token", event("token"))
+    assert problem(answer) == (503, "token_unavailable")
+    assert 25 <= int(answer["headers"]["Retry-After"]) <= 30
+
+
+def test_an_unexpected_fault_of_token_is_an_answer_and_its_message_is_not_logged(
+    functions: Functions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = functions.module("token")
+    monkeypatch.setattr(type(module._serving), "token", broken)
+    assert problem(functions.call("token", event("token"))) == (500, "internal_error")
+
+
+# All of them -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "variable"),
+    [
+        ("authorize", "AUTHORIZE_ENDPOINT"),
+        ("callback", "CLIENT_SECRET_NAME"),
+        ("refresh", "TOKEN_ENDPOINT"),
+        ("sweep", "REFRESH_QUEUE_URL"),
+        ("salvage", "TABLE_NAME"),
+        ("token", "REFRESH_FUNCTION"),
+    ],
+)
+def test_a_wrong_setting_fails_at_the_start_and_is_named(functions: Functions, name: str, variable: str) -> None:
+    functions.set(**{variable: ""})
+    with pytest.raises(InvalidSetting, match=variable):
+        functions.module(name)
+
+
+@pytest.mark.parametrize("name", ["callback", "refresh"])
+def test_no_connection_outlives_an_invocation(functions: Functions, world: World, server: Server, name: str) -> None:
+    begin(world)
+    world.connect()
+    events: dict[str, Callable[[], Event]] = {
+        "callback": lambda: event("callback"),
+        "refresh": lambda: event("refresh-queue"),
+    }
+    functions.call(name, events[name](), seconds=45)
+    pools = functions.module(name)._endpoint._session.get_adapter(server.url()).poolmanager.pools
+    assert len(pools) == 0
+
+
+def test_every_line_of_a_log_says_which_request_it_belongs_to(functions: Functions, world: World) -> None:
+    begin(world)
+    functions.call("callback", event("callback"))
+    functions.call("refresh", event("refresh-queue"), seconds=45)
+    lines = functions.lines()
+    assert lines
+    assert {line["request_id"] for line in lines} == {Context.aws_request_id}
+
+
+def test_a_log_would_show_a_canary(functions: Functions) -> None:
+    """The trap of this module catches: what is logged or printed is seen."""
+    from flowaccount_connect.observability import logger
+
+    logger.info("a bird", extra={"song": "tweet-1"})
+    print("tweet-2")
+    assert "tweet-1" in functions.logs()
+    assert "tweet-2" in functions.logs()
+
+
+def test_due_connections_of_the_sample_queue_fall_into_shards() -> None:
+    assert {due_shard(json.loads(r["body"])["connection_id"]) for r in event("refresh-queue")["Records"]}

@@ -1,0 +1,425 @@
+"""Each outcome of a refresh leads to its one write. That this holds in every interleaving, tests/model explores."""
+
+import pytest
+
+from flowaccount_connect.connection import Attempt, Connection, Reason, Status
+from flowaccount_connect.dynamodb import StoreUnavailable
+from flowaccount_connect.rotation import (
+    COMMIT_RESERVE,
+    LONGEST_EXCHANGE,
+    SHORTEST_EXCHANGE,
+    Refresh,
+    RefreshOutcome,
+)
+from flowaccount_connect.salvage import Salvage, SalvageOutcome
+from flowaccount_connect.settings import ReplayPolicy
+from flowaccount_connect.token_response import Answer, Outcome, TokenSet
+from tests.unit.fakes import CONNECTION, NOW, tokens
+from tests.unit.tables import Fault, client_error
+from tests.unit.worlds import World
+
+UNREACHABLE = client_error("InternalServerError")
+
+
+@pytest.fixture
+def world() -> World:
+    made = World()
+    made.connect()
+    made.endpoint.answers = [tokens()]
+    made.table.calls.clear()
+    return made
+
+
+def refresh(
+    world: World, *, generation: int | None = None, seconds: float = 45, policy: ReplayPolicy = "allowed"
+) -> Refresh:
+    return world.rotation(policy).refresh(CONNECTION, generation=generation, remaining=world.clock.remaining(seconds))
+
+
+def _ignored(_: object) -> None:
+    """For what is called for its effect."""
+
+
+def in_flight(world: World) -> Attempt:
+    """What the table says while the token is in the air."""
+    seen: list[Connection] = []
+    world.endpoint.on_post = lambda: seen.append(world.connection())
+    refresh(world)
+    assert seen[0].attempt is not None
+    return seen[0].attempt
+
+
+def unchanged_tokens(world: World) -> bool:
+    return world.opened() == ("access-1", "refresh-1") and world.connection().generation == 1
+
+
+def test_a_refresh_is_one_claim_one_post_and_one_commit(world: World) -> None:
+    said = refresh(world)
+    assert (said.outcome, said.generation, said.attempt_id) == (RefreshOutcome.REFRESHED, 2, "mine")
+    assert world.table.calls == ["update_item"] * 2
+    assert world.endpoint.posts == [("refresh-1", "the-secret")]
+    there = world.connection()
+    assert world.opened() == ("access-2", "refresh-2")
+    assert (there.generation, there.requested_at, there.access_expires_at) == (2, NOW, NOW + 86_400)
+    assert (there.deadline, there.refresh_at, there.attempt) == (NOW + 86_400, NOW + 21_600, None)
+
+
+def test_while_the_token_is_in_the_air_the_connection_is_leased_to_this_attempt(world: World) -> None:
+    assert in_flight(world) == Attempt(id="mine", started_at=NOW, lease_until=NOW + 180)
+
+
+def test_expiry_times_count_from_the_moment_the_request_was_sent(world: World) -> None:
+    world.endpoint.on_post = lambda: world.clock.sleep(9)
+    assert refresh(world).exchange_ms == 9_000
+    assert world.connection().deadline == NOW + 86_400
+
+
+def test_everything_that_storing_needs_is_in_hand_before_the_post(world: World) -> None:
+    seen: list[tuple[int, int, int]] = []
+    world.endpoint.on_post = lambda: seen.append((world.kms.decrypts, world.kms.generated, world.secrets.asked))
+    refresh(world)
+    after = (world.kms.decrypts, world.kms.generated, world.secrets.asked)
+    assert seen == [after]
+
+
+def test_a_success_without_a_new_refresh_token_keeps_the_old_one_and_the_doubt(world: World) -> None:
+    world.change(in_doubt=NOW - 500)
+    world.endpoint.answers = [tokens(refresh=None)]
+    assert refresh(world).outcome is RefreshOutcome.KEPT
+    assert world.opened() == ("access-2", "refresh-1")
+    assert (world.connection().generation, world.connection().in_doubt) == (2, NOW - 500)
+
+
+def test_a_success_without_a_new_refresh_token_is_never_salvaged(world: World) -> None:
+    world.endpoint.answers = [tokens(refresh=None)]
+    world.endpoint.on_post = lambda: world.table.faults["update_item"].extend([Fault(UNREACHABLE)] * 1_000)
+    assert refresh(world).outcome is RefreshOutcome.KEPT
+    assert world.sqs.sent == []
+
+
+def test_a_new_refresh_token_ends_the_doubt(world: World) -> None:
+    world.change(in_doubt=NOW - 500)
+    refresh(world)
+    assert world.connection().in_doubt is None
+
+
+@pytest.mark.parametrize(("in_doubt", "reason"), [(None, Reason.REJECTED), (NOW - 500, Reason.ROTATION_LOST)])
+def test_a_refusal_ends_the_connection_and_says_whether_a_rotation_was_lost(
+    world: World, in_doubt: int | None, reason: Reason
+) -> None:
+    world.change(in_doubt=in_doubt)
+    world.endpoint.answers = [Answer(Outcome.REJECTED, error="invalid_grant", status=400)]
+    said = refresh(world)
+    assert (said.outcome, said.reason, said.error) == (
+        RefreshOutcome.REAUTHORIZATION_REQUIRED,
+        reason,
+        "invalid_grant",
+    )
+    there = world.connection()
+    assert (there.status, there.reason, there.refresh_at) == (Status.REAUTHORIZATION_REQUIRED, reason, None)
+    assert unchanged_tokens(world)
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        (Answer(Outcome.NOT_SENT, error="not_sent"), RefreshOutcome.NOT_SENT),
+        (Answer(Outcome.CONFIGURATION_ERROR, error="invalid_request"), RefreshOutcome.CONFIGURATION_ERROR),
+        (Answer(Outcome.CONFIGURATION_ERROR, error="invalid_client"), RefreshOutcome.CONFIGURATION_ERROR),
+    ],
+)
+def test_what_proves_the_token_unspent_releases_it_without_doubt(
+    world: World, answer: Answer, outcome: RefreshOutcome
+) -> None:
+    world.endpoint.answers = [answer]
+    assert refresh(world).outcome is outcome
+    there = world.connection()
+    assert (there.status, there.attempt, there.in_doubt, there.retries) == (Status.ACTIVE, None, None, 1)
+    assert there.refresh_at is not None
+    assert NOW < there.refresh_at < NOW + 60
+    assert unchanged_tokens(world)
+    assert len(world.endpoint.posts) == 1
+
+
+def test_a_throttled_refresh_waits_as_long_as_it_was_asked_to_and_counts_as_no_failure(world: World) -> None:
+    world.change(retries=2)
+    world.endpoint.answers = [Answer(Outcome.THROTTLED, retry_after=240, status=429)]
+    assert refresh(world).outcome is RefreshOutcome.THROTTLED
+    there = world.connection()
+    assert (there.refresh_at, there.retries, there.in_doubt) == (NOW + 240, 2, None)
+
+
+@pytest.mark.parametrize("status", [None, 500, 503])
+def test_no_usable_answer_is_doubt_and_never_posted_again_within_the_attempt(world: World, status: int | None) -> None:
+    world.endpoint.answers = [Answer(Outcome.IN_DOUBT, error="no_answer", status=status)]
+    said = refresh(world)
+    assert (said.outcome, said.in_doubt_since) == (RefreshOutcome.IN_DOUBT, NOW)
+    there = world.connection()
+    assert (there.status, there.in_doubt, there.attempt) == (Status.ACTIVE, NOW, None)
+    assert there.refresh_at is not None
+    assert there.refresh_at >= NOW + 180
+    assert len(world.endpoint.posts) == 1
+    assert unchanged_tokens(world)
+
+
+def test_a_later_claim_sends_the_token_in_doubt_once_more(world: World) -> None:
+    world.endpoint.answers = [Answer(Outcome.IN_DOUBT), tokens()]
+    refresh(world)
+    world.clock.now += 180
+    assert refresh(world).outcome is RefreshOutcome.REFRESHED
+    assert [token for token, _ in world.endpoint.posts] == ["refresh-1", "refresh-1"]
+    assert world.connection().in_doubt is None
+
+
+def test_doubt_keeps_its_beginning(world: World) -> None:
+    world.endpoint.answers = [Answer(Outcome.IN_DOUBT)]
+    refresh(world)
+    world.clock.now += 1_000
+    refresh(world)
+    assert world.connection().in_doubt == NOW
+
+
+def test_under_policy_never_a_token_in_doubt_is_not_sent_again(world: World) -> None:
+    world.endpoint.answers = [Answer(Outcome.IN_DOUBT)]
+    assert refresh(world, policy="never").reason is Reason.IN_DOUBT
+    assert world.connection().status is Status.REAUTHORIZATION_REQUIRED
+    assert len(world.endpoint.posts) == 1
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_under_policy_never_neither_a_recorded_doubt_nor_a_dead_worker_is_tried_again(
+    world: World, killed: bool
+) -> None:
+    if killed:
+        world.hold(started=-300, lease=-100)
+    else:
+        world.change(in_doubt=NOW - 500)
+    said = refresh(world, policy="never")
+    assert world.endpoint.posts == []
+    assert said.outcome is RefreshOutcome.REAUTHORIZATION_REQUIRED
+    assert world.connection().reason is Reason.IN_DOUBT
+
+
+def test_claiming_over_a_dead_worker_records_the_doubt_before_the_post(world: World) -> None:
+    world.hold("dead", started=-300, lease=-100)
+    seen: list[int | None] = []
+    world.endpoint.on_post = lambda: seen.append(world.connection().in_doubt)
+    assert refresh(world).outcome is RefreshOutcome.REFRESHED
+    assert seen == [NOW - 300]
+
+
+def test_an_attempt_under_way_is_left_alone(world: World) -> None:
+    world.hold()
+    assert refresh(world).outcome is RefreshOutcome.IN_FLIGHT
+    assert world.endpoint.posts == []
+
+
+def test_a_claim_that_is_refused_but_shows_our_own_attempt_is_a_claim(world: World) -> None:
+    world.hold("mine")
+    assert refresh(world).outcome is RefreshOutcome.REFRESHED
+
+
+def test_a_claim_that_was_not_acknowledged_sends_nothing(world: World) -> None:
+    world.table.faults["update_item"] = [Fault(UNREACHABLE)]
+    with pytest.raises(StoreUnavailable):
+        refresh(world)
+    assert world.endpoint.posts == []
+
+
+def test_what_is_not_due_is_refreshed_on_demand_only(world: World) -> None:
+    world.change(refresh_at=NOW + 1)
+    assert refresh(world).outcome is RefreshOutcome.NOT_DUE
+    assert refresh(world, generation=2).outcome is RefreshOutcome.SUPERSEDED
+    assert refresh(world, generation=1).outcome is RefreshOutcome.REFRESHED
+
+
+def test_on_demand_a_backoff_is_respected(world: World) -> None:
+    world.change(refresh_at=NOW + 1, retries=1)
+    assert refresh(world, generation=1).outcome is RefreshOutcome.NOT_DUE
+
+
+def test_what_does_not_exist_or_lives_no_more_is_not_refreshed(world: World) -> None:
+    assert world.rotation().refresh("N0", remaining=lambda: 45.0).outcome is RefreshOutcome.UNKNOWN
+    world.end("rejected")
+    assert refresh(world).outcome is RefreshOutcome.NOT_ACTIVE
+    assert refresh(world, generation=1).outcome is RefreshOutcome.NOT_ACTIVE
+    world.disconnect()
+    assert refresh(world).outcome is RefreshOutcome.NOT_ACTIVE
+    assert world.endpoint.posts == []
+
+
+@pytest.mark.parametrize("failing", ["kms", "secret", "secret missing", "tokens of another item"])
+def test_what_fails_before_the_post_costs_nothing(world: World, failing: str) -> None:
+    if failing == "kms":
+        world.kms.error = client_error("ThrottlingException")
+    elif failing == "secret":
+        world.secrets.error = client_error("InternalServiceError")
+    elif failing == "secret missing":
+        world.secrets.error = client_error("ResourceNotFoundException")
+    else:
+        world.change(tokens=b"\x01" + b"x" * 60)
+    assert refresh(world).outcome is RefreshOutcome.NOT_PREPARED
+    there = world.connection()
+    assert (there.status, there.attempt, there.in_doubt, there.retries) == (Status.ACTIVE, None, None, 1)
+    assert world.endpoint.posts == []
+
+
+def test_without_the_time_to_commit_nothing_is_sent(world: World) -> None:
+    assert refresh(world, seconds=COMMIT_RESERVE + SHORTEST_EXCHANGE - 0.1).outcome is RefreshOutcome.NO_TIME
+    assert world.endpoint.posts == []
+    assert (world.connection().attempt, world.connection().refresh_at) == (None, NOW)
+
+
+@pytest.mark.parametrize("spare", [LONGEST_EXCHANGE + 10, LONGEST_EXCHANGE, 8, SHORTEST_EXCHANGE])
+def test_the_post_leaves_time_to_commit(world: World, spare: float) -> None:
+    refresh(world, seconds=COMMIT_RESERVE + spare)
+    assert world.endpoint.budgets == [min(spare, LONGEST_EXCHANGE)]
+
+
+def test_with_a_secret_that_was_replaced_the_token_goes_again(world: World) -> None:
+    world.endpoint.answers = [Answer(Outcome.CONFIGURATION_ERROR, error="invalid_client"), tokens()]
+    world.endpoint.on_post = lambda: setattr(world.secrets, "text", '{"client_secret": "newer"}')
+    assert refresh(world).outcome is RefreshOutcome.REFRESHED
+    assert world.endpoint.posts == [("refresh-1", "the-secret"), ("refresh-1", "newer")]
+
+
+@pytest.mark.parametrize(
+    "answer", [Answer(Outcome.IN_DOUBT), Answer(Outcome.CONFIGURATION_ERROR, error="invalid_grant")]
+)
+def test_a_replaced_secret_sends_nothing_again_after_any_other_answer(world: World, answer: Answer) -> None:
+    world.endpoint.answers = [answer]
+    world.endpoint.on_post = lambda: setattr(world.secrets, "text", '{"client_secret": "newer"}')
+    refresh(world)
+    assert len(world.endpoint.posts) == 1
+
+
+def test_tokens_of_another_business_are_quarantined_and_used_for_nobody(world: World) -> None:
+    theirs = TokenSet("access-theirs", "refresh-theirs", 3_600, "N7654321")
+    world.endpoint.answers = [Answer(Outcome.WRONG_CONNECTION, theirs)]
+    said = refresh(world)
+    assert said.reason is Reason.WRONG_CONNECTION
+    there = world.connection()
+    assert (there.status, there.reason) == (Status.REAUTHORIZATION_REQUIRED, Reason.WRONG_CONNECTION)
+    assert unchanged_tokens(world)
+    item = world.table.item("CONNECTION", CONNECTION)
+    assert b"theirs" not in item["quarantine"]
+    assert item["quarantine_key"]
+    assert len([key for key in world.table.items if key[1] == "CONNECTION"]) == 1
+
+
+def test_a_commit_is_tried_until_the_table_answers(world: World) -> None:
+    world.endpoint.on_post = lambda: world.table.faults["update_item"].extend([Fault(UNREACHABLE)] * 3)
+    assert refresh(world).outcome is RefreshOutcome.REFRESHED
+    assert len(world.endpoint.posts) == 1
+
+
+def test_a_commit_whose_acknowledgement_was_lost_is_recognised(world: World) -> None:
+    world.endpoint.on_post = lambda: world.table.faults["update_item"].append(Fault(UNREACHABLE, written=True))
+    said = refresh(world)
+    assert (said.outcome, said.generation) == (RefreshOutcome.REFRESHED, 2)
+    assert world.connection().generation == 2
+
+
+def test_a_set_the_table_does_not_take_is_salvaged_as_ciphertext_within_the_time(world: World) -> None:
+    world.endpoint.on_post = lambda: world.table.faults["update_item"].extend([Fault(UNREACHABLE)] * 99)
+    assert refresh(world).outcome is RefreshOutcome.SALVAGED
+    assert world.clock.now < NOW + 45
+    text = world.sqs.sent[0]["MessageBody"]
+    assert "access-2" not in text
+    assert "refresh-2" not in text
+    world.table.faults.clear()
+    assert Salvage(world.table, "table").apply(text, now=NOW)[0] is SalvageOutcome.APPLIED
+    assert world.opened() == ("access-2", "refresh-2")
+
+
+def test_what_neither_table_nor_queue_took_is_called_lost(world: World) -> None:
+    world.sqs.error = client_error("OverLimit")
+    world.endpoint.on_post = lambda: world.table.faults["update_item"].extend([Fault(UNREACHABLE)] * 99)
+    assert refresh(world).outcome is RefreshOutcome.LOST
+
+
+def test_a_success_that_comes_second_never_touches_the_winner(world: World) -> None:
+    world.endpoint.on_post = world.rotated_by_another
+    said = refresh(world)
+    assert (said.outcome, said.generation) == (RefreshOutcome.SUPERSEDED, 2)
+    assert world.opened() == ("access-other", "refresh-other")
+
+
+@pytest.mark.parametrize("outcome", [Outcome.REJECTED, Outcome.IN_DOUBT, Outcome.NOT_SENT, Outcome.THROTTLED])
+def test_a_failure_that_comes_second_never_touches_the_winner(world: World, outcome: Outcome) -> None:
+    world.endpoint.answers = [Answer(outcome)]
+    world.endpoint.on_post = world.rotated_by_another
+    said = refresh(world)
+    assert (said.outcome, said.generation) == (RefreshOutcome.SUPERSEDED, 2)
+    there = world.connection()
+    assert (there.status, there.in_doubt, there.retries) == (Status.ACTIVE, None, None)
+    assert world.opened() == ("access-other", "refresh-other")
+
+
+@pytest.mark.parametrize("outcome", [Outcome.TOKENS, Outcome.REJECTED, Outcome.IN_DOUBT, Outcome.NOT_SENT])
+def test_what_was_disconnected_meanwhile_stays_so(world: World, outcome: Outcome) -> None:
+    world.endpoint.answers = [tokens() if outcome is Outcome.TOKENS else Answer(outcome)]
+    world.endpoint.on_post = world.disconnect
+    assert refresh(world).outcome is RefreshOutcome.NOT_ACTIVE
+    assert world.connection().status is Status.DISCONNECTED
+    assert world.connection().sealed is None
+
+
+def test_a_failure_while_another_attempt_holds_it_is_no_verdict(world: World) -> None:
+    world.endpoint.answers = [Answer(Outcome.REJECTED)]
+    world.endpoint.on_post = lambda: _ignored(world.hold("another"))
+    assert refresh(world).outcome is RefreshOutcome.IN_FLIGHT
+    assert world.connection().status is Status.ACTIVE
+
+
+def test_a_success_wins_over_another_attempt_of_its_generation(world: World) -> None:
+    world.endpoint.on_post = lambda: _ignored(world.hold("another"))
+    assert refresh(world).outcome is RefreshOutcome.REFRESHED
+    assert world.opened() == ("access-2", "refresh-2")
+
+
+@pytest.mark.parametrize(
+    ("answer", "ended"),
+    [
+        (Answer(Outcome.NOT_SENT), True),
+        (Answer(Outcome.IN_DOUBT), True),
+        (Answer(Outcome.THROTTLED), False),
+        (Answer(Outcome.CONFIGURATION_ERROR, error="invalid_client"), False),
+    ],
+)
+def test_a_full_lifetime_after_its_deadline_without_any_answer_a_connection_has_expired(
+    world: World, answer: Answer, ended: bool
+) -> None:
+    world.endpoint.answers = [answer]
+    world.clock.now = world.connection().deadline + 86_399
+    refresh(world)
+    assert world.connection().status is Status.ACTIVE
+    world.clock.now += 86_400
+    refresh(world)
+    assert (world.connection().reason is Reason.EXPIRED) is ended
+
+
+def test_a_release_that_the_table_does_not_take_is_left_to_the_lease(world: World) -> None:
+    world.endpoint.answers = [Answer(Outcome.NOT_SENT)]
+    world.endpoint.on_post = lambda: world.table.faults["update_item"].extend([Fault(UNREACHABLE)] * 1_000)
+    assert refresh(world).outcome is RefreshOutcome.NOT_SENT
+    assert world.connection().attempt is not None
+
+
+@pytest.mark.parametrize(
+    "outcome", [Outcome.NOT_SENT, Outcome.THROTTLED, Outcome.CONFIGURATION_ERROR, Outcome.REJECTED]
+)
+def test_a_release_or_refusal_that_the_table_did_not_take_at_once_is_written_again(
+    world: World, outcome: Outcome
+) -> None:
+    world.endpoint.answers = [Answer(outcome)]
+    world.endpoint.on_post = lambda: world.table.faults["update_item"].append(Fault(UNREACHABLE))
+    refresh(world)
+    assert world.connection().attempt is None
+    assert (world.connection().status is Status.ACTIVE) is (outcome is not Outcome.REJECTED)
+
+
+def test_the_facts_of_a_refresh_hold_no_token(world: World) -> None:
+    said = refresh(world)
+    for secret in ("access-", "refresh-1", "refresh-2", "the-secret"):
+        assert secret not in repr(said)
