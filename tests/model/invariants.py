@@ -92,7 +92,7 @@ def one_in_the_air(
     token: str, node: Node, now: int, policy: str, sent: frozenset[Sent], under_way: list[str], deadline: int
 ) -> str | None:
     """1. A token is sent again only after proof that it is unspent, or, by policy, after doubt, by a later claim:
-    once the lease of the first has run out, or the last try before the deadline has come."""
+    once the lease of the first has run out, unless the deadline comes before that."""
     if token in under_way:
         return f"{token} is in the air twice"
     for other in sent:
@@ -102,7 +102,7 @@ def one_in_the_air(
             return f"{token} was sent by attempt {other.attempt} and is sent again under policy never"
         if other.attempt == node.attempt:
             return f"{token} is sent twice within attempt {node.attempt}, with no proof that it is unspent"
-        if now < other.lease_until and now < deadline - LAST_TRY:
+        if now < other.lease_until < deadline:
             return f"{token} is sent again before the lease of attempt {other.attempt} has run out"
         if not node.in_doubt:
             return f"{token} is sent again with no doubt recorded"
@@ -320,11 +320,12 @@ def active_is_due_one_day(stored: Stored) -> str | None:
 
 
 def backoff_ends_before_the_deadline(before: Stored, after: Stored, now: int) -> str | None:
-    """No backoff sleeps past the last try before the deadline; nor, later, past the deadline itself."""
-    released = before.attempt is not None and after.attempt is None and after.active and after.token == before.token
-    refresh_at = after.refresh_at or 0
-    for end in (after.deadline - LAST_TRY, after.deadline - 1):
-        if released and now < end < refresh_at:
+    """No backoff sleeps past the deadline; nor, but for a lease, past the last try before it."""
+    if before.attempt is None or after.attempt is not None or not after.active or after.token != before.token:
+        return None
+    refresh_at, last_try = after.refresh_at or 0, after.deadline - LAST_TRY
+    for end in (max(last_try, before.lease_until) if now < last_try else after.deadline, after.deadline - 1):
+        if now < end < refresh_at:
             return f"released at {now} until {refresh_at}, with the deadline at {after.deadline}"
     return None
 

@@ -39,7 +39,8 @@ HURRIED = 3.0
 LOST = "no answer"
 NOT_SENT = "not sent"
 
-SCHEDULE = Schedule(fraction=lambda: 0.0)
+SCHEDULE = Schedule(fraction=lambda: 0.99)
+"""Jitter at its most: what falls due does so earliest, and backoff is longest."""
 
 
 class Call(NamedTuple):

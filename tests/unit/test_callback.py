@@ -265,6 +265,14 @@ def test_a_session_that_was_consumed_unacknowledged_exchanges_nothing_on_its_rel
     assert world.endpoint.posts == []
 
 
+def test_a_replaced_secret_is_looked_up_for_the_next_connect_but_this_code_is_not_sent_again(world: World) -> None:
+    world.endpoint.answers = [Answer(Outcome.CONFIGURATION_ERROR, error="invalid_client"), tokens()]
+    world.endpoint.on_post = lambda: setattr(world.secrets, "text", '{"client_secret": "newer"}')
+    assert finish(world).ending is Ending.CONFIGURATION_ERROR
+    assert len(world.endpoint.posts) == 1
+    assert world.secret.get() == "newer"
+
+
 @pytest.mark.parametrize(
     ("issuer", "ending"), [("https://evil.example", Ending.CONFIGURATION_ERROR), ("", Ending.CONFIGURATION_ERROR)]
 )

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from flowaccount_connect.circuit import RECOVERY, REFUSALS, Circuit
+from flowaccount_connect.connection import Reason
 from flowaccount_connect.dynamodb import StoreUnavailable
 from flowaccount_connect.rotation import Refresh, RefreshOutcome
 from tests.unit.handlers import forget_refusals
@@ -122,3 +123,21 @@ def test_what_a_refresh_raises_comes_through_and_does_not_count(table: Table) ->
 def test_the_circuit_is_no_connection_and_no_session(opened: Callable[[float], Worker], table: Table) -> None:
     opened(0)
     assert set(table.items) == {("CIRCUIT", "token-endpoint")}
+
+
+@pytest.mark.parametrize("reason", [Reason.EXPIRED, Reason.IN_DOUBT])
+def test_an_ending_without_an_answer_of_flowaccount_does_not_close_the_circuit(
+    table: Table, opened: Callable[[float], Worker], reason: Reason
+) -> None:
+    worker = opened(RECOVERY + 1)
+    ended = Refresh(outcome=RefreshOutcome.REAUTHORIZATION_REQUIRED, connection_id="N1", reason=reason)
+    assert worker.circuit.run("N1", lambda: ended) is ended
+    assert table.items["CIRCUIT", "token-endpoint"]["state"] != "CLOSED"
+
+
+def test_while_the_circuit_cannot_be_written_nobody_is_let_through_but_nothing_breaks(
+    table: Table, opened: Callable[[float], Worker]
+) -> None:
+    worker = opened(RECOVERY + 1)
+    table.faults["put_item"] = [Fault(client_error("InternalServerError"))]
+    assert worker.run(RefreshOutcome.REFRESHED) is RefreshOutcome.CIRCUIT_OPEN

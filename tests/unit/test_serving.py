@@ -6,7 +6,7 @@ import pytest
 
 from flowaccount_connect.connection import Reason
 from flowaccount_connect.problems import Problem
-from flowaccount_connect.serving import Served
+from flowaccount_connect.serving import LONGEST_INVOCATION, Served
 from tests.unit.fakes import CONNECTION, NOW
 from tests.unit.tables import Fault, client_error
 from tests.unit.worlds import World
@@ -145,6 +145,12 @@ def test_a_table_that_goes_away_during_the_refresh_does_not_take_the_living_toke
     world.connect(lifetime=22_100)
     world.lambdas.act = lambda: world.table.faults["get_item"].append(Fault(client_error("InternalServerError")))
     assert served(world).access_token == "access-1"
+
+
+def test_without_the_time_to_wait_for_it_no_refresh_is_begun(world: World) -> None:
+    world.connect(lifetime=22_100)
+    assert served(world, seconds=LONGEST_INVOCATION).access_token == "access-1"
+    assert world.lambdas.invoked == []
 
 
 def test_during_a_backoff_nothing_is_tried(world: World) -> None:

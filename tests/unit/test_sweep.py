@@ -71,6 +71,14 @@ def test_the_soonest_deadlines_go_first() -> None:
     assert ids(sqs) == names[:15]
 
 
+def test_what_can_still_be_saved_goes_before_what_is_past_its_deadline() -> None:
+    table, sqs = Table(), FakeSqs()
+    for name, deadline in (("N1", NOW - 500), ("N2", NOW), ("N3", NOW + 9_000), ("N4", NOW + 5)):
+        table.put("CONNECTION", name, due_shard=due_shard(name), refresh_at=NOW - 10, deadline=deadline)
+    tick(table, sqs, allowance=3)
+    assert ids(sqs) == ["N4", "N3", "N1"]
+
+
 def test_what_still_waits_counts_against_the_allowance() -> None:
     table = Table()
     names = fill(table, 40)

@@ -359,6 +359,16 @@ def test_a_refusal_that_broke_off_proves_nothing(server: Server, endpoint: Token
     assert not answer.proves_unspent
 
 
+@pytest.mark.parametrize("status", [200, 403, 429])
+@pytest.mark.parametrize("body", [b"", REFUSED])
+def test_a_refusal_that_we_hung_up_on_ourselves_proves_nothing(
+    server: Server, endpoint: TokenEndpoint, status: int, body: bytes
+) -> None:
+    # Without a length the end of the connection is the end of the body; but here it is our own hanging up.
+    server.say(first(b"HTTP/1.1 %d Said\r\n\r\n%s" % (status, body), Line.hang))
+    assert bounded(endpoint).outcome is Outcome.IN_DOUBT
+
+
 def test_half_tokens_that_broke_off_prove_nothing(server: Server, endpoint: TokenEndpoint) -> None:
     half = b'{"access_token":"a","supportCode":"N1234567"}'
     server.say(reply(200, half, length=len(half) + 10))
