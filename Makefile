@@ -1,7 +1,7 @@
 # FlowAccount Connect on one machine. `make run` shows it, `make test` tests it; see README.md.
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down test check lint typecheck validate format build lock clean bootstrap
+.PHONY: help run up down test check lint typecheck validate explore mutants format build lock clean bootstrap
 
 PYTHON := .local/venv/bin/python
 # The tools of the environment first, with them Python 3.13, uv and sam; but not for what makes that environment.
@@ -38,6 +38,13 @@ typecheck: bootstrap
 
 validate: bootstrap
 	@AWS_DEFAULT_REGION=ap-southeast-1 sam validate --lint
+
+# The proof of the rotation: every reachable state, and every rule taken out once. DEEP=1 for millions of states.
+explore: bootstrap ## Visit every state of the rotation and check its invariants (DEEP=1: millions of states)
+	@PYTHONPATH=layers/connector $(PYTHON) -m tests.model.explore $(if $(DEEP),--deep)
+
+mutants: bootstrap ## Take each rule out of the rotation and show what notices
+	@PYTHONPATH=layers/connector $(PYTHON) -m tests.model.mutants
 
 format: bootstrap ## Format the sources
 	@ruff format .

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from local.errors import LocalError
 from tests.contract import deployed, engines
 from tests.support.dynamodb_model import DynamoDbModel
 
@@ -29,12 +30,14 @@ def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     if request.param == "model":
         yield "model", None
         return
+    local = engines.dynamodb_local()
+    running = engines.ministack(tmp_path_factory.mktemp("ministack")) if request.param == "ministack" else local
     try:
-        with getattr(engines, request.param)(tmp_path_factory.mktemp(request.param)) as client:
+        with running as client:
             client.create_table(TableName="connections", **deployed.table())
             client.get_waiter("table_exists").wait(TableName="connections", WaiterConfig={"Delay": 1})
             yield request.param, client
-    except engines.Missing as missing:
+    except (engines.Missing, LocalError) as missing:
         pytest.fail(str(missing), pytrace=False)
 
 

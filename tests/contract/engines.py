@@ -12,29 +12,13 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
+from local import dynamodb_local as local_engine
+from local import processes
+
 ROOT = Path(__file__).resolve().parents[2]
 
 _STARTING = 60
 """How long an engine may take to start, in seconds."""
-
-_LOOPBACK_ONLY = """grant {
-  permission java.io.FilePermission "<<ALL FILES>>", "read,write,delete,execute";
-  permission java.io.SerializablePermission "*";
-  permission java.lang.RuntimePermission "*";
-  permission java.lang.reflect.ReflectPermission "*";
-  permission java.net.NetPermission "*";
-  permission java.net.SocketPermission "localhost:*", "accept,connect,listen,resolve";
-  permission java.security.SecurityPermission "*";
-  permission java.util.PropertyPermission "*", "read,write";
-  permission java.util.logging.LoggingPermission "control";
-  permission javax.management.MBeanPermission "*", "*";
-  permission javax.management.MBeanServerPermission "*";
-  permission javax.management.MBeanTrustPermission "*";
-  permission javax.net.ssl.SSLPermission "*";
-};
-"""
-"""DynamoDB Local listens on every address and has no setting for it: Java's security manager lets it accept
-connections from this machine only."""
 
 
 class Missing(Exception):
@@ -63,21 +47,13 @@ def ministack(folder: Path) -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def dynamodb_local(folder: Path) -> Iterator[Any]:
-    """A client of DynamoDB Local, which keeps everything in memory; `folder` is for its log and policy."""
-    given = os.environ.get("FLOWACCOUNT_DYNAMODB_LOCAL")
-    installed = Path(given) if given else ROOT / ".local" / "dynamodb-local"
-    jar = installed / "DynamoDBLocal.jar"
-    if not jar.is_file():
-        raise Missing(f"DynamoDB Local is not in {installed}: `make test` sets it up.")
-    policy = folder / "loopback.policy"
-    policy.write_text(_LOOPBACK_ONLY)
-    port = _free_port()
-    command = ["java", "-Djava.security.manager", f"-Djava.security.policy=={policy}"]
-    command += [f"-Djava.library.path={installed / 'DynamoDBLocal_lib'}", "-jar", str(jar)]
-    command += ["-inMemory", "-sharedDb", "-port", str(port), "-disableTelemetry"]
-    with _running(command, dict(os.environ), folder, port) as client:
-        yield client
+def dynamodb_local() -> Iterator[Any]:
+    """A client of DynamoDB Local, fetched first where it is not there; it keeps everything in memory."""
+    process, url = local_engine.start()
+    try:
+        yield _client(url)
+    finally:
+        processes.stop(process)
 
 
 @contextlib.contextmanager
@@ -86,14 +62,7 @@ def _running(command: list[str], environment: dict[str, str], folder: Path, port
     with log.open("wb") as output:
         process = subprocess.Popen(command, env=environment, cwd=folder, stdout=output, stderr=output)
     try:
-        client = boto3.client(
-            "dynamodb",
-            endpoint_url=f"http://127.0.0.1:{port}",
-            region_name="ap-southeast-1",
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
-            config=Config(retries={"total_max_attempts": 1}, proxies={}),
-        )
+        client = _client(f"http://127.0.0.1:{port}")
         deadline = time.monotonic() + _STARTING
         while True:
             try:
@@ -114,6 +83,17 @@ def _running(command: list[str], environment: dict[str, str], folder: Path, port
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def _client(url: str) -> Any:
+    return boto3.client(
+        "dynamodb",
+        endpoint_url=url,
+        region_name="ap-southeast-1",
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+        config=Config(retries={"total_max_attempts": 1}, proxies={}),
+    )
 
 
 def _free_port() -> int:
