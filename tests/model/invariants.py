@@ -320,11 +320,13 @@ def active_is_due_one_day(stored: Stored) -> str | None:
 
 
 def backoff_ends_before_the_deadline(before: Stored, after: Stored, now: int) -> str | None:
-    """No backoff sleeps past the deadline; nor, but for a lease, past the last try before it."""
+    """No backoff sleeps past the deadline; nor past the last try before it, unless in doubt, for the lease."""
     if before.attempt is None or after.attempt is not None or not after.active or after.token != before.token:
         return None
     refresh_at, last_try = after.refresh_at or 0, after.deadline - LAST_TRY
-    for end in (max(last_try, before.lease_until) if now < last_try else after.deadline, after.deadline - 1):
+    if after.in_doubt is not None:
+        last_try = max(last_try, before.lease_until)
+    for end in (last_try, after.deadline - 1):
         if now < end < refresh_at:
             return f"released at {now} until {refresh_at}, with the deadline at {after.deadline}"
     return None

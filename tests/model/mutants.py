@@ -82,6 +82,7 @@ _SPLIT = """        self._update(
             },
         )
 """
+_NEVER = '        if self.replay_policy == "never":\n'
 _LATE_SALVAGE = _may("failed", "hurried", starts=2)
 
 MUTANTS = [
@@ -174,7 +175,7 @@ MUTANTS = [
            _may(starts=1)),
     # A kept refresh token
     Mutant("a kept refresh token commits on its attempt too", "store.py",
-           _KEPT + _HELD, _KEPT + _OF_GENERATION, _may("kept", "late")),
+           _KEPT + _HELD, _KEPT + _OF_GENERATION, _may("kept", "late", "crash")),
     Mutant("a kept refresh token leaves the doubt", "store.py",
            _KEPT, _KEPT.replace("{_ATTEMPT}", "{_ATTEMPT}, in_doubt"), _may("lost", "kept")),
     Mutant("a kept refresh token is no rotation, and never salvaged", "rotation.py",
@@ -191,7 +192,7 @@ MUTANTS = [
     Mutant("an answer in doubt is recorded", "rotation.py",
            "in_doubt=sent_at, not_before=lease_until", "not_before=lease_until", _may("lost", starts=1)),
     Mutant("a failure is fenced by its attempt", "store.py",
-           _FAILED + _HELD, _FAILED + _OF_GENERATION, _may("revoked", "late")),
+           _FAILED + _HELD, _FAILED + _OF_GENERATION, _may("revoked", "late", "crash")),
     Mutant("a failure asks for an active connection", "store.py",
            _FAILED + _HELD, _FAILED + "(#status = :active OR attribute_exists(pk)) AND (generation = :generation OR "
            "attribute_exists(pk)) AND (attempt_id = :attempt OR attribute_exists(pk))",
@@ -217,13 +218,12 @@ MUTANTS = [
            'if claimed.in_doubt is not None and self.replay_policy == "never":', "if claimed.sealed is None:",
            _may(policy="never", doubt=True, starts=1)),
     Mutant("policy never: an answer in doubt ends it at once", "rotation.py",
-           '        if self.replay_policy == "never":\n            return self._end(claimed, Reason.IN_DOUBT, remaining, told)\n',
-           '        if self.replay_policy == "never":\n'
-           "            return self._release(claimed, RefreshOutcome.IN_DOUBT, remaining)\n",
+           _NEVER + "            return self._end(claimed, Reason.IN_DOUBT, remaining, told)\n",
+           _NEVER + "            return self._release(claimed, RefreshOutcome.IN_DOUBT, remaining)\n",
            _may("lost", policy="never")),
     Mutant("policy allowed: doubt ends no connection", "rotation.py",
-           '        if self.replay_policy == "never":\n            return self._end(claimed, Reason.IN_DOUBT, remaining, told)\n',
-           '        if self.replay_policy != "never":\n            return self._end(claimed, Reason.IN_DOUBT, remaining, told)\n',
+           _NEVER + "            return self._end(claimed, Reason.IN_DOUBT, remaining, told)\n",
+           _NEVER.replace("==", "!=") + "            return self._end(claimed, Reason.IN_DOUBT, remaining, told)\n",
            _may("lost", starts=1)),
     # Wrong connection
     Mutant("an answer for another business is recognised", "token_response.py",
