@@ -1,5 +1,7 @@
 """Connections in the table: every field comes back, tokens change together, and every write is fenced."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -244,7 +246,7 @@ def test_a_commit_wins_over_a_failure_recorded_meanwhile(table: Table, store: Co
 def test_a_commit_is_fenced_by_grant_and_generation(store: ConnectionStore, grant_id: str, generation: int) -> None:
     claimed(store)
     with pytest.raises(Refused) as refused:
-        store.commit(CONNECTION, grant_id, generation, "attempt-1", ROTATED)
+        store.commit(CONNECTION, grant_id, generation, "attempt-1", replace(ROTATED, requested_at=NOW - 30_000))
     assert refused.value.connection is not None
     assert refused.value.connection.sealed == Sealed(b"ciphertext-1", b"key-1")
 

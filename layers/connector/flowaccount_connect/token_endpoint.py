@@ -63,6 +63,11 @@ class _Exchange:
             with contextlib.suppress(OSError):
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
+    def finish(self) -> None:
+        """The body has ended by itself, and not because it was hung up on."""
+        with self._lock:
+            self.whole = not self._abandoned
+
     def let_go(self) -> bool:
         """The connection goes back to the pool, to serve another exchange: from here on its socket is left alone.
 
@@ -183,6 +188,8 @@ class TokenEndpoint:
             return Answer(Outcome.NOT_SENT, error="not_sent")
         if exchange.status is None:
             return Answer(Outcome.IN_DOUBT, error="no_answer")
+        # Before the body is copied, so that a refusal is never believed that was whole only a moment later.
+        whole = exchange.whole
         answer = classify(
             exchange.status,
             exchange.headers,
@@ -190,7 +197,7 @@ class TokenEndpoint:
             connection_id=connection_id,
             now=self._clock(),
         )
-        if exchange.whole or (answer.tokens is not None and answer.tokens.refresh_token is not None):
+        if whole or (answer.tokens is not None and answer.tokens.refresh_token is not None):
             return answer
         # A body that broke off proves no refusal; whole tokens in it are tokens all the same.
         return Answer(Outcome.IN_DOUBT, error="no_answer", status=exchange.status)
@@ -218,7 +225,7 @@ class TokenEndpoint:
                     exchange.body += chunk
                     if len(exchange.body) > BODY_LIMIT:
                         break
-                exchange.whole = True
+                exchange.finish()
         except Exception:  # noqa: S110 - whatever it was: what the exchange has noted by now is the verdict
             pass
         finally:
