@@ -90,7 +90,7 @@ def visitor() -> HttpVisitor:
     return HttpVisitor()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
     """A headless Chromium; `None` where none can be had, which the tests say."""
     with browser() as launched:
