@@ -1,7 +1,7 @@
 # FlowAccount Connect on one machine. `make run` shows it, `make test` tests it; see README.md.
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down test check lint typecheck validate explore mutants format build lock clean bootstrap
+.PHONY: help run up down test check lint typecheck validate explore mutants campaign format build lock clean bootstrap
 
 PYTHON := .local/venv/bin/python
 # The tools of the environment first, with them Python 3.13, uv and sam; but not for what makes that environment.
@@ -45,6 +45,9 @@ explore: bootstrap ## Visit every state of the rotation and check its invariants
 
 mutants: bootstrap ## Take each rule out of the rotation and show what notices
 	@PYTHONPATH=layers/connector $(PYTHON) -m tests.model.mutants
+
+campaign: bootstrap ## Kill refresh workers and lose answers at random, account for every token (a quarter of an hour)
+	@$(PYTHON) -m campaign $(CAMPAIGN)
 
 format: bootstrap ## Format the sources
 	@ruff format .

@@ -52,7 +52,10 @@ def _batch(records: list[Mapping[str, Any]], remaining: Callable[[], float]) -> 
             logger.error("not a message of the refresh queue", extra={"message_id": record.get("messageId")})
             return None
         try:
-            return _refresh(connection_id, None, remaining)
+            refresh = _refresh(connection_id, None, remaining)
+            # At once: a batch that is killed shows what it had done.
+            _log(refresh)
+            return refresh
         except StoreUnavailable as error:
             logger.error("the claim was not acknowledged", extra={"connection_id": connection_id, "error": str(error)})
         except Exception as error:
@@ -64,7 +67,7 @@ def _batch(records: list[Mapping[str, Any]], remaining: Callable[[], float]) -> 
     # Counted here, since metrics are not safe for several threads.
     for refresh in done:
         if isinstance(refresh, Refresh):
-            _tell(refresh)
+            _count(refresh)
     return {"batchItemFailures": [{"itemIdentifier": one} for one in done if isinstance(one, str)]}
 
 
@@ -86,7 +89,8 @@ def _on_demand(event: Mapping[str, Any], remaining: Callable[[], float]) -> dict
     except Exception as error:
         logger.error("unexpected", extra={"connection_id": connection_id, **fault(error)})
         return {"error": "internal_error", "detail": "This is a fault of the stack; its log tells where."}
-    _tell(refresh)
+    _log(refresh)
+    _count(refresh)
     return {
         "outcome": refresh.outcome.value,
         "connection_id": connection_id,
@@ -100,13 +104,17 @@ def _refresh(connection_id: str, generation: int | None, remaining: Callable[[],
     )
 
 
-def _tell(refresh: Refresh) -> None:
-    """One structured line and its metrics for each refresh."""
+def _log(refresh: Refresh) -> None:
+    """One structured line for each refresh."""
     facts = {name: value for name, value in asdict(refresh).items() if value is not None}
     if refresh.outcome in _ALARMING or refresh.reason is not None:
         logger.error("refresh", extra=facts)
     else:
         logger.info("refresh", extra=facts)
+
+
+def _count(refresh: Refresh) -> None:
+    """The metrics of one refresh."""
     name = "".join(word.capitalize() for word in refresh.outcome.value.split("_"))
     metrics.add_metric(f"Refresh{name}", COUNT, 1)
     if refresh.outcome in (RefreshOutcome.CONFIGURATION_ERROR, RefreshOutcome.CIRCUIT_OPEN):
