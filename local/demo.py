@@ -100,7 +100,7 @@ def _job(up: Stack, story: Story) -> None:
     time.sleep(max(0.0, due - time.time() + 0.1))
     tick = service.invoke(up, "sweep", {})
     story.line("sweep", f"{tick['due']} due, {tick['dispatched']} dispatched")
-    rotated = _until_generation(up, int(item["generation"]["N"]) + 1)
+    rotated = service.until_generation(up, BUSINESS, int(item["generation"]["N"]) + 1, patience=40)
     story.line("generation", f"{item['generation']['N']} → {rotated['generation']['N']}")
     _show(story, rotated)
 
@@ -140,17 +140,6 @@ def _show(story: Story, item: dict[str, Any]) -> None:
     story.line("tokens", f"{len(item['tokens']['B'])} bytes of ciphertext")
     story.line("refreshed next in", f"{max(int(item['refresh_at']['N']) - now, 0):.0f} s")
     story.line("refresh token dies in", f"{(int(item['deadline']['N']) - now) / 3600:.1f} h")
-
-
-def _until_generation(up: Stack, generation: int, seconds: float = 40) -> dict[str, Any]:
-    """The demo's connection once it is of `generation`."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        item = service.connection_item(up, BUSINESS)
-        if item is not None and int(item["generation"]["N"]) >= generation:
-            return item
-        time.sleep(0.3)
-    raise LocalError(f"the connection was not rotated; the log of {up.functions['refresh']} tells why")
 
 
 def _stay(up: Stack, story: Story, console: Console) -> None:

@@ -6,12 +6,10 @@ licence asks its user for an AWS account. It needs a Java runtime (17 or newer) 
 
 import base64
 import hashlib
-import http.client
 import os
 import shutil
 import subprocess
 import tarfile
-import time
 from pathlib import Path
 
 from local import ports, processes
@@ -54,26 +52,9 @@ def start() -> tuple[processes.Process, str]:
         LOG,
         home,
     )
-    deadline = time.monotonic() + 60
-    while not _answers(port):
-        if not processes.is_alive(process) or time.monotonic() > deadline:
-            processes.stop(process)
-            raise LocalError(f"DynamoDB Local did not start; the end of {shown(LOG)} says why.")
-        time.sleep(0.1)
+    failure = f"DynamoDB Local did not start; the end of {shown(LOG)} says why."
+    processes.wait_until(lambda: ports.http_status(port, "/") is not None, process, 60, failure)
     return process, f"http://{ports.HOST}:{port}"
-
-
-def _answers(port: int) -> bool:
-    """Whether it speaks HTTP already."""
-    connection = http.client.HTTPConnection(ports.HOST, port, timeout=2)
-    try:
-        connection.request("GET", "/")
-        connection.getresponse()
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
-    return True
 
 
 def _fetched() -> Path:

@@ -3,7 +3,6 @@
 import http.client
 import os
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ import boto3
 from botocore.config import Config
 
 from local import ports, processes
-from local.errors import LocalError
 from local.places import EMULATOR_TOOLS, LOGS, STATE, shown
 
 DEFAULT_PORT = 4566
@@ -49,12 +47,8 @@ def start(port: int) -> processes.Process:
     process = processes.start(
         [str(EMULATOR_TOOLS / "ministack")], environment(port, temporary, EMULATOR_TOOLS), LOG, _HOME
     )
-    deadline = time.monotonic() + 30
-    while not is_healthy(port):
-        if not processes.is_alive(process) or time.monotonic() > deadline:
-            processes.stop(process)
-            raise LocalError(f"The AWS emulator did not start on port {port}; the end of {shown(LOG)} says why.")
-        time.sleep(0.05)
+    failure = f"The AWS emulator did not start on port {port}; the end of {shown(LOG)} says why."
+    processes.wait_until(lambda: is_healthy(port), process, 30, failure)
     return process
 
 
@@ -88,14 +82,7 @@ def clear() -> None:
 
 def is_healthy(port: int) -> bool:
     """Whether an emulator answers on this port."""
-    connection = http.client.HTTPConnection(ports.HOST, port, timeout=2)
-    try:
-        connection.request("GET", "/_ministack/health")
-        return connection.getresponse().status == http.client.OK
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
+    return ports.http_status(port, "/_ministack/health") == http.client.OK
 
 
 def client(service: str, port: int) -> Any:

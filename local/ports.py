@@ -1,5 +1,6 @@
 """Ports and endpoints: which one is free, which one answers."""
 
+import http.client
 import socket
 from urllib.parse import urlsplit
 
@@ -37,6 +38,18 @@ def answers(host: str, port: int, patience: float) -> bool:
             return True
     except OSError:
         return False
+
+
+def http_status(port: int, path: str) -> int | None:
+    """What a server on this machine answers to a GET; ``None`` while it does not speak HTTP."""
+    connection = http.client.HTTPConnection(HOST, port, timeout=2)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
 
 
 def require_answer(name: str, url: str, patience: float = 5.0) -> None:

@@ -5,11 +5,13 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+
+from local.errors import LocalError
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,19 @@ def start(command: Sequence[str], environment: Mapping[str, str], log: Path, dir
         return Process(child.pid, psutil.Process(child.pid).create_time())
     except psutil.NoSuchProcess:
         return Process(child.pid, time.time())
+
+
+def wait_until(ready: Callable[[], bool], process: Process, patience: float, failure: str) -> None:
+    """Waits until a program that was just started is ``ready``, for ``patience`` seconds at most.
+
+    Raises ``LocalError`` with ``failure``, the program ended, when it is not by then or has given up itself.
+    """
+    deadline = time.monotonic() + patience
+    while not ready():
+        if not is_alive(process) or time.monotonic() > deadline:
+            stop(process)
+            raise LocalError(failure)
+        time.sleep(0.05)
 
 
 def is_alive(process: Process) -> bool:

@@ -1,6 +1,7 @@
 """A service of the integrator's, on this machine: calls the IAM routes of the local stack, looks into its resources."""
 
 import json
+import time
 from typing import Any
 
 import boto3
@@ -70,3 +71,14 @@ def connection_item(stack: Stack, connection_id: str) -> dict[str, Any] | None:
     )
     item: dict[str, Any] | None = answer.get("Item")
     return item
+
+
+def until_generation(stack: Stack, connection_id: str, generation: int, patience: float) -> dict[str, Any]:
+    """A connection's item once it is of `generation`. Raises `LocalError` if it is not within `patience` seconds."""
+    until = time.monotonic() + patience
+    while time.monotonic() < until:
+        item = connection_item(stack, connection_id)
+        if item is not None and int(item["generation"]["N"]) >= generation:
+            return item
+        time.sleep(0.2)
+    raise LocalError(f"{connection_id} was not rotated; the log of {stack.functions['refresh']} tells why")

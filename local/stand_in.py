@@ -3,10 +3,8 @@
 import json
 import os
 import sys
-import time
 
 from local import ports, processes
-from local.errors import LocalError
 from local.places import LOGS, ROOT, shown
 
 DEFAULT_PORT = 4567
@@ -32,10 +30,6 @@ def start(
         "SIMULATOR_CLIENT_SECRET": secret,
     }
     process = processes.start(command, environment, LOG, ROOT)
-    deadline = time.monotonic() + 30
-    while not ports.answers(ports.HOST, port, 1.0):
-        if not processes.is_alive(process) or time.monotonic() > deadline:
-            processes.stop(process)
-            raise LocalError(f"The stand-in for FlowAccount did not start; the end of {shown(LOG)} says why.")
-        time.sleep(0.05)
+    failure = f"The stand-in for FlowAccount did not start; the end of {shown(LOG)} says why."
+    processes.wait_until(lambda: ports.answers(ports.HOST, port, 1.0), process, 30, failure)
     return process

@@ -12,7 +12,6 @@ from local.stack import Stack
 from local.visit import HttpVisitor
 from tests.e2e.conftest import Simulator
 from tests.e2e.tampering import denied, restart
-from tests.e2e.test_whole_flow import wait_for_generation
 
 BUSINESSES = ("N1000001", "N1000002", "N1000003")
 
@@ -99,7 +98,7 @@ def test_tokens_that_the_table_does_not_take_are_salvaged_and_applied(
         wait_for_post(simulator)
         with denied(up, "refresh", "dynamodb:UpdateItem"):
             assert refreshing.result()["outcome"] == "salvaged"
-    applied = wait_for_generation(up, connection, generation + 1)
+    applied = service.until_generation(up, connection, generation + 1, patience=60)
     assert "attempt_id" not in applied
     served = service.call(up, "GET", f"/connections/{connection}/token")
     assert served.json()["generation"] == generation + 1

@@ -35,7 +35,7 @@ def test_a_business_is_connected_rotated_and_served(
 
     set_item(BUSINESS, refresh_at=now - 1)
     assert service.invoke(up, "sweep", {})["dispatched"] >= 1
-    rotated = wait_for_generation(up, BUSINESS, first + 1)
+    rotated = service.until_generation(up, BUSINESS, first + 1, patience=60)
     assert len(simulator.posts("refresh_token")) == 1
     assert rotated["tokens"]["B"] != item["tokens"]["B"]
     assert "attempt_id" not in rotated
@@ -146,17 +146,6 @@ def test_a_rejected_generation_is_refreshed_once(
     again = service.call(up, "POST", path, body={"rejected_generation": generation}).json()
     assert fresh["generation"] == again["generation"] == generation + 1
     assert len(simulator.posts("refresh_token")) == 1
-
-
-def wait_for_generation(up: Stack, connection_id: str, generation: int) -> dict[str, Any]:
-    """The connection's item once it is of `generation`."""
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
-        item = service.connection_item(up, connection_id)
-        if item is not None and int(item["generation"]["N"]) >= generation:
-            return item
-        time.sleep(0.2)
-    raise AssertionError(f"{connection_id} never reached generation {generation}")
 
 
 def ledger_of(simulator: Simulator, business: str) -> list[dict[str, Any]]:

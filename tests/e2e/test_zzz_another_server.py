@@ -10,7 +10,6 @@ from local import service, settings, stack
 from local.stack import Stack
 from local.visit import HttpVisitor
 from tests.e2e.ordinary_server import CLIENT_ID, CLIENT_SECRET, OrdinaryServer, ordinary_server
-from tests.e2e.test_whole_flow import wait_for_generation
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +44,7 @@ def test_a_connection_to_another_server_is_made_kept_and_served(
 
     set_item("shop-42", refresh_at=int(time.time()) - 1)
     service.invoke(other, "sweep", {})
-    kept = wait_for_generation(other, "shop-42", int(item["generation"]["N"]) + 1)
+    kept = service.until_generation(other, "shop-42", int(item["generation"]["N"]) + 1, patience=60)
     # A server that keeps its refresh tokens: the deadline counts from the last token request all the same.
     assert int(kept["deadline"]["N"]) > int(item["deadline"]["N"]) - 1
     assert int(kept["requested_at"]["N"]) >= int(item["requested_at"]["N"])

@@ -11,18 +11,12 @@ from flowaccount_connect.client_secret import SecretMisconfigured, SecretUnavail
 from flowaccount_connect.connect_session import ConnectSession, SessionRefused, SessionStore
 from flowaccount_connect.dynamodb import Client, ConditionRefused, StoreUnavailable, call
 from flowaccount_connect.identifiers import fingerprint, new_attempt_id, new_grant_id
-from flowaccount_connect.rotation import (
-    COMMIT_RESERVE,
-    LONGEST_EXCHANGE,
-    SHORTEST_EXCHANGE,
-    Seals,
-    Secret,
-)
+from flowaccount_connect.rotation import Seals, Secret, exchange_budget, persist, timed
 from flowaccount_connect.salvage import SalvageUnavailable
 from flowaccount_connect.schedule import Schedule
 from flowaccount_connect.sealing import SealingUnavailable, Tokens
 from flowaccount_connect.store import Rotated, from_item, grant_update
-from flowaccount_connect.token_response import Answer, Outcome, TokenSet
+from flowaccount_connect.token_response import Answer, Outcome
 
 
 class Ending(StrEnum):
@@ -178,8 +172,8 @@ class Callback:
             data_key = self.sealer.data_key()
         except SealingUnavailable as error:
             return Ended(ending=Ending.TEMPORARILY_UNAVAILABLE, session=session, note=f"sealing: {error}")
-        budget = min(LONGEST_EXCHANGE, remaining() - COMMIT_RESERVE)
-        if budget < SHORTEST_EXCHANGE:
+        budget = exchange_budget(remaining)
+        if budget is None:
             return Ended(ending=Ending.TEMPORARILY_UNAVAILABLE, session=session, note="no time left")
         grant_id, sent_at = new_grant_id(self.clock), int(self.clock())
         answer = self.endpoint.exchange_code(returned.code, session.redirect_uri, client_secret, budget=budget)
@@ -196,17 +190,8 @@ class Callback:
             owner=connection_id,
             grant_id=grant_id,
         )
-        rotated = Rotated(
-            sealed=sealed,
-            requested_at=sent_at,
-            access_expires_at=sent_at + self._lifetime(tokens),
-            deadline=self.schedule.deadline(sent_at),
-            refresh_at=self.schedule.refresh_at(sent_at),
-        )
+        rotated = timed(sealed, tokens.expires_in or self.access_token_lifetime, sent_at, self.schedule)
         return self._store(session, connection_id, grant_id, attempt_id, rotated, answer, remaining)
-
-    def _lifetime(self, tokens: TokenSet) -> int:
-        return tokens.expires_in or self.access_token_lifetime
 
     def _store(
         self,
@@ -220,7 +205,6 @@ class Callback:
     ) -> Ended:
         """Connect or reconnect, and the session's result with it, in one call; salvaged if the table stays away."""
         connected = Ended(ending=Ending.CONNECTED, session=session, connection_id=connection_id, exchange=answer)
-        committed_by = attempt_id
         update = grant_update(
             self.table,
             connection_id,
@@ -231,26 +215,28 @@ class Callback:
             now=rotated.requested_at,
         )
         result = self.sessions.finishing(session.id, _result(connected))
-        writes: list[dict[str, object]] = [{"Update": update}, {"Update": result}]
-        pause = 0.1
-        while True:
+
+        writes, token = [{"Update": update}, {"Update": result}], attempt_id
+
+        def write() -> Ended:
+            nonlocal writes, token
             try:
-                call(self.client.transact_write_items, TransactItems=writes, ClientRequestToken=attempt_id)
-                return connected
+                call(self.client.transact_write_items, TransactItems=writes, ClientRequestToken=token)
             except ConditionRefused as refused:
                 item = refused.items[0]
                 if item is not None:
-                    mine = from_item(item).committed_by == committed_by
+                    mine = from_item(item).committed_by == attempt_id
                     return replace(connected, note=None if mine else "a later consent is stored")
                 # Only the session stood in the way: its item is gone. The tokens are what counts.
-                writes, attempt_id = [{"Update": update}], self.attempt_id()
-            except StoreUnavailable:
-                if remaining() - pause < COMMIT_RESERVE:
-                    break
-                self.sleep(pause)
-                pause = min(pause * 2, 2.0)
+                writes, token = [{"Update": update}], self.attempt_id()
+                return write()
+            return connected
+
+        stored = persist(write, remaining, self.sleep)
+        if stored is not None:
+            return stored
         try:
-            self.salvage.send_grant(connection_id, grant_id, committed_by, self.environment, rotated)
+            self.salvage.send_grant(connection_id, grant_id, attempt_id, self.environment, rotated)
         except SalvageUnavailable:
             return replace(connected, ending=Ending.TEMPORARILY_UNAVAILABLE, connection_id=None, note="lost")
         return replace(connected, note="salvaged")

@@ -33,7 +33,7 @@ Handler = Callable[[Mapping[str, Any], Any], Any]
 def observed(handler: Handler) -> Handler:
     """Gives every log line of an invocation its request id, and flushes its metrics at the end.
 
-    An exception leaves as it came, but is logged without its message.
+    An exception leaves as it came; handlers whose exceptions could quote a secret make answers of them, see `fault`.
     """
 
     @wraps(handler)

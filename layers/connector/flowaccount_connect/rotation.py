@@ -292,23 +292,18 @@ class Rotation:
         self, claimed: Connection, prepared: _Prepared, client_secret: str, remaining: Callable[[], float]
     ) -> Answer | None:
         """One POST, or `None` where too little time remains to store what it would bring."""
-        budget = min(LONGEST_EXCHANGE, remaining() - COMMIT_RESERVE)
-        if budget < SHORTEST_EXCHANGE:
+        budget = exchange_budget(remaining)
+        if budget is None:
             return None
         return self.endpoint.refresh(
             prepared.tokens.refresh_token, client_secret, connection_id=claimed.id, budget=budget
         )
 
     def _rotated(self, claimed: Connection, prepared: _Prepared, tokens: TokenSet, sent_at: int) -> Rotated:
-        """The new set, sealed, with its times; both count from the moment the request was sent."""
+        """The new set, sealed, with its times."""
         opened = Tokens(tokens.access_token, tokens.refresh_token or prepared.tokens.refresh_token)
-        return Rotated(
-            sealed=self.sealer.seal(opened, prepared.data_key, owner=claimed.id, grant_id=claimed.grant_id),
-            requested_at=sent_at,
-            access_expires_at=sent_at + (tokens.expires_in or self.access_token_lifetime),
-            deadline=self.schedule.deadline(sent_at),
-            refresh_at=self.schedule.refresh_at(sent_at),
-        )
+        sealed = self.sealer.seal(opened, prepared.data_key, owner=claimed.id, grant_id=claimed.grant_id)
+        return timed(sealed, tokens.expires_in or self.access_token_lifetime, sent_at, self.schedule)
 
     # Commit ------------------------------------------------------------------------------------------------------
 
@@ -332,7 +327,7 @@ class Rotation:
                 stored = stored_there  # An earlier try of this very write went through, unacknowledged.
             return self._report(stored, RefreshOutcome.REFRESHED, attempt_id, told)
 
-        done = self._persist(write, remaining)
+        done = persist(write, remaining, self.sleep)
         if done is not None:
             return done
         try:
@@ -340,18 +335,6 @@ class Rotation:
         except SalvageUnavailable:
             return self._report(claimed, RefreshOutcome.LOST, attempt_id, told)
         return self._report(claimed, RefreshOutcome.SALVAGED, attempt_id, told)
-
-    def _persist(self, write: Callable[[], Refresh], remaining: Callable[[], float]) -> Refresh | None:
-        """`write` until the table acknowledges it, or `None` once only the time to salvage is left."""
-        pause = 0.1
-        while True:
-            try:
-                return write()
-            except StoreUnavailable:
-                if remaining() - pause < COMMIT_RESERVE:
-                    return None
-                self.sleep(pause)
-                pause = min(pause * 2, 2.0)
 
     def _commit_kept(
         self, claimed: Connection, rotated: Rotated, remaining: Callable[[], float], told: _Told
@@ -369,7 +352,7 @@ class Rotation:
                 stored = there
             return self._report(stored, RefreshOutcome.KEPT, attempt_id, told)
 
-        return self._persist(write, remaining) or self._report(claimed, RefreshOutcome.KEPT, attempt_id, told)
+        return persist(write, remaining, self.sleep) or self._report(claimed, RefreshOutcome.KEPT, attempt_id, told)
 
     # Release and failure writes ----------------------------------------------------------------------------------
 
@@ -415,7 +398,7 @@ class Rotation:
             return self._report(stored, outcome, attempt_id, told)
 
         # Where it cannot be written, the lease runs out by itself; the next claim takes it for doubt, which is safe.
-        return self._persist(write, remaining) or self._report(claimed, outcome, attempt_id, told)
+        return persist(write, remaining, self.sleep) or self._report(claimed, outcome, attempt_id, told)
 
     def _doubt(self, claimed: Connection, sent_at: int, remaining: Callable[[], float], told: _Told) -> Refresh:
         """No usable answer. Never again within this attempt: a server that revokes the family on replay would take
@@ -458,7 +441,7 @@ class Rotation:
             return self._report(stored, RefreshOutcome.REAUTHORIZATION_REQUIRED, attempt_id, told, reason)
 
         unwritten = RefreshOutcome.LOST if quarantine is not None else RefreshOutcome.REAUTHORIZATION_REQUIRED
-        return self._persist(write, remaining) or self._report(claimed, unwritten, attempt_id, told, reason)
+        return persist(write, remaining, self.sleep) or self._report(claimed, unwritten, attempt_id, told, reason)
 
     def _report(
         self,
@@ -488,6 +471,38 @@ class Rotation:
             return self._report(claimed, RefreshOutcome.NOT_ACTIVE, attempt_id, told)
         outcome = _winner(claimed, there) or RefreshOutcome.IN_FLIGHT
         return self._report(there, outcome, attempt_id, told)
+
+
+def exchange_budget(remaining: Callable[[], float]) -> float | None:
+    """How many seconds one POST may take, or `None` where too little time remains to store what it would bring."""
+    budget = min(LONGEST_EXCHANGE, remaining() - COMMIT_RESERVE)
+    return None if budget < SHORTEST_EXCHANGE else budget
+
+
+def timed(sealed: Sealed, lifetime: int, sent_at: int, schedule: Schedule) -> Rotated:
+    """A sealed set with its times, all counted from the moment the request was sent. `lifetime` in seconds."""
+    return Rotated(
+        sealed=sealed,
+        requested_at=sent_at,
+        access_expires_at=sent_at + lifetime,
+        deadline=schedule.deadline(sent_at),
+        refresh_at=schedule.refresh_at(sent_at),
+    )
+
+
+def persist[Stored](
+    write: Callable[[], Stored], remaining: Callable[[], float], sleep: Callable[[float], None]
+) -> Stored | None:
+    """`write` until the table acknowledges it, or `None` once only the time to salvage is left."""
+    pause = 0.1
+    while True:
+        try:
+            return write()
+        except StoreUnavailable:
+            if remaining() - pause < COMMIT_RESERVE:
+                return None
+            sleep(pause)
+            pause = min(pause * 2, 2.0)
 
 
 def _attempt_id(claimed: Connection) -> str:

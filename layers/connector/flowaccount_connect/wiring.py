@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from flowaccount_connect.token_endpoint import TokenEndpoint
 
 
-def client(service: str, *, read_timeout: float = 2.0, attempts: int = 2, connections: int = 16) -> Any:
+def client(service: str, *, read_timeout: float = 2.0, attempts: int = 2) -> Any:
     """A client of an AWS service: short timeouts and one retry, since an invocation has little time.
 
     One call takes 7 seconds at worst: two tries of 1 and 2 seconds, and up to a second between them. The time budgets
@@ -36,7 +36,7 @@ def client(service: str, *, read_timeout: float = 2.0, attempts: int = 2, connec
             connect_timeout=1,
             read_timeout=read_timeout,
             retries={"mode": "standard", "total_max_attempts": attempts},
-            max_pool_connections=connections,
+            max_pool_connections=16,
         ),
     )
 
