@@ -20,7 +20,7 @@ from local.places import ROOT, STACK_FILE, STATE, STATE_FILE, shown
 from local.settings import Settings
 from local.steps import Steps
 
-FUNCTIONS = ("authorize", "callback", "sweep", "refresh", "salvage", "token")
+FUNCTIONS = ("authorize", "callback", "sweep", "refresh", "salvage", "token", "connections")
 QUEUES = ("refresh", "refresh-dead-letters", "salvage", "salvage-dead-letters", "tick-dead-letters")
 
 

@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
 
 from flowaccount_connect import http_request, wiring
 from flowaccount_connect.observability import COUNT, fault, logger, metrics, observed
-from flowaccount_connect.problems import INTERNAL, SECURITY_HEADERS, Problem, Response, invalid
+from flowaccount_connect.problems import INTERNAL, Problem, Response, invalid
 from flowaccount_connect.serving import DEFAULT_MIN_TTL, LONGEST_MIN_TTL
 
 _serving = wiring.token()
@@ -43,11 +44,7 @@ def handler(event: Mapping[str, Any], context: Any) -> Response:
         "generation": served.generation,
         "status": served.status,
     }
-    return {
-        "statusCode": 200,
-        "headers": {"Content-Type": "application/json", **SECURITY_HEADERS},
-        "body": json.dumps(body),
-    }
+    return http_request.json_answer(HTTPStatus.OK, body)
 
 
 def _min_ttl(text: str | None) -> int:

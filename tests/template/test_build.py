@@ -7,7 +7,7 @@ from types import CodeType
 
 import pytest
 
-FUNCTIONS = ("Authorize", "Callback", "Sweep", "Refresh", "Salvage", "Token")
+FUNCTIONS = ("Authorize", "Callback", "Sweep", "Refresh", "Salvage", "Token", "Connections")
 UNCHECKED_HASH = 0b01
 """PEP 552: bit 0, the bytecode is recognised by a hash; bit 1 would mean that Python checks it."""
 

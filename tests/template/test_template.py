@@ -3,9 +3,12 @@
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+ROOT = Path(__file__).parents[2]
 
 Template = dict[str, Any]
 
@@ -16,6 +19,7 @@ FUNCTIONS = {
     "refresh": "RefreshFunction",
     "salvage": "SalvageFunction",
     "token": "TokenFunction",
+    "connections": "ConnectionsFunction",
 }
 
 COMMON = {
@@ -39,7 +43,7 @@ TOKENS = {
     "SALVAGE_QUEUE_URL",
 }
 
-ENVIRONMENTS = {
+ENVIRONMENTS: dict[str, set[str]] = {
     "authorize": {
         "AUTHORIZE_ENDPOINT",
         "CLIENT_ID",
@@ -52,6 +56,7 @@ ENVIRONMENTS = {
     "refresh": TOKENS | {"REPLAY_POLICY", "LEASE_SECONDS"},
     "salvage": {"REFRESH_TOKEN_LIFETIME", "REFRESH_AFTER"},
     "token": {"KEY_ID", "REFRESH_FUNCTION"},
+    "connections": set(),
 }
 
 ACTIONS = {
@@ -78,6 +83,7 @@ ACTIONS = {
     },
     "salvage": {"dynamodb:UpdateItem", "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"},
     "token": {"dynamodb:GetItem", "kms:Decrypt", "lambda:InvokeFunction"},
+    "connections": {"dynamodb:GetItem"},
 }
 
 LOGS = {"logs:CreateLogStream", "logs:PutLogEvents"}
@@ -90,6 +96,7 @@ ITEMS: dict[str, set[str]] = {
     "refresh": {"CONNECTION#*", "CIRCUIT"},
     "salvage": {"CONNECTION#*"},
     "token": {"CONNECTION#*"},
+    "connections": {"CONNECTION#*"},
 }
 
 PUBLIC = {("get", "/authorize"), ("get", "/callback")}
@@ -156,9 +163,17 @@ def operations(translated: Template) -> Iterator[tuple[str, str, dict[str, Any]]
 
 def test_the_routes_are_the_known_ones(translated: Template) -> None:
     assert {(method, path) for method, path, _ in operations(translated)} == PUBLIC | {
+        ("get", "/connections/{id}"),
         ("get", "/connections/{id}/token"),
         ("post", "/connections/{id}/token"),
     }
+
+
+def test_connections_answers_the_routes_that_lead_to_it(template: Template) -> None:
+    source = (ROOT / "functions" / "connections" / "app.py").read_text()
+    answered = set(re.findall(r'^    \("([A-Z]+)", "(/[^"]*)"\): ', source, re.MULTILINE))
+    events = template["Resources"]["ConnectionsFunction"]["Properties"]["Events"].values()
+    assert answered == {(event["Properties"]["Method"], event["Properties"]["Path"]) for event in events}
 
 
 def test_every_route_but_the_public_ones_needs_iam(translated: Template) -> None:
@@ -353,7 +368,7 @@ def test_a_lease_outlives_the_function_that_holds_it(template: Template) -> None
 
 
 def test_functions_behind_the_gateway_end_before_it_gives_up(template: Template) -> None:
-    for function in ("authorize", "callback", "token"):
+    for function in ("authorize", "callback", "token", "connections"):
         assert timeout(template, function) < 29, function
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowaccount_connect.http_request import LONGEST_PARAMETER, read, redirect
+from flowaccount_connect.http_request import LONGEST_BODY, LONGEST_PARAMETER, json_answer, read, redirect
 from flowaccount_connect.problems import Problem
 
 JSON = st.recursive(
@@ -122,3 +122,44 @@ def test_a_redirect_is_kept_by_no_cache_and_leaks_no_referrer() -> None:
     }
     assert answer["multiValueHeaders"] == {"Set-Cookie": ["a=1", "b=2"]}
     assert "multiValueHeaders" not in redirect(302, "https://app.example.com/done")
+
+
+@pytest.mark.parametrize("value", ["", "N" * 65, "N 1", "../N1", "ก", "N1\n", "N%31"])
+def test_what_cannot_name_a_connection_is_refused_and_not_quoted(value: str) -> None:
+    with pytest.raises(Problem) as raised:
+        read({"pathParameters": {"id": value}}, "id").connection_id()
+    assert raised.value.code == "invalid_connection_id"
+    assert not value or value not in raised.value.detail
+
+
+def test_a_body_is_an_object_of_known_members() -> None:
+    request = read({"body": '{"a": 1, "b": [2]}'}, "id")
+    assert request.fields(["a"], ["b", "c"]) == {"a": 1, "b": [2]}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [None, "", "{", "[]", '"a"', "null", "{}", '{"b": 1}', '{"a": 1, "secret": 2}', '{"a": 1, "a": 2}', "[" * 9_000],
+    ids=range(11),
+)
+def test_any_other_body_is_refused_and_the_answer_lists_the_members(body: str | None) -> None:
+    with pytest.raises(Problem) as raised:
+        read({"body": body}, "id").fields(["a"], ["b"])
+    assert (raised.value.status, raised.value.code) == (400, "invalid_body")
+    assert raised.value.detail.endswith("a, b (optional).")
+
+
+def test_a_body_out_of_all_proportion_is_not_parsed() -> None:
+    fits = '{"a": "%s"}' % ("x" * (LONGEST_BODY - 9))
+    assert len(fits) == LONGEST_BODY
+    assert read({"body": fits}, "id").fields(["a"])
+    with pytest.raises(Problem) as raised:
+        read({"body": fits + " "}, "id").fields(["a"])
+    assert raised.value.code == "oversized_body"
+
+
+def test_an_answer_in_json_is_kept_by_no_cache() -> None:
+    answer = json_answer(200, {"ก": 1})
+    assert answer["body"] == '{"\\u0e01": 1}'
+    assert isinstance(answer["headers"], dict)
+    assert answer["headers"]["Cache-Control"] == "no-store"

@@ -81,3 +81,10 @@ class Connection:
     def leased(self, now: int) -> bool:
         """Whether an attempt holds this connection at `now`."""
         return self.attempt is not None and self.attempt.lease_until > now
+
+
+def public_status(connection: Connection) -> str:
+    """The state as callers see it: `in_doubt` while nobody knows whether the refresh token was spent."""
+    if connection.status is Status.ACTIVE and connection.in_doubt is not None:
+        return "in_doubt"
+    return connection.status.value

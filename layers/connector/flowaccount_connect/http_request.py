@@ -1,13 +1,18 @@
 """One request of API Gateway's REST proxy integration (payload format 1.0), read without trust."""
 
+import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from flowaccount_connect.identifiers import is_connection_id
 from flowaccount_connect.problems import SECURITY_HEADERS, Response, invalid
 
 LONGEST_PARAMETER = 2_048
 """The most characters a query parameter of ours may have."""
+
+LONGEST_BODY = 16_384
+"""The most characters a body may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,33 @@ class Request:
         if not self.query.keys() <= set(known):
             listed = ", ".join(known) or "no parameters"
             raise invalid("unknown_parameter", f"This route takes {listed} and nothing else in its query.")
+
+    def connection_id(self) -> str:
+        """The connection that the path names. Raises `Problem` (400) where it cannot be one's id."""
+        value = self.path.get("id", "")
+        if not is_connection_id(value):
+            raise invalid(
+                "invalid_connection_id",
+                "A connection's id is its supportCode: 1 to 64 letters, digits, '.', '_' or '-'.",
+            )
+        return value
+
+    def fields(self, required: Collection[str], optional: Collection[str] = ()) -> dict[str, object]:
+        """The members of a body that is a JSON object with all of `required` and perhaps some of `optional`.
+
+        Raises `Problem` (400) for anything else: other members, repeated ones, and bodies out of all proportion.
+        """
+        form = ", ".join([*required, *(f"{name} (optional)" for name in optional)])
+        refusal = invalid("invalid_body", f"The body must be a JSON object with these members and no others: {form}.")
+        if len(self.body) > LONGEST_BODY:
+            raise invalid("oversized_body", f"The body is longer than {LONGEST_BODY} characters.")
+        try:
+            fields = json.loads(self.body, object_pairs_hook=_object)
+        except (ValueError, RecursionError):
+            raise refusal from None
+        if not isinstance(fields, dict) or not set(required) <= fields.keys() <= {*required, *optional}:
+            raise refusal
+        return fields
 
     def cookie(self, name: str) -> str | None:
         """The value of a cookie, or `None` where it is absent or ambiguous."""
@@ -81,6 +113,23 @@ def _texts(value: object) -> Mapping[str, str]:
     if not isinstance(value, Mapping):
         return {}
     return {str(k): v for k, v in value.items() if isinstance(v, str)}
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """A JSON object whose members are named once each."""
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise ValueError("repeated member")
+    return made
+
+
+def json_answer(status: int, body: object) -> Response:
+    """An answer in JSON that no cache keeps."""
+    return {
+        "statusCode": int(status),
+        "headers": {"Content-Type": "application/json", **SECURITY_HEADERS},
+        "body": json.dumps(body),
+    }
 
 
 def redirect(status: int, location: str, cookies: Collection[str] = ()) -> Response:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Protocol
 
-from flowaccount_connect.connection import Connection, Status
+from flowaccount_connect.connection import Connection, Status, public_status
 from flowaccount_connect.dynamodb import StoreUnavailable
 from flowaccount_connect.identifiers import is_connection_id
 from flowaccount_connect.problems import Problem, invalid, unavailable
@@ -195,10 +195,3 @@ class Serving:
 def _held_back(connection: Connection, now: int) -> bool:
     """Whether a refresh was tried and failed, and the backoff says that it is too early for another."""
     return connection.retries is not None and connection.refresh_at is not None and connection.refresh_at > now
-
-
-def public_status(connection: Connection) -> str:
-    """The state as callers see it: `in_doubt` while nobody knows whether the refresh token was spent."""
-    if connection.status is Status.ACTIVE and connection.in_doubt is not None:
-        return "in_doubt"
-    return connection.status.value

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from flowaccount_connect.authorize import Authorize
     from flowaccount_connect.callback import Callback
     from flowaccount_connect.circuit import Circuit
+    from flowaccount_connect.managing import Managing
     from flowaccount_connect.rotation import Rotation
     from flowaccount_connect.salvage import Salvage
     from flowaccount_connect.sealing import Sealer
@@ -140,6 +141,15 @@ def token() -> "Serving":
             read.text("REFRESH_FUNCTION"),
         ),
     )
+
+
+def connections() -> "Managing":
+    """What `connections` is made of."""
+    from flowaccount_connect.managing import Managing
+    from flowaccount_connect.store import ConnectionStore
+
+    stack = settings.stack()
+    return Managing(store=ConnectionStore(client("dynamodb"), stack.table))
 
 
 def _sealer(stack: settings.Stack, key_id: str) -> "Sealer":
