@@ -197,7 +197,7 @@ def test_a_commit_is_fenced_by_grant_and_generation_only(
 ) -> None:
     grant()
     store.claim(table.connection_id, attempt("a1"), generation=None, now=NOW)
-    for grant_id, generation in (("g0", 1), ("g2", 1), ("g1", 0), ("g1", 2)):
+    for grant_id, generation in (("g0", 1), ("g2", 1), ("g1", 2)):
         refused(partial(store.commit, table.connection_id, grant_id, generation, "a1", rotated("x", NOW)))
     store.require_reauthorization(table.connection_id, 1, "a1", Reason.REJECTED, now=NOW)
     won = store.commit(table.connection_id, "g1", 1, "somebody else", rotated("late", NOW))
@@ -205,6 +205,25 @@ def test_a_commit_is_fenced_by_grant_and_generation_only(
     own = refused(lambda: store.commit(table.connection_id, "g1", 1, "somebody else", rotated("late", NOW)))
     assert own is not None
     assert own.committed_by == "somebody else"
+
+
+def test_of_two_answers_to_the_same_token_the_later_one_wins(
+    store: ConnectionStore, table: Table, grant: Callable[..., None]
+) -> None:
+    grant()
+    first = partial(store.commit, table.connection_id, "g1", 1, "a1", rotated("first", NOW))
+    replay = partial(store.commit, table.connection_id, "g1", 1, "a2", rotated("replay", NOW + 200))
+    assert first().generation == 2
+    assert replay().generation == 3
+    # Neither comes back: not the earlier one, not by redelivery, and nothing of a generation before the last.
+    refused(first)
+    refused(replay)
+    assert store.commit(table.connection_id, "g1", 3, "a3", rotated("next", NOW + 300)).generation == 4
+    refused(partial(store.commit, table.connection_id, "g1", 1, "a4", rotated("stale", NOW + 400)))
+    refused(partial(store.commit, table.connection_id, "g2", 3, "a4", rotated("another grant", NOW + 400)))
+    stored = store.get(table.connection_id)
+    assert stored is not None
+    assert (stored.generation, stored.sealed) == (4, Sealed(b"next", b"key"))
 
 
 def test_a_kept_refresh_token_needs_its_attempt_and_leaves_the_doubt(

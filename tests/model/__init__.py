@@ -36,8 +36,6 @@ the last token that works. Not proved, because no client can do it, but for the 
 - *A server that revokes the family*: where the table stays away beyond the lease and the salvage queue is slower
   still, the replay of the old token ends the family. There the connection only *can* become well again: if the
   worker about to replay dies. Policy `never` is made for such a server.
-- *A server on which only the newest token works*: two faults in a row, the answer to a first use salvaged late and the
-  replay answered meanwhile, can store the dead one of two answers; see `world.FIRST_ANSWER_WINS`.
 
 Bounds on time: the clock takes the values at which something changes (an exchange's end, a lease's, `refresh_at`,
 the deadline); an invocation never outlives the function's timeout. Jitter is fixed at its most. The answers pass

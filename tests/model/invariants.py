@@ -162,16 +162,8 @@ def newer_replaces_older(before: Stored, after: Stored) -> str | None:
     return None
 
 
-def nothing_working_is_dropped(
-    held_before: set[str], held_after: set[str], stored: Stored, *, first_answer_wins: bool
-) -> str | None:
-    """2. No action of ours loses the last refresh token that works.
-
-    `first_answer_wins`: but of two answers to the same token the one that is stored first stays, though the server may
-    honour only the other (see `world.FIRST_ANSWER_WINS`).
-    """
-    if first_answer_wins:
-        held_before = {token for token in held_before if parent(token) != parent(stored.token)}
+def nothing_working_is_dropped(held_before: set[str], held_after: set[str]) -> str | None:
+    """2. No action of ours loses the last refresh token that works."""
     if held_before and not held_after:
         return f"{', '.join(sorted(held_before))} still worked, and is nowhere any more"
     return None

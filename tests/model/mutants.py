@@ -58,7 +58,14 @@ class Verdict:
 
 _HELD = "#status = :active AND generation = :generation AND attempt_id = :attempt"
 _OF_GENERATION = "#status = :active AND generation = :generation AND (attempt_id = :attempt OR attribute_exists(pk))"
-_COMMIT = '            condition="grant_id = :grant AND generation = :generation",'
+_COMMIT = (
+    '            condition="grant_id = :grant AND (generation = :generation "\n'
+    '            "OR (generation = :next AND requested_at < :requested_at))",'
+)
+_COMMITS = (
+    "        return self._update(\n            connection_id,\n"
+    '            update=f"{_SET_TOKENS}, #status = :active, listed_as = :listed, generation = generation '
+)
 _KEPT = 'f"{_SET_TOKENS}, generation = :next REMOVE {_ATTEMPT}, at_risk, retries",\n            condition="'
 _FAILED = 'REMOVE {_ATTEMPT}, {_SCHEDULED}, retries, at_risk",\n            condition="'
 _RELEASED = 'retries = :retries{doubt} REMOVE {_ATTEMPT}",\n            condition="'
@@ -137,7 +144,7 @@ MUTANTS = [
            _may("throttled", starts=1)),
     # Commit
     Mutant("the commit is fenced by generation", "store.py",
-           _COMMIT, _COMMIT.replace("generation = :generation", "(generation = :generation OR attribute_exists(pk))"),
+           _COMMIT, _COMMIT.replace("(generation = :generation", "(attribute_exists(pk) OR generation = :generation"),
            _may("late", "hurried", starts=2)),
     Mutant("the commit is fenced by grant", "store.py",
            _COMMIT, _COMMIT.replace("grant_id = :grant", "(grant_id = :grant OR attribute_exists(pk))"),
@@ -146,6 +153,9 @@ MUTANTS = [
            _COMMIT, _COMMIT.replace('"grant_id', '"#status = :active AND grant_id'), _LATE_SALVAGE),
     Mutant("the commit does not ask for its own attempt", "store.py",
            _COMMIT, _COMMIT.replace('"grant_id', '"attempt_id = :attempt AND grant_id'), _LATE_SALVAGE),
+    Mutant("of two answers to the same token the later one wins", "store.py",
+           _COMMIT, _COMMIT.replace("requested_at < :requested_at", "attribute_not_exists(pk)"),
+           _may("failed", "hurried", server=Kind.NEWEST_ONLY, starts=2)),
     Mutant("the commit is tried again while the table does not answer", "rotation.py",
            "                return None\n            sleep(pause)",
            "                return None\n            raise",
@@ -154,11 +164,7 @@ MUTANTS = [
            "if stored_there is None or stored_there.committed_by != attempt_id:", "if stored_there is not refused:",
            _may("retried", starts=1)),
     Mutant("tokens and expiries change in one write", "store.py",
-           '        return self._update(\n            connection_id,\n'
-           '            update=f"{_SET_TOKENS}, #status = :active, listed_as = :listed, generation = :next "',
-           _SPLIT + '        return self._update(\n            connection_id,\n'
-           '            update=f"{_SET_TOKENS}, #status = :active, listed_as = :listed, generation = :next "',
-           _may(starts=1)),
+           _COMMITS, _SPLIT + _COMMITS, _may(starts=1)),
     Mutant("the access token is sealed with its own refresh token", "rotation.py",
            "Tokens(tokens.access_token, tokens.refresh_token or prepared.tokens.refresh_token)",
            "Tokens(tokens.access_token, prepared.tokens.refresh_token)", _may(starts=1)),
@@ -166,15 +172,14 @@ MUTANTS = [
            "rotated = self._rotated(claimed, prepared, answer.tokens, int(sent_at))",
            "rotated = self._rotated(claimed, prepared, answer.tokens, int(self.clock()))", _may(starts=1)),
     Mutant("a commit counts the generation", "store.py",
-           '":next": n(generation + 1),\n            },\n        )\n\n    def commit_kept',
-           '":next": n(generation),\n            },\n        )\n\n    def commit_kept', _may(starts=1)),
+           "generation = generation + :one ", "generation = :generation, nothing = :one ", _may(starts=1)),
     Mutant("a commit ends the doubt", "store.py", _COMMITTED, _COMMITTED.replace(" in_doubt,", ""), _may("lost",
            server=Kind.FORGIVING)),
     Mutant("a commit ends its attempt", "store.py", _COMMITTED, _COMMITTED.replace("{_ATTEMPT}, ", ""),
            _may(starts=1)),
     # A kept refresh token
     Mutant("a kept refresh token commits on its attempt too", "store.py",
-           _KEPT + _HELD, _KEPT + _OF_GENERATION, _may("kept", "late", "crash")),
+           _KEPT + _HELD, _KEPT + _OF_GENERATION, _may("kept", "late", "crash", starts=3, on_demand=True, age=600)),
     Mutant("a kept refresh token leaves the doubt", "store.py",
            _KEPT, _KEPT.replace("{_ATTEMPT}", "{_ATTEMPT}, in_doubt"), _may("lost", "kept")),
     Mutant("a kept refresh token is no rotation, and never salvaged", "rotation.py",
@@ -270,6 +275,9 @@ MUTANTS = [
     Mutant("a disconnect leaves a tombstone", "tests/model/world.py",
            '"generation = generation + :one, #ttl = :ttl REMOVE tokens,',
            '"#ttl = :ttl, connected_at = :one REMOVE grant_id, generation, tokens,', _may(disconnects=1, starts=1)),
+    Mutant("a tombstone keeps no time of request, or a late answer would be the later one", "tests/model/world.py",
+           "access_expires_at, deadline, requested_at, ", "access_expires_at, deadline, ",
+           _may("late", disconnects=1, starts=2)),
     Mutant("a disconnect counts the generation", "tests/model/world.py",
            '"generation = generation + :one, #ttl', '"connected_at = :one, #ttl', _may(disconnects=1, starts=1)),
     Mutant("a disconnect ends only the consent it was asked to end", "tests/model/world.py",

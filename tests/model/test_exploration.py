@@ -6,9 +6,7 @@ import sys
 
 import pytest
 
-from tests.model import explore, world
-from tests.model.server import Kind
-from tests.model.world import Config
+from tests.model import explore
 
 ENOUGH = 200_000
 """How many distinct states the short run visits at the least, in all."""
@@ -45,12 +43,3 @@ def test_an_exploration_is_deterministic() -> None:
     }
     assert len(figures) == 1
     assert figures.pop().startswith("True ")
-
-
-def test_on_a_newest_only_server_the_first_answer_wins(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A known weakness. Once the commit lets the later answer win, empty `FIRST_ANSWER_WINS` and remove this test."""
-    monkeypatch.setattr(world, "FIRST_ANSWER_WINS", frozenset())
-    found = explore.explore(
-        Config(name="weak", server=Kind.NEWEST_ONLY, starts=2, may=frozenset({"failed", "hurried"}))
-    )
-    assert found.invariant in ("nothing_working_is_dropped", "recovers")

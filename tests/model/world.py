@@ -33,9 +33,6 @@ NETWORK_FAULTS = frozenset({"lost", "not sent", "garbage", "hurried"})
 SERVICE_FAULTS = frozenset({"key", "secret", "queue", "repeated"})
 """Of KMS, of Secrets Manager, of the salvage queue: not taken, or delivered twice."""
 ANSWERS = frozenset({"throttled", "kept", "misdirected", "broken refusal", "revoked", "new secret"})
-FIRST_ANSWER_WINS = frozenset({Kind.NEWEST_ONLY})
-"""Where a weakness of the protocol shows: the answer to a first use, salvaged late, and the answer to its replay are
-committed by whoever comes first, and on such a server only the second works. Two faults in a row lead there."""
 
 EVERYTHING = STORE_FAULTS | NETWORK_FAULTS | SERVICE_FAULTS | ANSWERS
 
@@ -306,11 +303,8 @@ class World:
         """Check that an action of our own has not dropped the last token that works."""
         before_item, after_item = self._stored[state.table], self._stored[after.table]
         if before_item.grant_id == after_item.grant_id and after_item.token:
-            first = self.config.server in FIRST_ANSWER_WINS
             held = self.held(state)
-            dropped = held and invariants.nothing_working_is_dropped(
-                held, self.held(after), after_item, first_answer_wins=first
-            )
+            dropped = held and invariants.nothing_working_is_dropped(held, self.held(after))
             _hold(dropped or None, "nothing_working_is_dropped", step)
         return after
 

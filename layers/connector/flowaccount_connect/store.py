@@ -108,14 +108,16 @@ class ConnectionStore:
     ) -> Connection:
         """Store a rotation of `generation`: fenced by grant and generation only.
 
-        A success wins over an expired lease, over another attempt, and over a failure recorded meanwhile. Tokens,
-        expiries and generation change together. Raises `Refused`, `StoreUnavailable`.
+        A success wins over an expired lease, over another attempt, and over a failure recorded meanwhile. Of two
+        answers to the same token the later one wins, in whatever order they get here: on some servers it is the only
+        one that works. Tokens, expiries and generation change together. Raises `Refused`, `StoreUnavailable`.
         """
         return self._update(
             connection_id,
-            update=f"{_SET_TOKENS}, #status = :active, listed_as = :listed, generation = :next "
+            update=f"{_SET_TOKENS}, #status = :active, listed_as = :listed, generation = generation + :one "
             f"REMOVE {_ATTEMPT}, in_doubt, at_risk, retries, reason, ended_at, quarantine, quarantine_key",
-            condition="grant_id = :grant AND generation = :generation",
+            condition="grant_id = :grant AND (generation = :generation "
+            "OR (generation = :next AND requested_at < :requested_at))",
             values=_token_values(connection_id, attempt_id, rotated)
             | {
                 ":active": s(Status.ACTIVE),
@@ -123,6 +125,7 @@ class ConnectionStore:
                 ":grant": s(grant_id),
                 ":generation": n(generation),
                 ":next": n(generation + 1),
+                ":one": n(1),
             },
         )
 
