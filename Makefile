@@ -1,7 +1,7 @@
 # FlowAccount Connect on one machine. `make run` shows it, `make test` tests it; see README.md.
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down test check lint typecheck validate explore mutants campaign format build lock clean bootstrap
+.PHONY: help run up down test check lint typecheck validate explore mutants campaign screenshots format build lock clean bootstrap
 
 PYTHON := .local/venv/bin/python
 # The tools of the environment first, with them Python 3.13, uv and sam; but not for what makes that environment.
@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/.local/venv/bin:$(PATH)
 export SAM_CLI_TELEMETRY := 0
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  make up takes settings: AUTHORIZE_ENDPOINT TOKEN_ENDPOINT CLIENT_ID CLIENT_SECRET REDIRECT_URI ALLOWED_RETURN_URLS"
 	@echo "  ENVIRONMENT REFRESH_AFTER REFRESH_TOKEN_LIFETIME ACCESS_TOKEN_LIFETIME REFRESHES_PER_MINUTE REPLAY_POLICY ISSUER PORT …"
@@ -48,6 +48,9 @@ mutants: bootstrap ## Take each rule out of the rotation and show what notices
 
 campaign: bootstrap ## Kill refresh workers and lose answers at random, account for every token (a quarter of an hour)
 	@$(PYTHON) -m campaign $(CAMPAIGN)
+
+screenshots: bootstrap ## Take pictures of every page, in both languages, on phone and desktop, light and dark
+	@PYTHONPATH=layers/connector $(PYTHON) -m local.gallery
 
 format: bootstrap ## Format the sources
 	@ruff format .

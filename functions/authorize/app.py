@@ -30,7 +30,7 @@ def handler(event: Mapping[str, Any], context: Any) -> Response:
             session=request.only("session"),
         )
     except Problem as problem:
-        return _problem(request, problem, "invalid_request")
+        return _problem(request, problem, problem.code if problem.code in pages.KINDS else "invalid_request")
     except StoreUnavailable as error:
         logger.error("the session was not written", extra={"error": str(error)})
         return _problem(request, _STORE_UNAVAILABLE, "temporarily_unavailable")

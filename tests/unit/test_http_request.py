@@ -118,6 +118,7 @@ def test_a_redirect_is_kept_by_no_cache_and_leaks_no_referrer() -> None:
         "Location": "https://app.example.com/done",
         "Cache-Control": "no-store",
         "Referrer-Policy": "no-referrer",
+        "Strict-Transport-Security": "max-age=63072000",
         "X-Content-Type-Options": "nosniff",
     }
     assert answer["multiValueHeaders"] == {"Set-Cookie": ["a=1", "b=2"]}

@@ -21,17 +21,22 @@ class Text:
     next_step: str
 
 
+_START_AGAIN = (
+    "กรุณากลับไปที่แอปของคุณ แล้วเริ่มเชื่อมต่อใหม่อีกครั้ง",
+    "Please go back to your app and start connecting again.",
+)
+
 _PAGES: dict[str, tuple[int, str, Text, Text]] = {
     "connected": (
         200,
         "good",
-        Text("เชื่อมต่อ FlowAccount สำเร็จแล้ว", "คุณปิดหน้านี้แล้วกลับไปใช้งานแอปของคุณต่อได้เลย"),
+        Text("เชื่อมต่อ FlowAccount เรียบร้อยแล้ว", "ปิดหน้านี้ แล้วกลับไปใช้งานแอปของคุณต่อได้เลย"),
         Text("FlowAccount is connected", "You can close this page and go on in your app."),
     ),
     "access_denied": (
         200,
         "calm",
-        Text("คุณได้ยกเลิกการเชื่อมต่อ", "ไม่มีข้อมูลใดถูกเปลี่ยนแปลง หากต้องการเชื่อมต่อ ให้เริ่มใหม่จากแอปของคุณ"),
+        Text("คุณยกเลิกการเชื่อมต่อแล้ว", "ไม่มีข้อมูลใดเปลี่ยนแปลง หากต้องการเชื่อมต่อ เริ่มใหม่ได้จากแอปของคุณ"),
         Text(
             "You cancelled the connection",
             "Nothing was changed. To connect after all, start again from your app.",
@@ -40,44 +45,72 @@ _PAGES: dict[str, tuple[int, str, Text, Text]] = {
     "session_expired": (
         410,
         "calm",
-        Text("หมดเวลาการเชื่อมต่อแล้ว", "กรุณากลับไปที่แอปของคุณแล้วเริ่มเชื่อมต่อใหม่อีกครั้ง"),
-        Text("This took too long", "Please go back to your app and start connecting again."),
+        Text("หมดเวลาเชื่อมต่อแล้ว", _START_AGAIN[0]),
+        Text("The time to connect has run out", _START_AGAIN[1]),
     ),
     "session_unknown": (
         400,
         "calm",
         Text(
-            "ไม่พบการเชื่อมต่อที่เริ่มไว้ในเบราว์เซอร์นี้",
-            "กรุณาเริ่มเชื่อมต่อใหม่จากแอปของคุณ และทำให้เสร็จในเบราว์เซอร์เดียวกัน",
+            "ไม่พบการเชื่อมต่อที่เริ่มจากเบราว์เซอร์นี้",
+            "กรุณาเริ่มใหม่จากแอปของคุณ โดยใช้อุปกรณ์และเบราว์เซอร์เดียวกันจนเสร็จ",
         ),
         Text(
             "No connection was started in this browser",
-            "Please start again from your app, and finish in the same browser.",
+            "Please start again from your app, and finish on the same device and in the same browser.",
         ),
     ),
     "session_used": (
         409,
         "calm",
-        Text("ลิงก์นี้ถูกใช้ไปแล้ว", "กรุณากลับไปที่แอปของคุณเพื่อดูว่าเชื่อมต่อสำเร็จหรือไม่ แล้วเริ่มใหม่หากจำเป็น"),
+        Text("ลิงก์นี้ถูกใช้ไปแล้ว", "กรุณาดูในแอปของคุณว่าเชื่อมต่อแล้วหรือยัง หากยัง ให้เริ่มเชื่อมต่อใหม่อีกครั้ง"),
         Text(
             "This link has been used already",
             "Please look in your app whether the connection is there, and start again if it is not.",
         ),
     ),
+    "session_required": (
+        400,
+        "calm",
+        Text("กรุณาเริ่มเชื่อมต่อจากในแอปของคุณ", "เปิดแอปที่คุณใช้งาน แล้วกดเชื่อมต่อ FlowAccount จากในแอปนั้น"),
+        Text(
+            "Please start connecting from within your app",
+            "Open the app that you use, and choose there to connect FlowAccount.",
+        ),
+    ),
+    "unknown_session": (
+        400,
+        "calm",
+        Text("ลิงก์นี้หมดอายุหรือใช้ไม่ได้แล้ว", "กรุณากลับไปที่แอปของคุณ แล้วกดเชื่อมต่อ FlowAccount อีกครั้งเพื่อรับลิงก์ใหม่"),
+        Text(
+            "This link has expired or is not known here",
+            "Please go back to your app and choose to connect FlowAccount again, for a new link.",
+        ),
+    ),
+    "wrong_business": (
+        409,
+        "calm",
+        Text(
+            "ธุรกิจที่คุณเลือกไม่ตรงกับที่แอปรอการเชื่อมต่อ",
+            "ไม่มีการบันทึกข้อมูลใด กรุณาเริ่มใหม่จากแอปของคุณแล้วเลือกธุรกิจที่ถูกต้อง หรือส่งหมายเลขอ้างอิงด้านล่างให้ผู้ดูแลระบบ",
+        ),
+        Text(
+            "This is not the business that your app expects",
+            "Nothing was stored. Please start again from your app and choose the right business, or send your "
+            "administrator the reference number below.",
+        ),
+    ),
     "code_rejected": (
         400,
         "calm",
-        Text("FlowAccount ไม่ยอมรับการเชื่อมต่อครั้งนี้", "กรุณากลับไปที่แอปของคุณแล้วเริ่มเชื่อมต่อใหม่อีกครั้ง"),
-        Text(
-            "FlowAccount did not accept this connection",
-            "Please go back to your app and start connecting again.",
-        ),
+        Text("FlowAccount ไม่ยืนยันการเชื่อมต่อครั้งนี้", _START_AGAIN[0]),
+        Text("FlowAccount did not accept this connection", _START_AGAIN[1]),
     ),
     "authorization_failed": (
         400,
         "calm",
-        Text("การเชื่อมต่อไม่สำเร็จที่ FlowAccount", "กรุณากลับไปที่แอปของคุณแล้วเริ่มเชื่อมต่อใหม่อีกครั้ง"),
-        Text("FlowAccount could not finish this", "Please go back to your app and start connecting again."),
+        Text("FlowAccount ดำเนินการเชื่อมต่อไม่สำเร็จ", _START_AGAIN[0]),
+        Text("FlowAccount could not finish this", _START_AGAIN[1]),
     ),
     "temporarily_unavailable": (
         503,
@@ -89,8 +122,8 @@ _PAGES: dict[str, tuple[int, str, Text, Text]] = {
         503,
         "bad",
         Text(
-            "การเชื่อมต่อยังตั้งค่าไม่ถูกต้อง",
-            "กรุณาแจ้งผู้ดูแลระบบของคุณพร้อมหมายเลขอ้างอิงด้านล่าง การลองใหม่จะยังไม่ช่วยแก้ปัญหา",
+            "เรื่องนี้ต้องให้ผู้ดูแลระบบแก้ไข",
+            "การเชื่อมต่อยังตั้งค่าไม่ถูกต้อง กรุณาส่งหมายเลขอ้างอิงด้านล่างให้ผู้ดูแลระบบ การลองใหม่จะยังไม่ช่วย",
         ),
         Text(
             "This needs your administrator",
@@ -101,8 +134,8 @@ _PAGES: dict[str, tuple[int, str, Text, Text]] = {
         503,
         "bad",
         Text(
-            "FlowAccount ไม่ได้ให้สิทธิ์ครบถ้วน",
-            "ไม่มีข้อมูลใดถูกบันทึก กรุณาแจ้งผู้ดูแลระบบของคุณพร้อมหมายเลขอ้างอิงด้านล่าง",
+            "FlowAccount ให้สิทธิ์มาไม่ครบ",
+            "ไม่มีการบันทึกข้อมูลใด กรุณาส่งหมายเลขอ้างอิงด้านล่างให้ผู้ดูแลระบบ",
         ),
         Text(
             "FlowAccount did not grant all that is needed",
@@ -112,31 +145,49 @@ _PAGES: dict[str, tuple[int, str, Text, Text]] = {
     "invalid_request": (
         400,
         "calm",
-        Text("ลิงก์นี้ไม่สมบูรณ์", "กรุณากลับไปที่แอปของคุณแล้วเริ่มเชื่อมต่อใหม่อีกครั้ง"),
-        Text("This link is not complete", "Please go back to your app and start connecting again."),
+        Text("ลิงก์นี้ไม่ถูกต้องหรือไม่ครบถ้วน", _START_AGAIN[0]),
+        Text("This link is wrong or not complete", _START_AGAIN[1]),
     ),
 }
 
 KINDS = frozenset(_PAGES)
 """Every page there is."""
 
+_COMPOUNDS = ("เชื่อมต่อ", "ดำเนินการ", "หมายเลขอ้างอิง", "ด้านล่าง", "ผู้ดูแลระบบ", "ไม่ยืนยัน", "เรียบร้อยแล้ว")
+"""Thai words that the dictionaries of browsers break in two where a line ends, which reads as a stumble."""
+
+_SIGNS = {
+    "good": "M7 12.5l3.5 3.5L17 9",
+    "calm": "M12 11v5.5M12 7.4v.2",
+    "bad": "M12 7v6M12 16.4v.2",
+}
+"""A tick, an i, an exclamation mark, drawn in a circle; the words say it without them."""
+
+# Lengths are in rem so that they grow with the reader's text, except where that would take the room from the text.
+# Thai needs tall lines for its vowels and tone marks, and no letter spacing; with `lang` set browsers wrap it by words.
 _STYLE = """
 :root{color-scheme:light dark;--ink:#1c2430;--soft:#56606f;--ground:#f3f5f8;--card:#fff;--line:#d7dce3;
 --good:#0b7a4b;--calm:#1f5fbf;--bad:#b3261e;--onbutton:#fff}
 @media(prefers-color-scheme:dark){:root{--ink:#eef2f7;--soft:#b1bac6;--ground:#12161c;--card:#1b2129;--line:#343d49;
 --good:#4fd09a;--calm:#8ab8ff;--bad:#ff9a92;--onbutton:#12161c}}
 *{box-sizing:border-box}
-body{margin:0;min-height:100vh;display:grid;place-items:center;padding:1rem;background:var(--ground);color:var(--ink);
-font:1.0625rem/1.7 system-ui,"Noto Sans Thai","Leelawadee UI","Sukhumvit Set",Thonburi,Loma,sans-serif}
-main{width:100%;max-width:28rem;background:var(--card);border:1px solid var(--line);border-radius:.75rem;
-border-top:.375rem solid var(--tone);padding:1.5rem 1.5rem 1.25rem;overflow-wrap:break-word}
+body{margin:0;min-height:100vh;min-height:100svh;display:grid;place-items:center;padding:min(1rem,4vw);
+background:var(--ground);color:var(--ink);overflow-wrap:anywhere;
+font:1.0625rem/1.75 system-ui,"Noto Sans Thai","Leelawadee UI","Sukhumvit Set",Thonburi,Loma,sans-serif}
+main{width:100%;max-width:28rem;background:var(--card);border:1px solid var(--line);border-radius:1rem;
+padding:min(2rem,7vw) min(2rem,6vw) min(1.5rem,6vw);box-shadow:0 1px 2px #0001,0 8px 24px #0000000d}
 .good{--tone:var(--good)}.calm{--tone:var(--calm)}.bad{--tone:var(--bad)}
-h1{margin:0 0 .5rem;font-size:1.375rem;line-height:1.45}
-p{margin:0 0 1rem}
-a{display:inline-block;padding:.625rem 1.25rem;border-radius:.5rem;background:var(--calm);color:var(--onbutton);
-text-decoration:none;font-weight:600}
+h1 span,p span{white-space:nowrap}
+svg{display:block;width:3rem;height:3rem;margin:0 0 1rem -.125rem;fill:none;stroke:var(--tone);stroke-width:1.75;
+stroke-linecap:round;stroke-linejoin:round}
+h1{margin:0 0 .5rem;font-size:min(1.375rem,9.25vw);line-height:1.5;text-wrap:balance}
+p{margin:0 0 1.5rem;text-wrap:pretty}
+a{display:block;padding:.625rem 1.25rem;border-radius:.625rem;background:var(--calm);color:var(--onbutton);
+text-align:center;text-decoration:none;font-weight:600}
+a:hover{text-decoration:underline}
 a:focus-visible{outline:3px solid var(--ink);outline-offset:2px}
 small{display:block;padding-top:.75rem;border-top:1px solid var(--line);color:var(--soft);font-size:.875rem}
+small span{display:block;user-select:all}
 """
 
 _DOCUMENT = Template("""<!doctype html>
@@ -150,9 +201,10 @@ _DOCUMENT = Template("""<!doctype html>
 </head>
 <body>
 <main class="$tone" data-page="$kind">
-<h1>$title</h1>
+<svg viewBox="0 0 24 24" aria-hidden="true"><circle cx="12" cy="12" r="10"/><path d="$sign"/></svg>
+<h1>$heading</h1>
 <p>$next_step</p>
-$back<small>$reference_label: <span>$reference</span></small>
+$back<small>$reference_label <span translate="no">$reference</span></small>
 </main>
 </body>
 </html>
@@ -175,7 +227,7 @@ def language(accept_language: str) -> str:
             continue
         quality = 1.0
         name, _, value = parameters.strip().partition("=")
-        if name.strip() == "q":
+        if name.strip().lower() == "q":
             try:
                 quality = float(value)
             except ValueError:
@@ -183,6 +235,14 @@ def language(accept_language: str) -> str:
         if best < quality <= 1.0:
             best, found = quality, primary
     return found
+
+
+def _worded(text: str) -> str:
+    """A sentence as markup, in which no line ends within one of the compounds."""
+    text = escape(text)
+    for word in _COMPOUNDS:
+        text = text.replace(word, f"<span>{word}</span>")
+    return text
 
 
 def page(kind: str, *, accept_language: str, reference: str, back: str | None = None) -> Response:
@@ -194,11 +254,13 @@ def page(kind: str, *, accept_language: str, reference: str, back: str | None = 
     body = _DOCUMENT.substitute(
         lang=lang,
         title=escape(text.title),
-        next_step=escape(text.next_step),
+        heading=_worded(text.title),
+        next_step=_worded(text.next_step),
         style=_STYLE,
         tone=tone,
         kind=kind,
-        back=f'<p><a href="{escape(back)}">{label}</a></p>\n' if back else "",
+        sign=_SIGNS[tone],
+        back=f'<p><a href="{escape(back)}" rel="noreferrer">{label}</a></p>\n' if back else "",
         reference_label="หมายเลขอ้างอิง" if lang == "th" else "Reference number",
         reference=escape(reference),
     )

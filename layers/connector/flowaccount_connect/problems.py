@@ -10,9 +10,10 @@ Response = dict[str, object]
 SECURITY_HEADERS = {
     "Cache-Control": "no-store",
     "Referrer-Policy": "no-referrer",
+    "Strict-Transport-Security": "max-age=63072000",
     "X-Content-Type-Options": "nosniff",
 }
-"""On every answer of ours: nothing is kept, nothing leaks by Referer, nothing is sniffed."""
+"""On every answer of ours: nothing is kept, nothing leaks by Referer, nothing is sniffed, plain http is not tried."""
 
 
 @dataclass(eq=False)
