@@ -109,7 +109,7 @@ _PAGES: dict[str, tuple[int, str, Text, Text]] = {
     "authorization_failed": (
         400,
         "calm",
-        Text("FlowAccount ดำเนินการเชื่อมต่อไม่สำเร็จ", _START_AGAIN[0]),
+        Text("การเชื่อมต่อที่ FlowAccount ไม่สำเร็จ", _START_AGAIN[0]),
         Text("FlowAccount could not finish this", _START_AGAIN[1]),
     ),
     "temporarily_unavailable": (
@@ -153,7 +153,10 @@ _PAGES: dict[str, tuple[int, str, Text, Text]] = {
 KINDS = frozenset(_PAGES)
 """Every page there is."""
 
-_COMPOUNDS = ("เชื่อมต่อ", "ดำเนินการ", "หมายเลขอ้างอิง", "ด้านล่าง", "ผู้ดูแลระบบ", "ไม่ยืนยัน", "เรียบร้อยแล้ว")
+_COMPOUNDS = (
+    *("เชื่อมต่อ", "หมายเลขอ้างอิง", "ด้านล่าง", "ผู้ดูแลระบบ", "ไม่ยืนยัน", "เรียบร้อยแล้ว", "กลับไป", "ใช้งาน", "ตั้งค่า"),
+    *("หรือยัง", "เบราว์เซอร์", "อุปกรณ์", "อีกครั้ง", "ของคุณ", "ข้อมูลใด"),
+)
 """Thai words that the dictionaries of browsers break in two where a line ends, which reads as a stumble."""
 
 _SIGNS = {

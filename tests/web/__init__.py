@@ -1,0 +1,1 @@
+"""Every page, ours and the stand-in's, in a real browser."""
