@@ -65,15 +65,16 @@ def _gateway_responses(port: int, body: dict[str, Any]) -> None:
 def _batches_of_messages(port: int) -> None:
     """AWS asks for `sqs:SendMessage` where a batch is sent; the emulator for an action AWS does not know."""
     functions = emulator.client("lambda", port)
-    role = functions.get_function(FunctionName=f"{STACK_NAME}-sweep")["Configuration"]["Role"]
-    queue = f"arn:aws:sqs:{emulator.REGION}:{emulator.ACCOUNT}:{STACK_NAME}-refresh"
-    emulator.client("iam", port).put_role_policy(
-        RoleName=role.rpartition("/")[2],
-        PolicyName="emulator-batches",
-        PolicyDocument=json.dumps(
-            {
-                "Version": "2012-10-17",
-                "Statement": [{"Effect": "Allow", "Action": "sqs:SendMessageBatch", "Resource": queue}],
-            }
-        ),
-    )
+    for function, name in (("sweep", "refresh"), ("publish", "unpublished")):
+        role = functions.get_function(FunctionName=f"{STACK_NAME}-{function}")["Configuration"]["Role"]
+        queue = f"arn:aws:sqs:{emulator.REGION}:{emulator.ACCOUNT}:{STACK_NAME}-{name}"
+        emulator.client("iam", port).put_role_policy(
+            RoleName=role.rpartition("/")[2],
+            PolicyName="emulator-batches",
+            PolicyDocument=json.dumps(
+                {
+                    "Version": "2012-10-17",
+                    "Statement": [{"Effect": "Allow", "Action": "sqs:SendMessageBatch", "Resource": queue}],
+                }
+            ),
+        )

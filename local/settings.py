@@ -22,6 +22,8 @@ PARAMETERS = {
     "SESSION_LIFETIME": "SessionLifetime",
     "PUBLIC_RATE_LIMIT": "PublicRateLimit",
     "PUBLIC_BURST_LIMIT": "PublicBurstLimit",
+    "PUBLISH_REFRESHED": "PublishRefreshed",
+    "ALARM_EMAIL": "AlarmEmail",
     "LOG_LEVEL": "LogLevel",
 }
 

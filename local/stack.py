@@ -20,8 +20,16 @@ from local.places import ROOT, STACK_FILE, STATE, STATE_FILE, shown
 from local.settings import Settings
 from local.steps import Steps
 
-FUNCTIONS = ("authorize", "callback", "sweep", "refresh", "salvage", "token", "connections")
-QUEUES = ("refresh", "refresh-dead-letters", "salvage", "salvage-dead-letters", "tick-dead-letters")
+FUNCTIONS = ("authorize", "callback", "sweep", "refresh", "salvage", "token", "connections", "publish")
+QUEUES = (
+    "refresh",
+    "refresh-dead-letters",
+    "salvage",
+    "salvage-dead-letters",
+    "tick-dead-letters",
+    "unpublished",
+    "publish-dead-letters",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +49,8 @@ class Stack:
     """Physical name by name."""
     queues: dict[str, str]
     """URL by name."""
+    event_bus: str
+    """The name of the bus on which the events are."""
     secret: str
     """The client secret's name in Secrets Manager."""
     simulator_url: str | None
@@ -146,6 +156,7 @@ def _up(settings: Settings, state: _State, steps: Steps) -> Stack:
         table=f"{STACK_NAME}-connections",
         functions={name: f"{STACK_NAME}-{name}" for name in FUNCTIONS},
         queues={name: f"{emulator.url(port)}/{emulator.ACCOUNT}/{STACK_NAME}-{name}" for name in QUEUES},
+        event_bus=STACK_NAME,
         secret=secret,
         simulator_url=simulator_url,
         client_id=parameters["ClientId"],

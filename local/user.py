@@ -50,6 +50,8 @@ def _policy() -> dict[str, Any]:
             allow(["dynamodb:*"], table, f"{table}/*"),
             allow(["sqs:*"], arn("sqs", f"{STACK_NAME}-*")),
             allow(["logs:*"], arn("logs", "log-group:/aws/*")),
+            allow(["events:*"], arn("events", f"event-bus/{STACK_NAME}"), arn("events", f"rule/{STACK_NAME}/*")),
+            allow(["sns:*"], arn("sns", f"{STACK_NAME}-*")),
             allow(["logs:DescribeLogGroups", "lambda:ListEventSourceMappings", "scheduler:*", "kms:*"], "*"),
             allow(["secretsmanager:*"], arn("secretsmanager", f"secret:{STACK_NAME}/*")),
             allow(

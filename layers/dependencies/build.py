@@ -19,7 +19,7 @@ HERE = Path(__file__).resolve().parent
 REQUIREMENTS = HERE / "requirements.txt"
 
 # The services whose clients the functions make. botocore brings the models of 400 and more.
-SERVICES = frozenset({"dynamodb", "kms", "lambda", "secretsmanager", "sqs"})
+SERVICES = frozenset({"dynamodb", "events", "kms", "lambda", "secretsmanager", "sqs"})
 
 # Lambda's Python 3.13 runs on Amazon Linux 2023 (glibc 2.34); every package here has a wheel for glibc 2.28.
 PLATFORMS = {

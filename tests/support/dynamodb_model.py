@@ -57,22 +57,13 @@ class DynamoDbModel:
         self,
         *,
         TableName: str,  # noqa: N803, ARG002
-        Item: Mapping[str, Any],  # noqa: N803
-        ConditionExpression: str | None = None,  # noqa: N803
-        ExpressionAttributeNames: Mapping[str, str] | None = None,  # noqa: N803
-        ExpressionAttributeValues: Mapping[str, Any] | None = None,  # noqa: N803
         ReturnValuesOnConditionCheckFailure: str = "NONE",  # noqa: N803
+        **put: Any,
     ) -> dict[str, Any]:
-        item = _from_wire(Item)
-        _check_keys(item, "PutItem")
-        request = _Request.of("PutItem", ExpressionAttributeNames, ExpressionAttributeValues)
-        condition = request.condition(ConditionExpression)
-        request.check_used()
-        key = (item["pk"][1], item["sk"][1])
-        before = self._items.get(key)
-        if not condition(before or {}, request):
+        key, before, after = self._replaced("PutItem", put)
+        if after is None:
             raise _refused("PutItem", before if ReturnValuesOnConditionCheckFailure == "ALL_OLD" else None)
-        self._items[key] = item
+        self._items[key] = after
         return {}
 
     def update_item(
@@ -108,12 +99,13 @@ class DynamoDbModel:
         changed: dict[Key, Item] = {}
         reasons: list[dict[str, Any]] = []
         for write in TransactItems:
-            if set(write) != {"Update"}:
-                raise NotImplementedError(f"in a transaction: {set(write)}")
-            update = dict(write["Update"])
-            on_failure = update.pop("ReturnValuesOnConditionCheckFailure", "NONE")
-            del update["TableName"]
-            key, before, after = self._updated("TransactWriteItems", update)
+            ((kind, parameters),) = write.items()
+            if kind not in ("Update", "Put"):
+                raise NotImplementedError(f"in a transaction: {kind}")
+            changes = dict(parameters)
+            on_failure = changes.pop("ReturnValuesOnConditionCheckFailure", "NONE")
+            del changes["TableName"]
+            key, before, after = (self._updated if kind == "Update" else self._replaced)("TransactWriteItems", changes)
             if key in changed:
                 raise _invalid(
                     "Transaction request cannot include multiple operations on one item", "TransactWriteItems"
@@ -139,23 +131,53 @@ class DynamoDbModel:
         self,
         *,
         TableName: str,  # noqa: N803, ARG002
-        IndexName: str,  # noqa: N803
         KeyConditionExpression: str,  # noqa: N803
         ExpressionAttributeValues: Mapping[str, Any],  # noqa: N803
         ExpressionAttributeNames: Mapping[str, str] | None = None,  # noqa: N803
+        IndexName: str | None = None,  # noqa: N803
+        ScanIndexForward: bool = True,  # noqa: N803
+        Limit: int | None = None,  # noqa: N803
+        ExclusiveStartKey: Mapping[str, Any] | None = None,  # noqa: N803
     ) -> dict[str, Any]:
-        """One index, sparse, in the order of its range key, on one page."""
-        (partition, order), carried = INDEXES[IndexName]
+        """The table or one sparse index, in the order of the range key; on one page, unless `Limit` ends it."""
+        (partition, order), carried = INDEXES[IndexName] if IndexName is not None else (PRIMARY_KEY, None)
         request = _Request.of("Query", ExpressionAttributeNames, ExpressionAttributeValues)
         condition = request.condition(KeyConditionExpression)
         request.check_used()
-        shown = carried | {partition, order, *PRIMARY_KEY}
         found = [
             item for item in self._items.values() if partition in item and order in item and condition(item, request)
         ]
-        found.sort(key=lambda item: item[order][1])
-        items = [_to_wire({name: value for name, value in item.items() if name in shown}) for item in found]
-        return {"Items": items, "Count": len(items)}
+
+        def place(item: Item) -> tuple[Any, ...]:
+            return item[order][1], item["pk"][1], item["sk"][1]
+
+        found.sort(key=place, reverse=not ScanIndexForward)
+        if ExclusiveStartKey is not None:
+            start = place(_from_wire(ExclusiveStartKey))
+            found = [item for item in found if (place(item) > start if ScanIndexForward else place(item) < start)]
+        page = found if Limit is None else found[:Limit]
+        shown = None if carried is None else carried | {partition, order, *PRIMARY_KEY}
+        items = [_to_wire({name: value for name, value in item.items() if not shown or name in shown}) for item in page]
+        answer: dict[str, Any] = {"Items": items, "Count": len(items)}
+        if Limit is not None and len(page) == Limit:
+            keys = {partition, order, *PRIMARY_KEY}
+            answer["LastEvaluatedKey"] = _to_wire({name: page[-1][name] for name in keys})
+        return answer
+
+    def _replaced(self, operation: str, put: dict[str, Any]) -> tuple[Key, Item | None, Item | None]:
+        """What a put finds and what it would leave; `None` for that where its condition does not hold."""
+        item = _from_wire(put.pop("Item"))
+        _check_keys(item, operation)
+        request = _Request.of(
+            operation, put.pop("ExpressionAttributeNames", None), put.pop("ExpressionAttributeValues", None)
+        )
+        condition = request.condition(put.pop("ConditionExpression", None))
+        if put:
+            raise NotImplementedError(f"parameters {set(put)}")
+        request.check_used()
+        key = (item["pk"][1], item["sk"][1])
+        before = self._items.get(key)
+        return key, before, item if condition(before or {}, request) else None
 
     def _updated(self, operation: str, update: dict[str, Any]) -> tuple[Key, Item | None, Item | None]:
         """What an update finds and what it would leave; `None` for that where its condition does not hold."""

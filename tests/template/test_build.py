@@ -7,7 +7,7 @@ from types import CodeType
 
 import pytest
 
-FUNCTIONS = ("Authorize", "Callback", "Sweep", "Refresh", "Salvage", "Token", "Connections")
+FUNCTIONS = ("Authorize", "Callback", "Sweep", "Refresh", "Salvage", "Token", "Connections", "Publish")
 UNCHECKED_HASH = 0b01
 """PEP 552: bit 0, the bytecode is recognised by a hash; bit 1 would mean that Python checks it."""
 
@@ -61,7 +61,7 @@ def test_a_function_has_its_own_handler_and_no_other_files(built: Path, name: st
 def test_the_layer_has_the_services_in_use_and_no_others(built: Path) -> None:
     data = built / "DependenciesLayer" / "python" / "botocore" / "data"
     services = {path.name for path in data.iterdir() if path.is_dir()}
-    assert services == {"dynamodb", "kms", "lambda", "secretsmanager", "sqs"}
+    assert services == {"dynamodb", "events", "kms", "lambda", "secretsmanager", "sqs"}
     assert (data / "endpoints.json").exists()
     assert (data / "partitions.json").exists()
 

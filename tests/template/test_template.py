@@ -12,6 +12,8 @@ ROOT = Path(__file__).parents[2]
 
 Template = dict[str, Any]
 
+SCHEMAS = ROOT / "events" / "schemas"
+
 FUNCTIONS = {
     "authorize": "AuthorizeFunction",
     "callback": "CallbackFunction",
@@ -20,6 +22,7 @@ FUNCTIONS = {
     "salvage": "SalvageFunction",
     "token": "TokenFunction",
     "connections": "ConnectionsFunction",
+    "publish": "PublishFunction",
 }
 
 COMMON = {
@@ -57,6 +60,7 @@ ENVIRONMENTS: dict[str, set[str]] = {
     "salvage": {"REFRESH_TOKEN_LIFETIME", "REFRESH_AFTER"},
     "token": {"KEY_ID", "REFRESH_FUNCTION"},
     "connections": set(),
+    "publish": {"EVENT_BUS_NAME", "PUBLISH_REFRESHED", "UNPUBLISHED_QUEUE_URL"},
 }
 
 ACTIONS = {
@@ -84,6 +88,17 @@ ACTIONS = {
     "salvage": {"dynamodb:UpdateItem", "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"},
     "token": {"dynamodb:GetItem", "kms:Decrypt", "lambda:InvokeFunction"},
     "connections": {"dynamodb:GetItem"},
+    # No key and no read of the table: what it tells cannot hold a token.
+    "publish": {
+        *("dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator", "dynamodb:ListStreams"),
+        "dynamodb:PutItem",
+        "dynamodb:UpdateItem",
+        "events:PutEvents",
+        "sqs:SendMessage",
+        "sqs:ReceiveMessage",
+        "sqs:DeleteMessage",
+        "sqs:GetQueueAttributes",
+    },
 }
 
 LOGS = {"logs:CreateLogStream", "logs:PutLogEvents"}
@@ -97,7 +112,11 @@ ITEMS: dict[str, set[str]] = {
     "salvage": {"CONNECTION#*"},
     "token": {"CONNECTION#*"},
     "connections": {"CONNECTION#*"},
+    # Not the connections themselves.
+    "publish": {"HISTORY#*", "COUNT"},
 }
+
+ITEM_ACTIONS = {f"dynamodb:{action}" for action in ("GetItem", "PutItem", "UpdateItem", "DeleteItem")}
 
 PUBLIC = {("get", "/authorize"), ("get", "/callback")}
 
@@ -303,7 +322,7 @@ def test_a_wildcard_stands_only_at_the_tail_of_an_arn_of_ours(template: Template
 def test_a_function_touches_only_its_kind_of_items(template: Template, function: str) -> None:
     reach: set[str] = set()
     for item in statements(role_of(template, function)):
-        if any(action.startswith("dynamodb:") and action != "dynamodb:Query" for action in as_list(item["Action"])):
+        if set(as_list(item["Action"])) & ITEM_ACTIONS:
             reach |= set(item["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"])
     assert reach == ITEMS[function]
 
@@ -346,12 +365,13 @@ def test_a_message_stays_hidden_for_six_times_the_functions_timeout(template: Te
                 assert queue["Properties"]["VisibilityTimeout"] >= 6 * timeout(template, function), function
                 assert event["Properties"]["FunctionResponseTypes"] == ["ReportBatchItemFailures"], function
                 checked += 1
-    assert checked == 3
+    assert checked == 4
 
 
 def test_every_queue_is_encrypted_and_has_dead_letters_or_is_such_a_queue(template: Template) -> None:
     queues = of_type(template, "AWS::SQS::Queue")
-    dead_letters = {name for name in queues if name.endswith("DeadLetters")}
+    # What is unpublished is a dead-letter queue in all but name: nothing leaves it but what could be told.
+    dead_letters = {name for name in queues if name.endswith("DeadLetters")} | {"Unpublished"}
     for name, queue in queues.items():
         assert queue["Properties"]["SqsManagedSseEnabled"] is True, name
         if name in dead_letters:
@@ -360,6 +380,67 @@ def test_every_queue_is_encrypted_and_has_dead_letters_or_is_such_a_queue(templa
             target = queue["Properties"]["RedrivePolicy"]["deadLetterTargetArn"]["Fn::GetAtt"][0]
             assert target in dead_letters, name
             assert queue["Properties"]["RedrivePolicy"]["maxReceiveCount"] > 1, name
+
+
+def test_the_stream_is_read_without_what_its_reader_writes(template: Template) -> None:
+    stream = template["Resources"]["PublishFunction"]["Properties"]["Events"]["Stream"]["Properties"]
+    (pattern,) = stream["FilterCriteria"]["Filters"]
+    assert json.loads(pattern["Pattern"]) == {"dynamodb": {"Keys": {"sk": {"S": ["CONNECTION", "EVENT"]}}}}
+
+
+def test_nothing_of_the_stream_is_lost_silently(template: Template, translated: Template) -> None:
+    stream = template["Resources"]["PublishFunction"]["Properties"]["Events"]["Stream"]["Properties"]
+    assert stream["StartingPosition"] == "TRIM_HORIZON"
+    assert stream["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert stream["BisectBatchOnFunctionError"] is True
+    assert "MaximumRetryAttempts" not in stream, "what does not depend on the record must not drop it"
+    assert 43_200 <= stream["MaximumRecordAgeInSeconds"] < 86_400, "while the stream still has it"
+    assert stream["DestinationConfig"]["OnFailure"]["Destination"] == {"Fn::GetAtt": ["PublishDeadLetters", "Arn"]}
+    events = template["Resources"]["PublishFunction"]["Properties"]["Events"]
+    assert events["Unpublished"]["Properties"]["Queue"] == {"Fn::GetAtt": ["Unpublished", "Arn"]}
+
+
+def test_only_the_two_rules_send_to_the_operators_topic_and_only_where_there_is_an_operator(template: Template) -> None:
+    resources = template["Resources"]
+    (statement,) = resources["OperatorTopicPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    assert statement["Principal"] == {"Service": "events.amazonaws.com"}
+    assert statement["Condition"] == {
+        "ArnEquals": {
+            "aws:SourceArn": [{"Fn::GetAtt": ["AtRiskRule", "Arn"]}, {"Fn::GetAtt": ["ReauthorizationRule", "Arn"]}]
+        }
+    }
+    for name in ("OperatorTopic", "OperatorTopicPolicy", "AtRiskRule", "ReauthorizationRule"):
+        assert resources[name]["Condition"] == "MailOperator", name
+
+
+@pytest.mark.parametrize("rule", ["AtRiskRule", "ReauthorizationRule"])
+def test_the_operators_mail_reads_as_a_sentence_of_fields_that_are_there(template: Template, rule: str) -> None:
+    properties = template["Resources"][rule]["Properties"]
+    (type_,) = properties["EventPattern"]["detail-type"]
+    schema = json.loads((SCHEMAS / f"{type_}.v1.json").read_text())
+    transformer = properties["Targets"][0]["InputTransformer"]
+    for path in transformer["InputPathsMap"].values():
+        assert path.removeprefix("$.detail.") in schema["required"], path
+    assert set(re.findall(r"<(\w+)>", transformer["InputTemplate"])) == set(transformer["InputPathsMap"])
+    assert transformer["InputTemplate"].startswith('"FlowAccount connection <connection>')
+    assert transformer["InputTemplate"].endswith('."')
+
+
+@pytest.mark.parametrize(
+    ("value", "accepted"),
+    [
+        ("", True),
+        ("operator@example.co.th", True),
+        ("a.b+c@example.com", True),
+        ("operator", False),
+        ("a@b@c", False),
+        ("a b@example.com", False),
+        ("a@example.com,b@example.com", False),
+    ],
+)
+def test_an_alarm_address_is_one_address_or_none(template: Template, value: str, accepted: bool) -> None:
+    pattern = template["Parameters"]["AlarmEmail"]["AllowedPattern"]
+    assert (re.fullmatch(pattern, value) is not None) is accepted
 
 
 def test_a_lease_outlives_the_function_that_holds_it(template: Template) -> None:

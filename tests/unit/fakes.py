@@ -121,6 +121,35 @@ class FakeSqs:
 
 
 @dataclass
+class FakeEvents:
+    """An event bus; `refused` are the indices of a call's entries that it does not take."""
+
+    put: list[dict[str, Any]] = field(default_factory=list)
+    refused: frozenset[int] = frozenset()
+    error: Exception | None = None
+    calls: int = 0
+
+    def put_events(self, **kwargs: Any) -> Any:
+        """PutEvents: at most ten, each taken or refused for itself."""
+        self.calls += 1
+        if self.error is not None:
+            raise self.error
+        assert 1 <= len(kwargs["Entries"]) <= 10
+        results: list[dict[str, str]] = []
+        for i, entry in enumerate(kwargs["Entries"]):
+            if i in self.refused:
+                results.append({"ErrorCode": "ThrottlingException", "ErrorMessage": "CANARY-SDK-MESSAGE"})
+            else:
+                self.put.append(entry)
+                results.append({"EventId": str(i)})
+        return {"FailedEntryCount": len(self.refused), "Entries": results}
+
+    def details(self) -> list[tuple[str, dict[str, Any]]]:
+        """The events that are on the bus: type and detail."""
+        return [(entry["DetailType"], json.loads(entry["Detail"])) for entry in self.put]
+
+
+@dataclass
 class FakeLambda:
     """Remembers invocations; `act` is what the invoked function does."""
 

@@ -83,6 +83,7 @@ class Functions:
             "secretsmanager": world.secrets,
             "sqs": world.sqs,
             "lambda": world.lambdas,
+            "events": world.events,
         }
         monkeypatch.setattr(wiring, "client", lambda service, **_: clients[service])
         self.set(
@@ -98,6 +99,8 @@ class Functions:
             SALVAGE_QUEUE_URL="https://sqs.example/salvage",
             REFRESH_QUEUE_URL="https://sqs.example/refresh",
             REFRESH_FUNCTION="refresh:live",
+            EVENT_BUS_NAME="connect",
+            UNPUBLISHED_QUEUE_URL="https://sqs.example/unpublished",
             REFRESHES_PER_MINUTE="20",
         )
         for handler in observability.logger.handlers:

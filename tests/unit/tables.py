@@ -82,7 +82,9 @@ class Table:
         return self._called("transact_write_items", lambda: self.model.transact_write_items(**kwargs))
 
     def query(self, **kwargs: Any) -> Any:
-        """Query, page by page."""
+        """Query, page by page; by the model's own pages where the request limits them."""
+        if "Limit" in kwargs:
+            return self._called("query", lambda: self.model.query(**kwargs))
         start = kwargs.pop("ExclusiveStartKey", {}).get("at", 0)
 
         def run() -> Any:

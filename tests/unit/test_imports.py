@@ -14,6 +14,7 @@ PURE = [
     "aws_error",
     "authorization_request",
     "connection",
+    "events",
     "http_request",
     "identifiers",
     "pages",
@@ -33,6 +34,8 @@ ENVIRONMENT = {
     "AUTHORIZE_ENDPOINT": "https://auth.example/connect/authorize",
     "CLIENT_ID": "client",
     "REFRESH_QUEUE_URL": "https://sqs.example/1/refresh",
+    "EVENT_BUS_NAME": "bus",
+    "UNPUBLISHED_QUEUE_URL": "https://sqs.example/1/unpublished",
 }
 
 
@@ -85,8 +88,8 @@ def test_only_the_wiring_and_the_handlers_know_aws_clients() -> None:
         assert not names & {"boto3", "botocore"} or path.stem == "wiring"
 
 
-@pytest.mark.parametrize("builder", ["authorize", "sweep"])
-def test_authorize_and_sweep_import_neither_requests_nor_cryptography(builder: str) -> None:
+@pytest.mark.parametrize("builder", ["authorize", "sweep", "publish"])
+def test_authorize_sweep_and_publish_import_neither_requests_nor_cryptography(builder: str) -> None:
     code = (
         # botocore takes pyOpenSSL, and with it cryptography, where a developer's tools brought it; the layer has none.
         "import sys; sys.modules['OpenSSL'] = None; "

@@ -21,6 +21,7 @@ from tests.unit.fakes import (
     NOW,
     Clock,
     FakeEndpoint,
+    FakeEvents,
     FakeKms,
     FakeLambda,
     FakeSecretsManager,
@@ -43,6 +44,7 @@ class World:
     sqs: FakeSqs = field(default_factory=FakeSqs)
     lambdas: FakeLambda = field(default_factory=FakeLambda)
     endpoint: FakeEndpoint = field(default_factory=FakeEndpoint)
+    events: FakeEvents = field(default_factory=FakeEvents)
 
     def __post_init__(self) -> None:
         self.store = ConnectionStore(self.table, "table")

@@ -18,11 +18,20 @@ def is_connection_id(value: object) -> bool:
 
 
 def new_grant_id(clock: Callable[[], float] = time.time) -> str:
-    """A UUIDv7 (RFC 9562 section 5.7): ids made later, in another millisecond, compare greater as strings.
+    """Names one consent of the user; made just before the code is exchanged.
 
-    Names one consent of the user; made just before the code is exchanged, so that of two consents to the same
-    business the later one wins wherever their writes meet.
+    A UUIDv7, so that of two consents to the same business the later one wins wherever their writes meet.
     """
+    return _uuid7(clock)
+
+
+def new_event_id(clock: Callable[[], float] = time.time) -> str:
+    """Names something that happened and changed no connection: a UUIDv7."""
+    return _uuid7(clock)
+
+
+def _uuid7(clock: Callable[[], float]) -> str:
+    """A UUIDv7 (RFC 9562 section 5.7): ids made later, in another millisecond, compare greater as strings."""
     milliseconds = int(clock() * 1000) & ((1 << 48) - 1)
     value = (milliseconds << 80) | (0x7 << 76) | (secrets.randbits(12) << 64) | (0b10 << 62) | secrets.randbits(62)
     text = f"{value:032x}"

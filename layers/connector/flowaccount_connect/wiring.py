@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from flowaccount_connect.callback import Callback
     from flowaccount_connect.circuit import Circuit
     from flowaccount_connect.managing import Managing
+    from flowaccount_connect.publishing import Publisher, UnpublishedQueue
     from flowaccount_connect.rotation import Rotation
     from flowaccount_connect.salvage import Salvage
     from flowaccount_connect.sealing import Sealer
@@ -150,6 +151,22 @@ def connections() -> "Managing":
 
     stack = settings.stack()
     return Managing(store=ConnectionStore(client("dynamodb"), stack.table))
+
+
+def publish() -> "tuple[Publisher, UnpublishedQueue]":
+    """What `publish` is made of, and the queue for what it could not publish."""
+    from flowaccount_connect.history import History
+    from flowaccount_connect.publishing import Publisher, UnpublishedQueue
+
+    stack, read = settings.stack(), settings.Reader(os.environ)
+    publisher = Publisher(
+        history=History(client("dynamodb"), stack.table),
+        bus=client("events"),
+        bus_name=read.text("EVENT_BUS_NAME"),
+        environment=stack.environment,
+        publish_refreshed=read.choice("PUBLISH_REFRESHED", "disabled", "enabled") == "enabled",
+    )
+    return publisher, UnpublishedQueue(client("sqs"), read.text("UNPUBLISHED_QUEUE_URL"))
 
 
 def _sealer(stack: settings.Stack, key_id: str) -> "Sealer":

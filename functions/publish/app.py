@@ -1,0 +1,34 @@
+"""The table's stream, and the queue of what could not be published: tells what happened to connections."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from flowaccount_connect import wiring
+from flowaccount_connect.observability import COUNT, logger, metrics, observed
+from flowaccount_connect.publishing import Change, Malformed, read_message, read_record
+
+_publisher, _unpublished = wiring.publish()
+
+
+@observed
+def handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
+    """Publish a batch. What could not be published waits in the queue; what that did not take is delivered again."""
+    changes: dict[str, Change] = {}
+    failed: list[str] = []
+    for record in event.get("Records", []):
+        queued = record.get("eventSource") == "aws:sqs"
+        delivery = record["messageId"] if queued else record["dynamodb"]["SequenceNumber"]
+        try:
+            changes[delivery] = read_message(record["body"]) if queued else read_record(record)
+        except Malformed as error:
+            logger.error("not read", extra={"delivery": delivery, "error": str(error)})
+            failed.append(delivery)
+    published = _publisher.publish(
+        list(changes.values()), remaining=lambda: context.get_remaining_time_in_millis() / 1000
+    )
+    from_stream = not any(record.get("eventSource") == "aws:sqs" for record in event.get("Records", []))
+    left = {change.id for change in (_unpublished.send(published.failed) if from_stream else published.failed)}
+    failed += [delivery for delivery, change in changes.items() if change.id in left]
+    metrics.add_metric("EventsPublished", COUNT, published.events)
+    metrics.add_metric("EventsUnpublished", COUNT, len(published.failed))
+    return {"batchItemFailures": [{"itemIdentifier": delivery} for delivery in failed]}
