@@ -44,6 +44,11 @@ class Simulator:
         """Order a fault for the next request to the token endpoint."""
         self.post("faults", [{"path": "token", "fault": fault, **fields}])
 
+    def withdraw(self, business: str) -> None:
+        """Let the user of a business take the consent back."""
+        answer = requests.delete(f"{self.url}/_control/consents", json={"business": business}, timeout=30)
+        assert answer.ok, answer.text
+
     def clear_faults(self) -> None:
         """Take all ordered faults back."""
         requests.delete(f"{self.url}/_control/faults", timeout=30)
