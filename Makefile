@@ -1,7 +1,7 @@
 # FlowAccount Connect on one machine. `make run` shows it, `make test` tests it; see README.md.
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down test check lint typecheck validate explore mutants campaign screenshots format build lock clean bootstrap
+.PHONY: help run up down test check lint typecheck validate explore mutants campaign screenshots audit format build lock clean bootstrap
 
 PYTHON := .local/venv/bin/python
 # The tools of the environment first, with them Python 3.13, uv and sam; but not for what makes that environment.
@@ -52,6 +52,9 @@ campaign: bootstrap ## Kill refresh workers and lose answers at random, account 
 screenshots: bootstrap ## Take pictures of every page, in both languages, on phone and desktop, light and dark
 	@PYTHONPATH=layers/connector $(PYTHON) -m local.gallery
 
+audit: bootstrap ## Look at template, sources and shipped packages with checkov, bandit and more; .local/audit/sbom.json
+	@$(PYTHON) -m audit
+
 format: bootstrap ## Format the sources
 	@ruff format .
 	@ruff check --fix .
@@ -67,6 +70,8 @@ lock: bootstrap ## Pin newer versions of all packages
 	$(PIN) -c requirements-dev.txt layers/dependencies/requirements.in -o layers/dependencies/requirements.txt
 	$(PIN) requirements-emulator.in -o requirements-emulator.txt
 	$(PIN) -c requirements-dev.txt requirements-bootstrap.in -o requirements-bootstrap.txt
+	$(PIN) audit/tools.in -o audit/tools.txt
+	$(PIN) audit/checkov.in -o audit/checkov.txt
 
 clean: down ## Remove everything that was built or installed here
 	rm -rf .local .aws-sam

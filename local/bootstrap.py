@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 STATE = ROOT / ".local"
 LOG = STATE / "log" / "bootstrap.log"
 
-# Folder of the environment, what it is made from, what to call it.
+# What is needed always; see `main`.
 ENVIRONMENTS = (
     ("venv", "requirements-dev.txt", "the tools"),
     ("emulator-venv", "requirements-emulator.txt", "the AWS emulator"),
@@ -149,11 +149,11 @@ def say(what: str) -> None:
     print(f"installing {what} …", file=sys.stderr, flush=True)
 
 
-def main() -> None:
-    """Makes what is not ready."""
+def main(environments: tuple[tuple[str, str, str], ...] = ENVIRONMENTS) -> None:
+    """Makes what is not ready of some environments; each is its folder, what it is made from, what to call it."""
     waiting = [
         (STATE / name, ROOT / requirements, what)
-        for name, requirements, what in ENVIRONMENTS
+        for name, requirements, what in environments
         if not is_ready(STATE / name, ROOT / requirements)
     ]
     if not waiting:

@@ -765,6 +765,19 @@ def test_every_line_of_a_log_says_which_request_it_belongs_to(functions: Functio
     assert {line["request_id"] for line in lines} == {Context.aws_request_id}
 
 
+def test_a_metric_tells_which_stack_it_is_of(functions: Functions, world: World) -> None:
+    begin(world)
+    functions.call("callback", event("callback"))
+    functions.call("refresh", event("refresh-queue"), seconds=45)
+    printed = [json.loads(line) for line in functions.logs().splitlines() if line.startswith('{"_aws"')]
+    assert len(printed) == 2
+    for line in printed:
+        (about,) = line["_aws"]["CloudWatchMetrics"]
+        (dimensions,) = about["Dimensions"]
+        assert sorted(dimensions) == ["service", "stack"]
+        assert line["stack"] == "connect"
+
+
 def test_a_log_would_show_a_canary(functions: Functions) -> None:
     """The trap of this module catches: what is logged or printed is seen."""
     from flowaccount_connect.observability import logger

@@ -1,5 +1,6 @@
 """What is written down of what happened: one structured line and its metrics for each act, and never a secret."""
 
+import os
 import traceback
 from collections.abc import Callable, Mapping
 from functools import wraps
@@ -12,7 +13,10 @@ logger = Logger()
 """The structured logger; its service and level come from the environment (POWERTOOLS_SERVICE_NAME, …_LOG_LEVEL)."""
 
 metrics = Metrics()
-"""Metrics in CloudWatch's embedded format; the namespace comes from POWERTOOLS_METRICS_NAMESPACE."""
+"""Metrics in CloudWatch's embedded format; the namespace comes from POWERTOOLS_METRICS_NAMESPACE.
+
+Each has the dimensions `service` and, since an account may have several stacks, `stack`.
+"""
 
 COUNT, SECONDS, MILLISECONDS = MetricUnit.Count, MetricUnit.Seconds, MetricUnit.Milliseconds
 
@@ -35,6 +39,7 @@ def observed(handler: Handler) -> Handler:
 
     An exception leaves as it came; handlers whose exceptions could quote a secret make answers of them, see `fault`.
     """
+    metrics.set_default_dimensions(stack=os.environ["STACK"])
 
     @wraps(handler)
     def run(event: Mapping[str, Any], context: Any) -> Any:
