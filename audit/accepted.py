@@ -59,6 +59,12 @@ FINDINGS = (
         "the account whether it is used or not.",
     ),
     Accepted("CKV_AWS_173", "*Function", "Names and numbers, no secret; Lambda encrypts them by itself."),
+    Accepted(
+        "CKV_AWS_26",
+        "OperatorTopic",
+        "Its messages name connections and deadlines, nothing secret; under SNS's own key CloudWatch and EventBridge "
+        "could not send to it.",
+    ),
     Accepted("CKV_AWS_27", "*", "SqsManagedSseEnabled encrypts it, which this check does not know."),
     # cfn-lint's serverless rules
     Accepted("WS1000", "*Function", "No tracing: a trace keeps the URLs of requests, and /callback's holds a code."),
@@ -72,6 +78,12 @@ FINDINGS = (
         "whose calls must not be refused because of each other.",
     ),
     Accepted("ES6000", "*DeadLetters", "It is where letters end: each has an alarm instead."),
+    Accepted("ES6000", "Unpublished", "What is in it comes back until it is published: it has no dead."),
+    Accepted(
+        "ES4000",
+        "*Rule",
+        "A mail that cannot be sent for a day is lost, and no more than that: what it tells is in the table and alarmed.",
+    ),
     # bandit
     Accepted("B105", "functions/token/app.py", "The token type's name, no password."),
     Accepted("B105", "layers/connector/flowaccount_connect/callback.py", "An empty text."),
