@@ -82,7 +82,7 @@ FINDINGS = (
     Accepted(
         "ES4000",
         "*Rule",
-        "A mail that cannot be sent for a day is lost, and no more than that: what it tells is in the table and alarmed.",
+        "A mail that cannot be sent for a day is lost, and no more: what it tells is in the table, and alarmed.",
     ),
     # bandit
     Accepted("B105", "functions/token/app.py", "The token type's name, no password."),
