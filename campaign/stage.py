@@ -256,6 +256,7 @@ def bring_up(steps: Steps) -> Stage:
         "AllowedReturnUrls": RETURN_URL,
         "Schedule": "disabled",
         "RefreshConcurrency": "3",
+        "RefreshesPerMinute": "60000",
         "PublicRateLimit": "1000",
         "PublicBurstLimit": "1000",
     }

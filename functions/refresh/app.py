@@ -3,16 +3,20 @@
 import json
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from flowaccount_connect import wiring
 from flowaccount_connect.dynamodb import StoreUnavailable
 from flowaccount_connect.identifiers import is_connection_id
 from flowaccount_connect.observability import COUNT, MILLISECONDS, fault, logger, metrics, observed
-from flowaccount_connect.rotation import Refresh, RefreshOutcome
+from flowaccount_connect.pacing import Permit
+from flowaccount_connect.rotation import Refresh, RefreshOutcome, exchange_budget
 
-_rotation, _circuit, _endpoint = wiring.refresh()
+_rotation, _circuit, _pace, _endpoint = wiring.refresh()
+
+_AHEAD = 0.2
+"""How long before its slot a refresh of the queue begins, so that it is ready to send by then. Seconds."""
 
 _ALARMING = frozenset(
     {
@@ -39,36 +43,88 @@ def handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
         _endpoint.close()
 
 
-def _batch(records: list[Mapping[str, Any]], remaining: Callable[[], float]) -> dict[str, Any]:
-    """Refresh what is due of a batch, at the same time; what met an unreachable table is delivered again."""
+@dataclass(frozen=True, slots=True)
+class _Message:
+    """What the queue delivered: the connections to refresh, each once, and which messages named it."""
 
-    def run(record: Mapping[str, Any]) -> Refresh | str | None:
+    connection_id: str
+    urgent: bool
+    message_ids: list[str]
+
+
+def _batch(records: list[Mapping[str, Any]], remaining: Callable[[], float]) -> dict[str, Any]:
+    """Refresh what is due of a batch, each in its slot; what met an unreachable table is delivered again.
+
+    The batch's slots are taken in one go. What gets none is left: it is still due, and the next tick sees it again in
+    its turn. So is what there is no more time for.
+    """
+    messages = _messages(records)
+    try:
+        urgent = [message for message in messages if message.urgent]
+        others = [message for message in messages if not message.urgent]
+        permitted: list[tuple[_Message, Permit | None]] = []
+        for some, is_urgent in ((urgent, True), (others, False)):
+            permits: list[Permit | None] = [*_pace.permits(len(some), urgent=is_urgent)] if some else []
+            permitted += zip(some, permits + [None] * (len(some) - len(permits)), strict=True)
+    except StoreUnavailable as error:
+        logger.error("the pace cannot be kept", extra={"error": str(error)})
+        return _failed([one for message in messages for one in message.message_ids])
+
+    def run(message: _Message, permit: Permit | None) -> Refresh | None:
         try:
-            connection_id = json.loads(record["body"])["connection_id"]
-        except (ValueError, KeyError, TypeError, RecursionError):
-            connection_id = None
-        if not is_connection_id(connection_id):
-            # It would be no better the next time; the dead-letter queue is for what may be driven back.
-            logger.error("not a message of the refresh queue", extra={"message_id": record.get("messageId")})
-            return None
-        try:
-            refresh = _refresh(connection_id, None, remaining)
+            refresh = _in_its_slot(message.connection_id, permit, remaining)
             # At once: a batch that is killed shows what it had done.
             _log(refresh)
             return refresh
         except StoreUnavailable as error:
-            logger.error("the claim was not acknowledged", extra={"connection_id": connection_id, "error": str(error)})
+            extra: dict[str, object] = {"connection_id": message.connection_id, "error": str(error)}
+            logger.error("the claim was not acknowledged", extra=extra)
         except Exception as error:
-            logger.error("unexpected", extra={"connection_id": connection_id, **fault(error)})
-        return str(record.get("messageId"))
+            logger.error("unexpected", extra={"connection_id": message.connection_id, **fault(error)})
+        return None
 
-    with ThreadPoolExecutor(max(len(records), 1)) as pool:
-        done = list(pool.map(run, records))
-    # Counted here, since metrics are not safe for several threads.
-    for refresh in done:
-        if isinstance(refresh, Refresh):
+    with ThreadPoolExecutor(max(len(permitted), 1)) as pool:
+        done = list(pool.map(lambda one: run(*one), permitted))
+    failed: list[str] = []
+    for refresh, (message, _) in zip(done, permitted, strict=True):
+        if refresh is None:
+            failed += message.message_ids
+        else:
+            # Counted here, since metrics are not safe for several threads.
             _count(refresh)
-    return {"batchItemFailures": [{"itemIdentifier": one} for one in done if isinstance(one, str)]}
+    return _failed(failed)
+
+
+def _messages(records: list[Mapping[str, Any]]) -> list[_Message]:
+    """The messages of a batch; several for one connection are one."""
+    found: dict[str, _Message] = {}
+    for record in records:
+        try:
+            body = json.loads(record["body"])
+            connection_id, urgent = body["connection_id"], body.get("urgent") is True
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            connection_id, urgent = None, False
+        if not is_connection_id(connection_id):
+            # It would be no better the next time; the dead-letter queue is for what may be driven back.
+            logger.error("not a message of the refresh queue", extra={"message_id": record.get("messageId")})
+            continue
+        message = found.setdefault(connection_id, _Message(connection_id, urgent, []))
+        message.message_ids.append(str(record.get("messageId")))
+    return list(found.values())
+
+
+def _in_its_slot(connection_id: str, permit: Permit | None, remaining: Callable[[], float]) -> Refresh:
+    """Wait for the slot before anything is claimed, so that waiting keeps nobody else from the connection."""
+    if permit is None:
+        return Refresh(outcome=RefreshOutcome.PACED, connection_id=connection_id)
+    permit.wait(_AHEAD)
+    if exchange_budget(remaining) is None:
+        return Refresh(outcome=RefreshOutcome.NO_TIME, connection_id=connection_id)
+    return _refresh(connection_id, None, permit, remaining)
+
+
+def _failed(message_ids: list[str]) -> dict[str, Any]:
+    return {"batchItemFailures": [{"itemIdentifier": one} for one in message_ids]}
 
 
 def _on_demand(event: Mapping[str, Any], remaining: Callable[[], float]) -> dict[str, Any]:
@@ -79,7 +135,7 @@ def _on_demand(event: Mapping[str, Any], remaining: Callable[[], float]) -> dict
     if generation is not None and (not isinstance(generation, int) or isinstance(generation, bool)):
         return {"error": "invalid_generation", "detail": "generation must be a whole number, or absent."}
     try:
-        refresh = _refresh(connection_id, generation, remaining)
+        refresh = _refresh(connection_id, generation, _pace.on_demand(), remaining)
     except StoreUnavailable as error:
         logger.error("the claim was not acknowledged", extra={"connection_id": connection_id, "error": str(error)})
         return {
@@ -98,10 +154,11 @@ def _on_demand(event: Mapping[str, Any], remaining: Callable[[], float]) -> dict
     }
 
 
-def _refresh(connection_id: str, generation: int | None, remaining: Callable[[], float]) -> Refresh:
-    return _circuit.run(
-        connection_id, lambda: _rotation.refresh(connection_id, generation=generation, remaining=remaining)
-    )
+def _refresh(connection_id: str, generation: int | None, permit: Permit, remaining: Callable[[], float]) -> Refresh:
+    def run() -> Refresh:
+        return _rotation.refresh(connection_id, generation=generation, permit=permit, remaining=remaining)
+
+    return _circuit.run(connection_id, run)
 
 
 def _log(refresh: Refresh) -> None:

@@ -69,6 +69,7 @@ def up() -> Iterator[Stack]:
                     "AllowedReturnUrls": ",".join(allowed),
                     "PublicRateLimit": "1000",
                     "PublicBurstLimit": "1000",
+                    "RefreshesPerMinute": "60000",
                 }
             )
         )

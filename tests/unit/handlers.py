@@ -101,7 +101,7 @@ class Functions:
             REFRESH_FUNCTION="refresh:live",
             EVENT_BUS_NAME="connect",
             UNPUBLISHED_QUEUE_URL="https://sqs.example/unpublished",
-            REFRESHES_PER_MINUTE="20",
+            REFRESHES_PER_MINUTE="6000",
         )
         for handler in observability.logger.handlers:
             assert isinstance(handler, logging.StreamHandler)

@@ -472,7 +472,7 @@ def test_duplicates_in_a_batch_lead_to_one_post(functions: Functions, world: Wor
 
 def test_every_refresh_of_a_batch_is_counted(functions: Functions) -> None:
     batch = event("refresh-queue")
-    batch["Records"] = batch["Records"] * 5
+    batch["Records"] = [{"messageId": str(i), "body": f'{{"connection_id": "N{i}"}}'} for i in range(10)]
     functions.call("refresh", batch, seconds=45)
     printed = [json.loads(line) for line in functions.logs().splitlines() if line.startswith('{"_aws"')]
     assert sum(len(line.get("RefreshUnknown", [])) for line in printed) == 10

@@ -20,6 +20,7 @@ from typing import Protocol
 from flowaccount_connect.client_secret import SecretMisconfigured, SecretUnavailable
 from flowaccount_connect.connection import Attempt, Connection, Reason, Sealed, Status
 from flowaccount_connect.identifiers import new_attempt_id
+from flowaccount_connect.pacing import FIRST_PAUSE, Paced
 from flowaccount_connect.salvage import SalvageUnavailable
 from flowaccount_connect.schedule import Schedule
 from flowaccount_connect.sealing import CannotOpen, DataKey, SealingUnavailable, Tokens
@@ -64,6 +65,8 @@ class RefreshOutcome(StrEnum):
     NOT_PREPARED = "not_prepared"
     """KMS or Secrets Manager failed before anything was spent."""
     NOT_SENT = "not_sent"
+    PACED = "paced"
+    """The stack's own rate left no room; nothing was sent."""
     THROTTLED = "throttled"
     CONFIGURATION_ERROR = "configuration_error"
     CIRCUIT_OPEN = "circuit_open"
@@ -95,6 +98,10 @@ class _Told:
     error: str | None = None
     http_status: int | None = None
     exchange_ms: int | None = None
+
+
+class _NoPermit(Exception):
+    """The pace could not be kept, so that nothing was sent; the message is an error's code."""
 
 
 class Store(Protocol):
@@ -159,6 +166,27 @@ class Salvages(Protocol):
     ) -> None: ...
 
 
+class Permit(Protocol):
+    """What allows each single POST; see `pacing.Permit`."""
+
+    def use(self, patience: float) -> None: ...
+    def throttled(self, sent_at: float, retry_after: int | None) -> int: ...
+
+
+class Unpaced:
+    """A permit for as many POSTs as one likes, where nobody counts them."""
+
+    def use(self, patience: float) -> None:
+        """At once."""
+
+    def throttled(self, sent_at: float, retry_after: int | None) -> int:  # noqa: ARG002
+        """As long as was asked for."""
+        return retry_after or FIRST_PAUSE
+
+
+_UNPACED = Unpaced()
+
+
 @dataclass(frozen=True, slots=True)
 class _Prepared:
     """Everything that storing an answer needs, in hand before the token is spent."""
@@ -166,6 +194,7 @@ class _Prepared:
     tokens: Tokens
     client_secret: str = field(repr=False)
     data_key: DataKey
+    permit: Permit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,11 +215,18 @@ class Rotation:
     sleep: Callable[[float], None] = time.sleep
     attempt_id: Callable[[], str] = new_attempt_id
 
-    def refresh(self, connection_id: str, *, generation: int | None = None, remaining: Callable[[], float]) -> Refresh:
+    def refresh(
+        self,
+        connection_id: str,
+        *,
+        generation: int | None = None,
+        permit: Permit = _UNPACED,
+        remaining: Callable[[], float],
+    ) -> Refresh:
         """Refresh a connection that is due, or, on demand, one that is still of `generation`.
 
-        `remaining` tells how many seconds the invocation has left. Raises `StoreUnavailable` if the claim was not
-        acknowledged; then nothing was sent.
+        `permit` is used for each POST, once everything else is in hand. `remaining` tells how many seconds the
+        invocation has left. Raises `StoreUnavailable` if the claim was not acknowledged; then nothing was sent.
         """
         claimed = self._claim(connection_id, generation, remaining)
         if isinstance(claimed, Refresh):
@@ -198,10 +234,15 @@ class Rotation:
         if claimed.in_doubt is not None and self.replay_policy == "never":
             return self._end(claimed, Reason.IN_DOUBT, remaining)
         try:
-            prepared = self._prepare(claimed)
+            prepared = self._prepare(claimed, permit)
         except (SealingUnavailable, CannotOpen, SecretUnavailable, SecretMisconfigured) as error:
             return self._release(claimed, RefreshOutcome.NOT_PREPARED, remaining, _Told(type(error).__name__))
-        return self._exchange(claimed, prepared, remaining)
+        try:
+            return self._exchange(claimed, prepared, remaining)
+        except Paced as paced:
+            return self._release(claimed, RefreshOutcome.PACED, remaining, pause=paced.retry_after)
+        except _NoPermit as error:
+            return self._release(claimed, RefreshOutcome.NOT_PREPARED, remaining, _Told(str(error)))
 
     # Claim -------------------------------------------------------------------------------------------------------
 
@@ -240,7 +281,7 @@ class Rotation:
 
     # Prepare -----------------------------------------------------------------------------------------------------
 
-    def _prepare(self, claimed: Connection) -> _Prepared:
+    def _prepare(self, claimed: Connection, permit: Permit) -> _Prepared:
         """The opened token, the client secret and a data key: nothing remote stands between answer and commit."""
         if claimed.sealed is None:
             raise CannotOpen("no tokens")
@@ -248,20 +289,19 @@ class Rotation:
             tokens=self.sealer.open(claimed.sealed, owner=claimed.id, grant_id=claimed.grant_id),
             client_secret=self.secret.get(),
             data_key=self.sealer.data_key(),
+            permit=permit,
         )
 
     # POST --------------------------------------------------------------------------------------------------------
 
     def _exchange(self, claimed: Connection, prepared: _Prepared, remaining: Callable[[], float]) -> Refresh:
-        sent_at = self.clock()
-        answer = self._post(claimed, prepared, prepared.client_secret, remaining)
+        answer, sent_at = self._post(claimed, prepared, prepared.client_secret, remaining)
         if answer is not None and answer.outcome is Outcome.CONFIGURATION_ERROR and answer.error == "invalid_client":
             # The client is authenticated first, so the token was not consumed: with a secret that was replaced
             # meanwhile it may go again, within this attempt.
             newer = self.secret.newer_than(prepared.client_secret)
             if newer is not None:
-                sent_at = self.clock()
-                answer = self._post(claimed, prepared, newer, remaining)
+                answer, sent_at = self._post(claimed, prepared, newer, remaining)
         if answer is None:
             return self._release(claimed, RefreshOutcome.NO_TIME, remaining, at_once=True)
         told = _Told(answer.error, answer.status, int((self.clock() - sent_at) * 1000))
@@ -280,9 +320,8 @@ class Rotation:
             case Outcome.NOT_SENT:
                 return self._release(claimed, RefreshOutcome.NOT_SENT, remaining, told)
             case Outcome.THROTTLED:
-                return self._release(
-                    claimed, RefreshOutcome.THROTTLED, remaining, told, wait=answer.retry_after or 0, failed=False
-                )
+                pause = self._throttled(prepared.permit, sent_at, answer.retry_after)
+                return self._release(claimed, RefreshOutcome.THROTTLED, remaining, told, pause=pause)
             case Outcome.CONFIGURATION_ERROR:
                 return self._release(claimed, RefreshOutcome.CONFIGURATION_ERROR, remaining, told)
             case _:
@@ -290,14 +329,32 @@ class Rotation:
 
     def _post(
         self, claimed: Connection, prepared: _Prepared, client_secret: str, remaining: Callable[[], float]
-    ) -> Answer | None:
-        """One POST, or `None` where too little time remains to store what it would bring."""
-        budget = exchange_budget(remaining)
+    ) -> tuple[Answer | None, float]:
+        """One POST and when it was sent; no answer where too little time remains to store what it would bring.
+
+        Waits for a permit first, for as long as leaves time for a whole exchange. Raises `Paced`, `_NoPermit`.
+        """
+        if exchange_budget(remaining) is None:
+            return None, self.clock()
+        try:
+            prepared.permit.use(remaining() - COMMIT_RESERVE - LONGEST_EXCHANGE)
+        except StoreUnavailable as error:
+            raise _NoPermit(str(error)) from None
+        sent_at, budget = self.clock(), exchange_budget(remaining)
         if budget is None:
-            return None
-        return self.endpoint.refresh(
+            return None, sent_at
+        answer = self.endpoint.refresh(
             prepared.tokens.refresh_token, client_secret, connection_id=claimed.id, budget=budget
         )
+        return answer, sent_at
+
+    @staticmethod
+    def _throttled(permit: Permit, sent_at: float, retry_after: int | None) -> int:
+        """The seconds that the stack pauses for; where it cannot be told, this connection waits alone."""
+        try:
+            return permit.throttled(sent_at, retry_after)
+        except StoreUnavailable:
+            return retry_after or FIRST_PAUSE
 
     def _rotated(self, claimed: Connection, prepared: _Prepared, tokens: TokenSet, sent_at: int) -> Rotated:
         """The new set, sealed, with its times."""
@@ -363,21 +420,25 @@ class Rotation:
         remaining: Callable[[], float],
         told: _Told = _Told(),
         *,
-        wait: int = 0,
-        failed: bool = True,
+        pause: int | None = None,
         at_once: bool = False,
         in_doubt: int | None = None,
         not_before: int = 0,
     ) -> Refresh:
-        """Give the claim back, to be tried again by backoff; until the deadline has long passed without an answer."""
+        """Give the claim back, to be tried again by backoff; until the deadline has long passed without an answer.
+
+        With a `pause`, in seconds, it was the stack that had to wait: no failure, and due again when that ends.
+        """
         now = int(self.clock())
-        answered = outcome in (RefreshOutcome.THROTTLED, RefreshOutcome.CONFIGURATION_ERROR)
+        answered = pause is not None or outcome is RefreshOutcome.CONFIGURATION_ERROR
         if not answered and not at_once and self.schedule.given_up(now, claimed.deadline):
             return self._end(claimed, Reason.EXPIRED, remaining, told)
         retries = claimed.retries or 0
         refresh_at = now
-        if not at_once:
-            refresh_at = self.schedule.retry_at(now, claimed.deadline, retries, not_before=max(not_before, now + wait))
+        if pause is not None:
+            refresh_at = self.schedule.resume_at(now, claimed.deadline, pause)
+        elif not at_once:
+            refresh_at = self.schedule.retry_at(now, claimed.deadline, retries, not_before=not_before)
         attempt_id = _attempt_id(claimed)
 
         def write() -> Refresh:
@@ -387,7 +448,7 @@ class Rotation:
                     claimed.generation,
                     attempt_id,
                     refresh_at=refresh_at,
-                    retries=retries + failed,
+                    retries=retries + (pause is None),
                     in_doubt=in_doubt,
                 )
             except Refused as refused:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from flowaccount_connect.callback import Callback
     from flowaccount_connect.circuit import Circuit
     from flowaccount_connect.managing import Managing
+    from flowaccount_connect.pacing import Pace
     from flowaccount_connect.publishing import Publisher, UnpublishedQueue
     from flowaccount_connect.rotation import Rotation
     from flowaccount_connect.salvage import Salvage
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from flowaccount_connect.token_endpoint import TokenEndpoint
 
 
-def client(service: str, *, read_timeout: float = 2.0, attempts: int = 2) -> Any:
+def client(service: str, *, read_timeout: float = 2.0, attempts: int = 2, connections: int = 16) -> Any:
     """A client of an AWS service: short timeouts and one retry, since an invocation has little time.
 
     One call takes 7 seconds at worst: two tries of 1 and 2 seconds, and up to a second between them. The time budgets
@@ -38,7 +39,7 @@ def client(service: str, *, read_timeout: float = 2.0, attempts: int = 2) -> Any
             connect_timeout=1,
             read_timeout=read_timeout,
             retries={"mode": "standard", "total_max_attempts": attempts},
-            max_pool_connections=16,
+            max_pool_connections=connections,
         ),
     )
 
@@ -80,8 +81,12 @@ def callback() -> "tuple[Callback, TokenEndpoint, frozenset[str]]":
     return made, endpoint, read.urls("ALLOWED_RETURN_URLS")
 
 
-def refresh() -> "tuple[Rotation, Circuit, TokenEndpoint]":
-    """What `refresh` is made of, the circuit it runs behind, and the endpoint whose connections it closes."""
+_BATCH = 64
+"""Connections that `refresh` keeps to each service: one for each message of a batch, so that none waits for another."""
+
+
+def refresh() -> "tuple[Rotation, Circuit, Pace, TokenEndpoint]":
+    """What `refresh` is made of, the circuit it runs behind, the pace it keeps, and the endpoint that it closes."""
     from flowaccount_connect.circuit import Circuit
     from flowaccount_connect.client_secret import ClientSecret
     from flowaccount_connect.rotation import Rotation
@@ -93,19 +98,19 @@ def refresh() -> "tuple[Rotation, Circuit, TokenEndpoint]":
     stack, tokens, read = settings.stack(), settings.tokens(), settings.Reader(os.environ)
     endpoint = TokenEndpoint(tokens.endpoint, tokens.client_id)
     policy = read.choice("REPLAY_POLICY", "allowed", "never")
-    table = client("dynamodb")
+    table = client("dynamodb", connections=_BATCH)
     rotation = Rotation(
         store=ConnectionStore(table, stack.table),
         endpoint=endpoint,
         secret=ClientSecret(client("secretsmanager"), tokens.client_secret_name),
-        sealer=_sealer(stack, tokens.key_id),
-        salvage=SalvageQueue(client("sqs"), tokens.salvage_queue_url),
+        sealer=_sealer(stack, tokens.key_id, connections=_BATCH),
+        salvage=SalvageQueue(client("sqs", connections=_BATCH), tokens.salvage_queue_url),
         schedule=Schedule(tokens.refresh_after, tokens.refresh_token_lifetime),
         replay_policy="never" if policy == "never" else "allowed",
         lease_seconds=read.number("LEASE_SECONDS", 180, 60, 3_600),
         access_token_lifetime=tokens.access_token_lifetime,
     )
-    return rotation, Circuit(table, stack.table), endpoint
+    return rotation, Circuit(table, stack.table), _pace(table, stack), endpoint
 
 
 def salvage() -> "Salvage":
@@ -169,7 +174,14 @@ def publish() -> "tuple[Publisher, UnpublishedQueue]":
     return publisher, UnpublishedQueue(client("sqs"), read.text("UNPUBLISHED_QUEUE_URL"))
 
 
-def _sealer(stack: settings.Stack, key_id: str) -> "Sealer":
+def _pace(table: Any, stack: settings.Stack) -> "Pace":
+    from flowaccount_connect.pacing import Pace, PaceStore, Rule
+
+    limit = settings.Reader(os.environ).number("REFRESHES_PER_MINUTE", 15, 1, 60_000)
+    return Pace(PaceStore(table, stack.table), Rule(limit))
+
+
+def _sealer(stack: settings.Stack, key_id: str, *, connections: int = 16) -> "Sealer":
     from flowaccount_connect.sealing import Sealer
 
-    return Sealer(client("kms"), key_id, stack=stack.name, environment=stack.environment)
+    return Sealer(client("kms", connections=connections), key_id, stack=stack.name, environment=stack.environment)

@@ -1,0 +1,432 @@
+"""The pace: never more than the limit in any sixty seconds, callers first, and slower where FlowAccount asks for it."""
+
+import bisect
+import itertools
+from collections import deque
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowaccount_connect.dynamodb import StoreUnavailable
+from flowaccount_connect.pacing import (
+    BACKGROUND,
+    FIRST_PAUSE,
+    HALF_LIFE,
+    LATENESS,
+    LONGEST_PAUSE,
+    ON_DEMAND,
+    RELAPSE,
+    TOLERANCE,
+    Pace,
+    Paced,
+    PaceStore,
+    Rule,
+    State,
+)
+from tests.unit.fakes import NOW, Clock
+from tests.unit.tables import Fault, Table, client_error
+
+S = 1_000_000
+LIMITS = (1, 2, 15, 75, 420, 60_000)
+
+
+@dataclass
+class Stack:
+    """One pace item, and as many processes as one likes that keep it."""
+
+    limit: int = 60
+    clock: Clock = field(default_factory=Clock)
+    table: Table = field(default_factory=Table)
+
+    def process(self, clock: Clock | None = None) -> Pace:
+        clock = clock or self.clock
+        return Pace(PaceStore(self.table, "table"), Rule(self.limit), clock=clock, sleep=clock.sleep)
+
+    @property
+    def item(self) -> State:
+        return PaceStore(self.table.quiet(), "table").get()
+
+
+def use(pace: Pace, patience: float = 16.0) -> float:
+    """Use a permit on demand; when it could be used."""
+    pace.on_demand().use(patience)
+    return pace._clock()
+
+
+def busiest(times: list[float]) -> int:
+    """The most that fell into any sixty seconds."""
+    ordered = sorted(times)
+    return max((i + 1 - bisect.bisect_right(ordered, at - 60) for i, at in enumerate(ordered)), default=0)
+
+
+# The limit
+
+
+@dataclass(frozen=True)
+class Op:
+    """What one worker does at one time: takes permits, and sends what they allow, late by so much each."""
+
+    worker: int
+    at: float
+    kind: str
+    count: int
+    late: tuple[float, ...]
+    travel: tuple[float, ...]
+
+
+def ops(workers: int) -> st.SearchStrategy[list[Op]]:
+    seconds = st.floats(0, 1)
+    return st.lists(
+        st.builds(
+            Op,
+            worker=st.integers(0, workers - 1),
+            at=st.one_of(st.floats(0, 180), st.sampled_from([0.0, 60.0, 120.0])),
+            kind=st.sampled_from(["background", "urgent", "on demand", "throttled"]),
+            count=st.integers(1, 60),
+            late=st.lists(st.one_of(st.just(0.0), seconds), min_size=60, max_size=60).map(tuple),
+            travel=st.lists(st.sampled_from([0.0, 0.3, 1.0]), min_size=60, max_size=60).map(tuple),
+        ),
+        max_size=60,
+    )
+
+
+@given(st.sampled_from([1, 2, 15, 75, 600]), ops(6), st.lists(st.floats(-0.25, 0.25), min_size=6, max_size=6))
+def test_no_sixty_seconds_ever_see_more_than_the_limit(limit: int, done: list[Op], skews: list[float]) -> None:
+    """Any workers, at any times, with clocks up to half a second apart, late by up to a second and slow to arrive."""
+    stack = Stack(limit)
+    clocks = [Clock() for _ in skews]
+    paces = [stack.process(clock) for clock in clocks]
+    arrived: list[float] = []
+    # Not in the order of time: a worker may be stopped for as long as one likes between its look at the clock and its
+    # write, and so may the table serve later writes first.
+    for op in done:
+        clock, skew, pace = clocks[op.worker], skews[op.worker], paces[op.worker]
+        clock.now = NOW + op.at + skew
+        if op.kind == "throttled":
+            pace.throttled(clock.now, None)
+            continue
+        if op.kind == "on demand":
+            permits = [pace.on_demand() for _ in range(op.count)]
+        else:
+            permits = pace.permits(op.count, urgent=op.kind == "urgent")
+        for permit, late, travel in zip(permits, op.late, op.travel, strict=False):
+            permit.wait(0.2)
+            clock.sleep(late)
+            try:
+                permit.use(ON_DEMAND)
+            except Paced:
+                continue
+            arrived.append(clock.now - skew + travel)
+    assert busiest(arrived) <= limit
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+def test_so_many_slots_fit_into_the_window_and_not_one_more(limit: int) -> None:
+    interval = Rule(limit).least_interval
+    # Half-open, as every sliding window is: the slot that lies a whole window later belongs to the next one.
+    assert (limit - 1) * (interval - 1) < (60 + TOLERANCE) * S <= limit * interval
+    assert limit * 0.96 <= Rule(limit).per_minute <= limit
+
+
+def test_the_tolerance_covers_what_it_is_made_of() -> None:
+    clocks, travelling = 0.5, 1.0
+    assert LATENESS + clocks + travelling <= TOLERANCE
+
+
+@pytest.mark.parametrize("limit", [15, 75, 600])
+def test_a_steady_demand_gets_the_whole_rate(limit: int) -> None:
+    stack = Stack(limit)
+    pace = stack.process()
+    sent = []
+    while stack.clock.now < NOW + 600:
+        for permit in pace.permits(50):
+            permit.use(0.0)
+            sent.append(stack.clock.now)
+        stack.clock.sleep(0.01)
+    assert len(sent) >= 10 * limit * 0.96
+    assert busiest(sent) <= limit
+
+
+def test_slots_that_nobody_took_are_gone() -> None:
+    stack = Stack(60)
+    pace = stack.process()
+    use(pace)
+    stack.clock.sleep(3_600)
+    assert len(pace.permits(50)) == int(BACKGROUND / (62 / 60)) + 1
+
+
+# Calls
+
+
+def test_a_batch_takes_its_slots_in_one_write() -> None:
+    stack = Stack(60_000)
+    pace = stack.process()
+    slots = [permit._slot for permit in pace.permits(50)]
+    assert stack.table.calls == ["update_item"]
+    assert [b - a for a, b in itertools.pairwise(slots) if a and b] == [Rule(60_000).least_interval] * 49
+
+
+def test_one_process_alone_never_needs_a_second_write() -> None:
+    stack = Stack(60)
+    pace = stack.process()
+    for idle in (0, 0, 30, 0, 0.5, 90, 0):
+        stack.clock.sleep(idle)
+        use(pace)
+    assert stack.table.calls == ["update_item"] * 7
+
+
+def test_a_process_that_knows_less_learns_it_from_its_refused_write() -> None:
+    stack = Stack(60)
+    first, second = stack.process(), stack.process()
+    assert [first.take(1, 10)[0], second.take(1, 10)[0]] == [NOW * S, NOW * S + Rule(60).least_interval]
+    assert stack.table.calls == ["update_item"] * 3
+
+
+def test_what_is_known_to_be_full_costs_no_call() -> None:
+    stack = Stack(60)
+    pace = stack.process()
+    pace.take(50, ON_DEMAND)
+    stack.table.calls.clear()
+    with pytest.raises(Paced):
+        pace.take(1, ON_DEMAND)
+    assert pace.permits(5) == []
+    assert stack.table.calls == []
+
+
+def test_without_the_table_there_is_no_permit() -> None:
+    stack = Stack()
+    stack.table.faults["update_item"] = [Fault(client_error("InternalServerError"))] * 2
+    with pytest.raises(StoreUnavailable):
+        stack.process().permits(1)
+    with pytest.raises(StoreUnavailable):
+        stack.process().on_demand().use(10)
+
+
+# Callers first
+
+
+def test_callers_go_before_the_schedule() -> None:
+    stack = Stack(60)
+    schedule, callers = stack.process(), stack.process()
+    for _ in range(7):
+        callers.take(1, ON_DEMAND)
+    assert schedule.permits(1) == []
+    callers.take(1, ON_DEMAND)
+    stack.clock.sleep(4)
+    assert len(schedule.permits(50)) == 1
+
+
+def test_the_schedule_leaves_room_for_callers() -> None:
+    stack = Stack(60)
+    schedule, callers = stack.process(), stack.process()
+    schedule.permits(50)
+    at = use(callers)
+    assert at - NOW <= BACKGROUND + 62 / 60
+
+
+def test_what_dies_unless_it_is_refreshed_is_as_urgent_as_a_caller() -> None:
+    stack = Stack(60)
+    callers, schedule = stack.process(), stack.process()
+    for _ in range(9):
+        callers.take(1, ON_DEMAND)
+    assert schedule.permits(1) == []
+    assert len(schedule.permits(1, urgent=True)) == 1
+
+
+def test_a_caller_is_told_when_to_come_again() -> None:
+    stack = Stack(1)
+    pace = stack.process()
+    use(pace)
+    with pytest.raises(Paced) as caught:
+        use(pace)
+    assert caught.value.retry_after == 62
+    stack.clock.sleep(62)
+    assert use(pace) == NOW + 62
+
+
+def test_nobody_waits_longer_than_there_is_time() -> None:
+    stack = Stack(15)
+    pace = stack.process()
+    use(pace, 16)
+    with pytest.raises(Paced):
+        use(pace, 4.0)
+    with pytest.raises(Paced):
+        use(pace, -3.0)
+    assert stack.clock.now == NOW
+    assert use(pace, 4.2) == pytest.approx(NOW + 62 / 15)
+
+
+# Late permits
+
+
+def test_a_permit_that_passed_is_let_go_and_another_one_taken() -> None:
+    stack = Stack(60)
+    pace = stack.process()
+    (permit,) = pace.permits(1)
+    stack.clock.sleep(LATENESS + 0.1)
+    permit.use(16)
+    assert stack.clock.now == pytest.approx(NOW + 62 / 60, abs=1e-3)
+    assert stack.table.calls == ["update_item"] * 2
+
+
+def test_a_permit_is_good_for_one_request() -> None:
+    stack = Stack(60)
+    pace = stack.process()
+    (permit,) = pace.permits(1)
+    permit.use(16)
+    permit.use(16)
+    assert stack.clock.now == pytest.approx(NOW + 62 / 60, abs=1e-3)
+
+
+def test_a_permit_is_waited_for() -> None:
+    stack = Stack(60)
+    first, second = stack.process().permits(2)
+    first.use(0)
+    assert stack.clock.now == NOW
+    second.wait(0.2)
+    assert stack.clock.now == pytest.approx(NOW + 62 / 60 - 0.2, abs=1e-3)
+    second.use(0)
+    assert stack.clock.now == pytest.approx(NOW + 62 / 60, abs=1e-3)
+
+
+# 429
+
+
+def test_a_429_pauses_everybody_for_as_long_as_was_asked() -> None:
+    stack = Stack(60)
+    other = stack.process()
+    assert stack.process().throttled(NOW, 240) == 240
+    with pytest.raises(Paced) as caught:
+        other.take(1, ON_DEMAND)
+    assert caught.value.retry_after == 240
+    stack.clock.sleep(239)
+    assert other.take(1, ON_DEMAND) == [(NOW + 240) * S]
+
+
+def test_no_pause_is_longer_than_an_hour() -> None:
+    assert Stack().process().throttled(NOW, 86_400 * 365) == 3_600
+
+
+@pytest.mark.parametrize("asked", [None, 0])
+def test_pauses_double_while_429s_go_on_and_are_short_again_afterwards(asked: int | None) -> None:
+    stack = Stack(60_000)
+    pauses = []
+    for _ in range(7):
+        pauses.append(stack.process().throttled(stack.clock.now, asked))
+        stack.clock.sleep(pauses[-1] + 1)
+    assert pauses == [FIRST_PAUSE, 30, 60, 120, LONGEST_PAUSE, LONGEST_PAUSE, LONGEST_PAUSE]
+    stack.clock.sleep(RELAPSE)
+    assert stack.process().throttled(stack.clock.now, asked) == FIRST_PAUSE
+
+
+def test_all_429s_of_one_burst_are_one() -> None:
+    stack = Stack(60)
+    processes = [stack.process() for _ in range(20)]
+    for process in processes:
+        process.throttled(NOW - 2, None)
+    after = stack.item
+    assert (after.revision, after.slowdown, after.pause) == (1, 1_250, FIRST_PAUSE)
+    # Answers that come when the pause is over are still of that burst.
+    stack.clock.sleep(FIRST_PAUSE + 5)
+    processes[0].throttled(NOW - 1, None)
+    assert stack.item == after
+
+
+def test_a_burst_pauses_for_the_longest_that_it_was_asked_for() -> None:
+    stack = Stack(60)
+    for asked in (None, 30, 600, 60):
+        stack.process().throttled(NOW, asked)
+    assert stack.item.paused_until == (NOW + 600) * S
+    assert stack.item.slowdown == 1_250
+
+
+def test_a_permit_from_before_a_pause_is_not_used_in_it() -> None:
+    stack = Stack(60)
+    pace = stack.process()
+    _, permit = pace.permits(2)
+    pace.throttled(NOW, 5)
+    permit.use(16)
+    assert stack.clock.now == NOW + 5
+
+
+def test_what_would_die_of_the_pause_is_sent_in_its_turn() -> None:
+    stack = Stack(60)
+    pace = stack.process()
+    pace.throttled(NOW, 3_600)
+    assert pace.permits(1) == []
+    permits = pace.permits(2, urgent=True)
+    assert len(permits) == 2
+    for permit in permits:
+        permit.use(0)
+    assert NOW + 1 < stack.clock.now < NOW + 2
+    # Its own 429 tells nothing new, so that tries in a pause do not make it longer and longer.
+    before = stack.item
+    pace.throttled(stack.clock.now, None)
+    assert stack.item == before
+
+
+def test_a_slowdown_is_gone_by_itself_half_of_it_at_a_time() -> None:
+    rule = Rule(60)
+    state = State(slowdown=3_000, slowed_at=NOW * S)
+    after = [rule.slowdown(state, (NOW + i * HALF_LIFE) * S) for i in range(4)]
+    assert after == [3.0, 2.0, 1.5, 1.25]
+    assert rule.slowdown(state, (NOW - 100) * S) == 3.0
+
+
+def test_nobody_takes_slots_by_an_interval_that_is_out_of_date() -> None:
+    stack = Stack(60)
+    behind, other = stack.process(), stack.process()
+    behind.take(1, ON_DEMAND)
+    other.throttled(NOW, 1)
+    stack.clock.sleep(2)
+    first, second = behind.take(2, ON_DEMAND)
+    assert second - first >= Rule(60).least_interval * 1.24
+
+
+def test_however_slow_one_request_a_minute_is_left() -> None:
+    rule, state = Rule(75), State()
+    for i in range(50):
+        now = (NOW + i * 300) * S
+        state = rule.throttled(state, sent_at=now, retry_after=None, now=now)
+    assert rule.interval(state, state.slowed_at) <= 60 * S + rule.least_interval
+    assert Rule(1).throttled(State(), sent_at=1, retry_after=None, now=1).slowdown == 1_000
+
+
+@pytest.mark.parametrize("retry_after", [False, True])
+@pytest.mark.parametrize(("limit", "real"), [(75, 40), (75, 74), (600, 20), (60_000, 100)])
+def test_a_limit_below_ours_is_found_and_kept(limit: int, real: int, retry_after: bool) -> None:
+    """Against a server that admits `real` in any sixty seconds, over six hours, with unlimited work."""
+    stack = Stack(limit)
+    pace = stack.process()
+    admitted: deque[float] = deque()
+    answers: list[tuple[float, bool]] = []
+    while stack.clock.now < NOW + 6 * 3_600:
+        for permit in pace.permits(50):
+            try:
+                permit.use(0.0)
+            except Paced:
+                break
+            at = stack.clock.now
+            while admitted and admitted[0] <= at - 60:
+                admitted.popleft()
+            ok = len(admitted) < real
+            answers.append((at, ok))
+            if ok:
+                admitted.append(at)
+                continue
+            pace.throttled(at, int(admitted[0] + 60 - at) + 1 if retry_after else None)
+            break
+        stack.clock.sleep(0.25)
+    later = [ok for at, ok in answers if at > NOW + 2 * 3_600]
+    hours = 4
+    assert later.count(False) <= hours * 60 * 0.5
+    assert later.count(True) >= min(real, Rule(limit).per_minute) * 60 * hours * 0.7
+
+
+def test_a_429_that_cannot_be_told_is_said() -> None:
+    stack = Stack()
+    stack.table.faults["update_item"] = [Fault(client_error("InternalServerError"))]
+    with pytest.raises(StoreUnavailable):
+        stack.process().throttled(NOW, 10)
