@@ -82,6 +82,26 @@ def test_waiting_never_costs_the_last_try_before_the_deadline() -> None:
     assert Schedule().retry_at(NOW, NOW + 100, 0, not_before=NOW + 20_000) == NOW + 99
 
 
+@given(schedules(), st.integers(0, 2**33), st.integers(-(2**20), 2**26), st.integers(0, 2**20))
+def test_no_pause_of_the_stack_sleeps_past_a_deadline_that_is_ahead(
+    schedule: Schedule, now: int, ahead: int, pause: int
+) -> None:
+    deadline = now + ahead
+    at = schedule.resume_at(now, deadline, pause)
+    assert at > now
+    if deadline > now + 1:
+        assert at < deadline
+    if now + pause < deadline - schedule.refresh_token_lifetime // 60 - 1:
+        assert at == max(now + pause, now + 1)
+
+
+def test_after_a_pause_the_last_try_before_the_deadline_is_left() -> None:
+    assert Schedule().resume_at(NOW, NOW + 80_000, 3_600) == NOW + 3_600
+    assert Schedule().resume_at(NOW, NOW + 2_000, 3_600) == NOW + 2_000 - 1_440
+    assert Schedule().resume_at(NOW, NOW + 1_000, 3_600) == NOW + 999
+    assert Schedule().resume_at(NOW, NOW - 1_000, 3_600) == NOW + 3_600
+
+
 def test_a_connection_is_given_up_a_full_lifetime_after_its_deadline_and_not_before() -> None:
     schedule = Schedule()
     assert not schedule.given_up(NOW, NOW)

@@ -52,25 +52,20 @@ class Schedule:
         ceiling = min(longest, max(longest // 30, 1) << min(retries, 16))
         at = max(now + 1 + int(ceiling * self.fraction()), not_before)
         last_try = self._last_try(deadline)
-        if now < last_try <= not_before < deadline:
-            return not_before
-        return self._in_time(at, now, deadline)
+        if now < last_try:
+            at = min(at, last_try if not_before >= deadline else max(last_try, not_before))
+        elif now < deadline:
+            at = min(at, deadline - 1)
+        return max(at, now + 1)
 
     def resume_at(self, now: int, deadline: int, pause: int) -> int:
         """When to go on after the whole stack had to wait: when the pause ends, in seconds from `now`.
 
-        No pause sleeps past the deadline either; it is held to the same last try. Always later than `now`.
+        No pause sleeps past the deadline either: while that is ahead, a try is left before it. Always later than `now`.
         """
-        return self._in_time(now + pause, now, deadline)
-
-    def _in_time(self, at: int, now: int, deadline: int) -> int:
-        """`at`, or the last try before a deadline that is still ahead; never `now` or earlier."""
         last_try = self._last_try(deadline)
-        if now < last_try:
-            at = min(at, last_try)
-        elif now < deadline:
-            at = min(at, deadline - 1)
-        return max(at, now + 1)
+        latest = last_try if now < last_try else deadline - 1
+        return max(min(now + pause, latest) if now < deadline else now + pause, now + 1)
 
     def _last_try(self, deadline: int) -> int:
         return deadline - max(self.refresh_token_lifetime // 60, 1)
