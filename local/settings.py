@@ -19,6 +19,8 @@ PARAMETERS = {
     "REFRESHES_PER_MINUTE": "RefreshesPerMinute",
     "REFRESH_CONCURRENCY": "RefreshConcurrency",
     "REPLAY_POLICY": "ReplayPolicy",
+    "DIRECT_CONNECT": "DirectConnect",
+    "PKCE": "Pkce",
     "SESSION_LIFETIME": "SessionLifetime",
     "PUBLIC_RATE_LIMIT": "PublicRateLimit",
     "PUBLIC_BURST_LIMIT": "PublicBurstLimit",

@@ -234,6 +234,7 @@ def _parameters(settings: Settings, simulator_url: str | None, callback_url: str
         client_id = stand_in.CLIENT_ID
     return {
         "RefreshConcurrency": "5",
+        "DirectConnect": "allowed",
         # Log groups go with the emulator; nothing here is worth protecting.
         "DeletionProtection": "disabled",
         "AccessLogs": "enabled",

@@ -50,9 +50,13 @@ def _answer(request: http_request.Request, ended: Ended) -> Response:
     session = ended.session
     if session is None or session.return_url is None or not is_allowed(session.return_url, _return_urls):
         return _page(request, ended.ending)
-    parameters = {"connection": ended.connection_id or ""}
-    if ended.ending is not Ending.CONNECTED:
-        parameters = {"error": ended.ending.value}
+    parameters = {"error": ended.ending.value}
+    if ended.ending is Ending.CONNECTED:
+        parameters = {"connection": ended.connection_id or ""}
+    elif ended.ending is Ending.TO_BE_CONFIRMED:
+        parameters = {}
+    if ended.confirmation is not None:
+        parameters["session"] = ended.confirmation
     if session.host_state is not None:
         parameters["state"] = session.host_state
     return http_request.redirect(303, with_parameters(session.return_url, parameters))

@@ -5,14 +5,22 @@ from http import HTTPStatus
 from typing import Any
 
 from flowaccount_connect import http_request, wiring
+from flowaccount_connect.dynamodb import StoreUnavailable
 from flowaccount_connect.http_request import Request, json_answer
 from flowaccount_connect.observability import COUNT, fault, logger, metrics, observed
-from flowaccount_connect.problems import INTERNAL, Problem, Response
+from flowaccount_connect.problems import INTERNAL, Problem, Response, unavailable
+from flowaccount_connect.settings import InvalidSetting, Reader
 
 type Remaining = Callable[[], float]
 """Tells how many seconds the invocation has left."""
 
+_STORE_UNAVAILABLE = unavailable("store_unavailable", "The table did not answer. Try the same again.", 5)
+_MISCONFIGURED = unavailable(
+    "configuration_error", "This needs the stack's administrator; the log names the setting.", 60
+)
+
 _managing = wiring.connections()
+_confirmation = wiring.confirmation()
 
 
 @observed
@@ -26,6 +34,12 @@ def handler(event: Mapping[str, Any], context: Any) -> Response:
         logger.info("refused", extra={"code": problem.code})
         metrics.add_metric("RequestsRefused", COUNT, 1)
         return problem.response(request.id)
+    except StoreUnavailable as error:
+        logger.error("the table did not acknowledge", extra={"error": str(error)})
+        return _STORE_UNAVAILABLE.response(request.id)
+    except InvalidSetting as error:
+        logger.error("the stack is configured wrongly", extra={"error": str(error)})
+        return _MISCONFIGURED.response(request.id)
     except Exception as error:
         logger.error("unexpected", extra=fault(error))
         return INTERNAL.response(request.id)
@@ -40,7 +54,25 @@ def _show(request: Request, _: Remaining) -> Response:
     return json_answer(HTTPStatus.OK, _managing.show(request.connection_id()))
 
 
+def _make_session(request: Request, _: Remaining) -> Response:
+    request.refuse_unknown(())
+    fields = request.fields(("reference", "return_url"), ("expected_connection",))
+    redirect_uri = _confirmation.redirect_uri or Reader(request.stage).url("callbackUrl")
+    made = _confirmation.make(fields, redirect_uri=redirect_uri)
+    body = {"session": made.session, "connect_url": made.connect_url, "expires_at": made.expires_at}
+    return json_answer(HTTPStatus.CREATED, body)
+
+
+def _confirm_session(request: Request, _: Remaining) -> Response:
+    request.refuse_unknown(())
+    fields = request.fields(("reference",))
+    connection_id = _confirmation.confirm(request.path.get("session", ""), fields["reference"])
+    return json_answer(HTTPStatus.OK, _managing.show(connection_id))
+
+
 ROUTES: Mapping[tuple[str, str], Callable[[Request, Remaining], Response]] = {
     ("GET", "/connections/{id}"): _show,
+    ("POST", "/connect-sessions"): _make_session,
+    ("POST", "/connect-sessions/{session}/confirm"): _confirm_session,
 }
 """What answers each route, by method and pattern; the template has the same."""

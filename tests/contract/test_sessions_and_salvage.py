@@ -47,7 +47,7 @@ def granted(table: Table, grant_id: str = "g1", attempt_id: str = "a0") -> dict[
 
 
 def test_a_session_is_consumed_once_in_time_and_by_its_browser(table: Table) -> None:
-    sessions, made = SessionStore(table.client, table.name), session(table)
+    sessions, made = SessionStore(table.client, table.name, "sandbox"), session(table)
     sessions.create(made)
     assert sessions.get(made.id) == made
     for secret, now in (("another", NOW), ("browser", NOW + 10)):
@@ -64,7 +64,7 @@ def test_a_session_is_consumed_once_in_time_and_by_its_browser(table: Table) -> 
 
 
 def test_a_session_that_is_gone_is_not_finished(table: Table) -> None:
-    sessions, made = SessionStore(table.client, table.name), session(table)
+    sessions, made = SessionStore(table.client, table.name, "sandbox"), session(table)
     with pytest.raises(ConditionRefused):
         sessions.finish(made.id, "connected")
     sessions.create(made)
@@ -75,7 +75,7 @@ def test_a_session_that_is_gone_is_not_finished(table: Table) -> None:
 
 
 def test_the_transaction_writes_both_or_none(table: Table) -> None:
-    sessions, made = SessionStore(table.client, table.name), session(table)
+    sessions, made = SessionStore(table.client, table.name, "sandbox"), session(table)
     store = ConnectionStore(table.client, table.name)
     writes = [{"Update": granted(table)}, {"Update": sessions.finishing(made.id, "connected")}]
     with pytest.raises(ConditionRefused) as caught:
@@ -91,7 +91,7 @@ def test_the_transaction_writes_both_or_none(table: Table) -> None:
 
 
 def test_a_refused_transaction_shows_what_stood_in_its_way(table: Table) -> None:
-    sessions, made = SessionStore(table.client, table.name), session(table)
+    sessions, made = SessionStore(table.client, table.name, "sandbox"), session(table)
     sessions.create(made)
     call(table.client.update_item, **granted(table, "g2"))
     writes = [{"Update": granted(table, "g1")}, {"Update": sessions.finishing(made.id, "connected")}]

@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 import requests
 
-from local import service, stack
+from local import ports, service, stack
 from local.settings import Settings
 from local.stack import Stack
 from local.visit import HttpVisitor, browser
 
 RETURN_URL = "http://localhost:3000/done"
+HOST_RETURN_URL = f"http://localhost:{ports.choose(4590)}/flowaccount-connected"
+"""Where a host listens that a test starts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,7 @@ def up() -> Iterator[Stack]:
     """The stack, brought up by the real sam build and sam deploy, and ended in the end."""
     allowed = (
         RETURN_URL,
+        HOST_RETURN_URL,
         "https://app.example.com/accounting/done",
         "https://shop.example.co.th/flowaccount?from=settings",
     )

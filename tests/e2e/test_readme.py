@@ -4,24 +4,150 @@ import os
 import re
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
+import pytest
+import requests
+
+from local import service
 from local.stack import Stack
+from local.visit import Arrived, ChromiumVisitor, HttpVisitor, Visitor
+from tests.e2e.conftest import HOST_RETURN_URL, Simulator
 
 README = Path(__file__).parents[2] / "README.md"
+BUSINESS = "N1000001"
+HOST = HOST_RETURN_URL.removesuffix("/flowaccount-connected")
+
+USERS = """
+def tenant():
+    return flask.session["tenant"]
 
 
-def test_the_readmes_service_gets_a_token(up: Stack, connection: str) -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    environment = {
+@app.get("/as/<name>")
+def log_in(name):
+    flask.session["tenant"] = name
+    return "logged in"
+
+
+@app.get("/as/<name>/connect")
+def log_in_and_press_the_button(name):
+    flask.session["tenant"] = name
+    return begin()
+
+
+app.secret_key = os.urandom(32)
+app.run(port=int(os.environ["PORT"]))
+"""
+"""What the app of the README has already: users who log in."""
+
+
+def example_of(word: str) -> str:
+    """The README's Python example that holds `word`."""
+    (example,) = [e for e in re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL) if word in e]
+    return str(example)
+
+
+def environment_of(up: Stack) -> dict[str, str]:
+    """What a program of the integrator's runs with."""
+    return {
         "PATH": os.environ["PATH"],
         "FLOWACCOUNT_CONNECT_URL": up.api_url,
         "AWS_ACCESS_KEY_ID": up.access_key_id,
         "AWS_SECRET_ACCESS_KEY": up.secret_access_key,
         "AWS_DEFAULT_REGION": up.region,
     }
+
+
+def test_the_readmes_service_gets_a_token(up: Stack, connection: str) -> None:
+    example, environment = example_of("/token"), environment_of(up)
     done = subprocess.run([sys.executable, "-c", example], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     business, status, expires_in = done.stdout.split()
     assert (business, status) == (connection, "active")
     assert int(expires_in) > 80_000
+
+
+@pytest.fixture
+def host(up: Stack, tmp_path: Path) -> Iterator[str]:
+    """The README's app, running; its address."""
+    service.client(up, "dynamodb").delete_item(
+        TableName=up.table, Key={"pk": {"S": f"CONNECTION#{BUSINESS}"}, "sk": {"S": "CONNECTION"}}
+    )
+    environment = environment_of(up) | {"RETURN_URL": HOST_RETURN_URL, "PORT": str(urlsplit(HOST).port)}
+    command = [sys.executable, "-c", example_of("flask") + USERS]
+    with (tmp_path / "log").open("wb") as log:
+        running = subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=log, stderr=log)
+    try:
+        for _ in range(100):
+            try:
+                requests.get(HOST, timeout=5)
+                break
+            except requests.ConnectionError:
+                assert running.poll() is None, (tmp_path / "log").read_text()
+                time.sleep(0.1)
+        yield HOST
+    finally:
+        running.terminate()
+        running.wait(10)
+
+
+def test_the_readmes_app_connects_a_business_for_the_tenant_of_its_user(
+    up: Stack, simulator: Simulator, chromium: Any, host: str
+) -> None:
+    owner: Visitor = ChromiumVisitor(chromium) if chromium else HttpVisitor()
+    arrived = owner.connect(f"{host}/as/tenant-1/connect", user="somchai", business=BUSINESS)
+    assert (arrived.status, f"FlowAccount is connected: {BUSINESS}" in arrived.html) == (200, True)
+    shown = service.call(up, "GET", f"/connections/{BUSINESS}").json()
+    assert (shown["reference"], shown["status"]) == ("tenant-1", "active")
+
+
+def test_a_link_sent_to_somebody_else_connects_nothing_in_the_readmes_app(
+    up: Stack, simulator: Simulator, chromium: Any, host: str
+) -> None:
+    attacker = HttpVisitor()
+    link = attacker.get(f"{host}/as/the-attacker/connect").headers["Location"]
+    arrived = _follow_as(chromium, f"{host}/as/the-victim", link)
+    assert arrived.status == 409
+    assert "not connected" in arrived.html
+    # Not even if the attacker opens in his own browser what the victim's came back with.
+    assert attacker.follow(arrived.url).status == 409
+    assert service.connection_item(up, BUSINESS) is None
+    assert len(simulator.posts("authorization_code")) == 1
+
+
+def test_who_has_only_sent_the_link_cannot_have_it_confirmed(
+    up: Stack, simulator: Simulator, chromium: Any, host: str
+) -> None:
+    attacker = HttpVisitor()
+    link = attacker.get(f"{host}/as/the-attacker/connect").headers["Location"]
+    # The victim is not logged in at the host, so nothing is confirmed there; the attacker has 15 minutes.
+    assert _follow_as(chromium, None, link).status == 500
+    for session in ("", link.partition("session=")[2]):
+        assert attacker.follow(f"{HOST_RETURN_URL}?session={session}").status == 409
+    assert service.connection_item(up, BUSINESS) is None
+
+
+def _follow_as(chromium: Any, log_in: str | None, link: str) -> Arrived:
+    """A victim, logged in at the host or not, opens a link that somebody sent and connects."""
+    if chromium is None:
+        visitor = HttpVisitor()
+        if log_in:
+            visitor.get(log_in)
+        return visitor.connect(link, user="somchai", business=BUSINESS)
+    context = chromium.new_context(locale="th-TH")
+    try:
+        page = context.new_page()
+        if log_in:
+            page.goto(log_in)
+        page.goto(link)
+        page.click('[data-user="somchai"]')
+        with page.expect_response(lambda answer: answer.url.startswith(HOST_RETURN_URL)) as arrived:
+            page.click(f'[data-business="{BUSINESS}"]')
+        page.wait_for_load_state()
+        return Arrived(page.url, arrived.value.status, page.content())
+    finally:
+        context.close()

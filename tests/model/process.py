@@ -17,6 +17,7 @@ from botocore.exceptions import ClientError
 import flowaccount_connect.callback as callback_module
 from flowaccount_connect.callback import Callback, Ended, Returned
 from flowaccount_connect.client_secret import ClientSecret
+from flowaccount_connect.connect_link import LinkStore
 from flowaccount_connect.connect_session import SessionStore
 from flowaccount_connect.connection import Sealed
 from flowaccount_connect.rotation import Refresh, Rotation
@@ -224,7 +225,8 @@ class _Replay:
             client=self,
             table=TABLE,
             environment=ENVIRONMENT,
-            sessions=_Named(self, SessionStore(self, TABLE)),  # type: ignore[arg-type]
+            sessions=_Named(self, SessionStore(self, TABLE, "sandbox")),  # type: ignore[arg-type]
+            links=LinkStore(self, TABLE, "sandbox"),
             endpoint=self,
             secret=ClientSecret(self, "client", clock=self.clock),
             sealer=self,
@@ -315,7 +317,11 @@ class _Replay:
         left = HURRIED if self._hurried else FUNCTION_TIMEOUT - float(self._now - self._node.started_at)
         return self._answer("post", "POST", (refresh_token, client_secret, budget, left), connection_id)
 
-    def exchange_code(self, code: str, redirect_uri: str, client_secret: str, *, budget: float) -> Answer:  # noqa: ARG002
+    def exchange_code(
+        self, code: str, redirect_uri: str, client_secret: str, *, budget: float, verifier: str | None = None
+    ) -> Answer:
+        assert redirect_uri
+        assert verifier is None
         return self._answer("exchange", "code exchange", (code, client_secret, budget, 0.0), None)
 
     def _answer(self, service: str, name: str, request: tuple[Any, ...], connection_id: str | None) -> Answer:

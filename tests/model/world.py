@@ -181,7 +181,7 @@ class World:
                 UpdateExpression="SET in_doubt = :since",
                 ExpressionAttributeValues={":since": {"N": str(asked_at)}},
             )
-        sessions = SessionStore(self._model, TABLE)
+        sessions = SessionStore(self._model, TABLE, "sandbox")
         for number in range(self.config.consents):
             sessions.create(
                 ConnectSession(

@@ -97,15 +97,14 @@ class DynamoDbModel:
                 raise _error("IdempotentParameterMismatchException", "other parameters", "TransactWriteItems")
             return {}
         changed: dict[Key, Item] = {}
+        checked: set[Key] = set()
         reasons: list[dict[str, Any]] = []
         for write in TransactItems:
-            ((kind, parameters),) = write.items()
-            if kind not in ("Update", "Put"):
-                raise NotImplementedError(f"in a transaction: {kind}")
-            changes = dict(parameters)
-            on_failure = changes.pop("ReturnValuesOnConditionCheckFailure", "NONE")
-            del changes["TableName"]
-            key, before, after = (self._updated if kind == "Update" else self._replaced)("TransactWriteItems", changes)
+            ((kind, request),) = write.items()
+            parameters = dict(request)
+            on_failure = parameters.pop("ReturnValuesOnConditionCheckFailure", "NONE")
+            del parameters["TableName"]
+            key, before, after = self._written(kind, parameters)
             if key in changed:
                 raise _invalid(
                     "Transaction request cannot include multiple operations on one item", "TransactWriteItems"
@@ -116,13 +115,15 @@ class DynamoDbModel:
             else:
                 reasons.append({"Code": "None"})
             changed[key] = after or {}
+            if kind == "ConditionCheck":
+                checked.add(key)
         if any(reason["Code"] != "None" for reason in reasons):
             codes = ", ".join(reason["Code"] for reason in reasons)
             message = f"Transaction cancelled, please refer cancellation reasons for specific reasons [{codes}]"
             error = _error("TransactionCanceledException", message, "TransactWriteItems")
             error.response["CancellationReasons"] = reasons  # type: ignore[typeddict-item]
             raise error
-        self._items.update(changed)
+        self._items.update({key: item for key, item in changed.items() if key not in checked})
         if ClientRequestToken is not None:
             self._tokens[ClientRequestToken] = fingerprint
         return {}
@@ -178,6 +179,26 @@ class DynamoDbModel:
         key = (item["pk"][1], item["sk"][1])
         before = self._items.get(key)
         return key, before, item if condition(before or {}, request) else None
+
+    def _written(self, kind: str, parameters: dict[str, Any]) -> tuple[Key, Item | None, Item | None]:
+        """The same of any write of a transaction; of a check it leaves nothing."""
+        if kind == "Update":
+            return self._updated("TransactWriteItems", parameters)
+        if kind == "Put":
+            return self._replaced("TransactWriteItems", parameters)
+        if kind == "ConditionCheck":
+            request = _Request.of(
+                "TransactWriteItems",
+                parameters.pop("ExpressionAttributeNames", None),
+                parameters.pop("ExpressionAttributeValues", None),
+            )
+            key = _key(parameters.pop("Key"), "TransactWriteItems")
+            condition = request.condition(parameters.pop("ConditionExpression"))
+            request.check_used()
+            before = self._items.get(key)
+            if not parameters:
+                return key, before, {} if condition(before or {}, request) else None
+        raise NotImplementedError(f"in a transaction: {kind}")
 
     def _updated(self, operation: str, update: dict[str, Any]) -> tuple[Key, Item | None, Item | None]:
         """What an update finds and what it would leave; `None` for that where its condition does not hold."""

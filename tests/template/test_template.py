@@ -52,6 +52,8 @@ ENVIRONMENTS: dict[str, set[str]] = {
         "CLIENT_ID",
         "REDIRECT_URI",
         "ALLOWED_RETURN_URLS",
+        "DIRECT_CONNECT",
+        "PKCE",
         "SESSION_LIFETIME",
     },
     "callback": TOKENS | {"ALLOWED_RETURN_URLS", "ISSUER"},
@@ -59,14 +61,16 @@ ENVIRONMENTS: dict[str, set[str]] = {
     "refresh": TOKENS | {"REPLAY_POLICY", "LEASE_SECONDS", "REFRESHES_PER_MINUTE"},
     "salvage": {"REFRESH_TOKEN_LIFETIME", "REFRESH_AFTER"},
     "token": {"KEY_ID", "REFRESH_FUNCTION"},
-    "connections": set(),
+    "connections": {"REDIRECT_URI", "ALLOWED_RETURN_URLS", "SESSION_LIFETIME"},
     "publish": {"EVENT_BUS_NAME", "PUBLISH_REFRESHED", "UNPUBLISHED_QUEUE_URL"},
 }
 
 ACTIONS = {
-    "authorize": {"dynamodb:PutItem"},
+    "authorize": {"dynamodb:GetItem", "dynamodb:PutItem"},
     "callback": {
+        "dynamodb:ConditionCheckItem",
         "dynamodb:GetItem",
+        "dynamodb:PutItem",
         "dynamodb:UpdateItem",
         "kms:GenerateDataKey",
         "secretsmanager:GetSecretValue",
@@ -87,7 +91,7 @@ ACTIONS = {
     },
     "salvage": {"dynamodb:UpdateItem", "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"},
     "token": {"dynamodb:GetItem", "kms:Decrypt", "lambda:InvokeFunction"},
-    "connections": {"dynamodb:GetItem"},
+    "connections": {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"},
     # No key and no read of the table: what it tells cannot hold a token.
     "publish": {
         *("dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator", "dynamodb:ListStreams"),
@@ -105,18 +109,20 @@ LOGS = {"logs:CreateLogStream", "logs:PutLogEvents"}
 
 # Which items each function may name, by the first key of what it touches.
 ITEMS: dict[str, set[str]] = {
-    "authorize": {"SESSION#*"},
-    "callback": {"SESSION#*", "CONNECTION#*"},
+    "authorize": {"SESSION#*", "LINK#*"},
+    "callback": {"SESSION#*", "LINK#*", "CONNECTION#*", "EVENT#*"},
     "sweep": set(),
     "refresh": {"CONNECTION#*", "CIRCUIT", "PACE"},
-    "salvage": {"CONNECTION#*"},
+    "salvage": {"CONNECTION#*", "LINK#*"},
     "token": {"CONNECTION#*"},
-    "connections": {"CONNECTION#*"},
+    "connections": {"CONNECTION#*", "LINK#*", "EVENT#*"},
     # Not the connections themselves.
     "publish": {"HISTORY#*", "COUNT"},
 }
 
-ITEM_ACTIONS = {f"dynamodb:{action}" for action in ("GetItem", "PutItem", "UpdateItem", "DeleteItem")}
+ITEM_ACTIONS = {
+    f"dynamodb:{action}" for action in ("GetItem", "PutItem", "UpdateItem", "DeleteItem", "ConditionCheckItem")
+}
 
 PUBLIC = {("get", "/authorize"), ("get", "/callback")}
 
@@ -185,6 +191,8 @@ def test_the_routes_are_the_known_ones(translated: Template) -> None:
         ("get", "/connections/{id}"),
         ("get", "/connections/{id}/token"),
         ("post", "/connections/{id}/token"),
+        ("post", "/connect-sessions"),
+        ("post", "/connect-sessions/{session}/confirm"),
     }
 
 

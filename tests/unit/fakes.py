@@ -170,6 +170,7 @@ class FakeEndpoint:
     answers: list[Answer] = field(default_factory=list)
     posts: list[tuple[str, str]] = field(default_factory=list)
     budgets: list[float] = field(default_factory=list)
+    verifiers: list[str | None] = field(default_factory=list)
     on_post: Callable[[], None] = lambda: None
 
     def _next(self, token: str, secret: str, budget: float) -> Answer:
@@ -183,9 +184,12 @@ class FakeEndpoint:
         assert connection_id
         return self._next(refresh_token, client_secret, budget)
 
-    def exchange_code(self, code: str, redirect_uri: str, client_secret: str, *, budget: float) -> Answer:
+    def exchange_code(
+        self, code: str, redirect_uri: str, client_secret: str, *, budget: float, verifier: str | None = None
+    ) -> Answer:
         """The exchange of a code."""
         assert redirect_uri
+        self.verifiers.append(verifier)
         return self._next(code, client_secret, budget)
 
 

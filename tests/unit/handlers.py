@@ -93,6 +93,7 @@ class Functions:
             AUTHORIZE_ENDPOINT="https://sandbox-auth.flowaccount.com/connect/authorize",
             TOKEN_ENDPOINT="http://127.0.0.1:1/test/token",
             CLIENT_ID="client",
+            DIRECT_CONNECT="allowed",
             CLIENT_SECRET_NAME="secret",
             KEY_ID="key",
             ALLOWED_RETURN_URLS=f"{RETURN_URL} http://localhost:3000/done?from=settings",

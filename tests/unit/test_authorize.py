@@ -1,11 +1,15 @@
 """The beginning of a connect: a session bound to the browser, and nothing at all for bad input."""
 
+import base64
+import hashlib
+import re
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
 from flowaccount_connect.authorize import LONGEST_HOST_STATE, Authorize, Begun
-from flowaccount_connect.connect_session import SessionStore, cookie_name
+from flowaccount_connect.connect_link import LinkStore
+from flowaccount_connect.connect_session import SessionStore, cookie_name, link_in, verifier_of
 from flowaccount_connect.dynamodb import StoreUnavailable
 from flowaccount_connect.identifiers import fingerprint
 from flowaccount_connect.problems import Problem
@@ -14,6 +18,7 @@ from tests.unit.fakes import NOW
 from tests.unit.tables import Fault, Table, client_error
 
 RETURN_URL = "https://app.example.com/done"
+OTHER_RETURN_URL = "https://app.example.com/other"
 REDIRECT_URI = "https://api.example/live/callback?x=%2F"
 
 
@@ -23,18 +28,28 @@ def table() -> Table:
 
 
 def begin(
-    table: Table, *, return_url: str | None = RETURN_URL, host_state: str | None = "host", session: str | None = None
+    table: Table,
+    *,
+    return_url: str | None = RETURN_URL,
+    host_state: str | None = "host",
+    session: str | None = None,
+    direct_connect: bool = True,
+    pkce: bool = False,
+    at: int = NOW,
 ) -> Begun:
     authorize = Authorize(
-        sessions=SessionStore(table, "table"),
+        sessions=SessionStore(table, "table", "sandbox"),
+        links=LinkStore(table, "table", "sandbox"),
         settings=Settings(
             endpoint="https://auth.example/connect/authorize",
             client_id="client",
             redirect_uri=None,
-            return_urls=frozenset({RETURN_URL}),
+            return_urls=frozenset({RETURN_URL, OTHER_RETURN_URL}),
             session_lifetime=3_600,
+            direct_connect=direct_connect,
+            pkce=pkce,
         ),
-        clock=lambda: float(NOW),
+        clock=lambda: float(at),
     )
     return authorize.begin(redirect_uri=REDIRECT_URI, return_url=return_url, host_state=host_state, session=session)
 
@@ -109,10 +124,106 @@ def test_a_session_nobody_made_writes_nothing(table: Table) -> None:
     with pytest.raises(Problem) as caught:
         begin(table, session="unknown")
     assert (caught.value.code, caught.value.status) == ("unknown_session", 400)
-    assert table.calls == []
+    assert table.items == {}
 
 
 def test_without_a_written_session_nobody_is_sent_away(table: Table) -> None:
     table.faults["put_item"] = [Fault(client_error("InternalServerError"))]
     with pytest.raises(StoreUnavailable):
         begin(table)
+
+
+# A host's link -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def link(table: Table) -> str:
+    """A link of a host, good for an hour."""
+    made, _ = LinkStore(table, "table", "sandbox").create(
+        reference="tenant-7", return_url=RETURN_URL, expected_connection=None, expires_at=NOW + 3_600
+    )
+    table.calls.clear()
+    return made
+
+
+def cookie_of(begun: Begun) -> str:
+    """The value that binds the browser."""
+    return begun.cookie.partition("=")[2].partition(";")[0]
+
+
+def test_each_opening_of_a_link_begins_an_attempt_of_its_own_that_lasts_no_longer_than_the_link(
+    table: Table, link: str
+) -> None:
+    opened = [begin(table, session=link, return_url=None, at=NOW + 600, direct_connect=False) for _ in range(3)]
+    assert table.calls == ["get_item", "put_item"] * 3
+    sessions = [item for (_, sk), item in table.items.items() if sk == "SESSION"]
+    assert len({session["binding"] for session in sessions}) == len({b.location for b in opened}) == 3
+    for session in sessions:
+        assert (session["link"], session["return_url"]) == (fingerprint(link), RETURN_URL)
+        assert session["expires_at"] == NOW + 3_600
+    assert all(begun.cookie.endswith("Max-Age=3000") for begun in opened)
+    assert "consumed_by" not in table.item("LINK", fingerprint(link))
+
+
+def test_the_cookie_alone_brings_the_link_to_the_callback(table: Table, link: str) -> None:
+    begun = begin(table, session=link)
+    assert link_in(cookie_of(begun)) == link
+    assert link not in repr(table.items)
+    assert link not in f"{begun.location} {begun!r}"
+
+
+def test_a_links_return_url_may_be_said_again_but_not_changed(table: Table, link: str) -> None:
+    begin(table, session=link, return_url=RETURN_URL)
+    before = repr(table.items)
+    with pytest.raises(Problem) as caught:
+        begin(table, session=link, return_url=OTHER_RETURN_URL)
+    assert (caught.value.status, caught.value.code) == (400, "return_url_not_allowed")
+    assert repr(table.items) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "at", "refusal"),
+    [
+        ({}, NOW + 3_600, (410, "session_expired")),
+        ({"consumed_by": "attempt", "confirm_until": NOW + 900}, NOW, (409, "session_used")),
+        ({"consumed_by": "attempt", "confirm_until": NOW + 900}, NOW + 3_600, (409, "session_used")),
+        ({"environment": "production"}, NOW, (400, "unknown_session")),
+    ],
+)
+def test_a_link_of_which_nothing_can_come_writes_nothing(
+    table: Table, link: str, change: dict[str, str | int], at: int, refusal: tuple[int, str]
+) -> None:
+    item = dict(table.item("LINK", fingerprint(link))) | change
+    del item["pk"], item["sk"]
+    table.put("LINK", fingerprint(link), **{k: v if isinstance(v, str) else int(v) for k, v in item.items()})
+    before = repr(table.items)
+    with pytest.raises(Problem) as caught:
+        begin(table, session=link, at=at)
+    assert (caught.value.status, caught.value.code) == refusal
+    assert repr(table.items) == before
+
+
+def test_without_a_link_nobody_connects_unless_the_stack_allows_it(table: Table) -> None:
+    with pytest.raises(Problem) as caught:
+        begin(table, direct_connect=False)
+    assert (caught.value.status, caught.value.code) == (403, "session_required")
+    assert table.calls == []
+
+
+# PKCE ----------------------------------------------------------------------------------------------------------------
+
+
+def test_the_code_is_bound_to_a_verifier_that_only_the_browser_has(table: Table) -> None:
+    begun = begin(table, pkce=True)
+    query = dict(parse_qsl(urlsplit(begun.location).query))
+    verifier = verifier_of(cookie_of(begun))
+    assert re.fullmatch(r"[A-Za-z0-9_-]{43}", verifier)
+    digest = hashlib.sha256(verifier.encode()).digest()
+    assert query["code_challenge"] == base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+    assert query["code_challenge_method"] == "S256"
+    assert verifier not in repr(table.items)
+    assert verifier not in begun.cookie + begun.location
+
+
+def test_without_pkce_flowaccount_gets_what_its_page_says(table: Table) -> None:
+    assert "code_challenge" not in begin(table).location

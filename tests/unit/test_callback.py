@@ -12,6 +12,7 @@ import pytest
 
 from flowaccount_connect.callback import Ended, Ending, Returned
 from flowaccount_connect.client_secret import RETRY_AFTER
+from flowaccount_connect.connect_session import SessionStore, verifier_of
 from flowaccount_connect.connection import Status
 from flowaccount_connect.dynamodb import StoreUnavailable
 from flowaccount_connect.identifiers import fingerprint
@@ -274,16 +275,32 @@ def test_a_replaced_secret_is_looked_up_for_the_next_connect_but_this_code_is_no
 
 
 @pytest.mark.parametrize(
-    ("issuer", "ending"), [("https://evil.example", Ending.CONFIGURATION_ERROR), ("", Ending.CONFIGURATION_ERROR)]
+    ("issuer", "ending"), [("https://evil.example", Ending.CONFIGURATION_ERROR), (None, Ending.CONFIGURATION_ERROR)]
 )
-def test_an_issuer_that_differs_from_the_configured_one_is_refused(world: World, issuer: str, ending: Ending) -> None:
+def test_an_issuer_that_is_not_the_configured_one_is_refused(world: World, issuer: str | None, ending: Ending) -> None:
     assert finish(world, issuer=issuer, expected_issuer="https://auth.example").ending is ending
     assert world.endpoint.posts == []
 
 
-@pytest.mark.parametrize(("issuer", "expected"), [(None, "https://a.example"), ("https://x.example", None), ("i", "i")])
+@pytest.mark.parametrize(("issuer", "expected"), [(None, None), ("https://x.example", None), ("i", "i")])
 def test_any_other_issuer_is_ignored(world: World, issuer: str | None, expected: str | None) -> None:
     assert finish(world, issuer=issuer, expected_issuer=expected).ending is Ending.CONNECTED
+
+
+def test_the_verifier_of_the_browser_goes_with_the_code_where_a_challenge_was_sent(world: World) -> None:
+    finish(world)
+    world.begin(pkce=True)
+    finish(world)
+    assert world.endpoint.verifiers == [None, verifier_of(BROWSER)]
+
+
+def test_a_session_begun_in_the_other_environment_is_unknown_and_its_code_is_not_sent(world: World) -> None:
+    production = replace(world.callback(), sessions=SessionStore(world.table, "table", "production"))
+    returned = Returned(state=STATE, code="the-code", error=None, issuer=None, secret=BROWSER)
+    before = repr(world.table.items)
+    assert production.finish(returned, remaining=lambda: 28.0).ending is Ending.SESSION_UNKNOWN
+    assert repr(world.table.items) == before
+    assert world.endpoint.posts == []
 
 
 def test_a_table_that_stumbles_is_tried_again_without_another_exchange(world: World) -> None:

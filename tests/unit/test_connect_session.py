@@ -26,7 +26,7 @@ def table() -> Table:
 
 @pytest.fixture
 def sessions(table: Table) -> SessionStore:
-    store = SessionStore(table, "table")
+    store = SessionStore(table, "table", "sandbox")
     store.create(SESSION)
     return store
 
@@ -66,7 +66,7 @@ def test_a_session_is_consumed_once(sessions: SessionStore) -> None:
 
 
 def test_an_unknown_session_is_not_made_by_consuming_it(table: Table) -> None:
-    assert refused(SessionStore(table, "table")) is None
+    assert refused(SessionStore(table, "table", "sandbox")) is None
     assert table.items == {}
 
 

@@ -118,6 +118,12 @@ def test_a_code_goes_with_its_redirect_uri_byte_for_byte(server: Server, endpoin
     ]
 
 
+def test_a_verifier_goes_with_its_code(server: Server, endpoint: TokenEndpoint) -> None:
+    server.say(reply(200, WHOLE))
+    endpoint.exchange_code("the-code", "https://api.example/cb", SECRET, budget=AMPLE, verifier="the-verifier")
+    assert ("code_verifier", "the-verifier") in parse_qsl(server.asked[0].body.decode(), strict_parsing=True)
+
+
 def test_neither_proxies_nor_netrc_nor_a_ca_bundle_of_the_environment_matter(
     server: Server,
     other_server: Server,

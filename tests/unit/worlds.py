@@ -5,7 +5,9 @@ from typing import Any
 
 from flowaccount_connect.callback import Callback
 from flowaccount_connect.client_secret import ClientSecret
-from flowaccount_connect.connect_session import ConnectSession, SessionStore
+from flowaccount_connect.confirmation import Confirmation
+from flowaccount_connect.connect_link import LinkStore
+from flowaccount_connect.connect_session import ConnectSession, SessionStore, browser_secret
 from flowaccount_connect.connection import Attempt, Connection
 from flowaccount_connect.identifiers import fingerprint
 from flowaccount_connect.rotation import Rotation
@@ -31,6 +33,7 @@ from tests.unit.tables import Table
 
 STATE = "state-of-flowaccount"
 BROWSER = "secret-of-the-browser"
+TENANT = "tenant-7"
 
 
 @dataclass
@@ -48,7 +51,8 @@ class World:
 
     def __post_init__(self) -> None:
         self.store = ConnectionStore(self.table, "table")
-        self.sessions = SessionStore(self.table, "table")
+        self.sessions = SessionStore(self.table, "table", "sandbox")
+        self.links = LinkStore(self.table, "table", "sandbox")
         self.sealer = Sealer(self.kms, "key", stack="connect", environment="sandbox")
         self.secret = ClientSecret(self.secrets, "name", clock=self.clock)
         self.schedule = Schedule(fraction=lambda: 0.0)
@@ -138,7 +142,9 @@ class World:
             CONNECTION, there.grant_id, there.generation, "another", rotated
         )
 
-    def begin(self, *, return_url: str | None = "https://app.example.com/done", expires_in: int = 3_600) -> None:
+    def begin(
+        self, *, return_url: str | None = "https://app.example.com/done", expires_in: int = 3_600, pkce: bool = False
+    ) -> None:
         """A connect session that waits for its callback."""
         self.sessions.create(
             ConnectSession(
@@ -147,9 +153,52 @@ class World:
                 redirect_uri="https://api.example/live/callback",
                 expires_at=int(self.clock()) + expires_in,
                 return_url=return_url,
+                pkce=pkce,
             )
         )
         self.table.calls.clear()
+
+    def link(self, *, reference: str = TENANT, expected: str | None = None) -> tuple[str, str]:
+        """A host's link, opened in the browser by a session that waits for its callback: the link and its session."""
+        link, session = self.links.create(
+            reference=reference,
+            return_url="https://app.example.com/done",
+            expected_connection=expected,
+            expires_at=int(self.clock()) + 3_600,
+        )
+        self.open(link)
+        return link, session
+
+    def open(self, link: str, *, state: str = STATE, secret: str = BROWSER) -> str:
+        """Open a link once more, in a tab of its own; the value of the tab's cookie."""
+        cookie = browser_secret(secret, link)
+        found = self.links.opened(link)
+        assert found is not None
+        self.sessions.create(
+            ConnectSession(
+                id=fingerprint(state),
+                binding=fingerprint(cookie),
+                redirect_uri="https://api.example/live/callback",
+                expires_at=found.expires_at,
+                return_url=found.return_url,
+                link=found.id,
+            )
+        )
+        self.table.calls.clear()
+        return cookie
+
+    def confirmation(self) -> Confirmation:
+        """The host's side of connecting here."""
+        return Confirmation(
+            client=self.table,
+            table="table",
+            environment="sandbox",
+            links=self.links,
+            return_urls=frozenset({"https://app.example.com/done"}),
+            lifetime=3_600,
+            redirect_uri=None,
+            clock=self.clock,
+        )
 
     def session(self) -> dict[str, Any]:
         """The session's item."""
@@ -162,6 +211,7 @@ class World:
             table="table",
             environment="sandbox",
             sessions=self.sessions,
+            links=self.links,
             endpoint=self.endpoint,
             secret=self.secret,
             sealer=self.sealer,

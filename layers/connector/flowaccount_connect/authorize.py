@@ -3,11 +3,19 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 
 from flowaccount_connect.authorization_request import authorization_url
-from flowaccount_connect.connect_session import ConnectSession, SessionStore, cookie_name
+from flowaccount_connect.connect_link import ConnectLink, LinkStore
+from flowaccount_connect.connect_session import (
+    ConnectSession,
+    SessionStore,
+    browser_secret,
+    cookie_name,
+    verifier_of,
+)
 from flowaccount_connect.identifiers import fingerprint, new_secret
-from flowaccount_connect.problems import invalid
+from flowaccount_connect.problems import Problem, invalid
 from flowaccount_connect.return_urls import is_allowed
 from flowaccount_connect.settings import Authorize as Settings
 
@@ -31,33 +39,48 @@ class Authorize:
     """Begins connects. Knows no client secret."""
 
     sessions: SessionStore
+    links: LinkStore
     settings: Settings
     clock: Callable[[], float] = time.time
     new_secret: Callable[[], str] = new_secret
 
     def begin(self, *, redirect_uri: str, return_url: str | None, host_state: str | None, session: str | None) -> Begun:
-        """Write a connect session, in one call, and say where the browser goes.
+        """Write a connect session and say where the browser goes.
 
-        Raises `Problem` (400) for parameters that are not acceptable, and `StoreUnavailable`; either way nothing is
-        written.
+        `session` is a host's link, which may be opened any number of times, by previews too: each time begins an
+        attempt of its own, and none lasts longer than the link. Raises `Problem` for parameters that are not
+        acceptable, and `StoreUnavailable`; either way nothing is written.
         """
-        if session is not None:
-            raise invalid("unknown_session", "This link is not known here, or it has expired. Ask for a new one.")
         if return_url is not None and not is_allowed(return_url, self.settings.return_urls):
-            raise invalid(
-                "return_url_not_allowed",
-                "return_url must equal one of the stack's allowed return URLs, character by character.",
-            )
+            raise _return_url_not_allowed("one of the stack's allowed return URLs")
         if host_state is not None and not (len(host_state) <= LONGEST_HOST_STATE and host_state.isprintable()):
             raise invalid("invalid_state", f"state may have at most {LONGEST_HOST_STATE} printable characters.")
-        state, secret = self.new_secret(), self.new_secret()
+        now = int(self.clock())
+        lifetime = self.settings.session_lifetime
+        link = None
+        if session is not None:
+            link = self._opened(session, now)
+            if return_url not in (None, link.return_url):
+                raise _return_url_not_allowed("the link's own")
+            return_url = link.return_url
+            lifetime = min(lifetime, link.expires_at - now)
+        elif not self.settings.direct_connect:
+            raise Problem(
+                "session_required",
+                HTTPStatus.FORBIDDEN,
+                "Connecting begins with a link, which the host gets by POST /connect-sessions. "
+                "(To try the stack out without a host, deploy it with DirectConnect=allowed.)",
+            )
+        state, secret = self.new_secret(), browser_secret(self.new_secret(), session)
         connect_session = ConnectSession(
             id=fingerprint(state),
             binding=fingerprint(secret),
             redirect_uri=redirect_uri,
-            expires_at=int(self.clock()) + self.settings.session_lifetime,
+            expires_at=now + lifetime,
             return_url=return_url,
             host_state=host_state,
+            link=link.id if link is not None else None,
+            pkce=self.settings.pkce,
         )
         self.sessions.create(connect_session)
         return Begun(
@@ -66,7 +89,23 @@ class Authorize:
                 client_id=self.settings.client_id,
                 redirect_uri=redirect_uri,
                 state=state,
+                verifier=verifier_of(secret) if self.settings.pkce else None,
             ),
             cookie=f"{cookie_name(connect_session.id)}={secret}; Path=/; Secure; HttpOnly; SameSite=Lax; "
-            f"Max-Age={self.settings.session_lifetime}",
+            f"Max-Age={lifetime}",
         )
+
+    def _opened(self, session: str, now: int) -> ConnectLink:
+        """The link, while something can still come of opening it."""
+        link = self.links.opened(session)
+        if link is None:
+            raise invalid("unknown_session", "This link is not known here, or it has expired. Ask for a new one.")
+        if link.consumed_by is not None:
+            raise Problem("session_used", HTTPStatus.CONFLICT, "This link has been used already. Ask for a new one.")
+        if link.is_over(now):
+            raise Problem("session_expired", HTTPStatus.GONE, "This link has expired. Ask for a new one.")
+        return link
+
+
+def _return_url_not_allowed(what: str) -> Problem:
+    return invalid("return_url_not_allowed", f"return_url must equal {what}, character by character.")

@@ -1,4 +1,4 @@
-"""One attempt of a user to connect: created by `authorize`, bound to the browser, consumed once by `callback`."""
+"""One attempt of a browser to connect: created by `authorize`, bound to the browser, consumed once by `callback`."""
 
 import hmac
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from flowaccount_connect.dynamodb import (
     s,
     text,
 )
-from flowaccount_connect.identifiers import fingerprint
+from flowaccount_connect.identifiers import derived, fingerprint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +30,10 @@ class ConnectSession:
     expires_at: int
     return_url: str | None = None
     host_state: str | None = None
+    link: str | None = None
+    """The id of the host's link that was opened, see `connect_link`; `None`: begun without one."""
+    pkce: bool = False
+    """Whether the code is bound to `verifier_of` the browser's secret."""
     consumed_by: str | None = None
     result: str | None = None
     """How it ended, once it has."""
@@ -47,6 +51,22 @@ def cookie_name(session_id: str) -> str:
     return f"__Host-connect-{session_id[:16]}"
 
 
+def browser_secret(secret: str, link: str | None) -> str:
+    """The cookie's value: `secret`, and the link that was opened, which the browser has to keep, since only its hash
+    is stored."""
+    return f"{secret}.{link}" if link is not None else secret
+
+
+def link_in(browser_secret: str) -> str:
+    """The link in a cookie's value; empty where there is none."""
+    return browser_secret.partition(".")[2]
+
+
+def verifier_of(browser_secret: str) -> str:
+    """The PKCE verifier (RFC 7636 section 4.1) of the browser that holds this cookie: so it is stored nowhere."""
+    return derived(browser_secret, "pkce")
+
+
 class SessionRefused(Exception):
     """The session cannot be consumed: `session` says why; `None` if it is unknown."""
 
@@ -56,24 +76,29 @@ class SessionRefused(Exception):
 
 
 class SessionStore:
-    """The connect sessions of one table. `client` is a DynamoDB client."""
+    """The connect sessions of one table, begun in one environment. `client` is a DynamoDB client.
 
-    def __init__(self, client: Client, table: str) -> None:
+    A session of the stack's other environment is unknown: its code must not be sent to this one's token endpoint.
+    """
+
+    def __init__(self, client: Client, table: str, environment: str) -> None:
         self._client = client
         self._table = table
+        self._environment = environment
 
     def create(self, session: ConnectSession) -> None:
         """Write a new session, in one call. Raises `StoreUnavailable`."""
         item: dict[str, AttributeValue] = _key(session.id) | {
             "binding": s(session.binding),
             "redirect_uri": s(session.redirect_uri),
+            "environment": s(self._environment),
             "expires_at": n(session.expires_at),
             "ttl": n(session.expires_at),
         }
-        if session.return_url is not None:
-            item["return_url"] = s(session.return_url)
-        if session.host_state is not None:
-            item["host_state"] = s(session.host_state)
+        given = {"return_url": session.return_url, "host_state": session.host_state, "link": session.link}
+        item |= {name: s(value) for name, value in given.items() if value is not None}
+        if session.pkce:
+            item["challenge_method"] = s("S256")
         call(self._client.put_item, TableName=self._table, Item=item)
 
     def consume(self, session_id: str, *, secret: str, attempt_id: str, now: int) -> ConnectSession:
@@ -88,18 +113,20 @@ class SessionStore:
                 TableName=self._table,
                 Key=_key(session_id),
                 UpdateExpression="SET consumed_by = :attempt, consumed_at = :now",
-                ConditionExpression="attribute_not_exists(consumed_by) AND expires_at > :now AND binding = :binding",
+                ConditionExpression="attribute_not_exists(consumed_by) AND expires_at > :now AND binding = :binding "
+                "AND environment = :environment",
                 ExpressionAttributeValues={
                     ":attempt": s(attempt_id),
                     ":now": n(now),
                     ":binding": s(fingerprint(secret)),
+                    ":environment": s(self._environment),
                 },
                 ReturnValues="ALL_NEW",
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
             )
         except ConditionRefused as refused:
             item = refused.items[0]
-            found = _from_item(item) if item else None
+            found = _from_item(item) if item and text(item, "environment") == self._environment else None
             if found is not None and found.consumed_by == attempt_id:
                 return found  # An SDK retry hid the success of the first write.
             raise SessionRefused(found) from None
@@ -139,6 +166,8 @@ def _from_item(item: Item) -> ConnectSession:
         expires_at=number(item, "expires_at") or 0,
         return_url=text(item, "return_url"),
         host_state=text(item, "host_state"),
+        link=text(item, "link"),
+        pkce=text(item, "challenge_method") == "S256",
         consumed_by=text(item, "consumed_by"),
         result=text(item, "result"),
     )

@@ -1,6 +1,8 @@
 """The names things go by: connection ids, grant ids, attempt ids, and the secrets that bind a browser."""
 
+import base64
 import hashlib
+import hmac
 import re
 import secrets
 import time
@@ -54,3 +56,9 @@ def fingerprint(secret: str) -> str:
     Both are 256 random bits, so a plain hash cannot be reversed by guessing.
     """
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def derived(secret: str, purpose: str) -> str:
+    """43 URL-safe characters that only who knows `secret` can make, others for each `purpose` (HMAC-SHA-256)."""
+    digest = hmac.digest(secret.encode("utf-8", "surrogatepass"), purpose.encode(), "sha256")
+    return base64.urlsafe_b64encode(digest).decode().rstrip("=")

@@ -100,6 +100,15 @@ _PAGES: dict[str, tuple[int, str, Text, Text]] = {
             "administrator the reference number below.",
         ),
     ),
+    "to_be_confirmed": (
+        409,
+        "calm",
+        Text("เหลืออีกขั้นตอนเดียว", "กรุณากลับไปที่แอปของคุณ เพื่อให้แอปยืนยันการเชื่อมต่อให้เสร็จภายใน 15 นาที"),
+        Text(
+            "One step is left",
+            "Please go back to your app, which confirms the connection; it has 15 minutes to do so.",
+        ),
+    ),
     "code_rejected": (
         400,
         "calm",

@@ -1,7 +1,8 @@
 """Token sets that the table did not take: carried, sealed, through a queue, and applied under the same condition.
 
 Late, repeated and unordered delivery is harmless: a refresh's set is written under the commit's condition, a consent's
-set under the reconnect's, and both recognise what they wrote before. A set that comes too late is dropped.
+set under the reconnect's, a link's set where it is still to be confirmed, and all recognise what they wrote before. A
+set that comes too late is dropped.
 """
 
 import base64
@@ -9,7 +10,8 @@ import json
 from enum import StrEnum
 from typing import Any, Protocol
 
-from flowaccount_connect import aws_error
+from flowaccount_connect import aws_error, connect_link
+from flowaccount_connect.connect_link import Waiting
 from flowaccount_connect.connection import Connection, Sealed
 from flowaccount_connect.dynamodb import Client, ConditionRefused, call
 from flowaccount_connect.store import ConnectionStore, Refused, Rotated, from_item, grant_update
@@ -66,6 +68,19 @@ class SalvageQueue:
             }
         )
 
+    def send_waiting(self, link_id: str, attempt_id: str, waiting: Waiting) -> None:
+        """Salvage the set that waits for a host's confirmation. Raises `SalvageUnavailable`."""
+        self._send(
+            {
+                "kind": "waiting",
+                "link_id": link_id,
+                "connection_id": waiting.connection_id,
+                "grant_id": waiting.grant_id,
+                "attempt_id": attempt_id,
+                "rotated": _encode(waiting.rotated),
+            }
+        )
+
     def _send(self, message: dict[str, object]) -> None:
         try:
             self._sqs.send_message(QueueUrl=self._url, MessageBody=json.dumps(message))
@@ -79,9 +94,10 @@ class SalvageOutcome(StrEnum):
     APPLIED = "applied"
     APPLIED_BEFORE = "applied_before"
     TOO_LATE = "too_late"
-    """The generation has moved on, a later consent is stored, or the connection was disconnected: dropped."""
+    """The generation has moved on, a later consent is stored, the connection was disconnected, or the time to confirm
+    is over: dropped."""
     UNKNOWN = "unknown"
-    """There is no such connection any more: dropped."""
+    """There is no such connection or link any more: dropped."""
 
 
 class Salvage:
@@ -105,6 +121,8 @@ class Salvage:
                 generation = int(message["generation"])
             elif message["kind"] == "grant":
                 environment = str(message["environment"])
+            elif message["kind"] == "waiting":
+                link_id = str(message["link_id"])
             else:
                 raise MalformedMessage("unknown kind")
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
@@ -112,6 +130,9 @@ class Salvage:
         try:
             if message["kind"] == "rotation":
                 self._store.commit(connection_id, grant_id, generation, attempt_id, rotated)
+            elif message["kind"] == "waiting":
+                waiting = Waiting(connection_id=connection_id, grant_id=grant_id, rotated=rotated)
+                return self._keep(link_id, attempt_id, waiting, now), connection_id
             else:
                 update = grant_update(
                     self._table,
@@ -129,6 +150,20 @@ class Salvage:
             item = refused.items[0]
             return _refused(from_item(item) if item else None, attempt_id), connection_id
         return SalvageOutcome.APPLIED, connection_id
+
+    def _keep(self, link_id: str, attempt_id: str, waiting: Waiting, now: int) -> SalvageOutcome:
+        try:
+            call(
+                self._client.update_item,
+                **connect_link.keeping(self._table, link_id, attempt_id, waiting, now=now),
+            )
+        except ConditionRefused as refused:
+            item = refused.items[0]
+            if item is None:
+                return SalvageOutcome.UNKNOWN
+            before = connect_link.link_from_item(item).kept_for(attempt_id)
+            return SalvageOutcome.APPLIED_BEFORE if before else SalvageOutcome.TOO_LATE
+        return SalvageOutcome.APPLIED
 
 
 def _refused(there: Connection | None, attempt_id: str) -> SalvageOutcome:

@@ -83,6 +83,9 @@ class Authorize:
     return_urls: frozenset[str]
     session_lifetime: int
     """Seconds."""
+    direct_connect: bool
+    """Whether anybody may begin without a host's link."""
+    pkce: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +123,8 @@ def authorize(variables: Mapping[str, str] = os.environ) -> Authorize:
         redirect_uri=read.url("REDIRECT_URI") if redirect_uri else None,
         return_urls=read.urls("ALLOWED_RETURN_URLS"),
         session_lifetime=read.number("SESSION_LIFETIME", 3_600, 60, 86_400),
+        direct_connect=read.choice("DIRECT_CONNECT", "refused", "allowed") == "allowed",
+        pkce=read.choice("PKCE", "disabled", "enabled") == "enabled",
     )
 
 

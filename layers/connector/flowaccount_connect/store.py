@@ -235,6 +235,9 @@ _SET_TOKENS = (
     "due_shard = :due_shard, committed_by = :attempt"
 )
 
+FREE_OR_SAME = "(attribute_not_exists(#reference) OR #reference = :reference)"
+"""That a connection belongs to no tenant of the host's, or to this one."""
+
 
 def grant_update(
     table: str,
@@ -245,22 +248,32 @@ def grant_update(
     environment: str,
     rotated: Rotated,
     now: int,
+    reference: str | None = None,
 ) -> dict[str, object]:
     """The conditional write that a new consent is: connects, or reconnects and revives.
 
     Refused where a later consent has been stored already, and by its own retry. It beats every refresh in flight,
-    since the generation moves on and attempt, lease and doubt go. To be sent alone or in a transaction.
+    since the generation moves on and attempt, lease and doubt go. With a `reference` the business becomes the host's
+    tenant of that name, and is refused where it is another's; without one it stays whose it is. A tombstone has none.
+    To be sent alone or in a transaction.
     """
+    belonging, free = "", ""
+    whose: dict[str, AttributeValue] = {}
+    if reference is not None:
+        belonging, free = ", #reference = :reference", f" AND {FREE_OR_SAME}"
+        whose = {":reference": s(reference)}
     return {
         "TableName": table,
         "Key": key_of(connection_id),
         "UpdateExpression": f"{_SET_TOKENS}, #status = :active, listed_as = :listed, grant_id = :grant, "
-        "connected_at = :now, environment = :environment, "
+        f"connected_at = :now, environment = :environment{belonging}, "
         "generation = if_not_exists(generation, :zero) + :one "
         f"REMOVE {_ATTEMPT}, in_doubt, at_risk, retries, reason, ended_at, quarantine, quarantine_key, #ttl",
-        "ConditionExpression": "attribute_not_exists(grant_id) OR grant_id < :grant",
-        "ExpressionAttributeNames": {"#status": "status", "#ttl": "ttl"},
+        "ConditionExpression": f"(attribute_not_exists(grant_id) OR grant_id < :grant){free}",
+        "ExpressionAttributeNames": {"#status": "status", "#ttl": "ttl"}
+        | ({"#reference": "reference"} if reference is not None else {}),
         "ExpressionAttributeValues": _token_values(connection_id, attempt_id, rotated)
+        | whose
         | {
             ":active": s(Status.ACTIVE),
             ":listed": s(_listed_as(connection_id, Status.ACTIVE)),
@@ -270,6 +283,18 @@ def grant_update(
             ":zero": n(0),
             ":one": n(1),
         },
+        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+    }
+
+
+def reference_check(table: str, connection_id: str, reference: str) -> dict[str, object]:
+    """The condition that a business belongs to nobody yet, or to `reference`; to be sent in a transaction."""
+    return {
+        "TableName": table,
+        "Key": key_of(connection_id),
+        "ConditionExpression": FREE_OR_SAME,
+        "ExpressionAttributeNames": {"#reference": "reference"},
+        "ExpressionAttributeValues": {":reference": s(reference)},
         "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
     }
 

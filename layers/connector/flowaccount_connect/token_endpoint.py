@@ -163,9 +163,16 @@ class TokenEndpoint:
         """Close the connections that are kept alive; the next request opens a new one."""
         self._session.close()
 
-    def exchange_code(self, code: str, redirect_uri: str, client_secret: str, *, budget: float) -> Answer:
-        """Exchange an authorization code (RFC 6749 section 4.1.3), within `budget` seconds. Never raises."""
+    def exchange_code(
+        self, code: str, redirect_uri: str, client_secret: str, *, budget: float, verifier: str | None = None
+    ) -> Answer:
+        """Exchange an authorization code (RFC 6749 section 4.1.3), within `budget` seconds. Never raises.
+
+        `verifier` is what the PKCE challenge of the authorization was made from (RFC 7636 section 4.5).
+        """
         form = {"grant_type": "authorization_code", "code": code, "redirect_uri": redirect_uri}
+        if verifier is not None:
+            form["code_verifier"] = verifier
         return self._post(form, client_secret, None, budget)
 
     def refresh(self, refresh_token: str, client_secret: str, *, connection_id: str, budget: float) -> Answer:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from flowaccount_connect.authorize import Authorize
     from flowaccount_connect.callback import Callback
     from flowaccount_connect.circuit import Circuit
+    from flowaccount_connect.confirmation import Confirmation
     from flowaccount_connect.managing import Managing
     from flowaccount_connect.pacing import Pace
     from flowaccount_connect.publishing import Publisher, UnpublishedQueue
@@ -47,16 +48,22 @@ def client(service: str, *, read_timeout: float = 2.0, attempts: int = 2, connec
 def authorize() -> "Authorize":
     """What `authorize` is made of."""
     from flowaccount_connect.authorize import Authorize
+    from flowaccount_connect.connect_link import LinkStore
     from flowaccount_connect.connect_session import SessionStore
 
-    stack = settings.stack()
-    return Authorize(sessions=SessionStore(client("dynamodb"), stack.table), settings=settings.authorize())
+    stack, table = settings.stack(), client("dynamodb")
+    return Authorize(
+        sessions=SessionStore(table, stack.table, stack.environment),
+        links=LinkStore(table, stack.table, stack.environment),
+        settings=settings.authorize(),
+    )
 
 
 def callback() -> "tuple[Callback, TokenEndpoint, frozenset[str]]":
     """What `callback` is made of, the endpoint whose connections it closes, and the allowed return URLs."""
     from flowaccount_connect.callback import Callback
     from flowaccount_connect.client_secret import ClientSecret
+    from flowaccount_connect.connect_link import LinkStore
     from flowaccount_connect.connect_session import SessionStore
     from flowaccount_connect.salvage import SalvageQueue
     from flowaccount_connect.schedule import Schedule
@@ -69,7 +76,8 @@ def callback() -> "tuple[Callback, TokenEndpoint, frozenset[str]]":
         client=table,
         table=stack.table,
         environment=stack.environment,
-        sessions=SessionStore(table, stack.table),
+        sessions=SessionStore(table, stack.table, stack.environment),
+        links=LinkStore(table, stack.table, stack.environment),
         endpoint=endpoint,
         secret=ClientSecret(client("secretsmanager"), tokens.client_secret_name),
         sealer=_sealer(stack, tokens.key_id),
@@ -172,6 +180,23 @@ def publish() -> "tuple[Publisher, UnpublishedQueue]":
         publish_refreshed=read.choice("PUBLISH_REFRESHED", "disabled", "enabled") == "enabled",
     )
     return publisher, UnpublishedQueue(client("sqs"), read.text("UNPUBLISHED_QUEUE_URL"))
+
+
+def confirmation() -> "Confirmation":
+    """What else `connections` is made of: the host's side of connecting."""
+    from flowaccount_connect.confirmation import Confirmation
+    from flowaccount_connect.connect_link import LinkStore
+
+    stack, read, table = settings.stack(), settings.Reader(os.environ), client("dynamodb")
+    return Confirmation(
+        client=table,
+        table=stack.table,
+        environment=stack.environment,
+        links=LinkStore(table, stack.table, stack.environment),
+        return_urls=read.urls("ALLOWED_RETURN_URLS"),
+        lifetime=read.number("SESSION_LIFETIME", 3_600, 60, 86_400),
+        redirect_uri=read.url("REDIRECT_URI") if read.optional("REDIRECT_URI") else None,
+    )
 
 
 def _pace(table: Any, stack: settings.Stack) -> "Pace":

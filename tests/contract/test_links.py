@@ -1,0 +1,219 @@
+"""Hosts' links, and the transactions that let a set wait, connect it, or drop it."""
+
+from typing import Any
+
+import pytest
+
+from flowaccount_connect.connect_link import (
+    CONFIRM_WITHIN,
+    ConnectLink,
+    LinkStore,
+    Refusal,
+    Waiting,
+    confirming,
+    dropping,
+    failing,
+    keeping,
+    link_from_item,
+    refused_put,
+)
+from flowaccount_connect.connection import Status
+from flowaccount_connect.dynamodb import ConditionRefused, call, s
+from flowaccount_connect.salvage import Salvage, SalvageOutcome, SalvageQueue
+from flowaccount_connect.store import ConnectionStore, grant_update, key_of, reference_check
+from tests.contract.conftest import Table
+from tests.contract.test_connection_store import NOW, rotated
+from tests.contract.test_sessions_and_salvage import Sent
+
+TENANT = "tenant-7"
+
+
+@pytest.fixture
+def links(table: Table) -> LinkStore:
+    return LinkStore(table.client, table.name, "sandbox")
+
+
+@pytest.fixture
+def link(links: LinkStore) -> ConnectLink:
+    """A link that a callback has used up, as attempt a1."""
+    made, _ = links.create(reference=TENANT, return_url="u", expected_connection=None, expires_at=NOW + 10)
+    found = links.opened(made)
+    assert found is not None
+    used = links.consume(found.id, "a1", now=NOW)
+    assert used is not None
+    return used
+
+
+def waiting(table: Table, grant_id: str = "g1") -> Waiting:
+    return Waiting(connection_id=table.connection_id, grant_id=grant_id, rotated=rotated(f"{grant_id} tokens", NOW))
+
+
+def granted(table: Table, *, grant_id: str = "g1", reference: str | None = TENANT) -> dict[str, Any]:
+    return grant_update(
+        table.name,
+        table.connection_id,
+        grant_id=grant_id,
+        attempt_id=f"attempt of {grant_id}",
+        environment="sandbox",
+        rotated=rotated(f"{grant_id} tokens", NOW),
+        now=NOW,
+        reference=reference,
+    )
+
+
+def transact(table: Table, *writes: dict[str, Any]) -> None:
+    call(table.client.transact_write_items, TransactItems=list(writes))
+
+
+def keep(table: Table, link: ConnectLink, *, attempt_id: str = "a1", now: int = NOW) -> None:
+    transact(
+        table,
+        {"ConditionCheck": reference_check(table.name, table.connection_id, TENANT)},
+        {"Update": keeping(table.name, link.id, attempt_id, waiting(table), now=now)},
+    )
+
+
+def confirm(table: Table, link: ConnectLink, *, reference: str = TENANT, now: int = NOW) -> None:
+    transact(
+        table,
+        {"Update": granted(table, reference=reference)},
+        {"Update": confirming(table.name, link.id, reference, now=now)},
+    )
+
+
+def stored(table: Table, link: ConnectLink) -> ConnectLink:
+    key = {"pk": s(f"LINK#{link.id}"), "sk": s("LINK")}
+    return link_from_item(table.client.get_item(TableName=table.name, Key=key, ConsistentRead=True)["Item"])
+
+
+def test_a_link_is_used_up_once_in_time_and_in_its_environment(table: Table, links: LinkStore) -> None:
+    made, session = links.create(reference=TENANT, return_url="u", expected_connection="N1", expires_at=NOW + 10)
+    link = links.of_session(session)
+    assert link is not None
+    assert link == links.opened(made)
+    assert (link.reference, link.expected_connection, link.session(made)) == (TENANT, "N1", session)
+    assert links.of_session(f"{session}x") is None
+    assert links.consume(link.id, "a1", now=NOW + 10) is None
+    assert LinkStore(table.client, table.name, "production").consume(link.id, "a1", now=NOW) is None
+    used = links.consume(link.id, "a1", now=NOW)
+    assert used is not None
+    assert (used.consumed_by, used.confirm_until) == ("a1", NOW + CONFIRM_WITHIN)
+    assert links.consume(link.id, "a1", now=NOW) == used
+    assert links.consume(link.id, "a2", now=NOW) is None
+
+
+def test_a_link_that_is_gone_is_not_made_by_using_it_up(links: LinkStore) -> None:
+    assert links.consume("gone", "a1", now=NOW) is None
+    assert links.of_session("gone.x") is None
+
+
+def test_a_set_is_kept_once_by_its_own_callback_and_in_time(table: Table, link: ConnectLink) -> None:
+    for attempt_id, now in (("a2", NOW), ("a1", NOW + CONFIRM_WITHIN)):
+        with pytest.raises(ConditionRefused) as caught:
+            keep(table, link, attempt_id=attempt_id, now=now)
+        nothing, there = caught.value.items
+        assert nothing is None
+        assert there is not None
+        assert link_from_item(there) == link
+    keep(table, link)
+    assert stored(table, link).waiting == waiting(table)
+    with pytest.raises(ConditionRefused) as caught:
+        keep(table, link)
+    there = caught.value.items[1]
+    assert there is not None
+    assert link_from_item(there).kept_for("a1")
+    assert not link_from_item(there).kept_for("a2")
+    with pytest.raises(ConditionRefused):
+        call(table.client.update_item, **failing(table.name, link.id, "a1", "temporarily_unavailable"))
+    assert ConnectionStore(table.client, table.name).get(table.connection_id) is None
+
+
+def test_a_business_of_another_tenant_keeps_nothing(table: Table, link: ConnectLink) -> None:
+    transact(table, {"Update": granted(table, grant_id="g0", reference="tenant-8")})
+    with pytest.raises(ConditionRefused) as caught:
+        keep(table, link)
+    connection, nothing = caught.value.items
+    assert connection is not None
+    assert connection["reference"] == s("tenant-8")
+    assert nothing is None
+    assert stored(table, link) == link
+
+
+@pytest.mark.parametrize("reference", [TENANT, None])
+def test_a_business_of_the_same_tenant_or_of_nobody_is_welcome(
+    table: Table, link: ConnectLink, reference: str | None
+) -> None:
+    transact(table, {"Update": granted(table, grant_id="g0", reference=reference)})
+    keep(table, link)
+    confirm(table, link)
+    connection = ConnectionStore(table.client, table.name).get(table.connection_id)
+    assert connection is not None
+    assert (connection.reference, connection.generation, connection.grant_id) == (TENANT, 2, "g1")
+
+
+def test_a_confirmation_connects_and_empties_the_link_in_one(table: Table, link: ConnectLink) -> None:
+    keep(table, link)
+    for reference, now in (("tenant-8", NOW), (TENANT, NOW + CONFIRM_WITHIN)):
+        with pytest.raises(ConditionRefused):
+            confirm(table, link, reference=reference, now=now)
+        assert ConnectionStore(table.client, table.name).get(table.connection_id) is None
+    confirm(table, link)
+    connection = ConnectionStore(table.client, table.name).get(table.connection_id)
+    assert connection is not None
+    assert (connection.status, connection.reference, connection.generation) == (Status.ACTIVE, TENANT, 1)
+    assert connection.sealed == waiting(table).rotated.sealed
+    ended = stored(table, link)
+    assert (ended.result, ended.waiting, ended.connection_id) == ("connected", None, table.connection_id)
+    with pytest.raises(ConditionRefused) as caught:
+        confirm(table, link)
+    assert None not in caught.value.items
+
+
+def test_a_business_that_is_anothers_by_now_is_not_taken_over(table: Table, link: ConnectLink) -> None:
+    keep(table, link)
+    transact(table, {"Update": granted(table, grant_id="g0", reference="tenant-8")})
+    with pytest.raises(ConditionRefused) as caught:
+        confirm(table, link)
+    connection, nothing = caught.value.items
+    assert connection is not None
+    assert nothing is None
+    assert stored(table, link).waiting is not None
+
+
+def test_a_consent_without_a_tenant_leaves_it(table: Table) -> None:
+    transact(table, {"Update": granted(table)})
+    transact(table, {"Update": granted(table, grant_id="g2", reference=None)})
+    connection = ConnectionStore(table.client, table.name).get(table.connection_id)
+    assert connection is not None
+    assert (connection.reference, connection.generation) == (TENANT, 2)
+
+
+def test_what_waits_is_dropped_with_its_event_once(table: Table, link: ConnectLink) -> None:
+    keep(table, link)
+    writes: list[dict[str, Any]] = [
+        {"Update": dropping(table.name, link.id, "reference_mismatch")},
+        {"Put": refused_put(table.name, table.connection_id, Refusal.REFERENCE_MISMATCH, link, lambda: NOW)},
+    ]
+    transact(table, *writes)
+    ended = stored(table, link)
+    assert (ended.result, ended.waiting) == ("reference_mismatch", None)
+    key = {name: writes[1]["Put"]["Item"][name] for name in ("pk", "sk")}
+    event = table.client.get_item(TableName=table.name, Key=key, ConsistentRead=True)["Item"]
+    assert (event["reason"], event["reference"]) == (s("reference_mismatch"), s(TENANT))
+    with pytest.raises(ConditionRefused):
+        transact(table, *writes)
+    with pytest.raises(ConditionRefused):
+        confirm(table, link)
+    assert "Item" not in table.client.get_item(TableName=table.name, Key=key_of(table.connection_id))
+
+
+def test_a_salvaged_set_waits_like_any_other_or_is_too_late(table: Table, link: ConnectLink) -> None:
+    sent = Sent()
+    SalvageQueue(sent, "queue").send_waiting(link.id, "a1", waiting(table))
+    salvage = Salvage(table.client, table.name)
+    assert salvage.apply(sent.body, now=NOW + CONFIRM_WITHIN) == (SalvageOutcome.TOO_LATE, table.connection_id)
+    assert salvage.apply(sent.body, now=NOW + 1) == (SalvageOutcome.APPLIED, table.connection_id)
+    assert stored(table, link).waiting == waiting(table)
+    assert salvage.apply(sent.body, now=NOW + 1) == (SalvageOutcome.APPLIED_BEFORE, table.connection_id)
+    SalvageQueue(sent, "queue").send_waiting("gone", "a1", waiting(table))
+    assert salvage.apply(sent.body, now=NOW) == (SalvageOutcome.UNKNOWN, table.connection_id)

@@ -1,0 +1,352 @@
+"""A host's links on the deployed stack: opened by browsers, ended by the host's confirmation and by nothing else."""
+
+import json
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+import requests
+
+from local import service
+from local.stack import Stack
+from local.visit import Arrived, HttpVisitor
+from tests.e2e.conftest import Simulator
+from tests.e2e.tampering import denied
+
+RETURN_URL = "https://app.example.com/accounting/done"
+BUSINESS, OTHER_BUSINESS = "N1000001", "N1000002"
+
+
+def make(up: Stack, reference: str, **fields: str) -> dict[str, Any]:
+    """What the host gets for a user of its tenant `reference`."""
+    answer = service.call(
+        up, "POST", "/connect-sessions", body={"reference": reference, "return_url": RETURN_URL} | fields
+    )
+    assert answer.status_code == 201, answer.text
+    made: dict[str, Any] = answer.json()
+    assert set(made) == {"session", "connect_url", "expires_at"}
+    return made
+
+
+def confirm(up: Stack, session: str, reference: str) -> requests.Response:
+    return service.call(up, "POST", f"/connect-sessions/{session}/confirm", body={"reference": reference})
+
+
+def refused(up: Stack, session: str, reference: str) -> tuple[int, str, str | None]:
+    """Status, code and ending of a confirmation that is refused."""
+    answer = confirm(up, session, reference)
+    assert answer.headers["Content-Type"] == "application/problem+json", answer.text
+    return answer.status_code, answer.json()["code"], answer.json().get("ending")
+
+
+def returned(arrived: Arrived) -> dict[str, str]:
+    """What the browser brought back to the host."""
+    assert arrived.url.startswith(RETURN_URL + "?"), arrived.url
+    return {name: value for name, (value,) in parse_qs(urlsplit(arrived.url).query).items()}
+
+
+def items(up: Stack, kind: str) -> list[dict[str, Any]]:
+    """All items of a kind."""
+    table = service.client(up, "dynamodb")
+    found: list[dict[str, Any]] = table.scan(
+        TableName=up.table, FilterExpression="sk = :kind", ExpressionAttributeValues={":kind": {"S": kind}}
+    )["Items"]
+    return found
+
+
+def refusals(up: Stack, reference: str) -> list[str]:
+    """Why businesses were refused that came through links for a tenant."""
+    return [item["reason"]["S"] for item in items(up, "EVENT") if item.get("reference", {}).get("S") == reference]
+
+
+def link_of(up: Stack, session: str) -> dict[str, Any]:
+    """The link's item that a session ends."""
+    (found,) = [item for item in items(up, "LINK") if item["pk"]["S"] == f"LINK#{session.partition('.')[0]}"]
+    return found
+
+
+def set_link(up: Stack, session: str, **values: int) -> None:
+    """Change times of a link's item, as time would."""
+    names = {f"#{name}": name for name in values}
+    service.client(up, "dynamodb").update_item(
+        TableName=up.table,
+        Key={"pk": {"S": f"LINK#{session.partition('.')[0]}"}, "sk": {"S": "LINK"}},
+        UpdateExpression="SET " + ", ".join(f"#{name} = :{name}" for name in values),
+        ExpressionAttributeNames=names,
+        ExpressionAttributeValues={f":{name}": {"N": str(value)} for name, value in values.items()},
+    )
+
+
+def expire(up: Stack, session: str) -> None:
+    """Let an hour pass for a link and for the tabs that it was opened in."""
+    link, past = session.partition(".")[0], {"N": str(int(time.time()) - 1)}
+    for item in [link_of(up, session), *items(up, "SESSION")]:
+        if link in (item["pk"]["S"].partition("#")[2], item.get("link", {}).get("S")):
+            service.client(up, "dynamodb").put_item(TableName=up.table, Item=item | {"expires_at": past})
+
+
+@pytest.fixture(autouse=True)
+def nobodys(up: Stack) -> None:
+    """No business belongs to anybody yet."""
+    for business in (BUSINESS, OTHER_BUSINESS):
+        service.client(up, "dynamodb").delete_item(
+            TableName=up.table, Key={"pk": {"S": f"CONNECTION#{business}"}, "sk": {"S": "CONNECTION"}}
+        )
+
+
+@pytest.fixture
+def visitors() -> list[HttpVisitor]:
+    """Two users, each with a browser of their own."""
+    return [HttpVisitor(), HttpVisitor()]
+
+
+def test_a_business_is_connected_once_its_host_confirms_it(
+    up: Stack, simulator: Simulator, visitor: HttpVisitor
+) -> None:
+    made = make(up, "tenant-1")
+    assert made["connect_url"].startswith(up.authorize_url + "?session=")
+    assert made["session"] not in made["connect_url"]
+    assert refused(up, made["session"], "tenant-1") == (409, "not_finished", None)
+    arrived = visitor.connect(f"{made['connect_url']}&state=my%20own", user="somchai", business=BUSINESS)
+    assert returned(arrived) == {"session": made["session"], "state": "my own"}
+    assert service.connection_item(up, BUSINESS) is None
+    assert service.call(up, "GET", f"/connections/{BUSINESS}/token").status_code == 404
+    answer = confirm(up, made["session"], "tenant-1")
+    assert answer.status_code == 200, answer.text
+    assert answer.json() == service.call(up, "GET", f"/connections/{BUSINESS}").json()
+    assert (answer.json()["support_code"], answer.json()["reference"]) == (BUSINESS, "tenant-1")
+    again = confirm(up, made["session"], "tenant-1")
+    assert (again.status_code, again.json()["generation"]) == (200, answer.json()["generation"])
+    token = service.call(up, "GET", f"/connections/{BUSINESS}/token").json()
+    assert token["support_code"] == BUSINESS
+    assert len(simulator.posts()) == 1
+
+
+def test_a_set_that_waits_is_ciphertext_and_the_session_is_a_hash(
+    up: Stack, simulator: Simulator, visitor: HttpVisitor
+) -> None:
+    made = make(up, "tenant-1")
+    visitor.connect(made["connect_url"], user="somchai", business=BUSINESS)
+    item = link_of(up, made["session"])
+    stored = repr([items(up, "LINK"), items(up, "SESSION")])
+    link = parse_qs(urlsplit(made["connect_url"]).query)["session"][0]
+    assert link not in stored
+    assert made["session"].partition(".")[2] not in stored
+    assert made["session"] not in stored
+    assert not {"due_shard", "listed_as"} & item.keys()
+    assert int(item["ttl"]["N"]) <= time.time() + 900
+    confirm(up, made["session"], "tenant-1")
+    assert "tokens" not in link_of(up, made["session"])
+    token = service.call(up, "GET", f"/connections/{BUSINESS}/token").json()["access_token"]
+    assert token.encode() not in bytes(item["tokens"]["B"])
+
+
+def test_a_forwarded_link_gives_the_attacker_nothing(
+    up: Stack, simulator: Simulator, visitors: list[HttpVisitor]
+) -> None:
+    attacker, victim = visitors
+    made = make(up, "the-attacker")
+    own = attacker.consent(made["connect_url"], user="somchai", business=OTHER_BUSINESS)
+    arrived = victim.connect(made["connect_url"], user="somchai", business=BUSINESS)
+    session = returned(arrived)["session"]
+    # The attacker comes back with a tab of his own, and learns nothing to have confirmed.
+    assert returned(attacker.follow(own)) == {"error": "session_used"}
+    # The host confirms for who is logged in where the session arrived: the victim.
+    assert refused(up, session, "the-victim") == (409, "reference_mismatch", None)
+    assert refused(up, session, "the-attacker") == (409, "reference_mismatch", None)
+    assert service.connection_item(up, BUSINESS) is None
+    assert service.connection_item(up, OTHER_BUSINESS) is None
+    assert "tokens" not in link_of(up, session)
+    assert refusals(up, "the-attacker") == ["reference_mismatch"]
+    assert len(simulator.posts("authorization_code")) == 1
+
+
+def test_a_link_opened_by_previews_and_in_two_tabs_is_used_once(
+    up: Stack, simulator: Simulator, visitor: HttpVisitor
+) -> None:
+    made = make(up, "tenant-2")
+    for _ in range(2):
+        assert requests.get(made["connect_url"], allow_redirects=False, timeout=30).status_code == 302
+    tabs = [visitor.consent(made["connect_url"], user="somchai", business=BUSINESS) for _ in range(2)]
+    with ThreadPoolExecutor(4) as pool:
+        arrived = list(pool.map(visitor.follow, tabs * 2))
+    ends = [tuple(sorted(returned(one).items())) for one in arrived]
+    assert sorted(set(ends)) == [(("error", "session_used"),), (("session", made["session"]),)]
+    assert ends[:2] == ends[2:]
+    assert len(simulator.posts("authorization_code")) == 1
+    assert confirm(up, made["session"], "tenant-2").status_code == 200
+    opened = visitor.get(made["connect_url"], Accept="application/json")
+    assert (opened.status_code, opened.json()["code"]) == (409, "session_used")
+
+
+def test_another_browser_cannot_come_back_from_a_link(
+    up: Stack, simulator: Simulator, visitors: list[HttpVisitor]
+) -> None:
+    made = make(up, "tenant-3")
+    back = visitors[0].consent(made["connect_url"], user="somchai", business=BUSINESS)
+    assert visitors[1].follow(back).page == "session_unknown"
+    assert simulator.posts() == []
+    assert refused(up, made["session"], "tenant-3") == (409, "not_finished", None)
+    assert returned(visitors[0].follow(back)) == {"session": made["session"]}
+
+
+def test_a_set_nobody_confirmed_in_time_is_dropped(up: Stack, simulator: Simulator, visitor: HttpVisitor) -> None:
+    made = make(up, "tenant-4")
+    visitor.connect(made["connect_url"], user="somchai", business=BUSINESS)
+    set_link(up, made["session"], confirm_until=int(time.time()) - 1)
+    assert refused(up, made["session"], "tenant-4") == (409, "session_expired", None)
+    assert "tokens" not in link_of(up, made["session"])
+    set_link(up, made["session"], confirm_until=int(time.time()) + 900)
+    assert refused(up, made["session"], "tenant-4") == (409, "session_expired", None)
+    assert service.connection_item(up, BUSINESS) is None
+
+
+def test_dead_ends_help_the_user_and_tell_the_host(up: Stack, simulator: Simulator, visitor: HttpVisitor) -> None:
+    cancelled = make(up, "tenant-5")
+    arrived = visitor.follow(visitor.consent(cancelled["connect_url"], user="somchai", business=None))
+    assert returned(arrived) == {"session": cancelled["session"], "error": "access_denied"}
+    assert refused(up, cancelled["session"], "tenant-5") == (409, "connect_failed", "access_denied")
+    late = make(up, "tenant-5")
+    back = visitor.consent(late["connect_url"], user="somchai", business=BUSINESS)
+    expire(up, late["session"])
+    assert returned(visitor.follow(back)) == {"error": "session_expired"}
+    assert refused(up, late["session"], "tenant-5") == (409, "session_expired", None)
+    assert visitor.follow(late["connect_url"]).page == "session_expired"
+    assert visitor.follow(f"{up.authorize_url}?session=unheard-of").page == "unknown_session"
+    assert simulator.posts() == []
+
+
+def test_pressing_back_after_the_end_shows_the_same_and_exchanges_nothing(
+    up: Stack, simulator: Simulator, visitor: HttpVisitor
+) -> None:
+    made = make(up, "tenant-6")
+    back = visitor.consent(made["connect_url"], user="somchai", business=BUSINESS)
+    first = returned(visitor.follow(back))
+    assert confirm(up, made["session"], "tenant-6").status_code == 200
+    assert returned(visitor.follow(back)) == first == {"session": made["session"]}
+    assert len(simulator.posts()) == 1
+
+
+def test_a_business_of_another_tenant_or_another_than_expected_is_refused(
+    up: Stack, simulator: Simulator, visitor: HttpVisitor
+) -> None:
+    mine = make(up, "tenant-7")
+    visitor.connect(mine["connect_url"], user="somchai", business=BUSINESS)
+    before = confirm(up, mine["session"], "tenant-7").json()
+    theirs = make(up, "tenant-8")
+    arrived = visitor.connect(theirs["connect_url"], user="somchai", business=BUSINESS)
+    assert returned(arrived) == {"session": theirs["session"], "error": "wrong_business"}
+    assert refused(up, theirs["session"], "tenant-8") == (409, "connect_failed", "wrong_business")
+    assert refusals(up, "tenant-8") == ["other_reference"]
+    other = make(up, "tenant-7", expected_connection=BUSINESS)
+    arrived = visitor.connect(other["connect_url"], user="somchai", business=OTHER_BUSINESS)
+    assert returned(arrived) == {"session": other["session"], "error": "wrong_business"}
+    assert refusals(up, "tenant-7") == ["other_business"]
+    assert service.connection_item(up, OTHER_BUSINESS) is None
+    assert service.call(up, "GET", f"/connections/{BUSINESS}").json() == before
+    assert not {"tokens", "data_key"} & link_of(up, theirs["session"]).keys() & link_of(up, other["session"]).keys()
+
+
+def test_reconnecting_through_a_link_counts_on_and_keeps_the_tenant(
+    up: Stack, simulator: Simulator, visitor: HttpVisitor
+) -> None:
+    generations = []
+    for _ in range(2):
+        made = make(up, "tenant-9", expected_connection=BUSINESS)
+        visitor.connect(made["connect_url"], user="somchai", business=BUSINESS)
+        shown = confirm(up, made["session"], "tenant-9").json()
+        assert shown["reference"] == "tenant-9"
+        generations.append(shown["generation"])
+    assert generations == [1, 2]
+    assert visitor.connect(up.authorize_url, user="somchai", business=BUSINESS).page == "connected"
+    shown = service.call(up, "GET", f"/connections/{BUSINESS}").json()
+    assert (shown["reference"], shown["generation"]) == ("tenant-9", 3)
+
+
+def test_while_the_table_cannot_be_written_the_set_waits_in_the_salvage_queue_and_is_confirmed(
+    up: Stack, simulator: Simulator, visitor: HttpVisitor
+) -> None:
+    made = make(up, "tenant-10")
+    back = visitor.consent(made["connect_url"], user="somchai", business=BUSINESS)
+    began = int(time.time() * 1000) - 1
+    with denied(up, "callback", "dynamodb:ConditionCheckItem"):
+        assert returned(visitor.follow(back)) == {"session": made["session"]}
+    group = f"/aws/lambda/{up.functions['callback']}"
+    logged = service.client(up, "logs").filter_log_events(logGroupName=group, startTime=began)["events"]
+    assert [line for line in logged if '"note":"salvaged"' in line["message"]]
+    until = time.monotonic() + 60
+    while confirm(up, made["session"], "tenant-10").status_code != 200:
+        assert time.monotonic() < until, confirm(up, made["session"], "tenant-10").text
+        time.sleep(0.5)
+    assert service.call(up, "GET", f"/connections/{BUSINESS}/token").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ("", "invalid_body"),
+        ("[]", "invalid_body"),
+        ('{"reference": "t"}', "invalid_body"),
+        ({"reference": "t", "return_url": RETURN_URL, "redirect_uri": "https://evil.example"}, "invalid_body"),
+        ('{"reference": "t", "reference": "u", "return_url": "' + RETURN_URL + '"}', "invalid_body"),
+        ({"reference": "", "return_url": RETURN_URL}, "invalid_reference"),
+        ({"reference": "t", "return_url": "https://evil.example/"}, "return_url_not_allowed"),
+        ({"reference": "t", "return_url": RETURN_URL, "expected_connection": "a/b"}, "invalid_connection_id"),
+    ],
+)
+def test_bad_input_makes_no_link(up: Stack, body: object, code: str) -> None:
+    before = len(items(up, "LINK"))
+    answer = service.call(up, "POST", "/connect-sessions", body=body)
+    assert (answer.status_code, answer.json()["code"]) == (400, code)
+    assert "evil" not in answer.text
+    assert len(items(up, "LINK")) == before
+
+
+def test_a_links_address_comes_from_the_configuration_whatever_a_header_says(up: Stack) -> None:
+    answer = service.call(up, "POST", "/connect-sessions", body={"reference": "t", "return_url": RETURN_URL})
+    assert answer.json()["connect_url"].startswith(up.authorize_url + "?")
+    spoofed = requests.get(
+        answer.json()["connect_url"],
+        headers={"X-Forwarded-Host": "evil.example", "Forwarded": "host=evil.example"},
+        allow_redirects=False,
+        timeout=30,
+    )
+    sent = parse_qs(urlsplit(spoofed.headers["Location"]).query)
+    assert sent["redirect_uri"] == [up.callback_url]
+
+
+@contextmanager
+def caller(up: Stack, *paths: str) -> Iterator[tuple[str, str]]:
+    """The keys of a caller who may only call these paths of the API."""
+    iam, name = service.client(up, "iam"), "flowaccount-connect-some-paths"
+    iam.create_user(UserName=name)
+    arns = [f"arn:aws:execute-api:{up.region}:000000000000:{up.api_id}/live/{path}" for path in paths]
+    document = {
+        "Version": "2012-10-17",
+        "Statement": [{"Effect": "Allow", "Action": "execute-api:Invoke", "Resource": arns}],
+    }
+    iam.put_user_policy(UserName=name, PolicyName="paths", PolicyDocument=json.dumps(document))
+    key = iam.create_access_key(UserName=name)["AccessKey"]
+    try:
+        yield key["AccessKeyId"], key["SecretAccessKey"]
+    finally:
+        iam.delete_access_key(UserName=name, AccessKeyId=key["AccessKeyId"])
+        iam.delete_user_policy(UserName=name, PolicyName="paths")
+        iam.delete_user(UserName=name)
+
+
+def test_who_may_make_links_may_not_confirm_them(up: Stack, simulator: Simulator, visitor: HttpVisitor) -> None:
+    body = {"reference": "tenant-11", "return_url": RETURN_URL}
+    with caller(up, "POST/connect-sessions") as keys:
+        made = service.call(up, "POST", "/connect-sessions", body=body, credentials=keys).json()
+        visitor.connect(made["connect_url"], user="somchai", business=BUSINESS)
+        path = f"/connect-sessions/{made['session']}/confirm"
+        denied_ = service.call(up, "POST", path, body={"reference": "tenant-11"}, credentials=keys)
+        assert denied_.status_code == 403
+    unsigned = requests.post(up.api_url + path, json={"reference": "tenant-11"}, timeout=30)
+    assert unsigned.status_code == 403
+    assert service.connection_item(up, BUSINESS) is None

@@ -1,0 +1,200 @@
+"""The host's side of connecting through the functions, with the events that API Gateway really sends."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import parse_qs, parse_qsl, urlsplit
+
+import pytest
+
+from flowaccount_connect.authorization_request import challenge
+from tests.unit.fakes import CONNECTION
+from tests.unit.handlers import (
+    RETURN_URL,
+    Event,
+    Functions,
+    event,
+    page,
+    problem,
+    with_headers,
+    with_query,
+)
+from tests.unit.servers import Server, reply
+from tests.unit.tables import Fault, client_error
+from tests.unit.worlds import TENANT, World
+
+WHOLE = {
+    "access_token": "access-CANARY-2",
+    "expires_in": 86_400,
+    "token_type": "bearer",
+    "supportCode": CONNECTION,
+    "refresh_token": "refresh-CANARY-2",
+}
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def functions(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], server: Server
+) -> Iterator[Functions]:
+    server.say(reply(200, json.dumps(WHOLE).encode()))
+    made = Functions(world, monkeypatch, capsys)
+    made.set(TOKEN_ENDPOINT=f"http://127.0.0.1:{server.port}/token", DIRECT_CONNECT="refused")
+    yield made
+    assert "CANARY" not in made.logs()
+    made.close()
+
+
+def saying(of: Event, **fields: object) -> Event:
+    """The event with another body."""
+    return of | {"body": json.dumps(fields)}
+
+
+def make(functions: Functions) -> dict[str, Any]:
+    """A new link for the sample tenant."""
+    answer = functions.call("connections", event("connect-session"))
+    assert answer["statusCode"] == 201
+    assert answer["headers"]["Cache-Control"] == "no-store"
+    made: dict[str, Any] = json.loads(answer["body"])
+    return made
+
+
+def opened(functions: Functions, connect_url: str) -> tuple[Event, dict[str, str]]:
+    """The callback event of a browser that opened the link, and what it sent to FlowAccount."""
+    query = {name: [value] for name, value in parse_qsl(urlsplit(connect_url).query)}
+    began = functions.call("authorize", with_query(event("authorize"), return_url=None, **query))
+    assert began["statusCode"] == 302
+    sent = dict(parse_qsl(urlsplit(began["headers"]["Location"]).query))
+    (cookie,) = began["multiValueHeaders"]["Set-Cookie"]
+    callback = with_query(event("callback"), state=[sent["state"]])
+    return with_headers(callback, Cookie=cookie.partition(";")[0]), sent
+
+
+def confirming(session: str, reference: str = TENANT) -> Event:
+    """The event of a confirmation."""
+    return saying(event("connect-session-confirm"), reference=reference) | {"pathParameters": {"session": session}}
+
+
+def test_a_link_is_opened_comes_back_and_is_confirmed_and_no_log_tells_what_opens_or_ends_it(
+    functions: Functions, world: World, server: Server
+) -> None:
+    made = make(functions)
+    link = parse_qs(urlsplit(made["connect_url"]).query)["session"][0]
+    assert made["connect_url"] == event("connect-session")["stageVariables"]["callbackUrl"].replace(
+        "/callback", f"/authorize?session={link}"
+    )
+    callback, sent = opened(functions, made["connect_url"])
+    answer = functions.call("callback", callback)
+    assert answer["statusCode"] == 303
+    assert answer["headers"]["Location"] == f"{RETURN_URL}?session={made['session']}&state=host-7f3a"
+    assert not [key for key in world.table.items if key[1] == "CONNECTION"]
+    confirmed = functions.call("connections", confirming(made["session"]))
+    assert confirmed["statusCode"] == 200
+    shown = json.loads(confirmed["body"])
+    assert (shown["support_code"], shown["reference"], shown["status"]) == (CONNECTION, TENANT, "active")
+    assert functions.call("connections", confirming(made["session"]))["body"] == confirmed["body"]
+    assert world.opened() == ("access-CANARY-2", "refresh-CANARY-2")
+    for secret in (link, made["session"], sent["state"]):
+        assert secret not in functions.logs()
+
+
+def test_with_pkce_the_verifier_of_the_challenge_goes_with_the_code(functions: Functions, server: Server) -> None:
+    functions.set(PKCE="enabled")
+    callback, sent = opened(functions, make(functions)["connect_url"])
+    functions.call("callback", callback)
+    form = dict(parse_qsl(server.asked[0].body.decode()))
+    assert challenge(form["code_verifier"]) == sent["code_challenge"]
+
+
+def test_an_error_goes_back_to_the_host_with_the_session(functions: Functions) -> None:
+    made = make(functions)
+    callback, _ = opened(functions, made["connect_url"])
+    cancelled = with_query(callback, code=None, error=["access_denied"])
+    location = functions.call("callback", cancelled)["headers"]["Location"]
+    assert location == f"{RETURN_URL}?error=access_denied&session={made['session']}&state=host-7f3a"
+    answer = functions.call("connections", confirming(made["session"]))
+    assert problem(answer) == (409, "connect_failed")
+    assert json.loads(answer["body"])["ending"] == "access_denied"
+
+
+def test_where_the_way_back_is_no_longer_allowed_a_page_says_that_a_step_is_left(
+    functions: Functions, world: World
+) -> None:
+    made = make(functions)
+    callback, _ = opened(functions, made["connect_url"])
+    functions.set(ALLOWED_RETURN_URLS="https://other.example/")
+    assert page(functions.call("callback", callback)) == (409, "to_be_confirmed")
+
+
+def test_without_a_link_nobody_is_sent_to_flowaccount(functions: Functions, world: World) -> None:
+    bare = event("authorize")
+    assert problem(functions.call("authorize", with_headers(bare, Accept="*/*"))) == (403, "session_required")
+    assert page(functions.call("authorize", bare)) == (403, "session_required")
+    assert world.table.calls == []
+
+
+def test_a_used_link_is_a_page_of_its_own(functions: Functions) -> None:
+    made = make(functions)
+    callback, _ = opened(functions, made["connect_url"])
+    functions.call("callback", callback)
+    link = parse_qs(urlsplit(made["connect_url"]).query)["session"]
+    again = with_query(event("authorize"), return_url=None, session=link)
+    assert page(functions.call("authorize", again)) == (409, "session_used")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        None,
+        "",
+        "[]",
+        "{",
+        '{"reference": "t"}',
+        '{"return_url": "' + RETURN_URL + '"}',
+        '{"reference": "t", "return_url": "' + RETURN_URL + '", "session": "mine"}',
+        '{"reference": "t", "reference": "u", "return_url": "' + RETURN_URL + '"}',
+    ],
+)
+def test_a_body_of_another_form_makes_no_link(functions: Functions, world: World, body: str | None) -> None:
+    answer = functions.call("connections", event("connect-session") | {"body": body})
+    assert problem(answer) == (400, "invalid_body")
+    assert world.table.items == {}
+
+
+@pytest.mark.parametrize("name", ["connect-session", "connect-session-confirm"])
+def test_neither_route_takes_a_query(functions: Functions, name: str) -> None:
+    answer = functions.call("connections", with_query(event(name), reference=["x"]))
+    assert problem(answer) == (400, "unknown_parameter")
+
+
+@pytest.mark.parametrize("session", ["", "x", ".", "\u0e01.\u0e01", "\ud800", "../connections", "a" * 3_000])
+def test_a_session_that_is_none_is_unknown(functions: Functions, session: str) -> None:
+    assert problem(functions.call("connections", confirming(session))) == (404, "unknown_session")
+
+
+def test_no_header_makes_a_links_address(functions: Functions, world: World) -> None:
+    spoofed = with_headers(event("connect-session"), **{"Host": "evil.example", "X-Forwarded-Host": "evil.example"})
+    assert "evil" not in functions.call("connections", spoofed)["body"]
+    answer = functions.call("connections", spoofed | {"stageVariables": None})
+    assert problem(answer) == (503, "configuration_error")
+
+
+def test_a_links_address_is_beside_a_redirect_uri_of_ones_own(functions: Functions) -> None:
+    functions.set(REDIRECT_URI="https://connect.example.com/flowaccount/callback")
+    assert make(functions)["connect_url"].startswith("https://connect.example.com/flowaccount/authorize?session=")
+
+
+@pytest.mark.parametrize(
+    ("name", "operation"), [("connect-session", "put_item"), ("connect-session-confirm", "get_item")]
+)
+def test_while_the_table_stays_away_the_host_is_asked_for_patience(
+    functions: Functions, world: World, name: str, operation: str
+) -> None:
+    world.table.faults[operation] = [Fault(client_error("InternalServerError"))]
+    answer = functions.call("connections", event(name))
+    assert problem(answer) == (503, "store_unavailable")
+    assert answer["headers"]["Retry-After"] == "5"
