@@ -1,7 +1,7 @@
 # FlowAccount Connect on one machine. `make run` shows it, `make test` tests it; see README.md.
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down test check lint typecheck validate explore mutants campaign screenshots audit format build lock clean bootstrap
+.PHONY: help run up down test check lint typecheck validate explore mutants campaign simulate bench screenshots audit format build lock clean bootstrap
 
 PYTHON := .local/venv/bin/python
 # The tools of the environment first, with them Python 3.13, uv and sam; but not for what makes that environment.
@@ -48,6 +48,14 @@ mutants: bootstrap ## Take each rule out of the rotation and show what notices
 
 campaign: bootstrap ## Kill refresh workers and lose answers at random, account for every token (a quarter of an hour)
 	@$(PYTHON) -m campaign $(CAMPAIGN)
+
+# SIMULATE="--short", "--days 10", "--seed 2"; the picture of docs/ is drawn by SIMULATE="--picture docs/scheduling.svg".
+simulate: bootstrap ## Thirty days in a virtual clock: our schedule and those of others, what each loses (half an hour)
+	@PYTHONPATH=layers/connector $(PYTHON) -m benchmarks.simulate $(SIMULATE)
+
+bench: bootstrap ## Cost of a tick at 10,000 and 200,000 connections, and throughput of one worker, on real components
+	@PYTHONPATH=layers/connector $(PYTHON) -m benchmarks.scale
+	@PYTHONPATH=layers/connector $(PYTHON) -m benchmarks.throughput
 
 screenshots: bootstrap ## Take pictures of every page, in both languages, on phone and desktop, light and dark
 	@PYTHONPATH=layers/connector $(PYTHON) -m local.gallery

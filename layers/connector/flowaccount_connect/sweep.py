@@ -19,9 +19,6 @@ from flowaccount_connect.schedule import DUE_SHARDS
 TICK = 60
 """Seconds between two ticks."""
 
-_SPREAD = 50
-"""Over how many seconds of the tick its refreshes are spread."""
-
 _RESERVE = 10.0
 _BATCH = 10
 
@@ -142,7 +139,7 @@ class Sweep:
         allowance = max(self.refreshes_per_minute * TICK // 60 - waiting, 0)
         # What can still be saved goes first: past its deadline a token is tried only in case it lives on.
         chosen = heapq.nsmallest(allowance, due, key=lambda d: (d.deadline <= now, d))
-        spaced = [(d, i * _SPREAD // max(len(chosen), 1)) for i, d in enumerate(chosen)]
+        spaced = [(d, i * TICK // max(len(chosen), 1)) for i, d in enumerate(chosen)]
         failed = 0
         for at in range(0, len(spaced), _BATCH):
             failed += self.queue.send(spaced[at : at + _BATCH])

@@ -1,0 +1,131 @@
+"""`python -m benchmarks.scale`: the real sweep over a small and a large table, with the same number due, side by side.
+
+The table is DynamoDB Local's, the index is the deployed one; the queue takes everything. Exit code 0 if a due
+connection costs no more than 1.2 times as much in the large table, in requests, read units and time; 1 if it does.
+"""
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from benchmarks import components
+from flowaccount_connect.sweep import DueIndex, RefreshQueue, Sweep
+from local.errors import LocalError
+
+SMALL, LARGE, DUE = 10_000, 200_000, 100
+GOAL = 1.2
+_ROUNDS = 40
+
+
+@dataclass(slots=True)
+class Cost:
+    """What ticks over one table cost, each."""
+
+    connections: int
+    due: int
+    requests: float = 0.0
+    read_units: float = 0.0
+    milliseconds: list[float] = field(default_factory=list)
+
+
+class Counted:
+    """A DynamoDB client that counts what is asked of it and what that consumes."""
+
+    def __init__(self, table: Any) -> None:
+        self._table = table
+        self.requests = 0
+        self.read_units = 0.0
+
+    def query(self, **kwargs: Any) -> Any:
+        """Query."""
+        self.requests += 1
+        answer = self._table.query(**kwargs, ReturnConsumedCapacity="TOTAL")
+        self.read_units += answer["ConsumedCapacity"]["CapacityUnits"]
+        return answer
+
+
+class Sink:
+    """An SQS that takes everything and holds nothing."""
+
+    def get_queue_attributes(self, **_: Any) -> Any:
+        """Nothing waits."""
+        return {"Attributes": {}}
+
+    def send_message_batch(self, **_: Any) -> Any:
+        """Taken."""
+        return {"Successful": []}
+
+
+def measure(url: str, sizes: Sequence[int], due: int, rounds: int, console: Console) -> list[Cost]:
+    """Fill a table of each size and run ticks over them in turn."""
+    table, now, kms = components.client(url), int(time.time()), components.LocalKms()
+    for size in sizes:
+        filled = components.fill(table, f"connections-{size}", size, due=due, now=now, kms=kms)
+        steps = -(-size // 2_500)
+        for _ in track(filled, f"filling {size:,}", total=steps, console=console, transient=True):
+            pass
+    costs = [Cost(size, due) for size in sizes]
+    for number in range(rounds + 2):
+        for cost in costs:
+            counted = Counted(table)
+            sweep = Sweep(
+                index=DueIndex(cast("Any", counted), f"connections-{cost.connections}"),
+                queue=RefreshQueue(Sink(), ""),
+                refreshes_per_minute=due,
+                clock=lambda: float(now),
+            )
+            began = time.perf_counter()
+            tick = sweep.tick(remaining=lambda: 50.0)
+            took = time.perf_counter() - began
+            if (tick.due, tick.dispatched, tick.complete) != (due, due, True):
+                raise AssertionError(f"not all that is due was found: {tick}")
+            if number >= 2:  # The first ones warm the engine up.
+                cost.milliseconds.append(took * 1_000)
+                cost.requests += counted.requests / rounds
+                cost.read_units += counted.read_units / rounds
+    return costs
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The whole of it; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--connections", type=int, nargs="+", default=[SMALL, LARGE], help="sizes of the tables")
+    parser.add_argument("--due", type=int, default=DUE, help=f"connections that are due (default: {DUE})")
+    options = parser.parse_args(arguments)
+    console = Console(highlight=False)
+    try:
+        with components.dynamodb() as url:
+            costs = measure(url, options.connections, options.due, _ROUNDS, console)
+    except LocalError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    figures = [
+        ("requests of a tick", [cost.requests for cost in costs]),
+        ("read units of a tick", [cost.read_units for cost in costs]),
+        ("read units per due connection", [cost.read_units / cost.due for cost in costs]),
+        ("milliseconds per due connection", [statistics.median(cost.milliseconds) / cost.due for cost in costs]),
+    ]
+    table = Table(box=None, pad_edge=False)
+    table.add_column("")
+    for cost in costs:
+        table.add_column(f"{cost.connections:,} connections", justify="right")
+    table.add_column("ratio", justify="right", style="bold")
+    for title, values in figures:
+        table.add_row(title, *(f"{value:.3g}" for value in values), f"{values[-1] / values[0]:.2f}")
+    console.print(f"One tick with {options.due} connections due, {_ROUNDS} ticks each in turn, median:\n")
+    console.print(table)
+    passed = all(values[-1] <= GOAL * values[0] for _, values in figures)
+    console.print(f"\n{'within' if passed else '[bold red]NOT within[/]'} {GOAL} times")
+    return 0 if passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Tests of the simulation over days and of the measurements."""
