@@ -32,10 +32,11 @@ def call(
     *,
     body: object = None,
     credentials: tuple[str, str] | None = None,
+    patience: float = 40,
 ) -> requests.Response:
     """One signed request (SigV4, service `execute-api`) to a route of the API; `path` begins with a slash.
 
-    `credentials` are an access key id and its secret, the stack's IAM user's by default.
+    `credentials` are an access key id and its secret, the stack's IAM user's by default; `patience` is in seconds.
     """
     key = credentials or (stack.access_key_id, stack.secret_access_key)
     data = None if body is None else body if isinstance(body, str) else json.dumps(body)
@@ -48,7 +49,7 @@ def call(
         stack.api_url + path,
         data=data,
         headers=dict(request.headers),
-        timeout=40,
+        timeout=patience,
         allow_redirects=False,
     )
 

@@ -4,13 +4,14 @@ import json
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import urljoin
 
 from flowaccount_connect import http_request, wiring
 from flowaccount_connect.observability import COUNT, fault, logger, metrics, observed
 from flowaccount_connect.problems import INTERNAL, Problem, Response, invalid
 from flowaccount_connect.serving import DEFAULT_MIN_TTL, LONGEST_MIN_TTL
 
-_serving = wiring.token()
+_serving, _direct_connect, _redirect_uri = wiring.token()
 
 
 @observed
@@ -24,6 +25,7 @@ def handler(event: Mapping[str, Any], context: Any) -> Response:
             request.path.get("id", ""),
             min_ttl=DEFAULT_MIN_TTL if posted else _min_ttl(request.only("min_ttl")),
             rejected_generation=_rejected_generation(request.body) if posted else None,
+            reconnect_url=_reconnect_url(request.stage),
             remaining=lambda: context.get_remaining_time_in_millis() / 1000,
         )
     except Problem as problem:
@@ -45,6 +47,13 @@ def handler(event: Mapping[str, Any], context: Any) -> Response:
         "status": served.status,
     }
     return http_request.json_answer(HTTPStatus.OK, body)
+
+
+def _reconnect_url(stage: Mapping[str, str]) -> str | None:
+    """`authorize`, which is beside the callback (by the settings or a stage variable, never by a header); `None` where
+    one connects by a host's link only."""
+    callback = _redirect_uri or stage.get("callbackUrl")
+    return urljoin(callback, "authorize") if callback and _direct_connect else None
 
 
 def _min_ttl(text: str | None) -> int:

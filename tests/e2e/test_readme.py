@@ -16,6 +16,7 @@ import requests
 from local import service
 from local.stack import Stack
 from local.visit import Arrived, ChromiumVisitor, HttpVisitor, Visitor
+from simulator import people
 from tests.e2e.conftest import HOST_RETURN_URL, Simulator
 
 README = Path(__file__).parents[2] / "README.md"
@@ -45,9 +46,9 @@ app.run(port=int(os.environ["PORT"]))
 """What the app of the README has already: users who log in."""
 
 
-def example_of(word: str) -> str:
-    """The README's Python example that holds `word`."""
-    (example,) = [e for e in re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL) if word in e]
+def example_of(word: str, language: str = "python") -> str:
+    """The README's example that holds `word`."""
+    (example,) = [e for e in re.findall(rf"```{language}\n(.*?)```", README.read_text(), re.DOTALL) if word in e]
     return str(example)
 
 
@@ -62,13 +63,22 @@ def environment_of(up: Stack) -> dict[str, str]:
     }
 
 
-def test_the_readmes_service_gets_a_token(up: Stack, connection: str) -> None:
-    example, environment = example_of("/token"), environment_of(up)
-    done = subprocess.run([sys.executable, "-c", example], env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    business, status, expires_in = done.stdout.split()
-    assert (business, status) == (connection, "active")
-    assert int(expires_in) > 80_000
+@pytest.mark.parametrize(
+    ("language", "interpreter", "word"),
+    [("python", [sys.executable, "-c"], "FlowAccountAuth"), ("sh", ["sh", "-euc"], "--aws-sigv4")],
+)
+def test_the_readmes_service_reads_a_companys_name(
+    up: Stack, connection: str, language: str, interpreter: list[str], word: str
+) -> None:
+    environment = environment_of(up) | {
+        "FLOWACCOUNT_URL": str(up.simulator_url),
+        "PYTHONPATH": str(README.parent / "layers" / "connector"),
+        "LC_ALL": "C.UTF-8",
+    }
+    command = [*interpreter, example_of(word, language)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.strip() == people.business(connection).thai
 
 
 @pytest.fixture

@@ -60,7 +60,7 @@ ENVIRONMENTS: dict[str, set[str]] = {
     "sweep": {"REFRESH_QUEUE_URL", "REFRESHES_PER_MINUTE"},
     "refresh": TOKENS | {"REPLAY_POLICY", "LEASE_SECONDS", "REFRESHES_PER_MINUTE"},
     "salvage": {"REFRESH_TOKEN_LIFETIME", "REFRESH_AFTER"},
-    "token": {"KEY_ID", "REFRESH_FUNCTION"},
+    "token": {"KEY_ID", "REFRESH_FUNCTION", "REDIRECT_URI", "DIRECT_CONNECT"},
     "connections": {"REDIRECT_URI", "ALLOWED_RETURN_URLS", "SESSION_LIFETIME"},
     "publish": {"EVENT_BUS_NAME", "PUBLISH_REFRESHED", "UNPUBLISHED_QUEUE_URL"},
 }
@@ -90,7 +90,7 @@ ACTIONS = {
         "sqs:GetQueueAttributes",
     },
     "salvage": {"dynamodb:UpdateItem", "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"},
-    "token": {"dynamodb:GetItem", "kms:Decrypt", "lambda:InvokeFunction"},
+    "token": {"dynamodb:GetItem", "dynamodb:UpdateItem", "kms:Decrypt", "lambda:InvokeFunction"},
     "connections": {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"},
     # No key and no read of the table: what it tells cannot hold a token.
     "publish": {
@@ -113,8 +113,8 @@ ITEMS: dict[str, set[str]] = {
     "callback": {"SESSION#*", "LINK#*", "CONNECTION#*", "EVENT#*"},
     "sweep": set(),
     "refresh": {"CONNECTION#*", "CIRCUIT", "PACE"},
+    "token": {"CONNECTION#*", "DEMAND#*"},
     "salvage": {"CONNECTION#*", "LINK#*"},
-    "token": {"CONNECTION#*"},
     "connections": {"CONNECTION#*", "LINK#*", "EVENT#*"},
     # Not the connections themselves.
     "publish": {"HISTORY#*", "COUNT"},

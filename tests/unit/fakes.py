@@ -1,6 +1,7 @@
 """Stand-ins for what the product calls: small, in memory, and able to fail on demand."""
 
 import hashlib
+import io
 import json
 import threading
 import time
@@ -22,6 +23,7 @@ class Clock:
 
     now: float = NOW
     slept: list[float] = field(default_factory=list)
+    on_sleep: Callable[[], object] = lambda: None
 
     def __call__(self) -> float:
         return self.now
@@ -30,6 +32,7 @@ class Clock:
         """Let time pass."""
         self.slept.append(seconds)
         self.now += seconds
+        self.on_sleep()
 
     def remaining(self, seconds: float) -> Callable[[], float]:
         """What is left of an invocation that has `seconds` from here."""
@@ -151,16 +154,17 @@ class FakeEvents:
 
 @dataclass
 class FakeLambda:
-    """Remembers invocations; `act` is what the invoked function does."""
+    """Remembers invocations; `act` is what the invoked function does, and `answer` what it answers."""
 
     invoked: list[dict[str, Any]] = field(default_factory=list)
     act: Callable[[], None] = lambda: None
+    answer: Any = field(default_factory=lambda: {"outcome": "refreshed"})
 
     def invoke(self, **kwargs: Any) -> Any:
         """Invoke."""
         self.invoked.append(kwargs)
         self.act()
-        return {"StatusCode": 200}
+        return {"StatusCode": 200, "Payload": io.BytesIO(json.dumps(self.answer).encode())}
 
 
 @dataclass

@@ -704,7 +704,36 @@ def test_what_is_unknown_is_404_and_what_needs_a_new_consent_409(functions: Func
     assert problem(answer) == (409, "reauthorization_required")
     body = json.loads(answer["body"])
     assert (body["reason"], isinstance(body["since"], int)) == ("rotation_lost", True)
+    callback = event("token")["stageVariables"]["callbackUrl"]
+    assert body["reconnect_url"] == callback.replace("/callback", "/authorize")
     assert metric(functions, "TokensRefused")
+
+
+def test_the_way_to_reconnect_is_the_stacks_own_word_and_no_headers(functions: Functions, world: World) -> None:
+    world.connect(age=200, lifetime=100)
+    world.end("rejected")
+    misled = with_headers(event("token"), Host="evil.example", **{"X-Forwarded-Host": "evil.example"})
+    assert "evil" not in functions.call("token", misled)["body"]
+    answer = functions.call("token", misled | {"stageVariables": None})
+    assert problem(answer) == (409, "reauthorization_required")
+    assert "reconnect_url" not in json.loads(answer["body"])
+
+
+def test_where_one_connects_by_a_hosts_link_only_no_other_is_told(functions: Functions, world: World) -> None:
+    functions.set(DIRECT_CONNECT="refused")
+    world.connect(age=200, lifetime=100)
+    world.end("rejected")
+    body = json.loads(functions.call("token", event("token"))["body"])
+    assert "reconnect_url" not in body
+    assert "POST /connect-sessions" in body["detail"]
+
+
+def test_behind_a_domain_of_ones_own_one_reconnects_there(functions: Functions, world: World) -> None:
+    functions.set(REDIRECT_URI="https://connect.example/flowaccount/callback")
+    world.connect(age=200, lifetime=100)
+    world.end("rejected")
+    body = json.loads(functions.call("token", event("token"))["body"])
+    assert body["reconnect_url"] == "https://connect.example/flowaccount/authorize"
 
 
 def test_an_expired_token_is_503_with_retry_after(functions: Functions, world: World) -> None:

@@ -41,8 +41,13 @@ ENVIRONMENT = {
 
 def imported(module: str) -> set[str]:
     """The modules that `module` imports, anywhere in it."""
+    return imports_of(PACKAGE / f"{module}.py")
+
+
+def imports_of(path: Path) -> set[str]:
+    """The modules that a file imports, anywhere in it."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text("utf-8"))):
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -85,7 +90,17 @@ def test_the_check_would_see_an_import() -> None:
 def test_only_the_wiring_and_the_handlers_know_aws_clients() -> None:
     for path in PACKAGE.glob("*.py"):
         names = {name.partition(".")[0] for name in imported(path.stem)}
-        assert not names & {"boto3", "botocore"} or path.stem == "wiring"
+        assert not names & {"boto3", "botocore"} or path.stem in ("wiring", "client")
+
+
+def test_the_client_needs_none_of_what_the_functions_are_made_of_and_no_function_needs_it() -> None:
+    found = reached("client")
+    assert {name for name in found if name.startswith(f"{NAME}.")} == {f"{NAME}.identifiers", f"{NAME}.return_urls"}
+    others = {name.partition(".")[0] for name in found} - sys.stdlib_module_names - {NAME}
+    assert others == {"botocore", "requests", "urllib3"}
+    handlers = (PACKAGE.parents[2] / "functions").glob("*/*.py")
+    for path in {*PACKAGE.glob("*.py"), *handlers} - {PACKAGE / "client.py"}:
+        assert f"{NAME}.client" not in imports_of(path), path
 
 
 @pytest.mark.parametrize("builder", ["authorize", "sweep", "publish"])

@@ -1,15 +1,19 @@
 """A valid access token for whoever asks, whatever happens to its refresh."""
 
 import json
+from typing import Any
 
 import pytest
 
-from flowaccount_connect.connection import Reason
+from flowaccount_connect.connection import Reason, Sealed
 from flowaccount_connect.problems import Problem
-from flowaccount_connect.serving import LONGEST_INVOCATION, Served
+from flowaccount_connect.sealing import Sealer, Tokens
+from flowaccount_connect.serving import LONGEST_INVOCATION, AccessTokens, Served
 from tests.unit.fakes import CONNECTION, NOW
 from tests.unit.tables import Fault, client_error
 from tests.unit.worlds import World
+
+RECONNECT = "https://api.example/live/authorize"
 
 
 @pytest.fixture
@@ -19,7 +23,11 @@ def world() -> World:
 
 def served(world: World, *, min_ttl: int = 300, rejected: int | None = None, seconds: float = 28) -> Served:
     return world.serving().token(
-        CONNECTION, min_ttl=min_ttl, rejected_generation=rejected, remaining=world.clock.remaining(seconds)
+        CONNECTION,
+        min_ttl=min_ttl,
+        rejected_generation=rejected,
+        reconnect_url=RECONNECT,
+        remaining=world.clock.remaining(seconds),
     )
 
 
@@ -43,6 +51,40 @@ def test_a_fresh_enough_token_costs_one_read_and_no_refresh(world: World) -> Non
     )
     assert world.table.calls == ["get_item"]
     assert world.lambdas.invoked == []
+
+
+def test_what_was_opened_once_is_not_opened_again(world: World) -> None:
+    world.connect(age=1_000)
+    world.sealer = Sealer(world.kms, "key", stack="connect", environment="sandbox")  # Knows no data key yet.
+    world.access_tokens = AccessTokens(world.sealer)
+    assert [served(world).access_token for _ in range(3)] == ["access-1"] * 3
+    assert (world.table.calls, world.kms.decrypts, world.lambdas.invoked) == (["get_item"] * 3, 1, [])
+
+
+class Opener:
+    """Opens anything, and remembers what."""
+
+    def __init__(self) -> None:
+        self.opened: list[tuple[str, str, bytes]] = []
+
+    def open(self, sealed: Sealed, *, owner: str, grant_id: str) -> Tokens:
+        self.opened.append((owner, grant_id, sealed.ciphertext))
+        return Tokens(f"access of {owner} {len(self.opened)}", "refresh")
+
+
+def test_opened_tokens_are_remembered_by_what_was_sealed_and_the_oldest_are_forgotten() -> None:
+    opener = Opener()
+    tokens = AccessTokens(opener, kept=2)
+    first, second = Sealed(b"1", b"k"), Sealed(b"2", b"k")
+    assert tokens.open("A", "g", first) == tokens.open("A", "g", first) == "access of A 1"
+    assert tokens.open("A", "g", second) == "access of A 2"
+    assert tokens.open("A", "h", second) == "access of A 3"
+    assert tokens.open("B", "h", second) == "access of B 4"
+    assert tokens.open("A", "h", second) == "access of A 3"
+    assert tokens.open("C", "h", second) == "access of C 5"
+    assert tokens.open("A", "h", second) == "access of A 3"
+    assert tokens.open("B", "h", second) == "access of B 6"
+    assert "access of" not in repr(tokens)
 
 
 def test_a_token_that_lives_too_short_is_refreshed_first(world: World) -> None:
@@ -88,6 +130,28 @@ def test_at_most_one_refresh_a_minute_can_be_forced(world: World) -> None:
     assert world.lambdas.invoked == []
 
 
+def test_at_most_one_refresh_a_minute_can_be_forced_whatever_came_of_it(world: World) -> None:
+    world.connect(age=1_000)
+    assert served(world, rejected=1).status == "refresh_failing"
+    for passed, left in ((5, 55), (54, 1)):
+        world.clock.now += passed
+        problem = refused(world, rejected=1)
+        assert (problem.code, problem.status, problem.retry_after) == ("refreshed_just_now", 503, left)
+    assert len(world.lambdas.invoked) == 1
+    assert served(world).access_token == "access-1"
+    world.clock.now += 1
+    assert served(world, rejected=1).access_token == "access-1"
+    assert len(world.lambdas.invoked) == 2
+
+
+def test_who_reports_the_same_generation_meanwhile_waits_for_the_one_refresh(world: World) -> None:
+    world.connect(age=1_000)
+    world.demand.take(CONNECTION, 1, now=NOW, seconds=20, forced=True)
+    world.clock.on_sleep = lambda: world.rotated_by_another() if len(world.clock.slept) == 2 else None
+    assert served(world, rejected=1).generation == 2
+    assert world.lambdas.invoked == []
+
+
 def test_while_another_attempt_holds_it_one_waits_and_never_invokes(world: World) -> None:
     world.connect(lifetime=22_100)
     world.hold()
@@ -116,6 +180,128 @@ def test_waiting_for_another_attempt_ends_in_time_with_the_living_token(world: W
     assert world.lambdas.invoked == []
 
 
+def test_one_of_a_thousand_callers_at_once_asks_and_the_others_wait(world: World) -> None:
+    world.connect(lifetime=22_000)
+    now = int(world.clock())
+    turns = [world.demand.take(CONNECTION, 1, now=now, seconds=20, forced=False) for _ in range(1_000)]
+    assert [mine for _, mine in turns].count(True) == 1
+    assert len({turn.id for turn, _ in turns}) == 1
+
+
+def test_who_comes_while_another_asks_waits_and_reads(world: World) -> None:
+    world.connect(lifetime=22_000)
+    _, mine = world.demand.take(CONNECTION, 1, now=NOW, seconds=20, forced=False)
+    assert mine
+
+    def asleep() -> None:
+        if len(world.clock.slept) == 4:
+            world.rotated_by_another()
+
+    world.clock.on_sleep = asleep
+    assert served(world).generation == 2
+    assert world.clock.slept == sorted(world.clock.slept)
+    assert world.lambdas.invoked == []
+
+
+def test_who_waits_for_anothers_refresh_learns_that_it_failed(world: World) -> None:
+    world.connect(lifetime=22_000)
+    turn, _ = world.demand.take(CONNECTION, 1, now=NOW, seconds=20, forced=False)
+
+    def asleep() -> None:
+        if len(world.clock.slept) == 2:
+            world.demand.answered(CONNECTION, turn, until=int(world.clock()) + 30)
+
+    world.clock.on_sleep = asleep
+    problem = refused(world)
+    assert (problem.code, problem.retry_after, len(world.clock.slept)) == ("token_unavailable", 30, 2)
+    assert world.lambdas.invoked == []
+
+
+def test_a_turn_whose_taker_died_is_anybodys_again(world: World) -> None:
+    world.connect(lifetime=22_000)
+    world.demand.take(CONNECTION, 1, now=NOW - 20, seconds=20, forced=False)
+    world.lambdas.act = world.rotated_by_another
+    assert served(world).generation == 2
+
+
+def test_a_new_generation_is_a_new_turn(world: World) -> None:
+    world.connect(lifetime=22_000)
+    world.demand.take(CONNECTION, 0, now=NOW, seconds=20, forced=False)
+    world.lambdas.act = world.rotated_by_another
+    assert served(world).generation == 2
+
+
+def test_a_turn_that_was_taken_unacknowledged_is_ones_own(world: World) -> None:
+    world.connect(lifetime=22_000)
+    client = world.table
+    original = client.update_item
+
+    def twice(**kwargs: Any) -> Any:
+        if kwargs["Key"]["pk"]["S"].startswith("DEMAND#") and "take" not in seen:
+            seen.append("take")
+            original(**kwargs)
+        return original(**kwargs)
+
+    seen: list[str] = []
+    client.update_item = twice  # type: ignore[method-assign]
+    world.lambdas.act = world.rotated_by_another
+    assert served(world).generation == 2
+
+
+def test_what_others_did_in_a_lapsed_turn_is_left_alone(world: World) -> None:
+    world.connect(lifetime=22_000)
+    mine, _ = world.demand.take(CONNECTION, 1, now=NOW - 20, seconds=20, forced=False)
+    theirs, _ = world.demand.take(CONNECTION, 1, now=NOW, seconds=20, forced=False)
+    world.demand.answered(CONNECTION, mine, until=NOW + 60)
+    assert world.demand.take(CONNECTION, 1, now=NOW, seconds=20, forced=False) == (theirs, False)
+
+
+def test_a_refresh_that_has_to_wait_for_its_allowance_says_for_how_long(world: World) -> None:
+    world.connect(lifetime=22_000)
+    world.lambdas.answer = {"outcome": "paced", "retry_after": 30}
+    problems = [refused(world) for _ in range(3)]
+    assert {(problem.code, problem.status, problem.retry_after) for problem in problems} == {
+        ("token_unavailable", 503, 30)
+    }
+    assert len(world.lambdas.invoked) == 1
+    world.clock.now += 30
+    refused(world)
+    assert len(world.lambdas.invoked) == 2
+
+
+def test_while_a_refresh_has_to_wait_the_living_token_is_served(world: World) -> None:
+    world.connect(lifetime=22_100)
+    world.lambdas.answer = {"outcome": "paced", "retry_after": 30}
+    answers = [served(world) for _ in range(3)]
+    assert {(answer.access_token, answer.status) for answer in answers} == {("access-1", "refresh_failing")}
+    assert len(world.lambdas.invoked) == 1
+
+
+@pytest.mark.parametrize("answer", [None, [], {"retry_after": "soon"}, {"retry_after": -1}, {"errorType": "x"}])
+def test_an_answer_of_refresh_that_says_nothing_means_a_little_patience(world: World, answer: Any) -> None:
+    world.connect(lifetime=22_000)
+    world.lambdas.answer = answer
+    assert refused(world).retry_after == 5
+
+
+def test_a_table_that_takes_no_turn_serves_the_living_token_and_nobody_asks(world: World) -> None:
+    world.connect(lifetime=22_100)
+    world.table.faults["update_item"] = [Fault(client_error("ThrottlingException"))]
+    assert served(world).access_token == "access-1"
+    assert world.lambdas.invoked == []
+
+
+def test_a_turn_that_took_too_long_to_take_asks_for_nothing(world: World) -> None:
+    world.connect(lifetime=22_100)
+
+    def slowly(operation: str) -> None:
+        world.clock.now += 7 if operation == "update_item" else 0
+
+    world.table.on_call = slowly
+    assert served(world).status == "refresh_failing"
+    assert world.lambdas.invoked == []
+
+
 def test_an_attempt_whose_lease_ran_out_does_not_hold_it(world: World) -> None:
     world.connect(lifetime=22_100)
     world.hold(lease=0)
@@ -127,8 +313,10 @@ def test_a_failed_refresh_serves_the_living_token_after_one_try(world: World) ->
     world.connect(lifetime=22_100)
     answer = served(world)
     assert (answer.access_token, answer.expires_in) == ("access-1", 100)
+    assert answer.status == "refresh_failing"
     assert len(world.lambdas.invoked) == 1
-    assert world.table.calls == ["get_item"] * 2
+    # The turn to ask is taken before, and what came of it said to the others after.
+    assert world.table.calls == ["get_item", "update_item", "get_item", "update_item"]
 
 
 def test_a_refresh_that_breaks_down_serves_the_living_token(world: World) -> None:
@@ -167,7 +355,7 @@ def test_once_the_backoff_is_over_it_is_tried_again(world: World) -> None:
     assert len(world.lambdas.invoked) == 1
 
 
-@pytest.mark.parametrize(("later", "retry_after"), [(40, 40), (0, 2), (-500, 2), (9_000, 60)])
+@pytest.mark.parametrize(("later", "retry_after"), [(40, 40), (1, 2), (0, 5), (-500, 5), (9_000, 60)])
 def test_an_expired_token_that_could_not_be_refreshed_asks_for_patience(
     world: World, later: int, retry_after: int
 ) -> None:
@@ -193,7 +381,7 @@ def test_only_when_no_living_token_is_left_a_new_consent_is_asked_for(world: Wor
     world.clock.now += 100
     problem = refused(world)
     assert (problem.code, problem.status) == ("reauthorization_required", 409)
-    assert problem.extra == {"reason": reason, "since": NOW - 50}
+    assert problem.extra == {"reason": reason, "since": NOW - 50, "reconnect_url": RECONNECT}
     assert world.lambdas.invoked == []
 
 

@@ -9,12 +9,13 @@ from flowaccount_connect.confirmation import Confirmation
 from flowaccount_connect.connect_link import LinkStore
 from flowaccount_connect.connect_session import ConnectSession, SessionStore, browser_secret
 from flowaccount_connect.connection import Attempt, Connection
+from flowaccount_connect.demand import Demand
 from flowaccount_connect.identifiers import fingerprint
 from flowaccount_connect.rotation import Rotation
 from flowaccount_connect.salvage import SalvageQueue
 from flowaccount_connect.schedule import Schedule
 from flowaccount_connect.sealing import Sealer, Tokens
-from flowaccount_connect.serving import RefreshOnDemand, Serving
+from flowaccount_connect.serving import AccessTokens, RefreshOnDemand, Serving
 from flowaccount_connect.settings import ReplayPolicy
 from flowaccount_connect.store import ConnectionStore, Rotated, grant_update
 from tests.unit.fakes import (
@@ -54,6 +55,8 @@ class World:
         self.sessions = SessionStore(self.table, "table", "sandbox")
         self.links = LinkStore(self.table, "table", "sandbox")
         self.sealer = Sealer(self.kms, "key", stack="connect", environment="sandbox")
+        self.access_tokens = AccessTokens(self.sealer)
+        self.demand = Demand(self.table, "table")
         self.secret = ClientSecret(self.secrets, "name", clock=self.clock)
         self.schedule = Schedule(fraction=lambda: 0.0)
         self.salvage = SalvageQueue(self.sqs, "url")
@@ -241,7 +244,8 @@ class World:
         """What serves tokens here."""
         return Serving(
             store=self.store,
-            sealer=self.sealer,
+            tokens=self.access_tokens,
+            demand=self.demand,
             refresh=RefreshOnDemand(self.lambdas, "refresh-function"),
             clock=self.clock,
             sleep=self.clock.sleep,

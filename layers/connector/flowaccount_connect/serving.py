@@ -1,14 +1,15 @@
 """A valid access token for whoever asks: from the table while it is good, refreshed first where it is not."""
 
-import contextlib
 import json
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Protocol
 
-from flowaccount_connect.connection import Connection, Status, public_status
+from flowaccount_connect.connection import Connection, Sealed, Status, public_status
+from flowaccount_connect.demand import FORCED_EVERY, Demand, Turn
 from flowaccount_connect.dynamodb import StoreUnavailable
 from flowaccount_connect.identifiers import is_connection_id
 from flowaccount_connect.problems import Problem, invalid, unavailable
@@ -23,11 +24,23 @@ DEFAULT_MIN_TTL = 300
 FRESH = 60
 """A token younger than this is as fresh as it gets, in seconds."""
 
+REFRESH_FAILING = "refresh_failing"
+"""The status of an active connection with a living token whose refresh, which was called for, did not succeed yet."""
+
 _RESERVE = 8.0
 """Kept for the last read's outcome: opening the tokens may take a call of KMS. Seconds."""
 
 LONGEST_INVOCATION = 17.0
 """The longest that `refresh` is waited for, in seconds."""
+
+_TURN = 20
+"""For how long one caller's invocation of `refresh` keeps others from invoking it; longer than it is waited for."""
+
+_PATIENCE = 5
+"""After a refresh that left no trace in the table, nobody asks for another within so many seconds."""
+
+_TOKENS_KEPT = 1_024
+"""Opened access tokens kept in memory, of as many connections."""
 
 _PAUSES = (0.1, 0.2, 0.4, 0.7, 1.0, 1.5, 2.0)
 
@@ -61,16 +74,45 @@ class RefreshOnDemand:
         self._client = client
         self._function = function
 
-    def __call__(self, connection_id: str, generation: int) -> None:
-        """Refresh if the connection is still of `generation`. What came of it, the table tells; never raises."""
+    def __call__(self, connection_id: str, generation: int) -> int:
+        """Refresh if the connection is still of `generation`. What came of it, the table tells; never raises.
+
+        Returns the seconds before which FlowAccount is not to be asked again, where `refresh` says so, else 0.
+        """
         payload = {"connection_id": connection_id, "generation": generation}
-        # A slow or failed invocation changes nothing: the table is read next.
-        with contextlib.suppress(Exception):
-            self._client.invoke(
+        try:
+            answer = self._client.invoke(
                 FunctionName=self._function,
                 InvocationType="RequestResponse",
                 Payload=json.dumps(payload).encode(),
             )
+            wait = json.loads(answer["Payload"].read()).get("retry_after")
+        except Exception:
+            return 0  # A slow or failed invocation changes nothing: the table is read next.
+        return wait if isinstance(wait, int) and wait > 0 else 0
+
+
+class AccessTokens:
+    """Opens access tokens, and remembers those of the newest generation seen, the least recently used go first.
+
+    What it remembers is what was sealed: a set that was changed, moved or replaced is opened anew.
+    """
+
+    def __init__(self, sealer: Opens, kept: int = _TOKENS_KEPT) -> None:
+        self._sealer = sealer
+        self._kept = kept
+        self._opened: OrderedDict[str, tuple[str, Sealed, str]] = OrderedDict()
+
+    def open(self, connection_id: str, grant_id: str, sealed: Sealed) -> str:
+        """The access token of a sealed set. Raises `SealingUnavailable`, `CannotOpen`."""
+        known = self._opened.get(connection_id)
+        if known is None or known[:2] != (grant_id, sealed):
+            token = self._sealer.open(sealed, owner=connection_id, grant_id=grant_id).access_token
+            known = self._opened[connection_id] = (grant_id, sealed, token)
+        self._opened.move_to_end(connection_id)
+        while len(self._opened) > self._kept:
+            self._opened.popitem(last=False)
+        return known[2]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,8 +120,9 @@ class Serving:
     """Serves access tokens."""
 
     store: ConnectionStore
-    sealer: Opens
-    refresh: Callable[[str, int], None]
+    tokens: AccessTokens
+    demand: Demand
+    refresh: Callable[[str, int], int]
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
 
@@ -89,39 +132,37 @@ class Serving:
         *,
         min_ttl: int = DEFAULT_MIN_TTL,
         rejected_generation: int | None = None,
+        reconnect_url: str | None = None,
         remaining: Callable[[], float],
     ) -> Served:
         """The connection's access token, with at least `min_ttl` seconds left where a refresh can bring that.
 
         `rejected_generation` is one that FlowAccount refused: it is refreshed if nobody has done so yet. A living
-        token is served whatever happens to its refresh. Raises `Problem`: 400, 404 unknown, 409 where only a new
-        consent helps, 503 where only time does.
+        token is served whatever happens to its refresh, and its status says so. Raises `Problem`: 400, 404 unknown,
+        409 where only a new consent helps (with `reconnect_url`), 503 where only time does.
         """
         if not is_connection_id(connection_id):
             raise invalid(
                 "invalid_connection_id",
                 "A connection's id is its supportCode: 1 to 64 letters, digits, '.', '_' or '-'.",
             )
-        connection = self._read(connection_id)
-        now = int(self.clock())
-        rejected = rejected_generation == connection.generation
-        if rejected and connection.status is Status.ACTIVE and now - connection.requested_at < FRESH:
-            raise unavailable(
-                "refreshed_just_now",
-                "This connection was refreshed less than a minute ago; at most one refresh a minute can be forced.",
-                max(connection.requested_at + FRESH - now, 1),
-            )
-        left = connection.access_expires_at - now
-        fresh = left > 0 and now - connection.requested_at < FRESH
-        if rejected or (left < max(min_ttl, 1) and not fresh):
-            connection = self._refreshed(connection, remaining)
-        return self._serve(connection)
-
-    def _read(self, connection_id: str) -> Connection:
         try:
-            connection = self.store.get(connection_id)
+            connection = self._read(connection_id)
         except StoreUnavailable:
             raise unavailable("store_unavailable", "The table cannot be read at the moment. Try again.", 5) from None
+        now = int(self.clock())
+        rejected = rejected_generation == connection.generation
+        age = now - connection.requested_at
+        if rejected and connection.status is Status.ACTIVE and age < FRESH:
+            raise _forced_just_now(FRESH - age)
+        left = connection.access_expires_at - now
+        if not rejected and (left >= max(min_ttl, 1) or (left > 0 and age < FRESH)):
+            return self._serve(connection, reconnect_url)
+        there, wait = self._refreshed(connection, rejected, remaining)
+        return self._serve(there, reconnect_url, failed=there.generation == connection.generation, wait=wait)
+
+    def _read(self, connection_id: str) -> Connection:
+        connection = self.store.get(connection_id)
         if connection is None or connection.status is Status.DISCONNECTED:
             raise Problem(
                 "connection_not_found",
@@ -130,49 +171,72 @@ class Serving:
             )
         return connection
 
-    def _refreshed(self, connection: Connection, remaining: Callable[[], float]) -> Connection:
-        """The connection once its generation has moved on, or as it is when waiting no longer helps.
+    def _refreshed(
+        self, seen: Connection, forced: bool, remaining: Callable[[], float]
+    ) -> tuple[Connection, int | None]:
+        """The connection once its generation has moved on, or as it is when waiting no longer helps; then also in how
+        many seconds another call may help, where that is known.
 
-        `refresh` is invoked once, and only where nobody holds the connection; otherwise the item is read at growing
-        intervals.
+        One caller of all invokes `refresh`, and only while nobody holds the connection; the others read the item at
+        growing intervals.
         """
-        generation, invoked, waits = connection.generation, False, iter(_PAUSES)
-        while connection.status is Status.ACTIVE and connection.generation == generation and remaining() > _RESERVE:
-            now = int(self.clock())
-            if connection.leased(now):
-                self.sleep(min(next(waits, _PAUSES[-1]), max(remaining() - _RESERVE, 0)))
-            elif invoked or remaining() < LONGEST_INVOCATION + _RESERVE or _held_back(connection, now):
-                break
-            else:
-                self.refresh(connection.id, generation)
-                invoked = True
-            try:
-                connection = self._read(connection.id)
-            except Problem as problem:
-                if problem.status is HTTPStatus.SERVICE_UNAVAILABLE:
-                    break  # What was read before may hold a living token.
-                raise
-        return connection
+        connection, pauses = seen, iter(_PAUSES)
+        turn: Turn | None = None
+        try:
+            while _awaited(connection, seen):
+                now = int(self.clock())
+                if not connection.leased(now):
+                    if _held_back(connection, now):
+                        break  # The item says until when.
+                    mine = False
+                    if _is_time_to_ask(remaining):
+                        turn, mine = self.demand.take(seen.id, seen.generation, now=now, seconds=_TURN, forced=forced)
+                    if mine and turn is not None and _is_time_to_ask(remaining):
+                        wait = max(self.refresh(seen.id, seen.generation), _PATIENCE)
+                        connection, now = self._read(seen.id), int(self.clock())
+                        if not _awaited(connection, seen) or connection.leased(now):
+                            continue
+                        if remaining() > _RESERVE:
+                            self.demand.answered(seen.id, turn, until=now + wait)
+                        return connection, wait
+                    if turn is None or turn.over(now):
+                        if forced and turn is not None and now < turn.forced_at + FORCED_EVERY:
+                            raise _forced_just_now(turn.forced_at + FORCED_EVERY - now)
+                        return connection, max(turn.until - now, 0) if turn is not None else None
+                if remaining() <= _RESERVE:
+                    break
+                self.sleep(min(next(pauses, _PAUSES[-1]), remaining() - _RESERVE))
+                connection = self._read(seen.id)
+        except StoreUnavailable:
+            pass  # What was read before may hold a living token.
+        return connection, None
 
-    def _serve(self, connection: Connection) -> Served:
+    def _serve(
+        self, connection: Connection, reconnect_url: str | None, *, failed: bool = False, wait: int | None = None
+    ) -> Served:
         now = int(self.clock())
         left = connection.access_expires_at - now
         if left <= 0 or connection.sealed is None:
             if connection.status is Status.REAUTHORIZATION_REQUIRED:
+                link = {"reconnect_url": reconnect_url} if reconnect_url is not None else {}
                 raise Problem(
                     "reauthorization_required",
                     HTTPStatus.CONFLICT,
-                    "FlowAccount no longer accepts this connection. Its user has to connect the business again.",
-                    extra={"reason": connection.reason, "since": connection.ended_at},
+                    "FlowAccount no longer accepts this connection. Its user has to connect the business again: send "
+                    "their browser to the connect_url of a new connect session (POST /connect-sessions), or to "
+                    "reconnect_url if there is one.",
+                    extra={"reason": connection.reason, "since": connection.ended_at, **link},
                 )
-            later = connection.refresh_at - now if connection.refresh_at is not None else 0
+            if wait is None and _held_back(connection, now):
+                wait = (connection.refresh_at or 0) - now
             raise unavailable(
                 "token_unavailable",
                 "The access token has expired and could not be refreshed yet; the stack keeps trying. Try again.",
-                min(max(later, 2), 60),
+                min(max(wait or 0, 2), 60),
             )
+        status = public_status(connection)
         try:
-            tokens = self.sealer.open(connection.sealed, owner=connection.id, grant_id=connection.grant_id)
+            access_token = self.tokens.open(connection.id, connection.grant_id, connection.sealed)
         except SealingUnavailable:
             raise unavailable("key_unavailable", "KMS cannot be reached at the moment. Try again.", 5) from None
         except CannotOpen:
@@ -182,16 +246,34 @@ class Serving:
                 60,
             ) from None
         return Served(
-            access_token=tokens.access_token,
+            access_token=access_token,
             expires_in=left,
             expires_at=connection.access_expires_at,
             support_code=connection.id,
             environment=connection.environment,
             generation=connection.generation,
-            status=public_status(connection),
+            status=REFRESH_FAILING if failed and status == Status.ACTIVE else status,
         )
+
+
+def _awaited(connection: Connection, seen: Connection) -> bool:
+    """Whether a refresh of what was seen may still come."""
+    return connection.status is Status.ACTIVE and connection.generation == seen.generation
+
+
+def _is_time_to_ask(remaining: Callable[[], float]) -> bool:
+    """Whether `refresh` could still be waited for."""
+    return remaining() >= LONGEST_INVOCATION + _RESERVE
 
 
 def _held_back(connection: Connection, now: int) -> bool:
     """Whether a refresh was tried and failed, and the backoff says that it is too early for another."""
     return connection.retries is not None and connection.refresh_at is not None and connection.refresh_at > now
+
+
+def _forced_just_now(wait: int) -> Problem:
+    return unavailable(
+        "refreshed_just_now",
+        "A refresh of this connection was made or forced less than a minute ago; at most one a minute can be forced.",
+        max(wait, 1),
+    )

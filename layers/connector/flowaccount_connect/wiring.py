@@ -140,21 +140,27 @@ def sweep() -> "Sweep":
     )
 
 
-def token() -> "Serving":
-    """What `token` is made of."""
-    from flowaccount_connect.serving import LONGEST_INVOCATION, RefreshOnDemand, Serving
+def token() -> "tuple[Serving, bool, str | None]":
+    """What `token` is made of, whether anybody may connect without a host's link, and the redirect URI, beside which
+    one does; `None`: a stage variable says it."""
+    from flowaccount_connect.demand import Demand
+    from flowaccount_connect.serving import LONGEST_INVOCATION, AccessTokens, RefreshOnDemand, Serving
     from flowaccount_connect.store import ConnectionStore
 
     stack, read = settings.stack(), settings.Reader(os.environ)
-    return Serving(
-        store=ConnectionStore(client("dynamodb"), stack.table),
-        sealer=_sealer(stack, read.text("KEY_ID")),
+    table = client("dynamodb")
+    serving = Serving(
+        store=ConnectionStore(table, stack.table),
+        tokens=AccessTokens(_sealer(stack, read.text("KEY_ID"))),
+        demand=Demand(table, stack.table),
         refresh=RefreshOnDemand(
             # One try: a second invocation would only wait for the first.
             client("lambda", read_timeout=LONGEST_INVOCATION - 1, attempts=1),
             read.text("REFRESH_FUNCTION"),
         ),
     )
+    direct = read.choice("DIRECT_CONNECT", "refused", "allowed") == "allowed"
+    return serving, direct, read.url("REDIRECT_URI") if read.optional("REDIRECT_URI") else None
 
 
 def connections() -> "Managing":

@@ -1,0 +1,1 @@
+"""`flowaccount-connect`: the stack's API for people, in a terminal."""

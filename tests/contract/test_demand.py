@@ -1,0 +1,29 @@
+"""Whose turn it is to ask for a refresh, on every engine."""
+
+from flowaccount_connect.demand import Demand
+from tests.contract.conftest import Table
+from tests.contract.test_connection_store import NOW
+
+
+def test_a_turn_is_one_callers_until_it_lapses_or_the_generation_moves_on(table: Table) -> None:
+    demand = Demand(table.client, table.name)
+
+    def take(generation: int, now: int, *, forced: bool = False) -> bool:
+        return demand.take(table.connection_id, generation, now=now, seconds=20, forced=forced)[1]
+
+    assert [take(1, NOW), take(1, NOW), take(1, NOW + 19), take(1, NOW + 20)] == [True, False, False, True]
+    assert [take(2, NOW + 21), take(1, NOW + 21), take(2, NOW + 21)] == [True, False, False]
+
+
+def test_a_refresh_is_forced_once_a_minute_and_what_came_of_it_is_told(table: Table) -> None:
+    demand = Demand(table.client, table.name)
+    first, mine = demand.take(table.connection_id, 1, now=NOW, seconds=20, forced=True)
+    assert (mine, first.forced_at) == (True, NOW)
+    demand.answered(table.connection_id, first, until=NOW + 5)
+    there, mine = demand.take(table.connection_id, 1, now=NOW + 5, seconds=20, forced=True)
+    assert (mine, there.answered, there.until, there.forced_at) == (False, True, NOW + 5, NOW)
+    second, mine = demand.take(table.connection_id, 1, now=NOW + 5, seconds=20, forced=False)
+    assert (mine, second.answered) == (True, False)
+    demand.answered(table.connection_id, first, until=NOW + 500)
+    assert demand.take(table.connection_id, 1, now=NOW + 30, seconds=20, forced=True)[1] is False
+    assert demand.take(table.connection_id, 1, now=NOW + 60, seconds=20, forced=True)[1] is True

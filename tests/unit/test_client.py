@@ -1,0 +1,531 @@
+"""The client for the integrator's own services: one call, one token, one repetition, and never to another host."""
+
+import io
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import botocore.session
+import pytest
+import requests
+
+from flowaccount_connect import client
+from flowaccount_connect.client import (
+    AccessDenied,
+    AccessToken,
+    Api,
+    ConnectionNotFound,
+    FlowAccountAuth,
+    FlowAccountConnectError,
+    HostNotAllowed,
+    InvalidAnswer,
+    NotConfigured,
+    Problem,
+    ReauthorizationRequired,
+    TemporarilyUnavailable,
+)
+from tests.unit.servers import Answer, Asked, Line, Server, drop, reply
+
+CONNECTION = "N1234567"
+
+
+def given(generation: int | None = 1, *, expires_in: object = 86_400, **changed: object) -> Answer:
+    """The stack's answer with a token."""
+    body = {
+        "access_token": f"access-{generation}",
+        "token_type": "Bearer",
+        "expires_in": expires_in,
+        "expires_at": 1,
+        "support_code": CONNECTION,
+        "environment": "sandbox",
+        "generation": generation,
+        "status": "active",
+    }
+    return reply(200, json.dumps(body | changed).encode())
+
+
+def refused(status: int, code: str, headers: str = "", **members: object) -> Answer:
+    """A problem of the stack's."""
+    body = {"status": status, "code": code, "detail": f"Detail of {code}.", "request_id": "r-1", **members}
+    return reply(status, json.dumps(body).encode(), headers)
+
+
+@pytest.fixture(autouse=True)
+def _a_process_of_its_own() -> Iterator[None]:
+    client.forget()
+    yield
+    client.forget()
+
+
+@pytest.fixture
+def stack(server: Server) -> Server:
+    """The stack's API."""
+    server.say(given(1))
+    return server
+
+
+@pytest.fixture
+def books(other_server: Server) -> Server:
+    """FlowAccount."""
+    other_server.say(reply(200, b'{"ok": true}'))
+    return other_server
+
+
+def base(stack: Server) -> str:
+    return f"http://127.0.0.1:{stack.port}/_aws/execute-api/api/live"
+
+
+def page(books: Server, path: str = "/test/company/info") -> str:
+    return f"http://127.0.0.1:{books.port}{path}"
+
+
+def auth(stack: Server, books: Server, **options: Any) -> FlowAccountAuth:
+    hosts = (f"http://127.0.0.1:{books.port}",)
+    chosen: dict[str, Any] = {"url": base(stack), "patience": 0, "allowed_hosts": hosts} | options
+    return FlowAccountAuth(CONNECTION, **chosen)
+
+
+def carried(server: Server) -> list[str | None]:
+    """The tokens that a server was given."""
+    return [asked.headers.get("authorization") for asked in server.asked]
+
+
+# ---- one token for all ------------------------------------------------------------------------------------
+
+
+def test_a_request_carries_the_connections_token(stack: Server, books: Server) -> None:
+    assert requests.get(page(books), auth=auth(stack, books), timeout=5).json() == {"ok": True}
+    assert carried(books) == ["Bearer access-1"]
+    (asked,) = stack.asked
+    assert (asked.method, asked.path) == ("GET", "/_aws/execute-api/api/live/connections/N1234567/token?min_ttl=300")
+    assert asked.headers["authorization"].startswith("AWS4-HMAC-SHA256 Credential=unit/")
+    assert "/ap-southeast-1/execute-api/aws4_request" in asked.headers["authorization"]
+
+
+def test_the_token_is_kept_for_the_process_however_often_one_is_made(stack: Server, books: Server) -> None:
+    for _ in range(3):
+        requests.get(page(books), auth=auth(stack, books), timeout=5)
+    assert (len(stack.asked), len(books.asked)) == (1, 3)
+
+
+def test_a_hundred_threads_ask_once(stack: Server, books: Server) -> None:
+    together = threading.Barrier(100)
+    held = threading.Event()
+
+    def slowly(line: Line, asked: Asked) -> None:
+        held.wait(10)
+        given(1)(line, asked)
+
+    stack.say(slowly, reply(500))
+
+    def ask(_: int) -> str:
+        together.wait(10)
+        return auth(stack, books).token().value
+
+    with ThreadPoolExecutor(100) as pool:
+        asking = [pool.submit(ask, number) for number in range(100)]
+        while not stack.asked:
+            time.sleep(0.01)
+        held.set()
+        assert {one.result(20) for one in asking} == {"access-1"}
+    assert len(stack.asked) == 1
+
+
+def test_who_meets_in_a_call_that_fails_shares_its_failure(stack: Server, books: Server) -> None:
+    held = threading.Event()
+    kept = client._kept(("url", CONNECTION, None))
+    calls = []
+
+    def fetch() -> AccessToken:
+        calls.append(1)
+        held.wait(10)
+        raise NotConfigured("nothing")
+
+    with ThreadPoolExecutor(8) as pool:
+        asking = [pool.submit(kept.get, fetch) for _ in range(8)]
+        while not pool._work_queue.empty():
+            time.sleep(0.01)
+        held.set()
+        assert all(isinstance(one.exception(10), NotConfigured) for one in asking)
+    assert len(calls) < 8
+    assert kept.get(lambda: token(2)).generation == 2
+
+
+def token(generation: int = 1, *, left: float = 86_400, fetched: float = 0) -> AccessToken:
+    now = time.time()
+    return AccessToken(
+        value=f"access-{generation}",
+        generation=generation,
+        status="active",
+        environment="sandbox",
+        expires_at=now + left,
+        fetched_at=now - fetched,
+    )
+
+
+@pytest.mark.parametrize(
+    ("left", "fetched", "asked_again"),
+    [(301, 100, False), (299, 100, True), (299, 10, False), (299, 31, True), (4, 0, True), (-1, 0, True)],
+)
+def test_it_is_asked_for_again_shortly_before_it_expires(left: float, fetched: float, asked_again: bool) -> None:
+    assert token(left=left, fetched=fetched).lasts(time.time(), 300) is not asked_again
+
+
+def test_another_session_or_stack_or_connection_shares_nothing(stack: Server, books: Server) -> None:
+    auth(stack, books).token()
+    auth(stack, books, session=botocore.session.Session()).token()
+    auth(stack, books, url=f"http://localhost:{stack.port}").token()
+    stack.say(given(1, support_code="N7"))
+    FlowAccountAuth("N7", url=base(stack), patience=0).token()
+    assert len(stack.asked) == 4
+
+
+def test_the_least_recently_used_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "_TOKENS_KEPT", 2)
+    one, two = client._kept(("url", "N1", None)), client._kept(("url", "N2", None))
+    assert client._kept(("url", "N1", None)) is one
+    client._kept(("url", "N3", None))
+    assert client._kept(("url", "N1", None)) is one
+    assert client._kept(("url", "N2", None)) is not two
+
+
+def test_a_child_process_waits_for_nobody(stack: Server, books: Server) -> None:
+    client._lock.acquire()
+    try:
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if auth(stack, books).token().value == "access-1" else 1)
+    finally:
+        client._lock.release()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+# ---- a token that FlowAccount refuses ---------------------------------------------------------------------
+
+
+def test_after_a_401_the_token_is_reported_and_the_request_repeated_once(stack: Server, books: Server) -> None:
+    stack.say(given(1), given(2))
+    books.say(reply(401), reply(200, b"{}"))
+    answer = requests.get(page(books), auth=auth(stack, books), timeout=5)
+    assert [answer.status_code, *(one.status_code for one in answer.history)] == [200, 401]
+    assert carried(books) == ["Bearer access-1", "Bearer access-2"]
+    report = stack.asked[1]
+    assert (report.method, json.loads(report.body)) == ("POST", {"rejected_generation": 1})
+    assert requests.get(page(books), auth=auth(stack, books), timeout=5).status_code == 200
+    assert len(stack.asked) == 2
+
+
+def test_it_is_repeated_once_only(stack: Server, books: Server) -> None:
+    stack.say(given(1), given(2), given(3))
+    books.say(reply(401))
+    assert requests.get(page(books), auth=auth(stack, books), timeout=5).status_code == 401
+    assert (len(stack.asked), len(books.asked)) == (2, 2)
+
+
+def test_a_refresh_that_brought_nothing_new_repeats_nothing(stack: Server, books: Server) -> None:
+    books.say(reply(401))
+    assert requests.get(page(books), auth=auth(stack, books), timeout=5).status_code == 401
+    assert (len(stack.asked), len(books.asked)) == (2, 1)
+
+
+@pytest.mark.parametrize("refusal", [refused(503, "refreshed_just_now", "Retry-After: 9\r\n"), refused(403, "x")])
+def test_where_nothing_can_be_done_flowaccounts_own_answer_stands(
+    stack: Server, books: Server, refusal: Answer
+) -> None:
+    stack.say(given(1), refusal)
+    books.say(reply(401, b"theirs"))
+    assert requests.get(page(books), auth=auth(stack, books), timeout=5).content == b"theirs"
+    assert len(books.asked) == 1
+
+
+def test_a_token_refused_for_good_says_how_to_connect_again(stack: Server, books: Server) -> None:
+    stack.say(
+        given(1), refused(409, "reauthorization_required", reason="rejected", since=5, reconnect_url="https://a/b")
+    )
+    books.say(reply(401))
+    with pytest.raises(ReauthorizationRequired) as caught:
+        requests.get(page(books), auth=auth(stack, books), timeout=5)
+    assert (caught.value.reason, caught.value.since, caught.value.reconnect_url) == ("rejected", 5, "https://a/b")
+
+
+def test_only_a_401_is_reported(stack: Server, books: Server) -> None:
+    books.say(reply(403))
+    requests.get(page(books), auth=auth(stack, books), timeout=5)
+    assert len(stack.asked) == 1
+
+
+def test_many_refusals_of_one_token_are_one_report(stack: Server, books: Server) -> None:
+    stack.say(given(1), given(2), reply(500))
+    together = threading.Barrier(8)
+
+    def answer(line: Line, asked: Asked) -> None:
+        stale = asked.headers["authorization"] == "Bearer access-1"
+        if stale:
+            together.wait(10)
+        reply(401 if stale else 200, b"{}")(line, asked)
+
+    books.say(answer)
+    auth(stack, books).token()
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(
+            pool.map(lambda _: requests.get(page(books), auth=auth(stack, books), timeout=10).status_code, range(8))
+        )
+    assert answers == [200] * 8
+    assert len(stack.asked) == 2
+
+
+class NoSeek(io.RawIOBase):
+    """A body that can be read once."""
+
+    def __init__(self, content: bytes) -> None:
+        self._inner = io.BytesIO(content)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        return self._inner.readinto(buffer)
+
+
+def started(content: bytes, at: int) -> io.BytesIO:
+    """A file that has been read a little already."""
+    made = io.BytesIO(content)
+    made.seek(at)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("body", "sent"),
+    [
+        (None, b""),
+        (b"bytes", b"bytes"),
+        ("text", b"text"),
+        ({"a": "b"}, b"a=b"),
+        (io.BytesIO(b"file"), b"file"),
+        (started(b"12file", 2), b"file"),
+    ],
+    ids=["none", "bytes", "text", "form", "file", "file from its middle"],
+)
+def test_a_body_that_can_be_sent_again_is(stack: Server, books: Server, body: Any, sent: bytes) -> None:
+    stack.say(given(1), given(2))
+    books.say(reply(401), reply(200, b"{}"))
+    assert requests.post(page(books), data=body, auth=auth(stack, books), timeout=5).status_code == 200
+    assert [asked.body for asked in books.asked] == [sent, sent]
+
+
+def chunks_taken(line: Line, asked: Asked) -> None:
+    """Takes a body in chunks to its end, and refuses it."""
+    body = asked.body
+    while not body.endswith(b"0\r\n\r\n"):
+        body += line.socket.recv(65_536)
+    reply(401)(line, asked)
+    line.drop()
+
+
+@pytest.mark.parametrize("body", ["generator", "stream"])
+def test_a_body_that_can_be_read_once_is_not_sent_again(stack: Server, books: Server, body: str) -> None:
+    stack.say(given(1), given(2))
+    books.say(chunks_taken)
+    data: Any = (part for part in [b"once"]) if body == "generator" else NoSeek(b"once")
+    assert requests.post(page(books), data=data, auth=auth(stack, books), timeout=5).status_code == 401
+    assert carried(books)[:1] == ["Bearer access-1"]
+    assert "Bearer access-2" not in carried(books)
+    assert auth(stack, books).token().generation == 2
+
+
+# ---- to FlowAccount alone ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://openapi.flowaccount.com/test/company/info",
+        "https://openapi.flowaccount.com:8443/",
+        "https://openapi.flowaccount.com.evil.example/",
+        "https://openapi.flowaccount.com@evil.example/",
+        "https://evil.example\\@openapi.flowaccount.com/",
+        "https://evil.example/#@openapi.flowaccount.com/",
+        "https://openapi.flowaccount.co/",
+        "https://auth.flowaccount.com/",
+    ],
+)
+def test_no_other_host_gets_a_token(stack: Server, url: str) -> None:
+    with pytest.raises(HostNotAllowed, match=r"https://openapi\.flowaccount\.com"):
+        requests.Request("GET", url, auth=FlowAccountAuth(CONNECTION, url=base(stack))).prepare()
+    assert stack.asked == []
+
+
+@pytest.mark.parametrize(
+    "url", ["https://openapi.flowaccount.com/v1", "https://OpenAPI.FlowAccount.com:443/test/x?y=1"]
+)
+def test_flowaccount_itself_does(stack: Server, url: str) -> None:
+    prepared = requests.Request("GET", url, auth=FlowAccountAuth(CONNECTION, url=base(stack))).prepare()
+    assert prepared.headers["Authorization"] == "Bearer access-1"
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_to_another_host_takes_no_token_with_it(stack: Server, books: Server, status: int) -> None:
+    with Server() as elsewhere:
+        elsewhere.say(reply(401))
+        books.say(reply(status, headers=f"Location: {page(elsewhere)}\r\n"))
+        # Allowed, even: what another host is given is what it is asked for itself, never what came along.
+        hosts = [f"http://127.0.0.1:{books.port}", f"http://127.0.0.1:{elsewhere.port}"]
+        answer = requests.get(page(books), auth=auth(stack, books, allowed_hosts=hosts), timeout=5)
+        assert (answer.status_code, carried(elsewhere)) == (401, [None])
+    assert len(stack.asked) == 1
+
+
+def test_after_a_redirect_on_the_same_host_a_401_is_still_answered(stack: Server, books: Server) -> None:
+    stack.say(given(1), given(2))
+    books.say(reply(302, headers="Location: /there\r\n"), reply(401), reply(200, b"{}"))
+    assert requests.get(page(books), auth=auth(stack, books), timeout=5).status_code == 200
+    assert [asked.path for asked in books.asked] == ["/test/company/info", "/there", "/there"]
+
+
+@pytest.mark.parametrize(
+    "host", ["http://openapi.flowaccount.com", "https://a.example/path", "ftp://a", "https://u@a.example", "a b", ""]
+)
+def test_what_is_no_host_is_not_taken_for_one(stack: Server, host: str) -> None:
+    with pytest.raises(ValueError, match="allowed_hosts"):
+        FlowAccountAuth(CONNECTION, url=base(stack), allowed_hosts=[host])
+
+
+# ---- errors -----------------------------------------------------------------------------------------------
+
+
+ERRORS = [
+    (refused(404, "connection_not_found"), ConnectionNotFound),
+    (refused(409, "reauthorization_required", reason="expired", since=1, reconnect_url="u"), ReauthorizationRequired),
+    (refused(409, "already_active"), Problem),
+    (refused(400, "invalid_min_ttl"), Problem),
+    (refused(503, "token_unavailable", "Retry-After: 7\r\n"), TemporarilyUnavailable),
+    (refused(429, "too_many_requests"), TemporarilyUnavailable),
+    (reply(502, b"<html>"), TemporarilyUnavailable),
+    (reply(504, b""), TemporarilyUnavailable),
+    (refused(500, "internal_error"), TemporarilyUnavailable),
+    (drop, TemporarilyUnavailable),
+    (refused(403, "access_denied"), AccessDenied),
+    (reply(403, b'{"Message": "User: x is not authorized"}'), AccessDenied),
+    (reply(404, b"nothing here"), InvalidAnswer),
+    (reply(302, b"", "Location: https://login.example/\r\n"), InvalidAnswer),
+    (reply(200, b"<html>a captive portal</html>"), InvalidAnswer),
+    (reply(200, b""), InvalidAnswer),
+    (reply(200, b"[" * 100_000), InvalidAnswer),
+    (reply(200, b'"' + b"x" * 2_000_000 + b'"'), InvalidAnswer),
+    (given(access_token=""), InvalidAnswer),
+    (given(access_token="two words"), InvalidAnswer),
+    (given(access_token="line\r\nInjected: yes"), InvalidAnswer),
+    (given(expires_in="soon"), InvalidAnswer),
+    (given(expires_in=float("inf")), InvalidAnswer),
+    (given(expires_in=True, generation=None), InvalidAnswer),
+    (given(support_code="N999"), InvalidAnswer),
+]
+
+
+@pytest.mark.parametrize(("answer", "error"), ERRORS, ids=range(len(ERRORS)))
+def test_every_error_has_its_type_and_no_token_in_it(
+    stack: Server, books: Server, answer: Answer, error: type[FlowAccountConnectError]
+) -> None:
+    stack.say(answer)
+    with pytest.raises(FlowAccountConnectError) as caught:
+        requests.get(page(books), auth=auth(stack, books), timeout=5)
+    assert type(caught.value) is error
+    assert "access-" not in f"{caught.value!r} {caught.value}"
+    assert books.asked == []
+
+
+def test_a_problem_tells_its_code_status_detail_and_request(stack: Server, books: Server) -> None:
+    stack.say(refused(503, "token_unavailable", "Retry-After: 7\r\n"))
+    with pytest.raises(TemporarilyUnavailable) as caught:
+        auth(stack, books).token()
+    error = caught.value
+    assert (error.code, error.status, error.retry_after, error.request_id) == ("token_unavailable", 503, 7, "r-1")
+    assert str(error) == "token_unavailable: Detail of token_unavailable. (request r-1)"
+
+
+def test_where_nobody_listens_is_a_matter_of_time() -> None:
+    with pytest.raises(TemporarilyUnavailable, match="cannot be reached"):
+        FlowAccountAuth(CONNECTION, url="http://127.0.0.1:1", patience=0).token()
+
+
+def test_what_time_mends_is_waited_for_within_the_callers_patience(stack: Server) -> None:
+    now, slept = [0.0], list[float]()
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        now[0] += seconds
+
+    def api(patience: float) -> Api:
+        slept.clear()
+        return Api(base(stack), patience=patience, clock=lambda: now[0], sleep=sleep)
+
+    later = refused(503, "token_unavailable", "Retry-After: 7\r\n")
+    stack.say(later, refused(503, "x", "Retry-After: soon\r\n"), refused(429, "x", "Retry-After: 0\r\n"), given(4))
+    assert api(30).access_token(CONNECTION).generation == 4
+    assert slept == [7, 5, 4]
+    stack.say(later)
+    with pytest.raises(TemporarilyUnavailable):
+        api(20).access_token(CONNECTION)
+    assert slept == [7, 7]
+    stack.say(refused(404, "connection_not_found"))
+    with pytest.raises(ConnectionNotFound):
+        api(20).access_token(CONNECTION)
+    assert slept == []
+
+
+# ---- configuration ----------------------------------------------------------------------------------------
+
+
+def test_the_url_comes_from_the_environment(stack: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLOWACCOUNT_CONNECT_URL", base(stack) + "/")
+    assert FlowAccountAuth(CONNECTION).token().value == "access-1"
+    assert "//connections" not in stack.asked[0].path
+
+
+def test_what_is_missing_is_named(stack: Server, books: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FLOWACCOUNT_CONNECT_URL", raising=False)
+    with pytest.raises(NotConfigured, match="FLOWACCOUNT_CONNECT_URL"):
+        FlowAccountAuth(CONNECTION)
+    with pytest.raises(NotConfigured, match="https"):
+        FlowAccountAuth(CONNECTION, url="http://api.example/live")
+    with pytest.raises(ValueError, match="supportCode"):
+        FlowAccountAuth("../N1", url=base(stack))
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    with pytest.raises(NotConfigured, match="AWS_DEFAULT_REGION"):
+        auth(stack, books).token()
+    monkeypatch.setenv("AWS_REGION", "ap-southeast-1")
+    assert auth(stack, books).token().generation == 1
+    client.forget()
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
+    with pytest.raises(NotConfigured, match="credentials"):
+        auth(stack, books).token()
+
+
+def test_the_region_is_that_of_the_address() -> None:
+    signed = client._Signed(botocore.session.Session(), "https://a1b2c3.execute-api.eu-west-1.amazonaws.com/live")
+    prepared = requests.Request("GET", "https://a1b2c3.execute-api.eu-west-1.amazonaws.com/live", auth=signed).prepare()
+    assert "/eu-west-1/execute-api/" in str(prepared.headers["Authorization"])
+
+
+def test_a_netrc_takes_nobodys_place(
+    stack: Server, books: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login somebody password else\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    requests.get(page(books), auth=auth(stack, books), timeout=5)
+    assert carried(books) == ["Bearer access-1"]
+    assert str(carried(stack)[0]).startswith("AWS4-HMAC-SHA256")
+
+
+def test_no_repr_shows_a_token(stack: Server, books: Server) -> None:
+    made = auth(stack, books)
+    found = made.token()
+    assert "access-" not in f"{made!r} {made} {found!r} {found} {made.__dict__}"
