@@ -1,9 +1,12 @@
 """An ordinary OAuth server, as far from the simulator as the RFCs allow, that sends `supportCode` along.
 
-It asks nobody (its user is logged in and consents always), keeps its refresh tokens, answers errors with 400, sends
-`expires_in` as a number and `token_type` as `bearer`, and names its paths otherwise.
+It asks nobody (its user is logged in and consents always), demands PKCE, names itself in its callbacks, keeps its
+refresh tokens, answers errors with 400, sends `expires_in` as a number and `token_type` as `bearer`, and names its
+paths otherwise.
 """
 
+import base64
+import hashlib
 import json
 import secrets
 import threading
@@ -23,8 +26,10 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         asked = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
         code = secrets.token_hex(40)
-        self.server.codes[code] = asked["redirect_uri"]
-        back = urlencode({"state": asked["state"], "code": code, "session_state": "whatever"})
+        assert asked["code_challenge_method"] == "S256"
+        self.server.codes[code] = asked["redirect_uri"], asked["code_challenge"]
+        named = {"iss": self.server.issuer} if self.server.issuer is not None else {}
+        back = urlencode({"state": asked["state"], "code": code, "session_state": "whatever"} | named)
         self._answer(303, b"", Location=f"{asked['redirect_uri']}?{back}")
 
     def do_POST(self) -> None:
@@ -38,7 +43,9 @@ class _Handler(BaseHTTPRequestHandler):
         if (form.get("client_id"), form.get("client_secret")) != (CLIENT_ID, CLIENT_SECRET):
             return 401, {"error": "invalid_client"}
         if form["grant_type"] == "authorization_code":
-            if self.server.codes.pop(form["code"], None) != form["redirect_uri"]:
+            digest = hashlib.sha256(form["code_verifier"].encode()).digest()
+            challenge = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+            if self.server.codes.pop(form["code"], None) != (form["redirect_uri"], challenge):
                 return 400, {"error": "invalid_grant", "error_description": "no such code"}
             refresh = {"refresh_token": self.server.refresh_token}
         else:
@@ -65,7 +72,9 @@ class OrdinaryServer(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.codes: dict[str, str] = {}
+        self.codes: dict[str, tuple[str, str]] = {}
+        """Redirect URI and challenge by code."""
+        self.issuer: str | None = self.url
         self.refresh_token = secrets.token_urlsafe(200)
         self.posts: list[tuple[str, int]] = []
 

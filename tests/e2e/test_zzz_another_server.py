@@ -26,6 +26,8 @@ def other(up: Stack, server: OrdinaryServer) -> Stack:
         "TOKEN_ENDPOINT": f"{server.url}/oauth2/access-token",
         "CLIENT_ID": CLIENT_ID,
         "CLIENT_SECRET": CLIENT_SECRET,
+        "PKCE": "enabled",
+        "ISSUER": server.url,
         "REFRESH_AFTER": "600",
     }
     deployed = stack.up(settings.read(variables))
@@ -74,3 +76,16 @@ def test_a_refusal_with_400_ends_the_connection_and_its_living_token_is_served(
     dead = service.call(other, "GET", "/connections/shop-42/token")
     assert (dead.status_code, dead.json()["code"]) == (409, "reauthorization_required")
     assert dead.json()["reason"] == "rejected"
+
+
+@pytest.mark.parametrize("issuer", [None, "https://elsewhere.example"])
+def test_a_callback_that_does_not_name_the_configured_issuer_sends_no_code(
+    other: Stack, server: OrdinaryServer, issuer: str | None
+) -> None:
+    before, own = len(server.posts), server.issuer
+    server.issuer = issuer
+    try:
+        assert HttpVisitor().follow(other.authorize_url).page == "configuration_error"
+    finally:
+        server.issuer = own
+    assert len(server.posts) == before

@@ -103,8 +103,8 @@ def test_the_client_needs_none_of_what_the_functions_are_made_of_and_no_function
         assert f"{NAME}.client" not in imports_of(path), path
 
 
-@pytest.mark.parametrize("builder", ["authorize", "sweep", "publish"])
-def test_authorize_sweep_and_publish_import_neither_requests_nor_cryptography(builder: str) -> None:
+@pytest.mark.parametrize("builder", ["authorize", "sweep", "publish", "confirmation"])
+def test_who_needs_them_not_imports_neither_requests_nor_cryptography(builder: str) -> None:
     code = (
         # botocore takes pyOpenSSL, and with it cryptography, where a developer's tools brought it; the layer has none.
         "import sys; sys.modules['OpenSSL'] = None; "
