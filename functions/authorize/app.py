@@ -48,5 +48,6 @@ def _problem(request: http_request.Request, problem: Problem, page: str) -> Resp
     logger.info("refused", extra={"code": problem.code})
     if not request.prefers_html:
         return problem.response(request.id)
-    answer = pages.page(page, accept_language=request.headers.get("accept-language", ""), reference=request.id)
+    language = request.headers.get("accept-language", "")
+    answer = pages.page(page, accept_language=language, reference=request.id, back=problem.back)
     return answer | {"statusCode": problem.status.value}

@@ -136,6 +136,10 @@ class Functions:
             self._made[name] = module
         return self._made[name]
 
+    def forget(self, name: str) -> None:
+        """Let the next call of a function be a cold start."""
+        self._made.pop(name, None)
+
     def call(self, name: str, event_: Event, *, seconds: float = 28.0) -> Any:
         """Invoke a function."""
         handler: Callable[[Event, Context], Any] = self.module(name).handler

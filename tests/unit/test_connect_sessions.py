@@ -137,13 +137,21 @@ def test_without_a_link_nobody_is_sent_to_flowaccount(functions: Functions, worl
     assert world.table.calls == []
 
 
-def test_a_used_link_is_a_page_of_its_own(functions: Functions) -> None:
+def test_a_used_link_is_a_page_of_its_own_that_leads_back_to_the_host(functions: Functions) -> None:
     made = make(functions)
     callback, _ = opened(functions, made["connect_url"])
     functions.call("callback", callback)
     link = parse_qs(urlsplit(made["connect_url"]).query)["session"]
     again = with_query(event("authorize"), return_url=None, session=link)
-    assert page(functions.call("authorize", again)) == (409, "session_used")
+    answer = functions.call("authorize", again)
+    assert page(answer) == (409, "session_used")
+    assert f'href="{RETURN_URL}?error=session_used&amp;state=host-7f3a"' in answer["body"]
+    program = functions.call("authorize", with_headers(again, Accept="*/*"))
+    assert problem(program) == (409, "session_used")
+    assert RETURN_URL not in program["body"]
+    functions.set(ALLOWED_RETURN_URLS="https://other.example/")
+    functions.forget("authorize")
+    assert "href" not in functions.call("authorize", again)["body"]
 
 
 @pytest.mark.parametrize(

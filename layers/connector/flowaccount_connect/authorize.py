@@ -16,7 +16,7 @@ from flowaccount_connect.connect_session import (
 )
 from flowaccount_connect.identifiers import fingerprint, new_secret
 from flowaccount_connect.problems import Problem, invalid
-from flowaccount_connect.return_urls import is_allowed
+from flowaccount_connect.return_urls import is_allowed, with_parameters
 from flowaccount_connect.settings import Authorize as Settings
 
 LONGEST_HOST_STATE = 512
@@ -59,7 +59,7 @@ class Authorize:
         lifetime = self.settings.session_lifetime
         link = None
         if session is not None:
-            link = self._opened(session, now)
+            link = self._opened(session, host_state, now)
             if return_url not in (None, link.return_url):
                 raise _return_url_not_allowed("the link's own")
             return_url = link.return_url
@@ -95,16 +95,22 @@ class Authorize:
             f"Max-Age={lifetime}",
         )
 
-    def _opened(self, session: str, now: int) -> ConnectLink:
+    def _opened(self, session: str, host_state: str | None, now: int) -> ConnectLink:
         """The link, while something can still come of opening it."""
         link = self.links.opened(session)
         if link is None:
             raise invalid("unknown_session", "This link is not known here, or it has expired. Ask for a new one.")
+        refusal = None
         if link.consumed_by is not None:
-            raise Problem("session_used", HTTPStatus.CONFLICT, "This link has been used already. Ask for a new one.")
-        if link.is_over(now):
-            raise Problem("session_expired", HTTPStatus.GONE, "This link has expired. Ask for a new one.")
-        return link
+            refusal = Problem("session_used", HTTPStatus.CONFLICT, "This link was used already. Ask for a new one.")
+        elif link.is_over(now):
+            refusal = Problem("session_expired", HTTPStatus.GONE, "This link has expired. Ask for a new one.")
+        if refusal is None:
+            return link
+        if is_allowed(link.return_url, self.settings.return_urls):
+            told = {"error": refusal.code} | ({"state": host_state} if host_state is not None else {})
+            refusal.back = with_parameters(link.return_url, told)
+        raise refusal
 
 
 def _return_url_not_allowed(what: str) -> Problem:

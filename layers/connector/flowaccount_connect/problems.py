@@ -30,6 +30,8 @@ class Problem(Exception):
     """Seconds, where only time helps."""
     extra: dict[str, object] = field(default_factory=dict)
     """Further members of the problem object."""
+    back: str | None = None
+    """Where a page that tells it to a person may lead: a host's own URL, on the allow-list. Not for programs."""
 
     def __str__(self) -> str:
         return f"{self.code}: {self.detail}"
