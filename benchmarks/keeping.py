@@ -1,4 +1,4 @@
-"""Our stack under a virtual clock: the real tick, schedule, pace, rotation and serving, in simulated surroundings.
+"""Our stack under a virtual clock: the real tick, schedule, pace and rotation, in simulated surroundings.
 
 Simulated are the table, the queue and the workers that take from it, the scheduler, and FlowAccount. A refresh runs to
 its end at the moment it begins, on a clock of its own that its answer moves on; what refreshes do to each other in
@@ -25,11 +25,10 @@ from benchmarks.trace import HOUR, START, Newcomer, Trace, Trouble
 from flowaccount_connect import sweep
 from flowaccount_connect.connection import Status
 from flowaccount_connect.pacing import Pace, Rule
-from flowaccount_connect.problems import Problem
 from flowaccount_connect.rotation import Rotation, timed
 from flowaccount_connect.schedule import Schedule
 from flowaccount_connect.sealing import Tokens
-from flowaccount_connect.serving import DEFAULT_MIN_TTL, Serving
+from flowaccount_connect.serving import DEFAULT_MIN_TTL
 from flowaccount_connect.store import Rotated, StoreUnavailable
 from flowaccount_connect.sweep import TICK, Due, Sweep
 from flowaccount_connect.token_response import Answer, Outcome, TokenSet
@@ -186,13 +185,6 @@ class Keeping:
             refreshes_per_minute=trace.refreshes_per_minute,
             clock=self.clock,
         )
-        self._serving = Serving(
-            store=cast("Any", self.store),
-            sealer=self._sealer,
-            refresh=self._refresh_on_demand,
-            clock=self.clock,
-            sleep=self.clock.sleep,
-        )
         self._periods = np.array([period for period, _ in trace.reads])
         self._phases = np.array([phase for _, phase in trace.reads])
         self._idle = WORKERS
@@ -271,20 +263,16 @@ class Keeping:
                 self.later(now + float(wait), self._read, f"N{_FIRST + number}")
 
     def _read(self, connection_id: str) -> None:
-        """A service asks for a token."""
-        end = self.clock.now + 28
-        with contextlib.suppress(Problem):
-            self._serving.token(connection_id, remaining=lambda: end - self.clock.now)
-
-    def _refresh_on_demand(self, connection_id: str, generation: int) -> None:
-        end = self.clock.now + TIMEOUT
+        """A service asks for a token; one that expires before long is refreshed on demand, as `serving` does it."""
         with contextlib.suppress(StoreUnavailable):
-            self._rotation.refresh(
-                connection_id,
-                generation=generation,
-                permit=self._pace.on_demand(),
-                remaining=lambda: end - self.clock.now,
-            )
+            connection, end = self.store.get(connection_id), self.clock.now + TIMEOUT
+            if connection is not None and connection.access_expires_at - self.clock.now < DEFAULT_MIN_TTL:
+                self._rotation.refresh(
+                    connection_id,
+                    generation=connection.generation,
+                    permit=self._pace.on_demand(),
+                    remaining=lambda: end - self.clock.now,
+                )
 
     def _work(self, _: None = None) -> None:
         """Idle workers take what is ready."""
