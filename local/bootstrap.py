@@ -78,8 +78,10 @@ def find_python(uv: str) -> str:
 
 def find_uv() -> str:
     """The uv that installs everything: on PATH, else in ``.local/uv``. Raises ``MissingError``."""
+    # Not that of an environment that is about to be made anew, should somebody have activated it.
+    elsewhere = [folder for folder in os.environ.get("PATH", "").split(os.pathsep) if STATE not in Path(folder).parents]
     for candidate in ("uv", str(STATE / "uv" / "bin" / "uv")):
-        found = shutil.which(candidate)
+        found = shutil.which(candidate, path=os.pathsep.join(elsewhere))
         if found and subprocess.run([found, "--version"], capture_output=True, check=False).returncode == 0:
             return found
     say("uv, which installs the rest")
