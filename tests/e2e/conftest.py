@@ -1,6 +1,8 @@
 """The deployed local stack, its simulator, and users with and without a browser."""
 
-from collections.abc import Iterator
+import json
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -73,6 +75,8 @@ def up() -> Iterator[Stack]:
                     "PublicRateLimit": "1000",
                     "PublicBurstLimit": "1000",
                     "RefreshesPerMinute": "60000",
+                    "PublishRefreshed": "enabled",
+                    "AlarmEmail": "operator@example.com",
                 }
             )
         )
@@ -131,3 +135,52 @@ def set_item(up: Stack) -> Any:
         )
 
     return change
+
+
+@dataclass
+class Bus:
+    """What a rule of the integrator's has sent to a queue: everything that is on the bus."""
+
+    up: Stack
+    queue: str
+
+    def __post_init__(self) -> None:
+        self.seen: list[dict[str, Any]] = []
+
+    def of(self, connection_id: str) -> list[tuple[str, dict[str, Any]]]:
+        """The events of one connection that have come so far: type and detail."""
+        sqs = service.client(self.up, "sqs")
+        while messages := sqs.receive_message(QueueUrl=self.queue, MaxNumberOfMessages=10).get("Messages", []):
+            for message in messages:
+                self.seen.append(json.loads(message["Body"]))
+                sqs.delete_message(QueueUrl=self.queue, ReceiptHandle=message["ReceiptHandle"])
+        found = [one for one in self.seen if one["detail"]["connection_id"] == connection_id]
+        return [(one["detail-type"], one["detail"]) for one in found]
+
+    def types(self, connection_id: str) -> list[str]:
+        """The types of a connection's events, without their common beginning."""
+        return [type_.removeprefix("connection.") for type_, _ in self.of(connection_id)]
+
+
+@pytest.fixture
+def bus(up: Stack) -> Iterator[Bus]:
+    """A rule for everything on the bus, and the queue where it ends."""
+    sqs, events = service.client(up, "sqs"), service.client(up, "events")
+    name = "flowaccount-connect-all-events"
+    queue = sqs.create_queue(QueueName=name)["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    pattern = json.dumps({"source": ["flowaccount-connect"]})
+    events.put_rule(Name="all", EventBusName=up.event_bus, EventPattern=pattern)
+    events.put_targets(Rule="all", EventBusName=up.event_bus, Targets=[{"Id": "queue", "Arn": arn}])
+    yield Bus(up, queue)
+    events.remove_targets(Rule="all", EventBusName=up.event_bus, Ids=["queue"])
+    events.delete_rule(Name="all", EventBusName=up.event_bus)
+    sqs.delete_queue(QueueUrl=queue)
+
+
+def until(condition: Callable[[], bool], patience: float = 40.0) -> None:
+    """Wait for what comes by itself."""
+    end = time.monotonic() + patience
+    while not condition():
+        assert time.monotonic() < end, "it did not come"
+        time.sleep(0.2)

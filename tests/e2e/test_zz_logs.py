@@ -17,7 +17,7 @@ import pytest
 from local import service
 from local.stack import Stack
 from local.visit import HttpVisitor
-from tests.e2e.conftest import Simulator
+from tests.e2e.conftest import Bus, Simulator, until
 
 TOKEN_CHARACTERS = 43
 _RUNS = re.compile(rb"[A-Za-z0-9_-]{%d,}" % TOKEN_CHARACTERS)
@@ -56,7 +56,7 @@ class Secrets:
 
 
 @pytest.fixture
-def traffic(up: Stack, simulator: Simulator, visitor: HttpVisitor, set_item: Any) -> None:
+def traffic(up: Stack, simulator: Simulator, visitor: HttpVisitor, set_item: Any, bus: Bus) -> None:
     """At least one connect, refresh, cancel, failed exchange, failed refresh and served token, whatever ran before."""
     assert visitor.connect(up.authorize_url, user="somchai", business="N1000001").page == "connected"
     visitor.follow(visitor.consent(up.authorize_url, user="anong", business=None))
@@ -70,16 +70,28 @@ def traffic(up: Stack, simulator: Simulator, visitor: HttpVisitor, set_item: Any
     service.call(up, "GET", "/connections/N1000001/token")
 
 
-def logs_of(up: Stack) -> dict[str, bytes]:
-    """Every log there is but the simulator's: of the functions, the gateway, and the emulator itself."""
+def logs_of(up: Stack, bus: Bus) -> dict[str, bytes]:
+    """Every log there is but the simulator's (functions, gateway, emulator), the histories, and what is on the bus."""
     client, found = service.client(up, "logs"), {}
     for page in client.get_paginator("describe_log_groups").paginate():
         for group in page["logGroups"]:
             events = client.get_paginator("filter_log_events").paginate(logGroupName=group["logGroupName"])
             lines = [event["message"] for page in events for event in page["events"]]
             found[group["logGroupName"]] = "\n".join(lines).encode()
+    found["histories"] = histories_of(up)
+    bus.of("")
+    found["bus"] = json.dumps(bus.seen).encode()
     found["emulator"] = Path(up.logs["emulator"]).read_bytes()
     return found
+
+
+def histories_of(up: Stack) -> bytes:
+    """All that `publish` ever wrote: histories, counts, and what waits to be told; and what was told by an item."""
+    written = []
+    for page in service.client(up, "dynamodb").get_paginator("scan").paginate(TableName=up.table):
+        written += [item for item in page["Items"] if item["pk"]["S"].startswith(("HISTORY#", "COUNT", "EVENT#"))]
+    assert written, "nothing was published, so nothing was searched"
+    return json.dumps(written).encode()
 
 
 def plant(up: Stack, group: str, text: str) -> None:
@@ -87,6 +99,20 @@ def plant(up: Stack, group: str, text: str) -> None:
     if group == "emulator":
         with Path(up.logs["emulator"]).open("a") as log:
             log.write(text + "\n")
+        return
+    if group == "histories":
+        item = {"pk": {"S": "HISTORY#canary"}, "sk": {"S": "1"}, "reason": {"S": text}}
+        service.client(up, "dynamodb").put_item(TableName=up.table, Item=item)
+        return
+    if group == "bus":
+        detail = json.dumps({"connection_id": "canary", "reason": text})
+        event = {
+            "EventBusName": up.event_bus,
+            "Source": "flowaccount-connect",
+            "DetailType": "canary",
+            "Detail": detail,
+        }
+        service.client(up, "events").put_events(Entries=[event])
         return
     client = service.client(up, "logs")
     client.create_log_stream(logGroupName=group, logStreamName="canary")
@@ -98,8 +124,9 @@ def plant(up: Stack, group: str, text: str) -> None:
 
 
 @pytest.mark.usefixtures("traffic")
-def test_no_secret_is_in_any_log(up: Stack, simulator: Simulator) -> None:
-    secrets, logs = Secrets(up, simulator), logs_of(up)
+def test_no_secret_is_in_any_log_event_or_history(up: Stack, simulator: Simulator, bus: Bus) -> None:
+    until(lambda: {"in_doubt", "reconnected"} <= set(bus.types("N1000001")))
+    secrets, logs = Secrets(up, simulator), logs_of(up, bus)
     assert len(secrets.hashed) > 10
     expected = {f"/aws/lambda/{name}" for name in up.functions.values()}
     assert expected <= logs.keys()
@@ -111,4 +138,4 @@ def test_no_secret_is_in_any_log(up: Stack, simulator: Simulator) -> None:
     secrets = Secrets(up, simulator)
     for number, group in enumerate(logs):
         plant(up, group, f"canary {number}: code=x{issued}y&client={secrets.text[0]}")
-    assert {name: secrets.found_in(log) for name, log in logs_of(up).items()} == dict.fromkeys(logs, 2)
+    assert {name: secrets.found_in(log) for name, log in logs_of(up, bus).items()} == dict.fromkeys(logs, 2)

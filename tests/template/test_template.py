@@ -393,7 +393,7 @@ def test_every_queue_is_encrypted_and_has_dead_letters_or_is_such_a_queue(templa
 def test_the_stream_is_read_without_what_its_reader_writes(template: Template) -> None:
     stream = template["Resources"]["PublishFunction"]["Properties"]["Events"]["Stream"]["Properties"]
     (pattern,) = stream["FilterCriteria"]["Filters"]
-    assert json.loads(pattern["Pattern"]) == {"dynamodb": {"Keys": {"sk": {"S": ["CONNECTION", "EVENT"]}}}}
+    assert json.loads(pattern["Pattern"]) == {"dynamodb": {"Keys": {"sk": {"S": ["CONNECTION", "IMPORT", "EVENT"]}}}}
 
 
 def test_nothing_of_the_stream_is_lost_silently(template: Template, translated: Template) -> None:
@@ -408,17 +408,33 @@ def test_nothing_of_the_stream_is_lost_silently(template: Template, translated: 
     assert events["Unpublished"]["Properties"]["Queue"] == {"Fn::GetAtt": ["Unpublished", "Arn"]}
 
 
-def test_only_the_two_rules_send_to_the_operators_topic_and_only_where_there_is_an_operator(template: Template) -> None:
+def test_only_own_rules_and_alarms_send_to_the_operators_topic_and_only_where_there_is_an_operator(
+    template: Template,
+) -> None:
     resources = template["Resources"]
-    (statement,) = resources["OperatorTopicPolicy"]["Properties"]["PolicyDocument"]["Statement"]
-    assert statement["Principal"] == {"Service": "events.amazonaws.com"}
-    assert statement["Condition"] == {
+    rules, alarms = resources["OperatorTopicPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    assert rules["Principal"] == {"Service": "events.amazonaws.com"}
+    assert rules["Condition"] == {
         "ArnEquals": {
             "aws:SourceArn": [{"Fn::GetAtt": ["AtRiskRule", "Arn"]}, {"Fn::GetAtt": ["ReauthorizationRule", "Arn"]}]
         }
     }
+    assert alarms["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
+    (source,) = alarms["Condition"]["ArnLike"].values()
+    assert source["Fn::Sub"].endswith(":${AWS::AccountId}:alarm:${AWS::StackName}-*")
+    assert rules["Action"] == alarms["Action"] == "sns:Publish"
     for name in ("OperatorTopic", "OperatorTopicPolicy", "AtRiskRule", "ReauthorizationRule"):
         assert resources[name]["Condition"] == "MailOperator", name
+
+
+@pytest.mark.parametrize(
+    ("alarm", "queue"), [("UnpublishedAlarm", "Unpublished"), ("PublishDeadLettersAlarm", "PublishDeadLetters")]
+)
+def test_what_is_not_published_raises_an_alarm(template: Template, alarm: str, queue: str) -> None:
+    properties = template["Resources"][alarm]["Properties"]
+    assert properties["Dimensions"] == [{"Name": "QueueName", "Value": {"Fn::GetAtt": [queue, "QueueName"]}}]
+    assert properties["ComparisonOperator"] == "GreaterThanThreshold"
+    assert properties["AlarmActions"] == {"Fn::If": ["MailOperator", [{"Ref": "OperatorTopic"}], []]}
 
 
 @pytest.mark.parametrize("rule", ["AtRiskRule", "ReauthorizationRule"])

@@ -35,7 +35,8 @@ class StreamingTable(Table):
 
     def of_interest(self) -> list[dict[str, Any]]:
         """The records that pass the filter of template.yaml, oldest first."""
-        return [one for one in self.records if one["dynamodb"]["Keys"]["sk"]["S"] in ("CONNECTION", "EVENT")]
+        wanted = ("CONNECTION", "IMPORT", "EVENT")
+        return [one for one in self.records if one["dynamodb"]["Keys"]["sk"]["S"] in wanted]
 
     def _called(self, operation: str, run: Callable[[], Any]) -> Any:
         before = self._images()

@@ -105,7 +105,8 @@ def test_a_change_of_status_is_counted_once_with_its_entries(history: History, t
         history.write([entry(5, kind=Kind.CONNECTED)], "5", Moved(None, "active"))
         history.write(both, "1", Moved("active", "reauthorization_required"))
     assert Counts(table, "table").get() == {"active": 1, "reauthorization_required": 1}
-    assert len(history.page(CONNECTION, limit=10, now=NOW).entries) == 4
+    kinds = [one.kind.value for one in history.page(CONNECTION, limit=10, now=NOW).entries]
+    assert kinds == ["connected", "recovered", "refreshed", "connected"]
     history.write([entry(6, kind=Kind.REMOVED)], "6", Moved("active", None))
     assert Counts(table, "table").get() == {"active": 0, "reauthorization_required": 1}
 

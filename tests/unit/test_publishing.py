@@ -96,6 +96,23 @@ def test_an_event_item_is_told_like_a_change() -> None:
     assert len(bus.put) == 2, "that the item was tidied up is no event"
 
 
+def test_an_import_is_counted_from_its_beginning_to_its_end_and_is_no_event() -> None:
+    table, bus, clock = StreamingTable(Clock()), FakeEvents(), Clock()
+    key = {"pk": {"S": f"CONNECTION#{CONNECTION}"}, "sk": {"S": "IMPORT"}}
+    fields = {"grant_id": {"S": "g"}, "generation": {"N": "0"}, "environment": {"S": "sandbox"}}
+    for status in ("active", "reauthorization_required"):
+        clock.now += 1
+        table.put_item(TableName="table", Item=key | fields | {"status": {"S": status}, "reason": {"S": "rejected"}})
+    teller, kept = publisher(table, bus), History(table, "table")
+    for record, importing in zip(table.of_interest(), (1, 0), strict=True):
+        for _ in range(2):
+            assert teller.publish([read_record(record)], remaining=plenty).failed == []
+        assert Counts(table, "table").get() == {"importing": importing}
+    assert bus.put == []
+    page = kept.page(CONNECTION, limit=9, now=NOW)
+    assert [entry.kind for entry in page.entries] == ["import_ended", "import_started"]
+
+
 def test_no_two_event_items_share_an_id() -> None:
     made = [event_put("t", "connection.refused", connection_id="N1", reason="r", clock=Clock()) for _ in range(9)]
     assert len({put["Item"]["pk"]["S"] for put in made}) == 9  # type: ignore[index]

@@ -40,6 +40,8 @@ class Kind(StrEnum):
     """Its business was chosen in a connect that it must not end in; nothing of it was stored."""
     IMPORT_REFUSED = "import_refused"
     IMPORT_STARTED = "import_started"
+    IMPORT_ENDED = "import_ended"
+    """One way or another: what else happened says which."""
     REMOVED = "removed"
     """Its item is gone: the tombstone of a disconnect was tidied up."""
     STATUS_CHANGED = "status_changed"
@@ -47,7 +49,10 @@ class Kind(StrEnum):
 
 
 _SILENT = frozenset(
-    {Kind.ATTEMPT_FAILED, Kind.ATTEMPT_RELEASED, Kind.IMPORT_STARTED, Kind.REMOVED, Kind.STATUS_CHANGED}
+    {
+        *(Kind.ATTEMPT_FAILED, Kind.ATTEMPT_RELEASED, Kind.IMPORT_STARTED, Kind.IMPORT_ENDED),
+        *(Kind.REMOVED, Kind.STATUS_CHANGED),
+    }
 )
 """Kinds for the history alone."""
 
@@ -91,6 +96,31 @@ def entries(change_id: str, at: int, old: Connection | None, new: Connection | N
             return ()
         return (_entry(change_id, at, Kind.REMOVED, old, old),)
     return tuple(_entry(change_id, at, kind, old, new) for kind in _kinds(old, new))
+
+
+def import_entries(change_id: str, at: int, old: Connection | None, new: Connection | None) -> tuple[Entry, ...]:
+    """The same for an import, which is under way for as long as its own item is active."""
+    was, is_ = is_under_way(old), is_under_way(new)
+    there = new or old
+    if there is None or was == is_:
+        return ()
+    kind = Kind.IMPORT_STARTED if is_ else Kind.IMPORT_ENDED
+    attempt_id = old.attempt.id if old is not None and old.attempt is not None else None
+    return (
+        Entry(
+            id=f"{change_id}-{kind}",
+            kind=kind,
+            at=at,
+            connection_id=there.id,
+            environment=there.environment or None,
+            attempt_id=attempt_id,
+        ),
+    )
+
+
+def is_under_way(imported: Connection | None) -> bool:
+    """Whether an import waits for its proof."""
+    return imported is not None and imported.status is Status.ACTIVE
 
 
 def event(entry: Entry) -> Event | None:

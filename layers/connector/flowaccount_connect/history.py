@@ -29,7 +29,7 @@ from flowaccount_connect.schedule import random_fraction
 KEPT = 90 * 86_400
 """How long an entry is kept, in seconds."""
 
-_SORT = re.compile(r"[0-9]{12}#[0-9]{40}#[a-z_]{1,40}")
+_SORT = re.compile(r"[0-9]{12}#[0-9]{40}#[0-9]{1,2}")
 _TEXTS = ("environment", "reference", "status", "attempt_id", "reason", "recovered_from")
 _NUMBERS = ("generation", "since", "deadline", "retries")
 _TRIES = 6
@@ -70,7 +70,7 @@ class History:
         `sequence` orders the changes of one connection within a second. Idempotent. Raises `StoreUnavailable`.
         """
         puts: list[dict[str, object]] = [
-            {"TableName": self._table, "Item": _item(entry, sequence)} for entry in entries
+            {"TableName": self._table, "Item": _item(entry, sequence, place)} for place, entry in enumerate(entries)
         ]
         if moved is None:
             for put in puts:
@@ -158,8 +158,8 @@ def _key(connection_id: str, sort: str) -> dict[str, AttributeValue]:
     return {"pk": s(_partition(connection_id)), "sk": s(sort)}
 
 
-def _item(entry: Entry, sequence: str) -> dict[str, AttributeValue]:
-    item = _key(entry.connection_id, f"{entry.at:012d}#{sequence:0>40}#{entry.kind}")
+def _item(entry: Entry, sequence: str, place: int) -> dict[str, AttributeValue]:
+    item = _key(entry.connection_id, f"{entry.at:012d}#{sequence:0>40}#{place}")
     item |= {"id": s(entry.id), "kind": s(entry.kind), "at": n(entry.at), "ttl": n(entry.at + KEPT)}
     item |= {name: s(value) for name in _TEXTS if (value := getattr(entry, name)) is not None}
     return item | {name: n(value) for name in _NUMBERS if (value := getattr(entry, name)) is not None}

@@ -176,11 +176,13 @@ class Publisher:
     def entries(self, change: Change) -> tuple[Entry, ...]:
         """What a change tells."""
         item = change.new or change.old or {}
-        if text(item, "sk") == "EVENT":
+        kind = text(item, "sk")
+        if kind == "EVENT":
             # The item's own end is no news.
             return () if change.new is None else (self._of_event_item(change.id, item),)
         old, new = (from_item(image) if image else None for image in (change.old, change.new))
-        return events.entries(change.id, change.at, old, new)
+        told = events.import_entries if kind == "IMPORT" else events.entries
+        return told(change.id, change.at, old, new)
 
     def _of_event_item(self, change_id: str, item: Item) -> Entry:
         kind = Kind((text(item, "type") or "").removeprefix("connection."))
@@ -196,7 +198,7 @@ class Publisher:
 
     def _record(self, change: Change, told: Sequence[Entry]) -> None:
         if told:
-            old, new = (text(image, "status") if image else None for image in (change.old, change.new))
+            old, new = _counted(change.old), _counted(change.new)
             self.history.write(told, change.sequence, Moved(old, new) if old != new else None)
 
     def _event(self, entry: Entry) -> Event | None:
@@ -227,3 +229,12 @@ class Publisher:
                 logger.error("not published", extra={"event_id": made.detail["id"], "error": code})
                 refused.append(change)
         return refused
+
+
+def _counted(image: Item | None) -> str | None:
+    """What an item counts as; `None` for what does not count."""
+    if image is None or text(image, "sk") == "EVENT":
+        return None
+    if text(image, "sk") == "IMPORT":
+        return "importing" if events.is_under_way(from_item(image)) else None
+    return text(image, "status")
