@@ -16,10 +16,24 @@ def handler(_event: Mapping[str, Any], context: Any) -> dict[str, Any]:
     tick = _sweep.tick(remaining=lambda: context.get_remaining_time_in_millis() / 1000)
     facts = asdict(tick)
     logger.info("tick", extra=facts)
-    metrics.add_metric("Ticks", COUNT, 1)
+    if tick.overloaded:
+        logger.warning(
+            "at this rate and interval the stack can keep %d connections alive, and one plans with 70 %% of that; "
+            "it has %d",
+            tick.capacity,
+            tick.connections,
+        )
+    metrics.add_metric("Heartbeat", COUNT, 1)
     metrics.add_metric("Due", COUNT, tick.due)
+    metrics.add_metric("Waiting", COUNT, tick.waiting)
     metrics.add_metric("Dispatched", COUNT, tick.dispatched)
-    if tick.oldest_due is not None and tick.soonest_deadline is not None:
-        metrics.add_metric("OldestDue", SECONDS, tick.oldest_due)
+    metrics.add_metric("AtRisk", COUNT, tick.at_risk)
+    metrics.add_metric("OldestDue", SECONDS, tick.oldest_due)
+    if tick.soonest_deadline is not None:
         metrics.add_metric("SoonestDeadline", SECONDS, tick.soonest_deadline)
+    if tick.connections is not None:
+        metrics.add_metric("Connections", COUNT, tick.connections)
+    metrics.add_metric("Capacity", COUNT, tick.capacity)
+    metrics.add_metric("Paused", SECONDS, tick.paused)
+    metrics.add_metric("Slowdown", COUNT, tick.slowdown)
     return facts

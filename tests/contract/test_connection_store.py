@@ -280,7 +280,7 @@ def test_the_due_index_has_what_is_active_and_due(
     index = DueIndex(table.client, table.name)
 
     def due(now: int) -> list[str]:
-        found = (d for shard in range(8) for d in index.shard(shard, now=now, more=lambda: True))
+        found = (d for shard in range(8) for d in index.page(shard, now=now).due)
         return [d.connection_id for d in found if d.connection_id == table.connection_id]
 
     assert due(NOW + 49) == []

@@ -136,6 +136,7 @@ class DynamoDbModel:
         ExpressionAttributeValues: Mapping[str, Any],  # noqa: N803
         ExpressionAttributeNames: Mapping[str, str] | None = None,  # noqa: N803
         IndexName: str | None = None,  # noqa: N803
+        FilterExpression: str | None = None,  # noqa: N803
         ScanIndexForward: bool = True,  # noqa: N803
         Limit: int | None = None,  # noqa: N803
         ExclusiveStartKey: Mapping[str, Any] | None = None,  # noqa: N803
@@ -143,7 +144,7 @@ class DynamoDbModel:
         """The table or one sparse index, in the order of the range key; on one page, unless `Limit` ends it."""
         (partition, order), carried = INDEXES[IndexName] if IndexName is not None else (PRIMARY_KEY, None)
         request = _Request.of("Query", ExpressionAttributeNames, ExpressionAttributeValues)
-        condition = request.condition(KeyConditionExpression)
+        condition, wanted = request.condition(KeyConditionExpression), request.condition(FilterExpression)
         request.check_used()
         found = [
             item for item in self._items.values() if partition in item and order in item and condition(item, request)
@@ -158,8 +159,9 @@ class DynamoDbModel:
             found = [item for item in found if (place(item) > start if ScanIndexForward else place(item) < start)]
         page = found if Limit is None else found[:Limit]
         shown = None if carried is None else carried | {partition, order, *PRIMARY_KEY}
-        items = [_to_wire({name: value for name, value in item.items() if not shown or name in shown}) for item in page]
-        answer: dict[str, Any] = {"Items": items, "Count": len(items)}
+        seen = [{name: value for name, value in item.items() if not shown or name in shown} for item in page]
+        items = [_to_wire(item) for item in seen if wanted(item, request)]
+        answer: dict[str, Any] = {"Items": items, "Count": len(items), "ScannedCount": len(page)}
         if Limit is not None and len(page) == Limit:
             keys = {partition, order, *PRIMARY_KEY}
             answer["LastEvaluatedKey"] = _to_wire({name: page[-1][name] for name in keys})

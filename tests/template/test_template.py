@@ -57,7 +57,7 @@ ENVIRONMENTS: dict[str, set[str]] = {
         "SESSION_LIFETIME",
     },
     "callback": TOKENS | {"ALLOWED_RETURN_URLS", "ISSUER"},
-    "sweep": {"REFRESH_QUEUE_URL", "REFRESHES_PER_MINUTE"},
+    "sweep": {"REFRESH_QUEUE_URL", "REFRESHES_PER_MINUTE", "REFRESH_AFTER", "AT_RISK_BEFORE"},
     "refresh": TOKENS | {"REPLAY_POLICY", "LEASE_SECONDS", "REFRESHES_PER_MINUTE"},
     "salvage": {"REFRESH_TOKEN_LIFETIME", "REFRESH_AFTER"},
     "token": {"KEY_ID", "REFRESH_FUNCTION", "REDIRECT_URI", "DIRECT_CONNECT"},
@@ -76,7 +76,13 @@ ACTIONS = {
         "secretsmanager:GetSecretValue",
         "sqs:SendMessage",
     },
-    "sweep": {"dynamodb:Query", "sqs:SendMessage", "sqs:GetQueueAttributes"},
+    "sweep": {
+        "dynamodb:Query",
+        "dynamodb:GetItem",
+        "dynamodb:UpdateItem",
+        "sqs:SendMessage",
+        "sqs:GetQueueAttributes",
+    },
     "refresh": {
         "dynamodb:GetItem",
         "dynamodb:PutItem",
@@ -111,7 +117,7 @@ LOGS = {"logs:CreateLogStream", "logs:PutLogEvents"}
 ITEMS: dict[str, set[str]] = {
     "authorize": {"SESSION#*", "LINK#*"},
     "callback": {"SESSION#*", "LINK#*", "CONNECTION#*", "EVENT#*"},
-    "sweep": set(),
+    "sweep": {"PACE", "COUNT", "CONNECTION#*"},
     "refresh": {"CONNECTION#*", "CIRCUIT", "PACE"},
     "token": {"CONNECTION#*", "DEMAND#*"},
     "salvage": {"CONNECTION#*", "LINK#*"},

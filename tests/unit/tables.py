@@ -82,17 +82,9 @@ class Table:
         return self._called("transact_write_items", lambda: self.model.transact_write_items(**kwargs))
 
     def query(self, **kwargs: Any) -> Any:
-        """Query, page by page; by the model's own pages where the request limits them."""
-        if "Limit" in kwargs:
-            return self._called("query", lambda: self.model.query(**kwargs))
-        start = kwargs.pop("ExclusiveStartKey", {}).get("at", 0)
-
-        def run() -> Any:
-            found = self.model.query(**kwargs)["Items"]
-            end = start + self.page_size
-            return {"Items": found[start:end]} | ({"LastEvaluatedKey": {"at": end}} if end < len(found) else {})
-
-        return self._called("query", run)
+        """Query, page by page."""
+        kwargs["Limit"] = min(kwargs.get("Limit", self.page_size), self.page_size)
+        return self._called("query", lambda: self.model.query(**kwargs))
 
     def _called(self, operation: str, run: Callable[[], Any]) -> Any:
         self.on_call(operation)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -437,14 +438,27 @@ def test_a_tick_dispatches_what_is_due_and_says_so(functions: Functions, world: 
     said = functions.call("sweep", event("sweep"))
     assert (said["due"], said["dispatched"], said["complete"]) == (1, 1, True)
     assert json.loads(world.sqs.sent[0]["MessageBody"]) == {"connection_id": CONNECTION}
-    assert all(metric(functions, name) for name in ("Ticks", "Due", "Dispatched", "OldestDue", "SoonestDeadline"))
+    assert all(metric(functions, name) for name in ("Heartbeat", "Due", "Dispatched", "OldestDue", "SoonestDeadline"))
     json.dumps(said)
 
 
 def test_a_tick_with_nothing_to_do_is_a_heartbeat_all_the_same(functions: Functions) -> None:
     assert functions.call("sweep", event("sweep"))["due"] == 0
-    assert metric(functions, "Ticks")
-    assert not metric(functions, "OldestDue")
+    names = ("Heartbeat", "Due", "Dispatched", "Waiting", "AtRisk", "OldestDue", "Capacity", "Paused", "Slowdown")
+    assert all(metric(functions, name) for name in names)
+    assert not metric(functions, "SoonestDeadline")
+    assert not metric(functions, "Connections")
+
+
+def test_a_stack_that_holds_more_than_it_should_says_so(functions: Functions, world: World) -> None:
+    functions.set(REFRESHES_PER_MINUTE="1")
+    count = {"pk": {"S": "COUNT"}, "sk": {"S": "connections"}, "active": {"N": "244"}}
+    world.table.model.put_item(TableName="table", Item=count)
+    assert functions.call("sweep", event("sweep"))["capacity"] == 348
+    assert metric(functions, "Connections")
+    (line,) = [line for line in functions.lines() if line["level"] == "WARNING"]
+    assert line["message"].startswith("at this rate and interval the stack can keep 348 connections alive")
+    assert line["message"].endswith("it has 244")
 
 
 # refresh -----------------------------------------------------------------------------------------------------------
@@ -470,6 +484,74 @@ def test_duplicates_in_a_batch_lead_to_one_post(functions: Functions, world: Wor
     assert world.connection().generation == 2
 
 
+def test_a_batch_takes_its_slots_in_one_write_and_what_gets_none_is_left_for_the_next_tick(
+    functions: Functions, world: World, server: Server
+) -> None:
+    functions.set(REFRESHES_PER_MINUTE="1")
+    world.connect()
+    world.table.calls.clear()
+    batch = event("refresh-queue")
+    others = [{"messageId": str(i), "body": f'{{"connection_id": "N{i}"}}'} for i in range(20)]
+    batch["Records"] = [batch["Records"][0], *others]
+    assert functions.call("refresh", batch, seconds=45) == {"batchItemFailures": []}
+    assert len(server.asked) == 1
+    outcomes = [line["outcome"] for line in functions.lines() if line["message"] == "refresh"]
+    assert sorted(outcomes) == ["paced"] * 20 + ["refreshed"]
+    # The slots, the claim, the commit: for what got no slot, nothing was written.
+    assert world.table.calls.count("update_item") == 3
+
+
+def test_what_dies_unless_it_is_refreshed_gets_its_slot_first(functions: Functions, world: World) -> None:
+    functions.set(REFRESHES_PER_MINUTE="1")
+    world.connect()
+    batch = event("refresh-queue")
+    bodies = ['{"connection_id": "N1"}', f'{{"connection_id": "{CONNECTION}", "urgent": true}}']
+    batch["Records"] = [{"messageId": str(i), "body": body} for i, body in enumerate(bodies)]
+    functions.call("refresh", batch, seconds=45)
+    assert world.connection().generation == 2
+
+
+def test_without_the_pace_a_batch_is_delivered_again_and_nothing_is_sent(
+    functions: Functions, world: World, server: Server
+) -> None:
+    world.connect()
+    batch = event("refresh-queue")
+    world.table.faults["update_item"] = [Fault(client_error("InternalServerError"))]
+    failures = functions.call("refresh", batch, seconds=45)["batchItemFailures"]
+    assert failures == [{"itemIdentifier": record["messageId"]} for record in batch["Records"]]
+    assert server.asked == []
+
+
+def test_short_of_time_a_batch_starts_nothing(functions: Functions, world: World, server: Server) -> None:
+    world.connect()
+    world.table.calls.clear()
+    assert functions.call("refresh", event("refresh-queue"), seconds=16.9) == {"batchItemFailures": []}
+    assert server.asked == []
+    assert world.table.calls == ["update_item"]
+    assert {line["outcome"] for line in functions.lines() if line["message"] == "refresh"} == {"no_time"}
+
+
+def test_the_same_message_in_batches_at_the_same_time_leads_to_one_post(
+    functions: Functions, world: World, server: Server
+) -> None:
+    world.connect()
+    functions.module("refresh")
+    with ThreadPoolExecutor(6) as pool:
+        answers = pool.map(lambda _: functions.call("refresh", event("refresh-queue"), seconds=45), range(6))
+    assert list(answers) == [{"batchItemFailures": []}] * 6
+    assert len(server.asked) == 1
+    assert world.connection().generation == 2
+
+
+def test_a_dead_letter_that_is_driven_back_is_harmless(functions: Functions, world: World, server: Server) -> None:
+    world.connect()
+    functions.call("refresh", event("refresh-queue"), seconds=45)
+    before = world.table.items["CONNECTION#" + CONNECTION, "CONNECTION"]
+    assert functions.call("refresh", event("refresh-queue"), seconds=45) == {"batchItemFailures": []}
+    assert world.table.items["CONNECTION#" + CONNECTION, "CONNECTION"] == before
+    assert len(server.asked) == 1
+
+
 def test_every_refresh_of_a_batch_is_counted(functions: Functions) -> None:
     batch = event("refresh-queue")
     batch["Records"] = [{"messageId": str(i), "body": f'{{"connection_id": "N{i}"}}'} for i in range(10)]
@@ -480,8 +562,11 @@ def test_every_refresh_of_a_batch_is_counted(functions: Functions) -> None:
 
 def test_only_what_met_an_unreachable_table_is_delivered_again(functions: Functions, world: World) -> None:
     batch = event("refresh-queue")
-    world.table.faults["update_item"] = [Fault(client_error("InternalServerError"))]
     batch["Records"] = batch["Records"][:1]
+    # The pace is kept, the claim is not acknowledged.
+    world.table.on_call = lambda operation: world.table.faults[operation].extend(
+        [Fault(client_error("InternalServerError"))] * (world.table.calls.count("update_item") == 1)
+    )
     failures = functions.call("refresh", batch, seconds=45)["batchItemFailures"]
     assert failures == [{"itemIdentifier": batch["Records"][0]["messageId"]}]
 

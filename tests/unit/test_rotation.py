@@ -4,6 +4,7 @@ import pytest
 
 from flowaccount_connect.connection import Attempt, Connection, Reason, Status
 from flowaccount_connect.dynamodb import StoreUnavailable
+from flowaccount_connect.pacing import Pace, PaceStore, Permit, Rule
 from flowaccount_connect.rotation import (
     COMMIT_RESERVE,
     LONGEST_EXCHANGE,
@@ -15,7 +16,7 @@ from flowaccount_connect.salvage import Salvage, SalvageOutcome
 from flowaccount_connect.settings import ReplayPolicy
 from flowaccount_connect.token_response import Answer, Outcome, TokenSet
 from tests.unit.fakes import CONNECTION, NOW, tokens
-from tests.unit.tables import Fault, client_error
+from tests.unit.tables import Fault, Table, client_error
 from tests.unit.worlds import World
 
 UNREACHABLE = client_error("InternalServerError")
@@ -147,6 +148,99 @@ def test_a_throttled_refresh_waits_as_long_as_it_was_asked_to_and_counts_as_no_f
     assert refresh(world).outcome is RefreshOutcome.THROTTLED
     there = world.connection()
     assert (there.refresh_at, there.retries, there.in_doubt) == (NOW + 240, 2, None)
+
+
+# The pace -------------------------------------------------------------------------------------------------------------
+
+
+def paced(world: World, limit: int = 15) -> Pace:
+    return Pace(PaceStore(world.table, "table"), Rule(limit), clock=world.clock, sleep=world.clock.sleep)
+
+
+def refresh_with(world: World, permit: Permit, *, generation: int | None = None, seconds: float = 45) -> Refresh:
+    remaining = world.clock.remaining(seconds)
+    return world.rotation().refresh(CONNECTION, generation=generation, permit=permit, remaining=remaining)
+
+
+def test_nothing_is_sent_before_its_slot(world: World) -> None:
+    pace = paced(world)
+    pace.take(1, 10.0)
+    assert refresh_with(world, pace.on_demand()).outcome is RefreshOutcome.REFRESHED
+    assert world.clock.now == pytest.approx(NOW + 62 / 15, abs=1e-3)
+    # Its times count from when it was sent, not from when it was claimed.
+    assert world.connection().requested_at == int(NOW + 62 / 15)
+
+
+def test_a_second_post_within_an_attempt_needs_a_permit_too(world: World) -> None:
+    world.endpoint.answers = [Answer(Outcome.CONFIGURATION_ERROR, error="invalid_client"), tokens()]
+    world.endpoint.on_post = lambda: setattr(world.secrets, "text", '{"client_secret": "another"}')
+    (permit,) = paced(world).permits(1)
+    assert refresh_with(world, permit).outcome is RefreshOutcome.REFRESHED
+    assert [secret for _, secret in world.endpoint.posts] == ["the-secret", "another"]
+    assert world.clock.now == pytest.approx(NOW + 62 / 15, abs=1e-3)
+
+
+def test_without_a_permit_nothing_is_sent_and_nothing_is_held_against_the_connection(world: World) -> None:
+    pace = paced(world, 1)
+    pace.take(1, 10.0)
+    said = refresh_with(world, pace.on_demand(), generation=1)
+    assert said.outcome is RefreshOutcome.PACED
+    there = world.connection()
+    assert (there.attempt, there.in_doubt, there.retries, there.refresh_at) == (None, None, 0, NOW + 62)
+    assert unchanged_tokens(world)
+    assert world.endpoint.posts == []
+
+
+def test_a_pace_that_cannot_be_kept_sends_nothing_and_releases(world: World) -> None:
+    # The claim, then the pace.
+    world.table.faults["update_item"] = [Fault(UNREACHABLE), Fault(UNREACHABLE)]
+    with pytest.raises(StoreUnavailable):
+        refresh_with(world, paced(world).on_demand())
+    world.table.faults["update_item"].clear()
+    broken = Pace(PaceStore(Table(), "table"), Rule(15), clock=world.clock, sleep=world.clock.sleep)
+    broken._store._client.faults["update_item"] = [Fault(UNREACHABLE)]  # type: ignore[attr-defined]
+    said = refresh_with(world, broken.on_demand())
+    assert (said.outcome, said.error) == (RefreshOutcome.NOT_PREPARED, "InternalServerError")
+    assert world.connection().attempt is None
+    assert world.endpoint.posts == []
+
+
+def test_nobody_waits_for_a_slot_into_the_time_that_an_exchange_needs(world: World) -> None:
+    pace = paced(world)
+    pace.take(2, 10.0)
+    seconds = COMMIT_RESERVE + LONGEST_EXCHANGE + 8
+    assert refresh_with(world, pace.on_demand(), seconds=seconds).outcome is RefreshOutcome.PACED
+    assert world.clock.now == NOW
+    assert world.endpoint.posts == []
+
+
+def test_a_429_pauses_the_stack_and_its_connection_goes_on_when_that_ends(world: World) -> None:
+    world.change(retries=2)
+    world.endpoint.answers = [Answer(Outcome.THROTTLED, status=429)]
+    pace = paced(world)
+    assert refresh_with(world, pace.on_demand()).outcome is RefreshOutcome.THROTTLED
+    there = world.connection()
+    assert (there.refresh_at, there.retries, there.in_doubt) == (NOW + 15, 2, None)
+    assert paced(world).look().paused_until == (NOW + 15) * 1_000_000
+
+
+def test_a_retry_after_never_costs_the_last_try_before_the_deadline(world: World) -> None:
+    world.change(deadline=NOW + 2_000)
+    world.endpoint.answers = [Answer(Outcome.THROTTLED, retry_after=3_600, status=429), tokens()]
+    pace = paced(world)
+    assert refresh_with(world, pace.on_demand()).outcome is RefreshOutcome.THROTTLED
+    assert world.connection().refresh_at == NOW + 2_000 - 1_440
+    world.clock.sleep(2_000 - 1_440)
+    assert pace.permits(1) == []
+    (permit,) = pace.permits(1, urgent=True)
+    assert refresh_with(world, permit).outcome is RefreshOutcome.REFRESHED
+
+
+def test_a_429_that_the_table_does_not_take_keeps_its_connection_waiting_all_the_same(world: World) -> None:
+    world.endpoint.answers = [Answer(Outcome.THROTTLED, retry_after=240, status=429)]
+    world.endpoint.on_post = lambda: world.table.faults["update_item"].append(Fault(UNREACHABLE))
+    assert refresh_with(world, paced(world).on_demand()).outcome is RefreshOutcome.THROTTLED
+    assert world.connection().refresh_at == NOW + 240
 
 
 @pytest.mark.parametrize("status", [None, 500, 503])

@@ -1,15 +1,23 @@
 """The tick: soonest deadline first, never more than the allowance, spread over the minute."""
 
 import json
+import random
+from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from flowaccount_connect.dynamodb import StoreUnavailable
+from flowaccount_connect.history import Counts
+from flowaccount_connect.pacing import Pace, PaceStore, Rule
 from flowaccount_connect.schedule import DUE_SHARDS
-from flowaccount_connect.store import due_shard
-from flowaccount_connect.sweep import DueIndex, RefreshQueue, Sweep, Tick
+from flowaccount_connect.store import ConnectionStore, due_shard
+from flowaccount_connect.sweep import MARKS, Due, DueIndex, RefreshQueue, Sweep, Tick
 from tests.unit.fakes import NOW, Clock, FakeSqs
 from tests.unit.tables import Fault, Table, client_error
+
+HOUR = 3_600
 
 
 def fill(table: Table, count: int, *, refresh_at: int = NOW - 30) -> list[str]:
@@ -22,22 +30,38 @@ def fill(table: Table, count: int, *, refresh_at: int = NOW - 30) -> list[str]:
             name,
             due_shard=due_shard(name),
             refresh_at=refresh_at - i,
-            deadline=NOW + 1_000 + (i * 7_919) % 10_007,
+            deadline=NOW + 15 * HOUR + (i * 7_919) % 10_007,
+            status="active",
+            generation=1,
         )
     return sorted(names, key=lambda name: int(table.item("CONNECTION", name)["deadline"]))
 
 
-def sweep(table: Table, sqs: FakeSqs, allowance: int = 100, clock: Clock | None = None) -> Sweep:
+def sweep(table: Table, sqs: FakeSqs, limit: int = 110, clock: Clock | None = None) -> Sweep:
+    """A sweep that may dispatch a little less than `limit` a minute."""
+    clock = clock or Clock()
     return Sweep(
         index=DueIndex(table, "table"),
         queue=RefreshQueue(sqs, "https://sqs.example/refresh"),
-        refreshes_per_minute=allowance,
-        clock=clock or Clock(),
+        pace=Pace(PaceStore(table, "table"), Rule(limit), clock=clock, sleep=clock.sleep),
+        marks=ConnectionStore(table, "table"),
+        counts=Counts(table, "table"),
+        clock=clock,
     )
 
 
-def tick(table: Table, sqs: FakeSqs, allowance: int = 100) -> Tick:
-    return sweep(table, sqs, allowance).tick(remaining=lambda: 50.0)
+def tick(table: Table, sqs: FakeSqs, limit: int = 110) -> Tick:
+    return sweep(table, sqs, limit).tick(remaining=lambda: 50.0)
+
+
+def pace(table: Table, clock: Clock | None = None, limit: int = 110) -> Pace:
+    clock = clock or Clock()
+    return Pace(PaceStore(table, "table"), Rule(limit), clock=clock, sleep=clock.sleep)
+
+
+def room(limit: int) -> int:
+    """How many slots begin within a minute."""
+    return len(range(0, 60_000_000, Rule(limit).least_interval))
 
 
 def ids(sqs: FakeSqs) -> list[str]:
@@ -59,7 +83,19 @@ def test_what_is_not_due_or_not_in_the_index_is_left_alone() -> None:
     fill(table, 5, refresh_at=NOW + 100)
     table.put("CONNECTION", "N2", deadline=NOW + 100)
     assert tick(table, sqs) == Tick(
-        due=0, waiting=0, dispatched=0, failed=0, oldest_due=None, soonest_deadline=None, complete=True
+        due=0,
+        waiting=0,
+        dispatched=0,
+        failed=0,
+        oldest_due=0,
+        soonest_deadline=None,
+        at_risk=0,
+        marked=0,
+        connections=None,
+        capacity=int(Rule(110).per_minute * 360),
+        paused=0,
+        slowdown=1.0,
+        complete=True,
     )
     assert sqs.sent == []
 
@@ -67,15 +103,16 @@ def test_what_is_not_due_or_not_in_the_index_is_left_alone() -> None:
 def test_the_soonest_deadlines_go_first() -> None:
     table, sqs = Table(), FakeSqs()
     names = fill(table, 40)
-    tick(table, sqs, allowance=15)
-    assert ids(sqs) == names[:15]
+    tick(table, sqs, limit=15)
+    assert ids(sqs) == names[: room(15)]
+    assert room(15) == 15
 
 
 def test_what_can_still_be_saved_goes_before_what_is_past_its_deadline() -> None:
     table, sqs = Table(), FakeSqs()
     for name, deadline in (("N1", NOW - 500), ("N2", NOW), ("N3", NOW + 9_000), ("N4", NOW + 5)):
         table.put("CONNECTION", name, due_shard=due_shard(name), refresh_at=NOW - 10, deadline=deadline)
-    tick(table, sqs, allowance=3)
+    tick(table, sqs, limit=3)
     assert ids(sqs) == ["N4", "N3", "N1"]
 
 
@@ -89,9 +126,11 @@ def test_what_still_waits_counts_against_the_allowance() -> None:
             "ApproximateNumberOfMessagesDelayed": "4",
         }
     )
-    found = tick(table, sqs, allowance=20)
-    assert (found.waiting, found.dispatched) == (12, 8)
-    assert ids(sqs) == names[:8]
+    found = tick(table, sqs, limit=20)
+    assert (found.waiting, found.dispatched) == (12, room(20) - 12)
+    assert ids(sqs) == names[: room(20) - 12]
+    # What waits is sent first.
+    assert sqs.sent[0]["DelaySeconds"] == pytest.approx(12 * 62 / 20, abs=1)
 
 
 def test_a_backlog_beyond_the_allowance_dispatches_nothing() -> None:
@@ -102,16 +141,22 @@ def test_a_backlog_beyond_the_allowance_dispatches_nothing() -> None:
     assert sqs.batches == []
 
 
-def test_refreshes_are_spread_over_the_whole_tick() -> None:
+def test_refreshes_are_spread_over_the_tick_and_none_later_than_50_seconds() -> None:
     table, sqs = Table(), FakeSqs()
     fill(table, 100)
     tick(table, sqs)
     delays = [message["DelaySeconds"] for message in sqs.sent]
     assert delays == sorted(delays)
     assert delays[0] == 0
-    # Evenly: what comes faster than the slots of the pace finds none, and in a gap at the end slots would go unused.
-    assert max(delays) == 59
+    assert max(delays) <= 60
     assert max(delays.count(delay) for delay in delays) == 2
+
+
+def test_a_few_refreshes_are_spread_too_and_none_is_late() -> None:
+    table, sqs = Table(), FakeSqs()
+    fill(table, 10)
+    tick(table, sqs, limit=60_000)
+    assert [message["DelaySeconds"] for message in sqs.sent] == list(range(0, 50, 5))
 
 
 def test_a_single_refresh_is_not_delayed() -> None:
@@ -138,10 +183,10 @@ def test_what_the_queue_did_not_take_is_counted() -> None:
 
 def test_a_tick_says_how_late_and_how_close_it_is() -> None:
     table, sqs = Table(), FakeSqs()
-    table.put("CONNECTION", "N1", due_shard=due_shard("N1"), refresh_at=NOW - 700, deadline=NOW + 900)
-    table.put("CONNECTION", "N2", due_shard=due_shard("N2"), refresh_at=NOW - 10, deadline=NOW - 5)
+    for name, refresh_at, deadline in (("N1", -700, 900), ("N2", -10, -5), ("N3", -20, 700)):
+        table.put("CONNECTION", name, due_shard=due_shard(name), refresh_at=NOW + refresh_at, deadline=NOW + deadline)
     found = tick(table, sqs)
-    assert (found.oldest_due, found.soonest_deadline) == (700, -5)
+    assert (found.oldest_due, found.soonest_deadline) == (700, 700)
 
 
 def test_short_of_time_a_tick_dispatches_what_it_has_seen_and_says_that_it_is_not_all() -> None:
@@ -151,7 +196,8 @@ def test_short_of_time_a_tick_dispatches_what_it_has_seen_and_says_that_it_is_no
     found = sweep(table, sqs, clock=clock).tick(remaining=clock.remaining(25))
     assert not found.complete
     assert 0 < found.due < 40
-    assert found.dispatched == found.due == len(sqs.sent)
+    assert found.dispatched + found.failed == found.due
+    assert found.dispatched == len(sqs.sent)
 
 
 def test_an_index_that_cannot_be_read_is_said_and_nothing_is_sent() -> None:
@@ -161,3 +207,224 @@ def test_an_index_that_cannot_be_read_is_said_and_nothing_is_sent() -> None:
     with pytest.raises(StoreUnavailable):
         tick(table, sqs)
     assert sqs.sent == []
+
+
+def test_without_the_pace_nothing_is_dispatched() -> None:
+    table, sqs = Table(), FakeSqs()
+    fill(table, 20)
+    table.faults["get_item"] = [Fault(client_error("InternalServerError"))]
+    with pytest.raises(StoreUnavailable):
+        tick(table, sqs)
+    assert sqs.sent == []
+
+
+# Backlogs
+
+
+@settings(max_examples=30)
+@given(st.data())
+def test_of_any_backlog_the_soonest_deadlines_are_found(data: st.DataObject) -> None:
+    """However deadlines lie in the order of the index: pages, the bound and the shards lose none of them."""
+    size = data.draw(st.integers(0, 150))
+    chance = random.Random(data.draw(st.integers(0, 10_000)))  # noqa: S311
+    spread = data.draw(st.sampled_from([5, 1_000, 80_000]))
+    limit = data.draw(st.sampled_from([1, 15, 75, 300]))
+    table, sqs = Table(page_size=data.draw(st.sampled_from([1, 7, 1_000]))), FakeSqs()
+    backlog = []
+    for i in range(size):
+        name, refresh_at = f"N{i}", NOW - chance.randrange(80_000)
+        due = Due(NOW + chance.randrange(-spread // 4, spread), refresh_at, name)
+        backlog.append(due)
+        table.put("CONNECTION", name, due_shard=due_shard(name), refresh_at=refresh_at, deadline=due.deadline)
+    found = tick(table, sqs, limit)
+    expected = sorted(backlog, key=lambda due: due.rank(NOW))[: room(limit)]
+    deadlines = {due.connection_id: due.deadline for due in backlog}
+    assert sorted(deadlines[name] for name in ids(sqs)) == sorted(due.deadline for due in expected)
+    assert (found.due, found.dispatched, found.complete) == (size, len(expected), True)
+    assert found.oldest_due == max((NOW - due.refresh_at for due in backlog), default=0)
+
+
+class Handed(DueIndex):
+    """Counts what pages hand over, and what they have seen."""
+
+    handed = seen = pages = 0
+
+    def page(self, shard: int, **how: object) -> object:  # type: ignore[override]
+        page = super().page(shard, **how)  # type: ignore[arg-type]
+        self.handed, self.seen, self.pages = self.handed + len(page.due), self.seen + page.seen, self.pages + 1
+        return page
+
+
+def test_of_a_great_backlog_only_what_can_matter_is_handed_over() -> None:
+    table, sqs = Table(), FakeSqs()
+    for i in range(6_000):
+        name = f"N{i}"
+        # As a paused schedule leaves it: in the order of the index, but for the jitter.
+        refresh_at = NOW - 40_000 + i * 6
+        deadline = refresh_at + 64_800 + (i * 7_919) % 2_160
+        table.put(
+            "CONNECTION", name, due_shard=due_shard(name), refresh_at=refresh_at, deadline=deadline, at_risk=NOW - 5
+        )
+    index = Handed(table, "table")
+    found = replace(sweep(table, sqs, 75), index=index).tick(remaining=lambda: 50.0)  # type: ignore[arg-type]
+    assert (found.due, found.dispatched, found.complete) == (6_000, room(75), True)
+    assert index.seen == 6_000
+    assert index.handed <= 1_300
+    assert index.pages <= 2 * DUE_SHARDS
+
+
+def test_a_dispatch_is_not_repeated_while_it_is_under_way() -> None:
+    table, sqs, clock = Table(), FakeSqs(), Clock()
+    names = fill(table, 40)
+    sweeping = sweep(table, sqs, 15, clock)
+    sweeping.tick(remaining=lambda: 50.0)
+    clock.sleep(60)
+    first = ids(sqs)
+    sqs.sent.clear()
+    sweeping.tick(remaining=lambda: 50.0)
+    # The first that were sent have had their time; the last are still under way, and not sent twice.
+    late = {name for name, message in zip(first, range(15), strict=True) if message * 62 / 15 > 50}
+    assert late
+    assert ids(sqs) == [name for name in names if name not in late][:15]
+
+
+def test_overlapping_ticks_dispatch_one_allowance() -> None:
+    table, sqs = Table(), FakeSqs()
+    fill(table, 100)
+    first = tick(table, sqs, 30)
+    sqs.waiting = {"ApproximateNumberOfMessagesDelayed": str(first.dispatched)}
+    assert tick(table, sqs, 30).dispatched == 0
+
+
+# The pace
+
+
+def test_callers_that_go_first_leave_less_to_the_schedule() -> None:
+    table, sqs = Table(), FakeSqs()
+    fill(table, 100)
+    pace(table, limit=30).take(5, 10.0)
+    assert tick(table, sqs, 30).dispatched == room(30) - 5
+
+
+def test_in_a_pause_only_what_can_be_sent_after_it_is_dispatched() -> None:
+    table, sqs = Table(), FakeSqs()
+    fill(table, 100)
+    pace(table, limit=60).throttled(NOW, 45)
+    found = tick(table, sqs, 60)
+    assert (found.paused, found.slowdown) == (45, 1.25)
+    assert found.dispatched == len(range(45_000_000, 60_000_000, int(Rule(60).least_interval * 1.25)))
+    assert min(message["DelaySeconds"] for message in sqs.sent) == 45
+
+
+def test_in_a_long_pause_nothing_is_dispatched_but_what_would_die_of_it() -> None:
+    table, sqs = Table(), FakeSqs()
+    fill(table, 20)
+    for name, deadline in (("N1", NOW + 50 * 60), ("N2", NOW + 61 * 60), ("N3", NOW - 1)):
+        table.put("CONNECTION", name, due_shard=due_shard(name), refresh_at=NOW - 10, deadline=deadline)
+    pace(table).throttled(NOW, 3_600)
+    tick(table, sqs)
+    assert [json.loads(message["MessageBody"]) for message in sqs.sent] == [{"connection_id": "N1", "urgent": True}]
+    assert sqs.sent[0]["DelaySeconds"] == 0
+
+
+# Early warning
+
+
+def at_risk(table: Table, count: int, **values: int) -> None:
+    for i in range(count):
+        table.put(
+            "CONNECTION",
+            f"N{i}",
+            due_shard=due_shard(f"N{i}"),
+            refresh_at=NOW - 10,
+            deadline=NOW + 11 * HOUR + i,
+            status="active",
+            generation=3,
+            **values,
+        )
+
+
+def test_a_connection_at_risk_is_marked_once() -> None:
+    table, sqs = Table(), FakeSqs()
+    fill(table, 5)
+    at_risk(table, 3)
+    before = {key: item for key, item in table.items.items() if item.get("generation") == 3}
+    found = tick(table, sqs)
+    assert (found.at_risk, found.marked) == (3, 3)
+    assert {key: item for key, item in table.items.items() if item.get("generation") == 3} == {
+        key: item | {"at_risk": NOW} for key, item in before.items()
+    }
+    again = tick(table, sqs)
+    assert (again.at_risk, again.marked) == (3, 0)
+    assert all("at_risk" not in item for item in table.items.values() if item.get("generation") == 1)
+
+
+@pytest.mark.parametrize(
+    "change", [{"generation": 4}, {"deadline": NOW + 24 * HOUR}, {"status": "disconnected"}, {"at_risk": NOW - 9}]
+)
+def test_what_was_refreshed_or_marked_meanwhile_is_not_marked(change: dict[str, object]) -> None:
+    table = Table()
+    at_risk(table, 1)
+    item = {name: value for name, value in table.item("CONNECTION", "N0").items() if name not in ("pk", "sk")}
+    numbers = {name: int(value) if name not in ("status", "due_shard") else value for name, value in item.items()}
+    table.put("CONNECTION", "N0", **(numbers | change))
+    before = table.items
+    store = ConnectionStore(table, "table")
+    assert not store.mark_at_risk("N0", generation=3, deadline=NOW + 11 * HOUR, now=NOW)
+    assert table.items == before
+
+
+def test_marks_are_bounded_and_go_on_with_the_next_tick() -> None:
+    table, sqs = Table(), FakeSqs()
+    at_risk(table, MARKS + 30)
+    assert tick(table, sqs, 75).marked == MARKS
+    assert "at_risk" not in table.item("CONNECTION", f"N{MARKS}")
+    assert tick(table, sqs, 75).marked == 30
+
+
+def test_what_is_at_risk_is_found_behind_what_goes_first() -> None:
+    """With more due than a tick dispatches, and all of it sooner: the others at risk are marked all the same."""
+    table, sqs = Table(page_size=20), FakeSqs()
+    at_risk(table, 300)
+    found = tick(table, sqs, 1)
+    assert (found.dispatched, found.at_risk, found.marked) == (1, 300, 300)
+
+
+def test_a_mark_that_cannot_be_written_is_left_to_the_next_tick() -> None:
+    table, sqs = Table(), FakeSqs()
+    at_risk(table, 2)
+    table.faults["update_item"] = [Fault(client_error("InternalServerError"))]
+    found = tick(table, sqs)
+    assert (found.dispatched, found.marked) == (2, 1)
+    assert tick(table, sqs).marked == 1
+
+
+def test_capacity_is_told_beside_how_many_connections_there_are() -> None:
+    table, sqs = Table(), FakeSqs()
+    assert tick(table, sqs).connections is None
+    table.model.put_item(
+        TableName="table",
+        Item={
+            "pk": {"S": "COUNT"},
+            "sk": {"S": "connections"},
+            "active": {"N": "25000"},
+            "reauthorization_required": {"N": "7"},
+        },
+    )
+    found = tick(table, sqs, limit=75)
+    assert found.connections == 25_000
+    assert found.capacity == pytest.approx(75 * 360 * 60 / 62, abs=1)
+    assert found.overloaded
+    assert not tick(table, sqs, limit=110).overloaded
+
+
+def test_a_count_that_cannot_be_read_stops_nothing() -> None:
+    table, sqs = Table(), FakeSqs()
+    fill(table, 2)
+    # The first is the pace.
+    table.faults["get_item"] = [Fault(client_error("InternalServerError"))]
+    sweeping = sweep(table, sqs)
+    counts = Counts(table, "table")
+    broken = replace(sweeping, pace=pace(table.quiet()), counts=counts)
+    found = broken.tick(remaining=lambda: 50.0)
+    assert (found.connections, found.dispatched) == (None, 2)

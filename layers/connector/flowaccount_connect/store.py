@@ -208,6 +208,29 @@ class ConnectionStore:
             values=values,
         )
 
+    def mark_at_risk(self, connection_id: str, *, generation: int, deadline: int, now: int) -> bool:
+        """Mark an active connection whose deadline comes close, once, and whether that was done.
+
+        Not where it is marked already, or has been refreshed since. Touches no key of an index. Raises
+        `StoreUnavailable`.
+        """
+        try:
+            self._update(
+                connection_id,
+                update="SET at_risk = :now",
+                condition="#status = :active AND generation = :generation AND deadline = :deadline "
+                "AND attribute_not_exists(at_risk)",
+                values={
+                    ":now": n(now),
+                    ":active": s(Status.ACTIVE),
+                    ":generation": n(generation),
+                    ":deadline": n(deadline),
+                },
+            )
+        except Refused:
+            return False
+        return True
+
     def _update(
         self, connection_id: str, *, update: str, condition: str, values: Mapping[str, AttributeValue]
     ) -> Connection:

@@ -130,13 +130,20 @@ def salvage() -> "Salvage":
 
 def sweep() -> "Sweep":
     """What `sweep` is made of."""
+    from flowaccount_connect.history import Counts
+    from flowaccount_connect.store import ConnectionStore
     from flowaccount_connect.sweep import DueIndex, RefreshQueue, Sweep
 
     stack, read = settings.stack(), settings.Reader(os.environ)
+    table = client("dynamodb")
     return Sweep(
-        index=DueIndex(client("dynamodb"), stack.table),
+        index=DueIndex(table, stack.table),
         queue=RefreshQueue(client("sqs"), read.text("REFRESH_QUEUE_URL")),
-        refreshes_per_minute=read.number("REFRESHES_PER_MINUTE", 15, 1, 1_000_000),
+        pace=_pace(table, stack),
+        marks=ConnectionStore(table, stack.table),
+        counts=Counts(table, stack.table),
+        refresh_after=read.number("REFRESH_AFTER", 6 * 3_600, 1, 365 * 86_400),
+        at_risk_before=read.number("AT_RISK_BEFORE", 12 * 3_600, 1, 365 * 86_400),
     )
 
 
