@@ -12,6 +12,7 @@ import itertools
 import random
 from collections import deque
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, cast
 from unittest import mock
@@ -30,7 +31,7 @@ from flowaccount_connect.schedule import Schedule
 from flowaccount_connect.sealing import Tokens
 from flowaccount_connect.serving import DEFAULT_MIN_TTL
 from flowaccount_connect.store import Rotated, StoreUnavailable
-from flowaccount_connect.sweep import TICK, Due, Sweep
+from flowaccount_connect.sweep import TICK, Message, Sweep
 from flowaccount_connect.token_response import Answer, Outcome, TokenSet
 
 WORKERS = 5
@@ -67,6 +68,14 @@ class _InTurn:
 
     def __exit__(self, _type: type[BaseException] | None, _e: BaseException | None, _t: TracebackType | None) -> None:
         pass
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> "Future[Any]":
+        done: Future[Any] = Future()
+        try:
+            done.set_result(function(*arguments))
+        except StoreUnavailable as error:
+            done.set_exception(error)
+        return done
 
     def map[A, B](self, function: Callable[[A], B], each: Iterable[A]) -> list[B]:
         return [function(one) for one in each]
@@ -116,25 +125,32 @@ _ANSWERS = {
 }
 
 
+class _Counts:
+    """Nobody looks at the capacity here."""
+
+    def get(self) -> dict[str, int]:
+        return {}
+
+
 class _Queue:
     """The refresh queue and the salvage queue; see `sweep.RefreshQueue` and `salvage.SalvageQueue`."""
 
     def __init__(self, simulation: "Keeping") -> None:
         self._simulation = simulation
         self.hidden = 0
-        self.ready: deque[str] = deque()
+        self.ready: deque[Message] = deque()
         """Messages that may be taken; `hidden` counts those that are delayed or being worked on."""
 
     def waiting(self) -> int:
         return self.hidden + len(self.ready)
 
-    def send(self, due: list[tuple[Due, int]]) -> int:
+    def send(self, messages: list[Message]) -> int:
         at = self._simulation.clock.now
-        for delay, of_delay in itertools.groupby(due, key=lambda each: each[1]):
-            self.hide([each.connection_id for each, _ in of_delay], at + delay)
+        for delay, of_delay in itertools.groupby(messages, key=lambda each: each.delay):
+            self.hide(list(of_delay), at + delay)
         return 0
 
-    def hide(self, messages: list[str], until: float) -> None:
+    def hide(self, messages: list[Message], until: float) -> None:
         """Nobody may take them before that."""
         self.hidden += len(messages)
         self._simulation.later(until, self._simulation.arrive, messages)
@@ -180,9 +196,11 @@ class Keeping:
             attempt_id=lambda: str(next(attempts)),
         )
         self._sweep = Sweep(
-            index=cast("Any", self.store),
-            queue=cast("Any", self._queue),
-            refreshes_per_minute=trace.refreshes_per_minute,
+            index=self.store,
+            queue=self._queue,
+            pace=self._pace,
+            marks=self.store,
+            counts=_Counts(),
             clock=self.clock,
         )
         self._periods = np.array([period for period, _ in trace.reads])
@@ -217,7 +235,7 @@ class Keeping:
         """Let something happen."""
         heapq.heappush(self._events, (at, next(self._order), happen, what))
 
-    def arrive(self, messages: list[str]) -> None:
+    def arrive(self, messages: list[Message]) -> None:
         """Messages become visible."""
         self._queue.hidden -= len(messages)
         self._queue.ready.extend(messages)
@@ -280,14 +298,14 @@ class Keeping:
         while ready and self._idle:
             self._batch([ready.popleft() for _ in range(min(BATCH, len(ready)))])
 
-    def _batch(self, messages: list[str]) -> None:
+    def _batch(self, messages: list[Message]) -> None:
         """One invocation of `refresh`: its refreshes begin each in its slot, and it ends with the last of them.
 
         What gets no permit is left to the next tick.
         """
         clock, begin = self.clock, self.clock.now
         until = begin + TIMEOUT
-        again: list[str] = []
+        again: list[Message] = []
         last = begin
         crashing = self._crashing.at(begin) is not None
         dies = self._chance.random() < (0.2 if crashing else _CRASHES)
@@ -295,8 +313,13 @@ class Keeping:
         def remaining() -> float:
             return until - clock.now
 
+        messages.sort(key=lambda message: not message.urgent)
+        urgent = sum(message.urgent for message in messages)
         try:
-            permits = self._pace.permits(len(messages))
+            permits = self._pace.permits(urgent, urgent=True) if urgent else []
+            # What is urgent and gets none leaves none to the others.
+            if len(permits) == urgent < len(messages):
+                permits += self._pace.permits(len(messages) - urgent)
         except StoreUnavailable:
             permits, again, last = [], messages, begin + _UNANSWERED
         for message, permit in zip(messages, permits, strict=False):
@@ -304,7 +327,7 @@ class Keeping:
             permit.wait(_AHEAD)
             self._endpoint.deadly = dies and self._chance.random() < 0.5
             try:
-                self._rotation.refresh(message, permit=permit, remaining=remaining)
+                self._rotation.refresh(message.connection_id, permit=permit, remaining=remaining)
             except StoreUnavailable:
                 clock.now += _UNANSWERED
                 again.append(message)

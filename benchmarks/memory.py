@@ -4,7 +4,7 @@
 """
 
 import heapq
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import cast
 
@@ -13,7 +13,7 @@ from flowaccount_connect.pacing import PaceRefused, State
 from flowaccount_connect.schedule import DUE_SHARDS, shard_of
 from flowaccount_connect.sealing import DataKey, Tokens
 from flowaccount_connect.store import Refused, Rotated, StoreUnavailable
-from flowaccount_connect.sweep import Due
+from flowaccount_connect.sweep import Due, Page, Wanted
 
 
 @dataclass(slots=True)
@@ -203,7 +203,15 @@ class Memory:
 
     # What `sweep` uses ------------------------------------------------------------------------------------------
 
-    def shard(self, shard: int, *, now: int, more: Callable[[], bool]) -> Iterator[Due]:
+    def page(
+        self,
+        shard: int,
+        *,
+        now: int,
+        limit: int | None = None,  # noqa: ARG002 - all of it is one page
+        wanted: Wanted | None = None,  # noqa: ARG002 - which hands over everything
+        start: object = None,  # noqa: ARG002
+    ) -> Page:
         """See `sweep.DueIndex`."""
         self._reach()
         coming, due = self._coming[shard], self._due[shard]
@@ -211,8 +219,22 @@ class Memory:
             refresh_at, connection_id = heapq.heappop(coming)
             row = self.rows[connection_id]
             if row.refresh_at == refresh_at:
-                due[connection_id] = Due(row.deadline, refresh_at, connection_id)
-        return iter(list(due.values()) if more() else [])
+                due[connection_id] = Due(row.deadline, refresh_at, connection_id, row.generation, row.at_risk)
+        return Page(list(due.values()), len(due), None)
+
+    def mark_at_risk(self, connection_id: str, *, generation: int, deadline: int, now: int) -> bool:
+        """Once, and only what has not been refreshed since."""
+        self._reach()
+        row = self.rows.get(connection_id)
+        if row is None or (row.status, row.generation, row.deadline) != (Status.ACTIVE, generation, deadline):
+            return False
+        if row.at_risk is not None:
+            return False
+        row.at_risk = now
+        due = self._due[row.shard].get(connection_id)
+        if due is not None:
+            self._due[row.shard][connection_id] = replace(due, at_risk=now)
+        return True
 
     # Shared -----------------------------------------------------------------------------------------------------
 

@@ -17,6 +17,9 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks import components
+from flowaccount_connect.history import Counts
+from flowaccount_connect.pacing import Pace, PaceStore, Rule
+from flowaccount_connect.store import ConnectionStore
 from flowaccount_connect.sweep import DueIndex, RefreshQueue, Sweep
 from local.errors import LocalError
 
@@ -46,8 +49,15 @@ class Counted:
 
     def query(self, **kwargs: Any) -> Any:
         """Query."""
+        return self._counted(self._table.query, kwargs)
+
+    def get_item(self, **kwargs: Any) -> Any:
+        """GetItem."""
+        return self._counted(self._table.get_item, kwargs)
+
+    def _counted(self, operation: Any, kwargs: dict[str, Any]) -> Any:
         self.requests += 1
-        answer = self._table.query(**kwargs, ReturnConsumedCapacity="TOTAL")
+        answer = operation(**kwargs, ReturnConsumedCapacity="TOTAL")
         self.read_units += answer["ConsumedCapacity"]["CapacityUnits"]
         return answer
 
@@ -79,7 +89,9 @@ def measure(url: str, sizes: Sequence[int], due: int, rounds: int, console: Cons
             sweep = Sweep(
                 index=DueIndex(cast("Any", counted), f"connections-{cost.connections}"),
                 queue=RefreshQueue(Sink(), ""),
-                refreshes_per_minute=due,
+                pace=Pace(PaceStore(cast("Any", counted), f"connections-{cost.connections}"), Rule(2 * due)),
+                marks=ConnectionStore(table, f"connections-{cost.connections}"),
+                counts=Counts(cast("Any", counted), f"connections-{cost.connections}"),
                 clock=lambda: float(now),
             )
             began = time.perf_counter()

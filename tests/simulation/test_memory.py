@@ -92,9 +92,7 @@ class Both:
         """The index says the same of what is due."""
         index = DueIndex(Table(model=self.model), "table")
         for shard in range(DUE_SHARDS):
-            found, expected = (
-                sorted(source.shard(shard, now=self.now, more=lambda: True)) for source in (self.fast, index)
-            )
+            found, expected = (sorted(source.page(shard, now=self.now).due) for source in (self.fast, index))
             assert found == expected
 
 
@@ -147,7 +145,7 @@ def test_a_table_that_cannot_be_reached_is_said_and_changes_nothing() -> None:
     with pytest.raises(StoreUnavailable):
         store.commit("N1", "g", 1, "a", rotated)
     with pytest.raises(StoreUnavailable):
-        store.shard(0, now=0, more=lambda: True)
+        store.page(0, now=0)
     with pytest.raises(StoreUnavailable):
         PaceMemory(lambda: there).get()
     there = True
