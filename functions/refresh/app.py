@@ -147,11 +147,12 @@ def _on_demand(event: Mapping[str, Any], remaining: Callable[[], float]) -> dict
         return {"error": "internal_error", "detail": "This is a fault of the stack; its log tells where."}
     _log(refresh)
     _count(refresh)
+    wait = {} if refresh.retry_after is None else {"retry_after": refresh.retry_after}
     return {
         "outcome": refresh.outcome.value,
         "connection_id": connection_id,
         "generation": refresh.generation,
-    }
+    } | wait
 
 
 def _refresh(connection_id: str, generation: int | None, permit: Permit, remaining: Callable[[], float]) -> Refresh:

@@ -633,6 +633,19 @@ def test_an_invocation_with_wrong_types_is_told_what_is_wrong(
     assert world.table.calls == []
 
 
+def test_on_demand_what_finds_no_slot_is_told_when_to_come_again(
+    functions: Functions, world: World, server: Server
+) -> None:
+    functions.set(REFRESHES_PER_MINUTE="1")
+    world.connect()
+    first = event("refresh-on-demand") | {"generation": 1}
+    assert functions.call("refresh", first, seconds=45)["outcome"] == "refreshed"
+    said = functions.call("refresh", event("refresh-on-demand") | {"generation": 2}, seconds=45)
+    assert said["outcome"] == "paced"
+    assert 50 <= said["retry_after"] <= 62
+    assert len(server.asked) == 1
+
+
 def test_on_demand_an_unreachable_table_is_told(functions: Functions, world: World) -> None:
     world.table.faults["update_item"] = [Fault(client_error("InternalServerError"))]
     assert functions.call("refresh", event("refresh-on-demand"), seconds=45)["error"] == "store_unavailable"

@@ -13,7 +13,7 @@ never overwrites a success, and a token in doubt is sent again only by a later c
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Protocol
 
@@ -89,6 +89,8 @@ class Refresh:
     exchange_ms: int | None = None
     seconds_to_deadline: int | None = None
     in_doubt_since: int | None = None
+    retry_after: int | None = None
+    """In how many seconds the stack, which had to wait, goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +242,8 @@ class Rotation:
         try:
             return self._exchange(claimed, prepared, remaining)
         except Paced as paced:
-            return self._release(claimed, RefreshOutcome.PACED, remaining, pause=paced.retry_after)
+            said = self._release(claimed, RefreshOutcome.PACED, remaining, pause=paced.retry_after)
+            return replace(said, retry_after=paced.retry_after)
         except _NoPermit as error:
             return self._release(claimed, RefreshOutcome.NOT_PREPARED, remaining, _Told(str(error)))
 
@@ -321,7 +324,8 @@ class Rotation:
                 return self._release(claimed, RefreshOutcome.NOT_SENT, remaining, told)
             case Outcome.THROTTLED:
                 pause = self._throttled(prepared.permit, sent_at, answer.retry_after)
-                return self._release(claimed, RefreshOutcome.THROTTLED, remaining, told, pause=pause)
+                said = self._release(claimed, RefreshOutcome.THROTTLED, remaining, told, pause=pause)
+                return replace(said, retry_after=pause)
             case Outcome.CONFIGURATION_ERROR:
                 return self._release(claimed, RefreshOutcome.CONFIGURATION_ERROR, remaining, told)
             case _:
