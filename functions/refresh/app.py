@@ -173,10 +173,18 @@ def _log(refresh: Refresh) -> None:
 
 def _count(refresh: Refresh) -> None:
     """The metrics of one refresh."""
-    name = "".join(word.capitalize() for word in refresh.outcome.value.split("_"))
-    metrics.add_metric(f"Refresh{name}", COUNT, 1)
+    metrics.add_metric(f"Refresh{_camel(refresh.outcome)}", COUNT, 1)
+    if refresh.reason is not None:
+        metrics.add_metric(f"Reauthorization{_camel(refresh.reason)}", COUNT, 1)
+    if refresh.outcome in (RefreshOutcome.NOT_SENT, RefreshOutcome.IN_DOUBT):
+        # FlowAccount is not there, or says nothing that can be used.
+        metrics.add_metric("Unanswered", COUNT, 1)
     if refresh.outcome in (RefreshOutcome.CONFIGURATION_ERROR, RefreshOutcome.CIRCUIT_OPEN):
         # The one to alarm on: it goes on for as long as the configuration is refused, and ends with it.
         metrics.add_metric("ConfigurationRefused", COUNT, 1)
     if refresh.exchange_ms is not None:
         metrics.add_metric("ExchangeLatency", MILLISECONDS, refresh.exchange_ms)
+
+
+def _camel(words: str) -> str:
+    return "".join(word.capitalize() for word in words.split("_"))

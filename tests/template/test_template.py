@@ -433,16 +433,6 @@ def test_only_own_rules_and_alarms_send_to_the_operators_topic_and_only_where_th
         assert resources[name]["Condition"] == "MailOperator", name
 
 
-@pytest.mark.parametrize(
-    ("alarm", "queue"), [("UnpublishedAlarm", "Unpublished"), ("PublishDeadLettersAlarm", "PublishDeadLetters")]
-)
-def test_what_is_not_published_raises_an_alarm(template: Template, alarm: str, queue: str) -> None:
-    properties = template["Resources"][alarm]["Properties"]
-    assert properties["Dimensions"] == [{"Name": "QueueName", "Value": {"Fn::GetAtt": [queue, "QueueName"]}}]
-    assert properties["ComparisonOperator"] == "GreaterThanThreshold"
-    assert properties["AlarmActions"] == {"Fn::If": ["MailOperator", [{"Ref": "OperatorTopic"}], []]}
-
-
 @pytest.mark.parametrize("rule", ["AtRiskRule", "ReauthorizationRule"])
 def test_the_operators_mail_reads_as_a_sentence_of_fields_that_are_there(template: Template, rule: str) -> None:
     properties = template["Resources"][rule]["Properties"]

@@ -1,0 +1,120 @@
+"""What the alarms wait for is what the functions write: same names, same dimensions."""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from flowaccount_connect.connection import Reason
+from flowaccount_connect.rotation import Refresh, RefreshOutcome
+from tests.template.conftest import ROOT, read
+from tests.unit.fakes import CONNECTION
+from tests.unit.handlers import Functions, event
+from tests.unit.servers import Server, reply
+from tests.unit.test_handlers import begin
+from tests.unit.worlds import World
+
+NAMESPACE = "FlowAccountConnect"
+WAITED_FOR = sorted(
+    {
+        (dimension["Value"], alarm["Properties"]["MetricName"])
+        for alarm in read((ROOT / "template.yaml").read_text())["Resources"].values()
+        if alarm["Type"] == "AWS::CloudWatch::Alarm" and alarm["Properties"]["Namespace"] == NAMESPACE
+        for dimension in alarm["Properties"]["Dimensions"]
+        if dimension["Name"] == "service"
+    }
+)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def functions(
+    world: World, server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Functions]:
+    made = Functions(world, monkeypatch, capsys)
+    made.set(TOKEN_ENDPOINT=server.url())
+    yield made
+    made.close()
+
+
+Happening = Callable[[Functions, World, Server, pytest.MonkeyPatch], None]
+
+
+def refreshed(outcome: RefreshOutcome, reason: Reason | None = None) -> Happening:
+    """A refresh that ends so."""
+
+    def happen(functions: Functions, _: World, __: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+        ended = Refresh(outcome=outcome, connection_id=CONNECTION, reason=reason)
+        monkeypatch.setattr(type(functions.module("refresh")._rotation), "refresh", lambda *_, **__: ended)
+        functions.call("refresh", event("refresh-on-demand"), seconds=45)
+
+    return happen
+
+
+def connect_refused(functions: Functions, world: World, server: Server, _: pytest.MonkeyPatch) -> None:
+    """FlowAccount does not know the client that a user connects through."""
+    server.say(reply(200, b'{"error": "invalid_client"}'))
+    begin(world)
+    functions.call("callback", event("callback"))
+
+
+HAPPENINGS: dict[tuple[str, str], Happening] = {
+    ("callback", "ConnectConfigurationError"): connect_refused,
+    ("refresh", "ConfigurationRefused"): refreshed(RefreshOutcome.CONFIGURATION_ERROR),
+    ("refresh", "RefreshLost"): refreshed(RefreshOutcome.LOST),
+    ("refresh", "RefreshNotPrepared"): refreshed(RefreshOutcome.NOT_PREPARED),
+    ("refresh", "RefreshReauthorizationRequired"): refreshed(RefreshOutcome.REAUTHORIZATION_REQUIRED, Reason.REJECTED),
+    ("refresh", "RefreshThrottled"): refreshed(RefreshOutcome.THROTTLED),
+    ("refresh", "ReauthorizationRotationLost"): refreshed(
+        RefreshOutcome.REAUTHORIZATION_REQUIRED, Reason.ROTATION_LOST
+    ),
+    ("refresh", "ReauthorizationWrongConnection"): refreshed(
+        RefreshOutcome.REAUTHORIZATION_REQUIRED, Reason.WRONG_CONNECTION
+    ),
+    ("refresh", "Unanswered"): refreshed(RefreshOutcome.IN_DOUBT),
+}
+
+
+def test_every_metric_that_is_waited_for_is_tried_here() -> None:
+    assert set(WAITED_FOR) == set(HAPPENINGS)
+
+
+@pytest.mark.parametrize(("service", "metric"), WAITED_FOR)
+def test_what_an_alarm_waits_for_is_written_when_it_happens(
+    functions: Functions,
+    world: World,
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    service: str,
+    metric: str,
+) -> None:
+    HAPPENINGS[service, metric](functions, world, server, monkeypatch)
+    written = [line for line in map(_metrics, functions.logs().splitlines()) if metric in line]
+    assert written, functions.logs()
+
+
+@pytest.mark.parametrize("outcome", [RefreshOutcome.REFRESHED, RefreshOutcome.SUPERSEDED, RefreshOutcome.NOT_DUE])
+def test_what_is_well_is_nothing_to_alarm_on(
+    functions: Functions, world: World, server: Server, monkeypatch: pytest.MonkeyPatch, outcome: RefreshOutcome
+) -> None:
+    refreshed(outcome)(functions, world, server, monkeypatch)
+    written = {name for line in functions.logs().splitlines() for name in _metrics(line)}
+    assert written
+    assert not written & {metric for _, metric in WAITED_FOR}
+
+
+def _metrics(line: str) -> set[str]:
+    """The metrics of a log line in the embedded format, for the dimensions that alarms name."""
+    if not line.startswith('{"_aws"'):
+        return set()
+    found: set[str] = set()
+    written: dict[str, Any] = json.loads(line)
+    for directive in written["_aws"]["CloudWatchMetrics"]:
+        if directive["Namespace"] == NAMESPACE and any(set(d) == {"service", "stack"} for d in directive["Dimensions"]):
+            found |= {metric["Name"] for metric in directive["Metrics"] if metric["Name"] in written}
+    return found
