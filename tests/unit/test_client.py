@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -198,6 +199,7 @@ def test_a_child_process_waits_for_nobody(stack: Server, books: Server) -> None:
     try:
         child = os.fork()
         if child == 0:
+            signal.alarm(20)  # Ends a child that waits for ever.
             os._exit(0 if auth(stack, books).token().value == "access-1" else 1)
     finally:
         client._lock.release()
