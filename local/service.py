@@ -31,12 +31,13 @@ def call(
     path: str,
     *,
     body: object = None,
-    credentials: tuple[str, str] | None = None,
+    credentials: tuple[str, str] | tuple[str, str, str] | None = None,
     patience: float = 40,
 ) -> requests.Response:
     """One signed request (SigV4, service `execute-api`) to a route of the API; `path` begins with a slash.
 
-    `credentials` are an access key id and its secret, the stack's IAM user's by default; `patience` is in seconds.
+    `credentials` are an access key id, its secret and, of an assumed role, the session token; the stack's IAM user's by
+    default. `patience` is in seconds.
     """
     key = credentials or (stack.access_key_id, stack.secret_access_key)
     data = None if body is None else body if isinstance(body, str) else json.dumps(body)

@@ -13,6 +13,8 @@ from local import ports, service, stack
 from local.settings import Settings
 from local.stack import Stack
 from local.visit import HttpVisitor, browser
+from tests.e2e import host_site
+from tests.e2e.host_site import HostSite
 
 RETURN_URL = "http://localhost:3000/done"
 HOST_RETURN_URL = f"http://localhost:{ports.choose(4590)}/flowaccount-connected"
@@ -59,11 +61,19 @@ class Simulator:
 
 
 @pytest.fixture(scope="session")
-def up() -> Iterator[Stack]:
+def host() -> Iterator[HostSite]:
+    """A host's own site, to which the stack may send browsers back."""
+    with host_site.served() as site:
+        yield site
+
+
+@pytest.fixture(scope="session")
+def up(host: HostSite) -> Iterator[Stack]:
     """The stack, brought up by the real sam build and sam deploy, and ended in the end."""
     allowed = (
         RETURN_URL,
         HOST_RETURN_URL,
+        host.return_url,
         "https://app.example.com/accounting/done",
         "https://shop.example.co.th/flowaccount?from=settings",
     )

@@ -42,6 +42,42 @@ def test_a_caller_allowed_one_connection_cannot_read_another(
         assert "access_token" not in other.text
 
 
+@pytest.fixture
+def role_for_one(up: Stack, connection: str) -> Iterator[tuple[str, str, str]]:
+    """The credentials of a service's role that may read the token of one connection only."""
+    iam, name = service.client(up, "iam"), "flowaccount-connect-reader-of-one"
+    trust = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"AWS": "arn:aws:iam::000000000000:root"}}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
+    role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=document)["Role"]["Arn"]
+    arn = f"arn:aws:execute-api:{up.region}:000000000000:{up.api_id}/live/GET/connections/{connection}/token"
+    statement = {"Effect": "Allow", "Action": "execute-api:Invoke", "Resource": arn}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    iam.put_role_policy(RoleName=name, PolicyName="one", PolicyDocument=document)
+    got = service.client(up, "sts").assume_role(RoleArn=role, RoleSessionName="service")["Credentials"]
+    yield got["AccessKeyId"], got["SecretAccessKey"], got["SessionToken"]
+    iam.delete_role_policy(RoleName=name, PolicyName="one")
+    iam.delete_role(RoleName=name)
+
+
+def test_a_role_allowed_one_connections_token_can_reach_nothing_else(
+    up: Stack, connection: str, visitor: HttpVisitor, role_for_one: tuple[str, str, str]
+) -> None:
+    visitor.connect(up.authorize_url, user="somchai", business="N1000002")
+    allowed = service.call(up, "GET", f"/connections/{connection}/token", credentials=role_for_one)
+    assert (allowed.status_code, allowed.json()["support_code"]) == (200, connection)
+    for method, path in (
+        ("GET", "/connections/N1000002/token"),
+        ("GET", f"/connections/{connection}/token/../../N1000002/token"),
+        ("POST", f"/connections/{connection}/token"),
+        ("GET", f"/connections/{connection}"),
+        ("GET", "/connections/N1000002"),
+    ):
+        other = service.call(up, method, path, credentials=role_for_one, body=None if method == "GET" else {})
+        assert other.status_code == 403, path
+        assert "access_token" not in other.text
+        assert "support_code" not in other.text
+
+
 def test_authorize_cannot_read_the_client_secret(up: Stack) -> None:
     lambda_, iam = service.client(up, "lambda"), service.client(up, "iam")
     for function in ("authorize", "sweep", "salvage", "token"):

@@ -3,7 +3,7 @@
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowaccount_connect.return_urls import is_allowed, is_secure, with_parameters
@@ -102,6 +102,51 @@ def test_what_is_secure_has_one_host_that_everybody_reads_alike(rest: str) -> No
             assert parts.scheme == "https" or parts.hostname in ("localhost", "127.0.0.1", "::1")
             assert url.isascii()
             assert url.isprintable()
+
+
+ALLOWED = (
+    "https://app.example.com/done",
+    "https://shop.example.co.th/flowaccount?from=settings",
+    "http://localhost:3000/done",
+)
+TRICKS = (
+    ".evil.example",
+    "@evil.example/",
+    "//evil.example",
+    "\\",
+    "%2e%2e/",
+    "/..",
+    "?",
+    "&",
+    "#",
+    "%00",
+    " ",
+    "\t",
+    "\r\n",
+    ":443",
+)
+
+
+@settings(max_examples=3_000)
+@given(
+    st.sampled_from(ALLOWED),
+    st.sampled_from(TRICKS) | st.text(max_size=8),
+    st.integers(0, 80),
+    st.sampled_from(["insert", "case", "drop", "double", "reverse"]),
+)
+def test_whatever_differs_from_an_allowed_url_is_refused(url: str, put: str, at: int, how: str) -> None:
+    at %= len(url)
+    changed = {
+        "insert": url[:at] + put + url[at:],
+        "case": url[:at] + url[at].swapcase() + url[at + 1 :],
+        "drop": url[:at] + url[at + 1 :],
+        "double": url + put + url,
+        "reverse": put + url[::-1],
+    }[how]
+    assert is_allowed(changed, frozenset(ALLOWED)) is (changed in ALLOWED)
+    assert is_allowed(changed, frozenset(ALLOWED)) is any(
+        changed.encode("utf-8", "replace") == one.encode() for one in ALLOWED
+    )
 
 
 @given(st.text(max_size=30))
