@@ -67,7 +67,6 @@ def test_a_role_allowed_one_connections_token_can_reach_nothing_else(
     assert (allowed.status_code, allowed.json()["support_code"]) == (200, connection)
     for method, path in (
         ("GET", "/connections/N1000002/token"),
-        ("GET", f"/connections/{connection}/token/../../N1000002/token"),
         ("POST", f"/connections/{connection}/token"),
         ("GET", f"/connections/{connection}"),
         ("GET", "/connections/N1000002"),
