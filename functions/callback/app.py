@@ -17,7 +17,7 @@ _callback, _endpoint, _return_urls = wiring.callback()
 
 @observed
 def handler(event: Mapping[str, Any], context: Any) -> Response:
-    """Answer 303 to the return URL of the session, or a page."""
+    """Answer 303 to the return URL of the session, or a page, where the way back is a link on it."""
     request = http_request.read(event, context.aws_request_id)
     try:
         ended = _callback.finish(_returned(request), remaining=lambda: context.get_remaining_time_in_millis() / 1000)
@@ -59,11 +59,16 @@ def _answer(request: http_request.Request, ended: Ended) -> Response:
         parameters["session"] = ended.confirmation
     if session.host_state is not None:
         parameters["state"] = session.host_state
-    return http_request.redirect(303, with_parameters(session.return_url, parameters))
+    back = with_parameters(session.return_url, parameters)
+    if ended.ending is Ending.WRONG_BUSINESS:
+        # Only who chose it can choose another: told here, in their language, whatever the host's page will say.
+        return _page(request, ended.ending, back)
+    return http_request.redirect(303, back)
 
 
-def _page(request: http_request.Request, kind: str) -> Response:
-    return pages.page(kind, accept_language=request.headers.get("accept-language", ""), reference=request.id)
+def _page(request: http_request.Request, kind: str, back: str | None = None) -> Response:
+    language = request.headers.get("accept-language", "")
+    return pages.page(kind, accept_language=language, reference=request.id, back=back)
 
 
 def _tell(ended: Ended) -> None:

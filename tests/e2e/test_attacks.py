@@ -257,6 +257,44 @@ def test_flowaccounts_own_words_are_neither_shown_nor_handed_on(
     assert simulator.posts() == []
 
 
+def test_a_forwarded_link_in_two_browsers_connects_nothing(
+    up: Stack, simulator: Simulator, host: HostSite, person: BrowserContext, stranger: BrowserContext
+) -> None:
+    """The attacker asks the host for a link, the victim opens it and consents; the host confirms for the victim."""
+    host.visits.clear()
+    made = service.call(
+        up, "POST", "/connect-sessions", body={"reference": "the-attacker", "return_url": host.return_url}
+    ).json()
+    attackers, victims = stranger.new_page(), person.new_page()
+    to_businesses(attackers, made["connect_url"])
+    to_businesses(victims, made["connect_url"], user="anong")
+    choose(victims, "N1000005", host.return_url)
+    choose(attackers, "N1000001", host.return_url)
+    brought = [dict(parse_qsl(urlsplit(path).query)) for path, _ in host.returned()]
+    assert brought == [{"session": made["session"]}, {"error": "session_used"}]
+    path = f"/connect-sessions/{made['session']}/confirm"
+    answers = [service.call(up, "POST", path, body={"reference": who}) for who in ("the-victim", "the-attacker")]
+    assert [(one.status_code, one.json()["code"]) for one in answers] == [(409, "reference_mismatch")] * 2
+    assert service.connection_item(up, "N1000005") is None
+
+
+def test_back_to_the_start_from_a_wrong_business_is_one_click(
+    up: Stack, simulator: Simulator, host: HostSite, person: BrowserContext
+) -> None:
+    """What is refused is told on a page, and its way back tells the host, who gets no Referer either."""
+    host.visits.clear()
+    fields = {"reference": "t", "return_url": host.return_url, "expected_connection": "N9999999"}
+    made = service.call(up, "POST", "/connect-sessions", body=fields).json()
+    page = person.new_page()
+    connect(page, made["connect_url"], "N1000002", up.callback_url)
+    assert shown(page) == "wrong_business"
+    page.click("a")
+    page.wait_for_url(f"{host.return_url}**")
+    ((path, headers),) = host.returned()
+    assert dict(parse_qsl(urlsplit(path).query)) == {"session": made["session"], "error": "wrong_business"}
+    assert "referer" not in headers
+
+
 # ---- without one -----------------------------------------------------------------------------------------------------
 
 
@@ -323,6 +361,26 @@ def test_no_parameter_writes_a_header(
     assert "evil" not in back.headers.get("Set-Cookie", "")
     assert back.headers["Location"].isascii()
     assert dict(parse_qsl(urlsplit(back.headers["Location"]).query))["state"] == injected
+
+
+def test_a_forged_return_confirms_nothing(up: Stack, simulator: Simulator, host: HostSite) -> None:
+    """A return that no callback made: before anything came of the link, with another's end, with the link itself."""
+    fields = {"reference": "tenant", "return_url": host.return_url}
+    made, other = (service.call(up, "POST", "/connect-sessions", body=fields).json() for _ in range(2))
+    link = parse_qs(urlsplit(made["connect_url"]).query)["session"][0]
+    own, secret = made["session"].split(".")
+    forged = {
+        made["session"]: (409, "not_finished"),
+        link: (404, "unknown_session"),
+        own: (404, "unknown_session"),
+        f"{own}.{link}": (404, "unknown_session"),
+        f"{own}.{other['session'].split('.')[1]}": (404, "unknown_session"),
+        f"{own}.{secret[:-1]}": (404, "unknown_session"),
+    }
+    for session, expected in forged.items():
+        answer = service.call(up, "POST", f"/connect-sessions/{session}/confirm", body={"reference": "tenant"})
+        assert (answer.status_code, answer.json()["code"]) == expected
+    assert simulator.posts() == []
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -1,10 +1,13 @@
 """A host's links on the deployed stack: opened by browsers, ended by the host's confirmation and by nothing else."""
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
+from html import unescape
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -47,6 +50,13 @@ def returned(arrived: Arrived) -> dict[str, str]:
     """What the browser brought back to the host."""
     assert arrived.url.startswith(RETURN_URL + "?"), arrived.url
     return {name: value for name, (value,) in parse_qs(urlsplit(arrived.url).query).items()}
+
+
+def linked_back(arrived: Arrived) -> dict[str, str]:
+    """What the page that the browser shows has it bring back to the host."""
+    assert (arrived.page, arrived.status) == ("wrong_business", 409)
+    (link,) = re.findall(r'<a href="([^"]+)" rel="noreferrer">', arrived.html)
+    return returned(replace(arrived, url=unescape(link)))
 
 
 def items(up: Stack, kind: str) -> list[dict[str, Any]]:
@@ -239,12 +249,12 @@ def test_a_business_of_another_tenant_or_another_than_expected_is_refused(
     before = confirm(up, mine["session"], "tenant-7").json()
     theirs = make(up, "tenant-8")
     arrived = visitor.connect(theirs["connect_url"], user="somchai", business=BUSINESS)
-    assert returned(arrived) == {"session": theirs["session"], "error": "wrong_business"}
+    assert linked_back(arrived) == {"session": theirs["session"], "error": "wrong_business"}
     assert refused(up, theirs["session"], "tenant-8") == (409, "connect_failed", "wrong_business")
     assert refusals(up, "tenant-8") == ["other_reference"]
     other = make(up, "tenant-7", expected_connection=BUSINESS)
     arrived = visitor.connect(other["connect_url"], user="somchai", business=OTHER_BUSINESS)
-    assert returned(arrived) == {"session": other["session"], "error": "wrong_business"}
+    assert linked_back(arrived) == {"session": other["session"], "error": "wrong_business"}
     assert refusals(up, "tenant-7") == ["other_business"]
     assert service.connection_item(up, OTHER_BUSINESS) is None
     assert service.call(up, "GET", f"/connections/{BUSINESS}").json() == before

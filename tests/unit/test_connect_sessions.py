@@ -121,6 +121,18 @@ def test_an_error_goes_back_to_the_host_with_the_session(functions: Functions) -
     assert json.loads(answer["body"])["ending"] == "access_denied"
 
 
+def test_a_wrong_business_is_told_on_a_page_with_the_way_back(functions: Functions) -> None:
+    asked = saying(event("connect-session"), reference=TENANT, return_url=RETURN_URL, expected_connection="N9")
+    made = json.loads(functions.call("connections", asked)["body"])
+    callback, _ = opened(functions, made["connect_url"])
+    answer = functions.call("callback", callback)
+    assert page(answer) == (409, "wrong_business")
+    back = f"{RETURN_URL}?error=wrong_business&amp;session={made['session']}&amp;state=host-7f3a"
+    assert f'<a href="{back}" rel="noreferrer">' in answer["body"]
+    assert functions.call("callback", callback)["body"] == answer["body"]
+    assert CONNECTION not in answer["body"]
+
+
 def test_where_the_way_back_is_no_longer_allowed_a_page_says_that_a_step_is_left(
     functions: Functions, world: World
 ) -> None:

@@ -47,7 +47,7 @@ def test_every_row_says_where_and_names_a_test_that_is_there() -> None:
 
 
 def test_the_threats_of_the_best_current_practice_are_all_there() -> None:
-    for section in (*range(1, 8), *range(9, 18)):
+    for section in range(1, 18):
         assert re.search(rf"\(?4\.{section}\b", TEXT), f"RFC 9700 section 4.{section}"
 
 
