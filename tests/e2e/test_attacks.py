@@ -391,12 +391,13 @@ def test_a_forged_return_confirms_nothing(up: Stack, simulator: Simulator, host:
     )
     | st.text(min_size=1, max_size=8),
     st.integers(0, 80),
-    st.sampled_from(["insert", "case", "drop", "scheme"]),
+    st.sampled_from(["append", "insert", "case", "drop", "scheme"]),
 )
 def test_a_changed_return_url_is_refused(up: Stack, url: str, put: str, at: int, how: str) -> None:
     """Whatever differs from an allowed one by a little; unit tests do thousands of these."""
     at %= len(url)
     changed = {
+        "append": url + put,
         "insert": url[:at] + put + url[at:],
         "case": url[:at] + url[at].swapcase() + url[at + 1 :],
         "drop": url[:at] + url[at + 1 :],

@@ -132,11 +132,12 @@ TRICKS = (
     st.sampled_from(ALLOWED),
     st.sampled_from(TRICKS) | st.text(max_size=8),
     st.integers(0, 80),
-    st.sampled_from(["insert", "case", "drop", "double", "reverse"]),
+    st.sampled_from(["append", "insert", "case", "drop", "double", "reverse"]),
 )
 def test_whatever_differs_from_an_allowed_url_is_refused(url: str, put: str, at: int, how: str) -> None:
     at %= len(url)
     changed = {
+        "append": url + put,
         "insert": url[:at] + put + url[at:],
         "case": url[:at] + url[at].swapcase() + url[at + 1 :],
         "drop": url[:at] + url[at + 1 :],
