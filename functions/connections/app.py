@@ -7,8 +7,9 @@ from typing import Any
 from flowaccount_connect import http_request, wiring
 from flowaccount_connect.dynamodb import StoreUnavailable
 from flowaccount_connect.http_request import Request, json_answer
+from flowaccount_connect.managing import DEFAULT_LIMIT, LONGEST_PAGE
 from flowaccount_connect.observability import COUNT, fault, logger, metrics, observed
-from flowaccount_connect.problems import INTERNAL, Problem, Response, unavailable
+from flowaccount_connect.problems import INTERNAL, SECURITY_HEADERS, Problem, Response, unavailable
 from flowaccount_connect.settings import InvalidSetting, Reader
 
 type Remaining = Callable[[], float]
@@ -70,9 +71,41 @@ def _confirm_session(request: Request, _: Remaining) -> Response:
     return json_answer(HTTPStatus.OK, _managing.show(connection_id))
 
 
+def _list(request: Request, _: Remaining) -> Response:
+    request.refuse_unknown(("status", "limit", "next"))
+    limit = request.number("limit", DEFAULT_LIMIT, 1, LONGEST_PAGE)
+    return json_answer(HTTPStatus.OK, _managing.page(request.only("status"), limit=limit, next_=request.only("next")))
+
+
+def _history(request: Request, _: Remaining) -> Response:
+    request.refuse_unknown(("limit", "next"))
+    connection_id, limit = request.connection_id(), request.number("limit", DEFAULT_LIMIT, 1, LONGEST_PAGE)
+    return json_answer(HTTPStatus.OK, _managing.history(connection_id, limit=limit, next_=request.only("next")))
+
+
+def _disconnect(request: Request, _: Remaining) -> Response:
+    request.refuse_unknown(())
+    connection_id = request.connection_id()
+    _managing.disconnect(connection_id)
+    logger.info("disconnected", extra={"connection_id": connection_id})
+    return {"statusCode": HTTPStatus.NO_CONTENT.value, "headers": {**SECURITY_HEADERS}, "body": ""}
+
+
+def _import(request: Request, _: Remaining) -> Response:
+    request.refuse_unknown(())
+    connection_id = request.connection_id()
+    status, body = _managing.import_(connection_id, request.fields(("refresh_token",))["refresh_token"])
+    logger.info("imported", extra={"connection_id": connection_id, "proved": status is HTTPStatus.OK})
+    return json_answer(status, body)
+
+
 ROUTES: Mapping[tuple[str, str], Callable[[Request, Remaining], Response]] = {
+    ("GET", "/connections"): _list,
     ("GET", "/connections/{id}"): _show,
     ("POST", "/connect-sessions"): _make_session,
     ("POST", "/connect-sessions/{session}/confirm"): _confirm_session,
+    ("POST", "/connections/{id}"): _import,
+    ("DELETE", "/connections/{id}"): _disconnect,
+    ("GET", "/connections/{id}/history"): _history,
 }
 """What answers each route, by method and pattern; the template has the same."""

@@ -11,9 +11,9 @@ from flowaccount_connect.dynamodb import StoreUnavailable
 from flowaccount_connect.identifiers import is_connection_id
 from flowaccount_connect.observability import COUNT, MILLISECONDS, fault, logger, metrics, observed
 from flowaccount_connect.pacing import Permit
-from flowaccount_connect.rotation import Refresh, RefreshOutcome, exchange_budget
+from flowaccount_connect.rotation import Refresh, RefreshOutcome, Rotation, exchange_budget
 
-_rotation, _circuit, _pace, _endpoint = wiring.refresh()
+_rotation, _imports, _circuit, _pace, _endpoint = wiring.refresh()
 
 _AHEAD = 0.2
 """How long before its slot a refresh of the queue begins, so that it is ready to send by then. Seconds."""
@@ -48,6 +48,7 @@ class _Message:
     """What the queue delivered: the connections to refresh, each once, and which messages named it."""
 
     connection_id: str
+    rotation: Rotation
     urgent: bool
     message_ids: list[str]
 
@@ -72,7 +73,7 @@ def _batch(records: list[Mapping[str, Any]], remaining: Callable[[], float]) -> 
 
     def run(message: _Message, permit: Permit | None) -> Refresh | None:
         try:
-            refresh = _in_its_slot(message.connection_id, permit, remaining)
+            refresh = _in_its_slot(message, permit, remaining)
             # At once: a batch that is killed shows what it had done.
             _log(refresh)
             return refresh
@@ -97,30 +98,31 @@ def _batch(records: list[Mapping[str, Any]], remaining: Callable[[], float]) -> 
 
 def _messages(records: list[Mapping[str, Any]]) -> list[_Message]:
     """The messages of a batch; several for one connection are one."""
-    found: dict[str, _Message] = {}
+    found: dict[tuple[str, bool], _Message] = {}
     for record in records:
         try:
             body = json.loads(record["body"])
-            connection_id, urgent = body["connection_id"], body.get("urgent") is True
+            connection_id, rotation, urgent = body["connection_id"], _rotation_of(body), body.get("urgent") is True
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            connection_id, urgent = None, False
+            connection_id, rotation, urgent = None, _rotation, False
         if not is_connection_id(connection_id):
             # It would be no better the next time; the dead-letter queue is for what may be driven back.
             logger.error("not a message of the refresh queue", extra={"message_id": record.get("messageId")})
             continue
-        message = found.setdefault(connection_id, _Message(connection_id, urgent, []))
+        key = (connection_id, rotation is _imports)
+        message = found.setdefault(key, _Message(connection_id, rotation, urgent, []))
         message.message_ids.append(str(record.get("messageId")))
     return list(found.values())
 
 
-def _in_its_slot(connection_id: str, permit: Permit | None, remaining: Callable[[], float]) -> Refresh:
+def _in_its_slot(message: _Message, permit: Permit | None, remaining: Callable[[], float]) -> Refresh:
     """Wait for the slot before anything is claimed, so that waiting keeps nobody else from the connection."""
     if permit is None:
-        return Refresh(outcome=RefreshOutcome.PACED, connection_id=connection_id)
+        return Refresh(outcome=RefreshOutcome.PACED, connection_id=message.connection_id)
     permit.wait(_AHEAD)
     if exchange_budget(remaining) is None:
-        return Refresh(outcome=RefreshOutcome.NO_TIME, connection_id=connection_id)
-    return _refresh(connection_id, None, permit, remaining)
+        return Refresh(outcome=RefreshOutcome.NO_TIME, connection_id=message.connection_id)
+    return _refresh(message.rotation, message.connection_id, None, permit, remaining)
 
 
 def _failed(message_ids: list[str]) -> dict[str, Any]:
@@ -128,14 +130,15 @@ def _failed(message_ids: list[str]) -> dict[str, Any]:
 
 
 def _on_demand(event: Mapping[str, Any], remaining: Callable[[], float]) -> dict[str, Any]:
-    """`{"connection_id": …}` refreshes what is due; with `generation`, what is still of that generation."""
+    """`{"connection_id": …}` refreshes what is due; with `generation`, what is still of that generation; with
+    `"import": true`, the import of that connection."""
     connection_id, generation = event.get("connection_id"), event.get("generation")
     if not isinstance(connection_id, str) or not is_connection_id(connection_id):
         return {"error": "invalid_connection_id", "detail": "connection_id must be a supportCode."}
     if generation is not None and (not isinstance(generation, int) or isinstance(generation, bool)):
         return {"error": "invalid_generation", "detail": "generation must be a whole number, or absent."}
     try:
-        refresh = _refresh(connection_id, generation, _pace.on_demand(), remaining)
+        refresh = _refresh(_rotation_of(event), connection_id, generation, _pace.on_demand(), remaining)
     except StoreUnavailable as error:
         logger.error("the claim was not acknowledged", extra={"connection_id": connection_id, "error": str(error)})
         return {
@@ -155,9 +158,16 @@ def _on_demand(event: Mapping[str, Any], remaining: Callable[[], float]) -> dict
     } | wait
 
 
-def _refresh(connection_id: str, generation: int | None, permit: Permit, remaining: Callable[[], float]) -> Refresh:
+def _rotation_of(message: Mapping[str, Any]) -> Rotation:
+    """An import is told apart by `"import": true`; to the protocol it is a connection like any other."""
+    return _imports if message.get("import") is True else _rotation
+
+
+def _refresh(
+    rotation: Rotation, connection_id: str, generation: int | None, permit: Permit, remaining: Callable[[], float]
+) -> Refresh:
     def run() -> Refresh:
-        return _rotation.refresh(connection_id, generation=generation, permit=permit, remaining=remaining)
+        return rotation.refresh(connection_id, generation=generation, permit=permit, remaining=remaining)
 
     return _circuit.run(connection_id, run)
 

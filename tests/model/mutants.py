@@ -1,8 +1,8 @@
 """Rules taken out of the real code, one at a time, and what notices: `python -m tests.model.mutants [--only WORD]`.
 
-Each mutant changes one action in a copy of the package (or, for the disconnect, of the model's own write) by replacing
-an exact snippet, which must be there exactly once. The explorer then runs on the copy, in the smallest configuration
-known to kill the mutant. None may survive; no mutant here is equivalent to the original.
+Each mutant changes one action in a copy of the package by replacing an exact snippet, which must be there exactly once.
+The explorer then runs on the copy, in the smallest configuration known to kill the mutant. None may survive; no mutant
+here is equivalent to the original.
 """
 
 import argparse
@@ -271,16 +271,18 @@ MUTANTS = [
     Mutant("a session is consumed once", "connect_session.py",
            "attribute_not_exists(consumed_by) AND expires_at > :now", "expires_at > :now",
            _may(workers=0, consents=2, same_session=True)),
-    # Disconnect: the model's own write, until the package has one
-    Mutant("a disconnect leaves a tombstone", "tests/model/world.py",
-           '"generation = generation + :one, #ttl = :ttl REMOVE tokens,',
-           '"#ttl = :ttl, connected_at = :one REMOVE grant_id, generation, tokens,', _may(disconnects=1, starts=1)),
-    Mutant("a tombstone keeps no time of request, or a late answer would be the later one", "tests/model/world.py",
-           "access_expires_at, deadline, requested_at, ", "access_expires_at, deadline, ",
+    # Disconnect
+    Mutant("a disconnect leaves a tombstone", "store.py",
+           '"generation = if_not_exists(generation, :zero) + :one, #ttl = :ttl "\n    f"REMOVE tokens,',
+           '"#ttl = :ttl, connected_at = :one, ended_by = :zero "\n    f"REMOVE grant_id, generation, tokens,',
+           _may(disconnects=1, starts=1)),
+    Mutant("a tombstone keeps no time of request, or a late answer would be the later one", "store.py",
+           "at_risk, retries, reason, requested_at, ", "at_risk, retries, reason, ",
            _may("late", disconnects=1, starts=2)),
-    Mutant("a disconnect counts the generation", "tests/model/world.py",
-           '"generation = generation + :one, #ttl', '"connected_at = :one, #ttl', _may(disconnects=1, starts=1)),
-    Mutant("a disconnect ends only the consent it was asked to end", "tests/model/world.py",
+    Mutant("a disconnect counts the generation", "store.py",
+           '"generation = if_not_exists(generation, :zero) + :one, #ttl = :ttl "',
+           '"connected_at = if_not_exists(connected_at, :zero) + :one, #ttl = :ttl "', _may(disconnects=1, starts=1)),
+    Mutant("a disconnect ends only the consent it was asked to end", "store.py",
            '"grant_id = :grant AND #status <> :disconnected"',
            '"(grant_id = :grant OR attribute_exists(pk)) AND #status <> :disconnected"',
            _may(disconnects=1, consents=1, workers=0, starts=1)),
@@ -295,7 +297,7 @@ def run(mutant: Mutant) -> Verdict:
         shutil.copytree(PACKAGE, copy / "flowaccount_connect", ignore=ignored)
         for part in ("model", "support"):
             shutil.copytree(ROOT / "tests" / part, copy / "tests" / part, ignore=ignored)
-        path = copy / mutant.file if "/" in mutant.file else copy / "flowaccount_connect" / mutant.file
+        path = copy / "flowaccount_connect" / mutant.file
         source = path.read_text()
         if source.count(mutant.old) != 1:
             raise LookupError(f"{mutant.rule}: {mutant.file} has {source.count(mutant.old)} times {mutant.old!r}")

@@ -16,7 +16,7 @@ from flowaccount_connect.connect_session import ConnectSession, SessionStore
 from flowaccount_connect.connection import Sealed
 from flowaccount_connect.identifiers import fingerprint
 from flowaccount_connect.salvage import Salvage, SalvageOutcome
-from flowaccount_connect.store import Rotated, grant_update, key_of
+from flowaccount_connect.store import ConnectionStore, Refused, Rotated, grant_update, key_of
 from tests.model import invariants, process, server
 from tests.model.invariants import Sent, Stored
 from tests.model.process import LOST, NOT_SENT, TABLE, UNAVAILABLE, Call, Node, Processes
@@ -119,18 +119,6 @@ class Violation(Exception):
         self.step = step
 
 
-DISCONNECT = {
-    "UpdateExpression": "SET #status = :disconnected, listed_as = :listed, ended_at = :now, "
-    "generation = generation + :one, #ttl = :ttl REMOVE tokens, data_key, attempt_id, attempt_started_at, lease_until, "
-    "due_shard, refresh_at, in_doubt, at_risk, retries, reason, access_expires_at, deadline, requested_at, "
-    "quarantine, quarantine_key, committed_by",
-    "ConditionExpression": "grant_id = :grant AND #status <> :disconnected",
-    "ExpressionAttributeNames": {"#status": "status", "#ttl": "ttl"},
-}
-"""The tombstone, in the design's words: conditional on the grant it was asked to end; grant_id, generation + 1, no
-tokens, for 30 days. To be replaced by the package's own write as soon as it has one."""
-
-
 @dataclass(slots=True)
 class World:
     """The steps of one configuration."""
@@ -145,11 +133,13 @@ class World:
     _carried: dict[str, tuple[str, str]] = field(init=False, default_factory=dict)
     _model: Any = field(init=False, default_factory=DynamoDbModel)
     _salvage: Salvage = field(init=False)
+    _store: ConnectionStore = field(init=False)
     _checked: set[tuple[Any, ...]] = field(init=False, default_factory=set)
 
     def __post_init__(self) -> None:
         self.processes = Processes(self.config.policy)
         self._salvage = Salvage(self._model, TABLE)
+        self._store = ConnectionStore(self._model, TABLE)
 
     def first(self) -> State:
         """One connection, connected `age` ago; and the sessions of the consents to come."""
@@ -597,20 +587,10 @@ class World:
 
     def _disconnect(self, state: State) -> tuple[str, State]:
         self._model.restore(self._tables[state.table])
-        values = {
-            ":disconnected": {"S": "disconnected"},
-            ":listed": {"S": "disconnected#0"},
-            ":now": {"N": str(state.now)},
-            ":ttl": {"N": str(state.now + 30 * 86_400)},
-            ":one": {"N": "1"},
-            ":grant": {"S": state.leaving},
-        }
         outcome = "done"
         try:
-            self._model.update_item(
-                TableName=TABLE, Key=key_of(BUSINESS), ExpressionAttributeValues=values, **DISCONNECT
-            )
-        except ClientError:
+            self._store.disconnect(BUSINESS, state.leaving or "", now=state.now)
+        except Refused:
             outcome = "refused"
         table = self._number(self._model.snapshot())
         asked = invariants.disconnect_ends_what_was_asked(state.leaving, self._stored[state.table], self._stored[table])

@@ -84,6 +84,23 @@ class DynamoDbModel:
             raise NotImplementedError(ReturnValues)
         return {}
 
+    def batch_get_item(self, *, RequestItems: Mapping[str, Any]) -> dict[str, Any]:  # noqa: N803
+        """Several items of the table, in no promised order; always consistently."""
+        ((table, wanted),) = RequestItems.items()
+        if unknown := set(wanted) - {"Keys", "ConsistentRead", "ProjectionExpression", "ExpressionAttributeNames"}:
+            raise NotImplementedError(f"parameters {unknown}")
+        keys = [_key(key, "BatchGetItem") for key in wanted["Keys"]]
+        if not 1 <= len(keys) <= 100 or len(set(keys)) != len(keys):
+            raise _invalid("1 to 100 keys, each once", "BatchGetItem")
+        names = wanted.get("ExpressionAttributeNames", {})
+        projected = [names[path] for path in wanted.get("ProjectionExpression", "").split(", ") if path]
+        items = [
+            {name: value for name, value in self._items[key].items() if not projected or name in projected}
+            for key in sorted(keys, reverse=True)
+            if key in self._items
+        ]
+        return {"Responses": {table: [_to_wire(item) for item in items]}, "UnprocessedKeys": {}}
+
     def transact_write_items(
         self,
         *,
@@ -97,14 +114,21 @@ class DynamoDbModel:
                 raise _error("IdempotentParameterMismatchException", "other parameters", "TransactWriteItems")
             return {}
         changed: dict[Key, Item] = {}
-        checked: set[Key] = set()
+        gone: list[Key] = []
+        checked: list[Key] = []
         reasons: list[dict[str, Any]] = []
         for write in TransactItems:
-            ((kind, request),) = write.items()
-            parameters = dict(request)
-            on_failure = parameters.pop("ReturnValuesOnConditionCheckFailure", "NONE")
-            del parameters["TableName"]
-            key, before, after = self._written(kind, parameters)
+            ((kind, parameters),) = write.items()
+            act = {
+                "Update": self._updated,
+                "Put": self._replaced,
+                "Delete": self._kept,
+                "ConditionCheck": self._kept,
+            }[kind]
+            changes = dict(parameters)
+            on_failure = changes.pop("ReturnValuesOnConditionCheckFailure", "NONE")
+            del changes["TableName"]
+            key, before, after = act("TransactWriteItems", changes)
             if key in changed:
                 raise _invalid(
                     "Transaction request cannot include multiple operations on one item", "TransactWriteItems"
@@ -115,15 +139,19 @@ class DynamoDbModel:
             else:
                 reasons.append({"Code": "None"})
             changed[key] = after or {}
-            if kind == "ConditionCheck":
-                checked.add(key)
+            if kind == "Delete":
+                gone.append(key)
+            elif kind == "ConditionCheck":
+                checked.append(key)
         if any(reason["Code"] != "None" for reason in reasons):
             codes = ", ".join(reason["Code"] for reason in reasons)
             message = f"Transaction cancelled, please refer cancellation reasons for specific reasons [{codes}]"
             error = _error("TransactionCanceledException", message, "TransactWriteItems")
             error.response["CancellationReasons"] = reasons  # type: ignore[typeddict-item]
             raise error
-        self._items.update({key: item for key, item in changed.items() if key not in checked})
+        for key in gone:
+            self._items.pop(key, None)
+        self._items.update({key: item for key, item in changed.items() if key not in (*gone, *checked)})
         if ClientRequestToken is not None:
             self._tokens[ClientRequestToken] = fingerprint
         return {}
@@ -182,25 +210,18 @@ class DynamoDbModel:
         before = self._items.get(key)
         return key, before, item if condition(before or {}, request) else None
 
-    def _written(self, kind: str, parameters: dict[str, Any]) -> tuple[Key, Item | None, Item | None]:
-        """The same of any write of a transaction; of a check it leaves nothing."""
-        if kind == "Update":
-            return self._updated("TransactWriteItems", parameters)
-        if kind == "Put":
-            return self._replaced("TransactWriteItems", parameters)
-        if kind == "ConditionCheck":
-            request = _Request.of(
-                "TransactWriteItems",
-                parameters.pop("ExpressionAttributeNames", None),
-                parameters.pop("ExpressionAttributeValues", None),
-            )
-            key = _key(parameters.pop("Key"), "TransactWriteItems")
-            condition = request.condition(parameters.pop("ConditionExpression"))
-            request.check_used()
-            before = self._items.get(key)
-            if not parameters:
-                return key, before, {} if condition(before or {}, request) else None
-        raise NotImplementedError(f"in a transaction: {kind}")
+    def _kept(self, operation: str, check: dict[str, Any]) -> tuple[Key, Item | None, Item | None]:
+        """What a condition alone finds; `None` for the second where it does not hold."""
+        key = _key(check.pop("Key"), operation)
+        request = _Request.of(
+            operation, check.pop("ExpressionAttributeNames", None), check.pop("ExpressionAttributeValues", None)
+        )
+        condition = request.condition(check.pop("ConditionExpression", None))
+        if check:
+            raise NotImplementedError(f"parameters {set(check)}")
+        request.check_used()
+        before = self._items.get(key)
+        return key, before, (before or {}) if condition(before or {}, request) else None
 
     def _updated(self, operation: str, update: dict[str, Any]) -> tuple[Key, Item | None, Item | None]:
         """What an update finds and what it would leave; `None` for that where its condition does not hold."""

@@ -61,7 +61,10 @@ ENVIRONMENTS: dict[str, set[str]] = {
     "refresh": TOKENS | {"REPLAY_POLICY", "LEASE_SECONDS", "REFRESHES_PER_MINUTE"},
     "salvage": {"REFRESH_TOKEN_LIFETIME", "REFRESH_AFTER"},
     "token": {"KEY_ID", "REFRESH_FUNCTION", "REDIRECT_URI", "DIRECT_CONNECT"},
-    "connections": {"REDIRECT_URI", "ALLOWED_RETURN_URLS", "SESSION_LIFETIME"},
+    "connections": {
+        *("REDIRECT_URI", "ALLOWED_RETURN_URLS", "SESSION_LIFETIME"),
+        *("KEY_ID", "REFRESH_FUNCTION", "REFRESH_TOKEN_LIFETIME"),
+    },
     "publish": {"EVENT_BUS_NAME", "PUBLISH_REFRESHED", "UNPUBLISHED_QUEUE_URL"},
 }
 
@@ -87,6 +90,7 @@ ACTIONS = {
         "dynamodb:GetItem",
         "dynamodb:PutItem",
         "dynamodb:UpdateItem",
+        "dynamodb:DeleteItem",
         "kms:Decrypt",
         "kms:GenerateDataKey",
         "secretsmanager:GetSecretValue",
@@ -95,9 +99,25 @@ ACTIONS = {
         "sqs:DeleteMessage",
         "sqs:GetQueueAttributes",
     },
-    "salvage": {"dynamodb:UpdateItem", "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"},
+    "salvage": {
+        "dynamodb:UpdateItem",
+        "dynamodb:DeleteItem",
+        "sqs:ReceiveMessage",
+        "sqs:DeleteMessage",
+        "sqs:GetQueueAttributes",
+    },
     "token": {"dynamodb:GetItem", "dynamodb:UpdateItem", "kms:Decrypt", "lambda:InvokeFunction"},
-    "connections": {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"},
+    "connections": {
+        "dynamodb:Query",
+        "dynamodb:GetItem",
+        "dynamodb:BatchGetItem",
+        "dynamodb:ConditionCheckItem",
+        "dynamodb:PutItem",
+        "dynamodb:UpdateItem",
+        "dynamodb:DeleteItem",
+        "kms:GenerateDataKey",
+        "lambda:InvokeFunction",
+    },
     # No key and no read of the table: what it tells cannot hold a token.
     "publish": {
         *("dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator", "dynamodb:ListStreams"),
@@ -118,7 +138,7 @@ ITEMS: dict[str, set[str]] = {
     "authorize": {"SESSION#*", "LINK#*"},
     "callback": {"SESSION#*", "LINK#*", "CONNECTION#*", "EVENT#*"},
     "sweep": {"PACE", "COUNT", "CONNECTION#*"},
-    "refresh": {"CONNECTION#*", "CIRCUIT", "PACE"},
+    "refresh": {"CONNECTION#*", "CIRCUIT", "EVENT#*", "PACE"},
     "token": {"CONNECTION#*", "DEMAND#*"},
     "salvage": {"CONNECTION#*", "LINK#*"},
     "connections": {"CONNECTION#*", "LINK#*", "EVENT#*"},
@@ -127,7 +147,8 @@ ITEMS: dict[str, set[str]] = {
 }
 
 ITEM_ACTIONS = {
-    f"dynamodb:{action}" for action in ("GetItem", "PutItem", "UpdateItem", "DeleteItem", "ConditionCheckItem")
+    f"dynamodb:{action}"
+    for action in ("GetItem", "BatchGetItem", "ConditionCheckItem", "PutItem", "UpdateItem", "DeleteItem")
 }
 
 PUBLIC = {("get", "/authorize"), ("get", "/callback")}
@@ -194,7 +215,11 @@ def operations(translated: Template) -> Iterator[tuple[str, str, dict[str, Any]]
 
 def test_the_routes_are_the_known_ones(translated: Template) -> None:
     assert {(method, path) for method, path, _ in operations(translated)} == PUBLIC | {
+        ("get", "/connections"),
         ("get", "/connections/{id}"),
+        ("post", "/connections/{id}"),
+        ("get", "/connections/{id}/history"),
+        ("delete", "/connections/{id}"),
         ("get", "/connections/{id}/token"),
         ("post", "/connections/{id}/token"),
         ("post", "/connect-sessions"),
@@ -339,6 +364,17 @@ def test_a_function_touches_only_its_kind_of_items(template: Template, function:
         if set(as_list(item["Action"])) & ITEM_ACTIONS:
             reach |= set(item["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"])
     assert reach == ITEMS[function]
+
+
+def test_connections_queries_the_list_and_histories_only(template: Template) -> None:
+    queries = [item for item in statements(role_of(template, "connections")) if item["Action"] == "dynamodb:Query"]
+    assert [(item["Resource"], item.get("Condition")) for item in queries] == [
+        ({"Fn::Sub": "${Table.Arn}/index/status"}, None),
+        (
+            {"Fn::GetAtt": ["Table", "Arn"]},
+            {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": ["HISTORY#*"]}},
+        ),
+    ]
 
 
 def test_keys_are_used_in_this_stacks_context_only(template: Template) -> None:

@@ -77,6 +77,10 @@ class Table:
         """UpdateItem."""
         return self._called("update_item", lambda: self.model.update_item(**kwargs))
 
+    def batch_get_item(self, **kwargs: Any) -> Any:
+        """BatchGetItem."""
+        return self._called("batch_get_item", lambda: self.model.batch_get_item(**kwargs))
+
     def transact_write_items(self, **kwargs: Any) -> Any:
         """TransactWriteItems."""
         return self._called("transact_write_items", lambda: self.model.transact_write_items(**kwargs))

@@ -1,13 +1,23 @@
 """Managing connections through the function, with the events that API Gateway really sends."""
 
+import base64
+import contextlib
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from flowaccount_connect.events import Entry, Kind
+from flowaccount_connect.history import History
+from flowaccount_connect.listing import InvalidNext, Listed, Listing
+from flowaccount_connect.store import key_of, listed_as
 from tests.unit.fakes import CONNECTION, GRANT, NOW
 from tests.unit.handlers import Event, Functions, event, problem, with_query
+from tests.unit.servers import Server, reply
 from tests.unit.tables import Fault, client_error
 from tests.unit.worlds import World
 
@@ -31,6 +41,48 @@ def functions(world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     made.close()
 
 
+@pytest.fixture
+def more(world: World) -> dict[str, str]:
+    """Thirty connections of every status beside the first; status by id."""
+    made = {CONNECTION: "active"}
+    for number in range(30):
+        connection_id, status = f"N2{number:03}", list(Listed)[number % 4]
+        importing = status is Listed.IMPORTING
+        world.table.model.put_item(
+            TableName="table",
+            Item={
+                **key_of(connection_id, "IMPORT" if importing else "CONNECTION"),
+                "status": {"S": "active" if importing else status},
+                "listed_as": {"S": listed_as(connection_id, status)},
+                "grant_id": {"S": GRANT},
+                "generation": {"N": "1"},
+                "tokens": {"B": b"access-1"},
+            },
+        )
+        made[connection_id] = status
+    return made
+
+
+def ask(functions: Functions, **query: str | None) -> dict[str, Any]:
+    """List, with this query."""
+    asked = {name: [value] for name, value in query.items() if value is not None}
+    answer: dict[str, Any] = functions.call("connections", with_query(event("connections"), **asked))
+    return answer
+
+
+def walk(functions: Functions, **query: str) -> list[dict[str, Any]]:
+    """All pages of a list, one connection after the other."""
+    found: list[dict[str, Any]] = []
+    next_ = None
+    for _ in range(100):
+        page = body(ask(functions, next=next_, **query))
+        found += page["connections"]
+        next_ = page["next"]
+        if next_ is None:
+            return found
+    raise AssertionError("pages without end")
+
+
 def to(connection_id: str, of: Event) -> Event:
     """The event for another connection."""
     return of | {"pathParameters": {"id": connection_id}}
@@ -43,6 +95,124 @@ def body(answer: dict[str, Any]) -> dict[str, Any]:
     assert not [secret for secret in (*SECRETS, GRANT) if secret in answer["body"]]
     found: dict[str, Any] = json.loads(answer["body"])
     return found
+
+
+# List --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_list_shows_every_connection_once_in_an_order_that_stays(functions: Functions, more: dict[str, str]) -> None:
+    whole = walk(functions)
+    assert {one["support_code"]: one["status"] for one in whole} == more
+    assert len(whole) == len(more)
+    for limit in (1, 7, 30, 31, 100):
+        assert walk(functions, limit=str(limit)) == whole
+
+
+def test_a_list_of_one_status_shows_that_status(functions: Functions, more: dict[str, str]) -> None:
+    for status in Listed:
+        shown = {one["support_code"] for one in walk(functions, status=status, limit="3")}
+        assert shown == {connection_id for connection_id, its in more.items() if its == status}
+
+
+def test_the_last_page_says_that_it_is(functions: Functions, more: dict[str, str]) -> None:
+    assert body(ask(functions, limit=str(len(more))))["next"] is None
+    assert body(ask(functions, limit=str(len(more) - 1)))["next"] is not None
+
+
+def test_a_list_shows_a_connection_as_show_does_and_reads_no_ciphertext(functions: Functions, world: World) -> None:
+    world.change(in_doubt=NOW - 60)
+    (one,) = body(ask(functions, status="active"))["connections"]
+    assert one == body(functions.call("connections", event("connection")))
+    assert one["status"] == "in_doubt"
+    assert set(world.table.calls) == {"query", "batch_get_item"}
+
+
+def test_an_empty_list_is_a_list(functions: Functions, world: World) -> None:
+    world.table.clear()
+    assert body(ask(functions)) == {"connections": [], "next": None}
+
+
+def test_what_changed_its_status_after_the_index_was_read_is_left_out(functions: Functions, world: World) -> None:
+    def dies(operation: str) -> None:
+        if operation == "batch_get_item":
+            world.change(status="reauthorization_required", listed_as=listed_as(CONNECTION, "reauthorization_required"))
+
+    world.table.on_call = dies
+    assert body(ask(functions, status="active"))["connections"] == []
+
+
+def test_what_the_table_hands_out_in_parts_is_asked_for_again(
+    functions: Functions, world: World, more: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, asked = world.table.batch_get_item, []
+
+    def in_parts(RequestItems: Any) -> Any:  # noqa: N803
+        keys = RequestItems["table"]["Keys"]
+        asked.append(len(keys))
+        answer = whole(RequestItems={"table": RequestItems["table"] | {"Keys": keys[:20]}})
+        return answer | {"UnprocessedKeys": {"table": {"Keys": keys[20:]}} if keys[20:] else {}}
+
+    def nothing(RequestItems: Any) -> Any:  # noqa: N803
+        return {"Responses": {}, "UnprocessedKeys": RequestItems}
+
+    monkeypatch.setattr(world.table, "batch_get_item", in_parts)
+    assert len(walk(functions)) == len(more)
+    assert asked == [31, 11]
+    monkeypatch.setattr(world.table, "batch_get_item", nothing)
+    assert problem(ask(functions)) == (503, "store_unavailable")
+
+
+@pytest.mark.parametrize("value", ["0", "101", "-1", "ten", "1.5", "٣", "1" * 50])
+def test_a_limit_out_of_bounds_is_refused(functions: Functions, value: str) -> None:
+    assert problem(ask(functions, limit=value)) == (400, "invalid_limit")
+
+
+@pytest.mark.parametrize("value", ["dead", "in_doubt", "active#1", "ACTIVE", "x" * 2_000])
+def test_an_unknown_status_is_refused(functions: Functions, value: str) -> None:
+    assert problem(ask(functions, status=value)) == (400, "invalid_status")
+
+
+def cursor(text: str) -> str:
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "x",
+        "=",
+        "====",
+        "ก",
+        "a" * 2_000,
+        cursor("active"),
+        cursor("active#0"),
+        cursor("active#0#"),
+        cursor("active#8#N1"),
+        cursor("active#-1#N1"),
+        cursor("active#00#N1"),
+        cursor("session#0#N1"),
+        cursor("active#0#N1#x"),
+        cursor("active#0#../x"),
+        cursor("active#0#ก"),
+        cursor("disconnected#0#N1"),
+        cursor("active#0#N1") + "AA",
+        cursor("active#0#N1") + "!",
+    ],
+)
+def test_a_next_that_no_page_gave_is_refused_and_reads_nothing(functions: Functions, world: World, value: str) -> None:
+    assert problem(ask(functions, status="active", next=value)) == (400, "invalid_next")
+    assert world.table.calls == []
+
+
+@given(st.text(max_size=60) | st.binary(max_size=40).map(lambda made: base64.urlsafe_b64encode(made).decode()))
+def test_any_next_is_taken_or_refused(text: str) -> None:
+    world = World()
+    with contextlib.suppress(InvalidNext):
+        Listing(world.table, "table").page(None, limit=5, next_=text)
+
+
+def test_a_list_takes_no_other_parameters(functions: Functions) -> None:
+    assert problem(ask(functions, page="2")) == (400, "unknown_parameter")
 
 
 # Show --------------------------------------------------------------------------------------------------------------
@@ -67,7 +237,7 @@ def test_show_tells_all_but_the_tokens_by_one_read(functions: Functions, world: 
         "reason": None,
         "since": None,
     }
-    assert world.table.calls == ["get_item"]
+    assert world.table.calls == ["batch_get_item"]
 
 
 def test_show_tells_doubt_and_risk_and_since_when(functions: Functions, world: World) -> None:
@@ -101,7 +271,7 @@ def test_show_takes_no_parameters(functions: Functions) -> None:
 
 
 def test_a_table_out_of_reach_is_a_matter_of_time(functions: Functions, world: World) -> None:
-    world.table.faults["get_item"].append(Fault(client_error("InternalServerError")))
+    world.table.faults["batch_get_item"].append(Fault(client_error("InternalServerError")))
     answer = functions.call("connections", event("connection"))
     assert problem(answer) == (503, "store_unavailable")
     assert answer["headers"]["Retry-After"] == "5"
@@ -121,3 +291,249 @@ def test_the_unexpected_is_told_by_its_place_alone(functions: Functions, monkeyp
     monkeypatch.setattr(type(functions.module("connections")._managing), "show", broken)
     assert problem(functions.call("connections", event("connection"))) == (500, "internal_error")
     assert "RuntimeError" in functions.logs()
+
+
+# Disconnect --------------------------------------------------------------------------------------------------------
+
+GONE = {"tokens", "data_key", "requested_at", "access_expires_at", "deadline", "due_shard", "refresh_at", "reference"}
+
+
+def test_a_disconnect_leaves_a_tombstone_and_no_tokens(functions: Functions, world: World) -> None:
+    world.change(reference="tenant-7", in_doubt=NOW, at_risk=NOW, retries=2, quarantine=b"x", quarantine_key=b"y")
+    world.hold()
+    answer = functions.call("connections", event("disconnect"))
+    assert (answer["statusCode"], answer["body"]) == (204, "")
+    item = world.table.item("CONNECTION", CONNECTION)
+    ended = item.pop("ended_at")
+    assert item == {
+        "pk": f"CONNECTION#{CONNECTION}",
+        "sk": "CONNECTION",
+        "status": "disconnected",
+        "listed_as": listed_as(CONNECTION, "disconnected"),
+        "grant_id": GRANT,
+        "generation": 2,
+        "connected_at": NOW - 22_000,
+        "environment": "sandbox",
+        "ttl": ended + 30 * 86_400,
+    }
+    assert not GONE & item.keys()
+
+
+def test_a_disconnect_may_be_repeated(functions: Functions, world: World) -> None:
+    for _ in range(2):
+        assert functions.call("connections", event("disconnect"))["statusCode"] == 204
+    assert world.table.item("CONNECTION", CONNECTION)["generation"] == 2
+    assert body(functions.call("connections", event("connection")))["status"] == "disconnected"
+
+
+def test_a_disconnect_whose_success_an_sdk_retry_hid_is_done(functions: Functions, world: World) -> None:
+    def done(operation: str) -> None:
+        if operation == "update_item":
+            world.store.__class__(world.table.quiet(), "table").disconnect(CONNECTION, GRANT, now=NOW)
+
+    world.table.on_call = done
+    assert functions.call("connections", event("disconnect"))["statusCode"] == 204
+
+
+def test_what_nobody_connected_cannot_be_ended(functions: Functions, world: World) -> None:
+    world.table.clear()
+    assert problem(functions.call("connections", event("disconnect"))) == (404, "connection_not_found")
+    assert world.table.items == {}
+
+
+def test_a_disconnect_does_not_end_a_consent_that_came_in_between(functions: Functions, world: World) -> None:
+    def reconnects(operation: str) -> None:
+        if operation == "update_item":
+            world.connect(grant_id="ffff")
+
+    world.table.on_call = reconnects
+    assert problem(functions.call("connections", event("disconnect"))) == (409, "connected_meanwhile")
+    assert world.connection().status == "active"
+    assert world.opened() == ("access-1", "refresh-1")
+
+
+def test_a_disconnected_connection_serves_no_token_that_lives(functions: Functions, world: World) -> None:
+    functions.call("connections", event("disconnect"))
+    assert problem(functions.call("token", event("token"))) == (404, "connection_not_found")
+
+
+def test_a_disconnect_that_the_table_did_not_acknowledge_may_have_happened(functions: Functions, world: World) -> None:
+    world.table.faults["update_item"].append(Fault(client_error("InternalServerError"), written=True))
+    assert problem(functions.call("connections", event("disconnect"))) == (503, "store_unavailable")
+    assert functions.call("connections", event("disconnect"))["statusCode"] == 204
+
+
+# Import ------------------------------------------------------------------------------------------------------------
+
+GIVEN = "refresh-CANARY-1"
+PROOF = {
+    "access_token": "access-CANARY-2",
+    "refresh_token": "refresh-CANARY-2",
+    "expires_in": 86_400,
+    "supportCode": CONNECTION,
+}
+
+
+@pytest.fixture
+def flowaccount(functions: Functions, world: World, server: Server) -> Server:
+    """FlowAccount, which `refresh` is really asked to reach; nothing is connected yet."""
+    world.table.clear()
+    server.say(reply(200, json.dumps(PROOF).encode()))
+    functions.set(TOKEN_ENDPOINT=server.url())
+
+    def refreshes() -> None:
+        functions.call("refresh", json.loads(world.lambdas.invoked[-1]["Payload"]), seconds=45)
+
+    world.lambdas.act = refreshes
+    return server
+
+
+def test_an_import_is_proved_and_shown(functions: Functions, world: World, flowaccount: Server) -> None:
+    answer = functions.call("connections", event("import"))
+    assert (answer["statusCode"], body(answer)["status"]) == (200, "active")
+    assert body(answer) == body(functions.call("connections", event("connection")))
+    assert world.opened() == ("access-CANARY-2", "refresh-CANARY-2")
+    assert json.loads(world.lambdas.invoked[0]["Payload"]) == {"connection_id": CONNECTION, "import": True}
+    assert world.kms.decrypts == 2, "one by refresh, one by this test"
+
+
+def test_an_import_that_takes_its_time_is_accepted_and_shown(
+    functions: Functions, world: World, flowaccount: Server
+) -> None:
+    world.lambdas.act = lambda: None
+    answer = functions.call("connections", event("import"))
+    assert (answer["statusCode"], body(answer)["status"]) == (202, "importing")
+    assert body(answer) == body(functions.call("connections", event("connection")))
+    assert [one["support_code"] for one in body(ask(functions, status="importing"))["connections"]] == [CONNECTION]
+    assert problem(functions.call("token", event("token"))) == (404, "connection_not_found")
+    assert problem(functions.call("connections", event("import"))) == (409, "import_under_way")
+
+
+def test_the_schedule_goes_on_with_an_import(functions: Functions, world: World, flowaccount: Server) -> None:
+    world.lambdas.act = lambda: None
+    functions.call("connections", event("import"))
+    functions.call("sweep", event("sweep"))
+    (sent,) = world.sqs.sent
+    assert json.loads(sent["MessageBody"]) == {"connection_id": CONNECTION, "import": True}
+    done = functions.call("refresh", {"Records": [{"messageId": "1", "body": sent["MessageBody"]}]}, seconds=45)
+    assert done == {"batchItemFailures": []}
+    assert body(functions.call("connections", event("connection")))["status"] == "active"
+
+
+def test_a_refused_import_changes_nothing(functions: Functions, world: World, flowaccount: Server) -> None:
+    flowaccount.say(reply(400, b'{"error": "invalid_grant"}'))
+    answer = functions.call("connections", event("import"))
+    assert problem(answer) == (409, "import_refused")
+    assert json.loads(answer["body"])["reason"] == "rejected"
+    assert problem(functions.call("connections", event("connection"))) == (404, "connection_not_found")
+    assert body(ask(functions))["connections"] == []
+
+
+def test_an_active_connection_is_not_imported_over(functions: Functions, world: World, flowaccount: Server) -> None:
+    world.connect()
+    before = world.table.items
+    assert problem(functions.call("connections", event("import"))) == (409, "already_connected")
+    assert (world.table.items, world.lambdas.invoked) == (before, [])
+
+
+def test_an_import_that_a_user_overtook_says_that_it_is_connected(
+    functions: Functions, world: World, flowaccount: Server
+) -> None:
+    def connects() -> None:
+        world.connect(grant_id="ffff")
+        functions.call("refresh", json.loads(world.lambdas.invoked[-1]["Payload"]), seconds=45)
+
+    world.lambdas.act = connects
+    assert problem(functions.call("connections", event("import"))) == (409, "already_connected")
+    assert world.opened() == ("access-1", "refresh-1")
+
+
+def test_a_disconnect_ends_an_import_under_way(functions: Functions, world: World, flowaccount: Server) -> None:
+    world.lambdas.act = lambda: None
+    functions.call("connections", event("import"))
+    assert functions.call("connections", event("disconnect"))["statusCode"] == 204
+    assert body(functions.call("connections", event("connection")))["status"] == "disconnected"
+    assert body(ask(functions, status="importing"))["connections"] == []
+    functions.call("refresh", json.loads(world.lambdas.invoked[-1]["Payload"]), seconds=45)
+    assert body(functions.call("connections", event("connection")))["status"] == "disconnected"
+
+
+@pytest.mark.parametrize("token", ["", " ", "a b", "tök", "a\n", "x" * 4_097, 7, None, ["a"], True])
+def test_what_cannot_be_a_refresh_token_is_refused_and_not_echoed(
+    functions: Functions, world: World, token: object
+) -> None:
+    world.table.clear()
+    answer = functions.call("connections", event("import") | {"body": json.dumps({"refresh_token": token})})
+    assert problem(answer) == (400, "invalid_refresh_token")
+    assert "tök" not in answer["body"]
+    assert world.table.items == {}
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"refresh_token": "a", "b": 1}', '{"refresh_token": "a", ', "[]"])
+def test_a_malformed_import_is_refused(functions: Functions, world: World, text: str) -> None:
+    assert problem(functions.call("connections", event("import") | {"body": text})) == (400, "invalid_body")
+
+
+@pytest.mark.parametrize(("operation", "code"), [("transact_write_items", 503), ("get_item", 503)])
+def test_an_import_says_when_it_does_not_know(
+    functions: Functions, world: World, flowaccount: Server, operation: str, code: int
+) -> None:
+    world.lambdas.act = lambda: None
+    world.table.faults[operation].append(Fault(client_error("InternalServerError")))
+    assert problem(functions.call("connections", event("import"))) == (code, "store_unavailable")
+
+
+def test_without_kms_nothing_is_stored(functions: Functions, world: World, flowaccount: Server) -> None:
+    world.kms.error = client_error("KMSInternalException")
+    assert problem(functions.call("connections", event("import"))) == (503, "key_unavailable")
+    assert world.table.items == {}
+
+
+# History -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_history_is_told_newest_first_page_by_page(functions: Functions, world: World) -> None:
+    now = int(time.time())
+    for number in range(5):
+        entry = Entry(
+            id=f"{number}", kind=Kind.REFRESHED, at=now - 50 + number, connection_id=CONNECTION, generation=number + 1
+        )
+        History(world.table.quiet(), "table").write([entry], f"{number}", None)
+    found: list[dict[str, Any]] = []
+    query: dict[str, list[str]] = {"limit": ["2"]}
+    while True:
+        page = body(functions.call("connections", with_query(event("history"), **query)))
+        found += page["entries"]
+        if page["next"] is None:
+            break
+        query["next"] = [page["next"]]
+    assert [entry["generation"] for entry in found] == [5, 4, 3, 2, 1]
+    assert found[0] == {
+        "id": "4",
+        "kind": "refreshed",
+        "at": now - 46,
+        "status": None,
+        "generation": 5,
+        "attempt_id": None,
+        "reference": None,
+        "reason": None,
+        "since": None,
+        "deadline": None,
+        "retries": None,
+        "recovered_from": None,
+    }
+
+
+def test_nothing_is_told_of_what_nobody_heard_of(functions: Functions) -> None:
+    assert body(functions.call("connections", to("N404", event("history")))) == {"entries": [], "next": None}
+
+
+@pytest.mark.parametrize("value", ["x", "====", "ก", cursor("active#0#N1"), cursor("CONNECTION")])
+def test_a_next_of_no_history_is_refused(functions: Functions, value: str) -> None:
+    answer = functions.call("connections", with_query(event("history"), next=[value]))
+    assert problem(answer) == (400, "invalid_next")
+
+
+def test_a_history_out_of_reach_is_a_matter_of_time(functions: Functions, world: World) -> None:
+    world.table.faults["query"].append(Fault(client_error("InternalServerError")))
+    assert problem(functions.call("connections", event("history"))) == (503, "store_unavailable")

@@ -42,6 +42,15 @@ class Request:
             raise invalid("oversized_parameter", f"The parameter {name} is longer than {LONGEST_PARAMETER} characters.")
         return values[0] or None if values else None
 
+    def number(self, name: str, default: int, low: int, high: int) -> int:
+        """A query parameter that is a whole number from `low` to `high`. Raises `Problem` (400), `invalid_{name}`."""
+        value = self.only(name)
+        if value is None:
+            return default
+        if not (value.isascii() and value.isdigit() and len(value) <= 9 and low <= int(value) <= high):
+            raise invalid(f"invalid_{name}", f"{name} must be a whole number from {low} to {high}.")
+        return int(value)
+
     def refuse_unknown(self, known: Collection[str]) -> None:
         """Raise `Problem` (400) for a query parameter that is not one of `known`, which the answer lists."""
         if not self.query.keys() <= set(known):

@@ -1,8 +1,8 @@
 """Token sets that the table did not take: carried, sealed, through a queue, and applied under the same condition.
 
 Late, repeated and unordered delivery is harmless: a refresh's set is written under the commit's condition, a consent's
-set under the reconnect's, a link's set where it is still to be confirmed, and all recognise what they wrote before. A
-set that comes too late is dropped.
+set and an import's under the reconnect's, a link's set where it is still to be confirmed, and all recognise what they
+wrote before. A set that comes too late is dropped.
 """
 
 import base64
@@ -14,6 +14,7 @@ from flowaccount_connect import aws_error, connect_link
 from flowaccount_connect.connect_link import Waiting
 from flowaccount_connect.connection import Connection, Sealed
 from flowaccount_connect.dynamodb import Client, ConditionRefused, call
+from flowaccount_connect.importing import ImportStore
 from flowaccount_connect.store import ConnectionStore, Refused, Rotated, from_item, grant_update
 
 
@@ -81,6 +82,21 @@ class SalvageQueue:
             }
         )
 
+    def send_import(
+        self, connection_id: str, grant_id: str, attempt_id: str, environment: str, rotated: Rotated
+    ) -> None:
+        """Salvage the set that proved an imported token. Raises `SalvageUnavailable`."""
+        self._send(
+            {
+                "kind": "import",
+                "connection_id": connection_id,
+                "grant_id": grant_id,
+                "attempt_id": attempt_id,
+                "environment": environment,
+                "rotated": _encode(rotated),
+            }
+        )
+
     def _send(self, message: dict[str, object]) -> None:
         try:
             self._sqs.send_message(QueueUrl=self._url, MessageBody=json.dumps(message))
@@ -119,7 +135,7 @@ class Salvage:
             attempt_id, rotated = str(message["attempt_id"]), _decode(message["rotated"])
             if message["kind"] == "rotation":
                 generation = int(message["generation"])
-            elif message["kind"] == "grant":
+            elif message["kind"] in ("grant", "import"):
                 environment = str(message["environment"])
             elif message["kind"] == "waiting":
                 link_id = str(message["link_id"])
@@ -133,6 +149,9 @@ class Salvage:
             elif message["kind"] == "waiting":
                 waiting = Waiting(connection_id=connection_id, grant_id=grant_id, rotated=rotated)
                 return self._keep(link_id, attempt_id, waiting, now), connection_id
+            elif message["kind"] == "import":
+                imports = ImportStore(self._client, self._table, environment, clock=lambda: now)
+                imports.commit(connection_id, grant_id, 0, attempt_id, rotated)
             else:
                 update = grant_update(
                     self._table,

@@ -29,6 +29,9 @@ __all__ = ["ConnectionStore", "Refused", "Rotated", "StoreUnavailable"]
 _ATTEMPT = "attempt_id, attempt_started_at, lease_until"
 _SCHEDULED = "due_shard, refresh_at"
 
+TOMBSTONE_KEPT = 30 * 86_400
+"""How long the tombstone of a disconnect is kept, in seconds: longer than anything late can be."""
+
 
 class Refused(Exception):
     """A condition did not hold. `connection` is what is stored instead; `None` where there is no connection."""
@@ -52,13 +55,15 @@ class Rotated:
 class ConnectionStore:
     """The connections of one table. `client` is a DynamoDB client."""
 
+    sort_key = "CONNECTION"
+
     def __init__(self, client: Client, table: str) -> None:
         self._client = client
         self._table = table
 
     def get(self, connection_id: str) -> Connection | None:
         """The connection as it is now (strongly consistent), or `None`. Raises `StoreUnavailable`."""
-        answer = call(self._client.get_item, TableName=self._table, Key=key_of(connection_id), ConsistentRead=True)
+        answer = call(self._client.get_item, TableName=self._table, Key=self._key(connection_id), ConsistentRead=True)
         item = answer.get("Item")
         return from_item(item) if item else None
 
@@ -121,7 +126,7 @@ class ConnectionStore:
             values=_token_values(connection_id, attempt_id, rotated)
             | {
                 ":active": s(Status.ACTIVE),
-                ":listed": s(_listed_as(connection_id, Status.ACTIVE)),
+                ":listed": s(listed_as(connection_id, Status.ACTIVE)),
                 ":grant": s(grant_id),
                 ":generation": n(generation),
                 ":next": n(generation + 1),
@@ -189,7 +194,7 @@ class ConnectionStore:
         """
         values = {
             ":dead": s(Status.REAUTHORIZATION_REQUIRED),
-            ":listed": s(_listed_as(connection_id, Status.REAUTHORIZATION_REQUIRED)),
+            ":listed": s(listed_as(connection_id, Status.REAUTHORIZATION_REQUIRED)),
             ":reason": s(reason),
             ":now": n(now),
             ":active": s(Status.ACTIVE),
@@ -231,17 +236,39 @@ class ConnectionStore:
             return False
         return True
 
+    def disconnect(self, connection_id: str, grant_id: str, *, now: int) -> Connection:
+        """End the consent `grant_id`: its tokens are gone, and a tombstone stands in the way of whatever comes late.
+
+        Refused where a later consent is stored: that one nobody asked to end. Raises `Refused`, `StoreUnavailable`.
+        """
+        return self._update(
+            connection_id,
+            update=_BURY,
+            condition="grant_id = :grant AND #status <> :disconnected",
+            values=_tombstone_values(connection_id, now) | {":grant": s(grant_id)},
+            names=_BURIED,
+        )
+
+    def _key(self, connection_id: str) -> dict[str, AttributeValue]:
+        return key_of(connection_id, self.sort_key)
+
     def _update(
-        self, connection_id: str, *, update: str, condition: str, values: Mapping[str, AttributeValue]
+        self,
+        connection_id: str,
+        *,
+        update: str,
+        condition: str,
+        values: Mapping[str, AttributeValue],
+        names: Mapping[str, str] | None = None,
     ) -> Connection:
         try:
             answer = call(
                 self._client.update_item,
                 TableName=self._table,
-                Key=key_of(connection_id),
+                Key=self._key(connection_id),
                 UpdateExpression=update,
                 ConditionExpression=condition,
-                ExpressionAttributeNames={"#status": "status"},
+                ExpressionAttributeNames={"#status": "status", **(names or {})},
                 ExpressionAttributeValues=values,
                 ReturnValues="ALL_NEW",
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
@@ -260,6 +287,40 @@ _SET_TOKENS = (
 
 FREE_OR_SAME = "(attribute_not_exists(#reference) OR #reference = :reference)"
 """That a connection belongs to no tenant of the host's, or to this one."""
+
+
+_BURY = (
+    "SET #status = :disconnected, listed_as = :listed, ended_at = :now, "
+    "generation = if_not_exists(generation, :zero) + :one, #ttl = :ttl "
+    f"REMOVE tokens, data_key, {_ATTEMPT}, {_SCHEDULED}, in_doubt, at_risk, retries, reason, requested_at, "
+    "access_expires_at, deadline, committed_by, quarantine, quarantine_key, #reference"
+)
+"""Leaves of a connection what says that it ended, and since when; no tokens, and nothing of the host's."""
+
+_BURIED = {"#ttl": "ttl", "#reference": "reference"}
+
+
+def burial(
+    table: str, connection_id: str, *, seen: str | None, grant_id: str, environment: str, now: int
+) -> dict[str, object]:
+    """The conditional write that ends whatever is there, up to and including the consent `grant_id`.
+
+    `seen` is the consent that is stored, `None` where none is; refused where another is. To be sent in a transaction.
+    """
+    values = _tombstone_values(connection_id, now) | {":grant": s(grant_id), ":environment": s(environment)}
+    update = _BURY.replace("SET ", "SET grant_id = :grant, environment = :environment, ", 1)
+    condition = "attribute_not_exists(grant_id)"
+    if seen is not None:
+        condition, values = "grant_id = :seen", values | {":seen": s(seen)}
+    return {
+        "TableName": table,
+        "Key": key_of(connection_id),
+        "UpdateExpression": update,
+        "ConditionExpression": condition,
+        "ExpressionAttributeNames": {"#status": "status", **_BURIED},
+        "ExpressionAttributeValues": values,
+        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+    }
 
 
 def grant_update(
@@ -299,7 +360,7 @@ def grant_update(
         | whose
         | {
             ":active": s(Status.ACTIVE),
-            ":listed": s(_listed_as(connection_id, Status.ACTIVE)),
+            ":listed": s(listed_as(connection_id, Status.ACTIVE)),
             ":grant": s(grant_id),
             ":environment": s(environment),
             ":now": n(now),
@@ -322,9 +383,9 @@ def reference_check(table: str, connection_id: str, reference: str) -> dict[str,
     }
 
 
-def key_of(connection_id: str) -> dict[str, AttributeValue]:
+def key_of(connection_id: str, sort_key: str = ConnectionStore.sort_key) -> dict[str, AttributeValue]:
     """The primary key of a connection's item."""
-    return {"pk": s(f"CONNECTION#{connection_id}"), "sk": s("CONNECTION")}
+    return {"pk": s(f"CONNECTION#{connection_id}"), "sk": s(sort_key)}
 
 
 def due_shard(connection_id: str) -> str:
@@ -332,7 +393,19 @@ def due_shard(connection_id: str) -> str:
     return str(shard_of(connection_id))
 
 
-def _listed_as(connection_id: str, status: Status) -> str:
+def _tombstone_values(connection_id: str, now: int) -> dict[str, AttributeValue]:
+    return {
+        ":disconnected": s(Status.DISCONNECTED),
+        ":listed": s(listed_as(connection_id, Status.DISCONNECTED)),
+        ":now": n(now),
+        ":ttl": n(now + TOMBSTONE_KEPT),
+        ":zero": n(0),
+        ":one": n(1),
+    }
+
+
+def listed_as(connection_id: str, status: str) -> str:
+    """The partition of the status index that a connection falls into."""
     return f"{status}#{shard_of(connection_id)}"
 
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from flowaccount_connect.dynamodb import AttributeValue, Client, StoreUnavailable, call, n, number, s, text
+from flowaccount_connect.importing import ImportStore
 from flowaccount_connect.pacing import Rule, State
 from flowaccount_connect.schedule import DUE_SHARDS
 
@@ -58,6 +59,8 @@ class Due:
     generation: int = field(default=0, compare=False)
     at_risk: int | None = field(default=None, compare=False)
     """Since when it is marked as being at risk."""
+    is_import: bool = field(default=False, compare=False)
+    """Whether it is the import of that connection that is due."""
 
     def rank(self, now: int) -> "tuple[bool, Due]":
         """Its place in the line: past its deadline a token is tried only in case it lives on, so that comes last."""
@@ -131,6 +134,7 @@ class Message:
     refresh_at: int
     delay: int
     urgent: bool = False
+    is_import: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,6 +222,7 @@ class DueIndex:
                 connection_id=(text(item, "pk") or "").removeprefix("CONNECTION#"),
                 generation=number(item, "generation") or 0,
                 at_risk=number(item, "at_risk"),
+                is_import=text(item, "sk") == ImportStore.sort_key,
             )
             for item in page["Items"]
         ]
@@ -255,7 +260,9 @@ class RefreshQueue:
                 "Id": str(i),
                 "DelaySeconds": message.delay,
                 "MessageBody": json.dumps(
-                    {"connection_id": message.connection_id} | ({"urgent": True} if message.urgent else {})
+                    {"connection_id": message.connection_id}
+                    | ({"urgent": True} if message.urgent else {})
+                    | ({"import": True} if message.is_import else {})
                 ),
             }
             for i, message in enumerate(messages)
@@ -287,7 +294,8 @@ class _Found:
                 if self.oldest is None or due.refresh_at < self.oldest:
                     self.oldest = due.refresh_at
                 _keep(self._first, self._count, due, self._now)
-                if due.deadline <= self._at_risk:
+                # An import puts nothing at risk that works.
+                if due.deadline <= self._at_risk and not due.is_import:
                     self.at_risk += 1
                     if due.at_risk is None:
                         _keep(self._unmarked, MARKS, due, self._now)
@@ -428,7 +436,13 @@ class Sweep:
                 break
             delay = math.ceil((slot - moment) / _MICROSECONDS)
             messages.append(
-                Message(connection_id=one.connection_id, refresh_at=one.refresh_at, delay=delay, urgent=urgent)
+                Message(
+                    connection_id=one.connection_id,
+                    refresh_at=one.refresh_at,
+                    delay=delay,
+                    urgent=urgent,
+                    is_import=one.is_import,
+                )
             )
             slot += step
         return messages

@@ -93,10 +93,14 @@ _BATCH = 64
 """Connections that `refresh` keeps to each service: one for each message of a batch, so that none waits for another."""
 
 
-def refresh() -> "tuple[Rotation, Circuit, Pace, TokenEndpoint]":
-    """What `refresh` is made of, the circuit it runs behind, the pace it keeps, and the endpoint that it closes."""
+def refresh() -> "tuple[Rotation, Rotation, Circuit, Pace, TokenEndpoint]":
+    """What `refresh` is made of, for connections and for imports, its circuit, its pace, and the
+    endpoint that it closes."""
+    from dataclasses import replace
+
     from flowaccount_connect.circuit import Circuit
     from flowaccount_connect.client_secret import ClientSecret
+    from flowaccount_connect.importing import ImportSalvage, ImportStore, Proving
     from flowaccount_connect.rotation import Rotation
     from flowaccount_connect.salvage import SalvageQueue
     from flowaccount_connect.schedule import Schedule
@@ -107,18 +111,25 @@ def refresh() -> "tuple[Rotation, Circuit, Pace, TokenEndpoint]":
     endpoint = TokenEndpoint(tokens.endpoint, tokens.client_id)
     policy = read.choice("REPLAY_POLICY", "allowed", "never")
     table = client("dynamodb", connections=_BATCH)
+    queue = SalvageQueue(client("sqs", connections=_BATCH), tokens.salvage_queue_url)
     rotation = Rotation(
         store=ConnectionStore(table, stack.table),
         endpoint=endpoint,
         secret=ClientSecret(client("secretsmanager"), tokens.client_secret_name),
         sealer=_sealer(stack, tokens.key_id, connections=_BATCH),
-        salvage=SalvageQueue(client("sqs", connections=_BATCH), tokens.salvage_queue_url),
+        salvage=queue,
         schedule=Schedule(tokens.refresh_after, tokens.refresh_token_lifetime),
         replay_policy="never" if policy == "never" else "allowed",
         lease_seconds=read.number("LEASE_SECONDS", 180, 60, 3_600),
         access_token_lifetime=tokens.access_token_lifetime,
     )
-    return rotation, Circuit(table, stack.table), _pace(table, stack), endpoint
+    imports = replace(
+        rotation,
+        store=ImportStore(table, stack.table, stack.environment),
+        endpoint=Proving(endpoint),
+        salvage=ImportSalvage(queue, stack.environment),
+    )
+    return rotation, imports, Circuit(table, stack.table), _pace(table, stack), endpoint
 
 
 def salvage() -> "Salvage":
@@ -172,11 +183,27 @@ def token() -> "tuple[Serving, bool, str | None]":
 
 def connections() -> "Managing":
     """What `connections` is made of."""
+    from flowaccount_connect.history import History
+    from flowaccount_connect.importing import ImportStore, ProveNow
     from flowaccount_connect.managing import Managing
+    from flowaccount_connect.serving import LONGEST_INVOCATION
     from flowaccount_connect.store import ConnectionStore
 
-    stack = settings.stack()
-    return Managing(store=ConnectionStore(client("dynamodb"), stack.table))
+    stack, read = settings.stack(), settings.Reader(os.environ)
+    table = client("dynamodb")
+    return Managing(
+        client=table,
+        table=stack.table,
+        store=ConnectionStore(table, stack.table),
+        imports=ImportStore(table, stack.table, stack.environment),
+        histories=History(table, stack.table),
+        sealer=_sealer(stack, read.text("KEY_ID")),
+        # One try: a second invocation would only wait for the first.
+        prove=ProveNow(
+            client("lambda", read_timeout=LONGEST_INVOCATION - 1, attempts=1), read.text("REFRESH_FUNCTION")
+        ),
+        refresh_token_lifetime=read.number("REFRESH_TOKEN_LIFETIME", 86_400, 10, 365 * 86_400),
+    )
 
 
 def publish() -> "tuple[Publisher, UnpublishedQueue]":

@@ -1,0 +1,194 @@
+"""What listing, ending and importing connections ask of the table."""
+
+import pytest
+
+from flowaccount_connect.connection import Reason, Sealed, Status
+from flowaccount_connect.dynamodb import call
+from flowaccount_connect.importing import AlreadyConnected, ImportStore, UnderWay
+from flowaccount_connect.listing import Listed, Listing, read
+from flowaccount_connect.store import ConnectionStore, Refused, grant_update, key_of
+from tests.contract.conftest import Table
+from tests.contract.test_connection_store import NOW, attempt, refused, rotated
+
+
+@pytest.fixture
+def store(table: Table) -> ConnectionStore:
+    return ConnectionStore(table.client, table.name)
+
+
+@pytest.fixture
+def imports(table: Table) -> ImportStore:
+    return ImportStore(table.client, table.name, "sandbox", clock=lambda: NOW)
+
+
+def connect(table: Table, grant_id: str = "g1") -> None:
+    call(
+        table.client.update_item,
+        **grant_update(
+            table.name,
+            table.connection_id,
+            grant_id=grant_id,
+            attempt_id="a0",
+            environment="sandbox",
+            rotated=rotated(f"{grant_id} tokens", NOW - 100),
+            now=NOW - 100,
+        ),
+    )
+
+
+def begin(table: Table, imports: ImportStore, grant_id: str = "g5") -> None:
+    imports.begin(table.connection_id, grant_id, Sealed(b"given", b"key"), deadline=NOW + 86_400, now=NOW)
+
+
+def test_a_disconnect_leaves_the_tombstone(table: Table, store: ConnectionStore) -> None:
+    connect(table)
+    store.claim(table.connection_id, attempt("a1"), generation=None, now=NOW)
+    ended = store.disconnect(table.connection_id, "g1", now=NOW)
+    assert (ended.status, ended.generation, ended.grant_id, ended.sealed) == (Status.DISCONNECTED, 2, "g1", None)
+    item = table.client.get_item(TableName=table.name, Key=key_of(table.connection_id), ConsistentRead=True)["Item"]
+    assert set(item) == {
+        *("pk", "sk", "status", "listed_as", "environment", "grant_id", "generation", "connected_at", "ended_at", "ttl")
+    }
+    assert refused(lambda: store.commit(table.connection_id, "g1", 1, "a1", rotated("late", NOW + 9))) == ended
+    assert refused(lambda: store.disconnect(table.connection_id, "g1", now=NOW + 5)) == ended
+
+
+def test_a_disconnect_ends_only_the_consent_it_was_asked_to_end(table: Table, store: ConnectionStore) -> None:
+    connect(table, "g2")
+    there = refused(lambda: store.disconnect(table.connection_id, "g1", now=NOW))
+    assert there is not None
+    assert (there.grant_id, there.status) == ("g2", Status.ACTIVE)
+    table_of_none = ConnectionStore(table.client, table.name)
+    assert refused(lambda: table_of_none.disconnect("N-unknown", "g1", now=NOW)) is None
+    assert store.get("N-unknown") is None
+
+
+def test_an_import_begins_where_nothing_is_active(table: Table, imports: ImportStore, store: ConnectionStore) -> None:
+    begin(table, imports)
+    with pytest.raises(UnderWay):
+        begin(table, imports, "g6")
+    found = imports.get(table.connection_id)
+    assert found is not None
+    assert (found.grant_id, found.generation, found.sealed) == ("g5", 0, Sealed(b"given", b"key"))
+    connect(table)
+    with pytest.raises(AlreadyConnected):
+        begin(table, imports, "g6")
+    assert imports.get(table.connection_id) == found
+
+
+def test_a_proved_import_becomes_the_connection(table: Table, imports: ImportStore, store: ConnectionStore) -> None:
+    begin(table, imports)
+    claimed = imports.claim(table.connection_id, attempt("a1"), generation=None, now=NOW)
+    assert claimed.sealed == Sealed(b"given", b"key")
+    imports.commit(table.connection_id, "g5", 0, "a1", rotated("proved", NOW))
+    there = store.get(table.connection_id)
+    assert there is not None
+    assert (there.status, there.grant_id, there.generation, there.sealed) == (
+        *(Status.ACTIVE, "g5", 1),
+        Sealed(b"proved", b"key"),
+    )
+    assert imports.get(table.connection_id) is None
+    again = refused(lambda: imports.commit(table.connection_id, "g5", 0, "a1", rotated("proved", NOW)))
+    assert again == there
+    imports.commit(table.connection_id, "g5", 0, "a2", rotated("later", NOW + 1))
+    assert store.get(table.connection_id) is not None
+    assert refused(lambda: imports.commit(table.connection_id, "g4", 0, "a3", rotated("older", NOW + 2))) is not None
+
+
+def test_a_kept_answer_needs_its_own_attempt(table: Table, imports: ImportStore, store: ConnectionStore) -> None:
+    assert refused(lambda: imports.commit_kept(table.connection_id, 0, "a1", rotated("kept", NOW))) is None
+    begin(table, imports)
+    imports.claim(table.connection_id, attempt("a1"), generation=None, now=NOW)
+    assert refused(lambda: imports.commit_kept(table.connection_id, 0, "a2", rotated("kept", NOW))) is not None
+    assert store.get(table.connection_id) is None
+    imports.commit_kept(table.connection_id, 0, "a1", rotated("kept", NOW))
+    assert (store.get(table.connection_id) is None, imports.get(table.connection_id)) == (False, None)
+
+
+def test_a_user_who_connected_meanwhile_ends_the_import(
+    table: Table, imports: ImportStore, store: ConnectionStore
+) -> None:
+    begin(table, imports)
+    connect(table, "g9")
+    there = refused(lambda: imports.commit(table.connection_id, "g5", 0, "a1", rotated("late", NOW)))
+    assert there == store.get(table.connection_id)
+    assert imports.get(table.connection_id) is None
+
+
+def test_a_refused_import_is_told_and_changes_nothing_else(
+    table: Table, imports: ImportStore, store: ConnectionStore
+) -> None:
+    begin(table, imports)
+    imports.claim(table.connection_id, attempt("a1"), generation=None, now=NOW)
+    end = imports.require_reauthorization
+    assert refused(lambda: end(table.connection_id, 0, "a2", Reason.REJECTED, now=NOW)) is not None
+    end(table.connection_id, 0, "a1", Reason.WRONG_CONNECTION, now=NOW, quarantine=Sealed(b"other", b"key"))
+    over = imports.get(table.connection_id)
+    assert over is not None
+    assert (over.reason, over.sealed, over.refresh_at, over.attempt) == (Reason.WRONG_CONNECTION, None, None, None)
+    there = refused(lambda: end(table.connection_id, 0, "a1", Reason.WRONG_CONNECTION, now=NOW))
+    assert there == over
+    assert store.get(table.connection_id) is None
+    begin(table, imports, "g6")
+
+
+def test_a_cancelled_import_comes_back_by_nothing(table: Table, imports: ImportStore, store: ConnectionStore) -> None:
+    begin(table, imports)
+    imported = imports.get(table.connection_id)
+    assert imported is not None
+    imports.cancel(imported, None, now=NOW)
+    tombstone = store.get(table.connection_id)
+    assert tombstone is not None
+    assert (tombstone.status, tombstone.grant_id, tombstone.generation) == (Status.DISCONNECTED, "g5", 1)
+    assert refused(lambda: imports.commit(table.connection_id, "g5", 0, "a1", rotated("late", NOW + 5))) == tombstone
+    with pytest.raises(Refused):
+        imports.cancel(imported, None, now=NOW)
+
+
+def test_a_cancel_ends_the_connection_it_saw(table: Table, imports: ImportStore, store: ConnectionStore) -> None:
+    begin(table, imports)
+    imported = imports.get(table.connection_id)
+    assert imported is not None
+    connect(table, "g9")
+    with pytest.raises(Refused):
+        imports.cancel(imported, None, now=NOW)
+    seen = store.get(table.connection_id)
+    imports.cancel(imported, seen, now=NOW)
+    ended = store.get(table.connection_id)
+    assert ended is not None
+    assert (ended.status, ended.grant_id, ended.generation) == (Status.DISCONNECTED, "g9", 2)
+
+
+def test_pages_go_through_the_index_and_read_what_can_be_shown(
+    table: Table, imports: ImportStore, store: ConnectionStore
+) -> None:
+    listing, ids = Listing(table.client, table.name), [f"{table.connection_id}.{i}" for i in range(9)]
+    for number, connection_id in enumerate(ids):
+        one = Table(table.engine, table.client, table.name, connection_id)
+        if number % 3 == 0:
+            begin(one, imports)
+        else:
+            connect(one)
+        if number % 3 == 1:
+            store.disconnect(connection_id, "g1", now=NOW)
+
+    def walk(status: Listed | None) -> list[str]:
+        found: list[str] = []
+        next_: str | None = None
+        for _ in range(10_000):
+            page = listing.page(status, limit=2, next_=next_)
+            found += [one.id for _, one in page.connections if one.id in ids]
+            assert all(one.sealed is None for _, one in page.connections)
+            next_ = page.next
+            if next_ is None:
+                return found
+        raise AssertionError("pages without end")
+
+    for number, status in enumerate((Listed.IMPORTING, Listed.DISCONNECTED, Listed.ACTIVE)):
+        assert sorted(walk(status)) == ids[number::3]
+    assert sorted(walk(None)) == ids
+    keys = [key_of(ids[0], "IMPORT"), key_of(ids[1]), key_of("N-unknown")]
+    assert set(read(table.client, table.name, keys, consistent=True)) == {
+        (f"CONNECTION#{ids[0]}", "IMPORT"),
+        (f"CONNECTION#{ids[1]}", "CONNECTION"),
+    }
