@@ -91,6 +91,7 @@ def draw(path: Path, trace: Trace, records: Sequence[Record]) -> None:
         Patch(color="#54a24b", label="connections alive"),
     ]
     figure.legend(handles=lines + troubles, loc="outside lower center", ncols=3, fontsize=9, frameon=False)
-    figure.suptitle(f"{trace.name}: time until a connection's refresh token dies", fontsize=12)
+    title = f"{trace.connections:,} connections at {trace.refreshes_per_minute} refreshes a minute"
+    figure.suptitle(f"{title}: time until a refresh token dies", fontsize=12)
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None, dpi=110)
     plt.close(figure)
