@@ -68,7 +68,7 @@ def draw(path: Path, trace: Trace, records: Sequence[Record]) -> None:
 
     figure, panels = plt.subplots(len(records), 1, figsize=(10, 10), sharex=True, sharey=True, layout="constrained")
     for panel, record in zip(panels, records, strict=True):
-        step = max(len(record.days) // 360, 1)
+        step = max(len(record.days) // 240, 1)
         days = record.days[::step]
         for period in trace.troubles:
             begin, end = ((edge - START) / DAY for edge in (period.begin, period.end))
