@@ -1,7 +1,7 @@
 # FlowAccount Connect on one machine. `make run` shows it, `make test` tests it; see README.md.
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down test check lint typecheck validate explore mutants campaign simulate bench screenshots audit format build lock clean bootstrap
+.PHONY: fuzz help run up down test check lint typecheck validate explore mutants campaign simulate bench screenshots audit format build lock clean bootstrap
 
 PYTHON := .local/venv/bin/python
 # The tools of the environment first, with them Python 3.13, uv and sam; but not for what makes that environment.
@@ -62,6 +62,9 @@ screenshots: bootstrap ## Take pictures of every page, in both languages, on pho
 
 audit: bootstrap ## Look at template, sources and shipped packages with checkov, bandit and more; .local/audit/sbom.json
 	@$(PYTHON) -m audit
+
+fuzz: bootstrap ## Send a few hundred generated requests to every route of the deployed local stack
+	@FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),300) $(PYTHON) -m pytest tests/e2e/test_openapi.py --timeout 3600
 
 format: bootstrap ## Format the sources
 	@ruff format .
