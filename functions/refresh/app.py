@@ -1,6 +1,7 @@
 """The refresh queue, and direct invocations on demand: refreshes connections by the rotation protocol."""
 
 import json
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -9,7 +10,7 @@ from typing import Any
 from flowaccount_connect import wiring
 from flowaccount_connect.dynamodb import StoreUnavailable
 from flowaccount_connect.identifiers import is_connection_id
-from flowaccount_connect.observability import COUNT, MILLISECONDS, fault, logger, metrics, observed
+from flowaccount_connect.observability import COUNT, MILLISECONDS, SECONDS, fault, logger, metrics, observed
 from flowaccount_connect.pacing import Permit
 from flowaccount_connect.rotation import Refresh, RefreshOutcome, Rotation, exchange_budget
 
@@ -189,6 +190,8 @@ def _count(refresh: Refresh) -> None:
     if refresh.outcome in (RefreshOutcome.NOT_SENT, RefreshOutcome.IN_DOUBT):
         # FlowAccount is not there, or says nothing that can be used.
         metrics.add_metric("Unanswered", COUNT, 1)
+    if refresh.outcome is RefreshOutcome.IN_DOUBT and refresh.in_doubt_since is not None:
+        metrics.add_metric("InDoubtFor", SECONDS, max(int(time.time()) - refresh.in_doubt_since, 0))
     if refresh.outcome in (RefreshOutcome.CONFIGURATION_ERROR, RefreshOutcome.CIRCUIT_OPEN):
         # The one to alarm on: it goes on for as long as the configuration is refused, and ends with it.
         metrics.add_metric("ConfigurationRefused", COUNT, 1)

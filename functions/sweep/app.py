@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from flowaccount_connect import wiring
-from flowaccount_connect.observability import COUNT, SECONDS, logger, metrics, observed
+from flowaccount_connect.observability import COUNT, PERCENT, SECONDS, logger, metrics, observed
 
 _sweep = wiring.sweep()
 
@@ -33,7 +33,10 @@ def handler(_event: Mapping[str, Any], context: Any) -> dict[str, Any]:
         metrics.add_metric("SoonestDeadline", SECONDS, tick.soonest_deadline)
     if tick.connections is not None:
         metrics.add_metric("Connections", COUNT, tick.connections)
+        metrics.add_metric("CapacityUsed", PERCENT, 100 * tick.connections / max(tick.capacity, 1))
     metrics.add_metric("Capacity", COUNT, tick.capacity)
+    if not tick.complete:
+        metrics.add_metric("TickIncomplete", COUNT, 1)
     metrics.add_metric("Paused", SECONDS, tick.paused)
     metrics.add_metric("Slowdown", COUNT, tick.slowdown)
     return facts

@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from flowaccount_connect.connection import Reason
 from flowaccount_connect.rotation import Refresh, RefreshOutcome
+from flowaccount_connect.sweep import Tick
 from tests.template.conftest import ROOT, read
 from tests.unit.fakes import CONNECTION
 from tests.unit.handlers import Functions, event
@@ -45,11 +47,11 @@ def functions(
 Happening = Callable[[Functions, World, Server, pytest.MonkeyPatch], None]
 
 
-def refreshed(outcome: RefreshOutcome, reason: Reason | None = None) -> Happening:
+def refreshed(outcome: RefreshOutcome, reason: Reason | None = None, *, doubt: int | None = None) -> Happening:
     """A refresh that ends so."""
 
     def happen(functions: Functions, _: World, __: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-        ended = Refresh(outcome=outcome, connection_id=CONNECTION, reason=reason)
+        ended = Refresh(outcome=outcome, connection_id=CONNECTION, reason=reason, in_doubt_since=doubt)
         monkeypatch.setattr(type(functions.module("refresh")._rotation), "refresh", lambda *_, **__: ended)
         functions.call("refresh", event("refresh-on-demand"), seconds=45)
 
@@ -63,9 +65,36 @@ def connect_refused(functions: Functions, world: World, server: Server, _: pytes
     functions.call("callback", event("callback"))
 
 
+def ticked(**facts: Any) -> Happening:
+    """A tick that finds so."""
+
+    def happen(functions: Functions, _: World, __: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+        quiet = Tick(
+            due=0,
+            waiting=0,
+            dispatched=0,
+            failed=0,
+            oldest_due=0,
+            soonest_deadline=None,
+            at_risk=0,
+            marked=0,
+            connections=None,
+            capacity=1_000,
+            paused=0,
+            slowdown=1.0,
+            complete=True,
+        )
+        found = replace(quiet, **facts)
+        monkeypatch.setattr(type(functions.module("sweep")._sweep), "tick", lambda *_, **__: found)
+        functions.call("sweep", event("sweep"), seconds=50)
+
+    return happen
+
+
 HAPPENINGS: dict[tuple[str, str], Happening] = {
     ("callback", "ConnectConfigurationError"): connect_refused,
     ("refresh", "ConfigurationRefused"): refreshed(RefreshOutcome.CONFIGURATION_ERROR),
+    ("refresh", "InDoubtFor"): refreshed(RefreshOutcome.IN_DOUBT, doubt=1),
     ("refresh", "RefreshLost"): refreshed(RefreshOutcome.LOST),
     ("refresh", "RefreshNotPrepared"): refreshed(RefreshOutcome.NOT_PREPARED),
     ("refresh", "RefreshReauthorizationRequired"): refreshed(RefreshOutcome.REAUTHORIZATION_REQUIRED, Reason.REJECTED),
@@ -76,7 +105,11 @@ HAPPENINGS: dict[tuple[str, str], Happening] = {
     ("refresh", "ReauthorizationWrongConnection"): refreshed(
         RefreshOutcome.REAUTHORIZATION_REQUIRED, Reason.WRONG_CONNECTION
     ),
-    ("refresh", "Unanswered"): refreshed(RefreshOutcome.IN_DOUBT),
+    ("refresh", "Unanswered"): refreshed(RefreshOutcome.NOT_SENT),
+    ("sweep", "AtRisk"): ticked(at_risk=1),
+    ("sweep", "CapacityUsed"): ticked(connections=800),
+    ("sweep", "Heartbeat"): ticked(),
+    ("sweep", "TickIncomplete"): ticked(complete=False),
 }
 
 
@@ -106,6 +139,13 @@ def test_what_is_well_is_nothing_to_alarm_on(
     written = {name for line in functions.logs().splitlines() for name in _metrics(line)}
     assert written
     assert not written & {metric for _, metric in WAITED_FOR}
+
+
+def test_the_capacity_that_is_used_is_in_per_cent(
+    functions: Functions, world: World, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticked(connections=800, capacity=1_000)(functions, world, server, monkeypatch)
+    assert '"CapacityUsed":[80.0]' in functions.logs()
 
 
 def _metrics(line: str) -> set[str]:

@@ -18,7 +18,8 @@ metrics = Metrics()
 Each has the dimensions `service` and, since an account may have several stacks, `stack`.
 """
 
-COUNT, SECONDS, MILLISECONDS = MetricUnit.Count, MetricUnit.Seconds, MetricUnit.Milliseconds
+COUNT, PERCENT = MetricUnit.Count, MetricUnit.Percent
+SECONDS, MILLISECONDS = MetricUnit.Seconds, MetricUnit.Milliseconds
 
 
 def fault(error: BaseException) -> dict[str, object]:
