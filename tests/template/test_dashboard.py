@@ -1,0 +1,74 @@
+"""The dashboard: what it draws is written by this stack, and it misses no alarm that needs a hand."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.template.test_alarms import OF_AWS, alarms
+from tests.template.test_template import FUNCTIONS, Template, of_type
+from tests.unit.test_alarms import NAMESPACE, ROOT
+
+OWN_WORDS = {"service", "stack", "${AWS::StackName}"}
+
+
+@pytest.fixture
+def widgets(template: Template) -> list[dict[str, Any]]:
+    """The dashboard's widgets."""
+    (dashboard,) = of_type(template, "AWS::CloudWatch::Dashboard").values()
+    found: list[dict[str, Any]] = json.loads(dashboard["Properties"]["DashboardBody"]["Fn::Sub"])["widgets"]
+    return found
+
+
+def drawn(widgets: list[dict[str, Any]]) -> list[list[Any]]:
+    """Every metric that is drawn, without the expressions over them."""
+    all_ = [metric for widget in widgets for metric in widget["properties"].get("metrics", [])]
+    return [metric for metric in all_ if isinstance(metric[0], str)]
+
+
+def test_it_answers_three_questions(widgets: list[dict[str, Any]]) -> None:
+    asked = [widget["properties"]["markdown"] for widget in widgets if widget["type"] == "text"]
+    assert asked == [
+        "## Are all connections safe?",
+        "## How long may FlowAccount, or this stack, be down?",
+        "## What needs a hand?",
+    ]
+
+
+def test_its_widgets_lie_on_the_grid_and_not_on_each_other(widgets: list[dict[str, Any]]) -> None:
+    taken: set[tuple[int, int]] = set()
+    for widget in widgets:
+        cells = {
+            (x, y)
+            for x in range(widget["x"], widget["x"] + widget["width"])
+            for y in range(widget["y"], widget["y"] + widget["height"])
+        }
+        assert not cells & taken
+        assert max(x for x, _ in cells) < 24
+        taken |= cells
+
+
+def test_it_draws_what_this_stack_writes(widgets: list[dict[str, Any]], template: Template) -> None:
+    for namespace, name, *dimensions in drawn(widgets):
+        words = [word for word in dimensions if isinstance(word, str)]
+        if namespace == NAMESPACE:
+            assert set(words) - OWN_WORDS <= set(FUNCTIONS), name
+            assert set(words) >= OWN_WORDS, name
+            source = (ROOT / "functions" / words[1] / "app.py").read_text()
+            # Those of a refresh are made from its outcome; the alarms' tests know them one by one.
+            assert f'"{name}"' in source or name.startswith("Refresh"), name
+        else:
+            assert name in OF_AWS[namespace][0]
+            queue = words[1].removeprefix("${AWS::StackName}-")
+            names = [q["Properties"]["QueueName"] for q in of_type(template, "AWS::SQS::Queue").values()]
+            assert {"Fn::Sub": f"${{AWS::StackName}}-{queue}"} in names
+
+
+def test_it_shows_the_state_of_every_alarm_but_those_of_a_functions_speed(
+    widgets: list[dict[str, Any]], template: Template
+) -> None:
+    (shown,) = [widget["properties"]["alarms"] for widget in widgets if widget["type"] == "alarm"]
+    names = {alarm["AlarmName"]["Fn::Sub"] for alarm in alarms(template).values()}
+    speed = {f"${{AWS::StackName}}-{function}-{kind}" for function in FUNCTIONS for kind in ("throttles", "duration")}
+    assert {arn.rpartition(":alarm:")[2] for arn in shown} == names - speed
+    assert len(shown) <= 100, "as many as CloudWatch takes"
