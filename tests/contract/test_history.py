@@ -5,7 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 from flowaccount_connect.events import Entry, Kind
 from flowaccount_connect.history import KEPT, Counts, History, Moved
 from tests.contract.conftest import Table
-from tests.contract.test_connection_store import NOW
+
+NOW = 1_800_000_000
 
 
 def entry(table: Table, number: int, kind: Kind = Kind.REFRESHED, at: int = NOW) -> Entry:
