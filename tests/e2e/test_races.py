@@ -1,8 +1,11 @@
 """Two of everything at the same moment: still one exchange, and one POST."""
 
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+
+import requests
 
 from local import service
 from local.stack import Stack
@@ -35,13 +38,45 @@ def test_many_refreshes_at_once_are_one_post(up: Stack, simulator: Simulator, co
     assert set(outcomes) <= {"refreshed", "in_flight", "not_due"}
 
 
-def test_many_callers_on_an_expired_token_are_one_post(
+CALLERS = 1_000
+IN_FLIGHT = 12
+"""The emulator starts a process for each call in flight; on AWS all of them are."""
+
+
+def test_a_thousand_callers_on_an_expired_token_are_one_post(
     up: Stack, simulator: Simulator, connection: str, set_item: Any
 ) -> None:
-    now = int(time.time())
-    set_item(connection, requested_at=now - 90_000, access_expires_at=now - 10)
-    with ThreadPoolExecutor(12) as pool:
-        answers = list(pool.map(lambda _: service.call(up, "GET", f"/connections/{connection}/token"), range(12)))
-    assert [answer.status_code for answer in answers] == [200] * 12
-    assert len({answer.json()["access_token"] for answer in answers}) == 1
+    def caller(_: int) -> requests.Response:
+        return service.call(up, "GET", f"/connections/{connection}/token")
+
+    with ThreadPoolExecutor(IN_FLIGHT) as pool:
+        now = int(time.time())
+        set_item(connection, requested_at=now - 90_000, access_expires_at=now - 10)
+        simulator.fault("delay", seconds=2, when="before")
+        before, began = invocations(up, "refresh"), time.monotonic()
+        answers = list(pool.map(caller, range(CALLERS)))
+    told = Counter(answer.status_code for answer in answers)
+    print(f"{CALLERS} callers: {dict(told)} in {time.monotonic() - began:.1f} s")
     assert len(simulator.posts("refresh_token")) == 1
+    assert invocations(up, "refresh") - before == 1
+    assert set(told) <= {200, 503}
+    assert all("Retry-After" in answer.headers for answer in answers if answer.status_code == 503)
+    served = [answer.json() for answer in answers if answer.status_code == 200]
+    item = service.connection_item(up, connection)
+    assert item is not None
+    assert {one["generation"] for one in served} == {int(item["generation"]["N"])}
+    assert len({one["access_token"] for one in served}) == 1
+
+
+def invocations(up: Stack, function: str) -> int:
+    """How often a function has been invoked, by its own log."""
+    logs, count = service.client(up, "logs"), 0
+    more: dict[str, str] = {}
+    while True:
+        page = logs.filter_log_events(
+            logGroupName=f"/aws/lambda/{up.functions[function]}", filterPattern="START RequestId", **more
+        )
+        count += sum("START RequestId" in event["message"] for event in page["events"])
+        if "nextToken" not in page:
+            return count
+        more = {"nextToken": page["nextToken"]}

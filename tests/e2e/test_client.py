@@ -1,0 +1,163 @@
+"""The client and the terminal tool, packed and installed as an integrator would, against the deployed stack."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import botocore.session
+import pytest
+import requests
+
+from flowaccount_connect import client
+from flowaccount_connect.client import AccessDenied, Api, ConnectionNotFound, FlowAccountAuth, ReauthorizationRequired
+from flowaccount_connect_cli import target
+from local import service
+from local.places import ROOT, STACK_FILE
+from local.stack import Stack
+from simulator import people
+from tests.e2e.conftest import Simulator
+
+COMPANY = """
+import os, sys, requests
+from flowaccount_connect.client import FlowAccountAuth
+url = os.environ["FLOWACCOUNT_URL"] + "/test/company/info"
+print(requests.get(url, auth=FlowAccountAuth(sys.argv[1]), timeout=30).text)
+print(sorted(name for name in sys.modules if name.startswith("flowaccount_connect.")), "boto3" in sys.modules)
+"""
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The programs of a fresh environment with the wheel in it, and nothing of this repository's."""
+    folder = tmp_path_factory.mktemp("installed")
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
+        cwd=ROOT, check=True, capture_output=True,
+    )  # fmt: skip
+    (wheel,) = folder.glob("*.whl")
+    subprocess.run(["uv", "venv", "-q", "--python", sys.executable, str(folder / "venv")], check=True)
+    python = folder / "venv" / "bin" / "python"
+    subprocess.run(
+        ["uv", "pip", "install", "-q", "--python", str(python), "-c", str(ROOT / "requirements-dev.txt"),
+         f"flowaccount-connect[cli] @ {wheel.as_uri()}"],
+        check=True,
+    )  # fmt: skip
+    return python.parent
+
+
+@pytest.fixture
+def variables(up: Stack) -> dict[str, str]:
+    """What a service's environment holds."""
+    return {
+        "PATH": os.environ["PATH"],
+        "LC_ALL": "C.UTF-8",
+        "FLOWACCOUNT_CONNECT_URL": up.api_url,
+        "FLOWACCOUNT_URL": str(up.simulator_url),
+        "AWS_ACCESS_KEY_ID": up.access_key_id,
+        "AWS_SECRET_ACCESS_KEY": up.secret_access_key,
+        "AWS_DEFAULT_REGION": up.region,
+    }
+
+
+@pytest.fixture
+def books(up: Stack, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Any]]:
+    """Reads the company's page through the client, in this process."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    client.forget()
+    yield lambda: requests.get(
+        f"{up.simulator_url}/test/company/info", auth=FlowAccountAuth("N1000001", patience=0), timeout=30
+    )
+    client.forget()
+
+
+def test_the_installed_client_reads_a_companys_name_and_brings_no_server_with_it(
+    installed: Path, connection: str, variables: dict[str, str]
+) -> None:
+    run = subprocess.run(
+        [installed / "python", "-c", COMPANY, connection], env=variables, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    company, modules = run.stdout.splitlines()
+    assert json.loads(company)["data"]["compnayName"] == people.business(connection).thai
+    own = "['flowaccount_connect.client', 'flowaccount_connect.identifiers', 'flowaccount_connect.return_urls']"
+    assert modules == f"{own} False"
+
+
+def test_a_401_of_flowaccounts_costs_one_refresh_and_the_request_succeeds(
+    simulator: Simulator, connection: str, books: Callable[[], Any], set_item: Any
+) -> None:
+    set_item(connection, requested_at=int(time.time()) - 600)
+    simulator.post("faults", [{"path": "company", "fault": "status", "status": 401, "processed": False}])
+    answer = books()
+    assert [answer.status_code, *(one.status_code for one in answer.history)] == [200, 401]
+    assert len(simulator.posts("refresh_token")) == 1
+
+
+def test_a_dead_connection_says_how_to_connect_again(
+    up: Stack, simulator: Simulator, connection: str, books: Callable[[], Any], set_item: Any
+) -> None:
+    now = int(time.time())
+    set_item(connection, requested_at=now - 90_000, access_expires_at=now - 10, refresh_at=now - 5)
+    simulator.fault("error", code="invalid_grant", status=400)
+    with pytest.raises(ReauthorizationRequired) as caught:
+        books()
+    assert (caught.value.reason, caught.value.reconnect_url) == ("rejected", up.authorize_url)
+    assert abs((caught.value.since or 0) - now) < 60
+
+
+def test_what_a_caller_may_not_see_or_what_is_not_there_has_its_own_error(up: Stack, books: Any) -> None:
+    with pytest.raises(ConnectionNotFound):
+        Api(patience=0).access_token("N404404")
+    name = "flowaccount-connect-nobody"
+    iam = service.client(up, "iam")
+    iam.create_user(UserName=name)
+    key = iam.create_access_key(UserName=name)["AccessKey"]
+    nobody = botocore.session.Session()
+    nobody.set_credentials(key["AccessKeyId"], key["SecretAccessKey"])
+    try:
+        with pytest.raises(AccessDenied):
+            Api(session=nobody, patience=0).access_token("N1000001")
+    finally:
+        iam.delete_access_key(UserName=name, AccessKeyId=key["AccessKeyId"])
+        iam.delete_user(UserName=name)
+
+
+def test_the_terminal_tool_shows_the_local_stack(up: Stack, installed: Path, connection: str, tmp_path: Path) -> None:
+    (tmp_path / ".local").mkdir()
+    (tmp_path / ".local" / "stack.json").symlink_to(STACK_FILE)
+
+    def tool(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [installed / "flowaccount-connect", "--local", *arguments],
+            cwd=tmp_path, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    shown = tool("show", connection, "--json")
+    assert (shown.returncode, json.loads(shown.stdout)["status"]) == (0, "active"), shown.stderr
+    token = service.call(up, "GET", f"/connections/{connection}/token").json()["access_token"]
+    hidden = tool("token", connection)
+    assert (hidden.returncode, token in hidden.stdout + hidden.stderr) == (0, False)
+    assert tool("token", connection, "--reveal").stdout == f"{token}\n"
+    assert tool("show", "N404404").returncode == 3
+
+
+def test_the_terminal_tool_finds_a_stack_by_its_name(
+    up: Stack, installed: Path, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = variables | {"AWS_ENDPOINT_URL": up.aws_endpoint_url}
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    # On AWS that is where the API is; here it is elsewhere.
+    expected = f"https://{up.api_id}.execute-api.{up.region}.amazonaws.com/live"
+    assert target.api(url=None, stack_name="flowaccount-connect", local=False).url == expected
+    nothing = subprocess.run(
+        [installed / "flowaccount-connect", "--stack-name", "nothing", "show", "N1"],
+        env=given, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (nothing.returncode, "--url" in nothing.stderr) == (6, True)
