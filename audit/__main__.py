@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from samcli.yamlhelper import yaml_parse
+
 from audit.accepted import CLASSIFIERS, LICENCES, Finding, unaccepted, unfounded
 from local import bootstrap
 
@@ -21,6 +23,7 @@ ROOT = Path(__file__).parent.parent
 STATE = ROOT / ".local"
 TOOLS, CHECKOV, SHIPPED = STATE / "audit-tools", STATE / "audit-checkov", STATE / "audit-shipped"
 SBOM = STATE / "audit" / "sbom.json"
+TEMPLATE = STATE / "audit" / "template.json"
 REQUIREMENTS = ROOT / "layers" / "dependencies" / "requirements.txt"
 ENVIRONMENTS = (
     ("audit-tools", "audit/tools.txt", "the audit's tools"),
@@ -81,7 +84,9 @@ def _cfn_lint() -> list[Finding]:
 
 
 def _checkov() -> list[Finding]:
-    command = [str(CHECKOV / "bin" / "checkov"), "--file", "template.yaml", "--framework", "cloudformation"]
+    # It does not know YAML's merge keys, and says nothing at all then: so it gets the template with them written out.
+    TEMPLATE.write_text(json.dumps(yaml_parse((ROOT / "template.yaml").read_text()), indent=1))
+    command = [str(CHECKOV / "bin" / "checkov"), "--file", str(TEMPLATE), "--framework", "cloudformation"]
     command += ["--output", "json", "--quiet", "--compact", "--skip-download"]
     told = json.loads(_output(command, HOME=str(SBOM.parent), LOG_LEVEL="ERROR"))
     failed = told["results"]["failed_checks"]

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from tests.template.conftest import ROOT
 from tests.template.test_alarms import OF_AWS, alarms
 from tests.template.test_template import FUNCTIONS, Template, of_type
-from tests.unit.test_alarms import NAMESPACE, ROOT
+from tests.unit.test_alarms import NAMESPACE
 
 OWN_WORDS = {"service", "stack", "${AWS::StackName}"}
 
