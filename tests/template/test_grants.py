@@ -1,0 +1,143 @@
+"""Every permission that is granted, spelled out: what is granted in excess, or to another function, shows here."""
+
+from typing import Any
+
+import pytest
+
+from tests.template.test_template import FUNCTIONS, Template, as_list, of_type, role_of, statements
+
+# Action, what it is allowed on, and under which condition: the first keys of items, or the context of the key.
+GRANTS: dict[str, set[str]] = {
+    "authorize": {
+        "dynamodb:GetItem on Table if LINK#*",
+        "dynamodb:PutItem on Table if SESSION#*",
+    },
+    "callback": {
+        "dynamodb:ConditionCheckItem on Table if CONNECTION#*",
+        "dynamodb:GetItem on Table if LINK#*, SESSION#*",
+        "dynamodb:PutItem on Table if EVENT#*",
+        "dynamodb:UpdateItem on Table if CONNECTION#*, LINK#*, SESSION#*",
+        "kms:GenerateDataKey on Key if StringEqualsIfExists environment, StringEqualsIfExists stack",
+        "secretsmanager:GetSecretValue on secret:${Name}-??????",
+        "sqs:SendMessage on SalvageQueue",
+    },
+    "sweep": {
+        "dynamodb:GetItem on Table if COUNT, PACE",
+        "dynamodb:Query on ${Table.Arn}/index/due",
+        "dynamodb:UpdateItem on Table if CONNECTION#*",
+        "sqs:GetQueueAttributes on RefreshQueue",
+        "sqs:SendMessage on RefreshQueue",
+    },
+    "refresh": {
+        "dynamodb:DeleteItem on Table if CONNECTION#*",
+        "dynamodb:GetItem on Table if CIRCUIT",
+        "dynamodb:GetItem on Table if CONNECTION#*",
+        "dynamodb:PutItem on Table if CIRCUIT",
+        "dynamodb:PutItem on Table if EVENT#*",
+        "dynamodb:UpdateItem on Table if CIRCUIT",
+        "dynamodb:UpdateItem on Table if CONNECTION#*",
+        "dynamodb:UpdateItem on Table if PACE",
+        "kms:Decrypt on Key if StringEqualsIfExists environment, StringEqualsIfExists stack",
+        "kms:GenerateDataKey on Key if StringEqualsIfExists environment, StringEqualsIfExists stack",
+        "secretsmanager:GetSecretValue on secret:${Name}-??????",
+        "sqs:DeleteMessage on RefreshQueue",
+        "sqs:GetQueueAttributes on RefreshQueue",
+        "sqs:ReceiveMessage on RefreshQueue",
+        "sqs:SendMessage on SalvageQueue",
+    },
+    "salvage": {
+        "dynamodb:DeleteItem on Table if CONNECTION#*, LINK#*",
+        "dynamodb:UpdateItem on Table if CONNECTION#*, LINK#*",
+        "sqs:DeleteMessage on SalvageDeadLetters",
+        "sqs:DeleteMessage on SalvageQueue",
+        "sqs:GetQueueAttributes on SalvageDeadLetters",
+        "sqs:GetQueueAttributes on SalvageQueue",
+        "sqs:ReceiveMessage on SalvageDeadLetters",
+        "sqs:ReceiveMessage on SalvageQueue",
+    },
+    "token": {
+        "dynamodb:GetItem on Table if CONNECTION#*",
+        "dynamodb:UpdateItem on Table if DEMAND#*",
+        "kms:Decrypt on Key if StringEqualsIfExists environment, StringEqualsIfExists stack",
+        "lambda:InvokeFunction on RefreshFunction.Alias",
+    },
+    "connections": {
+        "dynamodb:BatchGetItem on Table if CONNECTION#*",
+        "dynamodb:ConditionCheckItem on Table if CONNECTION#*",
+        "dynamodb:DeleteItem on Table if CONNECTION#*",
+        "dynamodb:GetItem on Table if CONNECTION#*",
+        "dynamodb:GetItem on Table if LINK#*",
+        "dynamodb:PutItem on Table if CONNECTION#*",
+        "dynamodb:PutItem on Table if EVENT#*, LINK#*",
+        "dynamodb:Query on ${Table.Arn}/index/status",
+        "dynamodb:Query on Table if HISTORY#*",
+        "dynamodb:UpdateItem on Table if CONNECTION#*",
+        "dynamodb:UpdateItem on Table if LINK#*",
+        "kms:GenerateDataKey on Key if StringEqualsIfExists environment, StringEqualsIfExists stack",
+        "lambda:InvokeFunction on RefreshFunction.Alias",
+    },
+    "publish": {
+        "dynamodb:DescribeStream on table/${AWS::StackName}-connections/stream/*",
+        "dynamodb:GetRecords on table/${AWS::StackName}-connections/stream/*",
+        "dynamodb:GetShardIterator on table/${AWS::StackName}-connections/stream/*",
+        "dynamodb:ListStreams on table/${AWS::StackName}-connections/stream/*",
+        "dynamodb:PutItem on Table if HISTORY#*",
+        "dynamodb:UpdateItem on Table if COUNT",
+        "events:PutEvents on EventBus",
+        "sqs:DeleteMessage on Unpublished",
+        "sqs:GetQueueAttributes on Unpublished",
+        "sqs:ReceiveMessage on Unpublished",
+        "sqs:SendMessage on PublishDeadLetters",
+        "sqs:SendMessage on Unpublished",
+    },
+}
+
+
+def resource_name(resource: Any) -> str:
+    """A resource as the template names it."""
+    if "Fn::GetAtt" in resource:
+        return str(resource["Fn::GetAtt"][0])
+    if "Ref" in resource:
+        return str(resource["Ref"])
+    text = as_list(resource["Fn::Sub"])[0]
+    return str(text).rpartition("${AWS::AccountId}:")[2] or str(text)
+
+
+def condition_of(statement: dict[str, Any]) -> str:
+    """A statement's condition in a word or two; nothing where it has none."""
+    words = []
+    for operator, tests in statement.get("Condition", {}).items():
+        if tests.keys() == {"dynamodb:LeadingKeys"}:
+            assert operator == "ForAllValues:StringLike"
+            words += sorted(tests["dynamodb:LeadingKeys"])
+        else:
+            words += [f"{operator} {key.rpartition(':')[2]}" for key in sorted(tests)]
+    return ", ".join(words)
+
+
+def grants(role: dict[str, Any]) -> list[str]:
+    """Everything a role is allowed, one action on one resource each."""
+    return [
+        f"{action} on {resource_name(resource)}" + (f" if {condition}" if (condition := condition_of(item)) else "")
+        for item in statements(role)
+        for action in as_list(item["Action"])
+        for resource in as_list(item["Resource"])
+        if not action.startswith("logs:")
+    ]
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_function_is_granted_exactly_this(template: Template, function: str) -> None:
+    granted = grants(role_of(template, function))
+    assert set(granted) == GRANTS[function]
+    assert len(granted) == len(set(granted)), "granted twice"
+
+
+def test_every_role_is_a_functions_or_the_ticks(template: Template) -> None:
+    roles = {f"{name.removesuffix('Function')}Role" for name in FUNCTIONS.values()} | {"TickRole"}
+    assert set(of_type(template, "AWS::IAM::Role")) == roles
+    tick = template["Resources"]["TickRole"]
+    assert set(grants(tick)) == {
+        "lambda:InvokeFunction on function:${AWS::StackName}-sweep:live",
+        "sqs:SendMessage on TickDeadLetters",
+    }
