@@ -184,10 +184,7 @@ def _import(api: Api, given: argparse.Namespace) -> int:
 
 
 def _connect(api: Api, given: argparse.Namespace) -> int:
-    wanted = {"reference": given.reference, "return_url": given.return_url}
-    if given.expected:
-        wanted["expected_connection"] = given.expected
-    made = api.call("POST", "/connect-sessions", wanted)
+    made = api.connect_session(given.reference, given.return_url, expected_connection=given.expected or None)
     print(made["connect_url"], flush=True)
     if given.open:
         webbrowser.open(made["connect_url"])
@@ -195,7 +192,7 @@ def _connect(api: Api, given: argparse.Namespace) -> int:
     until = min(time.time() + given.wait, float(made["expires_at"]))
     while True:
         try:
-            confirmed = api.call("POST", f"/connect-sessions/{made['session']}/confirm", {"reference": given.reference})
+            confirmed = api.confirm(made["session"], given.reference)
         except Problem as error:
             if error.code != "not_finished":
                 raise

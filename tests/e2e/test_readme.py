@@ -87,7 +87,11 @@ def host(up: Stack, tmp_path: Path) -> Iterator[str]:
     service.client(up, "dynamodb").delete_item(
         TableName=up.table, Key={"pk": {"S": f"CONNECTION#{BUSINESS}"}, "sk": {"S": "CONNECTION"}}
     )
-    environment = environment_of(up) | {"RETURN_URL": HOST_RETURN_URL, "PORT": str(urlsplit(HOST).port)}
+    environment = environment_of(up) | {
+        "RETURN_URL": HOST_RETURN_URL,
+        "PORT": str(urlsplit(HOST).port),
+        "PYTHONPATH": str(README.parent / "layers" / "connector"),
+    }
     command = [sys.executable, "-c", example_of("flask") + USERS]
     with (tmp_path / "log").open("wb") as log:
         running = subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=log, stderr=log)

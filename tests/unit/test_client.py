@@ -479,6 +479,43 @@ def test_what_time_mends_is_waited_for_within_the_callers_patience(stack: Server
     assert slept == []
 
 
+# ---- the button -------------------------------------------------------------------------------------------
+
+
+def test_a_host_makes_a_link_and_confirms_what_the_browser_brought(stack: Server) -> None:
+    api = Api(base(stack), patience=0)
+    stack.say(reply(201, b'{"session": "s.1", "connect_url": "https://x/authorize?session=l", "expires_at": 9}'))
+    made = api.connect_session("tenant-1", "https://shop.example/back", expected_connection=CONNECTION)
+    assert made["connect_url"] == "https://x/authorize?session=l"
+    stack.say(reply(200, b'{"support_code": "N1234567"}'))
+    assert api.confirm("s.1", "tenant-1")["support_code"] == CONNECTION
+    assert [(asked.method, asked.path.partition("/live")[2]) for asked in stack.asked] == [
+        ("POST", "/connect-sessions"),
+        ("POST", "/connect-sessions/s.1/confirm"),
+    ]
+    assert [json.loads(asked.body) for asked in stack.asked] == [
+        {
+            "reference": "tenant-1",
+            "return_url": "https://shop.example/back",
+            "expected_connection": CONNECTION,
+        },
+        {"reference": "tenant-1"},
+    ]
+
+
+@pytest.mark.parametrize("session", ["", "..", "a/b.c", "x.y/../../connections", "s.1?x=1", "s.1\n", "%2e%2e.a"])
+def test_what_a_browser_brings_chooses_no_route(stack: Server, session: str) -> None:
+    with pytest.raises(Problem) as caught:
+        Api(base(stack), patience=0).confirm(session, "tenant-1")
+    assert (caught.value.code, stack.asked) == ("unknown_session", [])
+
+
+def test_an_answer_of_something_else_connects_nothing(stack: Server) -> None:
+    stack.say(reply(200, b"[]"))
+    with pytest.raises(InvalidAnswer):
+        Api(base(stack), patience=0).confirm("s.1", "tenant-1")
+
+
 # ---- configuration ----------------------------------------------------------------------------------------
 
 

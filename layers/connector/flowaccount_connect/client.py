@@ -70,6 +70,8 @@ _AGAIN = 30
 _SPENT = 5
 """Seconds before its end from which on a token is not sent any more: a request takes time."""
 
+_SESSION = re.compile(r"[A-Za-z0-9_-]{1,128}\.[A-Za-z0-9_-]{1,128}")
+
 _TOKENS_KEPT = 10_000
 """Connections whose tokens a process remembers."""
 
@@ -246,6 +248,36 @@ class Api:
             case _ if code:
                 return Problem(code, *about)
         return InvalidAnswer(f"{self.url} answers with status {status}, and not as FlowAccount Connect: check the URL.")
+
+    def connect_session(
+        self, reference: str, return_url: str, *, expected_connection: str | None = None
+    ) -> dict[str, Any]:
+        """A link for one of your users: `{session, connect_url, expires_at}`. Send the browser to `connect_url`.
+
+        `reference` is the tenant whose user is logged in. Raises `FlowAccountConnectError`.
+        """
+        wanted = {"reference": reference, "return_url": return_url}
+        if expected_connection is not None:
+            wanted["expected_connection"] = expected_connection
+        return self._fields(self.call("POST", "/connect-sessions", wanted), "connect_url")
+
+    def confirm(self, session: str, reference: str) -> dict[str, Any]:
+        """Connect what the browser that brought `session` chose at FlowAccount; the connection.
+
+        `reference` is the tenant of whoever is logged in there. Raises `Problem` where it is not to be confirmed (its
+        `code` says why), and any other `FlowAccountConnectError`.
+        """
+        if not _SESSION.fullmatch(session):
+            # A browser brings anything; what is no session must not choose the route that is called.
+            raise Problem("unknown_session", HTTPStatus.NOT_FOUND, "There is no such session.")
+        confirmed = self.call("POST", f"/connect-sessions/{session}/confirm", {"reference": reference})
+        return self._fields(confirmed, "support_code")
+
+    def _fields(self, answer: object, name: str) -> dict[str, Any]:
+        """An answer that is an object and has a text of this name. Raises `InvalidAnswer`."""
+        if isinstance(answer, dict) and isinstance(answer.get(name), str):
+            return answer
+        raise InvalidAnswer(f"{self.url} does not answer as FlowAccount Connect does: check the URL.")
 
     def access_token(self, connection_id: str, *, min_ttl: int = 300, rejected: int | None = None) -> AccessToken:
         """The connection's access token, asked for now; `rejected` is a generation that FlowAccount refused.
