@@ -189,7 +189,7 @@ def test_where_nobody_can_be_asked_it_takes_a_yes(stack: Server, monkeypatch: py
 
 
 def test_connect_prints_the_link_waits_and_confirms(stack: Server, capsys: pytest.CaptureFixture[str]) -> None:
-    made = {"session": "s1", "connect_url": "https://api.example/authorize?session=x", "expires_at": time.time() + 99}
+    made = {"session": "s.1", "connect_url": "https://api.example/authorize?session=x", "expires_at": time.time() + 99}
     stack.say(reply(201, json.dumps(made).encode()), refused(409, "not_finished"), found(**connection("N7")))
     assert main(["connect", "shop 7", "--return-url", "https://a.example/", "--expected", "N7"]) == 0
     said = capsys.readouterr()
@@ -202,12 +202,12 @@ def test_connect_prints_the_link_waits_and_confirms(stack: Server, capsys: pytes
         "expected_connection": "N7",
     }
     assert [(one.path, json.loads(one.body)) for one in confirmations] == [
-        ("/connect-sessions/s1/confirm", {"reference": "shop 7"})
+        ("/connect-sessions/s.1/confirm", {"reference": "shop 7"})
     ] * 2
 
 
 def test_connect_gives_up_in_time_and_says_what_failed(stack: Server, capsys: pytest.CaptureFixture[str]) -> None:
-    made = {"session": "s1", "connect_url": "https://a/", "expires_at": 1}
+    made = {"session": "s.1", "connect_url": "https://a/", "expires_at": 1}
     stack.say(reply(201, json.dumps(made).encode()), refused(409, "not_finished"))
     assert main(["connect", "me", "--return-url", "https://a.example/"]) == 1
     assert "in time" in capsys.readouterr().err
