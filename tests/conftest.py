@@ -4,3 +4,10 @@ import os
 
 # Before anything of `local` is imported: tests bring up a stack of their own, and leave one that is in use alone.
 os.environ["FLOWACCOUNT_CONNECT_STATE"] = ".local/test"
+
+# Read by Powertools when the product is imported, whichever test does that first.
+os.environ |= {
+    "POWERTOOLS_METRICS_NAMESPACE": "FlowAccountConnect",
+    "POWERTOOLS_SERVICE_NAME": "unit",
+    "POWERTOOLS_LOG_LEVEL": "DEBUG",
+}

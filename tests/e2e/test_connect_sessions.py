@@ -159,7 +159,8 @@ def test_a_forwarded_link_gives_the_attacker_nothing(
     up: Stack, simulator: Simulator, visitors: list[HttpVisitor]
 ) -> None:
     attacker, victim = visitors
-    made = make(up, "the-attacker")
+    tenant = f"the-attacker-{time.monotonic_ns()}"
+    made = make(up, tenant)
     own = attacker.consent(made["connect_url"], user="somchai", business=OTHER_BUSINESS)
     arrived = victim.connect(made["connect_url"], user="somchai", business=BUSINESS)
     session = returned(arrived)["session"]
@@ -167,11 +168,11 @@ def test_a_forwarded_link_gives_the_attacker_nothing(
     assert returned(attacker.follow(own)) == {"error": "session_used"}
     # The host confirms for who is logged in where the session arrived: the victim.
     assert refused(up, session, "the-victim") == (409, "reference_mismatch", None)
-    assert refused(up, session, "the-attacker") == (409, "reference_mismatch", None)
+    assert refused(up, session, tenant) == (409, "reference_mismatch", None)
     assert service.connection_item(up, BUSINESS) is None
     assert service.connection_item(up, OTHER_BUSINESS) is None
     assert "tokens" not in link_of(up, session)
-    assert refusals(up, "the-attacker") == ["reference_mismatch"]
+    assert refusals(up, tenant) == ["reference_mismatch"]
     assert len(simulator.posts("authorization_code")) == 1
 
 

@@ -46,7 +46,8 @@ def test_a_connections_life_is_on_the_bus_in_its_history_and_in_the_count(
     def connect() -> None:
         assert visitor.connect(up.authorize_url, user="somchai", business=BUSINESS).page == "connected"
 
-    there_before = service.connection_item(up, BUSINESS) is not None
+    before = service.connection_item(up, BUSINESS)
+    there_before = before is not None and before["status"]["S"] != "disconnected"
     connect()
     connect()
     assert refresh(up, set_item) == "refreshed"

@@ -82,7 +82,7 @@ def test_the_readmes_service_reads_a_companys_name(
 
 
 @pytest.fixture
-def host(up: Stack, tmp_path: Path) -> Iterator[str]:
+def readmes_app(up: Stack, tmp_path: Path) -> Iterator[str]:
     """The README's app, running; its address."""
     service.client(up, "dynamodb").delete_item(
         TableName=up.table, Key={"pk": {"S": f"CONNECTION#{BUSINESS}"}, "sk": {"S": "CONNECTION"}}
@@ -110,21 +110,21 @@ def host(up: Stack, tmp_path: Path) -> Iterator[str]:
 
 
 def test_the_readmes_app_connects_a_business_for_the_tenant_of_its_user(
-    up: Stack, simulator: Simulator, chromium: Any, host: str
+    up: Stack, simulator: Simulator, chromium: Any, readmes_app: str
 ) -> None:
     owner: Visitor = ChromiumVisitor(chromium) if chromium else HttpVisitor()
-    arrived = owner.connect(f"{host}/as/tenant-1/connect", user="somchai", business=BUSINESS)
+    arrived = owner.connect(f"{readmes_app}/as/tenant-1/connect", user="somchai", business=BUSINESS)
     assert (arrived.status, f"FlowAccount is connected: {BUSINESS}" in arrived.html) == (200, True)
     shown = service.call(up, "GET", f"/connections/{BUSINESS}").json()
     assert (shown["reference"], shown["status"]) == ("tenant-1", "active")
 
 
 def test_a_link_sent_to_somebody_else_connects_nothing_in_the_readmes_app(
-    up: Stack, simulator: Simulator, chromium: Any, host: str
+    up: Stack, simulator: Simulator, chromium: Any, readmes_app: str
 ) -> None:
     attacker = HttpVisitor()
-    link = attacker.get(f"{host}/as/the-attacker/connect").headers["Location"]
-    arrived = _follow_as(chromium, f"{host}/as/the-victim", link)
+    link = attacker.get(f"{readmes_app}/as/the-attacker/connect").headers["Location"]
+    arrived = _follow_as(chromium, f"{readmes_app}/as/the-victim", link)
     assert arrived.status == 409
     assert "not connected" in arrived.html
     # Not even if the attacker opens in his own browser what the victim's came back with.
@@ -134,10 +134,10 @@ def test_a_link_sent_to_somebody_else_connects_nothing_in_the_readmes_app(
 
 
 def test_who_has_only_sent_the_link_cannot_have_it_confirmed(
-    up: Stack, simulator: Simulator, chromium: Any, host: str
+    up: Stack, simulator: Simulator, chromium: Any, readmes_app: str
 ) -> None:
     attacker = HttpVisitor()
-    link = attacker.get(f"{host}/as/the-attacker/connect").headers["Location"]
+    link = attacker.get(f"{readmes_app}/as/the-attacker/connect").headers["Location"]
     # The victim is not logged in at the host, so nothing is confirmed there; the attacker has 15 minutes.
     assert _follow_as(chromium, None, link).status == 500
     for session in ("", link.partition("session=")[2]):

@@ -10,15 +10,11 @@ from hypothesis import HealthCheck, settings
 
 from tests.unit.servers import Certificates, Server
 
-# Read by Powertools when the product is imported, so before any test.
 os.environ |= {
     "AWS_ACCESS_KEY_ID": "unit",
     "AWS_SECRET_ACCESS_KEY": "unit",
     "AWS_DEFAULT_REGION": "ap-southeast-1",
     "AWS_EC2_METADATA_DISABLED": "true",
-    "POWERTOOLS_METRICS_NAMESPACE": "FlowAccountConnect",
-    "POWERTOOLS_SERVICE_NAME": "unit",
-    "POWERTOOLS_LOG_LEVEL": "DEBUG",
 }
 
 settings.register_profile("unit", deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow])
