@@ -83,8 +83,8 @@ def test_the_installed_client_reads_a_companys_name_and_brings_no_server_with_it
         [installed / "python", "-c", COMPANY, connection], env=variables, capture_output=True, text=True, check=False
     )
     assert run.returncode == 0, run.stderr
-    company, modules = run.stdout.splitlines()
-    assert json.loads(company)["data"]["compnayName"] == people.business(connection).thai
+    *company, modules = run.stdout.splitlines()
+    assert json.loads("".join(company))["data"]["compnayName"] == people.business(connection).thai
     own = "['flowaccount_connect.client', 'flowaccount_connect.identifiers', 'flowaccount_connect.return_urls']"
     assert modules == f"{own} False"
 
