@@ -39,7 +39,7 @@ def test_many_refreshes_at_once_are_one_post(up: Stack, simulator: Simulator, co
 
 
 CALLERS = 1_000
-IN_FLIGHT = 32
+IN_FLIGHT = 24
 """The emulator starts a process for each call in flight, and keeps it; on AWS all thousand are in flight."""
 
 
