@@ -12,7 +12,7 @@ On demand goes first, by patience: background work takes slots only `BACKGROUND`
 A 429 pauses the whole stack (`Retry-After`, or else 15 s, doubling while 429s go on) and stretches the interval, which
 comes back by itself, half of what is left in `HALF_LIFE`: a limit lower than ours is found, and kept close to. All 429s
 of what was sent before the pause ended are one. Where a connection would die of the pause, its refresh is sent all the
-same, in its turn.
+same, in its turn. A process that has slots in hand hears of a pause of another's within a second (`NEWS`).
 
 The item is `pk=PACE, sk=token-endpoint`; its times are epoch microseconds, so that even a thousand slots a second are
 whole numbers. Whoever cannot write it has no permit, and sends nothing.
@@ -47,6 +47,9 @@ FIRST_PAUSE = 15
 
 LONGEST_PAUSE = 240
 """What that doubles to, at most, while 429s go on."""
+
+NEWS = 1.0
+"""How old what a process knows of pauses may be when it sends, in seconds; else it looks once more before."""
 
 LONGEST_RETRY_AFTER = 3_600
 """The longest pause that a `Retry-After` can ask for, in seconds."""
@@ -238,11 +241,15 @@ class Pace:
         self._clock = clock
         self._sleep = sleep
         self._state = State()
+        self._seen_at = 0
 
     def look(self) -> State:
         """The state, read now. Raises `StoreUnavailable`."""
-        self._state = self._store.get()
-        return self._state
+        return self._saw(self._store.get())
+
+    def _saw(self, state: State) -> State:
+        self._state, self._seen_at = state, self._now()
+        return state
 
     def permits(self, count: int, *, urgent: bool = False) -> "list[Permit]":
         """Permits for background work, at most `count`, in the order of their slots; none where there is no room.
@@ -272,10 +279,10 @@ class Pace:
             if after is before:
                 break
             try:
-                self._state = self._store.throttle(after)
+                self._saw(self._store.throttle(after))
                 break
             except PaceRefused as refused:
-                self._state = refused.state
+                self._saw(refused.state)
         return math.ceil(max(self._state.paused_until - self._now(), 0) / _SECOND)
 
     def take(self, count: int, ahead: float, *, urgent: bool = False) -> list[int]:
@@ -298,9 +305,9 @@ class Pace:
                 else:
                     after = self._store.restart(start + span, latest=start, revision=state.revision)
             except PaceRefused as refused:
-                self._state = refused.state
+                self._saw(refused.state)
                 continue
-            self._state = after
+            self._saw(after)
             return [after.next_slot - span + i * interval for i in range(count)]
         raise Paced(1)
 
@@ -313,7 +320,9 @@ class Pace:
             self._sleep(left / _SECOND)
 
     def is_good(self, slot: int, *, urgent: bool) -> bool:
-        """Whether a slot that has come may still be used."""
+        """Whether a slot that has come may still be used. Raises `StoreUnavailable`."""
+        if not urgent and self._now() - self._seen_at > NEWS * _SECOND:
+            self.look()
         now = self._now()
         return now <= slot + LATENESS * _SECOND and (urgent or self._state.paused_until <= now)
 

@@ -1,0 +1,395 @@
+"""The schedule on the deployed stack, with a shrunk clock: many connections, several lifetimes, an outage, and 429s.
+
+A refresh token lives 80 seconds here instead of a day, so a tick every four seconds stands for the one a minute. The
+stand-in for FlowAccount runs in this process, so that it can be gone without forgetting anything.
+"""
+
+import bisect
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Any
+
+import pytest
+
+from campaign.stage import Stage
+from flowaccount_connect.history import History
+from flowaccount_connect.identifiers import new_attempt_id, new_grant_id
+from flowaccount_connect.pacing import FIRST_PAUSE, NEWS, WINDOW
+from flowaccount_connect.schedule import Schedule
+from flowaccount_connect.sealing import Tokens
+from flowaccount_connect.store import Rotated, grant_update, key_of
+from flowaccount_connect.sweep import RefreshQueue
+from local import ports, service, settings, stack
+from simulator.application import create_application
+from simulator.clients import Clients
+from simulator.gateway import Gateway
+from simulator.ledger import fingerprint
+from simulator.server import Server
+from simulator.settings import Settings
+from simulator.state import State
+from tests.e2e.conftest import until
+from tests.e2e.tampering import denied
+
+CONNECTIONS = 200
+LIFETIME = 80
+LIFETIMES = 2.25
+REFRESH_AFTER = 16
+AT_RISK_BEFORE = 25
+OUTAGE = 18
+TICK = 4.0
+
+LIMIT = 600
+"""Refreshes a minute. So many connections at that interval want about 640: the limit binds from beginning to end."""
+
+CLIENT_ID, CLIENT_SECRET = "a-shrunk-clock", "of the test of the schedule"
+
+
+class FlowAccount:
+    """The stand-in, on a port of its own, which can be gone: then connections are refused, and nothing is forgotten."""
+
+    def __init__(self) -> None:
+        clients = Clients()
+        clients.register(CLIENT_ID, CLIENT_SECRET, [])
+        lifetimes = {"refresh_token_lifetime": LIFETIME, "access_token_lifetime": LIFETIME}
+        # Its own limit is ours: what it counts beyond that is refused, and seen.
+        state = State(Settings().merged({**lifetimes, "requests_per_minute": LIMIT}), clients)
+        self._gateway = Gateway(create_application(state), state)
+        self._port = ports.choose(None)
+        self._server: Server | None = None
+        self.open()
+
+    @property
+    def url(self) -> str:
+        return f"http://{ports.HOST}:{self._port}"
+
+    def open(self) -> None:
+        self._server = Server(ports.HOST, self._port, self._gateway)
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def close(self) -> None:
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+            self._server = None
+
+    @contextmanager
+    def gone(self) -> Iterator[None]:
+        """An outage for as long as the block runs."""
+        self.close()
+        try:
+            yield
+        finally:
+            self.open()
+
+
+@pytest.fixture(scope="module")
+def flowaccount() -> Iterator[FlowAccount]:
+    running = FlowAccount()
+    yield running
+    running.close()
+
+
+@pytest.fixture(scope="module")
+def deployed(flowaccount: FlowAccount) -> Iterator[Stage]:
+    """The stack with a shrunk clock, ended in the end: no test comes after these."""
+    variables = {
+        "AUTHORIZE_ENDPOINT": f"{flowaccount.url}/connect/authorize",
+        "TOKEN_ENDPOINT": f"{flowaccount.url}/test/token",
+        "CLIENT_ID": CLIENT_ID,
+        "CLIENT_SECRET": CLIENT_SECRET,
+        "REFRESH_AFTER": str(REFRESH_AFTER),
+        "REFRESH_TOKEN_LIFETIME": str(LIFETIME),
+        "AT_RISK_BEFORE": str(AT_RISK_BEFORE),
+        "REFRESHES_PER_MINUTE": str(LIMIT),
+        "REFRESH_CONCURRENCY": "3",
+        "SCHEDULE": "disabled",
+    }
+    try:
+        yield Stage(replace(stack.up(settings.read(variables)), simulator_url=flowaccount.url))
+    finally:
+        stack.down()
+
+
+@pytest.fixture
+def stage(deployed: Stage) -> Stage:
+    """The stage without connections, messages, or a memory of 429s."""
+    deployed.clear()
+    deployed.control("POST", "settings", {"rate_limit": True})
+    for name in ("PACE", "CIRCUIT"):
+        deployed.table.delete_item(TableName=deployed.up.table, Key={"pk": {"S": name}, "sk": {"S": "token-endpoint"}})
+    return deployed
+
+
+def connect(stage: Stage, count: int, **changes: int) -> list[str]:
+    """So many businesses, connected a moment ago: written as the callback writes. `changes` are times, from now."""
+    issued = stage.control("POST", "consents", {"business": "N3000001", "count": count})["consents"]
+    schedule, key = Schedule(REFRESH_AFTER, LIFETIME), stage.sealer.data_key()
+
+    def store(consent: dict[str, Any]) -> str:
+        business: str = consent["business"]
+        grant_id, now = new_grant_id(), int(time.time())
+        tokens = Tokens("the-access-token-of-the-consent", consent["refresh_token"])
+        times = {
+            "access_expires_at": now + LIFETIME,
+            "deadline": schedule.deadline(now),
+            "refresh_at": schedule.refresh_at(now),
+        }
+        rotated = Rotated(
+            sealed=stage.sealer.seal(tokens, key, owner=business, grant_id=grant_id),
+            requested_at=now,
+            **times | {name: now + seconds for name, seconds in changes.items()},
+        )
+        update = grant_update(
+            stage.up.table,
+            business,
+            grant_id=grant_id,
+            attempt_id=new_attempt_id(),
+            environment="sandbox",
+            rotated=rotated,
+            now=now,
+        )
+        stage.table.update_item(**update)
+        return business
+
+    with ThreadPoolExecutor(4) as pool:
+        return list(pool.map(store, issued))
+
+
+def tick(stage: Stage) -> dict[str, Any]:
+    """One tick: what it found and did."""
+    answer = stage.functions.invoke(FunctionName=stage.up.functions["sweep"], Payload=b"{}")
+    told: dict[str, Any] = json.loads(answer["Payload"].read())
+    assert "FunctionError" not in answer, told
+    return told
+
+
+@contextmanager
+def ticking(stage: Stage) -> Iterator[list[dict[str, Any]]]:
+    """The ticks that come by themselves for as long as the block runs."""
+    ended, ticks = threading.Event(), list[dict[str, Any]]()
+
+    def run() -> None:
+        while not ended.is_set():
+            begun = time.time()
+            ticks.append({"at": begun, **tick(stage)})
+            ended.wait(max(begun + TICK - time.time(), 0))
+
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(run)
+        try:
+            yield ticks
+        finally:
+            ended.set()
+            running.result()
+
+
+def waiting(stage: Stage, queue: str) -> int:
+    """How many messages a queue holds, those being worked on included."""
+    return RefreshQueue(stage.queues, stage.up.queues[queue]).waiting()
+
+
+def send(stage: Stage, businesses: list[str]) -> None:
+    """Dispatch them all at once."""
+    for at in range(0, len(businesses), 10):
+        stage.send(businesses[at : at + 10])
+
+
+def rest(stage: Stage) -> None:
+    """Until nothing is under way."""
+    until(lambda: not waiting(stage, "refresh"))
+    until(lambda: not any("attempt_id" in item for item in stage.items().values()))
+
+
+def outcomes(stage: Stage) -> Counter[str]:
+    return Counter(one["outcome"] for one in stage.token_requests())
+
+
+def assert_all_alive(stage: Stage, businesses: list[str]) -> None:
+    """None is lost: what is stored of each is what FlowAccount would take, now and for a while, and the API agrees."""
+    newest = {entry["business"]: entry for entry in stage.ledger()}
+    now, items = time.time(), stage.items()
+    assert sorted(items) == sorted(newest) == sorted(businesses)
+    for business, item in items.items():
+        assert item["status"]["S"] == "active", business
+        assert int(item["deadline"]["N"]) > now, business
+        assert newest[business]["works"], business
+        assert fingerprint(stage.refresh_token(item)) == newest[business]["fingerprint"], business
+    assert sorted(listed(stage, "active")) == sorted(businesses)
+    assert listed(stage, "reauthorization_required") == []
+
+
+def listed(stage: Stage, status: str) -> list[str]:
+    """The connections of a status, as the API lists them."""
+    found, next_ = list[str](), ""
+    while True:
+        answer = service.call(stage.up, "GET", f"/connections?status={status}&limit=100{next_}")
+        assert answer.status_code == 200, answer.text
+        found += [one["support_code"] for one in answer.json()["connections"]]
+        if answer.json()["next"] is None:
+            return found
+        next_ = f"&next={answer.json()['next']}"
+
+
+def busiest(times: list[float]) -> int:
+    """The most that came in any 60 seconds, wherever they begin."""
+    return max(bisect.bisect_left(times, at + WINDOW) - place for place, at in enumerate(times))
+
+
+def test_two_hundred_connections_live_through_their_lifetimes_and_an_outage_within_the_limit(
+    stage: Stage, flowaccount: FlowAccount
+) -> None:
+    businesses, start = connect(stage, CONNECTIONS), time.time()
+
+    def pass_time(to: float) -> None:
+        time.sleep(max(to - time.time(), 0))
+
+    with ticking(stage) as ticks:
+        pass_time(start + LIFETIME)
+        with flowaccount.gone():
+            gone = time.time()
+            pass_time(gone + OUTAGE)
+        back = time.time()
+        pass_time(start + LIFETIMES * LIFETIME)
+    rest(stage)
+
+    assert_all_alive(stage, businesses)
+    assert outcomes(stage).keys() == {"issued"}, "and none was throttled, refused or sent in vain"
+    seen = stage.control("GET", "requests?after=0")
+    times = [one["at"] for one in stage.token_requests()]
+    peak, minutes = busiest(times), [minute["token"] for minute in seen["minutes"]]
+    afterwards = [one for one in ticks if one["at"] >= back]
+    print(
+        f"{len(businesses)} connections, {(times[-1] - start) / LIFETIME:.1f} lifetimes, {len(times)} refreshes, "
+        f"at most {peak} in any 60 s and {max(minutes)} in a calendar minute, of {LIMIT}; "
+        f"{afterwards[0]['due']} due after the outage; the soonest deadline was "
+        f"{min(one['soonest_deadline'] or LIFETIME for one in ticks)} s away"
+    )
+    assert peak <= LIMIT
+    assert seen["busiest"][CLIENT_ID] <= LIMIT
+    assert max(minutes) <= LIMIT
+    # The outage was one, and what had fallen due in it was more than could be sent at once.
+    assert not [at for at in times if gone + 8 < at < back]
+    assert afterwards[0]["due"] > CONNECTIONS / 2
+    refreshes = Counter(one["business"] for one in stage.token_requests())
+    assert min(refreshes[business] for business in businesses) >= LIFETIMES
+
+
+@pytest.mark.parametrize("form", ["seconds", "date", "none"])
+def test_a_429_pauses_the_whole_stack_and_blames_nobody(stage: Stage, form: str) -> None:
+    businesses = connect(stage, 40, refresh_at=-1)
+    date = int(time.time()) + 20
+    said = {"seconds": 10, "date": formatdate(date, usegmt=True), "none": None}[form]
+    stage.control("POST", "faults", [{"path": "token", "fault": "throttle", "retry_after": said}])
+    send(stage, businesses)
+
+    def refused() -> list[dict[str, Any]]:
+        return [one for one in stage.token_requests() if one["status"] == HTTPStatus.TOO_MANY_REQUESTS]
+
+    until(lambda: bool(refused()))
+    (first,) = refused()
+    over = {"seconds": first["at"] + 10, "date": date, "none": first["at"] + FIRST_PAUSE}[form]
+    time.sleep(max(over - time.time(), 0))
+    rest(stage)
+    late = [one["at"] - first["at"] for one in stage.token_requests() if one["number"] > first["number"]]
+    print(f"{form}: paused for {over - first['at']:.1f} s; sent after the 429: {[round(at, 1) for at in late]}")
+    # What another worker had in hand goes on until it has heard of it.
+    assert not [at for at in late if NEWS + 1 < at < over - first["at"]]
+    assert len(late) < len(businesses) / 2
+    for item in stage.items().values():
+        assert item.get("retries", {"N": "0"}) == {"N": "0"}, "nobody is blamed"
+        assert not item.keys() & {"in_doubt", "reason"}
+
+    send(stage, businesses)
+    until(lambda: {one["business"] for one in stage.token_requests()} >= {*businesses})
+    rest(stage)
+    assert outcomes(stage)["not processed"] == 1
+    assert outcomes(stage).keys() == {"issued", "not processed"}
+    assert_all_alive(stage, businesses)
+
+
+def test_a_dead_letter_that_is_driven_back_is_harmless(stage: Stage) -> None:
+    (business,) = connect(stage, 1, refresh_at=-1)
+    queue, dead = stage.up.queues["refresh"], stage.up.queues["refresh-dead-letters"]
+
+    def visibility(seconds: int) -> None:
+        stage.queues.set_queue_attributes(QueueUrl=queue, Attributes={"VisibilityTimeout": str(seconds)})
+
+    before = stage.queues.get_queue_attributes(QueueUrl=queue, AttributeNames=["VisibilityTimeout"])
+    visibility(1)  # Not minutes: five deliveries, one after the other.
+    try:
+        with denied(stage.up, "refresh", "dynamodb:UpdateItem"):
+            send(stage, [business])
+            until(lambda: waiting(stage, "refresh-dead-letters") > 0)
+            rest(stage)
+    finally:
+        visibility(int(before["Attributes"]["VisibilityTimeout"]))
+    assert stage.token_requests() == []
+    stage.let_fall_due(business)
+    assert stage.invoke(business) == "refreshed"
+
+    letters = stage.queues.receive_message(QueueUrl=dead, MaxNumberOfMessages=10)["Messages"]
+    for letter in letters:
+        stage.queues.send_message(QueueUrl=queue, MessageBody=letter["Body"])
+        stage.queues.delete_message(QueueUrl=dead, ReceiptHandle=letter["ReceiptHandle"])
+    rest(stage)
+    assert waiting(stage, "refresh-dead-letters") == 0
+    assert outcomes(stage) == {"issued": 1}
+    assert_all_alive(stage, [business])
+
+
+def test_a_caller_goes_first_while_a_backlog_waits(stage: Stage) -> None:
+    *backlog, expired = connect(stage, CONNECTIONS, refresh_at=-1)
+    now = int(time.time())
+    stage.table.update_item(
+        TableName=stage.up.table,
+        Key=key_of(expired),
+        UpdateExpression="SET access_expires_at = :past, refresh_at = :later",
+        ExpressionAttributeValues={":past": {"N": str(now - 1)}, ":later": {"N": str(now + LIFETIME)}},
+    )
+    send(stage, backlog)
+    with ticking(stage):
+        until(lambda: outcomes(stage)["issued"] > 0)
+        answer = service.call(stage.up, "GET", f"/connections/{expired}/token")
+        done = {one["business"] for one in stage.token_requests()}
+        assert (answer.status_code, answer.json()["generation"]) == (200, 2), answer.text
+        print(f"served when {len(done)} of {len(backlog)} were through")
+        assert expired in done
+        assert len(done) < len(backlog)
+        until(lambda: {one["business"] for one in stage.token_requests()} >= {*backlog})
+    rest(stage)
+    assert outcomes(stage).keys() == {"issued"}
+    assert_all_alive(stage, [*backlog, expired])
+
+
+def test_a_connection_at_risk_is_marked_once_and_recovers(stage: Stage, flowaccount: FlowAccount) -> None:
+    since = int(time.time())
+    with flowaccount.gone():
+        (business,) = connect(stage, 1, refresh_at=-1, deadline=AT_RISK_BEFORE - 3)
+        first = tick(stage)
+        marked = stage.item(business)["at_risk"]
+        again = [tick(stage) for _ in range(2)]
+        assert stage.item(business)["at_risk"] == marked
+    assert (first["at_risk"], first["marked"]) == (1, 1)
+    assert [one["marked"] for one in again] == [0, 0]
+    rest(stage)
+    stage.let_fall_due(business)
+    assert stage.invoke(business) == "refreshed"
+    assert not stage.item(business).keys() & {"at_risk", "retries"}
+
+    kept = History(stage.table, stage.up.table)
+
+    def kinds() -> list[str]:
+        entries = kept.page(business, limit=50, now=int(time.time())).entries
+        return [entry.kind.value for entry in entries if entry.at >= since]
+
+    until(lambda: "recovered" in kinds())
+    assert kinds().count("at_risk") == 1
+    assert_all_alive(stage, [business])
