@@ -284,7 +284,7 @@ def test_two_hundred_connections_live_through_their_lifetimes_and_an_outage_with
 @pytest.mark.parametrize("form", ["seconds", "date", "none"])
 def test_a_429_pauses_the_whole_stack_and_blames_nobody(stage: Stage, form: str) -> None:
     businesses = connect(stage, 40, refresh_at=-1)
-    date = int(time.time()) + 20
+    date = int(time.time()) + 30
     said = {"seconds": 10, "date": formatdate(date, usegmt=True), "none": None}[form]
     stage.control("POST", "faults", [{"path": "token", "fault": "throttle", "retry_after": said}])
     send(stage, businesses)
@@ -301,7 +301,7 @@ def test_a_429_pauses_the_whole_stack_and_blames_nobody(stage: Stage, form: str)
     print(f"{form}: paused for {over - first['at']:.1f} s; sent after the 429: {[round(at, 1) for at in late]}")
     # What another worker had in hand goes on until it has heard of it.
     assert not [at for at in late if NEWS + 1 < at < over - first["at"]]
-    assert len(late) < len(businesses) / 2
+    assert len([at for at in late if at < over - first["at"]]) < len(businesses) / 2
     for item in stage.items().values():
         assert item.get("retries", {"N": "0"}) == {"N": "0"}, "nobody is blamed"
         assert not item.keys() & {"in_doubt", "reason"}
