@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any
 
@@ -281,11 +280,10 @@ def test_two_hundred_connections_live_through_their_lifetimes_and_an_outage_with
     assert min(refreshes[business] for business in businesses) >= LIFETIMES
 
 
-@pytest.mark.parametrize("form", ["seconds", "date", "none"])
+@pytest.mark.parametrize("form", ["seconds", "none"])
 def test_a_429_pauses_the_whole_stack_and_blames_nobody(stage: Stage, form: str) -> None:
     businesses = connect(stage, 40, refresh_at=-1)
-    date = int(time.time()) + 30
-    said = {"seconds": 10, "date": formatdate(date, usegmt=True), "none": None}[form]
+    said = {"seconds": 10, "none": None}[form]
     stage.control("POST", "faults", [{"path": "token", "fault": "throttle", "retry_after": said}])
     send(stage, businesses)
 
@@ -294,7 +292,7 @@ def test_a_429_pauses_the_whole_stack_and_blames_nobody(stage: Stage, form: str)
 
     until(lambda: bool(refused()))
     (first,) = refused()
-    over = {"seconds": first["at"] + 10, "date": date, "none": first["at"] + FIRST_PAUSE}[form]
+    over = {"seconds": first["at"] + 10, "none": first["at"] + FIRST_PAUSE}[form]
     time.sleep(max(over - time.time(), 0))
     rest(stage)
     late = [one["at"] - first["at"] for one in stage.token_requests() if one["number"] > first["number"]]
