@@ -115,7 +115,7 @@ def _show(api: Api, given: argparse.Namespace) -> int:
 
 
 def _history(api: Api, given: argparse.Namespace) -> int:
-    found = list(_pages(api, f"/connections/{given.id}/history", "history", {}))
+    found = list(_pages(api, f"/connections/{given.id}/history", "entries", {}))
     if given.json:
         return _json(found)
     columns = ("kind", "status", "generation", "attempt_id", "reason")

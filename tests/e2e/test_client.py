@@ -147,6 +147,41 @@ def test_the_terminal_tool_shows_the_local_stack(up: Stack, installed: Path, con
     assert tool("show", "N404404").returncode == 3
 
 
+def test_the_terminal_tool_manages_connections(
+    up: Stack, simulator: Simulator, installed: Path, connection: str, tmp_path: Path
+) -> None:
+    (tmp_path / ".local").mkdir()
+    (tmp_path / ".local" / "stack.json").symlink_to(STACK_FILE)
+
+    def tool(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [installed / "flowaccount-connect", "--local", *arguments],
+            cwd=tmp_path, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    brought = "N1000002"
+    assert tool("disconnect", brought, "--yes").returncode in (0, 3)
+    (consent,) = simulator.post("consents", {"business": brought})["consents"]
+    given = tmp_path / "older.csv"
+    given.write_text(
+        f"connection_id,refresh_token\n{brought},{consent['refresh_token']}\n{connection},whatever\nN7,of-nobody\n"
+    )
+    done = tool("import", str(given))
+    assert done.stdout == "1 already_connected, 1 imported, 1 refused\n", done.stderr
+    again = tool("import", str(given))
+    assert again.stdout == "2 done_before, 1 refused\n", again.stderr
+    report = tmp_path / "older.csv.report.jsonl"
+    assert consent["refresh_token"] not in report.read_text() + done.stdout + done.stderr
+    listed = json.loads(tool("status", "--json").stdout)
+    assert {connection, brought} <= {one["support_code"] for one in listed if one["status"] == "active"}
+    told = json.loads(tool("history", brought, "--json").stdout)
+    assert "connected" in [one["kind"] for one in told]
+    assert "refreshed" in tool("history", connection).stdout or "connected" in tool("history", connection).stdout
+    assert tool("disconnect", brought).returncode == 2, "nobody is there to ask"
+    assert tool("disconnect", brought, "--yes").returncode == 0
+    assert tool("token", brought).returncode == 3
+
+
 def test_the_terminal_tool_finds_a_stack_by_its_name(
     up: Stack, installed: Path, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

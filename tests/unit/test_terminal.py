@@ -95,7 +95,7 @@ def test_show_and_history(stack: Server, capsys: pytest.CaptureFixture[str]) -> 
     assert main(["show", "N1"]) == 0
     assert "2027-01-1" in capsys.readouterr().out
     entries = [{"at": 1_800_000_000, "kind": "refreshed", "status": "active", "generation": 4, "attempt_id": "ab"}]
-    stack.say(found(history=entries, next=None))
+    stack.say(found(entries=entries, next=None))
     assert main(["history", "N1"]) == 0
     assert "refreshed" in capsys.readouterr().out
     assert main(["history", "N1", "--json"]) == 0
