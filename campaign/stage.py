@@ -18,8 +18,9 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from campaign.evidence import Finish, Kill
+from flowaccount_connect.identifiers import new_attempt_id
 from flowaccount_connect.sealing import Sealer
-from flowaccount_connect.store import from_item, key_of
+from flowaccount_connect.store import Rotated, from_item, grant_update, key_of
 from local import stack
 from local.deployment import STACK_NAME
 from local.settings import Settings
@@ -106,6 +107,19 @@ class Stage:
         if connection.sealed is None:
             return ""
         return self.sealer.open(connection.sealed, owner=connection.id, grant_id=connection.grant_id).refresh_token
+
+    def store(self, business: str, grant_id: str, rotated: Rotated) -> None:
+        """Write a connection as the callback does."""
+        update = grant_update(
+            self.up.table,
+            business,
+            grant_id=grant_id,
+            attempt_id=new_attempt_id(),
+            environment="sandbox",
+            rotated=rotated,
+            now=rotated.requested_at,
+        )
+        self.table.update_item(**update)
 
     def let_fall_due(self, business: str) -> None:
         """Let the time pass until an active connection falls due."""

@@ -3,10 +3,10 @@
 import time
 
 from campaign.stage import Stage
-from flowaccount_connect.identifiers import new_attempt_id, new_grant_id
+from flowaccount_connect.identifiers import new_grant_id
 from flowaccount_connect.schedule import Schedule
 from flowaccount_connect.sealing import Tokens
-from flowaccount_connect.store import Rotated, grant_update
+from flowaccount_connect.store import Rotated
 from local.visit import HttpVisitor
 from simulator.people import USERS
 
@@ -42,13 +42,4 @@ def connect(stage: Stage, business: str) -> None:
         deadline=schedule.deadline(sent_at),
         refresh_at=schedule.refresh_at(sent_at),
     )
-    update = grant_update(
-        stage.up.table,
-        business,
-        grant_id=grant_id,
-        attempt_id=new_attempt_id(),
-        environment="sandbox",
-        rotated=rotated,
-        now=sent_at,
-    )
-    stage.table.update_item(**update)
+    stage.store(business, grant_id, rotated)

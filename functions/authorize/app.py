@@ -6,13 +6,10 @@ from typing import Any
 from flowaccount_connect import http_request, pages, wiring
 from flowaccount_connect.dynamodb import StoreUnavailable
 from flowaccount_connect.observability import COUNT, fault, logger, metrics, observed
-from flowaccount_connect.problems import INTERNAL, Problem, Response, unavailable
+from flowaccount_connect.problems import INTERNAL, MISCONFIGURED, Problem, Response, unavailable
 from flowaccount_connect.settings import InvalidSetting, Reader
 
 _STORE_UNAVAILABLE = unavailable("store_unavailable", "Connecting is not possible right now. Try again.", 5)
-_MISCONFIGURED = unavailable(
-    "configuration_error", "This needs the stack's administrator; the log names the setting.", 60
-)
 
 _authorize = wiring.authorize()
 
@@ -36,7 +33,7 @@ def handler(event: Mapping[str, Any], context: Any) -> Response:
         return _problem(request, _STORE_UNAVAILABLE, "temporarily_unavailable")
     except InvalidSetting as error:
         logger.error("the stack is configured wrongly", extra={"error": str(error)})
-        return _problem(request, _MISCONFIGURED, "configuration_error")
+        return _problem(request, MISCONFIGURED, "configuration_error")
     except Exception as error:
         logger.error("unexpected", extra=fault(error))
         return _problem(request, INTERNAL, "temporarily_unavailable")

@@ -9,19 +9,13 @@ from flowaccount_connect.dynamodb import StoreUnavailable
 from flowaccount_connect.http_request import Request, json_answer
 from flowaccount_connect.managing import DEFAULT_LIMIT, LONGEST_PAGE
 from flowaccount_connect.observability import COUNT, fault, logger, metrics, observed
-from flowaccount_connect.problems import INTERNAL, SECURITY_HEADERS, Problem, Response, unavailable
+from flowaccount_connect.problems import INTERNAL, MISCONFIGURED, SECURITY_HEADERS, Problem, Response, unavailable
 from flowaccount_connect.settings import InvalidSetting, Reader
 
-type Remaining = Callable[[], float]
-"""Tells how many seconds the invocation has left."""
-
 _STORE_UNAVAILABLE = unavailable("store_unavailable", "The table did not answer. Try the same again.", 5)
-_MISCONFIGURED = unavailable(
-    "configuration_error", "This needs the stack's administrator; the log names the setting.", 60
-)
 
 _managing = wiring.connections()
-_confirmation = wiring.confirmation()
+_confirmation = wiring.confirmation(_managing.client)
 
 
 @observed
@@ -30,7 +24,7 @@ def handler(event: Mapping[str, Any], context: Any) -> Response:
     request = http_request.read(event, context.aws_request_id)
     try:
         route = ROUTES.get((str(event.get("httpMethod")), str(event.get("resource"))), _unknown)
-        return route(request, lambda: context.get_remaining_time_in_millis() / 1000)
+        return route(request)
     except Problem as problem:
         logger.info("refused", extra={"code": problem.code})
         metrics.add_metric("RequestsRefused", COUNT, 1)
@@ -40,22 +34,22 @@ def handler(event: Mapping[str, Any], context: Any) -> Response:
         return _STORE_UNAVAILABLE.response(request.id)
     except InvalidSetting as error:
         logger.error("the stack is configured wrongly", extra={"error": str(error)})
-        return _MISCONFIGURED.response(request.id)
+        return MISCONFIGURED.response(request.id)
     except Exception as error:
         logger.error("unexpected", extra=fault(error))
         return INTERNAL.response(request.id)
 
 
-def _unknown(_: Request, __: Remaining) -> Response:
+def _unknown(_: Request) -> Response:
     raise Problem("route_not_found", HTTPStatus.NOT_FOUND, "There is no such route.")
 
 
-def _show(request: Request, _: Remaining) -> Response:
+def _show(request: Request) -> Response:
     request.refuse_unknown(())
     return json_answer(HTTPStatus.OK, _managing.show(request.connection_id()))
 
 
-def _make_session(request: Request, _: Remaining) -> Response:
+def _make_session(request: Request) -> Response:
     request.refuse_unknown(())
     fields = request.fields(("reference", "return_url"), ("expected_connection",))
     redirect_uri = _confirmation.redirect_uri or Reader(request.stage).url("callbackUrl")
@@ -64,26 +58,26 @@ def _make_session(request: Request, _: Remaining) -> Response:
     return json_answer(HTTPStatus.CREATED, body)
 
 
-def _confirm_session(request: Request, _: Remaining) -> Response:
+def _confirm_session(request: Request) -> Response:
     request.refuse_unknown(())
     fields = request.fields(("reference",))
     connection_id = _confirmation.confirm(request.path.get("session", ""), fields["reference"])
     return json_answer(HTTPStatus.OK, _managing.show(connection_id))
 
 
-def _list(request: Request, _: Remaining) -> Response:
+def _list(request: Request) -> Response:
     request.refuse_unknown(("status", "limit", "next"))
     limit = request.number("limit", DEFAULT_LIMIT, 1, LONGEST_PAGE)
     return json_answer(HTTPStatus.OK, _managing.page(request.only("status"), limit=limit, next_=request.only("next")))
 
 
-def _history(request: Request, _: Remaining) -> Response:
+def _history(request: Request) -> Response:
     request.refuse_unknown(("limit", "next"))
     connection_id, limit = request.connection_id(), request.number("limit", DEFAULT_LIMIT, 1, LONGEST_PAGE)
     return json_answer(HTTPStatus.OK, _managing.history(connection_id, limit=limit, next_=request.only("next")))
 
 
-def _disconnect(request: Request, _: Remaining) -> Response:
+def _disconnect(request: Request) -> Response:
     request.refuse_unknown(())
     connection_id = request.connection_id()
     _managing.disconnect(connection_id)
@@ -91,7 +85,7 @@ def _disconnect(request: Request, _: Remaining) -> Response:
     return {"statusCode": HTTPStatus.NO_CONTENT.value, "headers": {**SECURITY_HEADERS}, "body": ""}
 
 
-def _import(request: Request, _: Remaining) -> Response:
+def _import(request: Request) -> Response:
     request.refuse_unknown(())
     connection_id = request.connection_id()
     status, body = _managing.import_(connection_id, request.fields(("refresh_token",))["refresh_token"])
@@ -99,7 +93,7 @@ def _import(request: Request, _: Remaining) -> Response:
     return json_answer(status, body)
 
 
-ROUTES: Mapping[tuple[str, str], Callable[[Request, Remaining], Response]] = {
+ROUTES: Mapping[tuple[str, str], Callable[[Request], Response]] = {
     ("GET", "/connections"): _list,
     ("GET", "/connections/{id}"): _show,
     ("POST", "/connect-sessions"): _make_session,

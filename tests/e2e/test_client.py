@@ -128,16 +128,24 @@ def test_what_a_caller_may_not_see_or_what_is_not_there_has_its_own_error(up: St
         iam.delete_user(UserName=name)
 
 
-def test_the_terminal_tool_shows_the_local_stack(up: Stack, installed: Path, connection: str, tmp_path: Path) -> None:
+@pytest.fixture
+def tool(up: Stack, installed: Path, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs the installed tool with `--local` and arguments, in a folder where the stack is the local one."""
     (tmp_path / ".local").mkdir()
     (tmp_path / ".local" / "stack.json").symlink_to(STACK_FILE)
 
-    def tool(*arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [installed / "flowaccount-connect", "--local", *arguments],
             cwd=tmp_path, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=False,
         )  # fmt: skip
 
+    return run
+
+
+def test_the_terminal_tool_shows_the_local_stack(
+    up: Stack, tool: Callable[..., subprocess.CompletedProcess[str]], connection: str
+) -> None:
     shown = tool("show", connection, "--json")
     assert (shown.returncode, json.loads(shown.stdout)["status"]) == (0, "active"), shown.stderr
     token = service.call(up, "GET", f"/connections/{connection}/token").json()["access_token"]
@@ -148,17 +156,11 @@ def test_the_terminal_tool_shows_the_local_stack(up: Stack, installed: Path, con
 
 
 def test_the_terminal_tool_manages_connections(
-    up: Stack, simulator: Simulator, installed: Path, connection: str, tmp_path: Path
+    simulator: Simulator,
+    tool: Callable[..., subprocess.CompletedProcess[str]],
+    connection: str,
+    tmp_path: Path,
 ) -> None:
-    (tmp_path / ".local").mkdir()
-    (tmp_path / ".local" / "stack.json").symlink_to(STACK_FILE)
-
-    def tool(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [installed / "flowaccount-connect", "--local", *arguments],
-            cwd=tmp_path, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-
     brought = "N1000002"
     assert tool("disconnect", brought, "--yes").returncode in (0, 3)
     (consent,) = simulator.post("consents", {"business": brought})["consents"]

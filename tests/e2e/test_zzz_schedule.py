@@ -19,11 +19,11 @@ from typing import Any
 import pytest
 
 from campaign.stage import Stage
-from flowaccount_connect.identifiers import new_attempt_id, new_grant_id
+from flowaccount_connect.identifiers import new_grant_id
 from flowaccount_connect.pacing import FIRST_PAUSE, NEWS, WINDOW
 from flowaccount_connect.schedule import Schedule
 from flowaccount_connect.sealing import Tokens
-from flowaccount_connect.store import Rotated, grant_update
+from flowaccount_connect.store import Rotated
 from flowaccount_connect.sweep import RefreshQueue
 from local import ports, service, settings, stack
 from simulator.application import create_application
@@ -145,16 +145,7 @@ def connect(stage: Stage, count: int, **changes: int) -> list[str]:
             requested_at=now,
             **times | {name: now + seconds for name, seconds in changes.items()},
         )
-        update = grant_update(
-            stage.up.table,
-            business,
-            grant_id=grant_id,
-            attempt_id=new_attempt_id(),
-            environment="sandbox",
-            rotated=rotated,
-            now=now,
-        )
-        stage.table.update_item(**update)
+        stage.store(business, grant_id, rotated)
         return business
 
     with ThreadPoolExecutor(4) as pool:

@@ -66,15 +66,15 @@ _COMMITS = (
     "        return self._update(\n            connection_id,\n"
     '            update=f"{_SET_TOKENS}, #status = :active, listed_as = :listed, generation = generation '
 )
-_KEPT = 'f"{_SET_TOKENS}, generation = :next REMOVE {_ATTEMPT}, at_risk, retries",\n            condition="'
-_FAILED = 'REMOVE {_ATTEMPT}, {_SCHEDULED}, retries, at_risk",\n            condition="'
-_RELEASED = 'retries = :retries{doubt} REMOVE {_ATTEMPT}",\n            condition="'
+_KEPT = 'f"{_SET_TOKENS}, generation = :next REMOVE {ATTEMPT}, at_risk, retries",\n            condition="'
+_FAILED = 'REMOVE {ATTEMPT}, {SCHEDULED}, retries, at_risk",\n            condition="'
+_RELEASED = 'retries = :retries{doubt} REMOVE {ATTEMPT}",\n            condition="'
 _CLAIMED = '            update="SET attempt_id = :attempt, attempt_started_at = :started, lease_until = :lease",\n'
 _GRANTED = (
-    '        f"REMOVE {_ATTEMPT}, in_doubt, at_risk, retries, reason, ended_at, quarantine, quarantine_key, #ttl",'
+    '        f"REMOVE {ATTEMPT}, in_doubt, at_risk, retries, reason, ended_at, quarantine, quarantine_key, #ttl",'
 )
 _COMMITTED = (
-    '            f"REMOVE {_ATTEMPT}, in_doubt, at_risk, retries, reason, ended_at, quarantine, quarantine_key",'
+    '            f"REMOVE {ATTEMPT}, in_doubt, at_risk, retries, reason, ended_at, quarantine, quarantine_key",'
 )
 _SPLIT = """        self._update(
             connection_id,
@@ -175,21 +175,21 @@ MUTANTS = [
            "generation = generation + :one ", "generation = :generation, nothing = :one ", _may(starts=1)),
     Mutant("a commit ends the doubt", "store.py", _COMMITTED, _COMMITTED.replace(" in_doubt,", ""), _may("lost",
            server=Kind.FORGIVING)),
-    Mutant("a commit ends its attempt", "store.py", _COMMITTED, _COMMITTED.replace("{_ATTEMPT}, ", ""),
+    Mutant("a commit ends its attempt", "store.py", _COMMITTED, _COMMITTED.replace("{ATTEMPT}, ", ""),
            _may(starts=1)),
     # A kept refresh token
     Mutant("a kept refresh token commits on its attempt too", "store.py",
            _KEPT + _HELD, _KEPT + _OF_GENERATION, _may("kept", "late", "crash", starts=3, on_demand=True, age=600)),
     Mutant("a kept refresh token leaves the doubt", "store.py",
-           _KEPT, _KEPT.replace("{_ATTEMPT}", "{_ATTEMPT}, in_doubt"), _may("lost", "kept")),
+           _KEPT, _KEPT.replace("{ATTEMPT}", "{ATTEMPT}, in_doubt"), _may("lost", "kept")),
     Mutant("a kept refresh token is no rotation, and never salvaged", "rotation.py",
            "if answer.tokens.refresh_token is None:", "if answer.tokens.access_token is None:",
            _may("kept", "failed", "hurried", limit=200_000)),
     # Release and failure writes
     Mutant("a release clears the attempt", "store.py",
-           _RELEASED, _RELEASED.replace("{_ATTEMPT}", "at_risk"), _may("key", starts=1)),
+           _RELEASED, _RELEASED.replace("{ATTEMPT}", "at_risk"), _may("key", starts=1)),
     Mutant("a release never clears the doubt", "store.py",
-           _RELEASED, _RELEASED.replace("{_ATTEMPT}", '{_ATTEMPT}{"" if doubt else ", in_doubt"}'),
+           _RELEASED, _RELEASED.replace("{ATTEMPT}", '{ATTEMPT}{"" if doubt else ", in_doubt"}'),
            _may("lost", "key")),
     Mutant("a release is fenced by its attempt", "store.py",
            _RELEASED + _HELD, _RELEASED + _OF_GENERATION, _may("key", "late")),
@@ -244,7 +244,7 @@ MUTANTS = [
            "(grant_id) OR grant_id < :grant", "(grant_id) OR grant_id <= :grant",
            _may("unacknowledged", "hurried", workers=0, consents=1, starts=1)),
     Mutant("a reconnect ends the attempt in flight", "store.py",
-           _GRANTED, _GRANTED.replace("{_ATTEMPT}, ", ""), _may(consents=1)),
+           _GRANTED, _GRANTED.replace("{ATTEMPT}, ", ""), _may(consents=1)),
     Mutant("a reconnect ends the doubt", "store.py",
            _GRANTED, _GRANTED.replace(" in_doubt,", ""), _may(consents=1, workers=0, doubt=True)),
     Mutant("a reconnect counts the generation", "store.py",

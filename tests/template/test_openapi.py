@@ -68,7 +68,7 @@ def test_every_code_of_the_package_is_described(described: Described) -> None:
     text = (ROOT / "docs" / "openapi.yaml").read_text("utf-8")
     sources = [
         ROOT / "layers" / "connector" / "flowaccount_connect" / f"{name}.py"
-        for name in ("managing", "serving", "http_request")
+        for name in ("managing", "serving", "http_request", "problems")
     ]
     codes = {
         code

@@ -14,6 +14,7 @@ PURE = [
     "aws_error",
     "authorization_request",
     "connection",
+    "cursor",
     "events",
     "http_request",
     "identifiers",

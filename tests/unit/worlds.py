@@ -11,11 +11,12 @@ from flowaccount_connect.connect_session import ConnectSession, SessionStore, br
 from flowaccount_connect.connection import Attempt, Connection
 from flowaccount_connect.demand import Demand
 from flowaccount_connect.identifiers import fingerprint
+from flowaccount_connect.refresh_function import RefreshFunction
 from flowaccount_connect.rotation import Rotation
 from flowaccount_connect.salvage import SalvageQueue
 from flowaccount_connect.schedule import Schedule
 from flowaccount_connect.sealing import Sealer, Tokens
-from flowaccount_connect.serving import AccessTokens, RefreshOnDemand, Serving
+from flowaccount_connect.serving import AccessTokens, Serving
 from flowaccount_connect.settings import ReplayPolicy
 from flowaccount_connect.store import ConnectionStore, Rotated, grant_update
 from tests.unit.fakes import (
@@ -246,7 +247,7 @@ class World:
             store=self.store,
             tokens=self.access_tokens,
             demand=self.demand,
-            refresh=RefreshOnDemand(self.lambdas, "refresh-function"),
+            refresh=RefreshFunction(self.lambdas, "refresh-function").refresh,
             clock=self.clock,
             sleep=self.clock.sleep,
         )

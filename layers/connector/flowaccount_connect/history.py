@@ -4,13 +4,13 @@ An entry's key follows from the change it tells of, so telling it again writes t
 connection from one status to another, the entry and the count are written in one transaction that happens once.
 """
 
-import base64
-import binascii
 import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from flowaccount_connect import cursor
+from flowaccount_connect.cursor import InvalidNext
 from flowaccount_connect.dynamodb import (
     AttributeValue,
     Client,
@@ -34,10 +34,6 @@ _TEXTS = ("environment", "reference", "status", "attempt_id", "reason", "recover
 _NUMBERS = ("generation", "since", "deadline", "retries")
 _TRIES = 6
 """How often a transaction is tried that met another one at the count."""
-
-
-class InvalidNext(Exception):
-    """A `next` that no page of history gave."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +109,7 @@ class History:
         )
         items = answer["Items"]
         last = text(items[limit - 1], "sk") if len(items) > limit else None
-        return Page(tuple(_entry(item) for item in items[:limit]), _encode(last) if last else None)
+        return Page(tuple(_entry(item) for item in items[:limit]), cursor.encode(last) if last else None)
 
 
 class Counts:
@@ -184,16 +180,8 @@ def _entry(item: Item) -> Entry:
     )
 
 
-def _encode(sort: str) -> str:
-    """A place in a history as callers carry it: opaque, and nothing but letters, digits, `-` and `_`."""
-    return base64.urlsafe_b64encode(sort.encode()).decode().rstrip("=")
-
-
 def _decode(next_: str) -> str:
-    try:
-        sort = base64.urlsafe_b64decode(next_ + "=" * (-len(next_) % 4)).decode()
-    except (ValueError, binascii.Error):
-        sort = ""
+    sort = cursor.decode(next_)
     if not _SORT.fullmatch(sort):
         raise InvalidNext("this is not the `next` of a page of history")
     return sort

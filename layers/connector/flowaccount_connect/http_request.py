@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flowaccount_connect.identifiers import is_connection_id
-from flowaccount_connect.problems import SECURITY_HEADERS, Response, invalid
+from flowaccount_connect.problems import SECURITY_HEADERS, Response, invalid, invalid_connection_id
 
 LONGEST_PARAMETER = 2_048
 """The most characters a query parameter of ours may have."""
@@ -61,10 +61,7 @@ class Request:
         """The connection that the path names. Raises `Problem` (400) where it cannot be one's id."""
         value = self.path.get("id", "")
         if not is_connection_id(value):
-            raise invalid(
-                "invalid_connection_id",
-                "A connection's id is its supportCode: 1 to 64 letters, digits, '.', '_' or '-'.",
-            )
+            raise invalid_connection_id()
         return value
 
     def fields(self, required: Collection[str], optional: Collection[str] = ()) -> dict[str, object]:

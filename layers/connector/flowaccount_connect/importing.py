@@ -10,11 +10,10 @@ generation 0 that is due at once: what the protocol promises for a connection's 
 """
 
 import contextlib
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 from flowaccount_connect.connection import Connection, Reason, Sealed, Status
 from flowaccount_connect.dynamodb import (
@@ -29,15 +28,18 @@ from flowaccount_connect.dynamodb import (
 )
 from flowaccount_connect.event_item import event_put
 from flowaccount_connect.store import (
+    ATTEMPT,
+    SCHEDULED,
     ConnectionStore,
     Refused,
     Rotated,
     burial,
     due_shard,
-    from_item,
     grant_update,
     key_of,
     listed_as,
+    quarantined,
+    stands_there,
 )
 from flowaccount_connect.token_response import Answer, Outcome
 
@@ -117,7 +119,7 @@ class ImportStore(ConnectionStore):
         update["ConditionExpression"] = (
             f"{update['ConditionExpression']} OR (grant_id = :grant AND requested_at < :requested_at)"
         )
-        mine = {"ConditionExpression": "grant_id = :grant", "ExpressionAttributeValues": {":grant": s(grant_id)}}
+        mine = _of_grant(grant_id)
         try:
             self._promote(update, connection_id, mine)
         except Refused:
@@ -131,7 +133,7 @@ class ImportStore(ConnectionStore):
             try:
                 call(self._client.update_item, **update)
             except ConditionRefused as refused:
-                raise Refused(_there(refused)) from None
+                raise Refused(stands_there(refused)) from None
         return self._made(connection_id, grant_id, generation, attempt_id, rotated)
 
     def commit_kept(self, connection_id: str, generation: int, attempt_id: str, rotated: Rotated) -> Connection:
@@ -184,19 +186,15 @@ class ImportStore(ConnectionStore):
             ":generation": n(generation),
             ":attempt": s(attempt_id),
         }
-        kept = ""
-        if quarantine is not None:
-            kept = ", quarantine = :quarantine, quarantine_key = :quarantine_key"
-            values |= {":quarantine": b(quarantine.ciphertext), ":quarantine_key": b(quarantine.data_key)}
+        kept, sealed = quarantined(quarantine)
         update = {
             "TableName": self._table,
             "Key": self._key(connection_id),
             "UpdateExpression": f"SET #status = :over, reason = :reason, ended_at = :now, #ttl = :ttl{kept} "
-            "REMOVE attempt_id, attempt_started_at, lease_until, due_shard, refresh_at, listed_as, retries, at_risk, "
-            "tokens, data_key",
+            f"REMOVE {ATTEMPT}, {SCHEDULED}, listed_as, retries, at_risk, tokens, data_key",
             "ConditionExpression": "#status = :active AND generation = :generation AND attempt_id = :attempt",
             "ExpressionAttributeNames": {"#status": "status", "#ttl": "ttl"},
-            "ExpressionAttributeValues": values,
+            "ExpressionAttributeValues": values | sealed,
             "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
         }
         told = event_put(
@@ -209,7 +207,7 @@ class ImportStore(ConnectionStore):
         try:
             call(self._client.transact_write_items, TransactItems=[{"Update": update}, {"Put": told}])
         except ConditionRefused as refused:
-            raise Refused(_there(refused)) from None
+            raise Refused(stands_there(refused)) from None
         return replace(
             _blank(connection_id, self._environment),
             status=Status.REAUTHORIZATION_REQUIRED,
@@ -232,12 +230,8 @@ class ImportStore(ConnectionStore):
             environment=self._environment,
             now=now,
         )
-        mine = {
-            "ConditionExpression": "grant_id = :grant",
-            "ExpressionAttributeValues": {":grant": s(imported.grant_id)},
-        }
         try:
-            self._promote(bury, imported.id, mine)
+            self._promote(bury, imported.id, _of_grant(imported.grant_id))
         except _NotMine:
             raise Refused(None) from None
 
@@ -258,7 +252,7 @@ class ImportStore(ConnectionStore):
         try:
             call(self._client.transact_write_items, TransactItems=[{"Update": update}, {"Delete": delete}])
         except ConditionRefused as refused:
-            there = _there(refused)
+            there = stands_there(refused)
             if there is None:
                 raise _NotMine from None
             raise Refused(there) from None
@@ -281,9 +275,9 @@ class _NotMine(Exception):
     """The import is over, or is another one by now."""
 
 
-def _there(refused: ConditionRefused) -> Connection | None:
-    item = refused.items[0]
-    return from_item(item) if item else None
+def _of_grant(grant_id: str) -> dict[str, object]:
+    """The condition that an import is still this one."""
+    return {"ConditionExpression": "grant_id = :grant", "ExpressionAttributeValues": {":grant": s(grant_id)}}
 
 
 def _blank(connection_id: str, environment: str) -> Connection:
@@ -329,20 +323,3 @@ class ImportSalvage:
         """Salvage the set; an import's is a connection's first. Raises `SalvageUnavailable`."""
         del generation
         self.queue.send_import(connection_id, grant_id, attempt_id, self.environment, rotated)
-
-
-class ProveNow:
-    """Asks the `refresh` function to prove an import now, and waits for it. `client` is a Lambda client."""
-
-    def __init__(self, client: Any, function: str) -> None:
-        self._client = client
-        self._function = function
-
-    def __call__(self, connection_id: str) -> None:
-        """Prove it, if nobody does already. What came of it, the table tells; never raises."""
-        payload = {"connection_id": connection_id, "import": True}
-        # A slow or failed invocation changes nothing: the schedule goes on with the import.
-        with contextlib.suppress(Exception):
-            self._client.invoke(
-                FunctionName=self._function, InvocationType="RequestResponse", Payload=json.dumps(payload).encode()
-            )

@@ -1,13 +1,13 @@
 """Pages of connections, by status: through the sharded index, in an order that stays, never by a scan."""
 
-import base64
-import binascii
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
+from flowaccount_connect import cursor
 from flowaccount_connect.connection import Connection, Status
+from flowaccount_connect.cursor import InvalidNext
 from flowaccount_connect.dynamodb import AttributeValue, Item, StoreUnavailable, call, s, text
 from flowaccount_connect.identifiers import is_connection_id
 from flowaccount_connect.importing import IMPORTING, ImportStore
@@ -30,10 +30,6 @@ class Reads(Protocol):
 
     def query(self, **kwargs: Any) -> Any: ...
     def batch_get_item(self, **kwargs: Any) -> Any: ...
-
-
-class InvalidNext(Exception):
-    """A `next` that no page of this list gave."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +66,7 @@ class Listing:
                 break
         shown = found[:limit]
         connections = self._connections(shown)
-        return Page(tuple(connections), _encode(*shown[-1]) if len(found) > limit else None)
+        return Page(tuple(connections), cursor.encode("#".join(shown[-1])) if len(found) > limit else None)
 
     def _ids(self, partition: str, after: str, limit: int) -> list[str]:
         answer = call(
@@ -149,18 +145,9 @@ def _sort_key(partition: str) -> str:
     return ImportStore.sort_key if importing else ConnectionStore.sort_key
 
 
-def _encode(partition: str, connection_id: str) -> str:
-    return base64.urlsafe_b64encode(f"{partition}#{connection_id}".encode()).decode().rstrip("=")
-
-
 def _decode(next_: str, partitions: Sequence[str]) -> tuple[str, str]:
     """Where a page begins. It can say no more than where among `partitions`, whoever made it."""
-    try:
-        padded = next_ + "=" * (-len(next_) % 4)
-        words = base64.b64decode(padded, altchars=b"-_", validate=True).decode("ascii")
-    except (ValueError, binascii.Error):
-        raise InvalidNext from None
-    status, _, rest = words.partition("#")
+    status, _, rest = cursor.decode(next_).partition("#")
     shard, _, connection_id = rest.partition("#")
     if f"{status}#{shard}" not in partitions or not is_connection_id(connection_id):
         raise InvalidNext

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Protocol
 
-from flowaccount_connect import history
+from flowaccount_connect import problems
 from flowaccount_connect.connection import Connection, Sealed, Status, public_status
+from flowaccount_connect.cursor import InvalidNext
 from flowaccount_connect.dynamodb import StoreUnavailable
 from flowaccount_connect.events import Entry
 from flowaccount_connect.history import History
 from flowaccount_connect.identifiers import new_grant_id
 from flowaccount_connect.importing import IMPORTING, AlreadyConnected, ImportStore, UnderWay
-from flowaccount_connect.listing import InvalidNext, Listed, Listing, Reads, read
+from flowaccount_connect.listing import Listed, Listing, Reads, read
 from flowaccount_connect.problems import Problem, invalid, unavailable
 from flowaccount_connect.sealing import DataKey, SealingUnavailable, Tokens
 from flowaccount_connect.store import ConnectionStore, Refused, from_item, key_of
@@ -57,7 +58,7 @@ class Managing:
         if imported is not None:
             return _importing(imported, connection)
         if connection is None:
-            raise _not_found()
+            raise problems.connection_not_found()
         return shown(connection)
 
     def page(self, status: str | None, *, limit: int, next_: str | None) -> dict[str, object]:
@@ -73,7 +74,7 @@ class Managing:
         except InvalidNext:
             raise _invalid_next() from None
         except StoreUnavailable:
-            raise _unreadable() from None
+            raise problems.unreadable() from None
         return {"connections": list(map(self._listed, page.connections)), "next": page.next}
 
     def history(self, connection_id: str, *, limit: int, next_: str | None) -> dict[str, object]:
@@ -83,10 +84,10 @@ class Managing:
         """
         try:
             page = self.histories.page(connection_id, limit=limit, now=int(self.clock()), next_=next_)
-        except history.InvalidNext:
+        except InvalidNext:
             raise _invalid_next() from None
         except StoreUnavailable:
-            raise _unreadable() from None
+            raise problems.unreadable() from None
         return {"entries": list(map(_told, page.entries)), "next": page.next}
 
     def disconnect(self, connection_id: str) -> None:
@@ -101,7 +102,7 @@ class Managing:
             if imported is not None:
                 self.imports.cancel(imported, connection, now=now)
             elif connection is None:
-                raise _not_found()
+                raise problems.connection_not_found()
             elif connection.status is not Status.DISCONNECTED:
                 self.store.disconnect(connection_id, connection.grant_id, now=now)
         except Refused as refused:
@@ -131,7 +132,7 @@ class Managing:
         try:
             key = self.sealer.data_key()
         except SealingUnavailable:
-            raise unavailable("key_unavailable", "KMS cannot be reached at the moment. Try again.", 5) from None
+            raise problems.key_unavailable() from None
         sealed = self.sealer.seal(Tokens("", refresh_token), key, owner=connection_id, grant_id=grant_id)
         try:
             deadline = now + self.refresh_token_lifetime
@@ -171,7 +172,7 @@ class Managing:
                 extra={"reason": imported.reason},
             )
         if connection is None or connection.status is Status.DISCONNECTED:
-            raise _not_found()
+            raise problems.connection_not_found()
         if connection.grant_id != grant_id:
             raise _already_connected()
         return HTTPStatus.OK, shown(connection)
@@ -182,7 +183,7 @@ class Managing:
         try:
             items = read(self.client, self.table, keys, consistent=True)
         except StoreUnavailable:
-            raise _unreadable() from None
+            raise problems.unreadable() from None
         found = {sort_key: from_item(item) for (_, sort_key), item in items.items()}
         imported = found.get(ImportStore.sort_key)
         under_way = imported is not None and imported.status is Status.ACTIVE
@@ -248,22 +249,10 @@ def _invalid_next() -> Problem:
     return invalid("invalid_next", "next must be what the page before gave, for the same list.")
 
 
-def _not_found() -> Problem:
-    return Problem(
-        "connection_not_found",
-        HTTPStatus.NOT_FOUND,
-        "There is no such connection. Its business has to be connected first.",
-    )
-
-
 def _already_connected() -> Problem:
     return Problem(
         "already_connected", HTTPStatus.CONFLICT, "The connection is active; an import would end what works."
     )
-
-
-def _unreadable() -> Problem:
-    return unavailable("store_unavailable", "The table cannot be read at the moment. Try again.", 5)
 
 
 def _unwritable() -> Problem:

@@ -63,6 +63,37 @@ def unavailable(code: str, detail: str, retry_after: int) -> Problem:
     return Problem(code, HTTPStatus.SERVICE_UNAVAILABLE, detail, retry_after)
 
 
+def invalid_connection_id() -> Problem:
+    """What a path names cannot be a connection's id: 400."""
+    return invalid(
+        "invalid_connection_id",
+        "A connection's id is its supportCode: 1 to 64 letters, digits, '.', '_' or '-'.",
+    )
+
+
+def connection_not_found() -> Problem:
+    """No such connection: 404."""
+    return Problem(
+        "connection_not_found",
+        HTTPStatus.NOT_FOUND,
+        "There is no such connection. Its business has to be connected first.",
+    )
+
+
+def unreadable() -> Problem:
+    """The table cannot be read: 503."""
+    return unavailable("store_unavailable", "The table cannot be read at the moment. Try again.", 5)
+
+
+def key_unavailable() -> Problem:
+    """KMS cannot be reached: 503."""
+    return unavailable("key_unavailable", "KMS cannot be reached at the moment. Try again.", 5)
+
+
+MISCONFIGURED = unavailable(
+    "configuration_error", "This needs the stack's administrator; the log names the setting.", 60
+)
+
 INTERNAL = Problem(
     "internal_error",
     HTTPStatus.INTERNAL_SERVER_ERROR,

@@ -15,7 +15,7 @@ from flowaccount_connect.connect_link import Waiting
 from flowaccount_connect.connection import Connection, Sealed
 from flowaccount_connect.dynamodb import Client, ConditionRefused, call
 from flowaccount_connect.importing import ImportStore
-from flowaccount_connect.store import ConnectionStore, Refused, Rotated, from_item, grant_update
+from flowaccount_connect.store import ConnectionStore, Refused, Rotated, grant_update, stands_there
 
 
 class SalvageUnavailable(Exception):
@@ -43,61 +43,35 @@ class SalvageQueue:
         self, connection_id: str, grant_id: str, generation: int, attempt_id: str, rotated: Rotated
     ) -> None:
         """Salvage the set that a refresh of `generation` brought. Raises `SalvageUnavailable`."""
-        self._send(
-            {
-                "kind": "rotation",
-                "connection_id": connection_id,
-                "grant_id": grant_id,
-                "generation": generation,
-                "attempt_id": attempt_id,
-                "rotated": _encode(rotated),
-            }
-        )
+        self._send("rotation", connection_id, grant_id, attempt_id, rotated, generation=generation)
 
     def send_grant(
         self, connection_id: str, grant_id: str, attempt_id: str, environment: str, rotated: Rotated
     ) -> None:
         """Salvage the set that a new consent brought. Raises `SalvageUnavailable`."""
-        self._send(
-            {
-                "kind": "grant",
-                "connection_id": connection_id,
-                "grant_id": grant_id,
-                "attempt_id": attempt_id,
-                "environment": environment,
-                "rotated": _encode(rotated),
-            }
-        )
+        self._send("grant", connection_id, grant_id, attempt_id, rotated, environment=environment)
 
     def send_waiting(self, link_id: str, attempt_id: str, waiting: Waiting) -> None:
         """Salvage the set that waits for a host's confirmation. Raises `SalvageUnavailable`."""
-        self._send(
-            {
-                "kind": "waiting",
-                "link_id": link_id,
-                "connection_id": waiting.connection_id,
-                "grant_id": waiting.grant_id,
-                "attempt_id": attempt_id,
-                "rotated": _encode(waiting.rotated),
-            }
-        )
+        self._send("waiting", waiting.connection_id, waiting.grant_id, attempt_id, waiting.rotated, link_id=link_id)
 
     def send_import(
         self, connection_id: str, grant_id: str, attempt_id: str, environment: str, rotated: Rotated
     ) -> None:
         """Salvage the set that proved an imported token. Raises `SalvageUnavailable`."""
-        self._send(
-            {
-                "kind": "import",
-                "connection_id": connection_id,
-                "grant_id": grant_id,
-                "attempt_id": attempt_id,
-                "environment": environment,
-                "rotated": _encode(rotated),
-            }
-        )
+        self._send("import", connection_id, grant_id, attempt_id, rotated, environment=environment)
 
-    def _send(self, message: dict[str, object]) -> None:
+    def _send(
+        self, kind: str, connection_id: str, grant_id: str, attempt_id: str, rotated: Rotated, **more: object
+    ) -> None:
+        message = {
+            "kind": kind,
+            "connection_id": connection_id,
+            "grant_id": grant_id,
+            "attempt_id": attempt_id,
+            "rotated": _encode(rotated),
+            **more,
+        }
         try:
             self._sqs.send_message(QueueUrl=self._url, MessageBody=json.dumps(message))
         except Exception as error:
@@ -166,8 +140,7 @@ class Salvage:
         except Refused as refused:
             return _refused(refused.connection, attempt_id), connection_id
         except ConditionRefused as refused:
-            item = refused.items[0]
-            return _refused(from_item(item) if item else None, attempt_id), connection_id
+            return _refused(stands_there(refused), attempt_id), connection_id
         return SalvageOutcome.APPLIED, connection_id
 
     def _keep(self, link_id: str, attempt_id: str, waiting: Waiting, now: int) -> SalvageOutcome:

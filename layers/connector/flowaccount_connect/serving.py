@@ -1,6 +1,5 @@
 """A valid access token for whoever asks: from the table while it is good, refreshed first where it is not."""
 
-import json
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -8,11 +7,13 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Protocol
 
+from flowaccount_connect import problems
 from flowaccount_connect.connection import Connection, Sealed, Status, public_status
 from flowaccount_connect.demand import FORCED_EVERY, Demand, Turn
 from flowaccount_connect.dynamodb import StoreUnavailable
 from flowaccount_connect.identifiers import is_connection_id
-from flowaccount_connect.problems import Problem, invalid, unavailable
+from flowaccount_connect.problems import Problem, unavailable
+from flowaccount_connect.refresh_function import LONGEST_INVOCATION
 from flowaccount_connect.sealing import CannotOpen, SealingUnavailable, Tokens
 from flowaccount_connect.store import ConnectionStore
 
@@ -29,9 +30,6 @@ REFRESH_FAILING = "refresh_failing"
 
 _RESERVE = 8.0
 """Kept for the last read's outcome: opening the tokens may take a call of KMS. Seconds."""
-
-LONGEST_INVOCATION = 17.0
-"""The longest that `refresh` is waited for, in seconds."""
 
 _TURN = 20
 """For how long one caller's invocation of `refresh` keeps others from invoking it; longer than it is waited for."""
@@ -65,31 +63,6 @@ class Opens(Protocol):
     """What opens sealed sets; see `sealing.Sealer`."""
 
     def open(self, sealed: Any, *, owner: str, grant_id: str) -> Tokens: ...
-
-
-class RefreshOnDemand:
-    """Asks the `refresh` function to refresh a connection now, and waits for it. `client` is a Lambda client."""
-
-    def __init__(self, client: Any, function: str) -> None:
-        self._client = client
-        self._function = function
-
-    def __call__(self, connection_id: str, generation: int) -> int:
-        """Refresh if the connection is still of `generation`. What came of it, the table tells; never raises.
-
-        Returns the seconds before which FlowAccount is not to be asked again, where `refresh` says so, else 0.
-        """
-        payload = {"connection_id": connection_id, "generation": generation}
-        try:
-            answer = self._client.invoke(
-                FunctionName=self._function,
-                InvocationType="RequestResponse",
-                Payload=json.dumps(payload).encode(),
-            )
-            wait = json.loads(answer["Payload"].read()).get("retry_after")
-        except Exception:
-            return 0  # A slow or failed invocation changes nothing: the table is read next.
-        return wait if isinstance(wait, int) and wait > 0 else 0
 
 
 class AccessTokens:
@@ -142,14 +115,11 @@ class Serving:
         409 where only a new consent helps (with `reconnect_url`), 503 where only time does.
         """
         if not is_connection_id(connection_id):
-            raise invalid(
-                "invalid_connection_id",
-                "A connection's id is its supportCode: 1 to 64 letters, digits, '.', '_' or '-'.",
-            )
+            raise problems.invalid_connection_id()
         try:
             connection = self._read(connection_id)
         except StoreUnavailable:
-            raise unavailable("store_unavailable", "The table cannot be read at the moment. Try again.", 5) from None
+            raise problems.unreadable() from None
         now = int(self.clock())
         rejected = rejected_generation == connection.generation
         age = now - connection.requested_at
@@ -164,11 +134,7 @@ class Serving:
     def _read(self, connection_id: str) -> Connection:
         connection = self.store.get(connection_id)
         if connection is None or connection.status is Status.DISCONNECTED:
-            raise Problem(
-                "connection_not_found",
-                HTTPStatus.NOT_FOUND,
-                "There is no such connection. Its business has to be connected first.",
-            )
+            raise problems.connection_not_found()
         return connection
 
     def _refreshed(
@@ -238,7 +204,7 @@ class Serving:
         try:
             access_token = self.tokens.open(connection.id, connection.grant_id, connection.sealed)
         except SealingUnavailable:
-            raise unavailable("key_unavailable", "KMS cannot be reached at the moment. Try again.", 5) from None
+            raise problems.key_unavailable() from None
         except CannotOpen:
             raise unavailable(
                 "sealed_elsewhere",

@@ -53,6 +53,10 @@ class Reader:
             raise InvalidSetting(f"{name} must be an absolute https URL (http only on a loopback host)")
         return value
 
+    def optional_url(self, name: str) -> str | None:
+        """An endpoint that may be absent or empty."""
+        return self.url(name) if self.optional(name) else None
+
     def urls(self, name: str) -> frozenset[str]:
         """URLs joined by spaces; none is fine."""
         values = frozenset((self.variables.get(name) or "").split())
@@ -116,24 +120,37 @@ def stack(variables: Mapping[str, str] = os.environ) -> Stack:
 def authorize(variables: Mapping[str, str] = os.environ) -> Authorize:
     """The settings of `authorize`. Raises `InvalidSetting`."""
     read = Reader(variables)
-    redirect_uri = read.optional("REDIRECT_URI")
     return Authorize(
         endpoint=read.url("AUTHORIZE_ENDPOINT"),
         client_id=read.text("CLIENT_ID"),
-        redirect_uri=read.url("REDIRECT_URI") if redirect_uri else None,
+        redirect_uri=read.optional_url("REDIRECT_URI"),
         return_urls=read.urls("ALLOWED_RETURN_URLS"),
-        session_lifetime=read.number("SESSION_LIFETIME", 3_600, 60, 86_400),
+        session_lifetime=session_lifetime(read),
         direct_connect=read.choice("DIRECT_CONNECT", "refused", "allowed") == "allowed",
         pkce=read.choice("PKCE", "disabled", "enabled") == "enabled",
     )
 
 
+def session_lifetime(read: Reader) -> int:
+    """How long a user may take to connect, in seconds. Raises `InvalidSetting`."""
+    return read.number("SESSION_LIFETIME", 3_600, 60, 86_400)
+
+
+def refresh_token_lifetime(read: Reader) -> int:
+    """How long a refresh token lives after the last token request, in seconds. Raises `InvalidSetting`."""
+    return read.number("REFRESH_TOKEN_LIFETIME", 86_400, 10, 365 * 86_400)
+
+
+def refresh_after(read: Reader) -> int:
+    """After how many seconds a connection is refreshed. Raises `InvalidSetting`."""
+    return read.number("REFRESH_AFTER", 6 * 3_600, 1, 365 * 86_400)
+
+
 def tokens(variables: Mapping[str, str] = os.environ) -> Tokens:
     """The settings of `callback` and `refresh`. Raises `InvalidSetting`."""
     read = Reader(variables)
-    lifetime = read.number("REFRESH_TOKEN_LIFETIME", 86_400, 10, 365 * 86_400)
-    refresh_after = read.number("REFRESH_AFTER", 6 * 3_600, 1, 365 * 86_400)
-    if refresh_after >= lifetime:
+    lifetime, after = refresh_token_lifetime(read), refresh_after(read)
+    if after >= lifetime:
         raise InvalidSetting("REFRESH_AFTER must be less than REFRESH_TOKEN_LIFETIME")
     return Tokens(
         endpoint=read.url("TOKEN_ENDPOINT"),
@@ -141,7 +158,7 @@ def tokens(variables: Mapping[str, str] = os.environ) -> Tokens:
         client_secret_name=read.text("CLIENT_SECRET_NAME"),
         key_id=read.text("KEY_ID"),
         refresh_token_lifetime=lifetime,
-        refresh_after=refresh_after,
+        refresh_after=after,
         access_token_lifetime=read.number("ACCESS_TOKEN_LIFETIME", 3_600, 60, 86_400),
         salvage_queue_url=read.text("SALVAGE_QUEUE_URL"),
     )

@@ -26,8 +26,11 @@ from flowaccount_connect.schedule import shard_of
 
 __all__ = ["ConnectionStore", "Refused", "Rotated", "StoreUnavailable"]
 
-_ATTEMPT = "attempt_id, attempt_started_at, lease_until"
-_SCHEDULED = "due_shard, refresh_at"
+ATTEMPT = "attempt_id, attempt_started_at, lease_until"
+"""What an item holds while a refresh runs."""
+
+SCHEDULED = "due_shard, refresh_at"
+"""What keeps an item in the due index."""
 
 TOMBSTONE_KEPT = 30 * 86_400
 """How long the tombstone of a disconnect is kept, in seconds: longer than anything late can be."""
@@ -120,7 +123,7 @@ class ConnectionStore:
         return self._update(
             connection_id,
             update=f"{_SET_TOKENS}, #status = :active, listed_as = :listed, generation = generation + :one "
-            f"REMOVE {_ATTEMPT}, in_doubt, at_risk, retries, reason, ended_at, quarantine, quarantine_key",
+            f"REMOVE {ATTEMPT}, in_doubt, at_risk, retries, reason, ended_at, quarantine, quarantine_key",
             condition="grant_id = :grant AND (generation = :generation "
             "OR (generation = :next AND requested_at < :requested_at))",
             values=_token_values(connection_id, attempt_id, rotated)
@@ -142,7 +145,7 @@ class ConnectionStore:
         """
         return self._update(
             connection_id,
-            update=f"{_SET_TOKENS}, generation = :next REMOVE {_ATTEMPT}, at_risk, retries",
+            update=f"{_SET_TOKENS}, generation = :next REMOVE {ATTEMPT}, at_risk, retries",
             condition="#status = :active AND generation = :generation AND attempt_id = :attempt",
             values=_token_values(connection_id, attempt_id, rotated)
             | {
@@ -172,7 +175,7 @@ class ConnectionStore:
             values[":doubt"] = n(in_doubt)
         return self._update(
             connection_id,
-            update=f"SET refresh_at = :refresh_at, retries = :retries{doubt} REMOVE {_ATTEMPT}",
+            update=f"SET refresh_at = :refresh_at, retries = :retries{doubt} REMOVE {ATTEMPT}",
             condition="#status = :active AND generation = :generation AND attempt_id = :attempt",
             values=values | {":active": s(Status.ACTIVE), ":generation": n(generation), ":attempt": s(attempt_id)},
         )
@@ -201,16 +204,13 @@ class ConnectionStore:
             ":generation": n(generation),
             ":attempt": s(attempt_id),
         }
-        kept = ""
-        if quarantine is not None:
-            kept = ", quarantine = :quarantine, quarantine_key = :quarantine_key"
-            values |= {":quarantine": b(quarantine.ciphertext), ":quarantine_key": b(quarantine.data_key)}
+        kept, sealed = quarantined(quarantine)
         return self._update(
             connection_id,
             update=f"SET #status = :dead, listed_as = :listed, reason = :reason, ended_at = :now{kept} "
-            f"REMOVE {_ATTEMPT}, {_SCHEDULED}, retries, at_risk",
+            f"REMOVE {ATTEMPT}, {SCHEDULED}, retries, at_risk",
             condition="#status = :active AND generation = :generation AND attempt_id = :attempt",
-            values=values,
+            values=values | sealed,
         )
 
     def mark_at_risk(self, connection_id: str, *, generation: int, deadline: int, now: int) -> bool:
@@ -274,9 +274,18 @@ class ConnectionStore:
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
             )
         except ConditionRefused as refused:
-            item = refused.items[0]
-            raise Refused(from_item(item) if item else None) from None
+            raise Refused(stands_there(refused)) from None
         return from_item(answer["Attributes"])
+
+
+def quarantined(sealed: Sealed | None) -> tuple[str, dict[str, AttributeValue]]:
+    """What keeps a set of another business in an update, if there is one: the end of its SET, and the values."""
+    if sealed is None:
+        return "", {}
+    return ", quarantine = :quarantine, quarantine_key = :quarantine_key", {
+        ":quarantine": b(sealed.ciphertext),
+        ":quarantine_key": b(sealed.data_key),
+    }
 
 
 _SET_TOKENS = (
@@ -292,7 +301,7 @@ FREE_OR_SAME = "(attribute_not_exists(#reference) OR #reference = :reference)"
 _BURY = (
     "SET #status = :disconnected, listed_as = :listed, ended_at = :now, "
     "generation = if_not_exists(generation, :zero) + :one, #ttl = :ttl "
-    f"REMOVE tokens, data_key, {_ATTEMPT}, {_SCHEDULED}, in_doubt, at_risk, retries, reason, requested_at, "
+    f"REMOVE tokens, data_key, {ATTEMPT}, {SCHEDULED}, in_doubt, at_risk, retries, reason, requested_at, "
     "access_expires_at, deadline, committed_by, quarantine, quarantine_key, #reference"
 )
 """Leaves of a connection what says that it ended, and since when; no tokens, and nothing of the host's."""
@@ -352,7 +361,7 @@ def grant_update(
         "UpdateExpression": f"{_SET_TOKENS}, #status = :active, listed_as = :listed, grant_id = :grant, "
         f"connected_at = :now, environment = :environment{belonging}, "
         "generation = if_not_exists(generation, :zero) + :one "
-        f"REMOVE {_ATTEMPT}, in_doubt, at_risk, retries, reason, ended_at, quarantine, quarantine_key, #ttl",
+        f"REMOVE {ATTEMPT}, in_doubt, at_risk, retries, reason, ended_at, quarantine, quarantine_key, #ttl",
         "ConditionExpression": f"(attribute_not_exists(grant_id) OR grant_id < :grant){free}",
         "ExpressionAttributeNames": {"#status": "status", "#ttl": "ttl"}
         | ({"#reference": "reference"} if reference is not None else {}),
@@ -424,6 +433,12 @@ def _token_values(connection_id: str, attempt_id: str, rotated: Rotated) -> dict
         ":due_shard": s(due_shard(connection_id)),
         ":attempt": s(attempt_id),
     }
+
+
+def stands_there(refused: ConditionRefused) -> Connection | None:
+    """The connection that stood in the way of a write, or of the first of a transaction; `None` where none did."""
+    item = refused.items[0]
+    return from_item(item) if item else None
 
 
 def from_item(item: Item) -> Connection:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from flowaccount_connect.managing import Managing
     from flowaccount_connect.pacing import Pace
     from flowaccount_connect.publishing import Publisher, UnpublishedQueue
+    from flowaccount_connect.refresh_function import RefreshFunction
     from flowaccount_connect.rotation import Rotation
     from flowaccount_connect.salvage import Salvage
     from flowaccount_connect.sealing import Sealer
@@ -153,7 +154,7 @@ def sweep() -> "Sweep":
         pace=_pace(table, stack),
         marks=ConnectionStore(table, stack.table),
         counts=Counts(table, stack.table),
-        refresh_after=read.number("REFRESH_AFTER", 6 * 3_600, 1, 365 * 86_400),
+        refresh_after=settings.refresh_after(read),
         at_risk_before=read.number("AT_RISK_BEFORE", 12 * 3_600, 1, 365 * 86_400),
     )
 
@@ -162,7 +163,7 @@ def token() -> "tuple[Serving, bool, str | None]":
     """What `token` is made of, whether anybody may connect without a host's link, and the redirect URI, beside which
     one does; `None`: a stage variable says it."""
     from flowaccount_connect.demand import Demand
-    from flowaccount_connect.serving import LONGEST_INVOCATION, AccessTokens, RefreshOnDemand, Serving
+    from flowaccount_connect.serving import AccessTokens, Serving
     from flowaccount_connect.store import ConnectionStore
 
     stack, read = settings.stack(), settings.Reader(os.environ)
@@ -171,22 +172,17 @@ def token() -> "tuple[Serving, bool, str | None]":
         store=ConnectionStore(table, stack.table),
         tokens=AccessTokens(_sealer(stack, read.text("KEY_ID"))),
         demand=Demand(table, stack.table),
-        refresh=RefreshOnDemand(
-            # One try: a second invocation would only wait for the first.
-            client("lambda", read_timeout=LONGEST_INVOCATION - 1, attempts=1),
-            read.text("REFRESH_FUNCTION"),
-        ),
+        refresh=_refresh_function(read).refresh,
     )
     direct = read.choice("DIRECT_CONNECT", "refused", "allowed") == "allowed"
-    return serving, direct, read.url("REDIRECT_URI") if read.optional("REDIRECT_URI") else None
+    return serving, direct, read.optional_url("REDIRECT_URI")
 
 
 def connections() -> "Managing":
     """What `connections` is made of."""
     from flowaccount_connect.history import History
-    from flowaccount_connect.importing import ImportStore, ProveNow
+    from flowaccount_connect.importing import ImportStore
     from flowaccount_connect.managing import Managing
-    from flowaccount_connect.serving import LONGEST_INVOCATION
     from flowaccount_connect.store import ConnectionStore
 
     stack, read = settings.stack(), settings.Reader(os.environ)
@@ -198,11 +194,8 @@ def connections() -> "Managing":
         imports=ImportStore(table, stack.table, stack.environment),
         histories=History(table, stack.table),
         sealer=_sealer(stack, read.text("KEY_ID")),
-        # One try: a second invocation would only wait for the first.
-        prove=ProveNow(
-            client("lambda", read_timeout=LONGEST_INVOCATION - 1, attempts=1), read.text("REFRESH_FUNCTION")
-        ),
-        refresh_token_lifetime=read.number("REFRESH_TOKEN_LIFETIME", 86_400, 10, 365 * 86_400),
+        prove=_refresh_function(read).prove,
+        refresh_token_lifetime=settings.refresh_token_lifetime(read),
     )
 
 
@@ -222,21 +215,29 @@ def publish() -> "tuple[Publisher, UnpublishedQueue]":
     return publisher, UnpublishedQueue(client("sqs"), read.text("UNPUBLISHED_QUEUE_URL"))
 
 
-def confirmation() -> "Confirmation":
-    """What else `connections` is made of: the host's side of connecting."""
+def confirmation(table: Any = None) -> "Confirmation":
+    """What else `connections` is made of: the host's side of connecting, with the DynamoDB client there is."""
     from flowaccount_connect.confirmation import Confirmation
     from flowaccount_connect.connect_link import LinkStore
 
-    stack, read, table = settings.stack(), settings.Reader(os.environ), client("dynamodb")
+    stack, read, table = settings.stack(), settings.Reader(os.environ), table or client("dynamodb")
     return Confirmation(
         client=table,
         table=stack.table,
         environment=stack.environment,
         links=LinkStore(table, stack.table, stack.environment),
         return_urls=read.urls("ALLOWED_RETURN_URLS"),
-        lifetime=read.number("SESSION_LIFETIME", 3_600, 60, 86_400),
-        redirect_uri=read.url("REDIRECT_URI") if read.optional("REDIRECT_URI") else None,
+        lifetime=settings.session_lifetime(read),
+        redirect_uri=read.optional_url("REDIRECT_URI"),
     )
+
+
+def _refresh_function(read: settings.Reader) -> "RefreshFunction":
+    from flowaccount_connect.refresh_function import LONGEST_INVOCATION, RefreshFunction
+
+    # One try: a second invocation would only wait for the first.
+    waits = client("lambda", read_timeout=LONGEST_INVOCATION - 1, attempts=1)
+    return RefreshFunction(waits, read.text("REFRESH_FUNCTION"))
 
 
 def _pace(table: Any, stack: settings.Stack) -> "Pace":
