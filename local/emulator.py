@@ -44,9 +44,8 @@ def start(port: int) -> processes.Process:
     temporary = _HOME / "tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    process = processes.start(
-        [str(EMULATOR_TOOLS / "ministack")], environment(port, temporary, EMULATOR_TOOLS), LOG, _HOME
-    )
+    command = [str(EMULATOR_TOOLS / "python"), "-P", str(Path(__file__).with_name("ministack_policies.py"))]
+    process = processes.start(command, environment(port, temporary, EMULATOR_TOOLS), LOG, _HOME)
     failure = f"The AWS emulator did not start on port {port}; the end of {shown(LOG)} says why."
     processes.wait_until(lambda: is_healthy(port), process, 30, failure)
     return process

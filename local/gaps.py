@@ -16,7 +16,6 @@ def fill(port: int, concurrency: int) -> None:
     _table(port, resources["Table"]["Properties"])
     _refresh_queue(port, concurrency)
     _gateway_responses(port, resources["Api"]["Properties"]["Body"])
-    _batches_of_messages(port)
 
 
 def _resources(port: int) -> dict[str, Any]:
@@ -60,21 +59,3 @@ def _gateway_responses(port: int, body: dict[str, Any]) -> None:
             responseTemplates=response.get("responseTemplates", {}),
         )
     gateway.create_deployment(restApiId=API_ID, stageName="live")
-
-
-def _batches_of_messages(port: int) -> None:
-    """AWS asks for `sqs:SendMessage` where a batch is sent; the emulator for an action AWS does not know."""
-    functions = emulator.client("lambda", port)
-    for function, name in (("sweep", "refresh"), ("publish", "unpublished")):
-        role = functions.get_function(FunctionName=f"{STACK_NAME}-{function}")["Configuration"]["Role"]
-        queue = f"arn:aws:sqs:{emulator.REGION}:{emulator.ACCOUNT}:{STACK_NAME}-{name}"
-        emulator.client("iam", port).put_role_policy(
-            RoleName=role.rpartition("/")[2],
-            PolicyName="emulator-batches",
-            PolicyDocument=json.dumps(
-                {
-                    "Version": "2012-10-17",
-                    "Statement": [{"Effect": "Allow", "Action": "sqs:SendMessageBatch", "Resource": queue}],
-                }
-            ),
-        )

@@ -1,0 +1,97 @@
+"""What AWS's policy checks look at and the emulator's do not, added to the emulator as it starts.
+
+The first keys of the items that a call names (`dynamodb:LeadingKeys`), the context of a call of KMS
+(`kms:EncryptionContext:…`), and a batch of messages counting as what it is a batch of. Without them every statement on
+the table would allow every item of it, and nothing would tell the statements apart.
+
+Runs in the emulator's own interpreter, in place of its command.
+"""
+
+import json
+import logging
+import re
+from typing import Any
+
+from ministack import app
+from ministack.core import iam_actions, iam_evaluator
+
+_extract_action = iam_actions.extract_iam_action
+_item_context = iam_actions.dynamodb_service_context
+_tag_context = iam_actions.request_tag_context
+_transaction_checks = iam_actions.dynamodb_transaction_checks
+_enforce = iam_evaluator.enforce
+
+_PARTITION_KEY = "pk"
+_BATCHES = {"sqs:SendMessageBatch": "sqs:SendMessage", "sqs:DeleteMessageBatch": "sqs:DeleteMessage"}
+
+
+class _Table(str):
+    """The ARN of a table, with the keys of one item of a transaction: each is judged by itself."""
+
+    keys: list[str]
+
+
+def leading_keys(request: dict[str, Any]) -> list[str]:
+    """The partition keys that a call, or one item of a transaction, names."""
+    named = [request.get("Key"), request.get("Item")]
+    for table in (request.get("RequestItems") or {}).values():
+        named += table.get("Keys", []) if isinstance(table, dict) else []
+    found = [item[_PARTITION_KEY]["S"] for item in named if item and _PARTITION_KEY in item]
+    asked = re.match(rf"\s*{_PARTITION_KEY}\s*=\s*(:\w+)", request.get("KeyConditionExpression") or "")
+    if asked:
+        found.append(request["ExpressionAttributeValues"][asked[1]]["S"])
+    return found
+
+
+def action(*request: Any) -> str | None:
+    """The action of a request; AWS asks for the same permission for one message and for a batch of them."""
+    found: str | None = _extract_action(*request)
+    return _BATCHES.get(found or "", found)
+
+
+def item_context(body: bytes) -> dict[str, Any]:
+    """The condition keys of a call of DynamoDB."""
+    context: dict[str, Any] = _item_context(body)
+    keys = leading_keys(json.loads(body or b"{}"))
+    return {**context, "dynamodb:LeadingKeys": keys} if keys else context
+
+
+def tag_context(service: str, iam_action: str, body: bytes, params: dict[str, Any]) -> dict[str, Any]:
+    """The condition keys that any service's call may have; of KMS the encryption context."""
+    context: dict[str, Any] = _tag_context(service, iam_action, body, params)
+    given = json.loads(body or b"{}").get("EncryptionContext") or {} if service == "kms" else {}
+    return context | {f"kms:EncryptionContext:{name}": value for name, value in given.items()}
+
+
+def transaction_checks(iam_action: str, body: bytes, region: str, account: str) -> list[tuple[str, str]]:
+    """What a transaction must be allowed: each item's action on its table, with its own keys."""
+    checks: list[tuple[str, str]] = []
+    items = json.loads(body or b"{}").get("TransactItems", []) if "Transact" in iam_action else []
+    for item in items:
+        for needed, arn in _transaction_checks(iam_action, json.dumps({"TransactItems": [item]}), region, account):
+            table = _Table(arn)
+            table.keys = [key for detail in item.values() for key in leading_keys(detail)]
+            checks.append((needed, table))
+    return checks
+
+
+def enforce(*call: Any, resource_arn: str = "*", service_context: dict[str, Any] | None = None) -> Any:
+    """The emulator's check, with what is missing; a refusal is noted in its log."""
+    context = dict(service_context or {})
+    if isinstance(resource_arn, _Table):
+        context["dynamodb:LeadingKeys"] = resource_arn.keys
+    refused = _enforce(*call, resource_arn=resource_arn, service_context=context)
+    if refused:
+        role = getattr(refused, "principal_arn", "")
+        keys = ", ".join(context.get("dynamodb:LeadingKeys", []))
+        logging.getLogger("ministack").warning("refused %s: %s on %s %s", role, call[1], resource_arn, keys)
+    return refused
+
+
+if __name__ == "__main__":
+    iam_actions.extract_iam_action = action
+    iam_actions.dynamodb_service_context = item_context
+    iam_actions.request_tag_context = tag_context
+    iam_actions.dynamodb_transaction_checks = transaction_checks
+    iam_evaluator.enforce = enforce
+    app.main()
