@@ -76,15 +76,16 @@ def transaction_checks(iam_action: str, body: bytes, region: str, account: str) 
 
 
 def enforce(*call: Any, resource_arn: str = "*", service_context: dict[str, Any] | None = None) -> Any:
-    """The emulator's check, with what is missing; a refusal is noted in its log."""
+    """The emulator's check, with what is missing; a refusal is noted in the log, without what it was about."""
     context = dict(service_context or {})
     if isinstance(resource_arn, _Table):
         context["dynamodb:LeadingKeys"] = resource_arn.keys
     refused = _enforce(*call, resource_arn=resource_arn, service_context=context)
     if refused:
-        role = getattr(refused, "principal_arn", "")
-        keys = ", ".join(context.get("dynamodb:LeadingKeys", []))
-        logging.getLogger("ministack").warning("refused %s: %s on %s %s", role, call[1], resource_arn, keys)
+        # Neither a resource nor a key as it is: a link's id is nobody else's business.
+        kinds = {re.sub("#.*", "#*", key) for key in context.get("dynamodb:LeadingKeys", [])}
+        who, told = getattr(refused, "principal_arn", "").rpartition("/")[2], " ".join([call[1], *sorted(kinds)])
+        logging.getLogger("ministack").warning("%s is not allowed %s", who, told)
     return refused
 
 

@@ -31,11 +31,13 @@ def restart(up: Stack, function: str) -> None:
 
 
 @contextmanager
-def denied(up: Stack, function: str, action: str) -> Iterator[None]:
-    """A function's role without `action` for as long as the block runs."""
+def denied(up: Stack, function: str, action: str, keys: str | None = None) -> Iterator[None]:
+    """A function's role without `action`, of these first `keys` only if given, for as long as the block runs."""
     role = service.client(up, "lambda").get_function(FunctionName=up.functions[function])["Configuration"]["Role"]
     iam, name = service.client(up, "iam"), role.rpartition("/")[2]
-    statement = {"Effect": "Deny", "Action": action, "Resource": "*"}
+    statement: dict[str, object] = {"Effect": "Deny", "Action": action, "Resource": "*"}
+    if keys is not None:
+        statement["Condition"] = {"ForAnyValue:StringLike": {"dynamodb:LeadingKeys": keys}}
     document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
     iam.put_role_policy(RoleName=name, PolicyName="denied-by-a-test", PolicyDocument=document)
     try:

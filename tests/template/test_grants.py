@@ -1,4 +1,8 @@
-"""Every permission that is granted, spelled out: what is granted in excess, or to another function, shows here."""
+"""Every permission that is granted, spelled out: what is granted in excess, or to another function, shows here.
+
+That each is needed is shown by `tests/e2e/test_least_privilege.py`, but for what Lambda does in a function's name: that
+is compared with what Lambda's documentation asks for.
+"""
 
 from typing import Any
 
@@ -47,7 +51,7 @@ GRANTS: dict[str, set[str]] = {
         "sqs:SendMessage on SalvageQueue",
     },
     "salvage": {
-        "dynamodb:DeleteItem on Table if CONNECTION#*, LINK#*",
+        "dynamodb:DeleteItem on Table if CONNECTION#*",
         "dynamodb:UpdateItem on Table if CONNECTION#*, LINK#*",
         "sqs:DeleteMessage on SalvageDeadLetters",
         "sqs:DeleteMessage on SalvageQueue",
@@ -142,3 +146,38 @@ def test_every_role_is_a_functions_or_the_ticks(template: Template) -> None:
         "lambda:InvokeFunction on function:${AWS::StackName}-sweep:live",
         "sqs:SendMessage on TickDeadLetters",
     }
+
+
+READS_A_QUEUE = {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}
+READS_A_STREAM = {
+    f"dynamodb:{action}" for action in ("DescribeStream", "GetRecords", "GetShardIterator", "ListStreams")
+}
+STREAM = "table/${AWS::StackName}-connections/stream/*"
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_lambda_may_read_a_functions_sources_and_no_other(template: Template, function: str) -> None:
+    events = template["Resources"][FUNCTIONS[function]]["Properties"].get("Events", {}).values()
+    needed = set()
+    for event in events:
+        if event["Type"] == "SQS":
+            needed |= {f"{action} on {resource_name(event['Properties']['Queue'])}" for action in READS_A_QUEUE}
+        if event["Type"] == "DynamoDB":
+            needed |= {f"{action} on {STREAM}" for action in READS_A_STREAM}
+    sent_to = [resource_name(event["Properties"]["Queue"]) for event in events if event["Type"] == "SQS"]
+    granted = {
+        one
+        for one in grants(role_of(template, function))
+        if (action := one.partition(" ")[0]) in READS_A_STREAM | READS_A_QUEUE
+        # Those count the messages of a queue that they do not take from.
+        and not (action == "sqs:GetQueueAttributes" and one.rpartition(" ")[2] not in sent_to)
+    }
+    assert granted == needed
+
+
+def test_lambda_may_put_away_what_it_gives_up(template: Template) -> None:
+    for function, logical_id in FUNCTIONS.items():
+        for event in template["Resources"][logical_id]["Properties"].get("Events", {}).values():
+            if "DestinationConfig" in event["Properties"]:
+                queue = resource_name(event["Properties"]["DestinationConfig"]["OnFailure"]["Destination"])
+                assert f"sqs:SendMessage on {queue}" in grants(role_of(template, function))
