@@ -1,4 +1,7 @@
-"""The engines that the contract is held against, started on free loopback ports."""
+"""The engines that the contract is held against, started on free loopback ports.
+
+Tables are made by boto3; what is tested goes through the client that the functions have.
+"""
 
 import contextlib
 import os
@@ -12,10 +15,13 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
+from flowaccount_connect.aws_client import AwsClient, Credentials
 from local import dynamodb_local as local_engine
 from local import processes
 
 ROOT = Path(__file__).resolve().parents[2]
+
+REGION = "ap-southeast-1"
 
 _STARTING = 60
 """How long an engine may take to start, in seconds."""
@@ -56,6 +62,12 @@ def dynamodb_local() -> Iterator[Any]:
         processes.stop(process)
 
 
+def aws_client(made_by: Any) -> AwsClient:
+    """The functions' own client, of the engine of a client of boto3's."""
+    key = Credentials("test", "test", None)
+    return AwsClient("dynamodb", region=REGION, endpoint=made_by.meta.endpoint_url, attempts=1, by=lambda: key)
+
+
 @contextlib.contextmanager
 def _running(command: list[str], environment: dict[str, str], folder: Path, port: int) -> Iterator[Any]:
     log = folder / "log"
@@ -89,7 +101,7 @@ def _client(url: str) -> Any:
     return boto3.client(
         "dynamodb",
         endpoint_url=url,
-        region_name="ap-southeast-1",
+        region_name=REGION,
         aws_access_key_id="test",
         aws_secret_access_key="test",
         config=Config(retries={"total_max_attempts": 1}, proxies={}),

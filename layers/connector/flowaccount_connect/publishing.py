@@ -8,7 +8,6 @@ names: the tokens are not in it, sealed or not.
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from flowaccount_connect import aws_error, events
@@ -214,7 +213,7 @@ class Publisher:
                         "Source": SOURCE,
                         "DetailType": made.type,
                         "Detail": json.dumps(made.detail),
-                        "Time": datetime.fromtimestamp(change.at, UTC),
+                        "Time": change.at,
                     }
                     for change, made in batch
                 ]

@@ -11,6 +11,7 @@ from flowaccount_connect import settings
 
 if TYPE_CHECKING:
     from flowaccount_connect.authorize import Authorize
+    from flowaccount_connect.aws_client import AwsClient
     from flowaccount_connect.callback import Callback
     from flowaccount_connect.circuit import Circuit
     from flowaccount_connect.confirmation import Confirmation
@@ -26,24 +27,15 @@ if TYPE_CHECKING:
     from flowaccount_connect.token_endpoint import TokenEndpoint
 
 
-def client(service: str, *, read_timeout: float = 2.0, attempts: int = 2, connections: int = 16) -> Any:
+def client(service: str, *, read_timeout: float = 2.0, attempts: int = 2) -> "AwsClient":
     """A client of an AWS service: short timeouts and one retry, since an invocation has little time.
 
     One call takes 7 seconds at worst: two tries of 1 and 2 seconds, and up to a second between them. The time budgets
     of `rotation` count on it.
     """
-    import boto3
-    from botocore.config import Config
+    from flowaccount_connect.aws_client import AwsClient
 
-    return boto3.client(
-        service,  # type: ignore[call-overload]
-        config=Config(
-            connect_timeout=1,
-            read_timeout=read_timeout,
-            retries={"mode": "standard", "total_max_attempts": attempts},
-            max_pool_connections=connections,
-        ),
-    )
+    return AwsClient(service, read_timeout=read_timeout, attempts=attempts)
 
 
 def authorize() -> "Authorize":
@@ -90,10 +82,6 @@ def callback() -> "tuple[Callback, TokenEndpoint, frozenset[str]]":
     return made, endpoint, read.urls("ALLOWED_RETURN_URLS")
 
 
-_BATCH = 64
-"""Connections that `refresh` keeps to each service: one for each message of a batch, so that none waits for another."""
-
-
 def refresh() -> "tuple[Rotation, Rotation, Circuit, Pace, TokenEndpoint]":
     """What `refresh` is made of, for connections and for imports, its circuit, its pace, and the
     endpoint that it closes."""
@@ -111,13 +99,13 @@ def refresh() -> "tuple[Rotation, Rotation, Circuit, Pace, TokenEndpoint]":
     stack, tokens, read = settings.stack(), settings.tokens(), settings.Reader(os.environ)
     endpoint = TokenEndpoint(tokens.endpoint, tokens.client_id)
     policy = read.choice("REPLAY_POLICY", "allowed", "never")
-    table = client("dynamodb", connections=_BATCH)
-    queue = SalvageQueue(client("sqs", connections=_BATCH), tokens.salvage_queue_url)
+    table = client("dynamodb")
+    queue = SalvageQueue(client("sqs"), tokens.salvage_queue_url)
     rotation = Rotation(
         store=ConnectionStore(table, stack.table),
         endpoint=endpoint,
         secret=ClientSecret(client("secretsmanager"), tokens.client_secret_name),
-        sealer=_sealer(stack, tokens.key_id, connections=_BATCH),
+        sealer=_sealer(stack, tokens.key_id),
         salvage=queue,
         schedule=Schedule(tokens.refresh_after, tokens.refresh_token_lifetime),
         replay_policy="never" if policy == "never" else "allowed",
@@ -247,7 +235,7 @@ def _pace(table: Any, stack: settings.Stack) -> "Pace":
     return Pace(PaceStore(table, stack.table), Rule(limit))
 
 
-def _sealer(stack: settings.Stack, key_id: str, *, connections: int = 16) -> "Sealer":
+def _sealer(stack: settings.Stack, key_id: str) -> "Sealer":
     from flowaccount_connect.sealing import Sealer
 
-    return Sealer(client("kms", connections=connections), key_id, stack=stack.name, environment=stack.environment)
+    return Sealer(client("kms"), key_id, stack=stack.name, environment=stack.environment)
