@@ -18,6 +18,7 @@ import os
 import select
 import ssl
 import time
+import zlib
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
@@ -283,6 +284,9 @@ class AwsClient:
             connection.close()
         else:
             self._idle.append(connection)
+        # DynamoDB says what its answers must add up to.
+        if (checksum := response.headers.get("x-amz-crc32")) is not None and checksum != str(zlib.crc32(answer)):
+            raise HTTPException("checksum")
         return response.status, response.headers, answer
 
     def _connection(self) -> HTTPConnection:
