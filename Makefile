@@ -50,7 +50,7 @@ campaign: bootstrap ## Kill refresh workers and lose answers at random, account 
 	@$(PYTHON) -m campaign $(CAMPAIGN)
 
 # SIMULATE="--short", "--days 10", "--seed 2"; the picture of docs/ is drawn by SIMULATE="--picture docs/scheduling.svg".
-simulate: bootstrap ## Thirty days in a virtual clock: our schedule and those of others, what each loses (half an hour)
+simulate: bootstrap ## Thirty days in a virtual clock: our schedule and those of others, what each loses (a quarter of an hour)
 	@PYTHONPATH=layers/connector $(PYTHON) -m benchmarks.simulate $(SIMULATE)
 
 bench: bootstrap ## Cost of a tick at 10,000 and 200,000 connections, and throughput of one worker, on real components
