@@ -136,7 +136,10 @@ def _nowhere(resp: requests.Response) -> str | None:  # noqa: ARG001 - the name 
 
 class TokenEndpoint:
     """The token endpoint of one client. Keeps connections alive until `close`, which ends every invocation:
-    a connection that idled through a frozen Lambda is likely dead, and a reset on it would be doubt."""
+    a connection that idled through a frozen Lambda is likely dead, and a reset on it would be doubt.
+
+    `judge` says what an answer means; the probe, which wants to see the answer too, gives its own.
+    """
 
     def __init__(
         self,
@@ -144,10 +147,12 @@ class TokenEndpoint:
         client_id: str,
         *,
         clock: Callable[[], float] = time.time,
+        judge: Callable[..., Answer] = classify,
     ) -> None:
         self._url = url
         self._client_id = client_id
         self._clock = clock
+        self._judge = judge
         session = requests.Session()
         # Neither proxies, .netrc nor a CA bundle of the environment, and no cookies from one connection to another.
         session.trust_env = False
@@ -197,7 +202,7 @@ class TokenEndpoint:
             return Answer(Outcome.IN_DOUBT, error="no_answer")
         # Before the body is copied, so that a refusal is never believed that was whole only a moment later.
         whole = exchange.whole
-        answer = classify(
+        answer = self._judge(
             exchange.status,
             exchange.headers,
             bytes(exchange.body),

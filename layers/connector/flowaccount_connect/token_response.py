@@ -109,7 +109,7 @@ def classify(
     `connection_id` is the connection that was refreshed, or `None` for the exchange of a code. `now` (epoch seconds)
     turns a `Retry-After` date into seconds. Never raises, whatever the server sent.
     """
-    fields = _json_object(body)
+    fields = json_object(body)
     error = fields.get("error") or None
     if isinstance(error, str):
         error = error.strip() or None
@@ -170,8 +170,8 @@ def _lifetime(value: object) -> int | None:
     return min(int(seconds), LONGEST_LIFETIME)
 
 
-def _json_object(body: bytes) -> Mapping[str, object]:
-    """The JSON object in `body`, or an empty one; a byte order mark is forgiven."""
+def json_object(body: bytes) -> Mapping[str, object]:
+    """The JSON object in `body`, or an empty one; a byte order mark is forgiven. Never raises."""
     if len(body) > BODY_LIMIT:
         return {}
     try:

@@ -1,0 +1,248 @@
+"""The command: its plan, its settings, the browser's way back, and what it leaves behind."""
+
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from rich.console import Console
+
+from flowaccount_connect.settings import InvalidSetting
+from local import ports
+from probe import target
+from probe.consent import BrowserConsents
+from probe.demonstration import PlayedConsents
+from tests.probe.odd_server import CLIENT_ID, CLIENT_SECRET, Oddities, OddServer, odd_server
+from tests.probe.runs import Runs
+from tests.simulator.driver import ROOT
+
+LOGIN = "https://login.example/authorize"
+
+
+def command(folder: Path, **variables: str) -> subprocess.Popen[str]:
+    """The probe as a process, without a terminal."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": "layers/connector",
+        "PYTHONUNBUFFERED": "1",
+        "COLUMNS": "100",
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", "probe", "--report", str(folder)],
+        cwd=ROOT,
+        env=environment | variables,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@contextmanager
+def against(server: OddServer, folder: Path, **variables: str) -> Iterator[subprocess.Popen[str]]:
+    """The probe of a server, as an integrator would start it."""
+    given = {
+        "AUTHORIZE_ENDPOINT": server.target.authorize_endpoint,
+        "TOKEN_ENDPOINT": server.target.token_endpoint,
+        "BUSINESS_API": server.target.business_api or "",
+        "CLIENT_ID": CLIENT_ID,
+        "CLIENT_SECRET": CLIENT_SECRET,
+        "REDIRECT_URI": f"http://127.0.0.1:{ports.choose()}/back",
+        "PACE": "0",
+    }
+    with command(folder, **given | variables) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def consent(line: str, cancel: bool) -> None:
+    """Do at the browser what the terminal asks for."""
+    requests.get(line.strip() + ("&cancel=1" if cancel else ""), timeout=10)
+
+
+def test_a_demonstration_needs_nothing_and_says_that_it_is_one(tmp_path: Path) -> None:
+    with command(tmp_path, SIMULATOR='{"replay": "family_revoking"}') as process:
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
+    assert "It takes 6 consents" in output
+    assert "--parameter-overrides Environment=sandbox" in output
+    assert "ReplayPolicy=never" in output
+    found = json.loads((tmp_path / "probe.json").read_text())
+    assert "demonstration" in found["note"]
+    assert found["findings"]["replay_family"]["value"] == "killed"
+    assert "A demonstration" in (tmp_path / "probe.md").read_text()
+
+
+def test_the_whole_of_it_against_a_server_with_the_browser_coming_back_to_the_listener(tmp_path: Path) -> None:
+    output, cancel = "", False
+    with odd_server(Oddities()) as server, against(server, tmp_path) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            output += line
+            cancel = "CANCEL" in line if line.startswith("Open this") else cancel
+            if line.startswith(server.target.authorize_endpoint):
+                consent(line, cancel)
+        assert process.wait(30) == 0, output
+    found = json.loads((tmp_path / "probe.json").read_text())
+    values = {name: finding["value"] for name, finding in found["findings"].items()}
+    assert (values["cancel"], values["pkce"], values["replay"]) == ("access_denied", "enforced", "refused")
+    assert CLIENT_SECRET not in output
+    codes = set(server.codes) | set(server.owners) | {one for consent in server.consents() for one in consent.access}
+    written = output + (tmp_path / "probe.json").read_text() + (tmp_path / "probe.md").read_text()
+    assert len(codes) > 10
+    assert not [secret for secret in codes if secret in written]
+
+
+def test_an_interrupted_one_reports_what_it_has(tmp_path: Path) -> None:
+    with odd_server(Oddities()) as server, against(server, tmp_path) as process:
+        assert process.stdout is not None
+        asked = (line for line in process.stdout if line.startswith(server.target.authorize_endpoint))
+        assert next(asked)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+        assert process.returncode == 130
+    found = json.loads((tmp_path / "probe.json").read_text())
+    assert "Interrupted" in found["note"]
+    assert found["findings"]["invalid_grant"]["known"]
+    assert not found["findings"]["replay"]["known"]
+
+
+def test_the_plan_alone_asks_nothing(tmp_path: Path) -> None:
+    with odd_server(Oddities()) as server, against(server, tmp_path, PLAN="1", LIFETIMES="1") as process:
+        output, _ = process.communicate(timeout=30)
+        assert (process.returncode, server.codes) == (0, {})
+    assert "It takes 8 consents" in output
+    assert "a day and a half" in output
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("variables", "says"),
+    [
+        ({"CLIENT_ID": "a"}, "REDIRECT_URI"),
+        ({"CLIENT_ID": "a", "REDIRECT_URI": "http://example.com/"}, "REDIRECT_URI must be an absolute https URL"),
+        ({"CLIENT_ID": "a", "REDIRECT_URI": "http://127.0.0.1:1/"}, "CLIENT_SECRET is not set"),
+        (
+            {"CLIENT_ID": "a", "REDIRECT_URI": "https://example.com/", "CLIENT_SECRET": "s"},
+            "run the probe on a terminal",
+        ),
+        ({"TOKEN_ENDPOINT": "https://a.example/token"}, "AUTHORIZE_ENDPOINT and CLIENT_ID and REDIRECT_URI"),
+        ({"PATIENCE": "soon"}, "PATIENCE must be a whole number"),
+        ({"SIMULATOR": "[]"}, "SIMULATOR must be a JSON object"),
+    ],
+)
+def test_a_wrong_setting_is_told_by_its_name(tmp_path: Path, variables: dict[str, str], says: str) -> None:
+    with command(tmp_path, **variables) as process:
+        output, _ = process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert output.startswith("error: ")
+    assert says in output
+
+
+def test_the_sandbox_is_the_default_and_the_secret_is_asked_for() -> None:
+    asked: list[str] = []
+
+    def type_it(prompt: str) -> str:
+        asked.append(prompt)
+        return " typed "
+
+    read = target.read({"CLIENT_ID": "a", "REDIRECT_URI": "http://127.0.0.1:1/back"}, type_it)
+    assert read is not None
+    assert (read.authorize_endpoint, read.token_endpoint) == target.SANDBOX
+    assert (read.business_api, read.client_secret) == ("https://openapi.flowaccount.com/test", "typed")
+    assert len(asked) == 1
+    assert "typed" not in repr(read)
+    assert target.read({}) is None
+
+
+def consents(redirect_uri: str, typed: io.TextIOBase | None = None, patience: float = 5) -> BrowserConsents:
+    """A browser's way back, with what a user types."""
+    silent: Any = typed
+    return BrowserConsents(redirect_uri, Console(file=io.StringIO()), patience=patience, typed=silent)
+
+
+def waiting_for(person: BrowserConsents, state: str) -> None:
+    """Go on once the user has been asked for that consent."""
+    while state not in person._states:
+        time.sleep(0.005)
+
+
+def test_a_browser_of_an_earlier_consent_and_other_paths_are_passed_over() -> None:
+    back = f"http://127.0.0.1:{ports.choose()}/back"
+    person = consents(back, patience=0.01)
+    with person.ready():
+        assert person.ask(f"{LOGIN}?state=first", why="") is None
+        person._patience = 5
+        asked: list[str | None] = []
+        thread = threading.Thread(target=lambda: asked.append(person.ask(f"{LOGIN}?state=second", why="")))
+        thread.start()
+        waiting_for(person, "second")
+        assert requests.get(back.replace("/back", "/favicon.ico"), timeout=5).status_code == 404
+        requests.get(f"{back}?state=first&code=late", timeout=5)
+        requests.get(f"{back}?state=second&code=right", timeout=5)
+        thread.join()
+    assert asked == [f"{back}?state=second&code=right"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "landed"), [("https://mine.example/back?code=1\n", "https://mine.example/back?code=1"), ("\n", None)]
+)
+def test_an_address_is_pasted_where_nobody_can_listen(typed: str, landed: str | None) -> None:
+    read_end, write_end = os.pipe()
+    with os.fdopen(read_end) as reading, os.fdopen(write_end, "w") as writing:
+        person = consents("https://mine.example/back", reading)
+        with person.ready():
+            asked: list[str | None] = []
+            thread = threading.Thread(target=lambda: asked.append(person.ask(f"{LOGIN}?state=s", why="")))
+            thread.start()
+            waiting_for(person, "s")
+            writing.write(typed)
+            writing.flush()
+            thread.join()
+    assert asked == [landed]
+
+
+def test_a_taken_port_is_told() -> None:
+    with (
+        odd_server(Oddities()) as server,
+        pytest.raises(InvalidSetting, match="cannot listen"),
+        consents(f"{server.url}/b").ready(),
+    ):
+        pass
+
+
+def test_a_real_browser_brings_the_user_back(runs: Runs) -> None:
+    """The listener's page in Chromium, where one is installed; over plain HTTP otherwise."""
+    from local.visit import visitor
+
+    back = f"http://127.0.0.1:{ports.choose()}/back"
+    url = f"{runs.simulator.url}/connect/authorize?response_type=code&scope=flowaccount-api%20offline_access"
+    runs.simulator.control("POST", "clients", {"client_id": "flowaccount-connect-local", "redirect_uris": [back]})
+    person = consents(back)
+    with person.ready():
+        asked: list[str | None] = []
+        login = f"{url}&client_id=flowaccount-connect-local&redirect_uri={back}&state=s"
+        thread = threading.Thread(target=lambda: asked.append(person.ask(login, why="")))
+        thread.start()
+        with visitor() as owner:
+            arrived = owner.connect(login, user="somchai", business="N1000001")
+        thread.join()
+    assert "You can close this page" in arrived.html
+    assert re.fullmatch(rf"{re.escape(back)}\?code=[^&]+&scope=[^&]+&state=s", asked[0] or "")
+
+
+def test_the_played_user_gives_up_where_nobody_answers() -> None:
+    assert PlayedConsents().ask("http://127.0.0.1:9/", why="") is None
