@@ -53,9 +53,8 @@ def template() -> dict[str, Any]:
     return read((ROOT / "template.yaml").read_text())
 
 
-@pytest.fixture(scope="session")
-def translated() -> dict[str, Any]:
-    """The template as CloudFormation gets it after the SAM transform."""
+def translate(**parameters: str) -> dict[str, Any]:
+    """The template as CloudFormation gets it after the SAM transform, with these parameters."""
     source = read((ROOT / "template.yaml").read_text())
     for resource in source["Resources"].values():
         for name in ("CodeUri", "ContentUri"):
@@ -65,8 +64,14 @@ def translated() -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patch:
         # The transform asks for the region that it is to happen in.
         patch.setenv("AWS_DEFAULT_REGION", "ap-southeast-1")
-        result: dict[str, Any] = transform(source, {}, _ManagedPolicies())
+        result: dict[str, Any] = transform(source, parameters, _ManagedPolicies())
     return result
+
+
+@pytest.fixture(scope="session")
+def translated() -> dict[str, Any]:
+    """The template after the SAM transform, with the parameters' defaults."""
+    return translate()
 
 
 @pytest.fixture(scope="session")

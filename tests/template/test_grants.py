@@ -138,8 +138,8 @@ def test_a_function_is_granted_exactly_this(template: Template, function: str) -
     assert len(granted) == len(set(granted)), "granted twice"
 
 
-def test_every_role_is_a_functions_or_the_ticks(template: Template) -> None:
-    roles = {f"{name.removesuffix('Function')}Role" for name in FUNCTIONS.values()} | {"TickRole"}
+def test_every_role_is_a_functions_the_ticks_or_the_deployments(template: Template) -> None:
+    roles = {f"{name.removesuffix('Function')}Role" for name in FUNCTIONS.values()} | {"TickRole", "DeploymentRole"}
     assert set(of_type(template, "AWS::IAM::Role")) == roles
     tick = template["Resources"]["TickRole"]
     assert set(grants(tick)) == {

@@ -5,4 +5,4 @@ One flat package. Pure rules (`connection`, `token_response`, `schedule`, `retur
 them together with AWS.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -1,0 +1,279 @@
+"""What a deployment's parameters make of the template: a domain, a gradual take-over, several stacks in one account."""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flowaccount_connect import __version__
+from tests.template.conftest import translate
+from tests.template.test_grants import grants
+from tests.template.test_template import FUNCTIONS, Template, names, of_type
+
+ROOT = Path(__file__).parents[2]
+CERTIFICATE = "arn:aws:acm:ap-southeast-1:111122223333:certificate/0198b5a0-1111"
+GATEWAY = "https://api-id.execute-api.ap-southeast-1.amazonaws.com/live"
+
+
+class Deployed:
+    """The template as CloudFormation resolves it for given parameters; as much of its language as is in use there."""
+
+    def __init__(self, template: Template, **given: str) -> None:
+        defaults = {name: parameter.get("Default", "") for name, parameter in template["Parameters"].items()}
+        self.template = template
+        self.known = defaults | given | {"Api": "api-id", "Domain": "domain", "Api.Stage": "live"}
+        self.known |= {"AWS::Region": "ap-southeast-1", "AWS::URLSuffix": "amazonaws.com", "AWS::StackName": "stack"}
+
+    def holds(self, condition: str) -> bool:
+        return bool(self.of(self.template["Conditions"][condition]))
+
+    def of(self, value: Any) -> Any:
+        """A value with its functions worked out."""
+        if not isinstance(value, dict) or len(value) != 1:
+            return value
+        ((function, given),) = value.items()
+        match function:
+            case "Ref":
+                return self.known[given]
+            case "Fn::Sub":
+                return re.sub(r"\$\{([\w:.]+)\}", lambda name: str(self.known[name[1]]), given)
+            case "Fn::If":
+                return self.of(given[1] if self.holds(given[0]) else given[2])
+            case "Fn::Equals":
+                return str(self.of(given[0])) == str(self.of(given[1]))
+            case "Fn::Not":
+                return not self.of(given[0])
+            case "Fn::Or":
+                return any(map(self.of, given))
+        return value
+
+    def accepted(self) -> bool:
+        """Whether the rules let the parameters pass."""
+        return all(
+            self.of(one["Assert"])
+            for rule in self.template["Rules"].values()
+            if self.of(rule["RuleCondition"])
+            for one in rule["Assertions"]
+        )
+
+    def output(self, name: str) -> str:
+        return str(self.of(self.template["Outputs"][name]["Value"]))
+
+    def has(self, resource: str) -> bool:
+        condition = self.template["Resources"][resource].get("Condition")
+        return condition is None or self.holds(condition)
+
+
+# ---- a domain ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "base", "callback"),
+    [
+        ({}, GATEWAY, f"{GATEWAY}/callback"),
+        (
+            {"DomainName": "connect.example.com", "CertificateArn": CERTIFICATE},
+            "https://connect.example.com",
+            "https://connect.example.com/callback",
+        ),
+        ({"RedirectUri": "https://app.example.com/back"}, GATEWAY, "https://app.example.com/back"),
+        (
+            {
+                "DomainName": "connect.example.com",
+                "CertificateArn": CERTIFICATE,
+                "RedirectUri": "https://app.example.com/back",
+            },
+            "https://connect.example.com",
+            "https://app.example.com/back",
+        ),
+    ],
+    ids=["none", "domain", "redirect URI", "both"],
+)
+def test_every_address_follows_the_domain(template: Template, given: dict[str, str], base: str, callback: str) -> None:
+    deployed = Deployed(template, **given)
+    assert deployed.accepted()
+    assert deployed.output("ApiUrl") == base
+    assert deployed.output("AuthorizeUrl") == f"{base}/authorize"
+    assert deployed.output("CallbackUrl") == callback
+    stage = template["Resources"]["Api"]["Properties"]["Variables"]
+    assert deployed.of(stage["callbackUrl"]) == f"{base}/callback"
+
+
+@pytest.mark.parametrize(
+    ("given", "accepted"),
+    [
+        ({}, True),
+        ({"DomainName": "connect.example.com", "CertificateArn": CERTIFICATE}, True),
+        ({"DomainName": "connect.example.com", "CertificateArn": CERTIFICATE, "HostedZoneId": "Z01"}, True),
+        ({"DomainName": "connect.example.com"}, False),
+        ({"CertificateArn": CERTIFICATE}, False),
+        ({"HostedZoneId": "Z01"}, False),
+    ],
+    ids=lambda value: "+".join(value) if isinstance(value, dict) else None,
+)
+def test_what_a_domain_needs_is_said_before_anything_is_made(
+    template: Template, given: dict[str, str], accepted: bool
+) -> None:
+    assert Deployed(template, **given).accepted() is accepted
+
+
+@pytest.mark.parametrize(
+    ("given", "made"),
+    [
+        ({}, set()),
+        ({"DomainName": "connect.example.com", "CertificateArn": CERTIFICATE}, {"Domain", "DomainMapping"}),
+        (
+            {"DomainName": "connect.example.com", "CertificateArn": CERTIFICATE, "HostedZoneId": "Z01"},
+            {"Domain", "DomainMapping", "DomainRecord"},
+        ),
+    ],
+    ids=["none", "domain", "and its zone"],
+)
+def test_a_domain_is_made_of(template: Template, given: dict[str, str], made: set[str]) -> None:
+    deployed = Deployed(template, **given)
+    assert {name for name in ("Domain", "DomainMapping", "DomainRecord") if deployed.has(name)} == made
+
+
+def test_a_domain_speaks_tls_1_2_in_the_stacks_own_region(template: Template) -> None:
+    domain = template["Resources"]["Domain"]["Properties"]
+    assert domain["SecurityPolicy"] == "TLS_1_2"
+    assert domain["EndpointConfiguration"] == {"Types": ["REGIONAL"]}
+    assert domain["RegionalCertificateArn"] == {"Ref": "CertificateArn"}
+    mapping = template["Resources"]["DomainMapping"]["Properties"]
+    assert mapping["Stage"] == {"Ref": "Api.Stage"}
+    assert "BasePath" not in mapping
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value", "accepted"),
+    [
+        ("DomainName", "connect.example.com", True),
+        ("DomainName", "", True),
+        ("DomainName", "https://connect.example.com", False),
+        ("DomainName", "connect.example.com/live", False),
+        ("DomainName", "Connect.example.com", False),
+        ("DomainName", "*.example.com", False),
+        ("DomainName", "localhost", False),
+        ("CertificateArn", CERTIFICATE, True),
+        ("CertificateArn", "connect.example.com", False),
+        ("HostedZoneId", "Z0123456789ABCDEFGHIJ", True),
+        ("HostedZoneId", "/hostedzone/Z01", False),
+    ],
+)
+def test_what_a_domain_is_given_as(template: Template, parameter: str, value: str, accepted: bool) -> None:
+    pattern = template["Parameters"][parameter]["AllowedPattern"]
+    assert (re.fullmatch(pattern, value) is not None) is accepted
+
+
+# ---- a new version takes over ------------------------------------------------------------------------------------
+
+
+def test_a_new_version_takes_over_at_once_by_default(translated: Template) -> None:
+    assert not [item for item in translated["Resources"].values() if "CodeDeploy" in item["Type"]]
+    for alias in of_type(translated, "AWS::Lambda::Alias").values():
+        assert "UpdatePolicy" not in alias
+
+
+def test_a_new_version_takes_over_gradually_where_wanted_and_alarms_put_it_back(template: Template) -> None:
+    kinds = [kind for kind in template["Parameters"]["Deployment"]["AllowedValues"] if kind != "AllAtOnce"]
+    assert {kind: mapped["Enabled"] for kind, mapped in template["Mappings"]["Gradually"].items()} == {
+        "AllAtOnce": "false",
+        **dict.fromkeys(kinds, "true"),
+    }
+    gradual = translate(Deployment="Canary10Percent5Minutes")
+    alarms = of_type(template, "AWS::CloudWatch::Alarm")
+    for name, logical_id in FUNCTIONS.items():
+        policy = gradual["Resources"][f"{logical_id}Aliaslive"]["UpdatePolicy"]["CodeDeployLambdaAliasUpdate"]
+        group = gradual["Resources"][policy["DeploymentGroupName"]["Ref"]]["Properties"]
+        assert group["AutoRollbackConfiguration"]["Enabled"] is True
+        assert "DEPLOYMENT_STOP_ON_ALARM" in group["AutoRollbackConfiguration"]["Events"]
+        assert group["DeploymentConfigName"]["Fn::Sub"][1] == {"ConfigName": "Canary10Percent5Minutes"}
+        watched = {alarm["Name"]["Ref"] for alarm in group["AlarmConfiguration"]["Alarms"]}
+        assert f"{logical_id.removesuffix('Function')}Errors" in watched, name
+        assert watched <= set(alarms), name
+        # It would keep every deployment off for as long as the schedule is disabled.
+        assert "HeartbeatMissing" not in watched, name
+
+
+def test_who_shifts_the_calls_may_do_nothing_else(template: Template) -> None:
+    gradual = translate(Deployment="Linear10PercentEvery1Minute")
+    assert set(of_type(gradual, "AWS::IAM::Role")) == set(of_type(template, "AWS::IAM::Role")), "SAM made a role"
+    role = template["Resources"]["DeploymentRole"]
+    assert role["Condition"] == "DeployGradually"
+    assert set(grants(role)) == {
+        "lambda:GetAlias on function:${AWS::StackName}-*",
+        "lambda:UpdateAlias on function:${AWS::StackName}-*",
+        "lambda:GetProvisionedConcurrencyConfig on function:${AWS::StackName}-*",
+        "cloudwatch:DescribeAlarms on alarm:${AWS::StackName}-*",
+    }
+
+
+# ---- several stacks in one account -------------------------------------------------------------------------------
+
+
+NAMED = {
+    "AWS::Serverless::Function": "FunctionName",
+    "AWS::Serverless::LayerVersion": "LayerName",
+    "AWS::Serverless::Api": "Name",
+    "AWS::DynamoDB::Table": "TableName",
+    "AWS::SQS::Queue": "QueueName",
+    "AWS::SNS::Topic": "TopicName",
+    "AWS::Logs::LogGroup": "LogGroupName",
+    "AWS::CloudWatch::Alarm": "AlarmName",
+    "AWS::CloudWatch::Dashboard": "DashboardName",
+    "AWS::Events::EventBus": "Name",
+    "AWS::KMS::Alias": "AliasName",
+    "AWS::SecretsManager::Secret": "Name",
+    "AWS::AppConfig::Application": "Name",
+    "AWS::ApiGateway::DomainName": "DomainName",
+}
+"""Types whose name must be unlike all others in an account and region, and the property that gives it."""
+
+NAMELESS = {
+    "AWS::KMS::Key",
+    "AWS::IAM::Role",
+    "AWS::SNS::TopicPolicy",
+    "AWS::Events::Rule",
+    "AWS::AppConfig::ConfigurationProfile",
+    "AWS::AppConfig::HostedConfigurationVersion",
+    "AWS::ApiGateway::BasePathMapping",
+    "AWS::Route53::RecordSet",
+}
+"""Types that CloudFormation names itself, or whose name counts within something of the stack's own."""
+
+
+def test_two_stacks_do_not_get_into_each_others_way(template: Template) -> None:
+    for logical_id, resource in template["Resources"].items():
+        if resource["Type"] in NAMELESS:
+            assert not {"RoleName", "AliasName"} & set(resource["Properties"]), logical_id
+            continue
+        given = resource["Properties"][NAMED[resource["Type"]]]
+        assert {"AWS::StackName", "DomainName"} & set(names(given)), f"{logical_id} has the same name in every stack"
+    assert not [name for name, output in template["Outputs"].items() if "Export" in output]
+
+
+# ---- a release ---------------------------------------------------------------------------------------------------
+
+
+def test_a_release_has_one_number(template: Template) -> None:
+    application = template["Metadata"]["AWS::ServerlessRepo::Application"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    newest = re.search(r"^## (\d+\.\d+\.\d+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert newest is not None
+    assert {application["SemanticVersion"], project["version"], __version__, newest[1]} == {__version__}
+
+
+def test_the_application_repository_can_take_it(template: Template) -> None:
+    application = template["Metadata"]["AWS::ServerlessRepo::Application"]
+    assert re.fullmatch(r"[A-Za-z0-9-]{1,140}", application["Name"])
+    assert 1 <= len(application["Description"]) <= 256
+    assert 1 <= len(application["Author"]) <= 127
+    assert application["SpdxLicenseId"] == "Apache-2.0"
+    assert (ROOT / application["LicenseUrl"]).read_text().count("Apache License") >= 1
+    assert (ROOT / application["ReadmeUrl"]).is_file()
+    assert len(application["Labels"]) <= 10
+    assert all(re.fullmatch(r"[A-Za-z0-9+\-_:/@]{1,127}", label) for label in application["Labels"])
+    # The repository takes templates of up to 450 KB.
+    assert len((ROOT / "template.yaml").read_bytes()) < 450_000
