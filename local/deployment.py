@@ -23,44 +23,47 @@ _TAGS = f"ms-custom-id={API_ID}"
 _BUCKET = f"{STACK_NAME}-artifacts"
 
 
-def sources() -> str:
-    """A name for everything that is deployed: it changes when, and only when, a source does."""
+def sources(root: Path = ROOT) -> str:
+    """A name for everything that is deployed: it changes when, and only when, a source does.
+
+    `root` is where the sources are; another folder than the repository holds those of another release.
+    """
     digest = hashlib.sha256()
-    for path in sorted(_source_files()):
-        digest.update(f"{path.relative_to(ROOT)}\0".encode())
+    for path in sorted(_source_files(root)):
+        digest.update(f"{path.relative_to(root)}\0".encode())
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
 
 
-def _source_files() -> Iterator[Path]:
+def _source_files(root: Path) -> Iterator[Path]:
     """The files that decide what is built and deployed."""
-    yield ROOT / "template.yaml"
-    yield ROOT / "samconfig.toml"
+    yield root / "template.yaml"
+    yield root / "samconfig.toml"
     for folder in ("functions", "layers"):
-        for path in (ROOT / folder).rglob("*"):
+        for path in (root / folder).rglob("*"):
             if path.is_file() and "__pycache__" not in path.parts:
                 yield path
 
 
-def is_built() -> bool:
+def is_built(root: Path = ROOT) -> bool:
     """Whether what `build` made is there and made from the sources as they are."""
     try:
-        return (BUILD / "made-from").read_text() == sources()
+        return (root / BUILD / "made-from").read_text() == sources(root)
     except OSError:
         return False
 
 
-def build() -> None:
+def build(root: Path = ROOT) -> None:
     """Runs `sam build` for this machine's processor, with a cache of layers. Raises ``LocalError``."""
-    made_from = sources()
+    made_from = sources(root)
     CACHE.mkdir(parents=True, exist_ok=True)
     environment = _environment() | {"LAYER_ARCHITECTURE": "native", "LAYER_CACHE": str(CACHE)}
-    _sam(["build"], environment, LOGS / "build.log", "The build failed")
+    _sam(["build"], root, environment, LOGS / "build.log", "The build failed")
     # sam clears this folder when it builds for anything else, and the note with it.
-    (BUILD / "made-from").write_text(made_from)
+    (root / BUILD / "made-from").write_text(made_from)
 
 
-def deploy(port: int, parameters: Mapping[str, str]) -> None:
+def deploy(port: int, parameters: Mapping[str, str], root: Path = ROOT) -> None:
     """Runs `sam deploy` with these parameters against the emulator on ``port``. Raises ``LocalError``."""
     with contextlib.suppress(ClientError):  # It is there already where this is no first deployment.
         _ensure_bucket(port)
@@ -74,7 +77,7 @@ def deploy(port: int, parameters: Mapping[str, str]) -> None:
         "AWS_SECRET_ACCESS_KEY": emulator.ADMINISTRATOR["aws_secret_access_key"],
         "SAM_CLI_POLL_DELAY": "0.3",
     }
-    _sam(command, environment, LOGS / "deploy.log", "The deployment failed")
+    _sam(command, root, environment, LOGS / "deploy.log", "The deployment failed")
 
 
 def _ensure_bucket(port: int) -> None:
@@ -104,14 +107,14 @@ def _environment() -> dict[str, str]:
     }
 
 
-def _sam(arguments: list[str], environment: Mapping[str, str], log: Path, failure: str) -> None:
-    """Runs one sam command, its output into ``log``."""
+def _sam(arguments: list[str], root: Path, environment: Mapping[str, str], log: Path, failure: str) -> None:
+    """Runs one sam command in a folder of sources, its output into ``log``."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
         done = subprocess.run(
             [str(TOOLS / "sam"), *arguments],
             env=environment,
-            cwd=ROOT,
+            cwd=root,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -11,7 +11,8 @@ LOGS = STATE / "log"
 CACHE = LOCAL / "cache"
 TOOLS = LOCAL / "venv" / "bin"
 EMULATOR_TOOLS = LOCAL / "emulator-venv" / "bin"
-BUILD = ROOT / ".aws-sam" / "build"
+# Below the sources that it is made from.
+BUILD = Path(".aws-sam", "build")
 STACK_FILE = STATE / "stack.json"
 STATE_FILE = STATE / "state.json"
 
