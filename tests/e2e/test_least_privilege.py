@@ -267,17 +267,6 @@ def an_open_circuit_is_heeded(world: World) -> bool:
         return world.refresh() == "circuit_open"
 
 
-def a_success_closes_the_circuit(world: World) -> bool:
-    with circuit_opened(world):
-        world.aws("dynamodb").update_item(
-            TableName=world.up.table,
-            Key={"pk": {"S": "CIRCUIT"}, "sk": {"S": "token-endpoint"}},
-            UpdateExpression="SET opened_at = :at",
-            ExpressionAttributeValues={":at": {"N": str(int(time.time()) - 61)}},
-        )
-        return world.refresh() == "refreshed" and world.item("CIRCUIT", "token-endpoint")["state"]["S"] == "CLOSED"
-
-
 def under_way(world: World, token: str | None = None) -> bool:
     """An import that FlowAccount has not answered yet, due to be tried again; of a good token, or of this one."""
     world.call("DELETE", f"/connections/{IMPORTED}")
@@ -482,9 +471,8 @@ NEEDED: dict[str, Flow] = {
     "refresh dynamodb:GetItem CIRCUIT": an_open_circuit_is_heeded,
     "refresh dynamodb:GetItem CONNECTION#*": an_import_may_keep_its_token,
     "refresh dynamodb:GetItem PACE": a_refresh_that_waited_looks_at_the_pace,
-    "refresh dynamodb:PutItem CIRCUIT": refusals_open_the_circuit,
     "refresh dynamodb:PutItem EVENT#*": a_refused_import_is_announced,
-    "refresh dynamodb:UpdateItem CIRCUIT": a_success_closes_the_circuit,
+    "refresh dynamodb:UpdateItem CIRCUIT": refusals_open_the_circuit,
     "refresh dynamodb:UpdateItem CONNECTION#*": a_connection_is_refreshed,
     "refresh dynamodb:UpdateItem PACE": a_connection_is_refreshed,
     "refresh kms:Decrypt key": a_new_worker_refreshes,

@@ -37,7 +37,6 @@ GRANTS: dict[str, set[str]] = {
         "dynamodb:GetItem on Table if CIRCUIT",
         "dynamodb:GetItem on Table if CONNECTION#*",
         "dynamodb:GetItem on Table if PACE",
-        "dynamodb:PutItem on Table if CIRCUIT",
         "dynamodb:PutItem on Table if EVENT#*",
         "dynamodb:UpdateItem on Table if CIRCUIT",
         "dynamodb:UpdateItem on Table if CONNECTION#*",

@@ -11,7 +11,6 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from aws_lambda_powertools.utilities.circuit_breaker import base as circuit_breaker
 
 from flowaccount_connect import observability, wiring
 from flowaccount_connect.identifiers import fingerprint
@@ -58,13 +57,6 @@ def browser_of(callback: Event) -> str:
     return cookies[name]
 
 
-def forget_refusals() -> None:
-    """Powertools counts them for a whole process, as it should; a test is a process of its own."""
-    for counts in (circuit_breaker._LOCAL_FAILURES, circuit_breaker._LOCAL_SUCCESSES):
-        counts.clear()
-    circuit_breaker._LAST_OBSERVED_STATE.clear()
-
-
 class Functions:
     """Makes and calls the functions of one stack."""
 
@@ -75,7 +67,6 @@ class Functions:
         self._printed = ""
         self._logged = io.StringIO()
         self._made: dict[str, ModuleType] = {}
-        forget_refusals()
         world.secrets.text = json.dumps({"client_secret": CLIENT_SECRET})
         clients = {
             "dynamodb": world.table,

@@ -1,5 +1,6 @@
 """A configuration that FlowAccount refuses is not hammered on, and works again by itself once it is put right."""
 
+import itertools
 import time
 from collections.abc import Callable
 
@@ -9,15 +10,9 @@ from flowaccount_connect.circuit import RECOVERY, REFUSALS, Circuit
 from flowaccount_connect.connection import Reason
 from flowaccount_connect.dynamodb import StoreUnavailable
 from flowaccount_connect.rotation import Refresh, RefreshOutcome
-from tests.unit.handlers import forget_refusals
 from tests.unit.tables import Fault, Table, client_error
 
 HARMLESS = sorted(set(RefreshOutcome) - {RefreshOutcome.CONFIGURATION_ERROR, RefreshOutcome.CIRCUIT_OPEN})
-
-
-@pytest.fixture(autouse=True)
-def _a_process_of_its_own() -> None:
-    forget_refusals()
 
 
 class Worker:
@@ -139,5 +134,69 @@ def test_while_the_circuit_cannot_be_written_nobody_is_let_through_but_nothing_b
     table: Table, opened: Callable[[float], Worker]
 ) -> None:
     worker = opened(RECOVERY + 1)
-    table.faults["put_item"] = [Fault(client_error("InternalServerError"))]
+    table.faults["update_item"] = [Fault(client_error("InternalServerError"))]
     assert worker.run(RefreshOutcome.REFRESHED) is RefreshOutcome.CIRCUIT_OPEN
+
+
+def test_of_all_processes_one_is_let_through(table: Table, opened: Callable[[float], Worker]) -> None:
+    worker, other = opened(RECOVERY + 1), Worker(table)
+
+    def meanwhile() -> Refresh:
+        assert other.run(RefreshOutcome.REFRESHED) is RefreshOutcome.CIRCUIT_OPEN
+        return Refresh(outcome=RefreshOutcome.REFRESHED, connection_id="N1")
+
+    assert worker.circuit.run("N1", meanwhile).outcome is RefreshOutcome.REFRESHED
+    assert other.let_through == 0
+
+
+def test_one_that_never_comes_back_is_not_waited_for_longer_than_a_minute(
+    table: Table, opened: Callable[[float], Worker]
+) -> None:
+    opened(RECOVERY + 1)
+    now = time.time()
+    killed = Circuit(table, "table", clock=lambda: now)
+
+    class Killed(BaseException):
+        pass
+
+    def kill() -> Refresh:
+        # What a killed worker does not do any more.
+        table.faults["update_item"] = [Fault(client_error("InternalServerError"))]
+        raise Killed
+
+    with pytest.raises(Killed):
+        killed.run("N1", kill)
+    for later, outcome in ((RECOVERY - 1, RefreshOutcome.CIRCUIT_OPEN), (RECOVERY, RefreshOutcome.REFRESHED)):
+        clock = itertools.repeat(now + later)
+        other = Circuit(table, "table", clock=clock.__next__)
+        there = other.run("N1", lambda: Refresh(outcome=RefreshOutcome.REFRESHED, connection_id="N1"))
+        assert there.outcome is outcome
+
+
+def test_one_that_says_nothing_for_the_configuration_leaves_it_to_the_next(
+    table: Table, opened: Callable[[float], Worker]
+) -> None:
+    worker = opened(RECOVERY + 1)
+    assert worker.run(RefreshOutcome.IN_DOUBT) is RefreshOutcome.IN_DOUBT
+    assert table.items["CIRCUIT", "token-endpoint"]["state"] == "OPEN"
+    assert Worker(table).run(RefreshOutcome.REFRESHED) is RefreshOutcome.REFRESHED
+
+
+def test_a_success_of_long_ago_does_not_close_what_opened_since(
+    table: Table, opened: Callable[[float], Worker]
+) -> None:
+    worker = opened(RECOVERY + 1)
+
+    def slow() -> Refresh:
+        opened(0)
+        return Refresh(outcome=RefreshOutcome.REFRESHED, connection_id="N1")
+
+    worker.circuit.run("N1", slow)
+    assert table.items["CIRCUIT", "token-endpoint"]["state"] == "OPEN"
+
+
+def test_the_circuit_is_looked_at_once_in_a_while(table: Table) -> None:
+    worker = Worker(table)
+    for _ in range(20):
+        worker.run(RefreshOutcome.REFRESHED)
+    assert table.calls == ["get_item"]
