@@ -662,3 +662,11 @@ def test_a_line_above_every_resource_says_why_it_exists(request: pytest.FixtureR
     for number in range(start + 1, end):
         if re.fullmatch(r"  \w+:", lines[number]):
             assert lines[number - 1].startswith("  # "), f"line {number + 1}: {lines[number].strip()}"
+
+
+def test_functions_start_from_snapshots_where_a_parameter_says_so(template: Template, translated: Template) -> None:
+    assert template["Parameters"]["SnapStart"]["Default"] == "disabled"
+    assert template["Mappings"]["Words"]["SnapStart"] == {"enabled": "PublishedVersions", "disabled": "None"}
+    chosen = {"ApplyOn": {"Fn::FindInMap": ["Words", "SnapStart", {"Ref": "SnapStart"}]}}
+    for logical_id in FUNCTIONS.values():
+        assert translated["Resources"][logical_id]["Properties"]["SnapStart"] == chosen

@@ -361,3 +361,10 @@ def _refusal(status: int, headers: Mapping[str, str], body: bytes) -> AwsError:
         if isinstance(text, str) and text:
             return AwsError(text.partition(";")[0].partition(":")[0].rpartition("#")[2], fields)
     return AwsError(str(status), fields)
+
+
+if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
+    # What the first call would have to load is part of the snapshot, then; credentials and connections never are.
+    import botocore.session  # noqa: F401
+
+    _tls()
