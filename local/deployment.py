@@ -18,8 +18,6 @@ STACK_NAME = "flowaccount-connect"
 # The emulator gives a REST API the id that this tag asks for; on AWS nobody sets it, so it belongs to this
 # deployment, not to the template. A fixed id is what makes the callback URL known before there is an API.
 API_ID = "flowaccountconnect"
-_TAGS = f"ms-custom-id={API_ID}"
-
 _BUCKET = f"{STACK_NAME}-artifacts"
 
 
@@ -63,14 +61,16 @@ def build(root: Path = ROOT) -> None:
     (root / BUILD / "made-from").write_text(made_from)
 
 
-def deploy(port: int, parameters: Mapping[str, str], root: Path = ROOT) -> None:
+def deploy(
+    port: int, parameters: Mapping[str, str], root: Path = ROOT, *, name: str = STACK_NAME, api_id: str = API_ID
+) -> None:
     """Runs `sam deploy` with these parameters against the emulator on ``port``. Raises ``LocalError``."""
     with contextlib.suppress(ClientError):  # It is there already where this is no first deployment.
         _ensure_bucket(port)
-    command = ["deploy", "--stack-name", STACK_NAME]
+    command = ["deploy", "--stack-name", name]
     command += ["--no-resolve-s3", "--s3-bucket", _BUCKET, "--no-confirm-changeset", "--no-progressbar"]
-    command += ["--tags", _TAGS, "--parameter-overrides"]
-    command += [f"{name}={_quoted(value)}" for name, value in sorted(parameters.items())]
+    command += ["--tags", f"ms-custom-id={api_id}", "--parameter-overrides"]
+    command += [f"{parameter}={_quoted(value)}" for parameter, value in sorted(parameters.items())]
     environment = _environment() | {
         "AWS_ENDPOINT_URL": emulator.url(port),
         "AWS_ACCESS_KEY_ID": emulator.ADMINISTRATOR["aws_access_key_id"],

@@ -202,11 +202,15 @@ def test_who_shifts_the_calls_may_do_nothing_else(template: Template) -> None:
     assert set(of_type(gradual, "AWS::IAM::Role")) == set(of_type(template, "AWS::IAM::Role")), "SAM made a role"
     role = template["Resources"]["DeploymentRole"]
     assert role["Condition"] == "DeployGradually"
+    watched = {
+        alarm["Name"]["Ref"]
+        for group in of_type(gradual, "AWS::CodeDeploy::DeploymentGroup").values()
+        for alarm in group["Properties"]["AlarmConfiguration"]["Alarms"]
+    }
     assert set(grants(role)) == {
-        "lambda:GetAlias on function:${AWS::StackName}-*",
-        "lambda:UpdateAlias on function:${AWS::StackName}-*",
-        "lambda:GetProvisionedConcurrencyConfig on function:${AWS::StackName}-*",
-        "cloudwatch:DescribeAlarms on alarm:${AWS::StackName}-*",
+        *(f"lambda:{action} on {name}" for name in FUNCTIONS.values() for action in ("GetAlias", "UpdateAlias")),
+        *(f"lambda:GetProvisionedConcurrencyConfig on ${{{name}.Arn}}:live" for name in FUNCTIONS.values()),
+        *(f"cloudwatch:DescribeAlarms on {name}" for name in watched),
     }
 
 
