@@ -1,11 +1,16 @@
 """What `sam build` makes: bytecode that Lambda takes as it is, for all of it, and nothing unneeded."""
 
 import marshal
+import os
 import struct
+import subprocess
+import sys
 from pathlib import Path
 from types import CodeType
 
 import pytest
+
+ROOT = Path(__file__).parents[2]
 
 FUNCTIONS = ("Authorize", "Callback", "Sweep", "Refresh", "Salvage", "Token", "Connections", "Publish")
 UNCHECKED_HASH = 0b01
@@ -86,3 +91,19 @@ def test_the_layers_stay_below_lambdas_limit(built: Path) -> None:
         if path.is_file()
     )
     assert size < 50 * 1024 * 1024
+
+
+AARCH64 = 0xB7
+"""`e_machine` of an ELF file for Arm."""
+
+
+def test_a_layer_for_arm_is_for_arm_whatever_builds_it(tmp_path: Path) -> None:
+    environment = os.environ | {"LAYER_ARCHITECTURE": "arm64", "LAYER_CACHE": str(ROOT / ".local" / "cache")}
+    build = [sys.executable, str(ROOT / "layers" / "dependencies" / "build.py"), str(tmp_path / "python")]
+    done = subprocess.run(build, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    compiled = sorted(tmp_path.rglob("*.so*"))
+    assert [path for path in compiled if "cryptography" in path.parts]
+    for path in compiled:
+        header = path.read_bytes()[:20]
+        assert (header[:4], struct.unpack("<H", header[18:20])[0]) == (b"\x7fELF", AARCH64), path
