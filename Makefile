@@ -1,7 +1,7 @@
 # FlowAccount Connect on one machine. `make run` shows it, `make test` tests it; see README.md.
 
 .DEFAULT_GOAL := help
-.PHONY: fuzz help run up down probe test check lint typecheck validate explore mutants campaign simulate bench screenshots audit format build lock clean bootstrap
+.PHONY: fuzz help run up down probe test check lint typecheck validate explore mutants campaign simulate bench screenshots audit format build deploy lock clean bootstrap
 
 PYTHON := .local/venv/bin/python
 # The tools of the environment first, with them Python 3.13, uv and sam; but not for what makes that environment.
@@ -76,6 +76,9 @@ format: bootstrap ## Format the sources
 
 build: bootstrap ## Build what `sam deploy --guided` deploys (LAYER_ARCHITECTURE=arm64 for Arm)
 	@LAYER_CACHE=$(CURDIR)/.local/cache sam build
+
+deploy: build ## Deploy to your AWS account, asking for the settings (CONFIG=production for a section of samconfig.toml)
+	@sam deploy --guided $(if $(CONFIG),--config-env $(CONFIG))
 
 # Pins every version again, with hashes, for all platforms. The layer takes the versions that the tools were tested with.
 PIN = uv pip compile --quiet --no-config --universal --upgrade --python-version 3.13 --generate-hashes --no-header --no-annotate \
