@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -37,10 +38,24 @@ def refresh(up: Stack, connection: str) -> dict[str, Any]:
     return answer
 
 
+@pytest.fixture
+def closed_circuit(up: Stack) -> Iterator[None]:
+    """A circuit that is closed, before and after, whatever becomes of the test."""
+    key = {"pk": {"S": "CIRCUIT"}, "sk": {"S": "token-endpoint"}}
+
+    def close() -> None:
+        service.client(up, "dynamodb").delete_item(TableName=up.table, Key=key)
+        restart(up, "refresh")
+
+    close()
+    yield
+    close()
+
+
+@pytest.mark.usefixtures("closed_circuit")
 def test_a_refused_configuration_stops_the_stack_and_mends_by_itself(
     up: Stack, simulator: Simulator, connections: tuple[str, ...], set_item: Any
 ) -> None:
-    restart(up, "refresh")
     simulator.fault("error", code="invalid_client", status=200, times=1000)
     outcomes = []
     for _ in range(8):
