@@ -150,12 +150,12 @@ def _tell_the_plan(probe: Probe, probed: Target, console: Console, pace: int) ->
     console.print("Ctrl-C ends it at any time, with a report of what was found out by then.\n")
 
 
-def _sleeping(console: Console) -> Callable[[float], None]:
+def _sleeping(console: Console) -> Callable[[float, str], None]:
     """Sleep, and say so where it takes long enough for somebody to wonder."""
 
-    def sleep(seconds: float) -> None:
+    def sleep(seconds: float, why: str) -> None:
         if seconds > 2:
-            console.print(f"  [dim]pausing for {seconds:.0f} s[/]")
+            console.print(f"  [dim]pausing for {seconds:.0f} s, {escape(why)}[/]")
         time.sleep(seconds)
 
     return sleep

@@ -103,18 +103,23 @@ class BrowserConsents:
                 return None
             if _state_of(address) not in earlier:
                 return address
+            self._console.print("That belongs to an earlier consent; still waiting for this one.")
         return None
 
     def _way_back(self) -> str:
         minutes = f"for {self._patience / 60:.0f} min" if self._patience >= 120 else f"for {self._patience:.0f} s"
-        stuck = "Press Enter if you are stuck on a page of the server."
+        stuck = "Only Enter if you are stuck on a page of the server."
         if not self._listens:
             return f"Then paste the whole address that the browser ended up on, and press Enter. {stuck}"
         return f"Waiting {minutes} at {self._redirect_uri}." + (f" {stuck}" if self._typed is not None else "")
 
     def _read(self, typed: TextIO) -> None:
         for line in typed:
-            self._arrived.put(line.strip() or None)
+            address = line.strip()
+            if address and not {"code", "error", "state"} & parameters_of(address).keys():
+                self._console.print("That carries neither a code nor an error; paste the whole address.")
+                continue
+            self._arrived.put(address or None)
 
 
 def _state_of(address: str) -> str:

@@ -198,7 +198,7 @@ class Probe:
 
     def tokens(self) -> None:
         """A consent as the documentation has it: the callback, the exchange, two refreshes, the access tokens."""
-        family, first = self._exchanged("the first: nothing but the documented flow")
+        family, first = self._exchanged("the documented flow")
         self._families.append(family)
         self._documented(family, first)
 
@@ -221,7 +221,7 @@ class Probe:
     def cancelling(self) -> None:
         """The user says no at the login."""
         callback = self._consent(
-            "press Cancel at the login, to see what comes back of it", cancel=True, pkce=self._needs_pkce
+            "a cancel at the login, to see what comes back of it", cancel=True, pkce=self._needs_pkce
         )
         if callback is None:
             self.findings.note(
@@ -388,7 +388,7 @@ class Probe:
         family = self._rotating("the reuse of a rotated token, later")
         spent = family.current
         self._refresh(family, "A refresh before the later reuse")
-        self.wire.sleep(self._replay_after)
+        self.wire.sleep(self._replay_after, "before the later reuse")
         again = self.wire.refresh("The later reuse", spent, support_code=family.support_code)
         self._usable(again)
         after = f"after {self._replay_after} s"
@@ -458,7 +458,7 @@ class Probe:
 
     def rate_limit(self) -> None:
         """Requests with a token that was never issued, one after the other, until the first 429; a minute at most."""
-        self.wire.sleep(WINDOW)
+        self.wire.sleep(WINDOW, "for an empty minute before the measurement")
         unknown, began = secrets.token_urlsafe(32), self.wire.clock()
         for number in range(MOST_KNOCKS):
             seen = self.wire.knock(unknown)
@@ -467,7 +467,7 @@ class Probe:
                 self.wire.pause(seen)
                 return
             if seen.outcome is Outcome.NOT_SENT or seen.answer.status is None:
-                raise Unanswered(f"After {number} requests there was no answer any more ({seen.look}).")
+                raise Settled(f"After {number} requests there was no answer any more ({seen.look}).")
             if self.wire.clock() - began >= WINDOW:
                 break
         self.findings.note(
@@ -478,6 +478,7 @@ class Probe:
 
     def lifetimes(self) -> None:
         """Waits a day and a half: a refresh token just before its day ends and another just after, an access token."""
+        self._worth_a_consent()
         young, _ = self._exchanged("a refresh token to be used after 23 hours")
         old, answer = self._exchanged("a refresh token to be used after 25 hours")
         began, told = self.wire.clock(), answer.tokens.expires_in if answer.tokens else None
@@ -486,10 +487,10 @@ class Probe:
         ends = sorted({23 * 3_600, 25 * 3_600, *(range(1_800, 36 * 3_600, 1_800))})
         used: dict[int, Seen] = {}
         for end in ends:
-            self.wire.sleep(max(began + end - self.wire.clock(), 0))
+            self.wire.sleep(max(began + end - self.wire.clock(), 0), "until the next look")
             for hours, family in ((23, young), (25, old)):
                 if end == hours * 3_600:
-                    used[hours] = self.wire.refresh(f"A token {hours} hours old", family.current)
+                    used[hours] = self._once(f"A token {hours} hours old", family.current)
             if works and died is None:
                 alive, _ = self.wire.company(old.tokens.access_token)
                 last_seen, died = (end, None) if alive else (last_seen, end if alive is False else None)
@@ -503,8 +504,6 @@ class Probe:
             )
         else:
             self.findings.note("access_token_lives", None, "The business API could not be asked.")
-        for seen in used.values():
-            self._usable(seen)
         before, after = used[23].tokens is not None, used[25].tokens is not None
         if before and not after:
             self.findings.note(
@@ -531,7 +530,7 @@ class Probe:
             state=state,
             verifier=verifier,
         )
-        landed = self.consents.ask(url, why=f"consent {self.asked}, for {why}.", cancel=cancel)
+        landed = self.consents.ask(url, why=f"consent {self.asked}: {why}.", cancel=cancel)
         if landed is None:
             return None
         callback = Callback(parameters=parameters_of(landed), verifier=verifier)
@@ -665,6 +664,15 @@ class Probe:
         """Whether it is a refusal: by the product's rules, or because what was never issued gets just the same."""
         whole = seen.tokens is None and seen.answer.status is not None and seen.answer.error != "no_answer"
         return seen.refused or (whole and seen.kind in self._refusals)
+
+    def _once(self, what: str, token: str) -> Seen:
+        """A refresh that took too long to prepare to be prepared again. Raises `Settled` without a usable answer."""
+        try:
+            seen = self.wire.refresh(what, token)
+            self._usable(seen)
+        except Unanswered as unanswered:
+            raise Settled(str(unanswered)) from None
+        return seen
 
     def _usable(self, seen: Seen) -> None:
         if seen.unusable and not self._is_no(seen):

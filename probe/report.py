@@ -79,10 +79,7 @@ class Report:
             "",
             "| parameter | value | because |",
             "|---|---|---|",
-            *(
-                f"| {parameter.name} | {_cell(_shown(parameter))} | {_cell(parameter.because)} |"
-                for parameter in self.parameters
-            ),
+            *(self._row(one.name, _shown(one), one.because) for one in self.parameters),
             "",
             "```",
             overrides(self.parameters) or "every default fits",
@@ -92,13 +89,7 @@ class Report:
             "",
             "| question | answer | seen |",
             "|---|---|---|",
-            *(
-                " | ".join(["", *map(_cell, row), ""]).strip()
-                for row in (
-                    (QUESTIONS[finding.name], _answer(finding), "; ".join(finding.evidence))
-                    for finding in self.findings
-                )
-            ),
+            *(self._row(QUESTIONS[one.name], _answer(one), "; ".join(one.evidence)) for one in self.findings),
             "",
         ]
         return self._clean("\n".join(lines))
@@ -141,6 +132,10 @@ class Report:
         machine.write_text(self.machine_readable() + "\n", "utf-8")
         return readable, machine
 
+    def _row(self, *cells: str) -> str:
+        """A row of a Markdown table."""
+        return f"| {' | '.join(self._clean(cell).replace('|', '\\|').replace('\n', ' ') for cell in cells)} |"
+
     def _clean(self, text: str) -> str:
         """A text without secrets, and without what could command a terminal."""
         for secret in sorted(self.secrets, key=len, reverse=True):
@@ -162,7 +157,3 @@ def _answer(finding: Finding) -> str:
 
 def _shown(parameter: Parameter) -> str:
     return parameter.value if parameter.value is not None else "(default)"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")

@@ -101,9 +101,12 @@ class Wire:
         pace: int,
         patience: float,
         clock: Callable[[], float] = time.time,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float, str], None] = lambda seconds, _why: time.sleep(seconds),
     ) -> None:
-        """`pace`: requests a minute, 0 for no limit. `patience`: seconds that an answer may take."""
+        """`pace`: requests a minute, 0 for no limit. `patience`: seconds that an answer may take.
+
+        `sleep` takes seconds, and what for.
+        """
         self._target = target
         self._books = books
         self._pace = pace
@@ -188,7 +191,7 @@ class Wire:
 
     def pause(self, throttled: Seen) -> None:
         """Wait as long as the server asks for, within reason."""
-        self.sleep(min(max(throttled.answer.retry_after or WINDOW, 1), LONGEST_WAIT))
+        self.sleep(min(max(throttled.answer.retry_after or WINDOW, 1), LONGEST_WAIT), "since the server throttles")
 
     def _refresh(self, token: str, support_code: str, secret: str | None) -> Callable[[TokenEndpoint], Answer]:
         def send(endpoint: TokenEndpoint) -> Answer:
@@ -240,7 +243,7 @@ class Wire:
                 sent.popleft()
             pause = sent[-self._pace] + WINDOW - now if self._pace and len(sent) >= self._pace else 0.0
             if pause > 0:
-                self.sleep(pause)
+                self.sleep(pause, "to keep the pace")
             sent.append(self.clock())
             self._books.total += 1
 

@@ -50,7 +50,7 @@ class Clock:
     def __call__(self) -> float:
         return time.time() + self.slept
 
-    def sleep(self, seconds: float) -> None:
+    def sleep(self, seconds: float, _why: str) -> None:
         """Let time pass, without waiting."""
         self.slept += seconds
         self._advance(seconds)

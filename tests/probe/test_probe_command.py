@@ -209,7 +209,7 @@ def test_an_address_is_pasted_where_nobody_can_listen(typed: str, landed: str | 
             thread = threading.Thread(target=lambda: asked.append(person.ask(f"{LOGIN}?state=s", why="")))
             thread.start()
             waiting_for(person, "s")
-            writing.write(typed)
+            writing.write(f"what do I do here?\n{typed}")
             writing.flush()
             thread.join()
     assert asked == [landed]

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from probe.experiments import LIFETIMES
 from simulator import faults
 from simulator.faults import MAX_TIMES
 from tests.probe.runs import Run, Runs
@@ -102,6 +103,14 @@ def test_the_pace_keeps_below_the_sandboxs_limit(runs: Runs) -> None:
     assert run.value("retry_after") is None
     assert run.value("surprises") == "none"
     assert run.slept > 30
+
+
+def test_lifetimes_that_end_in_nothing_are_not_measured_for_another_day_and_a_half(runs: Runs) -> None:
+    found = runs(measure_lifetimes=True)
+    assert found.value("refresh_token_lifetime") == 86_400
+    runs.simulator.order("reset", grant_type="refresh_token", times=MAX_TIMES)
+    found.probe.perform(LIFETIMES)
+    assert found.probe.asked == found.report.consents + 2
 
 
 def test_another_business_on_refresh_is_in_the_way(runs: Runs) -> None:

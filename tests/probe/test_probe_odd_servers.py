@@ -1,11 +1,16 @@
 """What the simulator has no switch for: servers with a grace, without rotation, that echo secrets, and worse."""
 
+import io
 import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from rich.console import Console
 
+from probe import parameters
+from probe.findings import Finding
+from probe.report import REMOVED
 from tests.probe.odd_server import OddConsents, Oddities, odd_server
 from tests.probe.runs import Clock, Run, run
 
@@ -132,8 +137,6 @@ def test_an_issuer_of_another_host_is_told_and_not_configured() -> None:
     with odd_server(Oddities(issuers=["https://issuer.example"])) as server:
         found = run(server.target, OddConsents())
     assert found.parameter("Issuer") == "https://issuer.example"
-    from probe import parameters
-
     elsewhere = replace(found.report.target, authorize_endpoint="https://login.example/authorize")
     (issuer,) = [one for one in parameters.follow(found.probe.findings, elsewhere) if one.name == "Issuer"]
     assert issuer.value is None
@@ -179,3 +182,21 @@ def test_nonsense_instead_of_errors_is_told(body: str) -> None:
     assert found.value("invalid_grant")["as_expected"] is False
     assert found.value("replay") == "refused"
     assert found.value("surprises") != "none"
+
+
+def test_a_report_is_a_net_for_what_slipped_through_before() -> None:
+    """Whatever a finding says: no secret, nothing that commands a terminal, no markup, no row of a table broken."""
+    secret = 'a "quoted" secret | of ours'
+    found = probed(issuers=["https://evil.example/[bold]|x"])
+    slipped = Finding("iss", secret, f"\x1b[31m{secret} [red]", (f"a|b\n{secret}",))
+    report = replace(found.report, findings=[slipped], secrets={secret})
+    out = io.StringIO()
+    report.show(Console(file=out, width=100))
+    for text in (report.markdown(), report.machine_readable(), out.getvalue()):
+        assert secret not in text
+        assert "quoted" not in text
+        assert REMOVED in text
+        assert "\x1b" not in text
+    assert "[red]" in out.getvalue()
+    assert json.loads(report.machine_readable())["findings"]["iss"]["value"] == REMOVED
+    assert [line.count(" | ") for line in report.markdown().splitlines() if "Does the callback" in line] == [2]
