@@ -107,7 +107,10 @@ def test_the_whole_of_it_against_a_server_with_the_browser_coming_back_to_the_li
 
 
 def test_an_interrupted_one_reports_what_it_has(tmp_path: Path) -> None:
+    # Tests that run in the background may ignore Ctrl-C, and would hand that on.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with odd_server(Oddities()) as server, against(server, tmp_path) as process:
+        signal.signal(signal.SIGINT, before)
         assert process.stdout is not None
         asked = (line for line in process.stdout if line.startswith(server.target.authorize_endpoint))
         assert next(asked)
