@@ -230,7 +230,15 @@ def test_what_did_not_change_tells_nothing() -> None:
 
 
 def test_there_is_a_schema_for_every_kind_of_event_and_no_other() -> None:
-    silent = {"attempt_failed", "attempt_released", "import_started", "import_ended", "removed", "status_changed"}
+    silent = {
+        "attempt_failed",
+        "attempt_released",
+        "import_started",
+        "import_ended",
+        "removed",
+        "status_changed",
+        "restored",
+    }
     assert {path.name for path in SCHEMAS.iterdir()} == {f"connection.{k}.v1.json" for k in Kind if k not in silent}
 
 

@@ -77,6 +77,8 @@ class Connection:
     reason: Reason | None = None
     ended_at: int | None = None
     """Since when a new consent is needed, or when it was disconnected."""
+    restored_from: int | None = None
+    """The generation it had in the backup that it came from; `None` once its tokens are known to be new."""
 
     def leased(self, now: int) -> bool:
         """Whether an attempt holds this connection at `now`."""

@@ -46,12 +46,14 @@ class Kind(StrEnum):
     """Its item is gone: the tombstone of a disconnect was tidied up."""
     STATUS_CHANGED = "status_changed"
     """Into a state that no other kind tells."""
+    RESTORED = "restored"
+    """It came back from a backup of the table; what state that left it in is told beside it."""
 
 
 _SILENT = frozenset(
     {
         *(Kind.ATTEMPT_FAILED, Kind.ATTEMPT_RELEASED, Kind.IMPORT_STARTED, Kind.IMPORT_ENDED),
-        *(Kind.REMOVED, Kind.STATUS_CHANGED),
+        *(Kind.REMOVED, Kind.STATUS_CHANGED, Kind.RESTORED),
     }
 )
 """Kinds for the history alone."""
@@ -150,7 +152,10 @@ def event(entry: Entry) -> Event | None:
 def _kinds(old: Connection | None, new: Connection) -> Iterator[Kind]:
     """The kinds of what happened, at least one where the status changed: the count of connections hangs on it."""
     was = old.status if old is not None else None
-    if new.status is Status.ACTIVE and (old is None or old.grant_id != new.grant_id):
+    if old is None and new.restored_from is not None:
+        yield Kind.RESTORED
+        yield _BY_STATUS.get(new.status, Kind.IN_DOUBT)
+    elif new.status is Status.ACTIVE and (old is None or old.grant_id != new.grant_id):
         yield Kind.CONNECTED if was in (None, Status.DISCONNECTED) else Kind.RECONNECTED
     elif old is not None and new.status is Status.ACTIVE and new.generation > old.generation:
         yield Kind.REFRESHED
@@ -198,7 +203,7 @@ _SINCE: Mapping[Kind, Callable[[Connection], int | None]] = {
     Kind.AT_RISK: lambda new: new.at_risk,
 }
 _COMMITS = frozenset({Kind.CONNECTED, Kind.RECONNECTED, Kind.REFRESHED, Kind.RECOVERED})
-_ALIVE = _COMMITS | {Kind.AT_RISK, Kind.IN_DOUBT, Kind.ATTEMPT_FAILED, Kind.ATTEMPT_RELEASED}
+_ALIVE = _COMMITS | {Kind.RESTORED, Kind.AT_RISK, Kind.IN_DOUBT, Kind.ATTEMPT_FAILED, Kind.ATTEMPT_RELEASED}
 
 
 def _entry(change_id: str, at: int, kind: Kind, old: Connection | None, new: Connection) -> Entry:

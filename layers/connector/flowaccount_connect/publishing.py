@@ -21,7 +21,7 @@ _CARRIED = frozenset(
     {
         *("pk", "sk", "status", "environment", "reference", "grant_id", "generation", "connected_at", "requested_at"),
         *("access_expires_at", "deadline", "refresh_at", "retries", "in_doubt", "at_risk", "committed_by"),
-        *("attempt_id", "attempt_started_at", "lease_until", "reason", "ended_at"),
+        *("attempt_id", "attempt_started_at", "lease_until", "reason", "ended_at", "restored_from"),
         # Of an event item.
         *("type", "at", "connection_id"),
     }

@@ -32,6 +32,9 @@ ATTEMPT = "attempt_id, attempt_started_at, lease_until"
 SCHEDULED = "due_shard, refresh_at"
 """What keeps an item in the due index."""
 
+RESTORED = "restored_from"
+"""Of what came from a backup: its generation there, until its tokens are known to be new."""
+
 TOMBSTONE_KEPT = 30 * 86_400
 """How long the tombstone of a disconnect is kept, in seconds: longer than anything late can be."""
 
@@ -118,14 +121,15 @@ class ConnectionStore:
 
         A success wins over an expired lease, over another attempt, and over a failure recorded meanwhile. Of two
         answers to the same token the later one wins, in whatever order they get here: on some servers it is the only
-        one that works. Tokens, expiries and generation change together. Raises `Refused`, `StoreUnavailable`.
+        one that works. What came from a backup is older than any answer to a later request, of whatever generation.
+        Tokens, expiries and generation change together. Raises `Refused`, `StoreUnavailable`.
         """
         return self._update(
             connection_id,
             update=f"{_SET_TOKENS}, #status = :active, listed_as = :listed, generation = generation + :one "
-            f"REMOVE {ATTEMPT}, in_doubt, at_risk, retries, reason, ended_at, quarantine, quarantine_key",
+            f"REMOVE {ATTEMPT}, {RESTORED}, in_doubt, at_risk, retries, reason, ended_at, quarantine, quarantine_key",
             condition="grant_id = :grant AND (generation = :generation "
-            "OR (generation = :next AND requested_at < :requested_at))",
+            f"OR ((generation = :next OR {RESTORED} <= :generation) AND requested_at < :requested_at))",
             values=_token_values(connection_id, attempt_id, rotated)
             | {
                 ":active": s(Status.ACTIVE),
@@ -301,10 +305,12 @@ FREE_OR_SAME = "(attribute_not_exists(#reference) OR #reference = :reference)"
 _BURY = (
     "SET #status = :disconnected, listed_as = :listed, ended_at = :now, "
     "generation = if_not_exists(generation, :zero) + :one, #ttl = :ttl "
-    f"REMOVE tokens, data_key, {ATTEMPT}, {SCHEDULED}, in_doubt, at_risk, retries, reason, requested_at, "
+    f"REMOVE tokens, data_key, {ATTEMPT}, {SCHEDULED}, {RESTORED}, in_doubt, at_risk, retries, reason, requested_at, "
     "access_expires_at, deadline, committed_by, quarantine, quarantine_key, #reference"
 )
 """Leaves of a connection what says that it ended, and since when; no tokens, and nothing of the host's."""
+
+_IN_A_TOMBSTONE = ("grant_id", "generation", "environment", "connected_at")
 
 _BURIED = {"#ttl": "ttl", "#reference": "reference"}
 
@@ -361,7 +367,7 @@ def grant_update(
         "UpdateExpression": f"{_SET_TOKENS}, #status = :active, listed_as = :listed, grant_id = :grant, "
         f"connected_at = :now, environment = :environment{belonging}, "
         "generation = if_not_exists(generation, :zero) + :one "
-        f"REMOVE {ATTEMPT}, in_doubt, at_risk, retries, reason, ended_at, quarantine, quarantine_key, #ttl",
+        f"REMOVE {ATTEMPT}, {RESTORED}, in_doubt, at_risk, retries, reason, ended_at, quarantine, quarantine_key, #ttl",
         "ConditionExpression": f"(attribute_not_exists(grant_id) OR grant_id < :grant){free}",
         "ExpressionAttributeNames": {"#status": "status", "#ttl": "ttl"}
         | ({"#reference": "reference"} if reference is not None else {}),
@@ -378,6 +384,46 @@ def grant_update(
         },
         "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
     }
+
+
+def restored(item: Item, *, restored_to: int, now: int, disconnected: bool = False) -> Item:
+    """What to store of a connection's item in a backup of `restored_to`. Times in epoch seconds.
+
+    Its token may have been spent since, so an active connection is in doubt, and due at once: the protocol finds out.
+    An attempt stays, and the next claim waits for its lease: its worker may still be sending. The generation moves on
+    by one a second, which is more than it can have since, so that no caller and no reader of events sees it go back.
+    What was `disconnected` since becomes a tombstone.
+    """
+    there = from_item(item)
+    generation = there.generation + max(now - restored_to, 0) + 1
+    kept = dict(item) | {"generation": n(generation), RESTORED: n(there.generation)}
+    if disconnected and there.status is not Status.DISCONNECTED:
+        kept = {name: kept[name] for name in ("pk", "sk", *_IN_A_TOMBSTONE) if name in kept}
+        return kept | {
+            "status": s(Status.DISCONNECTED),
+            "listed_as": s(listed_as(there.id, Status.DISCONNECTED)),
+            "ended_at": n(now),
+            "ttl": n(now + TOMBSTONE_KEPT),
+        }
+    if there.status is not Status.ACTIVE:
+        return kept
+    since = there.in_doubt if there.in_doubt is not None else now
+    return kept | {"in_doubt": n(since), "refresh_at": n(now), "due_shard": s(due_shard(there.id))}
+
+
+def put_absent(client: Client, table: str, item: Item) -> bool:
+    """Put an item where none has its key, and whether this one is there; again, it is. Raises `StoreUnavailable`."""
+    try:
+        call(
+            client.put_item,
+            TableName=table,
+            Item=item,
+            ConditionExpression="attribute_not_exists(pk)",
+            ReturnValuesOnConditionCheckFailure="ALL_OLD",
+        )
+    except ConditionRefused as refused:
+        return refused.items[0] == item  # An SDK retry hid the success of the first write.
+    return True
 
 
 def reference_check(table: str, connection_id: str, reference: str) -> dict[str, object]:
@@ -471,4 +517,5 @@ def from_item(item: Item) -> Connection:
         else None,
         reason=Reason(reason) if reason else None,
         ended_at=number(item, "ended_at"),
+        restored_from=number(item, RESTORED),
     )
