@@ -19,8 +19,9 @@ from flowaccount_connect.client import (
     ReauthorizationRequired,
     TemporarilyUnavailable,
 )
+from flowaccount_connect.dynamodb import StoreUnavailable
 from flowaccount_connect.identifiers import is_connection_id
-from flowaccount_connect_cli import csv_import, tables, target
+from flowaccount_connect_cli import csv_import, restoring, tables, target
 from flowaccount_connect_cli.tables import Cell
 
 OK, FAILED, USAGE, NOT_FOUND, REAUTHORIZATION, LATER, DENIED = range(7)
@@ -42,13 +43,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     parser = _parser()
     given = parser.parse_args(arguments)
-    run: Callable[[Api, argparse.Namespace], int] = given.run
     try:
+        if given.of_tables:
+            return _mark_restored(*target.tables(stack_name=given.stack_name, local=given.local), given)
+        run: Callable[[Api, argparse.Namespace], int] = given.run
         return run(target.api(url=given.url, stack_name=given.stack_name, local=given.local), given)
     except FlowAccountConnectError as error:
         return _fail(_words(error), next((code for kind, code in _EXITS if isinstance(error, kind)), FAILED))
-    except csv_import.InvalidFile as error:
+    except (csv_import.InvalidFile, restoring.NotRestored) as error:
         return _fail(str(error), USAGE)
+    except StoreUnavailable as error:
+        return _fail(*_of_the_table(str(error)))
     except OSError as error:
         return _fail(f"{error.filename or 'a file'}: {error.strerror}", USAGE)
     except KeyboardInterrupt:
@@ -70,6 +75,17 @@ def _words(error: FlowAccountConnectError) -> str:
     if isinstance(error, TemporarilyUnavailable):
         return f"{error} Try again in {error.retry_after} s."
     return str(error)
+
+
+def _of_the_table(code: str) -> tuple[str, int]:
+    """What DynamoDB refused, with what mends it."""
+    if code.startswith("AccessDenied"):
+        return (
+            "These AWS credentials need dynamodb:DescribeTable on both tables, dynamodb:Scan on the restored one, "
+            "dynamodb:GetItem and dynamodb:PutItem on the stack's, and the use of the key.",
+            DENIED,
+        )
+    return f"DynamoDB did not take it ({code}). What was put back is kept; the same command goes on from there.", LATER
 
 
 # ---- seeing -----------------------------------------------------------------------------------------------
@@ -183,6 +199,46 @@ def _import(api: Api, given: argparse.Namespace) -> int:
     return OK if set(counts) <= csv_import.DONE | {"done_before"} else FAILED
 
 
+def _mark_restored(client: restoring.Database, table: str, given: argparse.Namespace) -> int:
+    now = int(time.time())
+    restored_to = restoring.backup_time(client, given.table, table, given.restored_to, now=now)
+    disconnected: frozenset[str] = frozenset()
+    if given.disconnected:
+        with Path(given.disconnected).open(encoding="utf-8-sig") as lines:
+            disconnected = restoring.connection_ids(lines)
+    moment = tables.moment(restored_to).text
+    print(f"From {given.table}, as of {moment}, into {table}.", file=sys.stderr)
+    if not (given.dry_run or given.yes):
+        if not sys.stdin.isatty():
+            return _fail(
+                "nobody is there to ask: repeat with --yes if it is meant, or look first with --dry-run", USAGE
+            )
+        print("Each connection's token is sent once; one that was spent since then ends its connection.")
+        if input("With ReplayPolicy=never, each of them ends. Go on? [y/N] ").strip().lower() not in ("y", "yes"):
+            return _fail("nothing was done", FAILED)
+    work = restoring.Restore(
+        client=client,
+        source=given.table,
+        into=table,
+        restored_to=restored_to,
+        now=now,
+        disconnected=disconnected,
+        histories=given.histories,
+        dry_run=given.dry_run,
+    )
+    with tables.progress("put back") as say:
+        counts, imports, seen = restoring.watched(work.run(), lambda so_far: say(so_far.total()))
+    rows = [
+        [tables.cell(outcome.value), tables.cell(counts[outcome])] for outcome in restoring.Outcome if counts[outcome]
+    ]
+    tables.show(["would become" if given.dry_run else "became", "items"], rows)
+    for name in imports:
+        print(f"{name}: import its token again; it had not been proved", file=sys.stderr)
+    for name in sorted(disconnected - seen):
+        print(f"{name}: not in the backup, so there is nothing to disconnect", file=sys.stderr)
+    return OK
+
+
 def _connect(api: Api, given: argparse.Namespace) -> int:
     made = api.connect_session(given.reference, given.return_url, expected_connection=given.expected or None)
     print(made["connect_url"], flush=True)
@@ -247,9 +303,9 @@ def _parser() -> argparse.ArgumentParser:
     where.add_argument("--local", action="store_true", help="the local stack (make up)")
     commands = parser.add_subparsers(required=True, metavar="command")
 
-    def command(name: str, run: Callable[[Api, argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+    def command(name: str, run: Callable[..., int], text: str) -> argparse.ArgumentParser:
         made = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=_EPILOG)
-        made.set_defaults(run=run)
+        made.set_defaults(run=run, of_tables=run is _mark_restored)
         return made
 
     status = command("status", _status, "all connections, soonest deadline first")
@@ -268,6 +324,17 @@ def _parser() -> argparse.ArgumentParser:
     imported = command("import", _import, "refresh tokens of an older integration, from a CSV")
     imported.add_argument("file", help="columns connection_id,refresh_token; - is standard input")
     imported.add_argument("--report", help="where to write what came of each; <file>.report.jsonl otherwise")
+    restored = command(
+        "mark-restored",
+        _mark_restored,
+        "put the connections of a restored table into the stack's, in doubt (docs/runbook.md)",
+    )
+    restored.add_argument("table", help="the restored table's name; it is only read")
+    restored.add_argument("--dry-run", action="store_true", help="say what would be done, and write nothing")
+    restored.add_argument("--yes", action="store_true", help="do not ask")
+    restored.add_argument("--disconnected", metavar="FILE", help="ids disconnected since the backup, one a line")
+    restored.add_argument("--histories", action="store_true", help="put the connections' histories back, too")
+    restored.add_argument("--restored-to", metavar="TIME", help="the backup's moment, where AWS does not know it")
     connect = command("connect", _connect, "a business of your own: prints a link, waits for you, and confirms")
     connect.add_argument("reference", help="your own name for whom it belongs to")
     connect.add_argument("--return-url", required=True, help="one of the stack's allowed return URLs")

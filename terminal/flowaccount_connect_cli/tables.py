@@ -4,7 +4,8 @@ import os
 import sys
 import time
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TextIO
 
@@ -76,6 +77,19 @@ def show(headings: Sequence[str], rows: Sequence[Sequence[Cell]], out: TextIO | 
     ]
     for line in (headings, *([one.text for one in row] for row in rows)):
         print("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip(), file=stream)
+
+
+@contextmanager
+def progress(text: str, out: TextIO | None = None) -> Iterator[Callable[[int], None]]:
+    """Tells how many are done, while the block runs: in place on a terminal, elsewhere a line every thousand."""
+    stream = out or sys.stderr
+    if is_coloured(stream):
+        from rich.console import Console
+
+        with Console(file=stream).status(text) as status:
+            yield lambda done: status.update(f"{text}: {done:,}")
+        return
+    yield lambda done: print(f"{text}: {done:,}", file=stream, flush=True) if done % 1_000 == 0 else None
 
 
 def is_coloured(stream: TextIO) -> bool:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import botocore.session
+from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from flowaccount_connect.client import Api, NotConfigured
@@ -21,13 +22,31 @@ def api(*, url: str | None, stack_name: str | None, local: bool) -> Api:
     Raises `NotConfigured`.
     """
     if local:
-        return _local()
+        session, stack = _local("api_url")
+        return Api(stack["api_url"], session=session, patience=_PATIENCE)
     if stack_name:
-        return Api(_output(stack_name), patience=_PATIENCE)
+        return Api(_output(stack_name, "ApiUrl"), patience=_PATIENCE)
     return Api(url, patience=_PATIENCE)
 
 
-def _local() -> Api:
+def tables(*, stack_name: str | None, local: bool) -> tuple[Any, str]:
+    """A DynamoDB client with the operator's own credentials, and the name of the stack's table.
+
+    Raises `NotConfigured`.
+    """
+    patient = Config(retries={"mode": "standard", "total_max_attempts": 10}, max_pool_connections=32)
+    if local:
+        session, stack = _local("aws_endpoint_url", "table")
+        endpoint = stack["aws_endpoint_url"]
+        return session.create_client("dynamodb", endpoint_url=endpoint, config=patient), stack["table"]
+    if not stack_name:
+        raise NotConfigured("This works on the stack's table itself: say which stack, with --stack-name.")
+    table = _output(stack_name, "TableName")
+    return botocore.session.Session().create_client("dynamodb", config=patient), table
+
+
+def _local(*names: str) -> tuple[botocore.session.Session, dict[str, str]]:
+    """A session with the local stack's credentials, and what it says of these."""
     here = Path.cwd()
     for folder in (here, *here.parents):
         try:
@@ -35,7 +54,7 @@ def _local() -> Api:
             session = botocore.session.Session()
             session.set_credentials(stack["access_key_id"], stack["secret_access_key"])
             session.set_config_variable("region", stack["region"])
-            return Api(stack["api_url"], session=session, patience=_PATIENCE)
+            return session, {name: stack[name] for name in names}
         except FileNotFoundError:
             continue
         except (ValueError, KeyError, TypeError, OSError):
@@ -43,20 +62,20 @@ def _local() -> Api:
     raise NotConfigured(f"No local stack is up: there is no {LOCAL} here or above. Run `make up` in the repository.")
 
 
-def _output(stack_name: str) -> str:
-    """The stack's output ApiUrl."""
+def _output(stack_name: str, name: str) -> str:
+    """One of the stack's outputs."""
     try:
         client: Any = botocore.session.Session().create_client("cloudformation")
         stacks = client.describe_stacks(StackName=stack_name)["Stacks"]
     except ClientError as error:
         code = error.response["Error"]["Code"]
         raise NotConfigured(
-            f"The stack {stack_name} cannot be looked up ({code}): check its name, the region and the credentials, "
-            "or give the API's URL with --url."
+            f"The stack {stack_name} cannot be looked up ({code}): check its name, the region and the credentials"
+            + (", or give the API's URL with --url." if name == "ApiUrl" else ".")
         ) from None
     except BotoCoreError as error:
         raise NotConfigured(f"AWS cannot be asked for the stack {stack_name}: {type(error).__name__}.") from None
     for output in stacks[0].get("Outputs", []):
-        if output["OutputKey"] == "ApiUrl":
+        if output["OutputKey"] == name:
             return str(output["OutputValue"])
-    raise NotConfigured(f"The stack {stack_name} has no output ApiUrl: it is no FlowAccount Connect.")
+    raise NotConfigured(f"The stack {stack_name} has no output {name}: it is no FlowAccount Connect.")
