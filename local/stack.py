@@ -153,7 +153,7 @@ def _up(settings: Settings, state: _State, steps: Steps) -> Stack:
         region=emulator.REGION,
         access_key_id=state.key[0],
         secret_access_key=state.key[1],
-        table=f"{STACK_NAME}-connections",
+        table=parameters.get("ConnectionsTable") or f"{STACK_NAME}-connections",
         functions={name: f"{STACK_NAME}-{name}" for name in FUNCTIONS},
         queues={name: f"{emulator.url(port)}/{emulator.ACCOUNT}/{STACK_NAME}-{name}" for name in QUEUES},
         event_bus=STACK_NAME,

@@ -47,7 +47,7 @@ def _policy() -> dict[str, Any]:
         "Statement": [
             allow(["execute-api:Invoke"], arn("execute-api", f"{API_ID}/*")),
             allow(["lambda:*"], arn("lambda", f"function:{STACK_NAME}-*")),
-            allow(["dynamodb:*"], table, f"{table}/*"),
+            allow(["dynamodb:*"], f"{table}*"),
             allow(["sqs:*"], arn("sqs", f"{STACK_NAME}-*")),
             allow(["logs:*"], arn("logs", "log-group:/aws/*")),
             allow(["events:*"], arn("events", f"event-bus/{STACK_NAME}"), arn("events", f"rule/{STACK_NAME}/*")),

@@ -55,7 +55,7 @@ def test_an_active_connection_is_in_doubt_due_at_once_and_of_a_generation_never_
     assert before is not None
     found = put()
     assert found == replace(
-        before, in_doubt=LATER, refresh_at=LATER, generation=1 + (LATER - BACKUP) + 1, restored_from=1
+        before, in_doubt=LATER, refresh_at=LATER, generation=1 + (LATER - BACKUP) + 1_000, restored_from=1
     )
     page = DueIndex(table.client, table.name).page(int(stored(table)["due_shard"]["S"]), now=LATER)
     assert table.connection_id in {due.connection_id for due in page.due}
@@ -88,7 +88,7 @@ def test_what_had_ended_has_ended_and_is_not_due(
     before = store.get(table.connection_id)
     assert before is not None
     found = put()
-    moved = before.generation + (LATER - BACKUP) + 1
+    moved = before.generation + (LATER - BACKUP) + 1_000
     assert found == replace(before, generation=moved, restored_from=before.generation)
     assert not stored(table).keys() & {"due_shard", "refresh_at", "in_doubt"}
 

@@ -81,10 +81,10 @@ GRANTS: dict[str, set[str]] = {
         "lambda:InvokeFunction on RefreshFunction.Alias",
     },
     "publish": {
-        "dynamodb:DescribeStream on table/${AWS::StackName}-connections/stream/*",
-        "dynamodb:GetRecords on table/${AWS::StackName}-connections/stream/*",
-        "dynamodb:GetShardIterator on table/${AWS::StackName}-connections/stream/*",
-        "dynamodb:ListStreams on table/${AWS::StackName}-connections/stream/*",
+        "dynamodb:DescribeStream on ${Table.Arn}/stream/*",
+        "dynamodb:GetRecords on ${Table.Arn}/stream/*",
+        "dynamodb:GetShardIterator on ${Table.Arn}/stream/*",
+        "dynamodb:ListStreams on ${Table.Arn}/stream/*",
         "dynamodb:PutItem on Table if HISTORY#*",
         "dynamodb:UpdateItem on Table if COUNT",
         "events:PutEvents on EventBus",
@@ -151,7 +151,7 @@ READS_A_QUEUE = {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttribu
 READS_A_STREAM = {
     f"dynamodb:{action}" for action in ("DescribeStream", "GetRecords", "GetShardIterator", "ListStreams")
 }
-STREAM = "table/${AWS::StackName}-connections/stream/*"
+STREAM = "${Table.Arn}/stream/*"
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)

@@ -35,6 +35,9 @@ SCHEDULED = "due_shard, refresh_at"
 RESTORED = "restored_from"
 """Of what came from a backup: its generation there, until its tokens are known to be new."""
 
+LEAP = 1_000
+"""By how much its generation moves on at least."""
+
 TOMBSTONE_KEPT = 30 * 86_400
 """How long the tombstone of a disconnect is kept, in seconds: longer than anything late can be."""
 
@@ -391,11 +394,11 @@ def restored(item: Item, *, restored_to: int, now: int, disconnected: bool = Fal
 
     Its token may have been spent since, so an active connection is in doubt, and due at once: the protocol finds out.
     An attempt stays, and the next claim waits for its lease: its worker may still be sending. The generation moves on
-    by one a second, which is more than it can have since, so that no caller and no reader of events sees it go back.
+    by `LEAP` and one a second, more than it can have since: no caller and no reader of events sees it go back.
     What was `disconnected` since becomes a tombstone.
     """
     there = from_item(item)
-    generation = there.generation + max(now - restored_to, 0) + 1
+    generation = there.generation + max(now - restored_to, 0) + LEAP
     kept = dict(item) | {"generation": n(generation), RESTORED: n(there.generation)}
     if disconnected and there.status is not Status.DISCONNECTED:
         kept = {name: kept[name] for name in ("pk", "sk", *_IN_A_TOMBSTONE) if name in kept}

@@ -1,0 +1,202 @@
+"""A table restored from a backup, as docs/runbook.md says: which tokens still work is found out, none is lost.
+
+The emulator has no backups, so a copy of the table, taken at the moment of the backup, stands for what AWS restores.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local import emulator, service
+from local.places import ROOT, STACK_FILE
+from local.stack import Stack
+from local.visit import HttpVisitor
+from tests.contract import deployed
+from tests.e2e.conftest import Bus, Simulator, until
+
+UNSPENT, SPENT, RECONNECTED = "N1000001", "N1000002", "N1000003"
+WITHDRAWN, REFUSED, DISCONNECTED = "N1000004", "N1000005", "N1000006"
+OWNERS = {UNSPENT: "somchai", SPENT: "somchai", RECONNECTED: "somchai"} | dict.fromkeys(
+    (WITHDRAWN, REFUSED, DISCONNECTED), "suda"
+)
+
+_OF_A_SCHEDULE = ("Name", "GroupName", "ScheduleExpression", "FlexibleTimeWindow", "Target")
+
+Tool = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def restored(up: Stack) -> Iterator[str]:
+    """The name of a table that the backup is restored to."""
+    name, client = f"{up.table}-restored", administrator(up)
+    client.create_table(TableName=name, **deployed.table())
+    yield name
+    client.delete_table(TableName=name)
+
+
+@pytest.fixture
+def _no_ticks(up: Stack) -> Iterator[None]:
+    """The schedule waits: a test looks at what it would change."""
+    scheduler = service.client(up, "scheduler")
+    found = scheduler.list_schedules()["Schedules"]
+    (name,) = (one["Name"] for one in found if f":{up.functions['sweep']}:" in one["Target"]["Arn"])
+    there = scheduler.get_schedule(Name=name)
+    same = {key: there[key] for key in _OF_A_SCHEDULE if key in there}
+    scheduler.update_schedule(**same, State="DISABLED")
+    yield
+    scheduler.update_schedule(**same, State=there["State"])
+
+
+@pytest.fixture
+def tool(up: Stack, tmp_path: Path) -> Tool:
+    """Runs `flowaccount-connect --local mark-restored` with arguments, as nobody's terminal."""
+    (tmp_path / ".local").mkdir()
+    (tmp_path / ".local" / "stack.json").symlink_to(STACK_FILE)
+    sources = f"{ROOT / 'layers' / 'connector'}:{ROOT / 'terminal'}"
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "flowaccount_connect_cli.main", "--local", "mark-restored", *arguments],
+            cwd=tmp_path, env={"PATH": os.environ["PATH"], "PYTHONPATH": sources}, capture_output=True, text=True,
+            check=False,
+        )  # fmt: skip
+
+    return run
+
+
+def administrator(up: Stack) -> Any:
+    """A client of the table for who may do everything."""
+    return emulator.client("dynamodb", int(up.aws_endpoint_url.rpartition(":")[2]))
+
+
+def items(up: Stack, table: str) -> dict[tuple[str, str], dict[str, Any]]:
+    """Everything in a table."""
+    pages = administrator(up).get_paginator("scan").paginate(TableName=table, ConsistentRead=True)
+    return {(item["pk"]["S"], item["sk"]["S"]): item for page in pages for item in page["Items"]}
+
+
+def connections(up: Stack, table: str) -> dict[str, dict[str, Any]]:
+    """The connections of a table, by business."""
+    found = items(up, table).items()
+    return {pk.partition("#")[2]: item for (pk, sk), item in found if sk == "CONNECTION"}
+
+
+def connect(up: Stack, business: str) -> None:
+    arrived = HttpVisitor().connect(up.authorize_url, user=OWNERS[business], business=business)
+    assert arrived.page == "connected", arrived.page
+
+
+def counted(up: Stack) -> dict[str, int]:
+    """How many connections the stack counts, by status."""
+    item = items(up, up.table)["COUNT", "connections"]
+    return {name: int(value["N"]) for name, value in item.items() if name not in ("pk", "sk")}
+
+
+@pytest.mark.usefixtures("_no_ticks")
+def test_a_restored_table_is_put_back_and_the_protocol_finds_out_which_tokens_work(
+    up: Stack, simulator: Simulator, bus: Bus, set_item: Any, restored: str, tool: Tool, tmp_path: Path
+) -> None:
+    def refresh(business: str) -> str:
+        set_item(business, refresh_at=int(time.time()) - 1)
+        return str(service.invoke(up, "refresh", {"connection_id": business})["outcome"])
+
+    for business in OWNERS:
+        connect(up, business)
+    simulator.withdraw(REFUSED)
+    assert refresh(REFUSED) == "reauthorization_required"
+    assert service.call(up, "DELETE", f"/connections/{DISCONNECTED}").status_code == 204
+
+    # The backup, and what happens after it.
+    moment = datetime.now(UTC)
+    for item in items(up, up.table).values():
+        administrator(up).put_item(TableName=restored, Item=item)
+    backup = connections(up, restored)
+    for _ in range(3):
+        assert refresh(SPENT) == "refreshed"
+    newest = connections(up, up.table)[SPENT]
+    assert service.call(up, "DELETE", f"/connections/{WITHDRAWN}").status_code == 204
+    connect(up, RECONNECTED)
+
+    # The loss: all but one of them are gone.
+    for business in OWNERS.keys() - {RECONNECTED}:
+        service.client(up, "dynamodb").delete_item(
+            TableName=up.table, Key={"pk": {"S": f"CONNECTION#{business}"}, "sk": {"S": "CONNECTION"}}
+        )
+    assert service.call(up, "GET", f"/connections/{UNSPENT}/token").status_code == 404
+    until(lambda: bus.types(UNSPENT)[-1:] == ["connected"])
+    kept = connections(up, up.table)[RECONNECTED]
+
+    ended = tmp_path / "disconnected-since"
+    ended.write_text(f"{WITHDRAWN}\n")
+    options = (restored, "--restored-to", moment.isoformat(), "--disconnected", str(ended))
+    before = connections(up, up.table)
+    looked = tool(*options, "--dry-run")
+    assert looked.returncode == 0, looked.stderr
+    assert connections(up, up.table) == before, "a dry run writes nothing"
+    done = tool(*options, "--yes")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[1:] == looked.stdout.splitlines()[1:]
+    said = {line.rsplit(None, 1)[0]: int(line.rsplit(None, 1)[1]) for line in done.stdout.splitlines()[1:]}
+    assert said["in doubt"] == 2
+    assert said["needs a new consent"] == 1
+    assert said["disconnected"] == 2
+
+    there = connections(up, up.table)
+    assert there[RECONNECTED] == kept, "what the stack has is newer than a backup"
+    assert there.keys() >= OWNERS.keys()
+    for business in OWNERS.keys() - {RECONNECTED}:
+        assert int(there[business]["generation"]["N"]) > int(backup[business]["generation"]["N"])
+    assert int(there[SPENT]["generation"]["N"]) > int(newest["generation"]["N"]), "never back behind what callers saw"
+    shown = service.call(up, "GET", f"/connections/{UNSPENT}/token").json()
+    assert (shown["status"], bool(shown["access_token"])) == ("in_doubt", True), "a living token is served"
+    assert service.call(up, "GET", f"/connections/{WITHDRAWN}/token").status_code == 404
+
+    # The schedule finds both due, and spreads them over the minute; nobody waits for that here.
+    assert service.invoke(up, "sweep", {})["due"] >= 2
+
+    def found_out(business: str, status: str) -> dict[str, Any]:
+        service.invoke(up, "refresh", {"connection_id": business})
+        until(lambda: bool(service.call(up, "GET", f"/connections/{business}").json()["status"] == status))
+        shown: dict[str, Any] = service.call(up, "GET", f"/connections/{business}").json()
+        return shown
+
+    alive = found_out(UNSPENT, "active")
+    assert (alive["in_doubt_since"], alive["generation"]) == (None, int(there[UNSPENT]["generation"]["N"]) + 1)
+    lost = found_out(SPENT, "reauthorization_required")
+    assert lost["reason"] == "rotation_lost"
+    after = connections(up, up.table)
+    for business in (RECONNECTED, REFUSED, DISCONNECTED, WITHDRAWN):
+        assert after[business] == there[business], "and none of the others is touched"
+    assert after[REFUSED]["reason"] == {"S": "rejected"}
+    assert after[WITHDRAWN]["status"] == after[DISCONNECTED]["status"] == {"S": "disconnected"}
+    assert "tokens" not in after[WITHDRAWN]
+    assert refresh(UNSPENT) == "refreshed", "what works goes on working"
+
+    # Once more, as after an interruption: nothing comes back twice.
+    settled = connections(up, up.table)
+    again = tool(*options, "--yes")
+    assert (again.returncode, "in doubt" in again.stdout) == (0, False), again.stderr
+    assert connections(up, up.table) == settled
+    # Who listens to events hears the truth, in an order that generations tell.
+    until(lambda: "recovered" in bus.types(UNSPENT))
+    assert bus.types(UNSPENT).count("connected") == 1
+    until(lambda: "reauthorization_required" in bus.types(SPENT))
+    generations = [detail["generation"] for type_, detail in bus.of(SPENT) if "generation" in detail]
+    assert generations == sorted(generations)
+    until(
+        lambda: (
+            _by_status(connections(up, up.table)) == {k: v for k, v in counted(up).items() if v and k != "importing"}
+        )
+    )
+
+
+def _by_status(found: dict[str, dict[str, Any]]) -> dict[str, int]:
+    statuses = [item["status"]["S"] for item in found.values()]
+    return {status: statuses.count(status) for status in statuses}
