@@ -10,10 +10,10 @@ from local import emulator
 from local.deployment import API_ID, STACK_NAME
 
 
-def fill(port: int, concurrency: int) -> None:
+def fill(port: int, table: str, concurrency: int) -> None:
     """Sets what is missing, on the stack that was just deployed. Doing it again changes nothing."""
     resources = _resources(port)
-    _table(port, resources["Table"]["Properties"])
+    _table(port, table, resources["Table"]["Properties"])
     _refresh_queue(port, concurrency)
     _gateway_responses(port, resources["Api"]["Properties"]["Body"])
 
@@ -26,10 +26,9 @@ def _resources(port: int) -> dict[str, Any]:
     return resources
 
 
-def _table(port: int, properties: dict[str, Any]) -> None:
+def _table(port: int, table: str, properties: dict[str, Any]) -> None:
     """Time to live and point-in-time recovery."""
     database = emulator.client("dynamodb", port)
-    table = f"{STACK_NAME}-connections"
     wanted = properties["TimeToLiveSpecification"]
     now = database.describe_time_to_live(TableName=table)["TimeToLiveDescription"]
     if now["TimeToLiveStatus"] != "ENABLED":

@@ -131,6 +131,7 @@ def _up(settings: Settings, state: _State, steps: Steps) -> Stack:
     simulator_url = _ensure_simulator(settings, state, steps, callback_url)
 
     parameters = _parameters(settings, simulator_url, callback_url)
+    table = parameters.get("ConnectionsTable") or f"{STACK_NAME}-connections"
     made_from = _digest(deployment.sources(), sorted(parameters.items()))
     if state.deployed_from == made_from:
         steps.note("the stack is deployed already, from the same sources and settings")
@@ -140,7 +141,7 @@ def _up(settings: Settings, state: _State, steps: Steps) -> Stack:
                 deployment.build()
         with steps.step("deploying the stack (sam deploy)"):
             deployment.deploy(port, parameters)
-            gaps.fill(port, int(parameters["RefreshConcurrency"]))
+            gaps.fill(port, table, int(parameters["RefreshConcurrency"]))
         state.deployed_from = made_from
     secret = f"{STACK_NAME}/client-secret"
     _put_client_secret(port, secret, settings.server.client_secret if settings.server else state.simulator_secret)
@@ -153,7 +154,7 @@ def _up(settings: Settings, state: _State, steps: Steps) -> Stack:
         region=emulator.REGION,
         access_key_id=state.key[0],
         secret_access_key=state.key[1],
-        table=parameters.get("ConnectionsTable") or f"{STACK_NAME}-connections",
+        table=table,
         functions={name: f"{STACK_NAME}-{name}" for name in FUNCTIONS},
         queues={name: f"{emulator.url(port)}/{emulator.ACCOUNT}/{STACK_NAME}-{name}" for name in QUEUES},
         event_bus=STACK_NAME,

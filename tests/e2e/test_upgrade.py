@@ -119,7 +119,7 @@ def deployed(up: Stack, root: Path) -> Iterator[None]:
     def deploy(sources: Path) -> None:
         known = read((sources / "template.yaml").read_text())["Parameters"]
         deployment.deploy(port, {name: value for name, value in parameters.items() if name in known}, sources)
-        gaps.fill(port, int(parameters["RefreshConcurrency"]))
+        gaps.fill(port, up.table, int(parameters["RefreshConcurrency"]))
 
     try:
         deploy(root)
