@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress
 from rich.table import Table
 
 from benchmarks import components
@@ -76,12 +76,12 @@ class Sink:
 
 def measure(url: str, sizes: Sequence[int], due: int, rounds: int, console: Console) -> list[Cost]:
     """Fill a table of each size and run ticks over them in turn."""
-    table, now, kms = components.client(url), int(time.time()), components.LocalKms()
+    table, now = components.client(url), int(time.time())
     for size in sizes:
-        filled = components.fill(table, f"connections-{size}", size, due=due, now=now, kms=kms)
-        steps = -(-size // 2_500)
-        for _ in track(filled, f"filling {size:,}", total=steps, console=console, transient=True):
-            pass
+        with Progress(*Progress.get_default_columns(), console=console, transient=True) as progress:
+            task = progress.add_task(f"filling {size:,}", total=size)
+            for written in components.fill_alike(url, f"connections-{size}", size, due=due, now=now):
+                progress.update(task, completed=written)
     costs = [Cost(size, due) for size in sizes]
     for number in range(rounds + 2):
         for cost in costs:

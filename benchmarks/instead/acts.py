@@ -1,0 +1,44 @@
+"""The two acts over a store and an OAuth client: what the programs beside it are made of."""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+logger = logging.getLogger()
+logger.setLevel(logging.INFO)
+
+
+def token(event: Mapping[str, Any], store: Any) -> dict[str, Any]:
+    """GET /connections/{id}/token behind API Gateway."""
+    connection = store.load(event["pathParameters"]["id"])
+    if connection is None:
+        return _answer(404, {"error": "not_found"})
+    left = connection.expires_at - int(time.time())
+    if left <= 0:
+        return _answer(409, {"error": "expired"})
+    logger.info(json.dumps({"message": "served", "connection": connection.id}))
+    return _answer(200, {"access_token": connection.tokens["access_token"], "token_type": "Bearer", "expires_in": left})
+
+
+def refresh(event: Mapping[str, Any], store: Any, ask: Callable[[str], Mapping[str, Any]]) -> dict[str, Any]:
+    """A batch of a queue, one after the other, with its partial failures; `ask` trades a refresh token for new ones."""
+    failed = []
+    for record in event["Records"]:
+        try:
+            connection = store.load(json.loads(record["body"])["connection_id"])
+            answer = ask(connection.tokens["refresh_token"])
+            connection.expires_at = int(time.time()) + int(answer["expires_in"])
+            connection.tokens = {name: answer[name] for name in ("access_token", "refresh_token")}
+            stored = store.store(connection)
+            logger.info(json.dumps({"message": "refreshed" if stored else "lost", "connection": connection.id}))
+        except Exception:
+            logger.exception("not refreshed")
+            failed.append({"itemIdentifier": record["messageId"]})
+    return {"batchItemFailures": failed}
+
+
+def _answer(status: int, body: dict[str, Any]) -> dict[str, Any]:
+    headers = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+    return {"statusCode": status, "headers": headers, "body": json.dumps(body)}

@@ -1,0 +1,34 @@
+"""With Authlib and boto3."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from authlib.integrations.requests_client import OAuth2Session
+
+from . import acts, vault
+
+_session: Any = None
+
+
+def token(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
+    """GET /connections/{id}/token."""
+    return acts.token(event, vault)
+
+
+def refresh(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
+    """The refresh queue."""
+    return acts.refresh(event, vault, ask)
+
+
+def ask(refresh_token: str) -> Mapping[str, Any]:
+    """New tokens for a refresh token."""
+    global _session  # noqa: PLW0603 - made once the secret is known, and kept
+    if _session is None:
+        _session = OAuth2Session(
+            os.environ["CLIENT_ID"], vault.client_secret(), token_endpoint_auth_method="client_secret_post"
+        )
+    answer: Mapping[str, Any] = _session.refresh_token(
+        os.environ["TOKEN_ENDPOINT"], refresh_token=refresh_token, timeout=15
+    )
+    return answer

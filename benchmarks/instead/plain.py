@@ -1,0 +1,34 @@
+"""With requests and boto3."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import requests
+
+from . import acts, vault
+
+_session = requests.Session()
+
+
+def token(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
+    """GET /connections/{id}/token."""
+    return acts.token(event, vault)
+
+
+def refresh(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
+    """The refresh queue."""
+    return acts.refresh(event, vault, _ask)
+
+
+def _ask(refresh_token: str) -> Mapping[str, Any]:
+    form = {
+        "grant_type": "refresh_token",
+        "refresh_token": refresh_token,
+        "client_id": os.environ["CLIENT_ID"],
+        "client_secret": vault.client_secret(),
+    }
+    answer = _session.post(os.environ["TOKEN_ENDPOINT"], data=form, timeout=15)
+    answer.raise_for_status()
+    made: dict[str, Any] = answer.json()
+    return made
