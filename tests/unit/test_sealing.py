@@ -1,13 +1,16 @@
 """Tokens at rest: what is sealed for one item opens for that item alone."""
 
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from flowaccount_connect.connection import Sealed
-from flowaccount_connect.sealing import CannotOpen, Sealer, SealingUnavailable, Tokens
+from flowaccount_connect.sealing import KEY_AGE, SETS_PER_KEY, CannotOpen, Sealer, SealingUnavailable, Tokens
 from tests.unit.fakes import CONNECTION, GRANT, FakeKms
 from tests.unit.tables import client_error
 
@@ -125,7 +128,7 @@ def test_no_more_than_five_hundred_odd_data_keys_are_remembered(kms: FakeKms, se
     made = sealer(kms)
     made.open(sealed, owner=CONNECTION, grant_id=GRANT)
     for _ in range(512):
-        other = made.seal(TOKENS, made.data_key(), owner=CONNECTION, grant_id=GRANT)
+        other = made.seal(TOKENS, sealer(kms).data_key(), owner=CONNECTION, grant_id=GRANT)
         made.open(other, owner=CONNECTION, grant_id=GRANT)
     assert kms.decrypts == 513
     made.open(sealed, owner=CONNECTION, grant_id=GRANT)
@@ -159,6 +162,75 @@ def test_sealing_calls_nobody(kms: FakeKms) -> None:
     kms.error = TimeoutError()
     made.seal(TOKENS, key, owner=CONNECTION, grant_id=GRANT)
     assert kms.generated == 1
+
+
+def test_a_data_key_seals_as_many_sets_as_a_batch_has_and_no_more(kms: FakeKms) -> None:
+    made = sealer(kms)
+    keys = [made.data_key() for _ in range(SETS_PER_KEY + 1)]
+    assert len(set(keys[:-1])) == 1
+    assert keys[-1] != keys[0]
+    assert kms.generated == 2
+
+
+def test_a_data_key_is_not_used_for_long(kms: FakeKms) -> None:
+    now = 1_000.0
+    made = Sealer(kms, "key", stack="connect", environment="sandbox", clock=lambda: now)
+    first = made.data_key()
+    now += KEY_AGE - 1
+    assert made.data_key() == first
+    now += 1
+    assert made.data_key() != first
+
+
+def test_a_batch_asks_for_one_data_key_however_many_ask_at_once(kms: FakeKms) -> None:
+    made, asked, go = sealer(kms), threading.Barrier(SETS_PER_KEY), kms.generate_data_key
+
+    def slowly(**kwargs: object) -> object:
+        time.sleep(0.05)  # The others come meanwhile.
+        return go(**kwargs)
+
+    kms.generate_data_key = slowly  # type: ignore[method-assign]
+
+    def ask(_: int) -> bytes:
+        asked.wait(10)
+        return made.data_key().wrapped
+
+    with ThreadPoolExecutor(SETS_PER_KEY) as pool:
+        assert len(set(pool.map(ask, range(SETS_PER_KEY)))) == 1
+    assert kms.generated == 1
+
+
+def test_a_kms_that_is_away_is_waited_for_once_by_all_and_asked_again_by_the_next(kms: FakeKms) -> None:
+    made, entered, go_on = sealer(kms), threading.Event(), threading.Event()
+    tries, generate = [], kms.generate_data_key
+
+    def hangs(**_: object) -> object:
+        tries.append(1)
+        entered.set()
+        assert go_on.wait(10)
+        raise TimeoutError
+
+    kms.generate_data_key = hangs  # type: ignore[method-assign]
+
+    def ask(_: int) -> str:
+        try:
+            made.data_key()
+        except SealingUnavailable:
+            return "unavailable"
+        return "made"
+
+    with ThreadPoolExecutor(9) as pool:
+        first = pool.submit(ask, 0)
+        assert entered.wait(10)
+        others = [pool.submit(ask, number) for number in range(8)]
+        while made._making.locked() and sum(one.running() for one in others) < 8:
+            time.sleep(0.001)
+        time.sleep(0.05)  # Each has begun to wait by now.
+        go_on.set()
+        assert {one.result(10) for one in [first, *others]} == {"unavailable"}
+    assert len(tries) == 1
+    kms.generate_data_key = generate  # type: ignore[method-assign]
+    assert made.data_key() == made.data_key()
 
 
 def test_nothing_secret_shows(kms: FakeKms, sealed: Sealed) -> None:

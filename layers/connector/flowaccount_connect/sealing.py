@@ -1,14 +1,16 @@
 """Tokens at rest: access and refresh token sealed together, AES-256-GCM under a data key of KMS (envelope encryption).
 
 The KMS encryption context is the stack and its environment, so a data key of another stack does not open, and one data
-key may serve a worker's whole batch. What a ciphertext belongs to is its associated data: moved to another item, it
-does not open.
+key may serve as many sets as a worker's batch has: KMS would else cost as much as all the rest of a refresh. What a
+ciphertext belongs to is its associated data: moved to another item, it does not open.
 """
 
 import json
 import os
 import threading
+import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,6 +19,12 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from flowaccount_connect import aws_error
 from flowaccount_connect.connection import Sealed
+
+SETS_PER_KEY = 50
+"""How many sets one data key seals, at most: what one batch of the refresh queue may hold."""
+
+KEY_AGE = 300
+"""How long a data key is used to seal, at most, in seconds."""
 
 _FORMAT = b"\x01"
 _NONCE_BYTES = 12
@@ -61,18 +69,48 @@ class Kms(Protocol):
 
 
 class Sealer:
-    """Seals and opens token sets; opened data keys are kept in memory, the least recently used go first."""
+    """Seals and opens token sets; opened data keys are kept in memory, the least recently used go first.
 
-    def __init__(self, kms: Kms, key_id: str, *, stack: str, environment: str) -> None:
+    Safe for several threads. `clock` is in epoch seconds.
+    """
+
+    def __init__(
+        self, kms: Kms, key_id: str, *, stack: str, environment: str, clock: Callable[[], float] = time.time
+    ) -> None:
         self._kms = kms
         self._key_id = key_id
         self._environment = environment
         self._context = {"stack": stack, "environment": environment}
+        self._clock = clock
         self._opened: OrderedDict[bytes, bytes] = OrderedDict()
         self._lock = threading.Lock()
+        self._key: DataKey | None = None
+        self._key_left = 0
+        self._key_until = 0.0
+        self._refused = 0
+        self._making = threading.Lock()
 
     def data_key(self) -> DataKey:
-        """A new data key: one call of KMS. Raises `SealingUnavailable`."""
+        """A data key for one set: the one in use, or a new one by one call of KMS. Raises `SealingUnavailable`.
+
+        Whoever waited while another thread asked in vain does not ask again: KMS would be waited for once for each.
+        """
+        refused = self._refused
+        with self._making:
+            if self._key is None or self._key_left == 0 or self._clock() >= self._key_until:
+                if self._refused != refused:
+                    raise SealingUnavailable("asked in vain a moment ago")
+                self._key = None
+                try:
+                    self._key = self._new_data_key()
+                except SealingUnavailable:
+                    self._refused += 1
+                    raise
+                self._key_left, self._key_until = SETS_PER_KEY, self._clock() + KEY_AGE
+            self._key_left -= 1
+            return self._key
+
+    def _new_data_key(self) -> DataKey:
         answer = self._call(
             self._kms.generate_data_key,
             KeyId=self._key_id,
