@@ -57,9 +57,9 @@ campaign: bootstrap ## Kill refresh workers and lose answers at random, account 
 simulate: bootstrap ## Thirty days in a virtual clock: our schedule and those of others, what each loses (a quarter of an hour)
 	@PYTHONPATH=layers/connector $(PYTHON) -m benchmarks.simulate $(SIMULATE)
 
-bench: bootstrap ## Cost of a tick at 10,000 and 200,000 connections, and throughput of one worker, on real components
-	@PYTHONPATH=layers/connector $(PYTHON) -m benchmarks.scale
-	@PYTHONPATH=layers/connector $(PYTHON) -m benchmarks.throughput
+# BENCH="--only cold", "--only operations throughput scale", "--short", "--write-docs" for docs/performance.md; docs/performance.md.
+bench: bootstrap ## Cold starts, CPU, calls, throughput, scale and money, beside what one would write instead (ten minutes)
+	@PYTHONPATH=layers/connector $(PYTHON) -m benchmarks $(BENCH)
 
 screenshots: bootstrap ## Take pictures of every page, in both languages, on phone and desktop, light and dark
 	@PYTHONPATH=layers/connector $(PYTHON) -m local.gallery
@@ -86,6 +86,7 @@ PIN = uv pip compile --quiet --no-config --universal --upgrade --python-version 
 lock: bootstrap ## Pin newer versions of all packages
 	$(PIN) requirements-dev.in -o requirements-dev.txt
 	$(PIN) -c requirements-dev.txt layers/dependencies/requirements.in -o layers/dependencies/requirements.txt
+	$(PIN) -c requirements-dev.txt benchmarks/instead/requirements.in -o benchmarks/instead/requirements.txt
 	$(PIN) requirements-emulator.in -o requirements-emulator.txt
 	$(PIN) -c requirements-dev.txt requirements-bootstrap.in -o requirements-bootstrap.txt
 	$(PIN) audit/tools.in -o audit/tools.txt

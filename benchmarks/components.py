@@ -103,8 +103,13 @@ class Filling:
         }
 
 
-def fill(url: str, name: str, connections: int, *, due: int, now: int, kms: Kms) -> None:
-    """Create a table and fill it with connections, each with tokens sealed under a data key of its own."""
+def create(url: str, name: str) -> None:
+    """Create the table as it is deployed."""
+    engine_of(url).create_table(TableName=name, **deployed.table())
+
+
+def fill(url: str, name: str, numbers: range, *, due: int, now: int, kms: Kms) -> None:
+    """Add connections to a table, their tokens sealed as `refresh` seals them."""
     sealer = Sealer(kms, "key", stack=STACK, environment="sandbox")
     filling, grant_id = _begin(url, name, due, now)
     client_ = client(url)
@@ -118,11 +123,11 @@ def fill(url: str, name: str, connections: int, *, due: int, now: int, kms: Kms)
         _put(client_, name, items)
 
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(write, itertools.batched(range(connections), _BATCH, strict=False)))
+        list(pool.map(write, itertools.batched(numbers, _BATCH, strict=False)))
 
 
 def fill_alike(url: str, name: str, connections: int, *, due: int, now: int) -> Iterator[int]:
-    """Create a table and fill it with connections whose tokens nobody will open; yields how many there are by now.
+    """Add connections to a table whose tokens nobody will open; yields how many there are by now.
 
     By as many processes as two cores have use for: each item is in three trees of the engine's.
     """
@@ -148,9 +153,8 @@ def _fill_part(part: tuple[str, Filling, range]) -> int:
 
 
 def _begin(url: str, name: str, due: int, now: int) -> tuple[Filling, str]:
-    """The table, and the item of its first connection as a callback writes it."""
+    """The item of the first connection, as a callback writes it."""
     engine, grant_id = engine_of(url), new_grant_id()
-    engine.create_table(TableName=name, **deployed.table())
     engine.update_item(**_callback(name, grant_id, now))
     like = engine.get_item(TableName=name, Key=key_of(name_of(0)))["Item"]
     return Filling(name, like, due, now), grant_id

@@ -1,6 +1,7 @@
 """Run by `lambdas`, in a function's own process: answers events as Lambda's runtime does, and says what they took.
 
-Reads lines of JSON, `{"events": […], "answers": true}`; what the function logs goes nowhere, but is written. Standard
+Reads lines of JSON, `{"events": […], "answers": true}`; what the function logs is
+counted. Standard
 library only, and little of it: what is imported here would be no cost of the function.
 """
 
@@ -28,21 +29,27 @@ class Context:
 
 
 def main() -> None:
-    """Answer until there are no more lines."""
+    """Answer until there are no more lines; then tell the process's peak of memory, among all else of its status."""
     told = os.fdopen(os.dup(1), "w", buffering=1)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
+    log = os.memfd_create("log")
+    os.dup2(log, 1)
     handler = getattr(importlib.import_module(sys.argv[1]), sys.argv[2])
     for line in sys.stdin:
         asked = json.loads(line)
         answers = []
+        sys.stdout.flush()
+        os.ftruncate(log, 0)
+        os.lseek(log, 0, os.SEEK_SET)
         cpu, wall = time.process_time(), time.perf_counter()
         for event in asked["events"]:
             answer = handler(event, Context())
-            if asked["answers"]:
+            if asked.get("answers"):
                 answers.append(answer)
+        sys.stdout.flush()
         cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-        told.write(json.dumps({"answers": answers, "cpu": cpu, "wall": wall}) + "\n")
+        told.write(json.dumps({"answers": answers, "cpu": cpu, "wall": wall, "logged": os.fstat(log).st_size}) + "\n")
+    with open("/proc/self/status") as status:
+        sys.stderr.write(status.read() if len(sys.argv) > 3 else "")
 
 
 main()

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import py_compile
+import re
 import shutil
 import subprocess
 import sys
@@ -38,6 +39,7 @@ TABLE = "connections"
 
 _PROGRAMS = Path(__file__).parent / "instead"
 _DATE = 315_532_800
+_TELL_MEMORY = "import sys; sys.stderr.write(open('/proc/self/status').read())"
 _INVOKE = Path(__file__).with_name("invoke.py")
 
 
@@ -188,9 +190,9 @@ def start(program: Program, variables: dict[str, str], event: Any = None, handle
     Raises `LocalError` if it fails.
     """
     if event is None:
-        command = [sys.executable, "-S", "-c", f"import {program.module}"]
+        command = [sys.executable, "-S", "-c", f"import {program.module}\n{_TELL_MEMORY}"]
     else:
-        command = [sys.executable, "-S", str(_INVOKE), program.module, handler]
+        command = [sys.executable, "-S", str(_INVOKE), program.module, handler, "memory"]
     began = time.perf_counter()
     process = subprocess.Popen(
         command,
@@ -203,7 +205,7 @@ def start(program: Program, variables: dict[str, str], event: Any = None, handle
         raise AssertionError("they are pipes")
     with process.stdin as into:
         if event is not None:
-            into.write(json.dumps({"events": [event], "answers": False}).encode() + b"\n")
+            into.write(json.dumps({"events": [event]}).encode() + b"\n")
     told = process.stderr.read()
     if process.stdout is not None:
         process.stdout.read()
@@ -214,7 +216,9 @@ def start(program: Program, variables: dict[str, str], event: Any = None, handle
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
         raise LocalError(f"{program.module} did not start:\n{told.decode()[-2_000:]}")
-    return Started((usage.ru_utime + usage.ru_stime) * 1_000, wall * 1_000, usage.ru_maxrss / 1_024)
+    # Not the usage's own figure, which begins with what the parent had when it forked.
+    (peak,) = re.findall(rb"VmHWM:\s*(\d+) kB", told)
+    return Started((usage.ru_utime + usage.ru_stime) * 1_000, wall * 1_000, int(peak) / 1_024)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +230,8 @@ class Answered:
     """Seconds of the process, of the user and the system together."""
     wall: float
     """Seconds."""
+    logged: int
+    """Bytes of log."""
 
 
 class Function:
@@ -246,7 +252,7 @@ class Function:
         if not line:
             raise LocalError(f"{self._module} failed; what it said is above.")
         told = json.loads(line)
-        return Answered(told["answers"], told["cpu"], told["wall"])
+        return Answered(told["answers"], told["cpu"], told["wall"], told["logged"])
 
 
 @contextmanager

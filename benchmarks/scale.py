@@ -1,12 +1,9 @@
-"""`python -m benchmarks.scale`: the real sweep over a small and a large table, with the same number due, side by side.
+"""The real sweep over a small and a large table, with the same number due, side by side.
 
-The table is DynamoDB Local's, the index is the deployed one; the queue takes everything. Exit code 0 if a due
-connection costs no more than 1.2 times as much in the large table, in requests, read units and time; 1 if it does.
+The table is DynamoDB Local's, the index is the deployed one; the queue takes everything.
 """
 
-import argparse
 import statistics
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,18 +11,16 @@ from typing import Any, cast
 
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 
 from benchmarks import components
 from flowaccount_connect.history import Counts
 from flowaccount_connect.pacing import Pace, PaceStore, Rule
 from flowaccount_connect.store import ConnectionStore
 from flowaccount_connect.sweep import DueIndex, RefreshQueue, Sweep
-from local.errors import LocalError
 
 SMALL, LARGE, DUE = 10_000, 200_000, 100
 GOAL = 1.2
-_ROUNDS = 40
+ROUNDS = 40
 
 
 @dataclass(slots=True)
@@ -78,6 +73,7 @@ def measure(url: str, sizes: Sequence[int], due: int, rounds: int, console: Cons
     """Fill a table of each size and run ticks over them in turn."""
     table, now = components.client(url), int(time.time())
     for size in sizes:
+        components.create(url, f"connections-{size}")
         with Progress(*Progress.get_default_columns(), console=console, transient=True) as progress:
             task = progress.add_task(f"filling {size:,}", total=size)
             for written in components.fill_alike(url, f"connections-{size}", size, due=due, now=now):
@@ -106,38 +102,11 @@ def measure(url: str, sizes: Sequence[int], due: int, rounds: int, console: Cons
     return costs
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The whole of it; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--connections", type=int, nargs="+", default=[SMALL, LARGE], help="sizes of the tables")
-    parser.add_argument("--due", type=int, default=DUE, help=f"connections that are due (default: {DUE})")
-    options = parser.parse_args(arguments)
-    console = Console(highlight=False)
-    try:
-        with components.dynamodb() as url:
-            costs = measure(url, options.connections, options.due, _ROUNDS, console)
-    except LocalError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    figures = [
+def figures(costs: Sequence[Cost]) -> list[tuple[str, list[float]]]:
+    """What is compared: the title of each figure, and its value in each table."""
+    return [
         ("requests of a tick", [cost.requests for cost in costs]),
         ("read units of a tick", [cost.read_units for cost in costs]),
         ("read units per due connection", [cost.read_units / cost.due for cost in costs]),
         ("milliseconds per due connection", [statistics.median(cost.milliseconds) / cost.due for cost in costs]),
     ]
-    table = Table(box=None, pad_edge=False)
-    table.add_column("")
-    for cost in costs:
-        table.add_column(f"{cost.connections:,} connections", justify="right")
-    table.add_column("ratio", justify="right", style="bold")
-    for title, values in figures:
-        table.add_row(title, *(f"{value:.3g}" for value in values), f"{values[-1] / values[0]:.2f}")
-    console.print(f"One tick with {options.due} connections due, {_ROUNDS} ticks each in turn, median:\n")
-    console.print(table)
-    passed = all(values[-1] <= GOAL * values[0] for _, values in figures)
-    console.print(f"\n{'within' if passed else '[bold red]NOT within[/]'} {GOAL} times")
-    return 0 if passed else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

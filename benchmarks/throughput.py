@@ -62,7 +62,8 @@ def measure(
     theirs = range(one.stop, one.stop + min(batch, _INSTEAD))
     with components.dynamodb() as url, wire(url, LATENCY) as served:
         table, kms = components.client(url), components.client(served.url, "kms")
-        components.fill(url, lambdas.TABLE, one.stop, due=one.stop, now=now, kms=kms)
+        components.create(url, lambdas.TABLE)
+        components.fill(url, lambdas.TABLE, range(one.stop), due=one.stop, now=now, kms=kms)
         components.fill_instead(url, lambdas.TABLE, theirs, now=now, kms=kms)
         refresh = functions["refresh"]
         variables = lambdas.environment(refresh, served, AWS_ENDPOINT_URL_DYNAMODB=url)

@@ -26,9 +26,14 @@ def _tag(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> Any:
 _Loader.add_multi_constructor("!", _tag)
 
 
+def resources() -> dict[str, dict[str, Any]]:
+    """The template's resources, by name."""
+    template = yaml.load(TEMPLATE.read_text(), _Loader)  # noqa: S506 - a SafeLoader
+    found: dict[str, dict[str, Any]] = template["Resources"]
+    return found
+
+
 def table() -> dict[str, Any]:
     """What CreateTable takes of the template's one table: keys, indexes, billing."""
-    template = yaml.load(TEMPLATE.read_text(), _Loader)  # noqa: S506 - a SafeLoader
-    resources = template["Resources"].values()
-    (properties,) = (r["Properties"] for r in resources if r["Type"] == "AWS::DynamoDB::Table")
+    (properties,) = (r["Properties"] for r in resources().values() if r["Type"] == "AWS::DynamoDB::Table")
     return {name: properties[name] for name in _CREATED}
