@@ -60,7 +60,7 @@ _HELD = "#status = :active AND generation = :generation AND attempt_id = :attemp
 _OF_GENERATION = "#status = :active AND generation = :generation AND (attempt_id = :attempt OR attribute_exists(pk))"
 _COMMIT = (
     '            condition="grant_id = :grant AND (generation = :generation "\n'
-    '            "OR (generation = :next AND requested_at < :requested_at))",'
+    '            f"OR ((generation = :next OR {RESTORED} <= :generation) AND requested_at < :requested_at))",'
 )
 _COMMITS = (
     "        return self._update(\n            connection_id,\n"
