@@ -1,7 +1,7 @@
 """`make bench`: what the product takes, beside the floor and what one would write instead, in ten minutes at most.
 
-Prints tables, draws `.local/bench/performance.png` and writes `.local/bench/performance.json`. Exit code 0 if every goal
-was reached, 1 if not, 2 if it could not be measured.
+Prints tables, draws `.local/bench/performance.png` and writes `.local/bench/performance.json`. Exit code 0 if every
+goal was reached, 1 if not, 2 if it could not be measured.
 """
 
 import argparse
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The whole of it; returns the exit code."""
     parser = argparse.ArgumentParser(prog="make bench", description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=SECTIONS, help="sections (default: all)")
-    parser.add_argument("--short", action="store_true", help="a minute, to see that it works; the figures are worthless")
+    parser.add_argument("--short", action="store_true", help="to see that it works; its figures are worthless")
     parser.add_argument("--write-docs", action="store_true", help="write tables and picture into docs/, too")
     options = parser.parse_args(arguments)
     console = Console(highlight=False)

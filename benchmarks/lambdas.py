@@ -23,7 +23,7 @@ from typing import Any
 
 from benchmarks.wire import Wire
 from local.errors import LocalError
-from local.places import BUILD, CACHE, LOCAL, ROOT
+from local.places import CACHE, LOCAL, ROOT
 
 FUNCTIONS = ("authorize", "callback", "sweep", "refresh", "salvage", "token", "connections", "publish")
 

@@ -23,8 +23,10 @@ GOAL = 0.002
 
 DAYS = 30
 METRICS = {
-    "sweep": ["Heartbeat", "Due", "Waiting", "Dispatched", "AtRisk", "OldestDue", "SoonestDeadline", "Connections"]
-    + ["CapacityUsed", "Capacity", "Paused", "Slowdown"],
+    "sweep": [
+        *("Heartbeat", "Due", "Waiting", "Dispatched", "AtRisk", "OldestDue", "SoonestDeadline", "Connections"),
+        *("CapacityUsed", "Capacity", "Paused", "Slowdown"),
+    ],
     "refresh": ["RefreshRefreshed", "ExchangeLatency"],
     "token": ["TokensServed", "TokensRefused"],
     "authorize": ["ConnectsBegun"],
@@ -153,7 +155,7 @@ class Costs:
         )
 
     def duration(self, calls: Calls, *, waits: float = 0.0) -> float:
-        """Seconds on Lambda of what was measured here: its CPU, slower; its calls one after the other; what it waits."""
+        """Seconds on Lambda of what was measured here: its CPU, slower; its calls one by one; what it waits."""
         count = sum(count for name, count in calls.requests.items() if not name.startswith("token endpoint"))
         return calls.cpu / 1_000 * self.assumed.slower + count * self.assumed.call + waits
 

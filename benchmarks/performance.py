@@ -304,7 +304,9 @@ def write_docs(path: Path, figures: Figures) -> None:
     """Replace the tables of the page by these. Raises `ValueError` if the page has no place for them."""
     text = path.read_text("utf-8")
     if not _BLOCK.search(text):
-        raise ValueError(f"{path.name} has no block to write into: <!-- bench: written by make bench --> … <!-- /bench -->")
+        raise ValueError(
+            f"{path.name} has no place for the tables: <!-- bench: written by make bench --> … <!-- /bench -->"
+        )
     lines = [f"Measured on {figures.began:%d %B %Y}: {machine()}.\n"]
     for section in figures.sections():
         lines += [f"### {section.title}\n", *_markdown(section), ""]
@@ -336,7 +338,8 @@ def draw(path: Path, figures: Figures) -> None:
     if figures.operations is not None:
         token = {n: statistics.median(v) for n, v in figures.operations.token.items()}
         panels.append(("A token, CPU ms", token, token[operations.FLOOR]))
-        panels.append(("A refresh, CPU ms", {n: statistics.median(v) for n, v in figures.operations.refresh.items()}, None))
+        refresh = {n: statistics.median(v) for n, v in figures.operations.refresh.items()}
+        panels.append(("A refresh, CPU ms", refresh, None))
     if figures.throughput is not None:
         made = figures.throughput
         rates = {"in batches": 1 / made.best, "one by one": 1 / made.one_by_one}
@@ -345,8 +348,9 @@ def draw(path: Path, figures: Figures) -> None:
     if not panels:
         return
     heights = [len(values) + 1.5 for _, values, _ in panels]
+    size = (8, 0.23 * sum(heights) + 0.5)
     figure, axes = plt.subplots(
-        len(panels), 1, figsize=(8, 0.23 * sum(heights) + 0.5), height_ratios=heights, layout="constrained", squeeze=False
+        len(panels), 1, figsize=size, height_ratios=heights, layout="constrained", squeeze=False
     )
     for (title, values, floor), axis in zip(panels, axes[:, 0], strict=True):
         theirs = [*INSTEAD, *(name + cold.SHIPPED for name in INSTEAD), cold.FLOOR, operations.FLOOR]

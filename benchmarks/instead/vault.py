@@ -29,7 +29,8 @@ class Connection:
 
 def load(connection_id: str) -> Connection | None:
     """A connection with its tokens opened, or `None`: one read, and a call of KMS if its data key is not remembered."""
-    found = _dynamodb.get_item(TableName=_TABLE, Key={"pk": {"S": connection_id}, "sk": {"S": "T"}}, ConsistentRead=True)
+    key = {"pk": {"S": connection_id}, "sk": {"S": "T"}}
+    found = _dynamodb.get_item(TableName=_TABLE, Key=key, ConsistentRead=True)
     item = found.get("Item")
     if item is None:
         return None
