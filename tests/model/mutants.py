@@ -70,8 +70,9 @@ _KEPT = 'f"{_SET_TOKENS}, generation = :next REMOVE {ATTEMPT}, at_risk, retries"
 _FAILED = 'REMOVE {ATTEMPT}, {SCHEDULED}, retries, at_risk",\n            condition="'
 _RELEASED = 'retries = :retries{doubt} REMOVE {ATTEMPT}",\n            condition="'
 _CLAIMED = '            update="SET attempt_id = :attempt, attempt_started_at = :started, lease_until = :lease",\n'
-_GRANTED = '        f"REMOVE {ATTEMPT}, {RESTORED}, in_doubt, at_risk, retries, reason, ended_at, quarantine, quarantine_key, #ttl",'
-_COMMITTED = '            f"REMOVE {ATTEMPT}, {RESTORED}, in_doubt, at_risk, retries, reason, ended_at, quarantine, quarantine_key",'
+_NEWLY_SET = 'f"REMOVE {ATTEMPT}, {RESTORED}, in_doubt, at_risk, retries, reason, ended_at, quarantine, quarantine_key'
+_GRANTED = f'        {_NEWLY_SET}, #ttl",'
+_COMMITTED = f'            {_NEWLY_SET}",'
 _SPLIT = """        self._update(
             connection_id,
             update="SET requested_at = :requested_at, deadline = :deadline, access_expires_at = :expires",
