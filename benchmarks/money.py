@@ -97,6 +97,16 @@ def template() -> Template:
     )
 
 
+class Lines(dict[str, float]):
+    """US dollars, by line; what is not listed costs nothing."""
+
+    def __missing__(self, line: str) -> float:
+        return 0.0
+
+    def __add__(self, other: "Lines") -> "Lines":
+        return Lines({line: self[line] + other[line] for line in self | other})
+
+
 @dataclass(frozen=True, slots=True)
 class Bill:
     """US dollars, by line."""
@@ -131,20 +141,20 @@ class Costs:
     assumed: Assumed = Assumed()
     architecture: str = "x86_64"
 
-    def invocation(self, seconds: float, logged: float) -> Counter[str]:
+    def invocation(self, seconds: float, logged: float) -> Lines:
         """One run of a function that takes so long and logs so many bytes."""
         gb_second = self.price[f"lambda_{self.architecture}_gb_second"]
         logs = (logged + self.assumed.report) / 1e9 * (self.price["log_gb"] + self.price["log_gb_month"])
         time = seconds * self.assumed.memory_gb * gb_second
-        return Counter({"Lambda time": time, "Lambda requests": self.price["lambda_request"], "logs": logs})
+        return Lines({"Lambda time": time, "Lambda requests": self.price["lambda_request"], "logs": logs})
 
-    def asked(self, calls: Calls, *, kms: float | None = None) -> Counter[str]:
+    def asked(self, calls: Calls, *, kms: float | None = None) -> Lines:
         """What one operation's calls cost; `kms` where another number of calls of KMS is to be expected."""
         counted = calls.requests
-        of = Counter({name: sum(v for k, v in counted.items() if k.startswith(f"{name}.")) for name in _SERVICES})
+        of = Lines({name: sum(v for k, v in counted.items() if k.startswith(f"{name}.")) for name in _SERVICES})
         units = calls.write_units * self.price["dynamodb_write_unit"]
         units += calls.read_units * self.price["dynamodb_read_unit"]
-        return Counter(
+        return Lines(
             {
                 "table units": units,
                 "KMS requests": (of["kms"] if kms is None else kms) * self.price["kms_request"],
@@ -159,7 +169,7 @@ class Costs:
         count = sum(count for name, count in calls.requests.items() if not name.startswith("token endpoint"))
         return calls.cpu / 1_000 * self.assumed.slower + count * self.assumed.call + waits
 
-    def token(self) -> Counter[str]:
+    def token(self) -> Lines:
         """One call of `GET /connections/{id}/token`."""
         calls = self.calls[operations.TOKEN]
         cost = self.invocation(self.duration(calls), calls.logged) + self.asked(calls)
@@ -167,9 +177,9 @@ class Costs:
         cost["transfer"] = self.assumed.answer / 1e9 * self.price["transfer_out_gb"]
         return cost
 
-    def connect(self) -> Counter[str]:
+    def connect(self) -> Lines:
         """One consent: authorize, callback, and what `publish` makes of it."""
-        cost: Counter[str] = Counter()
+        cost = Lines()
         waits = {operations.CALLBACK: self.assumed.exchange}
         for name in (operations.AUTHORIZE, operations.CALLBACK, operations.NEW):
             calls = self.calls[name]
@@ -180,7 +190,7 @@ class Costs:
         cost["API Gateway"] = 2 * self.price["api_gateway_rest_request"]
         return cost
 
-    def refresh(self, connections: int) -> Counter[str]:
+    def refresh(self, connections: int) -> Lines:
         """One scheduled refresh, its history, and its share of queue, batch and data key."""
         rate = connections * refreshes_a_month() / _MONTH
         batch = min(max(rate * self.assumed.window, 1.0), 50.0)
@@ -208,7 +218,7 @@ class Costs:
         sets = min(max(rate * KEY_AGE / workers(rate, batch, self.assumed), 1.0), float(SETS_PER_KEY))
         return 2 / sets
 
-    def standing(self) -> Counter[str]:
+    def standing(self) -> Lines:
         """What a month costs before the first connection."""
         t, p, ticks = self.template, self.price, DAYS * 24 * 60
         tick = self.calls[operations.NOTHING_DUE]
@@ -264,11 +274,11 @@ def workers(rate: float, batch: float, assumed: Assumed) -> int:
     return max(math.ceil(rate / batch * (assumed.exchange + assumed.window)), 1)
 
 
-def share(cost: Counter[str], parts: float) -> Counter[str]:
+def share(cost: Lines, parts: float) -> Lines:
     """A part of it."""
-    return Counter({name: amount / parts for name, amount in cost.items()})
+    return Lines({name: amount / parts for name, amount in cost.items()})
 
 
-def scaled(cost: Counter[str], times: float) -> Counter[str]:
+def scaled(cost: Lines, times: float) -> Lines:
     """So many times as much."""
-    return Counter({name: amount * times for name, amount in cost.items()})
+    return Lines({name: amount * times for name, amount in cost.items()})
