@@ -39,6 +39,8 @@ def dynamodb() -> Iterator[str]:
     try:
         yield url
     finally:
+        while _clients:
+            _clients.pop().close()
         processes.stop(process)
 
 
@@ -55,8 +57,13 @@ def engine_of(url: str) -> Any:
 
 
 def client(url: str, service: str = "dynamodb") -> AwsClient:
-    """The product's client of it."""
-    return AwsClient(service, region=_REGION, endpoint=url, read_timeout=60, by=_credentials)
+    """The product's client of it, closed with the `dynamodb` that is up."""
+    made = AwsClient(service, region=_REGION, endpoint=url, read_timeout=60, by=_credentials)
+    _clients.append(made)
+    return made
+
+
+_clients: list[AwsClient] = []
 
 
 def _credentials() -> Credentials:

@@ -62,9 +62,9 @@ def built() -> Path:
     return target
 
 
-def product(build: Path) -> dict[str, Program]:
-    """The eight functions."""
-    home = _empty(LOCAL / "bench" / "product")
+def product(build: Path, home: Path = LOCAL / "bench" / "product") -> dict[str, Program]:
+    """The eight functions of a build, laid out in `home`, which is emptied before."""
+    _empty(home)
     layers = home / "opt" / "python"
     for layer in ("DependenciesLayer", "ConnectorLayer"):
         shutil.copytree(build / layer / "python", layers, dirs_exist_ok=True)
@@ -77,10 +77,10 @@ def product(build: Path) -> dict[str, Program]:
     return made
 
 
-def floor(functions: dict[str, Program]) -> Program:
-    """The floor, with the product's own packages and bytecode."""
+def floor(functions: dict[str, Program], home: Path = LOCAL / "bench" / "floor") -> Program:
+    """The floor, with the product's own packages and bytecode, laid out in `home`, which is emptied before."""
     _, layers = functions["token"].path
-    home = _empty(LOCAL / "bench" / "floor")
+    _empty(home)
     (home / "instead").mkdir(parents=True)
     shutil.copy(_PROGRAMS / "floor.py", home / "instead")
     _compile(home, "/var/task")

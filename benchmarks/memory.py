@@ -40,6 +40,8 @@ class Row:
     reason: Reason | None
     ended_at: int | None
     shard: int
+    restored_from: int | None = None
+    """Nothing comes from a backup here."""
 
     def leased(self, now: int) -> bool:
         """Whether an attempt holds this connection at `now`."""

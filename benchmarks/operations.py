@@ -176,6 +176,7 @@ def _count(
 ) -> dict[str, Calls]:
     """What each operation asks, once its process is warm; `fill` makes connections due."""
     made: dict[str, Calls] = {}
+    table = components.client(url)
 
     def counted(name: str, function: Function, events: list[Any], operations: int) -> list[Any]:
         answered = function.answer(events)
@@ -185,7 +186,7 @@ def _count(
 
     def item(number: int) -> Any:
         key = key_of(components.name_of(number))
-        found = components.client(url).get_item(TableName=lambdas.TABLE, Key=key, ConsistentRead=True)["Item"]
+        found = table.get_item(TableName=lambdas.TABLE, Key=key, ConsistentRead=True)["Item"]
         return _as_told(found)
 
     sweep = run(functions["sweep"])

@@ -1,0 +1,86 @@
+"""What each operation asks of AWS and of FlowAccount, counted at the wire and held: every call is paid for, each time.
+
+The functions are those that `sam build` makes, each in a process of its own; DynamoDB Local has the deployed table, and
+says what each request consumes.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks import lambdas, operations
+from benchmarks.operations import Calls
+
+CLAIM_AND_COMMIT, PACE = 2, 1
+
+
+@pytest.fixture(scope="module")
+def calls(built: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Calls]:
+    """What was counted of each operation, in warm processes."""
+    functions = lambdas.product(built, tmp_path_factory.mktemp("functions"))
+    floor = lambdas.floor(functions, tmp_path_factory.mktemp("floor"))
+    (*_, made) = operations.measure(functions, floor, {}, rounds=0, tokens=1, refreshes=1)
+    return made.calls
+
+
+def test_a_token_costs_one_read_and_nothing_else(calls: dict[str, Calls]) -> None:
+    served = calls[operations.TOKEN]
+    assert served.requests == {"dynamodb.GetItem": 1}
+    assert (served.read_units, served.write_units) == (1, 0)
+
+
+def test_the_first_token_of_a_process_opens_a_data_key_too(calls: dict[str, Calls]) -> None:
+    assert calls[operations.FIRST_TOKEN].requests == {"dynamodb.GetItem": 1, "kms.Decrypt": 1}
+
+
+def test_a_refresh_in_a_batch_costs_a_claim_a_commit_and_one_post(calls: dict[str, Calls]) -> None:
+    made = calls[operations.BATCH]
+    share_of_pace = PACE / 50
+    assert made.requests["token endpoint.POST"] == 1
+    assert made.requests["dynamodb.UpdateItem"] == CLAIM_AND_COMMIT + share_of_pace
+    assert made.read_units == 0
+    assert made.write_units == 4 + share_of_pace
+    # One data key seals a batch; what was sealed under another is opened once for all of them.
+    assert made.count.of("kms") <= 2 * 2
+    assert set(made.requests) <= {"dynamodb.UpdateItem", "kms.Decrypt", "kms.GenerateDataKey", "token endpoint.POST"}
+
+
+@pytest.mark.parametrize("operation", [operations.ALONE, operations.DEMAND])
+def test_a_refresh_by_itself_costs_its_place_in_the_pace_besides(calls: dict[str, Calls], operation: str) -> None:
+    made = calls[operation]
+    assert made.requests["dynamodb.UpdateItem"] == CLAIM_AND_COMMIT + PACE
+    assert made.requests["token endpoint.POST"] == 1
+    assert made.write_units == 4 + PACE
+    assert made.read_units == 0
+    assert sum(count for name, count in made.requests.items() if name.startswith("kms.")) <= 2
+    assert set(made.requests) <= {"dynamodb.UpdateItem", "kms.Decrypt", "kms.GenerateDataKey", "token endpoint.POST"}
+
+
+def test_authorize_costs_one_write(calls: dict[str, Calls]) -> None:
+    made = calls[operations.AUTHORIZE]
+    assert made.requests == {"dynamodb.PutItem": 1}
+    assert (made.read_units, made.write_units) == (0, 1)
+
+
+def test_a_callback_costs_a_conditional_write_a_post_a_data_key_and_a_write(calls: dict[str, Calls]) -> None:
+    made = calls[operations.CALLBACK]
+    asked = dict(made.requests)
+    assert asked.pop("kms.GenerateDataKey", 0) <= 1
+    # The session is consumed; then the connection and what the session became are written together.
+    assert asked == {"dynamodb.UpdateItem": 1, "token endpoint.POST": 1, "dynamodb.TransactWriteItems": 1}
+    assert made.read_units == 0
+
+
+def test_a_tick_with_nothing_due_asks_each_shard_once(calls: dict[str, Calls]) -> None:
+    made = calls[operations.NOTHING_DUE]
+    # The pace and the counts of connections, one query a shard, how many messages wait.
+    assert made.requests == {"dynamodb.GetItem": 2, "dynamodb.Query": 8, "sqs.GetQueueAttributes": 1}
+    assert (made.read_units, made.write_units) == (2, 0)
+
+
+def test_a_refresh_leaves_an_entry_of_its_history_by_one_write(calls: dict[str, Calls]) -> None:
+    assert calls[operations.HISTORY].requests == {"dynamodb.PutItem": 1}
+
+
+def test_a_new_connection_is_told_and_counted_by_two_requests(calls: dict[str, Calls]) -> None:
+    assert calls[operations.NEW].requests == {"dynamodb.TransactWriteItems": 1, "events.PutEvents": 1}
