@@ -16,6 +16,9 @@ from flowaccount_connect.rotation import Refresh, RefreshOutcome, Rotation, exch
 
 _rotation, _imports, _circuit, _pace, _endpoint = wiring.refresh()
 
+_workers = ThreadPoolExecutor(50)
+"""A thread for each message that a batch may have (`BatchSize`), started with the first that need them, and kept."""
+
 _AHEAD = 0.2
 """How long before its slot a refresh of the queue begins, so that it is ready to send by then. Seconds."""
 
@@ -85,8 +88,7 @@ def _batch(records: list[Mapping[str, Any]], remaining: Callable[[], float]) -> 
             logger.error("unexpected", extra={"connection_id": message.connection_id, **fault(error)})
         return None
 
-    with ThreadPoolExecutor(max(len(permitted), 1)) as pool:
-        done = list(pool.map(lambda one: run(*one), permitted))
+    done = list(_workers.map(lambda one: run(*one), permitted))
     failed: list[str] = []
     for refresh, (message, _) in zip(done, permitted, strict=True):
         if refresh is None:

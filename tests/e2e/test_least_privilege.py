@@ -387,6 +387,11 @@ def a_token_is_imported(world: World) -> bool:
     return world.call("POST", f"/connections/{IMPORTED}", {"refresh_token": token}).status_code == 200
 
 
+def a_new_worker_imports(world: World) -> bool:
+    restart(world.up, "connections")
+    return a_token_is_imported(world)
+
+
 def an_import_is_given_up(world: World) -> bool:
     return under_way(world) and world.call("DELETE", f"/connections/{IMPORTED}").status_code == 204
 
@@ -458,7 +463,7 @@ NEEDED: dict[str, Flow] = {
     "callback dynamodb:UpdateItem CONNECTION#*": a_business_is_connected,
     "callback dynamodb:UpdateItem LINK#*": what_a_link_brought_waits,
     "callback dynamodb:UpdateItem SESSION#*": a_business_is_connected,
-    "callback kms:GenerateDataKey key": a_business_is_connected,
+    "callback kms:GenerateDataKey key": a_new_worker_connects,
     "callback secretsmanager:GetSecretValue secret": a_new_worker_connects,
     "callback sqs:SendMessage salvage": what_the_table_does_not_take_of_a_connect_is_salvaged,
     "sweep dynamodb:GetItem COUNT": connections_are_counted_in_a_tick,
@@ -476,7 +481,7 @@ NEEDED: dict[str, Flow] = {
     "refresh dynamodb:UpdateItem CONNECTION#*": a_connection_is_refreshed,
     "refresh dynamodb:UpdateItem PACE": a_connection_is_refreshed,
     "refresh kms:Decrypt key": a_new_worker_refreshes,
-    "refresh kms:GenerateDataKey key": a_connection_is_refreshed,
+    "refresh kms:GenerateDataKey key": a_new_worker_refreshes,
     "refresh secretsmanager:GetSecretValue secret": a_new_worker_refreshes,
     "refresh sqs:SendMessage salvage": what_the_table_does_not_take_of_a_refresh_is_salvaged,
     "salvage dynamodb:DeleteItem CONNECTION#*": a_salvaged_import_is_applied,
@@ -498,7 +503,7 @@ NEEDED: dict[str, Flow] = {
     "connections dynamodb:Query index/status": connections_are_listed,
     "connections dynamodb:UpdateItem CONNECTION#*": a_connection_is_ended,
     "connections dynamodb:UpdateItem LINK#*": what_a_link_brought_is_confirmed,
-    "connections kms:GenerateDataKey key": a_token_is_imported,
+    "connections kms:GenerateDataKey key": a_new_worker_imports,
     "connections lambda:InvokeFunction refresh:live": a_token_is_imported,
     "publish dynamodb:PutItem HISTORY#*": a_change_is_told,
     "publish dynamodb:UpdateItem COUNT": a_change_is_told,

@@ -272,10 +272,15 @@ class AwsClient:
             at=self._clock(),
         )
         signed["User-Agent"] = f"flowaccount-connect/{__version__}"
+        signed["Accept-Encoding"] = "identity"
+        signed["Content-Length"] = str(len(body))
+        head = "".join(f"{name}: {value}\r\n" for name, value in signed.items())
         connection = self._connection()
         try:
-            connection.request("POST", path, body, signed)
-            response: HTTPResponse = connection.getresponse()
+            # Head and body at once: `request` would send each by itself, as two records of TLS.
+            connection.sock.sendall(f"POST {path} HTTP/1.1\r\n{head}\r\n".encode() + body)
+            response = HTTPResponse(connection.sock, method="POST")
+            response.begin()
             answer = response.read()
         except BaseException:
             connection.close()
