@@ -59,6 +59,22 @@ def test_a_429_is_told_once_and_every_writer_must_have_seen_it(store: PaceStore)
     assert store.advance(7, earliest=0, latest=200, revision=1).next_slot == 107
 
 
+@pytest.mark.parametrize("broken", [{"S": "soon"}, {"B": b"1"}, {"N": str(10**30)}], ids=str)
+def test_what_is_no_slot_and_no_revision_hinders_nobody(table: Table, store: PaceStore, broken: Any) -> None:
+    item = {"pk": s("PACE"), "sk": s("token-endpoint"), "next_slot": broken}
+    if "N" not in broken:
+        item["revision"] = broken
+    table.client.put_item(TableName=table.name, Item=item)
+    assert "N" in broken or store.get() == State()
+    refused(lambda: store.advance(7, earliest=0, latest=2 * NOW * S, revision=0))
+    assert store.restart(NOW * S, latest=NOW * S, revision=0) == State(next_slot=NOW * S)
+    assert store.advance(7, earliest=0, latest=2 * NOW * S, revision=0) == State(next_slot=NOW * S + 7)
+    told = State(next_slot=NOW * S + 7, revision=1, paused_until=900, pause=15, slowdown=1_250, slowed_at=50)
+    assert store.throttle(told) == told
+    # And once it is a revision again, it is kept to.
+    assert refused(lambda: store.advance(7, earliest=0, latest=2 * NOW * S, revision=0)) == told
+
+
 def test_two_processes_never_get_the_same_slot(table: Table, store: PaceStore) -> None:
     paces = [
         Pace(PaceStore(table.client, table.name), Rule(60), clock=lambda: float(NOW), sleep=lambda _: None)

@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+from flowaccount_connect.pacing import BACKGROUND
+from flowaccount_connect.schedule import Schedule
+
 ROOT = Path(__file__).parents[2]
 
 Template = dict[str, Any]
@@ -418,6 +421,21 @@ def test_a_message_stays_hidden_for_six_times_the_functions_timeout(template: Te
                 assert event["Properties"]["FunctionResponseTypes"] == ["ReportBatchItemFailures"], function
                 checked += 1
     assert checked == 4
+
+
+def test_the_refresh_queue_hands_over_batches_to_a_bounded_number_of_workers(template: Template) -> None:
+    function = template["Resources"]["RefreshFunction"]["Properties"]
+    (source,) = function["Events"].values()
+    assert source["Properties"]["Queue"] == {"Fn::GetAtt": ["RefreshQueue", "Arn"]}
+    # Beyond ten, AWS asks for a window; nobody waits in it for longer than slots are taken ahead.
+    assert source["Properties"]["BatchSize"] == 50
+    assert 1 <= source["Properties"]["MaximumBatchingWindowInSeconds"] < BACKGROUND
+    assert source["Properties"]["ScalingConfig"] == {"MaximumConcurrency": {"Ref": "RefreshConcurrency"}}
+    assert template["Parameters"]["RefreshConcurrency"]["MinValue"] >= 2, "SQS knows no less"
+    queue = template["Resources"]["RefreshQueue"]["Properties"]
+    assert queue["RedrivePolicy"]["deadLetterTargetArn"] == {"Fn::GetAtt": ["RefreshDeadLetters", "Arn"]}
+    assert queue["RedrivePolicy"]["maxReceiveCount"] == 5
+    assert queue["MessageRetentionPeriod"] == Schedule().refresh_token_lifetime
 
 
 def test_every_queue_is_encrypted_and_has_dead_letters_or_is_such_a_queue(template: Template) -> None:

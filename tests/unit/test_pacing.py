@@ -2,20 +2,25 @@
 
 import bisect
 import itertools
+import math
+import random
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from flowaccount_connect.dynamodb import StoreUnavailable
 from flowaccount_connect.pacing import (
     BACKGROUND,
+    FARTHEST,
     FIRST_PAUSE,
     HALF_LIFE,
     LATENESS,
     LONGEST_PAUSE,
+    LONGEST_RETRY_AFTER,
     NEWS,
     ON_DEMAND,
     RELAPSE,
@@ -23,6 +28,7 @@ from flowaccount_connect.pacing import (
     Pace,
     Paced,
     PaceStore,
+    Permit,
     Rule,
     State,
 )
@@ -121,6 +127,122 @@ def test_no_sixty_seconds_ever_see_more_than_the_limit(limit: int, done: list[Op
                 continue
             arrived.append(clock.now - skew + travel)
     assert busiest(arrived) <= limit
+
+
+class Crowd:
+    """Workers over one table, none of which gets far: at each of its calls, and while it sleeps, others come between.
+
+    A worker may be killed with its slots in hand, lose the acknowledgement of a write, take its time to prepare what
+    it sends, be throttled, and be replaced by one with another limit. `skews` are the clocks' distances from the time.
+    """
+
+    TRAVEL = (0.0, 0.3, 1.0)
+
+    def __init__(self, limits: list[int], skews: list[float], seed: int) -> None:
+        self.chance = random.Random(seed)  # noqa: S311 - repeatable
+        self.now = float(NOW)
+        self.table = Table()
+        self.table.on_call = lambda _: self.others_come_between()
+        self.limits = limits
+        self.skews = skews
+        self.workers = [self.started(skew) for skew in skews]
+        self.steps, self.depth = 150, 0
+        self.arrived: list[tuple[float, int]] = []
+        """When each request arrived, and the limit by which it was sent."""
+
+    def started(self, skew: float) -> Pace:
+        rule = Rule(self.limits[0])
+        return Pace(PaceStore(self.table, "table"), rule, clock=lambda: self.now + skew, sleep=self.sleep)
+
+    def run(self) -> None:
+        while self.steps:
+            self.act()
+            self.now += self.chance.choice((0, 0, 0.01, 1, 8))
+
+    def sleep(self, seconds: float) -> None:
+        end = self.now + seconds
+        self.others_come_between()
+        self.now = max(self.now, end)
+
+    def others_come_between(self) -> None:
+        while self.steps and self.depth < 5 and self.chance.random() < 0.4:
+            self.now += self.chance.choice((0, 0, 0, 0.3, 3))
+            self.depth += 1
+            self.act()
+            self.depth -= 1
+
+    def act(self) -> None:
+        """Whatever one of them does next."""
+        self.steps -= 1
+        if self.steps == 75 and self.limits[1:]:
+            # A deployment: from now on new processes have the new limit, while the old ones go on with what they do.
+            self.limits = self.limits[1:]
+        place = self.chance.randrange(len(self.workers))
+        if self.chance.random() < 0.1:
+            self.workers[place] = self.started(self.skews[place])
+        pace = self.workers[place]
+        if self.chance.random() < 0.05:
+            self.table.faults["update_item"].append(Fault(client_error("RequestTimeout"), written=True))
+        try:
+            kind = self.chance.choice(("background", "background", "urgent", "on demand", "throttled"))
+            if kind == "throttled" and self.chance.random() < 0.1:
+                pace.throttled(self.now + self.skews[place], self.chance.choice((None, 1, 5)))
+            elif kind == "on demand":
+                self.send(pace, [pace.on_demand()])
+            else:
+                self.send(pace, pace.permits(self.chance.choice((1, 2, 10, 50)), urgent=kind == "urgent"))
+        except StoreUnavailable:
+            return
+
+    def send(self, pace: Pace, permits: list[Permit]) -> None:
+        for permit in permits:
+            if self.chance.random() < 0.05:
+                return  # Killed, with slots in hand.
+            permit.wait(0.2)
+            self.now += self.chance.choice((0, 0, 0.1, 0.3, 0.9, 2))
+            try:
+                permit.use(ON_DEMAND)
+            except Paced:
+                continue
+            self.arrived.append((self.now + self.chance.choice(self.TRAVEL), pace.rule.limit))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.sampled_from([1, 2, 15, 75, 600]), min_size=1, max_size=2),
+    st.sampled_from([0.0, 0.25, 1.0, 3.0]),
+    st.integers(2, 6),
+    st.integers(0, 2**32),
+)
+def test_no_interleaving_of_workers_sends_more_than_the_limit(
+    limits: list[int], skew: float, workers: int, seed: int
+) -> None:
+    """Nor does a deployment of another limit; and clocks that are further apart add what the limit lets through in as
+    much time, and nothing else."""
+    skews = [-skew + 2 * skew * i / (workers - 1) for i in range(workers)]
+    crowd = Crowd(limits, skews, seed)
+    crowd.run()
+    assert busiest([at for at, _ in crowd.arrived]) <= allowed(max(limits), 2 * skew)
+    old = [at for at, limit in crowd.arrived if limit != limits[-1]]
+    later = [at for at, _ in crowd.arrived if at > max(old, default=0) + Crowd.TRAVEL[-1]]
+    assert busiest(later) <= allowed(limits[-1], 2 * skew)
+
+
+def allowed(limit: int, apart: float) -> int:
+    """How many may arrive in any 60 seconds where clocks lie so far apart: those whose slots may lie as far apart."""
+    if apart <= TOLERANCE - LATENESS - Crowd.TRAVEL[-1]:
+        return limit
+    return math.ceil((60 + LATENESS + Crowd.TRAVEL[-1] + apart) * S / Rule(limit).least_interval)
+
+
+def test_the_crowd_gets_through_what_the_limit_lets_through() -> None:
+    """Else it would show nothing."""
+    most = 0
+    for seed in range(20):
+        crowd = Crowd([15], [0.0] * 4, seed)
+        crowd.run()
+        most = max(most, busiest([at for at, _ in crowd.arrived]))
+    assert most >= 13
 
 
 @pytest.mark.parametrize("limit", LIMITS)
@@ -393,6 +515,23 @@ def test_what_would_die_of_the_pause_is_sent_in_its_turn() -> None:
     assert stack.item == before
 
 
+@pytest.mark.parametrize("asked", [-1, -3_600, 0, None])
+def test_a_429_that_asks_for_nothing_is_patient_by_itself(asked: int | None) -> None:
+    assert Stack().process().throttled(NOW, asked) == FIRST_PAUSE
+
+
+@given(st.lists(st.tuples(st.integers(0, 900), st.integers(-(10**12), 10**12) | st.none()), max_size=20))
+@example([(0, 10**12), (0, -(10**12)), (0, None)])
+def test_whatever_429s_ask_for_the_stack_goes_on_within_the_hour(told: list[tuple[int, int | None]]) -> None:
+    stack = Stack(15)
+    pace = stack.process()
+    for later, asked in told:
+        stack.clock.now += later
+        assert 0 <= pace.throttled(stack.clock.now, asked) <= LONGEST_RETRY_AFTER
+    stack.clock.now += LONGEST_RETRY_AFTER
+    assert len(pace.take(1, ON_DEMAND)) == 1
+
+
 def test_a_slowdown_is_gone_by_itself_half_of_it_at_a_time() -> None:
     rule = Rule(60)
     state = State(slowdown=3_000, slowed_at=NOW * S)
@@ -418,6 +557,69 @@ def test_however_slow_one_request_a_minute_is_left() -> None:
         state = rule.throttled(state, sent_at=now, retry_after=None, now=now)
     assert rule.interval(state, state.slowed_at) <= 60 * S + rule.least_interval
     assert Rule(1).throttled(State(), sent_at=1, retry_after=None, now=1).slowdown == 1_000
+
+
+def test_a_slowdown_of_a_high_limit_does_not_stop_a_low_one() -> None:
+    """The interval of the one was a millisecond, that of the other is seconds: a deployment is between them."""
+    stack = Stack(60_000)
+    pace = stack.process()
+    for _ in range(15):
+        stack.clock.sleep(pace.throttled(stack.clock.now, None) + 1)
+    assert stack.item.slowdown > 100_000
+    stack.limit = 15
+    pace = stack.process()
+    first = use(pace)
+    stack.clock.sleep(65)
+    assert use(pace) - first <= 65 + ON_DEMAND
+
+
+# An item that nobody can have written
+
+FAR = 10**30
+BROKEN = [
+    {name: value}
+    for name in ("next_slot", "revision", "paused_until", "pause", "slowdown", "slowed_at")
+    for value in ({"S": "soon"}, {"N": "-7"}, {"N": str(FAR)}, {"B": b"\0"}, {"N": "1.5"})
+    if (name, value) != ("revision", {"N": "1.5"})
+]
+
+
+@pytest.mark.parametrize("broken", [*BROKEN, {}], ids=str)
+@pytest.mark.parametrize("known", [False, True])
+def test_an_item_that_nobody_can_have_written_stops_nothing(broken: dict[str, Any], known: bool) -> None:
+    stack = Stack(60)
+    pace = stack.process()
+    if known:
+        use(pace)
+        pace.throttled(NOW - 1, 1)
+        stack.clock.sleep(20)
+    whole = {"pk": {"S": "PACE"}, "sk": {"S": "token-endpoint"}}
+    stack.table.model.put_item(TableName="table", Item=whole | broken)
+    pace.look()
+    sent = []
+    for kind in ("background", "on demand", "throttled", "background", "urgent"):
+        if kind == "throttled":
+            assert 0 <= pace.throttled(stack.clock.now, 2) <= 20
+            stack.clock.sleep(20)
+        elif kind == "on demand":
+            sent.append(use(pace))
+        else:
+            (permit,) = pace.permits(1, urgent=kind == "urgent")
+            permit.use(ON_DEMAND)
+            sent.append(stack.clock.now)
+    assert sent == sorted(sent)
+    assert min(b - a for a, b in itertools.pairwise(sent)) >= 62 / 60 - 1e-5
+    assert stack.clock.now < NOW + 120
+    # Another process, which has seen nothing of it, goes on from there.
+    assert use(stack.process()) - sent[-1] >= 62 / 60 - 1e-5
+
+
+def test_a_slot_is_not_credible_where_nobody_can_have_taken_it() -> None:
+    rule, now = Rule(1), NOW * S
+    longest = int(ON_DEMAND * S) + rule.interval(State(slowdown=10**9, slowed_at=now), now)
+    taken = State(next_slot=now + longest, paused_until=now + LONGEST_RETRY_AFTER * S, slowed_at=now)
+    assert rule.credible(taken, now - S) == taken
+    assert longest < FARTHEST * S
 
 
 @pytest.mark.parametrize("retry_after", [False, True])

@@ -327,6 +327,17 @@ def test_in_a_long_pause_nothing_is_dispatched_but_what_would_die_of_it() -> Non
     assert sqs.sent[0]["DelaySeconds"] == 0
 
 
+@pytest.mark.parametrize("value", [{"N": str(10**30)}, {"N": "1.5"}, {"S": "soon"}], ids=str)
+@pytest.mark.parametrize("name", ["next_slot", "paused_until", "slowdown", "slowed_at", "pause", "revision"])
+def test_a_pace_that_nobody_can_have_written_stops_no_tick(name: str, value: dict[str, str]) -> None:
+    table, sqs = Table(), FakeSqs()
+    fill(table, 5)
+    item = {"pk": {"S": "PACE"}, "sk": {"S": "token-endpoint"}, name: value}
+    table.model.put_item(TableName="table", Item=item)
+    found = tick(table, sqs)
+    assert (found.due, found.dispatched, found.paused, found.complete) == (5, 5, 0, True)
+
+
 # Early warning
 
 

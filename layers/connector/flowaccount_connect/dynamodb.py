@@ -74,7 +74,10 @@ def text(item: Item, name: str) -> str | None:
 def number(item: Item, name: str) -> int | None:
     """A whole number of an item, or `None`."""
     value = item.get(name, {}).get("N")
-    return int(value) if isinstance(value, str) else None
+    try:
+        return int(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
 
 
 def binary(item: Item, name: str) -> bytes | None:

@@ -14,8 +14,13 @@ comes back by itself, half of what is left in `HALF_LIFE`: a limit lower than ou
 of what was sent before the pause ended are one. Where a connection would die of the pause, its refresh is sent all the
 same, in its turn. A process that has slots in hand hears of a pause of another's within a second (`NEWS`).
 
+Clocks that lie further apart than `TOLERANCE` allows for let through, at worst, what the limit lets through in as much
+time: two seconds more between two workers, and `limit` / 30 requests more may arrive in 60 seconds. While a deployment
+changes the limit, workers with the old and with the new one are at work, and the higher of both holds.
+
 The item is `pk=PACE, sk=token-endpoint`; its times are epoch microseconds, so that even a thousand slots a second are
-whole numbers. Whoever cannot write it has no permit, and sends nothing.
+whole numbers. Whoever cannot write it has no permit, and sends nothing. What is no number there, or a time further
+ahead than any worker writes, as a hand or a wrong clock may leave it, counts as absent and stops nothing.
 """
 
 import math
@@ -59,6 +64,10 @@ RELAPSE = 60
 
 HALF_LIFE = 600
 """Seconds in which half of a slowdown is gone."""
+
+FARTHEST = 300
+"""A slot that lies further ahead than so many seconds was never taken: no slot is taken later than `ON_DEMAND`, and the
+next one comes a minute and a few seconds after it at most."""
 
 _KEY = {"pk": s("PACE"), "sk": s("token-endpoint")}
 _SECOND = 1_000_000
@@ -108,18 +117,36 @@ class Rule:
     def slowdown(self, state: State, now: int) -> float:
         """By how much the interval is stretched at present: 1 and more."""
         halves = max(now - state.slowed_at, 0) / (HALF_LIFE * _SECOND)
-        return 1 + max(state.slowdown / 1_000 - 1, 0) * math.pow(0.5, halves)
+        # What stretched the short interval of a high limit would stop a low one that came with a deployment.
+        stretched = min(state.slowdown / 1_000, self._slowest)
+        return 1 + max(stretched - 1, 0) * math.pow(0.5, halves)
+
+    @property
+    def _slowest(self) -> float:
+        """Never slower than one request a minute: without any, nobody would notice that there is room again."""
+        return max(60 * _SECOND / self.least_interval, 1)
 
     def interval(self, state: State, now: int) -> int:
         """Microseconds between two slots at present."""
         return math.ceil(self.least_interval * self.slowdown(state, now))
+
+    @staticmethod
+    def credible(state: State, now: int) -> State:
+        """The state without times that lie further ahead than any worker could have written them."""
+        farthest = now + FARTHEST * _SECOND
+        return replace(
+            state,
+            next_slot=state.next_slot if state.next_slot <= farthest else 0,
+            paused_until=state.paused_until if state.paused_until <= farthest + LONGEST_RETRY_AFTER * _SECOND else 0,
+            slowed_at=state.slowed_at if state.slowed_at <= farthest else 0,
+        )
 
     def throttled(self, state: State, *, sent_at: int, retry_after: int | None, now: int) -> State:
         """What a 429 makes of the state: paused and slowed down, or as it is where it tells nothing new.
 
         `sent_at` is when the refused request was sent, `retry_after` the seconds that its answer asked for, if any.
         """
-        asked = min(retry_after or 0, LONGEST_RETRY_AFTER)
+        asked = min(max(retry_after or 0, 0), LONGEST_RETRY_AFTER)
         if sent_at <= state.paused_until:
             until = now + asked * _SECOND
             if not asked or until <= state.paused_until + _SECOND:
@@ -127,9 +154,7 @@ class Rule:
             return replace(state, revision=state.revision + 1, paused_until=until)
         relapse = state.pause > 0 and now <= state.paused_until + RELAPSE * _SECOND
         pause = min(state.pause * 2, LONGEST_PAUSE) if relapse else FIRST_PAUSE
-        # Never slower than one request a minute: without any, nobody would notice that there is room again.
-        slowest = max(60 * _SECOND / self.least_interval, 1)
-        slowdown = min(self.slowdown(state, now) * (2 if relapse else 1.25), slowest)
+        slowdown = min(self.slowdown(state, now) * (2 if relapse else 1.25), self._slowest)
         return State(
             next_slot=state.next_slot,
             revision=state.revision + 1,
@@ -179,11 +204,12 @@ class PaceStore:
         )
 
     def restart(self, at: int, *, latest: int, revision: int) -> State:
-        """Set `next_slot` to `at`, if it is not later than `latest`; what the state is then."""
+        """Set `next_slot` to `at`, if it is not later than `latest`, or no slot at all; what the state is then."""
         return self._update(
             "SET next_slot = :at",
-            "(attribute_not_exists(next_slot) OR next_slot <= :latest)",
-            {":at": n(at), ":latest": n(latest)},
+            # A comparison with what is missing, or no number, does not hold.
+            "(NOT next_slot > :latest OR next_slot > :farthest)",
+            {":at": n(at), ":latest": n(latest), ":farthest": n(latest + FARTHEST * _SECOND)},
             revision,
         )
 
@@ -204,7 +230,7 @@ class PaceStore:
 
     def _update(self, update: str, condition: str, values: Item, revision: int) -> State:
         """One write under its condition, and on the revision that the writer has seen."""
-        seen = "(attribute_not_exists(revision) OR revision = :revision)"
+        seen = "NOT (revision < :revision OR revision > :revision)"
         try:
             answer = call(
                 self._client.update_item,
@@ -248,8 +274,9 @@ class Pace:
         return self._saw(self._store.get())
 
     def _saw(self, state: State) -> State:
-        self._state, self._seen_at = state, self._now()
-        return state
+        self._seen_at = self._now()
+        self._state = self.rule.credible(state, self._seen_at)
+        return self._state
 
     def permits(self, count: int, *, urgent: bool = False) -> "list[Permit]":
         """Permits for background work, at most `count`, in the order of their slots; none where there is no room.
