@@ -1,7 +1,7 @@
 # FlowAccount Connect on one machine. `make run` shows it, `make test` tests it; see README.md.
 
 .DEFAULT_GOAL := help
-.PHONY: fuzz help run up down probe test check lint typecheck validate explore mutants campaign simulate bench screenshots audit format build deploy lock clean bootstrap
+.PHONY: fuzz help run up down dashboard probe test check lint typecheck validate explore mutants campaign simulate bench screenshots audit format build deploy lock clean bootstrap
 
 PYTHON := .local/venv/bin/python
 # The tools of the environment first, with them Python 3.13, uv and sam; but not for what makes that environment.
@@ -23,6 +23,9 @@ up: bootstrap ## Bring the stack up in the background; .local/stack.json says wh
 
 down: ## End what `make up` started
 	@if [ -x $(PYTHON) ]; then $(PYTHON) -m local.down; else echo "nothing is running"; fi
+
+dashboard: bootstrap ## Draw the CloudWatch dashboard of the stack that is up; .local/dashboard/dashboard.png
+	@$(PYTHON) -m local.dashboard
 
 # RATE_LIMIT=1 LIFETIMES=1 OPEN=1 PLAN=1; docs/probe.md. The client secret is best exported, or typed when asked for.
 probe: bootstrap ## Find out how FlowAccount behaves where its documentation is silent (without CLIENT_ID: a demonstration)

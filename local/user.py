@@ -53,6 +53,7 @@ def _policy() -> dict[str, Any]:
             allow(["events:*"], arn("events", f"event-bus/{STACK_NAME}"), arn("events", f"rule/{STACK_NAME}/*")),
             allow(["sns:*"], arn("sns", f"{STACK_NAME}-*")),
             allow(["logs:DescribeLogGroups", "lambda:ListEventSourceMappings", "scheduler:*", "kms:*"], "*"),
+            allow(["cloudwatch:GetDashboard", "cloudwatch:DescribeAlarms", "cloudwatch:GetMetricStatistics"], "*"),
             allow(["secretsmanager:*"], arn("secretsmanager", f"secret:{STACK_NAME}/*")),
             allow(
                 ["cloudformation:Describe*", "cloudformation:Get*"],
