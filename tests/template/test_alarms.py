@@ -57,10 +57,11 @@ def test_every_alarm_says_what_it_means_and_ends_with_its_entry_in_the_runbook(t
     assert len(slugs("Alarms")) == len(set(slugs("Alarms")))
 
 
-def test_every_entry_says_what_it_means_what_to_look_at_and_what_to_do() -> None:
+def test_every_entry_says_what_it_means_what_to_look_at_what_to_do_and_what_not() -> None:
     for entry in RUNBOOK.partition("\n## Alarms\n")[2].partition("\n## ")[0].split("\n### ")[1:]:
         for word in ("Means", "Look", "Do"):
             assert f"- **{word}.**" in entry, entry.partition("\n")[0]
+        assert "- **Do not** " in entry, entry.partition("\n")[0]
 
 
 def test_the_runbook_links_to_what_it_has() -> None:
