@@ -7,17 +7,18 @@ import gzip
 import json
 import logging
 import socket
+import ssl
 import sys
 import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qs, parse_qsl
 
 import pytest
 
-from flowaccount_connect import __version__
+from flowaccount_connect import __version__, tls
 from flowaccount_connect.token_endpoint import TokenEndpoint
 from flowaccount_connect.token_response import BODY_LIMIT, Answer, Outcome
 from tests.unit.servers import (
@@ -45,12 +46,13 @@ REFUSED = b'{"error":"invalid_grant"}'
 
 
 @pytest.fixture
-def made() -> Iterator[Callable[[str], TokenEndpoint]]:
+def made() -> Iterator[Callable[..., TokenEndpoint]]:
     """Makes token endpoints, and closes them."""
     endpoints: list[TokenEndpoint] = []
 
-    def make(url: str) -> TokenEndpoint:
-        endpoints.append(TokenEndpoint(url, "client id&"))
+    def make(url: str, trusted: Path | None = None) -> TokenEndpoint:
+        context = tls.context if trusted is None else lambda: ssl.create_default_context(cafile=trusted)
+        endpoints.append(TokenEndpoint(url, "client id&", context=context))
         return endpoints[-1]
 
     yield make
@@ -59,7 +61,7 @@ def made() -> Iterator[Callable[[str], TokenEndpoint]]:
 
 
 @pytest.fixture
-def endpoint(made: Callable[[str], TokenEndpoint], server: Server) -> TokenEndpoint:
+def endpoint(made: Callable[..., TokenEndpoint], server: Server) -> TokenEndpoint:
     return made(server.url())
 
 
@@ -127,7 +129,7 @@ def test_a_verifier_goes_with_its_code(server: Server, endpoint: TokenEndpoint) 
 def test_neither_proxies_nor_netrc_nor_a_ca_bundle_of_the_environment_matter(
     server: Server,
     other_server: Server,
-    made: Callable[[str], TokenEndpoint],
+    made: Callable[..., TokenEndpoint],
     certificates: Certificates,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -211,16 +213,16 @@ def test_whatever_the_answer_the_token_goes_out_exactly_once(
 # Not sent ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_refused_port_is_not_sent(made: Callable[[str], TokenEndpoint]) -> None:
+def test_a_refused_port_is_not_sent(made: Callable[..., TokenEndpoint]) -> None:
     assert refresh(made(f"http://127.0.0.1:{unused_port()}/token")).outcome is Outcome.NOT_SENT
 
 
-def test_a_host_without_an_address_is_not_sent(made: Callable[[str], TokenEndpoint]) -> None:
+def test_a_host_without_an_address_is_not_sent(made: Callable[..., TokenEndpoint]) -> None:
     assert refresh(made("http://nowhere.invalid/token")).outcome is Outcome.NOT_SENT
 
 
 def test_a_resolver_that_hangs_is_not_sent_within_the_budget_and_never_afterwards(
-    server: Server, made: Callable[[str], TokenEndpoint], monkeypatch: pytest.MonkeyPatch
+    server: Server, made: Callable[..., TokenEndpoint], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     resolve, resolved, go_on = socket.getaddrinfo, threading.Event(), threading.Event()
 
@@ -247,7 +249,7 @@ UNVERIFIED = pytest.mark.filterwarnings("ignore::urllib3.exceptions.InsecureRequ
 
 @UNVERIFIED
 def test_a_certificate_nobody_vouches_for_is_not_sent(
-    made: Callable[[str], TokenEndpoint], certificates: Certificates
+    made: Callable[..., TokenEndpoint], certificates: Certificates
 ) -> None:
     with Server(tls=Certificates.context(certificates.good)) as server:
         server.say(reply(200, WHOLE))
@@ -257,22 +259,37 @@ def test_a_certificate_nobody_vouches_for_is_not_sent(
 
 @UNVERIFIED
 def test_a_certificate_of_another_host_is_not_sent(
-    made: Callable[[str], TokenEndpoint], certificates: Certificates
+    made: Callable[..., TokenEndpoint], certificates: Certificates
 ) -> None:
     with Server(tls=Certificates.context(certificates.other_host)) as server:
         server.say(reply(200, WHOLE))
-        endpoint = made(server.url("https"))
-        endpoint._session.verify = str(certificates.other_host)
-        assert refresh(endpoint).outcome is Outcome.NOT_SENT
+        assert refresh(made(server.url("https"), certificates.other_host)).outcome is Outcome.NOT_SENT
         assert server.asked == []
 
 
-def test_a_server_that_speaks_no_tls_is_not_sent(server: Server, made: Callable[[str], TokenEndpoint]) -> None:
+def test_certificates_are_read_once_for_all_connections(
+    made: Callable[..., TokenEndpoint], certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Server(tls=Certificates.context(certificates.good)) as server:
+        endpoint = made(server.url("https"), certificates.good)
+
+        def read(*_: object, **__: object) -> None:
+            pytest.fail("they were read again")
+
+        monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", read)
+        server.say(reply(200, WHOLE), reply(200, WHOLE))
+        for _ in range(2):
+            assert refresh(endpoint).outcome is Outcome.TOKENS
+            endpoint.close()
+        assert server.connections == 2
+
+
+def test_a_server_that_speaks_no_tls_is_not_sent(server: Server, made: Callable[..., TokenEndpoint]) -> None:
     server.say(reply(200, WHOLE))
     assert bounded(made(server.url("https"))).outcome is Outcome.NOT_SENT
 
 
-def test_a_handshake_that_hangs_is_not_sent_within_the_budget(made: Callable[[str], TokenEndpoint]) -> None:
+def test_a_handshake_that_hangs_is_not_sent_within_the_budget(made: Callable[..., TokenEndpoint]) -> None:
     with Server(silent=True) as server:
         assert bounded(made(server.url("https"))).outcome is Outcome.NOT_SENT
         assert server.connections == 1
@@ -315,16 +332,54 @@ def test_a_slow_answer_is_doubt_within_the_budget(
     assert eventually(lambda: not server.lines[0].open)
 
 
-def test_a_slow_answer_is_bounded_over_tls_too(
-    made: Callable[[str], TokenEndpoint], certificates: Certificates
-) -> None:
+def test_a_slow_answer_is_bounded_over_tls_too(made: Callable[..., TokenEndpoint], certificates: Certificates) -> None:
     with Server(tls=Certificates.context(certificates.good)) as server:
-        endpoint = made(server.url("https"))
-        endpoint._session.verify = str(certificates.good)
+        endpoint = made(server.url("https"), certificates.good)
         server.say(reply(200, WHOLE), first(HEAD % 5_000, dripping(b" " * 5_000)))
         assert refresh(endpoint).outcome is Outcome.TOKENS
         assert bounded(endpoint).outcome is Outcome.IN_DOUBT
         assert len(server.asked) == 2
+
+
+# Whose answer it is ------------------------------------------------------------------------------------------------
+
+
+def answered_to(token: str) -> bytes:
+    """A whole answer that tells which token it answers."""
+    return json.dumps(FIELDS | {"access_token": f"for-{token}", "supportCode": None}).encode()
+
+
+@pytest.mark.parametrize("interim", [b"102 Processing", b"103 Early Hints\r\nLink: </x>; rel=preload", b"199 Wait"])
+def test_an_interim_answer_is_not_the_answer(server: Server, endpoint: TokenEndpoint, interim: bytes) -> None:
+    def answer(line: Line, asked: Asked) -> None:
+        line.send(b"HTTP/1.1 " + interim + b"\r\n\r\n")
+        reply(200, answered_to(parse_qs(asked.body.decode())["refresh_token"][0]))(line, asked)
+
+    server.say(answer, answer)
+    for token in ("a", "b"):
+        told = refresh(endpoint, token=token)
+        assert told.tokens is not None
+        assert told.tokens.access_token == f"for-{token}"
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize("status", [101, 204, 304])
+def test_what_follows_an_answer_without_a_body_is_nobodys(server: Server, endpoint: TokenEndpoint, status: int) -> None:
+    went = threading.Event()
+
+    def answer(line: Line, asked: Asked) -> None:
+        # The body comes once nobody looks any more whether something has arrived on the idle connection.
+        line.send(b"HTTP/1.1 %d Said\r\n\r\n" % status)
+        went.wait(WATCHDOG)
+        reply(200, answered_to("a"))(line, asked)
+
+    server.say(answer, reply(200, answered_to("b")))
+    assert refresh(endpoint, token="a").outcome is Outcome.IN_DOUBT
+    went.set()
+    told = refresh(endpoint, token="b")
+    assert told.tokens is not None
+    assert told.tokens.access_token == "for-b"
+    assert server.connections == 2
 
 
 # What broke off, and what is too much ------------------------------------------------------------------------------
@@ -561,7 +616,7 @@ def test_neither_tokens_nor_the_secret_reach_a_log_an_answer_or_an_excepthook(
 
 @pytest.mark.parametrize("url", ["http://nowhere.invalid/token", "https://127.0.0.1:1/token"])
 def test_nothing_secret_is_logged_of_what_was_not_sent(
-    made: Callable[[str], TokenEndpoint], url: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    made: Callable[..., TokenEndpoint], url: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with caplog.at_level(logging.DEBUG):
         assert refresh(made(url)).outcome is Outcome.NOT_SENT

@@ -243,3 +243,17 @@ def test_only_three_outcomes_prove_that_nothing_was_spent(outcome: Outcome) -> N
 
 def test_a_token_set_shows_what_may_be_shown() -> None:
     assert repr(TokenSet("a-token", "r-token", 60, "N1")) == "TokenSet(support_code='N1', expires_in=60)"
+
+
+@pytest.mark.parametrize("error", ["temporarily_unavailable", "server_error", "slow_down", "rate_limit_exceeded"])
+def test_an_error_that_proves_nothing_leaves_a_429_a_429(error: str) -> None:
+    answer = classify(429, {"Retry-After": "30"}, json.dumps({"error": error}).encode(), connection_id="N1234567")
+    assert (answer.outcome, answer.retry_after) == (Outcome.THROTTLED, 30)
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"), [("invalid_grant", Outcome.REJECTED), ("invalid_client", Outcome.CONFIGURATION_ERROR)]
+)
+def test_an_error_that_decides_does_so_with_a_429_too_and_its_patience_is_told(error: str, outcome: Outcome) -> None:
+    answer = classify(429, {"Retry-After": "30"}, json.dumps({"error": error}).encode(), connection_id="N1234567")
+    assert (answer.outcome, answer.retry_after) == (outcome, 30)

@@ -7,9 +7,11 @@ one deadline for the whole exchange (the timeouts of `requests` bound neither DN
 
 import contextlib
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable
+from http.client import HTTPResponse, parse_headers
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
@@ -18,10 +20,12 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from flowaccount_connect import __version__
+from flowaccount_connect import __version__, tls
 from flowaccount_connect.token_response import BODY_LIMIT, Answer, Outcome, classify
 
 _CONNECTIONS = 64
+
+_BODILESS = frozenset({204, 304})
 
 _LAST_BYTES = 0.5
 """How long an abandoned exchange may take to read what has arrived already, in seconds."""
@@ -71,11 +75,13 @@ class _Exchange:
     def let_go(self) -> bool:
         """The connection goes back to the pool, to serve another exchange: from here on its socket is left alone.
 
-        `False` once the exchange is abandoned, whose connection serves nobody any more.
+        `False` if it may serve nobody any more: the exchange was abandoned, or its answer is of a kind that ends with
+        its headers (RFC 9112 section 6.3), whatever the server sends after them: the next exchange would read that.
         """
         with self._lock:
             self._socket = None
-            return not self._abandoned
+            ended = self.status is not None and self.status >= 200 and self.status not in _BODILESS
+            return ended and not self._abandoned
 
     @property
     def written(self) -> bool:
@@ -85,6 +91,18 @@ class _Exchange:
 
 
 _under_way = threading.local()
+
+
+class _FinalResponse(HTTPResponse):
+    """Passes over every interim answer (RFC 9110 section 15.2), of which http.client knows 100 alone: it would take
+    a 103 for the answer, and the next exchange on that connection would be given this one's tokens."""
+
+    def _read_status(self) -> tuple[str, int, str]:
+        while True:
+            version, status, reason = super()._read_status()  # type: ignore[misc]
+            if not 101 < status < 200:
+                return version, status, reason
+            parse_headers(self.fp)
 
 
 class _Watched:
@@ -100,11 +118,11 @@ class _Watched:
 
 
 class _WatchedHTTPConnection(_Watched, HTTPConnection):
-    pass
+    response_class = _FinalResponse
 
 
 class _WatchedHTTPSConnection(_Watched, HTTPSConnection):
-    pass
+    response_class = _FinalResponse
 
 
 class _LetGo:
@@ -125,9 +143,23 @@ class _WatchedHTTPSPool(_LetGo, HTTPSConnectionPool):
 
 
 class _WatchedAdapter(HTTPAdapter):
+    """Watched connections, all with the same TLS context."""
+
+    def __init__(self, context: ssl.SSLContext, **kwargs: Any) -> None:
+        self._context = context
+        super().__init__(**kwargs)
+
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
+        super().init_poolmanager(*args, ssl_context=self._context, **kwargs)
         self.poolmanager.pool_classes_by_scheme = {"http": _WatchedHTTPPool, "https": _WatchedHTTPSPool}
+
+    def build_connection_pool_key_attributes(self, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        """The context says what is trusted; what `requests` would add has each connection read it anew."""
+        host, _ = super().build_connection_pool_key_attributes(*args, **kwargs)
+        return host, {"cert_reqs": "CERT_REQUIRED"}
+
+    def cert_verify(self, *args: Any, **kwargs: Any) -> None:
+        """The same for connections that are there already."""
 
 
 def _nowhere(resp: requests.Response) -> str | None:  # noqa: ARG001 - the name that requests calls it by
@@ -138,7 +170,8 @@ class TokenEndpoint:
     """The token endpoint of one client. Keeps connections alive until `close`, which ends every invocation:
     a connection that idled through a frozen Lambda is likely dead, and a reset on it would be doubt.
 
-    `judge` says what an answer means; the probe, which wants to see the answer too, gives its own.
+    `judge` says what an answer means; the probe, which wants to see the answer too, gives its own. `context` is how
+    the server has to prove who it is.
     """
 
     def __init__(
@@ -148,6 +181,7 @@ class TokenEndpoint:
         *,
         clock: Callable[[], float] = time.time,
         judge: Callable[..., Answer] = classify,
+        context: Callable[[], ssl.SSLContext] = tls.context,
     ) -> None:
         self._url = url
         self._client_id = client_id
@@ -157,7 +191,7 @@ class TokenEndpoint:
         # Neither proxies, .netrc nor a CA bundle of the environment, and no cookies from one connection to another.
         session.trust_env = False
         session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        adapter = _WatchedAdapter(pool_connections=1, pool_maxsize=_CONNECTIONS, max_retries=0)
+        adapter = _WatchedAdapter(context(), pool_connections=1, pool_maxsize=_CONNECTIONS, max_retries=0)
         session.mount("https://", adapter)
         session.mount("http://", adapter)
         # Where redirects are not followed, requests still looks where they lead, and reads their bodies without limit.

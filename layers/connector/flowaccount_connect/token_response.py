@@ -77,6 +77,8 @@ class Answer:
         return self.outcome in (Outcome.NOT_SENT, Outcome.THROTTLED, Outcome.CONFIGURATION_ERROR)
 
 
+TOO_MANY_REQUESTS = 429
+
 _BY_ERROR = {
     "invalid_grant": Outcome.REJECTED,
     "invalid_client": Outcome.CONFIGURATION_ERROR,
@@ -92,7 +94,7 @@ _BY_STATUS = {
     403: Outcome.CONFIGURATION_ERROR,
     404: Outcome.CONFIGURATION_ERROR,
     405: Outcome.CONFIGURATION_ERROR,
-    429: Outcome.THROTTLED,
+    TOO_MANY_REQUESTS: Outcome.THROTTLED,
 }
 
 
@@ -122,9 +124,10 @@ def classify(
     if status >= 500:
         return Answer(Outcome.IN_DOUBT, error=code, status=status)
     outcome = _BY_ERROR.get(error) if isinstance(error, str) else None
-    if outcome is None:
+    if outcome is None or (outcome is Outcome.IN_DOUBT and status == TOO_MANY_REQUESTS):
+        # An error that proves nothing leaves it to the status to say that nothing was looked at.
         outcome = _BY_STATUS.get(status, Outcome.IN_DOUBT)
-    retry_after = _retry_after(headers, now) if outcome is Outcome.THROTTLED else None
+    retry_after = _retry_after(headers, now) if status == TOO_MANY_REQUESTS else None
     return Answer(outcome, error=code, retry_after=retry_after, status=status)
 
 
