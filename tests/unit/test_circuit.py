@@ -200,3 +200,31 @@ def test_the_circuit_is_looked_at_once_in_a_while(table: Table) -> None:
     for _ in range(20):
         worker.run(RefreshOutcome.REFRESHED)
     assert table.calls == ["get_item"]
+
+
+def test_a_table_that_hangs_is_waited_for_once_and_not_by_each_refresh_in_turn(table: Table) -> None:
+    table.faults["get_item"] = [Fault(client_error("InternalServerError"))] * 50
+    worker = Worker(table)
+    for _ in range(20):
+        assert worker.run(RefreshOutcome.REFRESHED) is RefreshOutcome.REFRESHED
+    assert table.calls == ["get_item"]
+
+
+@pytest.mark.parametrize("ahead", [RECOVERY + 60, 1_000 * 365 * 86_400])
+def test_a_time_that_no_worker_can_have_written_stops_nothing(opened: Callable[[float], Worker], ahead: int) -> None:
+    assert opened(-ahead).run(RefreshOutcome.REFRESHED) is RefreshOutcome.REFRESHED
+
+
+@pytest.mark.parametrize("until", ["soon", 10**15])
+def test_nobody_is_waited_for_until_a_time_that_no_worker_can_have_written(
+    table: Table, opened: Callable[[float], Worker], until: str | int
+) -> None:
+    worker = opened(RECOVERY + 1)
+    at = {"S": until} if isinstance(until, str) else {"N": str(until)}
+    table.quiet().update_item(
+        TableName="table",
+        Key={"pk": {"S": "CIRCUIT"}, "sk": {"S": "token-endpoint"}},
+        UpdateExpression="SET probe_until = :at",
+        ExpressionAttributeValues={":at": at},
+    )
+    assert worker.run(RefreshOutcome.REFRESHED) is RefreshOutcome.REFRESHED

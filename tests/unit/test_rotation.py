@@ -192,11 +192,6 @@ def test_without_a_permit_nothing_is_sent_and_nothing_is_held_against_the_connec
 
 
 def test_a_pace_that_cannot_be_kept_sends_nothing_and_releases(world: World) -> None:
-    # The claim, then the pace.
-    world.table.faults["update_item"] = [Fault(UNREACHABLE), Fault(UNREACHABLE)]
-    with pytest.raises(StoreUnavailable):
-        refresh_with(world, paced(world).on_demand())
-    world.table.faults["update_item"].clear()
     broken = Pace(PaceStore(Table(), "table"), Rule(15), clock=world.clock, sleep=world.clock.sleep)
     broken._store._client.faults["update_item"] = [Fault(UNREACHABLE)]  # type: ignore[attr-defined]
     said = refresh_with(world, broken.on_demand())
@@ -222,6 +217,16 @@ def test_a_429_pauses_the_stack_and_its_connection_goes_on_when_that_ends(world:
     there = world.connection()
     assert (there.refresh_at, there.retries, there.in_doubt) == (NOW + 15, 2, None)
     assert paced(world).look().paused_until == (NOW + 15) * 1_000_000
+
+
+@pytest.mark.parametrize(
+    "outcome", [Outcome.THROTTLED, Outcome.REJECTED, Outcome.CONFIGURATION_ERROR, Outcome.IN_DOUBT, Outcome.TOKENS]
+)
+def test_a_429_slows_the_stack_down_whatever_else_it_says(world: World, outcome: Outcome) -> None:
+    told = tokens().tokens if outcome is Outcome.TOKENS else None
+    world.endpoint.answers = [Answer(outcome, told, retry_after=90, status=429)]
+    refresh_with(world, paced(world).on_demand())
+    assert paced(world).look().paused_until == (NOW + 90) * 1_000_000
 
 
 def test_a_retry_after_never_costs_the_last_try_before_the_deadline(world: World) -> None:
@@ -313,11 +318,27 @@ def test_a_claim_that_is_refused_but_shows_our_own_attempt_is_a_claim(world: Wor
     assert refresh(world).outcome is RefreshOutcome.REFRESHED
 
 
-def test_a_claim_that_was_not_acknowledged_sends_nothing(world: World) -> None:
-    world.table.faults["update_item"] = [Fault(UNREACHABLE)]
+def test_a_claim_that_was_not_acknowledged_in_time_sends_nothing(world: World) -> None:
+    world.table.faults["update_item"] = [Fault(UNREACHABLE)] * 99
     with pytest.raises(StoreUnavailable):
         refresh(world)
     assert world.endpoint.posts == []
+    assert world.clock.now <= NOW + 45 - COMMIT_RESERVE - SHORTEST_EXCHANGE
+
+
+@pytest.mark.parametrize("dead", [False, True])
+def test_a_claim_is_written_until_it_is_acknowledged_and_costs_no_doubt(world: World, dead: bool) -> None:
+    faults = [Fault(UNREACHABLE, written=True), Fault(UNREACHABLE)]
+    if dead:
+        # Over a dead attempt the second write is the claim.
+        world.hold("dead", started=-300, lease=-100)
+        world.table.on_call = lambda _: world.table.faults["update_item"].extend(
+            faults if world.table.calls.count("update_item") == 1 else []
+        )
+    else:
+        world.table.faults["update_item"] = faults
+    assert refresh(world, policy="allowed" if dead else "never").outcome is RefreshOutcome.REFRESHED
+    assert len(world.endpoint.posts) == 1
 
 
 def test_what_is_not_due_is_refreshed_on_demand_only(world: World) -> None:
@@ -391,7 +412,7 @@ def test_tokens_of_another_business_are_quarantined_and_used_for_nobody(world: W
     theirs = TokenSet("access-theirs", "refresh-theirs", 3_600, "N7654321")
     world.endpoint.answers = [Answer(Outcome.WRONG_CONNECTION, theirs)]
     said = refresh(world)
-    assert said.reason is Reason.WRONG_CONNECTION
+    assert (said.reason, said.answered_for) == (Reason.WRONG_CONNECTION, "N7654321")
     there = world.connection()
     assert (there.status, there.reason) == (Status.REAUTHORIZATION_REQUIRED, Reason.WRONG_CONNECTION)
     assert unchanged_tokens(world)
@@ -399,6 +420,12 @@ def test_tokens_of_another_business_are_quarantined_and_used_for_nobody(world: W
     assert b"theirs" not in item["quarantine"]
     assert item["quarantine_key"]
     assert len([key for key in world.table.items if key[1] == "CONNECTION"]) == 1
+
+
+def test_what_is_no_id_is_not_told_of_another_business(world: World) -> None:
+    world.endpoint.answers = [Answer(Outcome.WRONG_CONNECTION, TokenSet("a", "r", 3_600, "not <an> id"))]
+    said = refresh(world)
+    assert (said.reason, said.answered_for) == (Reason.WRONG_CONNECTION, None)
 
 
 def test_a_commit_is_tried_until_the_table_answers(world: World) -> None:
@@ -429,7 +456,44 @@ def test_a_set_the_table_does_not_take_is_salvaged_as_ciphertext_within_the_time
 def test_what_neither_table_nor_queue_took_is_called_lost(world: World) -> None:
     world.sqs.error = client_error("OverLimit")
     world.endpoint.on_post = lambda: world.table.faults["update_item"].extend([Fault(UNREACHABLE)] * 99)
-    assert refresh(world).outcome is RefreshOutcome.LOST
+    said = refresh(world)
+    assert said.outcome is RefreshOutcome.LOST
+    assert (said.table_error, said.queue_error) == ("InternalServerError", "OverLimit")
+    assert world.clock.now < NOW + 45
+
+
+@pytest.mark.parametrize("mends", ["table", "queue"])
+def test_to_the_last_whoever_takes_the_new_tokens_first_gets_them(world: World, mends: str) -> None:
+    world.sqs.error = client_error("OverLimit")
+    world.endpoint.on_post = lambda: world.table.faults["update_item"].extend([Fault(UNREACHABLE)] * 99)
+
+    def mend() -> None:
+        if world.clock.now > NOW + 45 - COMMIT_RESERVE + 3:
+            if mends == "table":
+                world.table.faults["update_item"].clear()
+            else:
+                world.sqs.error = None
+
+    world.clock.on_sleep = mend
+    said = refresh(world)
+    assert said.outcome is (RefreshOutcome.REFRESHED if mends == "table" else RefreshOutcome.SALVAGED)
+    assert said.queue_error is None
+
+
+def test_tokens_whose_table_was_lost_meanwhile_wait_for_it_in_the_salvage_queue(world: World) -> None:
+    backup = {k: v for k, v in world.table.item("CONNECTION", CONNECTION).items() if k not in ("pk", "sk")}
+    gone = {"TableName": "table", "Key": {"pk": {"S": f"CONNECTION#{CONNECTION}"}, "sk": {"S": "CONNECTION"}}}
+    world.endpoint.on_post = lambda: _ignored(world.table.model.transact_write_items(TransactItems=[{"Delete": gone}]))
+    said = refresh(world)
+    assert (said.outcome, said.table_error) == (RefreshOutcome.SALVAGED, "nothing there")
+    text = world.sqs.sent[0]["MessageBody"]
+    with pytest.raises(StoreUnavailable):
+        Salvage(world.table, "table").apply(text, now=NOW)
+    world.table.put(
+        "CONNECTION", CONNECTION, **{k: v if isinstance(v, str | bytes) else int(v) for k, v in backup.items()}
+    )
+    assert Salvage(world.table, "table").apply(text, now=NOW)[0] is SalvageOutcome.APPLIED
+    assert world.opened() == ("access-2", "refresh-2")
 
 
 def test_a_success_that_comes_second_never_touches_the_winner(world: World) -> None:

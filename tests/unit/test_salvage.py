@@ -105,9 +105,10 @@ def test_what_was_disconnected_stays_so(table: Table) -> None:
     assert table.item("CONNECTION", CONNECTION)["status"] == "disconnected"
 
 
-def test_a_rotation_of_what_is_not_there_makes_no_connection() -> None:
+def test_a_rotation_of_what_is_not_there_makes_no_connection_and_waits_for_the_table_to_be_restored() -> None:
     table = Table()
-    assert apply(table, rotation()) is SalvageOutcome.UNKNOWN
+    with pytest.raises(StoreUnavailable):
+        apply(table, rotation())
     assert table.items == {}
 
 

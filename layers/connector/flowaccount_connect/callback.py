@@ -25,8 +25,16 @@ from flowaccount_connect.connect_link import (
 from flowaccount_connect.connect_session import ConnectSession, SessionRefused, SessionStore, link_in, verifier_of
 from flowaccount_connect.dynamodb import Client, ConditionRefused, StoreUnavailable, call
 from flowaccount_connect.identifiers import fingerprint, new_attempt_id, new_grant_id
-from flowaccount_connect.rotation import Seals, Secret, exchange_budget, persist, timed
-from flowaccount_connect.salvage import SalvageUnavailable
+from flowaccount_connect.rotation import (
+    Lost,
+    Salvaged,
+    Seals,
+    Secret,
+    exchange_budget,
+    persist,
+    persist_or_salvage,
+    timed,
+)
 from flowaccount_connect.schedule import Schedule
 from flowaccount_connect.sealing import SealingUnavailable, Tokens
 from flowaccount_connect.store import Rotated, from_item, grant_update, reference_check
@@ -295,16 +303,16 @@ class Callback:
                 return write()
             return kept
 
-        stored = persist(write, remaining, self.sleep)
+        def salvage() -> None:
+            self.salvage.send_waiting(link.id, attempt_id, waiting)
+
+        try:
+            stored = persist_or_salvage(write, salvage, remaining, self.sleep)
+        except Lost:
+            return replace(kept, ending=Ending.TEMPORARILY_UNAVAILABLE, connection_id=None, note="lost")
         if isinstance(stored, Refusal):
             return self._refuse(kept, link, stored, remaining)
-        if stored is not None:
-            return stored
-        try:
-            self.salvage.send_waiting(link.id, attempt_id, waiting)
-        except SalvageUnavailable:
-            return replace(kept, ending=Ending.TEMPORARILY_UNAVAILABLE, connection_id=None, note="lost")
-        return replace(kept, note="salvaged")
+        return replace(kept, note="salvaged") if isinstance(stored, Salvaged) else stored
 
     def _refuse(self, kept: Ended, link: ConnectLink, reason: Refusal, remaining: Callable[[], float]) -> Ended:
         """Keep nothing of a business that must not be connected here but the event that says so."""
@@ -365,14 +373,14 @@ class Callback:
                 return write()
             return connected
 
-        stored = persist(write, remaining, self.sleep)
-        if stored is not None:
-            return stored
-        try:
+        def salvage() -> None:
             self.salvage.send_grant(connection_id, grant_id, attempt_id, self.environment, rotated)
-        except SalvageUnavailable:
+
+        try:
+            stored = persist_or_salvage(write, salvage, remaining, self.sleep)
+        except Lost:
             return replace(connected, ending=Ending.TEMPORARILY_UNAVAILABLE, connection_id=None, note="lost")
-        return replace(connected, note="salvaged")
+        return replace(connected, note="salvaged") if isinstance(stored, Salvaged) else stored
 
 
 def _result(ended: Ended) -> str:

@@ -2,7 +2,8 @@
 
 A wrong client secret, path or environment is refused alike for every connection, so after a few refusals in a row
 nobody asks any more; once a minute one refresh is let through, and when FlowAccount accepts it, all are. The state is
-one item of the table, `pk=CIRCUIT, sk=token-endpoint`; if that cannot be read, the circuit counts as closed.
+one item of the table, `pk=CIRCUIT, sk=token-endpoint`; if that cannot be read, the circuit counts as closed, and so it
+does at a time that no worker can have written: a hand or a wrong clock must not stop a stack for good.
 
 Powertools has a circuit breaker, too; its store imports boto3, which was half of this function's cold start.
 """
@@ -101,9 +102,12 @@ class Circuit:
                 try:
                     answer = call(self._client.get_item, TableName=self._table, Key=_KEY, ConsistentRead=False)
                 except StoreUnavailable:
-                    return None
+                    # Remembered, too: a batch must not wait for a table that hangs one thread after the other.
+                    answer = {}
                 item = answer.get("Item") or {}
-                self._saw(number(item, "opened_at") if text(item, "state") == "OPEN" else None)
+                opened_at = number(item, "opened_at") if text(item, "state") == "OPEN" else None
+                credible = opened_at is not None and opened_at <= self._clock() + RECOVERY
+                self._saw(opened_at if credible else None)
             return self._seen.opened_at if self._seen is not None else None
 
     def _saw(self, opened_at: int | None) -> None:
@@ -115,8 +119,9 @@ class Circuit:
         return now >= opened_at + RECOVERY and self._update(
             opened_at,
             "SET probe_until = :until",
-            "AND (attribute_not_exists(probe_until) OR probe_until <= :now)",
-            {":until": n(now + RECOVERY), ":now": n(now)},
+            # A comparison with what is missing, or no number, does not hold.
+            "AND NOT (probe_until > :now AND probe_until <= :farthest)",
+            {":until": n(now + RECOVERY), ":now": n(now), ":farthest": n(now + 2 * RECOVERY)},
         )
 
     def _refused(self, *, trying: bool) -> None:

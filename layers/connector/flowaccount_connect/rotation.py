@@ -13,20 +13,21 @@ never overwrites a success, and a token in doubt is sent again only by a later c
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Protocol
 
 from flowaccount_connect.client_secret import SecretMisconfigured, SecretUnavailable
 from flowaccount_connect.connection import Attempt, Connection, Reason, Sealed, Status
-from flowaccount_connect.identifiers import new_attempt_id
+from flowaccount_connect.identifiers import is_connection_id, new_attempt_id
 from flowaccount_connect.pacing import FIRST_PAUSE, Paced
 from flowaccount_connect.salvage import SalvageUnavailable
 from flowaccount_connect.schedule import Schedule
 from flowaccount_connect.sealing import CannotOpen, DataKey, SealingUnavailable, Tokens
 from flowaccount_connect.settings import ReplayPolicy
 from flowaccount_connect.store import Refused, Rotated, StoreUnavailable
-from flowaccount_connect.token_response import Answer, Outcome, TokenSet
+from flowaccount_connect.token_response import TOO_MANY_REQUESTS, Answer, Outcome, TokenSet
 
 LONGEST_EXCHANGE = 15.0
 """The most time one POST may take, in seconds."""
@@ -39,6 +40,9 @@ LONGEST_WRITE = 7.0
 
 SALVAGE_RESERVE = 7.0
 """The same for the message to the salvage queue: what is kept for it to the last, in seconds."""
+
+LAST_TRY = 3.0
+"""With less time than this neither table nor queue is tried again, in seconds: what answers at all answers sooner."""
 
 COMMIT_RESERVE = LONGEST_WRITE + SALVAGE_RESERVE
 """What must be left of the invocation after the POST, to store its answer or else to salvage it, in seconds."""
@@ -91,6 +95,12 @@ class Refresh:
     in_doubt_since: int | None = None
     retry_after: int | None = None
     """In how many seconds the stack, which had to wait, goes on."""
+    answered_for: str | None = None
+    """The other business that an answer was for, if it says so in a form that an id has."""
+    table_error: str | None = None
+    """Why the table did not take the new tokens: an error's code."""
+    queue_error: str | None = None
+    """Why the salvage queue did not, either."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,13 +266,15 @@ class Rotation:
         now = int(self.clock())
         attempt = Attempt(id=self.attempt_id(), started_at=now, lease_until=now + self.lease_seconds)
         try:
-            return self.store.claim(connection_id, attempt, generation=generation, now=now)
+            return self._acknowledged(
+                lambda: self.store.claim(connection_id, attempt, generation=generation, now=now), remaining
+            )
         except Refused as refused:
             found = refused.connection
         if found is None:
             return Refresh(outcome=RefreshOutcome.UNKNOWN, connection_id=connection_id)
         if found.attempt is not None and found.attempt.id == attempt.id:
-            return found  # An SDK retry hid the success of the first write.
+            return found  # An earlier try of this very write went through, unacknowledged.
         hindrance = _hindrance(found, generation, now)
         if hindrance is not None or found.attempt is None:
             return self._report(found, hindrance or RefreshOutcome.IN_FLIGHT)
@@ -275,12 +287,26 @@ class Rotation:
         if self.replay_policy == "never":
             return self._end(found, Reason.IN_DOUBT, remaining)
         try:
-            return self.store.claim_over(found.id, attempt, dead=dead, generation=found.generation, now=now)
+            return self._acknowledged(
+                lambda: self.store.claim_over(found.id, attempt, dead=dead, generation=found.generation, now=now),
+                remaining,
+            )
         except Refused as refused:
             there = refused.connection
         if there is not None and there.attempt is not None and there.attempt.id == attempt.id:
             return there
         return self._report(there or found, RefreshOutcome.IN_FLIGHT)
+
+    def _acknowledged(self, claim: Callable[[], Connection], remaining: Callable[[], float]) -> Connection:
+        """A claim that may have been written is written again, under the same attempt's id, while there is time to use
+        it: left alone it would be taken for a killed worker's, and cost a doubt or, by policy, the connection.
+
+        Raises `Refused`, and `StoreUnavailable` once there is no time.
+        """
+        claimed = persist(claim, remaining, self.sleep, reserve=COMMIT_RESERVE + SHORTEST_EXCHANGE)
+        if claimed is None:
+            raise StoreUnavailable("no acknowledgement")
+        return claimed
 
     # Prepare -----------------------------------------------------------------------------------------------------
 
@@ -308,12 +334,18 @@ class Rotation:
         if answer is None:
             return self._release(claimed, RefreshOutcome.NO_TIME, remaining, at_once=True)
         told = _Told(answer.error, answer.status, int((self.clock() - sent_at) * 1000))
+        pause = FIRST_PAUSE
+        if answer.status == TOO_MANY_REQUESTS:
+            # Whatever it says beside that, the whole stack slows down.
+            pause = self._throttled(prepared.permit, sent_at, answer.retry_after)
         match answer.outcome:
             case Outcome.TOKENS | Outcome.WRONG_CONNECTION if answer.tokens is not None:
                 rotated = self._rotated(claimed, prepared, answer.tokens, int(sent_at))
                 if answer.outcome is Outcome.WRONG_CONNECTION:
                     # FlowAccount answered for another business: the set is used for nobody, and kept for an operator.
-                    return self._end(claimed, Reason.WRONG_CONNECTION, remaining, told, quarantine=rotated.sealed)
+                    said = self._end(claimed, Reason.WRONG_CONNECTION, remaining, told, quarantine=rotated.sealed)
+                    other = answer.tokens.support_code
+                    return replace(said, answered_for=other if is_connection_id(other) else None)
                 if answer.tokens.refresh_token is None:
                     return self._commit_kept(claimed, rotated, remaining, told)
                 return self._commit(claimed, rotated, remaining, told)
@@ -323,7 +355,6 @@ class Rotation:
             case Outcome.NOT_SENT:
                 return self._release(claimed, RefreshOutcome.NOT_SENT, remaining, told)
             case Outcome.THROTTLED:
-                pause = self._throttled(prepared.permit, sent_at, answer.retry_after)
                 said = self._release(claimed, RefreshOutcome.THROTTLED, remaining, told, pause=pause)
                 return replace(said, retry_after=pause)
             case Outcome.CONFIGURATION_ERROR:
@@ -382,20 +413,26 @@ class Rotation:
             try:
                 stored = self.store.commit(claimed.id, claimed.grant_id, claimed.generation, attempt_id, rotated)
             except Refused as refused:
-                stored_there = refused.connection
-                if stored_there is None or stored_there.committed_by != attempt_id:
-                    return self._verdict(claimed, stored_there, told)
-                stored = stored_there  # An earlier try of this very write went through, unacknowledged.
+                there = refused.connection
+                if there is None:
+                    # A disconnect leaves a tombstone: the table itself was lost, and may be restored.
+                    raise StoreUnavailable("nothing there") from None
+                if there.committed_by != attempt_id:
+                    return self._verdict(claimed, there, told)
+                stored = there  # An earlier try of this very write went through, unacknowledged.
             return self._report(stored, RefreshOutcome.REFRESHED, attempt_id, told)
 
-        done = persist(write, remaining, self.sleep)
-        if done is not None:
-            return done
-        try:
+        def salvage() -> None:
             self.salvage.send_rotation(claimed.id, claimed.grant_id, claimed.generation, attempt_id, rotated)
-        except SalvageUnavailable:
-            return self._report(claimed, RefreshOutcome.LOST, attempt_id, told)
-        return self._report(claimed, RefreshOutcome.SALVAGED, attempt_id, told)
+
+        try:
+            done = persist_or_salvage(write, salvage, remaining, self.sleep)
+        except Lost as lost:
+            said = self._report(claimed, RefreshOutcome.LOST, attempt_id, told)
+            return replace(said, table_error=lost.table, queue_error=lost.queue)
+        if isinstance(done, Salvaged):
+            return replace(self._report(claimed, RefreshOutcome.SALVAGED, attempt_id, told), table_error=done.table)
+        return done
 
     def _commit_kept(
         self, claimed: Connection, rotated: Rotated, remaining: Callable[[], float], told: _Told
@@ -556,18 +593,77 @@ def timed(sealed: Sealed, lifetime: int, sent_at: int, schedule: Schedule) -> Ro
 
 
 def persist[Stored](
-    write: Callable[[], Stored], remaining: Callable[[], float], sleep: Callable[[float], None]
+    write: Callable[[], Stored],
+    remaining: Callable[[], float],
+    sleep: Callable[[float], None],
+    *,
+    reserve: float = COMMIT_RESERVE,
 ) -> Stored | None:
-    """`write` until the table acknowledges it, or `None` once only the time to salvage is left."""
+    """`write` until the table acknowledges it, or `None` once only `reserve` seconds are left."""
     pause = 0.1
     while True:
         try:
             return write()
         except StoreUnavailable:
-            if remaining() - pause < COMMIT_RESERVE:
+            if remaining() - pause < reserve:
                 return None
             sleep(pause)
             pause = min(pause * 2, 2.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Salvaged:
+    """The salvage queue has what the table did not take, for the reason `table` (an error's code)."""
+
+    table: str
+
+
+class Lost(Exception):
+    """Neither the table nor the salvage queue took it; `table` and `queue` are the codes of their last errors."""
+
+    def __init__(self, table: str, queue: str) -> None:
+        super().__init__("neither table nor queue")
+        self.table = table
+        self.queue = queue
+
+
+def persist_or_salvage[Stored](
+    write: Callable[[], Stored],
+    salvage: Callable[[], None],
+    remaining: Callable[[], float],
+    sleep: Callable[[float], None],
+) -> Stored | Salvaged:
+    """`write` until the table acknowledges it; once only the time to salvage is left, whoever takes it first.
+
+    Both may be repeated: each recognises what it wrote before. Raises `Lost` once there is no time for either.
+    """
+    table = queue = ""
+
+    def noted() -> Stored:
+        nonlocal table
+        try:
+            return write()
+        except StoreUnavailable as error:
+            table = str(error)
+            raise
+
+    if (stored := persist(noted, remaining, sleep)) is not None:
+        return stored
+    pause = 0.1
+    while True:
+        try:
+            salvage()
+            return Salvaged(table)
+        except SalvageUnavailable as error:
+            queue = str(error)
+        if remaining() - pause < LAST_TRY:
+            raise Lost(table, queue)
+        sleep(pause)
+        pause = min(pause * 2, 2.0)
+        with suppress(StoreUnavailable):
+            return noted()
+        if remaining() < LAST_TRY:
+            raise Lost(table, queue)
 
 
 def _attempt_id(claimed: Connection) -> str:

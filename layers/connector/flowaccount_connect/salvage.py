@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from flowaccount_connect import aws_error, connect_link
 from flowaccount_connect.connect_link import Waiting
 from flowaccount_connect.connection import Connection, Sealed
-from flowaccount_connect.dynamodb import Client, ConditionRefused, call
+from flowaccount_connect.dynamodb import Client, ConditionRefused, StoreUnavailable, call
 from flowaccount_connect.importing import ImportStore
 from flowaccount_connect.store import ConnectionStore, Refused, Rotated, grant_update, stands_there
 
@@ -87,7 +87,7 @@ class SalvageOutcome(StrEnum):
     """The generation has moved on, a later consent is stored, the connection was disconnected, or the time to confirm
     is over: dropped."""
     UNKNOWN = "unknown"
-    """There is no such connection or link any more: dropped."""
+    """There is no such import or link any more: dropped."""
 
 
 class Salvage:
@@ -138,6 +138,9 @@ class Salvage:
                 )
                 call(self._client.update_item, **update)
         except Refused as refused:
+            if refused.connection is None and message["kind"] == "rotation":
+                # A disconnect leaves a tombstone: the table itself was lost. The set waits for it to be restored.
+                raise StoreUnavailable("nothing there") from None
             return _refused(refused.connection, attempt_id), connection_id
         except ConditionRefused as refused:
             return _refused(stands_there(refused), attempt_id), connection_id
