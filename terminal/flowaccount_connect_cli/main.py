@@ -206,6 +206,12 @@ def _mark_restored(client: restoring.Database, table: str, given: argparse.Names
     if given.disconnected:
         with Path(given.disconnected).open(encoding="utf-8-sig") as lines:
             disconnected = restoring.connection_ids(lines)
+        if not disconnected:
+            raise restoring.NotRestored(
+                f"{given.disconnected} names nobody: look whether its query had ended. If nobody was disconnected, "
+                "leave --disconnected out."
+            )
+        print(f"Disconnected since: {len(disconnected)}, by {given.disconnected}.", file=sys.stderr)
     moment = tables.moment(restored_to).text
     print(f"From {given.table}, as of {moment}, into {table}.", file=sys.stderr)
     if not (given.dry_run or given.yes):

@@ -29,11 +29,11 @@ def counts(up: Stack) -> dict[str, int]:
 
 
 def really(up: Stack) -> dict[str, int]:
-    """How many connections there are, by looking."""
+    """How many connections there are, by looking; a tombstone is none."""
     found: dict[str, int] = {}
     for page in service.client(up, "dynamodb").get_paginator("scan").paginate(TableName=up.table):
         for item in page["Items"]:
-            if item["sk"]["S"] == "CONNECTION":
+            if item["sk"]["S"] == "CONNECTION" and item["status"]["S"] != "disconnected":
                 found[item["status"]["S"]] = found.get(item["status"]["S"], 0) + 1
     return found
 

@@ -89,11 +89,24 @@ def test_an_event_item_is_told_like_a_change() -> None:
         valid(type_, detail)
     assert [(type_, detail["reference"], detail["reason"]) for type_, detail in bus.details()] == [
         ("connection.import_refused", "shop-7", "rejected"),
-        ("connection.refused", "shop-9", "another_reference"),
+        ("connection.refused", "shop-9", "other_reference"),
     ]
     table.delete("EVENT", record["dynamodb"]["Keys"]["pk"]["S"].removeprefix("EVENT#"))
     publisher(table, bus).publish([read_record(table.of_interest()[-1])], remaining=plenty)
     assert len(bus.put) == 2, "that the item was tidied up is no event"
+
+
+def test_the_end_of_a_tombstone_leaves_no_trace() -> None:
+    # An entry would keep the business's id for 90 days more than the disconnect does.
+    life, table, bus = Life(), Table(), FakeEvents()
+    for what in ("consent", "disconnect", "remove"):
+        life.happen(CONNECTION, what)
+    *before, end = map(read_record, life.table.of_interest())
+    publisher(table, bus).publish(before, remaining=plenty)
+    assert Counts(table, "table").get() == {"active": 0}
+    kept, calls = table.items, len(table.calls)
+    assert publisher(table, bus).publish([end], remaining=plenty).failed == []
+    assert (table.items, len(table.calls), len(bus.put)) == (kept, calls, 2)
 
 
 def test_an_import_is_counted_from_its_beginning_to_its_end_and_is_no_event() -> None:
@@ -261,8 +274,9 @@ class Life:
             )
 
     def statuses(self) -> dict[str, int]:
-        """How many connections there really are."""
-        return dict(Counter(item["status"] for key, item in self.table.items.items() if key[1] == "CONNECTION"))
+        """How many connections there really are; a tombstone is none."""
+        there = Counter(item["status"] for key, item in self.table.items.items() if key[1] == "CONNECTION")
+        return {status: count for status, count in there.items() if status != "disconnected"}
 
 
 def batches(draw: st.DrawFn, records: list[Event]) -> Iterator[list[Event]]:

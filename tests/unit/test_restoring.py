@@ -166,10 +166,24 @@ def test_what_was_disconnected_since_stays_so(
     ended = tables.stored()["CONNECTION#N5", "CONNECTION"]
     assert ended["status"] == "disconnected"
     assert not ended.keys() & {"tokens", "data_key", "due_shard"}
-    assert "N9: not in the backup" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "Disconnected since: 2, " in err
+    assert "N9: not in the backup" in err
     file.write_text("N5, N6\n")
     assert restore("--yes", "--disconnected", str(file)) == USAGE
     assert "Line 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("options", [["--dry-run"], ["--yes"]])
+def test_a_list_of_the_disconnected_that_names_nobody_is_refused(
+    tables: Tables, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str]
+) -> None:
+    # It is what a query leaves behind that had not ended, and all of them would come back.
+    file = tmp_path / "ended"
+    file.write_text("\n")
+    assert restore(*options, "--disconnected", str(file)) == USAGE
+    assert "leave --disconnected out" in capsys.readouterr().err
+    assert tables.stored() == {}
 
 
 def test_histories_come_back_where_they_are_asked_for(tables: Tables) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from flowaccount_connect_cli import csv_import
+from flowaccount_connect_cli import csv_import, target
 from flowaccount_connect_cli.main import main
 from tests.unit.servers import Answer, Asked, Line, Server, drop, reply
 
@@ -281,6 +281,44 @@ def test_the_local_stack_is_found_from_a_folder_below(
     (tmp_path / ".local" / "stack.json").write_text("{")
     assert main(["--local", "status"]) == 6
     assert "CANARY" not in "".join(capsys.readouterr())
+
+
+OUTPUTS = """<DescribeStacksResponse xmlns="http://cloudformation.amazonaws.com/doc/2010-05-15/"><DescribeStacksResult><Stacks>
+<member><StackName>connect</StackName><CreationTime>2026-01-31T05:59:00Z</CreationTime><StackStatus>CREATE_COMPLETE</StackStatus>
+<Outputs><member><OutputKey>ApiUrl</OutputKey><OutputValue>{url}</OutputValue></member>
+<member><OutputKey>TableName</OutputKey><OutputValue>connections</OutputValue></member></Outputs>
+</member></Stacks></DescribeStacksResult></DescribeStacksResponse>"""
+
+
+@pytest.mark.parametrize("default", [None, "ap-southeast-1"])
+def test_a_stack_is_found_by_its_name_in_aws_region_like_by_the_aws_cli(
+    server: Server, monkeypatch: pytest.MonkeyPatch, default: str | None
+) -> None:
+    # botocore knows AWS_DEFAULT_REGION only; with that alone the stack of another region might be meant.
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    if default is not None:
+        monkeypatch.setenv("AWS_DEFAULT_REGION", default)
+    url = f"http://127.0.0.1:{server.port}"
+    monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+    there = reply(200, OUTPUTS.format(url=url).encode())
+    server.say(there, found(connections=[], next=None), there)
+    assert main(["--stack-name", "connect", "status"]) == 0
+    client, table = target.tables(stack_name="connect", local=False)
+    assert (client.meta.region_name, table) == ("eu-west-1", "connections")
+    services = ["cloudformation", "execute-api", "cloudformation"]
+    for asked, service in zip(server.asked, services, strict=True):
+        assert f"/eu-west-1/{service}/" in asked.headers["authorization"]
+
+
+def test_a_missing_region_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    assert main(["--stack-name", "connect", "status"]) == 6
+    assert "set AWS_REGION" in capsys.readouterr().err
 
 
 # ---- importing --------------------------------------------------------------------------------------------

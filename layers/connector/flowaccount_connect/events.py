@@ -43,7 +43,7 @@ class Kind(StrEnum):
     IMPORT_ENDED = "import_ended"
     """One way or another: what else happened says which."""
     REMOVED = "removed"
-    """Its item is gone: the tombstone of a disconnect was tidied up."""
+    """Its item is gone otherwise than by a disconnect: somebody deleted it from the table."""
     STATUS_CHANGED = "status_changed"
     """Into a state that no other kind tells."""
     RESTORED = "restored"
@@ -94,7 +94,8 @@ class Event:
 def entries(change_id: str, at: int, old: Connection | None, new: Connection | None) -> tuple[Entry, ...]:
     """What happened when `old` became `new`; `None` is a connection that is not there. `at` in epoch seconds."""
     if new is None:
-        if old is None:
+        # That a tombstone is tidied up is no news, and an entry of it would outlive that of the disconnect.
+        if old is None or old.status is Status.DISCONNECTED:
             return ()
         return (_entry(change_id, at, Kind.REMOVED, old, old),)
     return tuple(_entry(change_id, at, kind, old, new) for kind in _kinds(old, new))

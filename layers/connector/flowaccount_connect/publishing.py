@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from flowaccount_connect import aws_error, events
+from flowaccount_connect.connection import Status
 from flowaccount_connect.dynamodb import Item, StoreUnavailable, number, text
 from flowaccount_connect.events import SOURCE, Entry, Event, Kind
 from flowaccount_connect.history import History, Moved
@@ -236,4 +237,6 @@ def _counted(image: Item | None) -> str | None:
         return None
     if text(image, "sk") == "IMPORT":
         return "importing" if events.is_under_way(from_item(image)) else None
-    return text(image, "status")
+    # A tombstone is no connection. That it is tidied up has no entry, so there is nothing that would count it once.
+    status = text(image, "status")
+    return None if status == Status.DISCONNECTED else status

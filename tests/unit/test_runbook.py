@@ -1,0 +1,109 @@
+"""The runbook's commands, as they are on the page: an operator pastes them at night."""
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from flowaccount_connect_cli.restoring import connection_ids
+
+RUNBOOK = (Path(__file__).parents[2] / "docs" / "runbook.md").read_text("utf-8")
+BLOCKS = [
+    "".join(line.removeprefix(indent) for line in body.splitlines(keepends=True))
+    for indent, body in re.findall(r"^( *)```sh\n(.*?)^ *```$", RUNBOOK, re.MULTILINE | re.DOTALL)
+]
+HEAD = BLOCKS[0]
+FOUND = {
+    "results": [
+        [{"field": "connection_id", "value": name}, {"field": "@ptr", "value": "CnsKPgo6MTIz"}]
+        for name in ("N1000003", "N1000001", "N1000003")
+    ],
+    "statistics": {"recordsMatched": 3.0, "recordsScanned": 90.0, "bytesScanned": 9000.0},
+    "status": "Complete",
+}
+AWS = """#!/bin/bash
+echo "$*" >> asked
+case "$*" in
+  *start-query*) echo 12ab ;;
+  *'--query status'*) if [ -e ended ]; then jq -r .status found; else touch ended; echo Running; fi ;;
+  *get-query-results*) cat found ;;
+esac
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    """A folder with an AWS CLI that answers a query of the logs when asked for the second time, with `found`."""
+    for name, text in {
+        "aws": AWS,
+        "sleep": "#!/bin/sh\n",
+        "make": '#!/bin/sh\necho "make $*" >> asked\n',
+        ".local/venv/bin/sam": '#!/bin/sh\nprintf "%s\\n" "$@" >> asked\n',
+    }.items():
+        tool = tmp_path / name
+        tool.parent.mkdir(parents=True, exist_ok=True)
+        tool.write_text(text)
+        tool.chmod(0o700)
+    (tmp_path / "found").write_text(json.dumps(FOUND))
+    return tmp_path
+
+
+def run(here: Path, commands: str) -> str:
+    """What commands say after those of the page's head."""
+    environment = os.environ | {"PATH": f"{here}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["/bin/bash", "-c", HEAD + commands], cwd=here, env=environment, capture_output=True, text=True, check=False
+    )
+    return done.stdout
+
+
+@pytest.fixture
+def list_of_the_disconnected() -> str:
+    (block,) = [block for block in BLOCKS if "> disconnected-since" in block]
+    return "MOMENT=2026-01-31T05:59:00Z\n" + block
+
+
+def test_all_of_it_is_shell() -> None:
+    assert len(BLOCKS) > 20
+    for block in BLOCKS:
+        assert subprocess.run(["/bin/bash", "-n", "-c", block], check=False).returncode == 0, block
+
+
+def test_what_was_disconnected_since_is_listed_as_the_tool_reads_it(here: Path, list_of_the_disconnected: str) -> None:
+    said = run(here, list_of_the_disconnected)
+    listed = (here / "disconnected-since").read_text()
+    assert listed == "N1000001\nN1000003\n"
+    assert connection_ids(listed.splitlines()) == {"N1000001", "N1000003"}
+    assert said.split() == ["2", "disconnected-since"]
+    asked = (here / "asked").read_text()
+    assert "--start-time 1769839140 " in asked, "the moment of the backup, in UTC"
+    assert asked.count("--query status") == 2, "it waits until the query has ended"
+    assert "/aws/lambda/flowaccount-connect-connections " in asked
+
+
+@pytest.mark.parametrize("status", ["Failed", "Timeout", "Cancelled"])
+def test_of_a_query_that_failed_nothing_is_taken(here: Path, list_of_the_disconnected: str, status: str) -> None:
+    (here / "found").write_text(json.dumps(FOUND | {"status": status}))
+    run(here, list_of_the_disconnected)
+    assert (here / "disconnected-since").read_text() == "", "which the tool refuses"
+
+
+def test_a_parameter_is_deployed_to_the_stack_that_is_meant_and_no_other(here: Path) -> None:
+    (step,) = [block for block in BLOCKS if block.startswith("deploy ConnectionsTable=")]
+    run(here, "STACK=other CONFIG=production\n" + step)
+    made, *given = (here / "asked").read_text().splitlines()
+    assert made == "make build"
+    for option, value in {"--stack-name": "other", "--region": "ap-southeast-1", "--config-env": "production"}.items():
+        assert given[given.index(option) + 1] == value
+    overrides = given[given.index("--parameter-overrides") + 1 :]
+    assert overrides == ["ConnectionsTable=other-connections-2", "Deployment=AllAtOnce"]
+
+
+def test_every_command_of_the_tool_says_which_stack() -> None:
+    commands = re.findall(r"flowaccount-connect (?:--|[a-z])[^\n`]*", RUNBOOK)
+    assert len(commands) >= 4
+    for command in commands:
+        assert command.startswith('flowaccount-connect --stack-name "$STACK" '), command
