@@ -32,7 +32,8 @@ def test_every_job_reads_the_sources_and_only_deploy_gets_an_identity(workflow: 
     for job in workflow["jobs"].values():
         expected = {"contents": "read", "id-token": "write"} if workflow["name"] == "deploy" else None
         assert job.get("permissions") == expected
-        assert job["timeout-minutes"] <= 45
+        # How long a deployment may take is told by tests/template/test_deploying.py.
+        assert job["timeout-minutes"] <= 45 or workflow["name"] == "deploy"
 
 
 def test_every_action_is_one_release(workflow: dict[str, Any]) -> None:
