@@ -48,6 +48,12 @@ def test_no_secret_is_used_and_nothing_from_outside_gets_into_a_script(workflow:
     assert not [step["run"] for step in steps(workflow) if "${{" in step.get("run", "")]
 
 
+def test_what_is_deployed_is_built_for_the_processor_that_the_environment_names() -> None:
+    deploy = yaml.safe_load((ROOT / ".github" / "workflows" / "deploy.yml").read_text())
+    (build,) = [step for step in steps(deploy) if "build" in step.get("run", "").split()]
+    assert build["env"] == {"LAYER_ARCHITECTURE": "${{ vars.LAYER_ARCHITECTURE || 'x86_64' }}"}
+
+
 def test_every_command_exists(workflow: dict[str, Any]) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for step in steps(workflow):
