@@ -416,13 +416,14 @@ def timeout(template: Template, function: str) -> int:
     return seconds
 
 
-def test_a_message_stays_hidden_for_six_times_the_functions_timeout(template: Template) -> None:
+def test_a_message_stays_hidden_for_six_times_the_functions_timeout_and_the_batchs_window(template: Template) -> None:
     checked = 0
     for function, logical_id in FUNCTIONS.items():
         for event in template["Resources"][logical_id]["Properties"].get("Events", {}).values():
             if event["Type"] == "SQS":
                 queue = template["Resources"][event["Properties"]["Queue"]["Fn::GetAtt"][0]]
-                assert queue["Properties"]["VisibilityTimeout"] >= 6 * timeout(template, function), function
+                window = event["Properties"].get("MaximumBatchingWindowInSeconds", 0)
+                assert queue["Properties"]["VisibilityTimeout"] >= 6 * timeout(template, function) + window, function
                 assert event["Properties"]["FunctionResponseTypes"] == ["ReportBatchItemFailures"], function
                 checked += 1
     assert checked == 4
