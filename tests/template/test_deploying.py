@@ -334,6 +334,36 @@ def test_two_stacks_do_not_get_into_each_others_way(template: Template) -> None:
     assert not [name for name, output in template["Outputs"].items() if "Export" in output]
 
 
+LONGEST = {
+    "AWS::Serverless::Function": 64,
+    "AWS::Serverless::LayerVersion": 140,
+    "AWS::Serverless::Api": 1024,
+    "AWS::DynamoDB::Table": 255,
+    "AWS::SQS::Queue": 80,
+    "AWS::SNS::Topic": 256,
+    "AWS::Logs::LogGroup": 512,
+    "AWS::CloudWatch::Alarm": 255,
+    "AWS::CloudWatch::Dashboard": 255,
+    "AWS::Events::EventBus": 256,
+    "AWS::KMS::Alias": 256,
+    "AWS::SecretsManager::Secret": 512,
+    "AWS::AppConfig::Application": 64,
+}
+"""How many characters AWS takes as the name of each of these."""
+
+
+def test_it_is_told_how_long_a_stacks_name_may_be(template: Template) -> None:
+    room = []
+    for resource in template["Resources"].values():
+        given = str(resource["Properties"].get(NAMED.get(resource["Type"], ""), ""))
+        for text in re.findall(r"'((?:[\w/-]*)\$\{AWS::StackName\}[^']*)'", given):
+            rest = text.replace("${AWS::StackName}", "").replace("${AWS::Region}", "ap-southeast-1")
+            assert "$" not in rest
+            room.append(LONGEST[resource["Type"]] - len(rest))
+    assert len(room) > 70
+    assert f"{min(room)} characters" in (ROOT / "docs" / "deploying.md").read_text()
+
+
 # ---- a release ---------------------------------------------------------------------------------------------------
 
 

@@ -356,11 +356,11 @@ def test_a_wildcard_stands_only_at_the_tail_of_an_arn_of_ours(template: Template
             assert "NotAction" not in item, name
             assert "NotResource" not in item, name
             assert not any("*" in action for action in as_list(item["Action"])), f"{name} {item['Sid']}"
-            for resource in as_list(item["Resource"]):
             if item["Action"] == "cloudwatch:DescribeAlarms":
                 # It reads, and how it is asked is CodeDeploy's affair.
                 assert item["Resource"]["Fn::Sub"].endswith(":${AWS::AccountId}:alarm:*"), name
                 continue
+            for resource in as_list(item["Resource"]):
                 for text in texts(resource):
                     assert "*" not in text or re.fullmatch(
                         r"(arn:[^*]*\$\{AWS::StackName\}|\$\{Table\.Arn\})[^*]*\*", text
