@@ -79,6 +79,7 @@ format: bootstrap ## Format the sources
 
 build: bootstrap ## Build what `sam deploy --guided` deploys (LAYER_ARCHITECTURE=arm64 for Arm)
 	@LAYER_CACHE=$(CURDIR)/.local/cache sam build
+	@$(PYTHON) -m local.built_for
 
 deploy: build ## Deploy to your AWS account, asking for the settings (CONFIG=production for a section of samconfig.toml)
 	@sam deploy --guided $(if $(CONFIG),--config-env $(CONFIG))

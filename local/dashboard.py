@@ -129,7 +129,7 @@ def read(up: Stack, now: float) -> list[Widget]:
     """
     cloudwatch = service.client(up, "cloudwatch")
     try:
-        body = json.loads(cloudwatch.get_dashboard(DashboardName=STACK_NAME)["DashboardBody"])
+        body = json.loads(cloudwatch.get_dashboard(DashboardName=f"{STACK_NAME}-{up.region}")["DashboardBody"])
         told = Told(up, now)
         states = {
             alarm["AlarmName"]: _state(alarm, told, now)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from botocore.exceptions import ClientError
 
-from local import emulator
+from local import built_for, emulator
 from local.errors import LocalError
 from local.places import BUILD, CACHE, LOCAL, LOGS, ROOT, TOOLS, shown
 
@@ -57,6 +57,7 @@ def build(root: Path = ROOT) -> None:
     CACHE.mkdir(parents=True, exist_ok=True)
     environment = _environment() | {"LAYER_ARCHITECTURE": "native", "LAYER_CACHE": str(CACHE)}
     _sam(["build"], root, environment, LOGS / "build.log", "The build failed")
+    built_for.narrow(root, environment["LAYER_ARCHITECTURE"])
     # sam clears this folder when it builds for anything else, and the note with it.
     (root / BUILD / "made-from").write_text(made_from)
 

@@ -16,6 +16,7 @@ def fill(port: int, table: str, concurrency: int) -> None:
     _table(port, table, resources["Table"]["Properties"])
     _refresh_queue(port, concurrency)
     _gateway_responses(port, resources["Api"]["Properties"]["Body"])
+    _throttles(port)
 
 
 def _resources(port: int) -> dict[str, Any]:
@@ -58,3 +59,16 @@ def _gateway_responses(port: int, body: dict[str, Any]) -> None:
             responseTemplates=response.get("responseTemplates", {}),
         )
     gateway.create_deployment(restApiId=API_ID, stageName="live")
+
+
+def _throttles(port: int) -> None:
+    """The limits of single routes, whose paths a template writes as API Gateway does (`/~1authorize`)."""
+    gateway = emulator.client("apigateway", port)
+    for method, limits in gateway.get_stage(restApiId=API_ID, stageName="live")["methodSettings"].items():
+        if "~1" in method:
+            wanted = {"rateLimit": limits["throttlingRateLimit"], "burstLimit": limits["throttlingBurstLimit"]}
+            changes = [
+                {"op": "replace", "path": f"{method}/throttling/{name}", "value": str(value)}
+                for name, value in wanted.items()
+            ]
+            gateway.update_stage(restApiId=API_ID, stageName="live", patchOperations=changes)

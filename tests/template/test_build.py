@@ -2,13 +2,21 @@
 
 import marshal
 import os
+import platform
+import re
+import shutil
 import struct
 import subprocess
 import sys
 from pathlib import Path
 from types import CodeType
+from typing import Any
 
 import pytest
+from samcli.yamlhelper import yaml_parse
+
+from local import built_for, deployment
+from local.places import BUILD
 
 ROOT = Path(__file__).parents[2]
 
@@ -91,6 +99,39 @@ def test_the_layers_stay_below_lambdas_limit(built: Path) -> None:
         if path.is_file()
     )
     assert size < 50 * 1024 * 1024
+
+
+def built_template(folder: Path) -> dict[str, Any]:
+    """What `sam build` left below a folder to be deployed."""
+    template: dict[str, Any] = yaml_parse((folder / BUILD / "template.yaml").read_text())
+    return template
+
+
+@pytest.mark.parametrize(("processor", "architecture"), [("x86_64", "x86_64"), ("arm64", "arm64"), ("native", None)])
+def test_what_was_built_for_one_processor_can_be_deployed_for_no_other(
+    built: Path, tmp_path: Path, processor: str, architecture: str | None
+) -> None:
+    (tmp_path / BUILD).mkdir(parents=True)
+    shutil.copy(built / "template.yaml", tmp_path / BUILD)
+    before = built_template(tmp_path)
+    assert before["Parameters"]["Architecture"]["AllowedValues"] == ["x86_64", "arm64"]
+    built_for.narrow(tmp_path, processor)
+    now = built_template(tmp_path)
+    only = architecture or {"x86_64": "x86_64", "aarch64": "arm64"}[platform.machine()]
+    chosen = {"AllowedValues": [only], "Default": only}
+    assert now["Parameters"]["Architecture"] == before["Parameters"]["Architecture"] | chosen
+    assert now | {"Parameters": None} == before | {"Parameters": None}
+
+
+def test_every_build_is_told_what_it_is_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    planned = subprocess.run(["make", "-n", "build"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert re.search(r"sam build\n.*-m local\.built_for\n", planned), planned
+    asked = []
+    monkeypatch.setattr(deployment, "_sam", lambda *_: (tmp_path / BUILD).mkdir(parents=True))
+    monkeypatch.setattr(built_for, "narrow", lambda *given: asked.append(given))
+    monkeypatch.setattr(deployment, "sources", lambda _: "these")
+    deployment.build(tmp_path)
+    assert asked == [(tmp_path, "native")]
 
 
 AARCH64 = 0xB7

@@ -1,4 +1,4 @@
-"""The dashboard: what it draws is written by this stack, and it misses no alarm that needs a hand."""
+"""The dashboard: what it draws is written by this stack, and it misses no alarm."""
 
 import json
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 
 from tests.template.conftest import ROOT
 from tests.template.test_alarms import OF_AWS, alarms
-from tests.template.test_template import FUNCTIONS, Template, of_type
+from tests.template.test_template import FUNCTIONS, Template, names, of_type
 from tests.unit.test_alarms import NAMESPACE
 
 OWN_WORDS = {"service", "stack", "${AWS::StackName}"}
@@ -65,11 +65,13 @@ def test_it_draws_what_this_stack_writes(widgets: list[dict[str, Any]], template
             assert {"Fn::Sub": f"${{AWS::StackName}}-{queue}"} in names
 
 
-def test_it_shows_the_state_of_every_alarm_but_those_of_a_functions_speed(
-    widgets: list[dict[str, Any]], template: Template
-) -> None:
+def test_it_shows_the_state_of_every_alarm(widgets: list[dict[str, Any]], template: Template) -> None:
     (shown,) = [widget["properties"]["alarms"] for widget in widgets if widget["type"] == "alarm"]
-    names = {alarm["AlarmName"]["Fn::Sub"] for alarm in alarms(template).values()}
-    speed = {f"${{AWS::StackName}}-{function}-{kind}" for function in FUNCTIONS for kind in ("throttles", "duration")}
-    assert {arn.rpartition(":alarm:")[2] for arn in shown} == names - speed
+    every = [alarm["AlarmName"]["Fn::Sub"] for alarm in alarms(template).values()]
+    assert sorted(arn.rpartition(":alarm:")[2] for arn in shown) == sorted(every)
     assert len(shown) <= 100, "as many as CloudWatch takes"
+
+
+def test_the_stacks_of_two_regions_have_a_dashboard_each(template: Template) -> None:
+    (dashboard,) = of_type(template, "AWS::CloudWatch::Dashboard").values()
+    assert set(names(dashboard["Properties"]["DashboardName"])) == {"AWS::StackName", "AWS::Region"}

@@ -2,15 +2,18 @@
 
 import re
 import tomllib
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from flowaccount_connect import __version__
 from tests.template.conftest import translate
 from tests.template.test_grants import grants
-from tests.template.test_template import FUNCTIONS, Template, names, of_type
+from tests.template.test_template import FUNCTIONS, Template, as_list, names, of_type
 
 ROOT = Path(__file__).parents[2]
 CERTIFICATE = "arn:aws:acm:ap-southeast-1:111122223333:certificate/0198b5a0-1111"
@@ -207,11 +210,84 @@ def test_who_shifts_the_calls_may_do_nothing_else(template: Template) -> None:
         for group in of_type(gradual, "AWS::CodeDeploy::DeploymentGroup").values()
         for alarm in group["Properties"]["AlarmConfiguration"]["Alarms"]
     }
-    assert set(grants(role)) == {
-        *(f"lambda:{action} on {name}" for name in FUNCTIONS.values() for action in ("GetAlias", "UpdateAlias")),
-        *(f"lambda:GetProvisionedConcurrencyConfig on ${{{name}.Arn}}:live" for name in FUNCTIONS.values()),
-        *(f"cloudwatch:DescribeAlarms on {name}" for name in watched),
+    assert watched <= set(of_type(template, "AWS::CloudWatch::Alarm"))
+    functions = {
+        name: template["Resources"][logical_id]["Properties"]["FunctionName"]["Fn::Sub"]
+        for name, logical_id in FUNCTIONS.items()
     }
+    assert set(grants(role)) == {
+        *(
+            f"lambda:{action} on function:{name}"
+            for name in functions.values()
+            for action in ("GetAlias", "UpdateAlias")
+        ),
+        *(f"lambda:GetProvisionedConcurrencyConfig on function:{name}:live" for name in functions.values()),
+        "cloudwatch:DescribeAlarms on alarm:*",
+    }
+
+
+KINDS = ["AllAtOnce", *(f"Canary10Percent{minutes}Minutes" for minutes in (5, 10, 30))]
+KINDS += ["Linear10PercentEvery1Minute", "Linear10PercentEvery10Minutes"]
+
+
+def awaited(value: Any) -> Iterator[str]:
+    """The logical ids that CloudFormation looks up before it makes this, whatever the conditions."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            match key:
+                case "Ref" | "DependsOn":
+                    yield from as_list(inner)
+                case "Fn::GetAtt":
+                    yield inner[0] if isinstance(inner, list) else inner.partition(".")[0]
+                case "Fn::Sub":
+                    text, *values = as_list(inner)
+                    yield from re.findall(r"\$\{(\w+)[.}]", text)
+                    yield from awaited(values)
+                case _:
+                    yield from awaited(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from awaited(inner)
+
+
+def order(translated: Template) -> dict[str, set[str]]:
+    """What each resource waits for, an alias for its deployment group too."""
+    resources = translated["Resources"]
+    return {name: set(awaited(resource)) & set(resources) for name, resource in resources.items()}
+
+
+def test_every_kind_of_take_over_is_known(template: Template) -> None:
+    assert template["Parameters"]["Deployment"]["AllowedValues"] == KINDS
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("domain", [{}, {"DomainName": "connect.example.com", "CertificateArn": CERTIFICATE}])
+def test_nothing_waits_for_itself(kind: str, domain: dict[str, str]) -> None:
+    waits = order(translate(Deployment=kind, **domain))
+    assert ("DeploymentRole" in waits["RefreshFunctionDeploymentGroup"]) if kind != "AllAtOnce" else True
+    TopologicalSorter(waits).prepare()  # raises for a circle, and names it
+
+
+def minutes(kind: str) -> int:
+    """How long CodeDeploy takes for a function at most."""
+    numbers = [int(number) for number in re.findall(r"(\d+)(?:Minute|Percent)", kind)]
+    return 0 if not numbers else numbers[1] * (100 // numbers[0] if kind.startswith("Linear") else 1)
+
+
+def test_the_workflow_outlasts_the_slowest_take_over() -> None:
+    assert [minutes(kind) for kind in KINDS] == [0, 5, 10, 30, 10, 100]
+    waits = order(translate(Deployment=KINDS[-1]))
+    taken: dict[str, int] = {}
+    for name in TopologicalSorter(waits).static_order():
+        taken[name] = max((taken[one] for one in waits[name]), default=0)
+        taken[name] += max(map(minutes, KINDS)) if name.endswith("Aliaslive") else 0
+    slowest = max(taken.values())
+    # Token's and connections' alias wait for refresh's.
+    assert slowest == 2 * 100
+    workflow = (ROOT / ".github" / "workflows" / "deploy.yml").read_text()
+    (job,) = yaml.safe_load(workflow)["jobs"].values()
+    (patience,) = re.findall(r"--max-wait-duration (\d+)", workflow)
+    assert slowest + 15 <= int(patience) <= job["timeout-minutes"] - 30, "checks and build come first"
 
 
 # ---- several stacks in one account -------------------------------------------------------------------------------
@@ -256,6 +332,36 @@ def test_two_stacks_do_not_get_into_each_others_way(template: Template) -> None:
         given = resource["Properties"][NAMED[resource["Type"]]]
         assert {"AWS::StackName", "DomainName"} & set(names(given)), f"{logical_id} has the same name in every stack"
     assert not [name for name, output in template["Outputs"].items() if "Export" in output]
+
+
+LONGEST = {
+    "AWS::Serverless::Function": 64,
+    "AWS::Serverless::LayerVersion": 140,
+    "AWS::Serverless::Api": 1024,
+    "AWS::DynamoDB::Table": 255,
+    "AWS::SQS::Queue": 80,
+    "AWS::SNS::Topic": 256,
+    "AWS::Logs::LogGroup": 512,
+    "AWS::CloudWatch::Alarm": 255,
+    "AWS::CloudWatch::Dashboard": 255,
+    "AWS::Events::EventBus": 256,
+    "AWS::KMS::Alias": 256,
+    "AWS::SecretsManager::Secret": 512,
+    "AWS::AppConfig::Application": 64,
+}
+"""How many characters AWS takes as the name of each of these."""
+
+
+def test_it_is_told_how_long_a_stacks_name_may_be(template: Template) -> None:
+    room = []
+    for resource in template["Resources"].values():
+        given = str(resource["Properties"].get(NAMED.get(resource["Type"], ""), ""))
+        for text in re.findall(r"'((?:[\w/-]*)\$\{AWS::StackName\}[^']*)'", given):
+            rest = text.replace("${AWS::StackName}", "").replace("${AWS::Region}", "ap-southeast-1")
+            assert "$" not in rest
+            room.append(LONGEST[resource["Type"]] - len(rest))
+    assert len(room) > 70
+    assert f"{min(room)} characters" in (ROOT / "docs" / "deploying.md").read_text()
 
 
 # ---- a release ---------------------------------------------------------------------------------------------------

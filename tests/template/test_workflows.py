@@ -32,7 +32,8 @@ def test_every_job_reads_the_sources_and_only_deploy_gets_an_identity(workflow: 
     for job in workflow["jobs"].values():
         expected = {"contents": "read", "id-token": "write"} if workflow["name"] == "deploy" else None
         assert job.get("permissions") == expected
-        assert job["timeout-minutes"] <= 45
+        # How long a deployment may take is told by tests/template/test_deploying.py.
+        assert job["timeout-minutes"] <= 45 or workflow["name"] == "deploy"
 
 
 def test_every_action_is_one_release(workflow: dict[str, Any]) -> None:
@@ -45,6 +46,12 @@ def test_every_action_is_one_release(workflow: dict[str, Any]) -> None:
 def test_no_secret_is_used_and_nothing_from_outside_gets_into_a_script(workflow: dict[str, Any]) -> None:
     assert "secrets." not in str(workflow)
     assert not [step["run"] for step in steps(workflow) if "${{" in step.get("run", "")]
+
+
+def test_what_is_deployed_is_built_for_the_processor_that_the_environment_names() -> None:
+    deploy = yaml.safe_load((ROOT / ".github" / "workflows" / "deploy.yml").read_text())
+    (build,) = [step for step in steps(deploy) if "build" in step.get("run", "").split()]
+    assert build["env"] == {"LAYER_ARCHITECTURE": "${{ vars.LAYER_ARCHITECTURE || 'x86_64' }}"}
 
 
 def test_every_command_exists(workflow: dict[str, Any]) -> None:
