@@ -399,7 +399,7 @@ def restored(item: Item, *, restored_to: int, now: int, disconnected: bool = Fal
     """
     there = from_item(item)
     generation = there.generation + max(now - restored_to, 0) + LEAP
-    # What a restore before this one left is of generations that count no further; a set from before it is as new as ever.
+    # A set from before an earlier restore is as new as ever; the generations since then count for nothing more.
     first = there.generation if there.restored_from is None else there.restored_from
     kept = dict(item) | {"generation": n(generation), RESTORED: n(first)}
     if disconnected and there.status is not Status.DISCONNECTED:
