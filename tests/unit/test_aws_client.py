@@ -26,7 +26,7 @@ from botocore import credentials as botocore_credentials
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowaccount_connect import aws_client, aws_error, rotation, settings, wiring
+from flowaccount_connect import aws_client, aws_error, rotation, settings, tls, wiring
 from flowaccount_connect.aws_client import IDLE_AGE, AwsClient, AwsError, Credentials, sign
 from flowaccount_connect.refresh_function import LONGEST_INVOCATION, RefreshFunction
 from tests.unit import servers
@@ -650,7 +650,7 @@ def test_a_connection_on_which_more_came_than_was_asked_for_serves_nobody(server
 def test_what_tls_has_decrypted_already_is_seen_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     certificates = servers.Certificates(tmp_path)
     trusting = ssl.create_default_context(cafile=str(certificates.good))
-    monkeypatch.setattr(aws_client, "_tls", lambda: trusting)
+    monkeypatch.setattr(tls, "context", lambda: trusting)
     whose = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX: "
     whose += b"x" * (8_192 - len(whose) - 6) + b"\r\n\r\n{}"  # All that is read at once: the rest of the record stays.
     with Server(tls=certificates.context(certificates.good)) as server:
@@ -691,7 +691,7 @@ def test_a_certificate_of_nobody_known_is_refused(tmp_path: Path) -> None:
 def test_a_certificate_of_a_known_authority_is_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     certificates = servers.Certificates(tmp_path)
     trusting = ssl.create_default_context(cafile=str(certificates.good))
-    monkeypatch.setattr(aws_client, "_tls", lambda: trusting)
+    monkeypatch.setattr(tls, "context", lambda: trusting)
     with Server(tls=certificates.context(certificates.good)) as server:
         server.say(said({}))
         asking = AwsClient("dynamodb", region=REGION, endpoint=server.url("https"), by=lambda: KEY)

@@ -30,7 +30,7 @@ from http.client import HTTPException, HTTPMessage, HTTPResponse, IncompleteRead
 from typing import Any, NamedTuple, Self
 from urllib.parse import quote, urlsplit
 
-from flowaccount_connect import __version__
+from flowaccount_connect import __version__, tls
 
 CONNECT_TIMEOUT = 1.0
 """Seconds that a new connection may take, from the name to the end of the handshake."""
@@ -210,8 +210,9 @@ class AwsClient:
         self._region = region or os.environ.get("AWS_REGION") or os.environ["AWS_DEFAULT_REGION"]
         url = urlsplit(endpoint or _endpoint(service, self._region))
         self._host, self._hostname, self._path = url.netloc, url.hostname or "", url.path.rstrip("/")
-        self._secure = url.scheme == "https"
-        self._port = url.port or (443 if self._secure else 80)
+        # Made with the client, while the function starts, and not before the first answer.
+        self._tls = tls.context() if url.scheme == "https" else None
+        self._port = url.port or (443 if self._tls else 80)
         self._read_timeout = read_timeout
         self._attempts = attempts
         self._by = by
@@ -374,7 +375,7 @@ class AwsClient:
                 made.close()
                 failure = error
             else:
-                return _tls().wrap_socket(made, server_hostname=self._hostname) if self._secure else made
+                return self._tls.wrap_socket(made, server_hostname=self._hostname) if self._tls else made
         raise failure
 
 
@@ -498,14 +499,6 @@ _NAMES = {"events": "eventbridge", "secretsmanager": "secrets_manager"}
 """Services that the SDK's variables call by other names."""
 
 
-@lru_cache(1)
-def _tls() -> ssl.SSLContext:
-    """Certificates are verified, against the authorities that `requests` trusts, too."""
-    import certifi
-
-    return ssl.create_default_context(cafile=certifi.where())
-
-
 def _readable(idle: socket.socket) -> bool:
     """Whether something arrived on an idle connection: its end, or what nobody asked for."""
     if isinstance(idle, ssl.SSLSocket) and idle.pending():
@@ -552,5 +545,3 @@ def _refusal(status: int, headers: HTTPMessage, body: bytes) -> AwsError:
 if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
     # What the first call would have to load is part of the snapshot, then; credentials and connections never are.
     import botocore.session  # noqa: F401
-
-    _tls()
