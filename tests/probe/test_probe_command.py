@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -106,21 +107,58 @@ def test_the_whole_of_it_against_a_server_with_the_browser_coming_back_to_the_li
     assert not [secret for secret in codes if secret in written]
 
 
-def test_an_interrupted_one_reports_what_it_has(tmp_path: Path) -> None:
-    # Tests that run in the background may ignore Ctrl-C, and would hand that on.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupted_one_reports_what_it_has(tmp_path: Path, number: signal.Signals) -> None:
+    # Tests that run in the background may ignore these, and would hand that on.
+    before = signal.signal(number, signal.SIG_DFL if number != signal.SIGINT else signal.default_int_handler)
     with odd_server(Oddities()) as server, against(server, tmp_path) as process:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(number, before)
         assert process.stdout is not None
         asked = (line for line in process.stdout if line.startswith(server.target.authorize_endpoint))
         assert next(asked)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         process.communicate(timeout=30)
         assert process.returncode == 130
     found = json.loads((tmp_path / "probe.json").read_text())
     assert "Interrupted" in found["note"]
     assert found["findings"]["invalid_grant"]["known"]
     assert not found["findings"]["replay"]["known"]
+
+
+def test_what_was_found_out_is_on_the_disk_before_the_end(tmp_path: Path) -> None:
+    with odd_server(Oddities()) as server, against(server, tmp_path) as process:
+        assert process.stdout is not None
+        asked = (line for line in process.stdout if line.startswith(server.target.authorize_endpoint))
+        consent(next(asked), cancel=False)
+        assert next(asked)
+        process.kill()
+        process.communicate(timeout=30)
+    found = json.loads((tmp_path / "probe.json").read_text())
+    assert "Not at its end" in found["note"]
+    assert found["findings"]["rotation"]["value"] == "new_token"
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_before_any_consent(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with odd_server(Oddities()) as server, against(server, tmp_path / "file" / "folder") as process:
+        output, _ = process.communicate(timeout=30)
+        assert (process.returncode, server.codes) == (2, {})
+    assert "--report" in output
+    assert "Your turn" not in output
+
+
+def test_a_folder_that_is_lost_on_the_way_still_leaves_what_is_shown(tmp_path: Path) -> None:
+    folder = tmp_path / "report"
+    with odd_server(Oddities()) as server, against(server, folder, CONSENT_PATIENCE="1") as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith(server.target.authorize_endpoint):
+                break
+        shutil.rmtree(folder)
+        output, _ = process.communicate(timeout=60)
+        assert process.returncode == 0, output
+    assert "What was found out" in output
+    assert "could not be written" in output
 
 
 def test_the_plan_alone_asks_nothing(tmp_path: Path) -> None:
