@@ -303,8 +303,8 @@ class Probe:
                     continue
                 if len([how for how in self._unchallenged if how]) > 1:
                     self.findings.note("pkce", "required", "It is demanded: nobody connects without a challenge.")
-            except Unanswered as unanswered:
-                self.books.surprise(f"A login without a challenge: {unanswered}")
+            except Unanswered:
+                break
             else:
                 self._families.append(family)
                 self._documented(*plain)
@@ -318,6 +318,8 @@ class Probe:
         if len(self._families) < 2:
             raise Settled("There were no two consents at a time.")
         earlier, newer = self._families[-2:]
+        # Once an answer was lost its token may be spent: a second try would blame the consent for that.
+        self._at_work = earlier
         seen = self.wire.refresh("The token of the earlier consent", earlier.current, support_code=earlier.support_code)
         self._usable(seen)
         if seen.tokens is not None:

@@ -184,9 +184,16 @@ class Wire:
         return most
 
     def company(self, access_token: str) -> tuple[bool | None, str]:
-        """Whether the business API takes an access token, `None` if that cannot be told; and how the answer looked."""
+        """Whether the business API takes an access token, `None` if that cannot be told; and how the answer looked.
+
+        A no counts if it is said twice.
+        """
         if self._target.business_api is None:
             return None, "no business API was given"
+        taken, looks = self._takes(access_token)
+        return self._takes(access_token) if taken is False else (taken, looks)
+
+    def _takes(self, access_token: str) -> tuple[bool | None, str]:
         said = None
         for _ in range(_TRIES):
             self._wait_for_turn()

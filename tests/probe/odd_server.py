@@ -7,7 +7,7 @@ import math
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -55,6 +55,10 @@ class Oddities:
     access_dies_on_refresh: bool = False
     stumbles: Mapping[int, tuple[int, str]] = field(default_factory=dict)
     """Status and body that these token requests get, by their number from 1, without being looked at."""
+    loses: Collection[int] = ()
+    """Token requests, by their number from 1, that are done and then answered with a 503."""
+    api_stumbles: Collection[int] = ()
+    """Requests to the business API that get a 401 whatever their token, by their number from 1."""
     answers_api: bool = True
     """Whether the business API takes any token at all."""
     ends_earlier_consents: bool = False
@@ -226,7 +230,10 @@ class _Handler(BaseHTTPRequestHandler):
                 self.reply(302, "text/plain", "", Location=f"{asked['redirect_uri']}?{back}")
             else:
                 self.server.api_requests += 1
-                works = self.server.lives(self.headers.get("Authorization", "").removeprefix("Bearer "))
+                stumbles = self.server.api_requests in self.server.oddities.api_stumbles
+                works = not stumbles and self.server.lives(
+                    self.headers.get("Authorization", "").removeprefix("Bearer ")
+                )
                 self.reply(200 if works else 401, "application/json", json.dumps({"status": works}))
 
     def do_POST(self) -> None:
@@ -239,6 +246,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self.reply(stumbles[0], "application/json", stumbles[1])
                 return
             status, answer = self.server.answer(form)
+            if self.server.token_requests in self.server.oddities.loses:
+                status, answer = 503, {}
         errors = self.server.oddities.errors
         if "error" in answer and errors is not None:
             self.reply(*errors(answer["error"], form))

@@ -127,9 +127,10 @@ def test_slips_without_a_challenge_do_not_make_one_required(slip: str) -> None:
     found = slipping({1: slip, 2: slip})
     assert found.value("pkce") == "enforced"
     assert "optional" in found.words("pkce")
-    for_good = slipping({1: slip, 2: slip, 4: slip, 5: slip})
-    assert for_good.value("pkce") == "enforced"
-    assert "not known" in for_good.words("pkce")
+    for last in (slip, "server_error"):
+        for_good = slipping({1: slip, 2: slip, 4: last, 5: last})
+        assert for_good.value("pkce") == "enforced"
+        assert "not known" in for_good.words("pkce")
 
 
 @pytest.mark.parametrize("slip", ["stuck", "cut off"])
@@ -161,7 +162,7 @@ def test_a_state_is_lost_only_if_it_never_comes(number: int, value: str | None) 
         dict.fromkeys(range(1, number + 1), "somebody else's") | dict.fromkeys(range(number + 1, 20), "late")
     )
     assert found.value("state") == value
-    assert slipping({2: "somebody else's", 3: "somebody else's"}).value("state") == "same"
+    assert slipping({6: "somebody else's", 7: "somebody else's"}).value("state") == "same"
 
 
 # Gateways and outages ------------------------------------------------------------------------------------------------
@@ -177,6 +178,14 @@ def test_a_gateway_that_stumbles_once_is_never_a_verdict(status: int, body: str)
         assert found.value("replay") == "refused"
 
 
+def test_an_answer_that_is_lost_is_never_a_verdict() -> None:
+    """The token that was sent may be spent by then, so nothing follows from what it gets afterwards."""
+    for number in range(1, token_requests() + 1):
+        found = probed(loses={number})
+        assert wrong(found) == {}, number
+        assert found.value("replay") == "refused"
+
+
 @pytest.mark.parametrize("status", [503, 403])
 def test_an_outage_of_the_first_requests_is_not_what_refusals_look_like(status: int) -> None:
     for number in range(3, token_requests() + 1, 3):
@@ -186,6 +195,21 @@ def test_an_outage_of_the_first_requests_is_not_what_refusals_look_like(status: 
     for_long = probed(stumbles=dict.fromkeys(range(1, 7), (status, "{}")))
     assert wrong(for_long) == {}
     assert for_long.value("invalid_grant") == RIGHT["invalid_grant"]
+
+
+def test_what_is_of_no_use_in_two_ways_is_not_what_refusals_look_like() -> None:
+    """Before the first success (the 5th request) another nonsense came than after it."""
+    found = probed(stumbles={1: (403, ""), 2: (403, ""), 6: (503, ""), 7: (503, ""), 20: (503, "")})
+    assert found.value("invalid_grant") is None
+    assert "not look the same twice" in found.words("invalid_grant")
+    assert wrong(found) == {}
+    assert found.probe._alike == {}
+
+
+def test_a_business_api_that_stumbles_once_is_no_dead_token() -> None:
+    for number in range(1, 8):
+        found = probed(api_stumbles={number})
+        assert (found.value("older_access_token"), found.value("replay_access_token")) == ("works", "alive"), number
 
 
 def test_a_stumble_costs_no_more_than_the_consent_it_met() -> None:
