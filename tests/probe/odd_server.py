@@ -57,8 +57,8 @@ class Oddities:
     """Status and body that these token requests get, by their number from 1, without being looked at."""
     loses: Collection[int] = ()
     """Token requests, by their number from 1, that are done and then answered with a 503."""
-    api_stumbles: Collection[int] = ()
-    """Requests to the business API that get a 401 whatever their token, by their number from 1."""
+    api_stumbles: Mapping[int, int] = field(default_factory=dict)
+    """The status that these requests to the business API get whatever their token, by their number from 1."""
     answers_api: bool = True
     """Whether the business API takes any token at all."""
     ends_earlier_consents: bool = False
@@ -230,11 +230,10 @@ class _Handler(BaseHTTPRequestHandler):
                 self.reply(302, "text/plain", "", Location=f"{asked['redirect_uri']}?{back}")
             else:
                 self.server.api_requests += 1
-                stumbles = self.server.api_requests in self.server.oddities.api_stumbles
-                works = not stumbles and self.server.lives(
-                    self.headers.get("Authorization", "").removeprefix("Bearer ")
-                )
-                self.reply(200 if works else 401, "application/json", json.dumps({"status": works}))
+                works = self.server.lives(self.headers.get("Authorization", "").removeprefix("Bearer "))
+                stumbles = self.server.oddities.api_stumbles.get(self.server.api_requests)
+                status = stumbles or (200 if works else 401)
+                self.reply(status, "application/json", json.dumps({"status": status == 200}))
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()

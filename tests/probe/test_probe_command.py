@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -277,6 +278,7 @@ OURS = "https://mine.example/back?code=1&state=s"
 @pytest.mark.parametrize(
     ("typed", "landed"),
     [
+        (f"http://[\n{OURS}\n", OURS),
         (f"what do I do here?\n{OURS}\n", OURS),
         (f"https://mine.example/back?state=s\n{OURS}\n", OURS),
         (f"{LOGIN}?response_type=code&state=s&code=2\n{OURS}\n", OURS),
@@ -324,6 +326,9 @@ def test_odd_requests_at_the_listener_are_passed_over_without_a_word(capfd: pyte
                 connection.sendall(line + b"\r\n\r\n")
                 connection.settimeout(2)
                 connection.recv(100)
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            # Gone without a goodbye.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         for stray in ("", "?state=s", "?a=1"):
             assert requests.get(f"{back}{stray}", timeout=5).status_code == 404
         requests.get(f"{back}?error=access_denied&state=s", timeout=5)

@@ -208,7 +208,7 @@ def test_what_is_of_no_use_in_two_ways_is_not_what_refusals_look_like() -> None:
 
 def test_a_business_api_that_stumbles_once_is_no_dead_token() -> None:
     for number in range(1, 8):
-        found = probed(api_stumbles={number})
+        found = probed(api_stumbles={number: 401})
         assert (found.value("older_access_token"), found.value("replay_access_token")) == ("works", "alive"), number
 
 
@@ -265,10 +265,12 @@ def test_a_pace_that_allows_nothing_at_once_leaves_that_open() -> None:
 
 def test_a_429_between_a_rotation_and_the_reuse_is_no_end_of_a_grace() -> None:
     last = token_requests(grace=30)
-    for number in range(last // 2, last + 1):
-        found = probed(grace=30, stumbles={number: (429, "{}")})
-        assert (found.value("replay"), found.value("replay_late")) == ("same_token", "refused"), number
-        assert found.value("simultaneous") == "both", number
+    met: list[dict[str, Any]] = [{"stumbles": {number: (429, "{}")}} for number in range(last // 2, last + 1)]
+    met += [{"api_stumbles": {number: 429}} for number in range(1, 8)]
+    for stumble in met:
+        found = probed(grace=30, **stumble)
+        assert (found.value("replay"), found.value("replay_late")) == ("same_token", "refused"), stumble
+        assert found.value("simultaneous") == "both", stumble
 
 
 def test_two_that_are_refused_at_once_may_have_spent_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
