@@ -306,7 +306,7 @@ def test_who_interrupts_two_at_once_does_not_wait_for_their_answers() -> None:
 class Limited(OddServer):
     """20 requests in every minute of the clock; 429 for others."""
 
-    limit, minute, status = 20, 60, 429
+    limit, minute, status, body = 20, 60, 429, "{}"
 
     def __init__(self, oddities: Oddities) -> None:
         super().__init__(oddities)
@@ -320,7 +320,7 @@ class Limited(OddServer):
 
     def stumble(self) -> tuple[int, str] | None:
         """The limit, for every request."""
-        return None if self.admits() else (self.status, "{}")
+        return None if self.admits() else (self.status, self.body)
 
 
 class Bucket(Limited):
@@ -348,6 +348,21 @@ class ByGateway(Limited):
     """The same, told with yet another one."""
 
     status = 403
+
+
+class ByAnError(Limited):
+    """The same, told with an error code that could refuse a token, too."""
+
+    status, body = 400, '{"error": "invalid_request"}'
+
+
+class Tired(Limited):
+    """Takes more at first than it does later."""
+
+    def admits(self) -> bool:
+        """Whether the next request is let in."""
+        self.limit = 20 if self.token_requests < 35 else 4
+        return super().admits()
 
 
 class Daily(Limited):
@@ -379,6 +394,8 @@ class EndOfAMinute(Clock):
         (Limited, EndOfAMinute, 20, "15"),
         (ByNginx, Clock, None, None),
         (ByGateway, Clock, None, None),
+        (ByAnError, Clock, None, None),
+        (Tired, Clock, None, None),
         (Daily, Clock, None, None),
     ],
 )
@@ -388,8 +405,8 @@ def test_a_limit_is_what_a_second_measurement_finds_too(
     found = probed(kind, clock, measure_rate=True, pace=15)
     assert found.value("rate_limit") == limit
     assert found.parameter("RefreshesPerMinute") == follows
-    if kind in (ByNginx, ByGateway):
-        assert f"20 were let in, and then came HTTP {kind.status}" in found.words("rate_limit")
+    if kind in (ByNginx, ByGateway, ByAnError):
+        assert "20 were let in, and then came" in found.words("rate_limit")
 
 
 @pytest.mark.parametrize(("limit", "follows"), [(1, None), (2, "1"), (20, "15"), (100, "75")])
