@@ -190,7 +190,7 @@ class Probe:
             note(
                 "rate_limit",
                 None,
-                "Only with RATE_LIMIT=1, since it hurts other users of the client for a minute.",
+                "Only with RATE_LIMIT=1, since it hurts other users of the client for some minutes.",
             )
 
     # Experiments -----------------------------------------------------------------------------------------------------
