@@ -11,6 +11,7 @@ import pytest
 from flowaccount_connect.token_response import Answer, Outcome
 from probe import experiments
 from probe.consent import Stuck
+from probe.demonstration import PlayedConsents
 from probe.findings import Findings
 from probe.parameters import follow
 from probe.wire import Seen
@@ -212,6 +213,11 @@ def test_a_business_api_that_stumbles_once_is_no_dead_token() -> None:
         assert (found.value("older_access_token"), found.value("replay_access_token")) == ("works", "alive"), number
 
 
+def test_a_403_of_the_business_api_is_no_dead_token() -> None:
+    found = probed(api_stumbles=dict.fromkeys(range(4, 40), 403))
+    assert (found.value("unauthorized"), found.value("older_access_token")) == ("HTTP 401", None)
+
+
 def test_a_stumble_costs_no_more_than_the_consent_it_met() -> None:
     """Each of the later steps, stumbling alone, goes on with the consent that is left."""
     last = token_requests()
@@ -281,11 +287,13 @@ def test_two_that_are_refused_at_once_may_have_spent_nothing(monkeypatch: pytest
 
 def test_who_interrupts_two_at_once_does_not_wait_for_their_answers() -> None:
     answered, began = threading.Event(), time.monotonic()
+    daemons: list[bool] = []
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
     def hangs(_number: int) -> Seen:
+        daemons.append(threading.current_thread().daemon)
         answered.wait(20)
         raise AssertionError
 
@@ -298,6 +306,8 @@ def test_who_interrupts_two_at_once_does_not_wait_for_their_answers() -> None:
         signal.signal(signal.SIGALRM, before)
         answered.set()
     assert time.monotonic() - began < 10
+    # The end of the process waits for no daemon.
+    assert daemons == [True, True]
 
 
 # Limits --------------------------------------------------------------------------------------------------------------
@@ -422,15 +432,27 @@ def test_a_pace_follows_that_leaves_something_to_others(limit: int, follows: str
 
 
 class Asleep(Clock):
-    """A machine that is asleep for seven hours after so many."""
+    """A machine that is asleep for some hours after so many."""
 
-    after = 22
+    after, hours = 22, 7
 
     def sleep(self, seconds: float, why: str) -> None:
         super().sleep(seconds, why)
         if why == "until the next look" and self.slept > self.after * 3_600 and "woke" not in vars(self):
             self.woke = True
-            super().sleep(7 * 3_600, "asleep")
+            super().sleep(self.hours * 3_600, "asleep")
+
+
+class AsleepLate(Asleep):
+    """It falls asleep after the first token was used."""
+
+    after, hours = 24, 30
+
+
+class AsleepEarly(Asleep):
+    """It falls asleep in its second hour."""
+
+    after = 1
 
 
 def living(seconds: float, clock: type[Clock] = Clock, **options: Any) -> Run:
@@ -443,7 +465,15 @@ def test_a_machine_that_was_asleep_tells_no_lifetime() -> None:
     found = living(86_400, Asleep)
     assert found.value("refresh_token_lifetime") is None
     assert "asleep" in found.words("refresh_token_lifetime")
-    assert found.value("absolute_lifetime") is None
+    late = living(86_400, AsleepLate)
+    assert (late.value("refresh_token_lifetime"), late.value("absolute_lifetime")) == (None, None)
+
+
+def test_a_machine_that_was_asleep_tells_no_lifetime_of_an_access_token(runs: Runs) -> None:
+    runs.simulator.set(access_token_lifetime=7_000, expires_in="absent")
+    found = run(runs.target(), PlayedConsents(), AsleepEarly(runs.simulator.advance), measure_lifetimes=True)
+    assert (found.value("access_token_lives"), found.parameter("AccessTokenLifetime")) == (None, None)
+    assert "hours" in found.words("access_token_lives")
 
 
 def test_a_lifetime_shorter_than_planned_with_is_in_the_way_and_its_bound_is_told() -> None:
