@@ -55,11 +55,13 @@ class Slips(OddConsents):
             raise Stuck
         if slip == "the login's own address":
             return url
-        landed = super().ask(url, why=why, cancel=(slip == "cancels") if slip else cancel) or ""
+        cancel = cancel if slip is None else slip == "cancels"
+        landed = super().ask(url, why=why, cancel=cancel) or ""
         before, _, after = landed.partition("code=")
         return {
             None: landed,
             "cancels": landed,
+            "logs in": landed,
             "cut off": before + "code=" + after[:9],
             "somebody else's": f"{REDIRECT}?code=abc&state=xyz",
             "nothing in it": REDIRECT,
@@ -155,6 +157,7 @@ def test_a_cancel_that_nobody_made_in_time_is_open_and_one_that_is_stuck_is_told
     assert late.value("cancel") is None
     assert "in time" in late.words("cancel")
     assert slipping({3: "stuck"}).value("cancel") == "stranded"
+    assert slipping({3: "logs in"}).value("cancel") == "access_denied"
 
 
 @pytest.mark.parametrize(("number", "value"), [(1, None), (2, "other")])
@@ -211,6 +214,13 @@ def test_a_business_api_that_stumbles_once_is_no_dead_token() -> None:
     for number in range(1, 8):
         found = probed(api_stumbles={number: 401})
         assert (found.value("older_access_token"), found.value("replay_access_token")) == ("works", "alive"), number
+
+
+def test_an_earlier_consent_is_ended_by_the_newer_one_only_if_that_lives() -> None:
+    """The 8th request uses the earlier consent's token, the 9th the newer one's."""
+    refused = 400, '{"error": "invalid_grant"}'
+    assert probed(stumbles={8: refused}).value("earlier_consent") == "ended"
+    assert probed(stumbles={8: refused, 9: refused}).value("earlier_consent") is None
 
 
 def test_a_403_of_the_business_api_is_no_dead_token() -> None:
