@@ -96,13 +96,13 @@ def enforce(*call: Any, resource_arn: str = "*", service_context: dict[str, Any]
 
 def discard(worker: Any) -> None:
     """Remove a worker's folder on a thread of its own; a worker that starts again makes another one."""
-    folder, worker._tmpdir = worker._tmpdir, None
+    folder, worker._tmpdir = worker._tmpdir, None  # noqa: SLF001 - of the emulator's own
     if folder:
         threading.Thread(target=shutil.rmtree, args=(folder,), kwargs={"ignore_errors": True}, daemon=True).start()
 
 
 if __name__ == "__main__":
-    lambda_runtime.Worker._discard_tmpdir = discard
+    lambda_runtime.Worker._discard_tmpdir = discard  # noqa: SLF001
     iam_actions.extract_iam_action = action
     iam_actions.dynamodb_service_context = item_context
     iam_actions.request_tag_context = tag_context
