@@ -70,6 +70,17 @@ def test_a_schedule_without_an_outage_budget_is_seen_to_lose() -> None:
     assert late.ended == late.lost or late.ended == 0
 
 
+def test_of_more_than_can_be_saved_the_rest_is_saved() -> None:
+    """At the whole capacity, after half an hour more than the budget: who is dead by then is lost, and few beside."""
+    pause = Period(Trouble.PAUSED, START + 40 * HOUR, START + 58.5 * HOUR)
+    simulation = Keeping(replace(small(pause, days=3), connections=4_180, refreshes_per_minute=12))
+    dead: list[int] = []
+    simulation.later(pause.end, lambda now: dead.append(int((simulation.server.left(now) <= 0).sum())), pause.end)
+    record = simulation.run(silent)
+    assert dead[0] > 200
+    assert dead[0] <= record.lost < 1.5 * dead[0]
+
+
 @pytest.mark.parametrize("trouble", [Trouble.LIMITED, Trouble.LIMITED_SILENTLY, Trouble.CRASHES, Trouble.TABLE])
 def test_no_single_trouble_costs_a_connection(trouble: Trouble) -> None:
     trace = small(Period(trouble, START + 20 * HOUR, START + 24 * HOUR, 0.3), accepted=5)

@@ -110,10 +110,39 @@ def test_the_soonest_deadlines_go_first() -> None:
 
 def test_what_can_still_be_saved_goes_before_what_is_past_its_deadline() -> None:
     table, sqs = Table(), FakeSqs()
-    for name, deadline in (("N1", NOW - 500), ("N2", NOW), ("N3", NOW + 9_000), ("N4", NOW + 5)):
+    for name, deadline in (("N1", NOW - 500), ("N2", NOW), ("N3", NOW + 9_000), ("N4", NOW + 50)):
         table.put("CONNECTION", name, due_shard=due_shard(name), refresh_at=NOW - 10, deadline=deadline)
     tick(table, sqs, limit=3)
     assert ids(sqs) == ["N4", "N3", "N1"]
+
+
+def test_each_moment_goes_to_the_soonest_deadline_that_it_comes_in_time_for() -> None:
+    """Soonest first alone would send N1, N2 and N3, the last two when they are dead, and lose N4 and N5 with them."""
+    table, sqs = Table(), FakeSqs()
+    for name, left in (("N1", 8), ("N2", 15), ("N3", 25), ("N4", 55), ("N5", 60), ("N6", 70)):
+        table.put("CONNECTION", name, due_shard=due_shard(name), refresh_at=NOW - 10, deadline=NOW + left)
+    tick(table, sqs, limit=3)
+    assert ids(sqs) == ["N2", "N4", "N5"]
+    assert [message["DelaySeconds"] for message in sqs.sent] == [0, 20, 41]
+
+
+def test_what_comes_too_late_is_still_tried_with_what_is_left_of_the_tick() -> None:
+    table, sqs = Table(), FakeSqs()
+    for name, left in (("N1", 8), ("N2", 25), ("N3", 9_000)):
+        table.put("CONNECTION", name, due_shard=due_shard(name), refresh_at=NOW - 10, deadline=NOW + left)
+    tick(table, sqs, limit=110)
+    assert ids(sqs) == ["N2", "N3", "N1"]
+
+
+def test_however_much_dies_within_a_tick_every_moment_saves_one() -> None:
+    table, sqs = Table(page_size=50), FakeSqs()
+    left = {f"N{i}": 1 + i % 75 for i in range(3_000)}
+    for name, seconds in left.items():
+        table.put("CONNECTION", name, due_shard=due_shard(name), refresh_at=NOW - 10, deadline=NOW + seconds)
+    tick(table, sqs, limit=75)
+    saved = zip(ids(sqs), sqs.sent, strict=True)
+    assert len(sqs.sent) == room(75)
+    assert all(left[name] >= message["DelaySeconds"] + 10 for name, message in saved)
 
 
 def test_what_still_waits_counts_against_the_allowance() -> None:
@@ -221,13 +250,25 @@ def test_without_the_pace_nothing_is_dispatched() -> None:
 # Backlogs
 
 
+def best(backlog: list[Due], limit: int) -> list[Due]:
+    """What to send of a backlog: at each moment of the minute the soonest deadline that lies ten seconds after it."""
+    step = max(Rule(limit).least_interval, 50_000_000 // max(len(backlog), 1))
+    moments = range(0, 60_000_000, step)
+    sent, late = list[Due](), list[Due]()
+    for due in sorted(backlog, key=lambda due: due.rank(NOW)):
+        if len(sent) < len(moments):
+            in_time = due.deadline - NOW > moments[len(sent)] / 1_000_000 + 10
+            (sent if in_time else late).append(due)
+    return (sent + late)[: len(moments)]
+
+
 @settings(max_examples=30)
 @given(st.data())
 def test_of_any_backlog_the_soonest_deadlines_are_found(data: st.DataObject) -> None:
     """However deadlines lie in the order of the index: pages, the bound and the shards lose none of them."""
     size = data.draw(st.integers(0, 150))
     chance = random.Random(data.draw(st.integers(0, 10_000)))  # noqa: S311
-    spread = data.draw(st.sampled_from([5, 1_000, 80_000]))
+    spread = data.draw(st.sampled_from([5, 60, 1_000, 80_000]))
     limit = data.draw(st.sampled_from([1, 15, 75, 300]))
     table, sqs = Table(page_size=data.draw(st.sampled_from([1, 7, 1_000]))), FakeSqs()
     backlog = []
@@ -237,7 +278,7 @@ def test_of_any_backlog_the_soonest_deadlines_are_found(data: st.DataObject) -> 
         backlog.append(due)
         table.put("CONNECTION", name, due_shard=due_shard(name), refresh_at=refresh_at, deadline=due.deadline)
     found = tick(table, sqs, limit)
-    expected = sorted(backlog, key=lambda due: due.rank(NOW))[: room(limit)]
+    expected = best(backlog, limit)
     deadlines = {due.connection_id: due.deadline for due in backlog}
     assert sorted(deadlines[name] for name in ids(sqs)) == sorted(due.deadline for due in expected)
     assert (found.due, found.dispatched, found.complete) == (size, len(expected), True)
@@ -286,6 +327,15 @@ def test_a_dispatch_is_not_repeated_while_it_is_under_way() -> None:
     late = {name for name, message in zip(first, range(15), strict=True) if message * 62 / 15 > 50}
     assert late
     assert ids(sqs) == [name for name in names if name not in late][:15]
+
+
+def test_what_waits_with_its_slots_in_hand_counts_once() -> None:
+    table = Table()
+    fill(table, 40)
+    pace(table, limit=20).take(3, 10.0)
+    # The same three.
+    sqs = FakeSqs(waiting={"ApproximateNumberOfMessagesNotVisible": "3"})
+    assert tick(table, sqs, 20).dispatched == room(20) - 3
 
 
 def test_overlapping_ticks_dispatch_one_allowance() -> None:

@@ -8,6 +8,9 @@ Its work grows with what is due and not with what exists: the shards of the spar
 pages, each item once. After the first page of each, only those items are handed over that can still matter: sooner
 than the worst of the best seen so far, or at risk and not marked. So the soonest deadlines of any backlog are found
 exactly, and tens of thousands that are due cost no more than being read past.
+
+Where more dies than can be sent, each moment to send goes to the soonest deadline that it still comes in time for. That
+keeps as many alive as can be kept; soonest first alone would send each token a moment after its end, and lose them all.
 """
 
 import heapq
@@ -18,6 +21,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Protocol
 
 from flowaccount_connect.dynamodb import AttributeValue, Client, StoreUnavailable, call, n, number, s, text
@@ -40,8 +44,9 @@ PLANNED_LOAD = 0.7
 _SPREAD = 50
 """Over how many seconds of the tick its refreshes are spread where there are few."""
 
-_UNDER_WAY = 10
-"""Seconds after its planned moment for which a dispatched connection is not dispatched again."""
+_LATENESS = 10
+"""By how many seconds a refresh may be sent later than planned, its slot being as far ahead as `ON_DEMAND`: until then
+it is not dispatched again, and whose deadline lies before that does not come in time."""
 
 _RESERVE = 10.0
 _BATCH = 10
@@ -272,7 +277,10 @@ class RefreshQueue:
 
 
 class _Found:
-    """What the shards have shown so far: the `count` first in line, and the soonest that are at risk and not marked."""
+    """What the shards have shown so far: the `count` first in line, and the soonest that are at risk and not marked.
+
+    Of what dies within the tick it is not known yet which can be saved: all of that is kept beside the first in line.
+    """
 
     def __init__(self, count: int, now: int, at_risk: int) -> None:
         self._count = count
@@ -281,6 +289,7 @@ class _Found:
         self._lock = threading.Lock()
         # Heaps of what comes first, the last of it at the top, to be dropped for what comes before it.
         self._first: list[_Last] = []
+        self._dying: list[Due] = []
         self._unmarked: list[_Last] = []
         self.seen = 0
         self.at_risk = 0
@@ -293,7 +302,10 @@ class _Found:
             for due in page.due:
                 if self.oldest is None or due.refresh_at < self.oldest:
                     self.oldest = due.refresh_at
-                _keep(self._first, self._count, due, self._now)
+                if self._now < due.deadline <= self._now + TICK + _LATENESS:
+                    self._dying.append(due)
+                else:
+                    _keep(self._first, self._count, due, self._now)
                 # An import puts nothing at risk that works.
                 if due.deadline <= self._at_risk and not due.is_import:
                     self.at_risk += 1
@@ -310,7 +322,8 @@ class _Found:
 
     def first(self) -> list[Due]:
         """The first in line, in order."""
-        return sorted((last.due for last in self._first), key=lambda due: due.rank(self._now))
+        first = chain(self._dying, (last.due for last in self._first))
+        return sorted(first, key=lambda due: due.rank(self._now))
 
     def unmarked(self) -> list[Due]:
         """What is at risk and not marked, in order."""
@@ -367,7 +380,7 @@ class Sweep:
         state = self.pace.look()
         rule, moment = self.pace.rule, int(clock * _MICROSECONDS)
         interval = rule.interval(state, moment)
-        for done in [one for one, at in self._planned.items() if at + _UNDER_WAY <= clock]:
+        for done in [one for one, at in self._planned.items() if at + _LATENESS <= clock]:
             del self._planned[done]
         room = TICK * _MICROSECONDS // interval + 1
         found = _Found(room + len(self._planned), now, now + self.at_risk_before)
@@ -422,29 +435,35 @@ class Sweep:
     ) -> list[Message]:
         """What the pace lets through until the next tick, and when: behind what waits, and after a pause.
 
-        What dies unless it is refreshed now waits for no pause.
+        At each moment the soonest deadline that it comes in time for; what is too late for all of them is tried with
+        what is left of the tick, in case it lives on. What dies unless it is refreshed now waits for no pause.
         """
         now, end = moment // _MICROSECONDS, moment + TICK * _MICROSECONDS
-        slot = max(moment, state.next_slot) + waiting * interval
+        # What waits may have its slots already, so that those count once.
+        slot = max(moment + waiting * interval, state.next_slot)
         paced = state.paused_until > moment or waiting
         step = interval if paced else max(interval, _SPREAD * _MICROSECONDS // max(seen, 1))
-        messages = []
-        for one in due:
+        messages: list[Message] = []
+        late: list[Due] = []
+        for place, one in enumerate(chain(due, late)):
             urgent = 0 < one.deadline - now < self.at_risk_before // URGENT
-            slot = slot if urgent else max(slot, state.paused_until)
-            if slot >= end:
-                break
-            delay = math.ceil((slot - moment) / _MICROSECONDS)
+            at = slot if urgent else max(slot, state.paused_until)
+            if place < len(due) and one.deadline * _MICROSECONDS <= at + _LATENESS * _MICROSECONDS:
+                late.append(one)
+                continue
+            if at >= end:
+                continue
             messages.append(
                 Message(
                     connection_id=one.connection_id,
                     refresh_at=one.refresh_at,
-                    delay=delay,
+                    # Rather early than late: it waits for its slot, and a slot does not wait.
+                    delay=(at - moment) // _MICROSECONDS,
                     urgent=urgent,
                     is_import=one.is_import,
                 )
             )
-            slot += step
+            slot = at + step
         return messages
 
     def _send(self, messages: list[Message], clock: float, more: Callable[[], bool]) -> int:
