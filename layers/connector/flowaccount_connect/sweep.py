@@ -27,16 +27,10 @@ from typing import Any, Protocol
 from flowaccount_connect.dynamodb import AttributeValue, Client, StoreUnavailable, call, n, number, s, text
 from flowaccount_connect.importing import ImportStore
 from flowaccount_connect.pacing import Rule, State
-from flowaccount_connect.schedule import DUE_SHARDS
-
-TICK = 60
-"""Seconds between two ticks."""
+from flowaccount_connect.schedule import DUE_SHARDS, TICK, Schedule
 
 MARKS = 500
 """How many connections one tick marks at risk, at most; the next ticks mark the others."""
-
-URGENT = 12
-"""A connection is urgent with this part of the time left at which it counts as at risk: an hour of twelve."""
 
 PLANNED_LOAD = 0.7
 """The share of what a stack can keep alive that one plans with."""
@@ -360,8 +354,7 @@ class Sweep:
     pace: Looks
     marks: Marks
     counts: Counts
-    refresh_after: int = 21_600
-    """Seconds after which a connection is refreshed."""
+    schedule: Schedule = field(default_factory=Schedule)
     at_risk_before: int = 43_200
     """With less than so many seconds to its deadline a connection that is due is at risk."""
     clock: Callable[[], float] = time.time
@@ -404,7 +397,7 @@ class Sweep:
             at_risk=found.at_risk,
             marked=marked,
             connections=connections,
-            capacity=int(rule.per_minute * self.refresh_after / 60),
+            capacity=int(rule.per_minute * self.schedule.refresh_after / 60),
             paused=math.ceil(max(state.paused_until - moment, 0) / _MICROSECONDS),
             slowdown=round(rule.slowdown(state, moment), 3),
             complete=complete,
@@ -446,7 +439,7 @@ class Sweep:
         messages: list[Message] = []
         late: list[Due] = []
         for place, one in enumerate(chain(due, late)):
-            urgent = 0 < one.deadline - now < self.at_risk_before // URGENT
+            urgent = self.schedule.urgent(now, one.deadline)
             at = slot if urgent else max(slot, state.paused_until)
             if place < len(due) and one.deadline * _MICROSECONDS <= at + _LATENESS * _MICROSECONDS:
                 late.append(one)
