@@ -367,18 +367,20 @@ class Permit:
         if self._slot is not None:
             self._pace.wait_until(self._slot - int(before * _SECOND))
 
-    def use(self, patience: float) -> None:
+    def use(self, patience: float, *, urgent: bool = False) -> None:
         """Return at the moment at which one request may be sent, within `patience` seconds.
 
-        A slot that passed unused, or lies in a pause that began meanwhile, is let go, and another one taken. Raises
-        `Paced`, `StoreUnavailable`; then nothing may be sent.
+        A slot that passed unused, or lies in a pause that began meanwhile, is let go, and another one taken. What is
+        `urgent` waits through no pause, whatever the permit was taken for. Raises `Paced`, `StoreUnavailable`; then
+        nothing may be sent.
         """
+        urgent = urgent or self._urgent
         for _ in range(_TRIES):
             slot, self._slot = self._slot, None
             if slot is None:
-                (slot,) = self._pace.take(1, min(max(patience, 0.0), ON_DEMAND), urgent=self._urgent)
+                (slot,) = self._pace.take(1, min(max(patience, 0.0), ON_DEMAND), urgent=urgent)
             self._pace.wait_until(slot)
-            if self._pace.is_good(slot, urgent=self._urgent):
+            if self._pace.is_good(slot, urgent=urgent):
                 return
         raise Paced(1)
 
