@@ -1,7 +1,9 @@
 """The tick: soonest deadline first, never more than the allowance, spread over the minute."""
 
+import itertools
 import json
 import random
+import time
 from dataclasses import replace
 
 import pytest
@@ -208,6 +210,74 @@ def test_what_the_queue_did_not_take_is_counted() -> None:
     fill(table, 20)
     found = tick(table, sqs)
     assert (found.due, found.dispatched, found.failed) == (20, 16, 4)
+
+
+def broken(sqs: FakeSqs, call: str, *which: int) -> None:
+    """Lets some of the calls of one kind fail, counted from the first."""
+    works, count = getattr(sqs, call), itertools.count()
+
+    def fails(**kwargs: object) -> object:
+        if next(count) in which:
+            raise client_error("ServiceUnavailable")
+        return works(**kwargs)
+
+    setattr(sqs, call, fails)
+
+
+def test_a_batch_that_the_queue_fails_to_take_costs_no_other_and_no_warning() -> None:
+    table, sqs = Table(), FakeSqs()
+    fill(table, 30)
+    at_risk(table, 3)
+    broken(sqs, "send_message_batch", 1)
+    found = tick(table, sqs)
+    assert (found.due, found.dispatched, found.failed, found.marked) == (33, 23, 10, 3)
+    assert (found.queue_error, found.complete, found.whole) == ("ServiceUnavailable", True, False)
+    assert len(sqs.sent) == 23
+
+
+def test_what_the_queue_may_not_have_taken_goes_with_the_next_tick() -> None:
+    table, sqs, clock = Table(), FakeSqs(), Clock()
+    names = fill(table, 3)
+    sweeping = sweep(table, sqs, clock=clock)
+    broken(sqs, "send_message_batch", 0)
+    assert sweeping.tick(remaining=lambda: 50.0).dispatched == 0
+    assert sweeping.tick(remaining=lambda: 50.0).dispatched == 3
+    assert ids(sqs) == names
+
+
+def test_a_queue_that_does_not_say_what_waits_stops_nothing() -> None:
+    table, sqs = Table(), FakeSqs()
+    fill(table, 5)
+    broken(sqs, "get_queue_attributes", 0)
+    found = tick(table, sqs)
+    assert (found.waiting, found.dispatched, found.queue_error) == (None, 5, "ServiceUnavailable")
+    assert not found.whole
+
+
+def test_a_tick_that_could_do_everything_is_whole() -> None:
+    table, sqs = Table(), FakeSqs()
+    fill(table, 5)
+    assert tick(table, sqs).whole
+
+
+def test_while_the_queue_hangs_those_at_risk_are_marked() -> None:
+    """Until no time is left to the tick."""
+    table, sqs, clock = Table(), FakeSqs(), Clock()
+    at_risk(table, 5)
+    marked: list[int] = []
+
+    def hangs(**_: object) -> object:
+        for _try in range(200):
+            if sum("at_risk" in item for item in table.items.values()) == 5:
+                break
+            time.sleep(0.01)
+        marked.append(sum("at_risk" in item for item in table.items.values()))
+        clock.sleep(50)
+        raise client_error("ServiceUnavailable")
+
+    sqs.send_message_batch = hangs  # type: ignore[method-assign]
+    found = sweep(table, sqs, clock=clock).tick(remaining=clock.remaining(50))
+    assert (marked, found.marked, found.failed) == ([5], 5, 5)
 
 
 def test_a_tick_says_how_late_and_how_close_it_is() -> None:

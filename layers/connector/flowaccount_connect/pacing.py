@@ -10,10 +10,11 @@ On demand goes first, by patience: background work takes slots only `BACKGROUND`
 `ON_DEMAND`; so once callers queue up beyond the former, background work gets nothing until they are through.
 
 A 429 pauses the whole stack (`Retry-After`, or else 15 s, doubling while 429s go on) and stretches the interval, which
-comes back by itself, half of what is left in `HALF_LIFE`: a limit lower than ours is found, and kept close to, down to a
-quarter of ours. Where even less is accepted, or nothing, only the pauses grow, so that the rate is back soon after that
-has ended. All 429s of what was sent before the pause ended are one. Where a connection would die of the pause, its refresh is sent all the
-same, in its turn. A process that has slots in hand hears of a pause of another's within a second (`NEWS`).
+comes back by itself, half of what is left in `HALF_LIFE`: a limit lower than ours is found, and kept close to, down to
+a quarter of ours. Where even less is accepted, or nothing, only the pauses grow, so that the rate is back soon after
+that has ended. All 429s of what was sent before the pause ended are one. Where a connection would die of the pause, its
+refresh is sent all the same, in its turn. A process that has slots in hand hears of a pause of another's within a
+second (`NEWS`).
 
 Clocks that lie further apart than `TOLERANCE` allows for let through, at worst, what the limit lets through in as much
 time: two seconds more between two workers, and `limit` / 30 requests more may arrive in 60 seconds. While a deployment

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Protocol
 
+from flowaccount_connect import aws_error
 from flowaccount_connect.dynamodb import AttributeValue, Client, StoreUnavailable, call, n, number, s, text
 from flowaccount_connect.importing import ImportStore
 from flowaccount_connect.pacing import Rule, State
@@ -98,6 +99,10 @@ class Index(Protocol):
     ) -> Page: ...
 
 
+class QueueUnavailable(Exception):
+    """The queue did not answer: what was sent may be in it or not. The message is the error's code alone."""
+
+
 class Queue(Protocol):
     """Where what is due goes; see `RefreshQueue`."""
 
@@ -142,8 +147,8 @@ class Tick:
 
     due: int
     """How many are due, those in the queue included."""
-    waiting: int
-    """How many messages wait in the queue, or are being worked on."""
+    waiting: int | None
+    """How many messages wait in the queue, or are being worked on; `None` if the queue did not say."""
     dispatched: int
     failed: int
     """How many the queue did not take, or there was no time to send."""
@@ -165,6 +170,13 @@ class Tick:
     """By how much 429s have stretched the interval between refreshes: 1 and more."""
     complete: bool
     """Whether the whole index was seen before time ran short."""
+    queue_error: str | None = None
+    """The code of an error of the queue, where there was one."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether the tick did all that it had to: saw what is due and what waits, and dispatched what it could."""
+        return self.complete and self.waiting is not None and not self.failed
 
     @property
     def overloaded(self) -> bool:
@@ -236,7 +248,10 @@ class Sqs(Protocol):
 
 
 class RefreshQueue:
-    """The queue between `sweep` and `refresh`. Its messages name connections and carry nothing secret."""
+    """The queue between `sweep` and `refresh`. Its messages name connections and carry nothing secret.
+
+    Both methods raise `QueueUnavailable`.
+    """
 
     def __init__(self, sqs: Sqs, url: str) -> None:
         self._sqs = sqs
@@ -249,7 +264,10 @@ class RefreshQueue:
             "ApproximateNumberOfMessagesNotVisible",
             "ApproximateNumberOfMessagesDelayed",
         ]
-        answer = self._sqs.get_queue_attributes(QueueUrl=self._url, AttributeNames=names)
+        try:
+            answer = self._sqs.get_queue_attributes(QueueUrl=self._url, AttributeNames=names)
+        except Exception as error:
+            raise QueueUnavailable(aws_error.code(error)) from None
         return sum(int(answer["Attributes"].get(name, 0)) for name in names)
 
     def send(self, messages: list[Message]) -> int:
@@ -266,7 +284,10 @@ class RefreshQueue:
             }
             for i, message in enumerate(messages)
         ]
-        answer = self._sqs.send_message_batch(QueueUrl=self._url, Entries=entries)
+        try:
+            answer = self._sqs.send_message_batch(QueueUrl=self._url, Entries=entries)
+        except Exception as error:
+            raise QueueUnavailable(aws_error.code(error)) from None
         return len(answer.get("Failed", []))
 
 
@@ -363,7 +384,10 @@ class Sweep:
     is harmless."""
 
     def tick(self, *, remaining: Callable[[], float]) -> Tick:
-        """One tick, within the invocation's time. Raises `StoreUnavailable` if index or pace cannot be read."""
+        """One tick, within the invocation's time. Raises `StoreUnavailable` if index or pace cannot be read.
+
+        A queue that fails costs what it did not take, until the next tick, and no early warning.
+        """
         clock = self.clock()
         now = int(clock)
 
@@ -377,15 +401,19 @@ class Sweep:
             del self._planned[done]
         room = TICK * _MICROSECONDS // interval + 1
         found = _Found(room + len(self._planned), now, now + self.at_risk_before)
+        errors: list[str] = []
         with ThreadPoolExecutor(DUE_SHARDS) as pool:
             first_page = max(2 * room // DUE_SHARDS, 100)
             seen = [pool.submit(self._read, shard, now, first_page, found, more) for shard in range(DUE_SHARDS)]
-            waiting, connections = self.queue.waiting(), self._connections()
+            waiting, connections = self._waiting(errors), self._connections()
             complete = [shard.result() for shard in seen].count(False) == 0
         first = [due for due in found.first() if (due.connection_id, due.refresh_at) not in self._planned]
-        messages = self._planned_messages(first, found.seen, waiting, interval, state, moment)
-        failed = self._send(messages, clock, more)
-        marked = self._mark(found.unmarked(), now, more)
+        messages = self._planned_messages(first, found.seen, waiting or 0, interval, state, moment)
+        with ThreadPoolExecutor(1) as beside:
+            # Neither waits for the other: whatever is slow then, nobody is warned or refreshed later for it.
+            marking = beside.submit(self._mark, found.unmarked(), now, more)
+            failed = self._send(messages, clock, more, errors)
+            marked = marking.result()
         ahead = [due.deadline - now for due in found.first() if due.deadline > now]
         return Tick(
             due=found.seen,
@@ -401,6 +429,7 @@ class Sweep:
             paused=math.ceil(max(state.paused_until - moment, 0) / _MICROSECONDS),
             slowdown=round(rule.slowdown(state, moment), 3),
             complete=complete,
+            queue_error=errors[0] if errors else None,
         )
 
     def _read(self, shard: int, now: int, first_page: int, found: _Found, more: Callable[[], bool]) -> bool:
@@ -416,6 +445,13 @@ class Sweep:
             if start is None:
                 return True
         return False
+
+    def _waiting(self, errors: list[str]) -> int | None:
+        try:
+            return self.queue.waiting()
+        except QueueUnavailable as error:
+            errors.append(str(error))
+            return None
 
     def _connections(self) -> int | None:
         try:
@@ -459,14 +495,18 @@ class Sweep:
             slot = at + step
         return messages
 
-    def _send(self, messages: list[Message], clock: float, more: Callable[[], bool]) -> int:
-        """Dispatch in batches, several at a time where there are many; how many were not."""
+    def _send(self, messages: list[Message], clock: float, more: Callable[[], bool], errors: list[str]) -> int:
+        """Dispatch in batches, several at a time where there are many; how many were not taken for certain."""
         batches = [messages[at : at + _BATCH] for at in range(0, len(messages), _BATCH)]
 
         def send(batch: list[Message]) -> int:
             if not more():
                 return len(batch)
-            failed = self.queue.send(batch)
+            try:
+                failed = self.queue.send(batch)
+            except QueueUnavailable as error:
+                errors.append(str(error))
+                return len(batch)
             if not failed:
                 # After a failure nobody remembers which: those that did go are dispatched twice.
                 self._planned.update({(one.connection_id, one.refresh_at): clock + one.delay for one in batch})
