@@ -212,6 +212,17 @@ def test_what_the_queue_did_not_take_is_counted() -> None:
     assert (found.due, found.dispatched, found.failed) == (20, 16, 4)
 
 
+def test_how_close_connections_are_is_told_without_what_is_only_assumed_of_an_import() -> None:
+    table, sqs = Table(), FakeSqs()
+    for name, sort_key, left in (("N1", "IMPORT", 10), ("N2", "CONNECTION", 11)):
+        item = {"pk": {"S": f"CONNECTION#{name}"}, "sk": {"S": sort_key}, "due_shard": {"S": due_shard(name)}}
+        times = {"refresh_at": {"N": str(NOW - 9)}, "deadline": {"N": str(NOW + left * HOUR)}}
+        table.model.put_item(TableName="table", Item=item | times)
+    found = tick(table, sqs)
+    assert ids(sqs) == ["N1", "N2"]
+    assert (found.soonest_deadline, found.at_risk) == (11 * HOUR, 1)
+
+
 def broken(sqs: FakeSqs, call: str, *which: int) -> None:
     """Lets some of the calls of one kind fail, counted from the first."""
     works, count = getattr(sqs, call), itertools.count()

@@ -155,7 +155,7 @@ class Tick:
     oldest_due: int
     """The age of what has been due longest; 0 where nothing is due."""
     soonest_deadline: int | None
-    """The least time to a deadline that is still ahead; `None` where nothing is due."""
+    """The least time to a connection's deadline that is still ahead; `None` where none is due."""
     at_risk: int
     """How many are at risk; while more are due than a tick dispatches, at least so many."""
     marked: int
@@ -414,7 +414,8 @@ class Sweep:
             marking = beside.submit(self._mark, found.unmarked(), now, more)
             failed = self._send(messages, clock, more, errors)
             marked = marking.result()
-        ahead = [due.deadline - now for due in found.first() if due.deadline > now]
+        # An import's is an assumption, and nothing that works dies with it.
+        ahead = [due.deadline - now for due in found.first() if due.deadline > now and not due.is_import]
         return Tick(
             due=found.seen,
             waiting=waiting,
