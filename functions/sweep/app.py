@@ -25,7 +25,8 @@ def handler(_event: Mapping[str, Any], context: Any) -> dict[str, Any]:
         )
     metrics.add_metric("Heartbeat", COUNT, 1)
     metrics.add_metric("Due", COUNT, tick.due)
-    metrics.add_metric("Waiting", COUNT, tick.waiting)
+    if tick.waiting is not None:
+        metrics.add_metric("Waiting", COUNT, tick.waiting)
     metrics.add_metric("Dispatched", COUNT, tick.dispatched)
     metrics.add_metric("AtRisk", COUNT, tick.at_risk)
     metrics.add_metric("OldestDue", SECONDS, tick.oldest_due)
@@ -35,7 +36,7 @@ def handler(_event: Mapping[str, Any], context: Any) -> dict[str, Any]:
         metrics.add_metric("Connections", COUNT, tick.connections)
         metrics.add_metric("CapacityUsed", PERCENT, 100 * tick.connections / max(tick.capacity, 1))
     metrics.add_metric("Capacity", COUNT, tick.capacity)
-    if not tick.complete:
+    if not tick.whole:
         metrics.add_metric("TickIncomplete", COUNT, 1)
     metrics.add_metric("Paused", SECONDS, tick.paused)
     metrics.add_metric("Slowdown", COUNT, tick.slowdown)
