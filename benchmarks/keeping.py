@@ -37,7 +37,7 @@ from flowaccount_connect.token_response import Answer, Outcome, TokenSet
 WORKERS = 5
 BATCH = 50
 TIMEOUT = 45.0
-VISIBILITY = 270.0
+VISIBILITY = 280.0
 """Of template.yaml: refresh workers at once, messages in a batch, the function's timeout, the queue's visibility."""
 
 _AHEAD = 0.2
