@@ -16,6 +16,8 @@ def handler(_event: Mapping[str, Any], context: Any) -> dict[str, Any]:
     tick = _sweep.tick(remaining=lambda: context.get_remaining_time_in_millis() / 1000)
     facts = asdict(tick)
     logger.info("tick", extra=facts)
+    if tick.queue_error is not None:
+        logger.error("the refresh queue failed", extra={"error": tick.queue_error, "failed": tick.failed})
     if tick.overloaded:
         logger.warning(
             "at this rate and interval the stack can keep %d connections alive, and one plans with 70 %% of that; "

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from flowaccount_connect import wiring
 from flowaccount_connect.pacing import BACKGROUND
 from flowaccount_connect.schedule import Schedule
 
@@ -60,7 +61,10 @@ ENVIRONMENTS: dict[str, set[str]] = {
         "SESSION_LIFETIME",
     },
     "callback": TOKENS | {"ALLOWED_RETURN_URLS", "ISSUER"},
-    "sweep": {"REFRESH_QUEUE_URL", "REFRESHES_PER_MINUTE", "REFRESH_AFTER", "AT_RISK_BEFORE"},
+    "sweep": {
+        *("REFRESH_QUEUE_URL", "REFRESHES_PER_MINUTE"),
+        *("REFRESH_AFTER", "REFRESH_TOKEN_LIFETIME", "AT_RISK_BEFORE"),
+    },
     "refresh": TOKENS | {"REPLAY_POLICY", "LEASE_SECONDS", "REFRESHES_PER_MINUTE"},
     "salvage": {"REFRESH_TOKEN_LIFETIME", "REFRESH_AFTER"},
     "token": {"KEY_ID", "REFRESH_FUNCTION", "REDIRECT_URI", "DIRECT_CONNECT"},
@@ -696,3 +700,42 @@ def test_functions_start_from_snapshots_where_a_parameter_says_so(template: Temp
     chosen = {"ApplyOn": {"Fn::FindInMap": ["Words", "SnapStart", {"Ref": "SnapStart"}]}}
     for logical_id in FUNCTIONS.values():
         assert translated["Resources"][logical_id]["Properties"]["SnapStart"] == chosen
+
+
+STANDING = {
+    "TABLE_NAME": "table",
+    "KEY_ID": "key",
+    "REFRESH_FUNCTION": "refresh",
+    "CLIENT_SECRET_NAME": "secret",
+    "TOKEN_ENDPOINT": "https://flowaccount.example/token",
+    "REFRESHES_PER_MINUTE": "15",
+    "EVENT_BUS_NAME": "bus",
+    "AUTHORIZE_ENDPOINT": "https://flowaccount.example/authorize",
+    "ALLOWED_RETURN_URLS": "",
+    "STACK": "stack",
+    **dict.fromkeys(("REFRESH_QUEUE_URL", "SALVAGE_QUEUE_URL", "UNPUBLISHED_QUEUE_URL"), "https://sqs.example/q"),
+}
+"""What the template makes of something else than a parameter alone."""
+
+
+@pytest.mark.parametrize("function", sorted(ENVIRONMENTS))
+@pytest.mark.parametrize(("lifetime", "after"), [("86400", "21600"), ("604800", "86400"), ("600", "30")])
+def test_every_function_starts_with_what_the_template_gives_it_and_knows_the_clock_it_was_given(
+    template: dict[str, Any], monkeypatch: pytest.MonkeyPatch, function: str, lifetime: str, after: str
+) -> None:
+    given = {"ClientId": "client", "RefreshTokenLifetime": lifetime, "RefreshAfter": after}
+    common = template["Globals"]["Function"]["Environment"]["Variables"]
+    own = template["Resources"][f"{function.capitalize()}Function"]["Properties"]["Environment"]["Variables"]
+    for name, value in (common | own).items():
+        parameter = str(value.get("Ref")) if isinstance(value, dict) else ""
+        if name in STANDING:
+            monkeypatch.setenv(name, STANDING[name])
+        elif parameter in template["Parameters"]:
+            monkeypatch.setenv(name, str(given.get(parameter, template["Parameters"][parameter].get("Default"))))
+        elif isinstance(value, str):
+            monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_REGION", "ap-southeast-1")
+    made = getattr(wiring, function)()
+    if function == "sweep":
+        assert (made.schedule.refresh_token_lifetime, made.schedule.refresh_after) == (int(lifetime), int(after))
+        assert made.at_risk_before < int(lifetime) - int(after)

@@ -100,9 +100,11 @@ class FakeSqs:
     waiting: dict[str, str] = field(default_factory=dict)
     refused: frozenset[int] = frozenset()
     error: Exception | None = None
+    on_send: Callable[[], None] = lambda: None
 
     def send_message(self, **kwargs: Any) -> Any:
         """SendMessage."""
+        self.on_send()
         if self.error is not None:
             raise self.error
         self.sent.append(kwargs)

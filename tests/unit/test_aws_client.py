@@ -743,3 +743,23 @@ def test_every_partition_that_the_sdk_knows_is_found_by_its_regions() -> None:
     assert len(regions) > 30
     for region, suffix in regions.items():
         assert AwsClient("kms", region=region, endpoint="")._host == f"kms.{region}.{suffix}"
+
+
+def test_an_address_of_a_kind_that_the_machine_lacks_leaves_the_call_to_the_next(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolve = socket.getaddrinfo
+
+    def both(*args: Any, **kwargs: Any) -> list[Any]:
+        return [(socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", 1, 0, 0)), *resolve(*args, **kwargs)]
+
+    class NoneOfThat(socket.socket):
+        def __init__(self, family: int = -1, *args: Any, **kwargs: Any) -> None:
+            if family == socket.AF_INET6:
+                raise OSError("Address family not supported by protocol")
+            super().__init__(family, *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", both)
+    monkeypatch.setattr(socket, "socket", NoneOfThat)
+    server.say(said({}))
+    assert client(server).get_item(TableName="t", Key={}) == {}

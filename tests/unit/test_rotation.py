@@ -8,6 +8,7 @@ from flowaccount_connect.pacing import Pace, PaceStore, Permit, Rule
 from flowaccount_connect.rotation import (
     COMMIT_RESERVE,
     LONGEST_EXCHANGE,
+    LONGEST_WRITE,
     SHORTEST_EXCHANGE,
     Refresh,
     RefreshOutcome,
@@ -259,6 +260,21 @@ def test_a_429_slows_the_stack_down_whatever_else_it_says(world: World, outcome:
     assert paced(world).look().paused_until == (NOW + 90) * 1_000_000
 
 
+def test_tokens_that_came_with_a_429_are_stored_before_anything_else(world: World) -> None:
+    world.endpoint.answers = [Answer(Outcome.TOKENS, tokens().tokens, retry_after=90, status=429)]
+    pace = paced(world)
+    stored: list[int] = []
+    real = pace.throttled
+
+    def throttled(sent_at: float, retry_after: int | None) -> int:
+        stored.append(world.connection().generation)
+        return real(sent_at, retry_after)
+
+    pace.throttled = throttled  # type: ignore[method-assign]
+    refresh_with(world, pace.on_demand())
+    assert stored == [2]
+
+
 def test_a_retry_after_never_costs_the_last_try_before_the_deadline(world: World) -> None:
     world.change(deadline=NOW + 2_000)
     world.endpoint.answers = [Answer(Outcome.THROTTLED, retry_after=3_600, status=429), tokens()]
@@ -350,7 +366,7 @@ def test_a_claim_that_is_refused_but_shows_our_own_attempt_is_a_claim(world: Wor
 
 def test_a_claim_that_was_not_acknowledged_in_time_sends_nothing(world: World) -> None:
     world.table.faults["update_item"] = [Fault(UNREACHABLE)] * 99
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(StoreUnavailable, match="InternalServerError"):
         refresh(world)
     assert world.endpoint.posts == []
     assert world.clock.now <= NOW + 45 - COMMIT_RESERVE - SHORTEST_EXCHANGE
@@ -510,6 +526,24 @@ def test_to_the_last_whoever_takes_the_new_tokens_first_gets_them(world: World, 
     assert said.queue_error is None
 
 
+@pytest.mark.parametrize("seconds", [float(seconds) for seconds in range(20, 46, 3)])
+@pytest.mark.parametrize("queue", [0.1, LONGEST_WRITE])
+def test_what_is_lost_is_told_before_the_invocation_ends_however_long_each_try_hangs(
+    world: World, seconds: float, queue: float
+) -> None:
+    world.sqs.error = client_error("OverLimit")
+    world.sqs.on_send = lambda: world.clock.sleep(queue)
+
+    def hang(operation: str) -> None:
+        if world.endpoint.posts:
+            world.clock.sleep(LONGEST_WRITE)
+            world.table.faults[operation] = [Fault(UNREACHABLE)]
+
+    world.table.on_call = hang
+    assert refresh(world, seconds=seconds).outcome is RefreshOutcome.LOST
+    assert world.clock.now < NOW + seconds
+
+
 def test_tokens_whose_table_was_lost_meanwhile_wait_for_it_in_the_salvage_queue(world: World) -> None:
     backup = {k: v for k, v in world.table.item("CONNECTION", CONNECTION).items() if k not in ("pk", "sk")}
     gone = {"TableName": "table", "Key": {"pk": {"S": f"CONNECTION#{CONNECTION}"}, "sk": {"S": "CONNECTION"}}}
@@ -519,6 +553,8 @@ def test_tokens_whose_table_was_lost_meanwhile_wait_for_it_in_the_salvage_queue(
     text = world.sqs.sent[0]["MessageBody"]
     with pytest.raises(StoreUnavailable):
         Salvage(world.table, "table").apply(text, now=NOW)
+    dead_for_long = NOW + 2 * 86_400
+    assert Salvage(world.table, "table").apply(text, now=dead_for_long)[0] is SalvageOutcome.UNKNOWN
     world.table.put(
         "CONNECTION", CONNECTION, **{k: v if isinstance(v, str | bytes) else int(v) for k, v in backup.items()}
     )

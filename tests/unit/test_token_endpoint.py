@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import parse_qs, parse_qsl
 
+import certifi
 import pytest
 
 from flowaccount_connect import __version__, tls
@@ -282,6 +283,30 @@ def test_certificates_are_read_once_for_all_connections(
             assert refresh(endpoint).outcome is Outcome.TOKENS
             endpoint.close()
         assert server.connections == 2
+
+
+def test_no_connection_changes_the_context_that_others_are_begun_with(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(certifi, "where", lambda: str(certificates.good))
+    shared = tls.context.__wrapped__()
+
+    def change(*_: object) -> None:
+        pytest.fail("it was changed")
+
+    monkeypatch.setattr(ssl.SSLContext, "set_alpn_protocols", change)
+    with Server(tls=Certificates.context(certificates.good)) as server:
+        server.say(reply(200, WHOLE))
+        endpoint = TokenEndpoint(server.url("https"), "client id&", context=lambda: shared)
+        assert refresh(endpoint).outcome is Outcome.TOKENS
+        endpoint.close()
+
+
+def test_certificates_and_names_are_verified_by_the_context_of_the_functions() -> None:
+    context = tls.context()
+    assert context.check_hostname
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.minimum_version is ssl.TLSVersion.TLSv1_2
 
 
 def test_a_server_that_speaks_no_tls_is_not_sent(server: Server, made: Callable[..., TokenEndpoint]) -> None:

@@ -365,14 +365,16 @@ class AwsClient:
         failure = OSError("no address")
         addresses = _addresses(self._hostname, self._port, until)
         for family, kind, protocol, _, address in addresses:
-            made = socket.socket(family, kind, protocol)
+            made: socket.socket | None = None
             try:
+                made = socket.socket(family, kind, protocol)
                 made.settimeout(_left(until) / (1 if address == addresses[-1][-1] else 2))
                 made.connect(address)
                 made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 made.settimeout(_left(until))
             except OSError as error:
-                made.close()
+                if made is not None:
+                    made.close()
                 failure = error
             else:
                 return self._tls.wrap_socket(made, server_hostname=self._hostname) if self._tls else made

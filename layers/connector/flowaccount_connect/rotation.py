@@ -41,8 +41,8 @@ LONGEST_WRITE = 7.0
 SALVAGE_RESERVE = 7.0
 """The same for the message to the salvage queue: what is kept for it to the last, in seconds."""
 
-LAST_TRY = 3.0
-"""With less time than this neither table nor queue is tried again, in seconds: what answers at all answers sooner."""
+LAST_TRY = LONGEST_WRITE + 0.5
+"""With less time than this neither is tried again, in seconds, so that what is lost can still be told."""
 
 COMMIT_RESERVE = LONGEST_WRITE + SALVAGE_RESERVE
 """What must be left of the invocation after the POST, to store its answer or else to salvage it, in seconds."""
@@ -303,9 +303,19 @@ class Rotation:
 
         Raises `Refused`, and `StoreUnavailable` once there is no time.
         """
-        claimed = persist(claim, remaining, self.sleep, reserve=COMMIT_RESERVE + SHORTEST_EXCHANGE)
+        last = StoreUnavailable()
+
+        def noted() -> Connection:
+            nonlocal last
+            try:
+                return claim()
+            except StoreUnavailable as error:
+                last = error
+                raise
+
+        claimed = persist(noted, remaining, self.sleep, reserve=COMMIT_RESERVE + SHORTEST_EXCHANGE)
         if claimed is None:
-            raise StoreUnavailable("no acknowledgement")
+            raise last
         return claimed
 
     # Prepare -----------------------------------------------------------------------------------------------------
@@ -334,13 +344,29 @@ class Rotation:
         if answer is None:
             return self._release(claimed, RefreshOutcome.NO_TIME, remaining, at_once=True)
         told = _Told(answer.error, answer.status, int((self.clock() - sent_at) * 1000))
-        pause = FIRST_PAUSE
-        if answer.status == TOO_MANY_REQUESTS:
-            # Whatever it says beside that, the whole stack slows down.
+        if answer.outcome is Outcome.THROTTLED:
             pause = self._throttled(prepared.permit, sent_at, answer.retry_after)
+            said = self._release(claimed, RefreshOutcome.THROTTLED, remaining, told, pause=pause)
+            return replace(said, retry_after=pause)
+        said = self._settle(claimed, prepared, answer, int(sent_at), remaining, told)
+        if answer.status == TOO_MANY_REQUESTS:
+            # Whatever it said beside that, the whole stack slows down; but not before what it brought is stored.
+            self._throttled(prepared.permit, sent_at, answer.retry_after)
+        return said
+
+    def _settle(
+        self,
+        claimed: Connection,
+        prepared: _Prepared,
+        answer: Answer,
+        sent_at: int,
+        remaining: Callable[[], float],
+        told: _Told,
+    ) -> Refresh:
+        """Write what an answer to what was sent at `sent_at` (epoch) means for the connection."""
         match answer.outcome:
             case Outcome.TOKENS | Outcome.WRONG_CONNECTION if answer.tokens is not None:
-                rotated = self._rotated(claimed, prepared, answer.tokens, int(sent_at))
+                rotated = self._rotated(claimed, prepared, answer.tokens, sent_at)
                 if answer.outcome is Outcome.WRONG_CONNECTION:
                     # FlowAccount answered for another business: the set is used for nobody, and kept for an operator.
                     said = self._end(claimed, Reason.WRONG_CONNECTION, remaining, told, quarantine=rotated.sealed)
@@ -354,13 +380,10 @@ class Rotation:
                 return self._end(claimed, Reason.ROTATION_LOST if lost else Reason.REJECTED, remaining, told)
             case Outcome.NOT_SENT:
                 return self._release(claimed, RefreshOutcome.NOT_SENT, remaining, told)
-            case Outcome.THROTTLED:
-                said = self._release(claimed, RefreshOutcome.THROTTLED, remaining, told, pause=pause)
-                return replace(said, retry_after=pause)
             case Outcome.CONFIGURATION_ERROR:
                 return self._release(claimed, RefreshOutcome.CONFIGURATION_ERROR, remaining, told)
             case _:
-                return self._doubt(claimed, int(sent_at), remaining, told)
+                return self._doubt(claimed, sent_at, remaining, told)
 
     def _post(
         self, claimed: Connection, prepared: _Prepared, client_secret: str, remaining: Callable[[], float]

@@ -87,7 +87,7 @@ class SalvageOutcome(StrEnum):
     """The generation has moved on, a later consent is stored, the connection was disconnected, or the time to confirm
     is over: dropped."""
     UNKNOWN = "unknown"
-    """There is no such import or link any more: dropped."""
+    """There is no such import or link any more, or no such connection for longer than a token lives: dropped."""
 
 
 class Salvage:
@@ -138,8 +138,10 @@ class Salvage:
                 )
                 call(self._client.update_item, **update)
         except Refused as refused:
-            if refused.connection is None and message["kind"] == "rotation":
-                # A disconnect leaves a tombstone: the table itself was lost. The set waits for it to be restored.
+            lifetime = rotated.deadline - rotated.requested_at
+            if refused.connection is None and message["kind"] == "rotation" and now < rotated.deadline + lifetime:
+                # A disconnect leaves a tombstone: the table itself was lost. While its token may be of use, the set
+                # waits for it to be restored.
                 raise StoreUnavailable("nothing there") from None
             return _refused(refused.connection, attempt_id), connection_id
         except ConditionRefused as refused:

@@ -1,9 +1,18 @@
 """How every server that a function talks to has to prove who it is."""
 
 import ssl
+from collections.abc import Iterable
 from functools import lru_cache
 
 import certifi
+
+
+class _Context(ssl.SSLContext):
+    """A context that connections may be begun with on any thread, since none of them changes it."""
+
+    def set_alpn_protocols(self, alpn_protocols: Iterable[str]) -> None:
+        """Nothing, once it is in use: urllib3 sets what is set already for each connection, and OpenSSL frees the old
+        list while another thread copies it."""
 
 
 @lru_cache(1)
@@ -13,4 +22,8 @@ def context() -> ssl.SSLContext:
     Made once and shared by all connections: reading the authorities takes ten times as long as a handshake, and
     urllib3, left to itself, reads them anew for each connection. Safe for several threads.
     """
-    return ssl.create_default_context(cafile=certifi.where())
+    made = _Context(ssl.PROTOCOL_TLS_CLIENT)
+    made.minimum_version = ssl.TLSVersion.TLSv1_2
+    made.load_verify_locations(cafile=certifi.where())
+    ssl.SSLContext.set_alpn_protocols(made, ["http/1.1"])
+    return made
