@@ -41,7 +41,7 @@ class Outcome(StrEnum):
     ALREADY_THERE = "already there"
     """The stack's table has it, which is newer."""
     EXPIRED = "expired"
-    """A tombstone or an entry of a history that has had its time."""
+    """A tombstone or an entry of a history that has had its time, or whose connection was disconnected since."""
     HISTORY = "history"
     IMPORT = "to be imported again"
     """Its token had not been proved yet; whoever brought it has it still."""
@@ -89,6 +89,9 @@ class Restore:
             return name, Outcome.IMPORT
         ends = number(item, "ttl")
         if ends is not None and ends <= self.now:
+            return name, Outcome.EXPIRED
+        if kind == "HISTORY" and name in self.disconnected:
+            # Nothing of the host's comes back of what was to be ended, or erased.
             return name, Outcome.EXPIRED
         if kind == "HISTORY":
             return name, Outcome.HISTORY if self._is_put(item) else Outcome.ALREADY_THERE

@@ -119,6 +119,17 @@ def test_nothing_that_is_stored_is_written_over(
     assert put_absent(table.client, table.name, now_there)
 
 
+def test_what_was_salvaged_before_one_loss_still_counts_after_another(
+    table: Table, store: ConnectionStore, grant: Callable[..., None]
+) -> None:
+    grant()
+    once = restored(stored(table), restored_to=BACKUP, now=LATER)
+    twice = restored(once, restored_to=LATER, now=LATER + 100)
+    table.client.put_item(TableName=table.name, Item=twice)
+    found = store.commit(table.connection_id, "g1", 1, "a0", rotated("salvaged", LATER + 1))
+    assert found.sealed == rotated("salvaged", LATER + 1).sealed
+
+
 def test_a_rotation_ends_the_doubt_and_is_no_longer_of_a_backup(
     table: Table, store: ConnectionStore, grant: Callable[..., None], put: Callable[..., Connection]
 ) -> None:

@@ -12,19 +12,19 @@ import pytest
 
 from tests.unit.test_imports import ENVIRONMENT
 
-POWERTOOLS = {"aws_lambda_powertools", "botocore", "jmespath", "typing_extensions"}
-"""Logger and Metrics, and what they import; of botocore that is its version."""
-HTTP = {"certifi", "charset_normalizer", "idna", "requests", "urllib3"}
+EVERY = {"aws_lambda_powertools", "botocore", "certifi", "jmespath", "typing_extensions"}
+"""Logger and Metrics, and what they import, of botocore its version; and the authorities that are trusted."""
+HTTP = {"charset_normalizer", "idna", "requests", "urllib3"}
 SEALING = {"_cffi_backend", "cryptography"}
 PACKAGES = {
-    "authorize": POWERTOOLS,
-    "callback": POWERTOOLS | HTTP | SEALING,
-    "sweep": POWERTOOLS,
-    "refresh": POWERTOOLS | HTTP | SEALING,
-    "salvage": POWERTOOLS,
-    "token": POWERTOOLS | SEALING,
-    "connections": POWERTOOLS | SEALING,
-    "publish": POWERTOOLS,
+    "authorize": EVERY,
+    "callback": EVERY | HTTP | SEALING,
+    "sweep": EVERY,
+    "refresh": EVERY | HTTP | SEALING,
+    "salvage": EVERY,
+    "token": EVERY | SEALING,
+    "connections": EVERY | SEALING,
+    "publish": EVERY,
 }
 
 EVERYWHERE = {
@@ -37,7 +37,7 @@ EVERYWHERE = {
     "schedule",
     "settings",
 }
-EVERYWHERE |= {"store", "wiring"}
+EVERYWHERE |= {"store", "tls", "wiring"}
 ANSWERS = {"http_request", "identifiers", "problems"}
 EXCHANGES = {"client_secret", "rotation", "salvage", "sealing", "token_endpoint", "token_response", "pacing"}
 MODULES = {
@@ -124,5 +124,5 @@ def test_a_function_asks_nobody_while_it_starts(started: dict[str, dict[str, lis
 
 def test_a_snapshot_has_what_the_first_call_would_load_and_has_asked_nobody(built: Path) -> None:
     found = start(built, "token", AWS_LAMBDA_INITIALIZATION_TYPE="snap-start")
-    assert set(found["packages"]) > PACKAGES["token"] | {"certifi"}
+    assert set(found["packages"]) > PACKAGES["token"]
     assert found["asked"] == []

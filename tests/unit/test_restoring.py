@@ -192,6 +192,14 @@ def test_histories_come_back_where_they_are_asked_for(tables: Tables) -> None:
     assert not [pk for pk, _ in tables.stored() if not pk.startswith(("CONNECTION#", "HISTORY#"))]
 
 
+def test_of_what_was_disconnected_since_no_history_comes_back(tables: Tables, tmp_path: Path) -> None:
+    file = tmp_path / "ended"
+    file.write_text("N1\n")
+    assert restore("--yes", "--histories", "--disconnected", str(file)) == 0
+    assert not [pk for pk, _ in tables.stored() if pk == "HISTORY#N1"]
+    assert tables.stored()["CONNECTION#N1", "CONNECTION"]["status"] == "disconnected"
+
+
 @pytest.mark.parametrize(
     ("told", "options", "says"),
     [

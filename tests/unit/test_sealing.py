@@ -233,6 +233,73 @@ def test_a_kms_that_is_away_is_waited_for_once_by_all_and_asked_again_by_the_nex
     assert made.data_key() == made.data_key()
 
 
+def _all_at_once(kms: FakeKms, sealed: Sealed, error: Exception | None) -> tuple[int, set[str]]:
+    """How often KMS was asked, and what came of it, where twenty open what is under one data key."""
+    made, entered, go_on, decrypt = sealer(kms), threading.Event(), threading.Event(), kms.decrypt
+    tries = []
+
+    def slowly(**kwargs: object) -> object:
+        tries.append(1)
+        entered.set()
+        assert go_on.wait(10)
+        if error is not None:
+            raise error
+        return decrypt(**kwargs)
+
+    kms.decrypt = slowly  # type: ignore[method-assign]
+
+    def opened(_: int) -> str:
+        try:
+            return made.open(sealed, owner=CONNECTION, grant_id=GRANT).access_token
+        except (SealingUnavailable, CannotOpen) as failure:
+            return f"{type(failure).__name__}: {failure}"
+
+    with ThreadPoolExecutor(20) as pool:
+        opening = [pool.submit(opened, number) for number in range(20)]
+        assert entered.wait(10)
+        time.sleep(0.1)  # Each has begun to wait by now.
+        go_on.set()
+        found = {one.result(10) for one in opening}
+    kms.decrypt = decrypt  # type: ignore[method-assign]
+    assert made.open(sealed, owner=CONNECTION, grant_id=GRANT) == TOKENS, "whoever comes later is none of them"
+    return len(tries), found
+
+
+def test_a_data_key_is_opened_once_however_many_want_it_at_once(kms: FakeKms, sealed: Sealed) -> None:
+    assert _all_at_once(kms, sealed, None) == (1, {TOKENS.access_token})
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (client_error("ThrottlingException"), "SealingUnavailable: ThrottlingException"),
+        (client_error("InvalidCiphertextException"), "CannotOpen: InvalidCiphertextException"),
+    ],
+)
+def test_a_data_key_that_does_not_open_is_asked_for_once_by_all_who_wait(
+    kms: FakeKms, sealed: Sealed, error: Exception, told: str
+) -> None:
+    assert _all_at_once(kms, sealed, error) == (1, {told})
+
+
+def test_data_keys_that_differ_are_opened_beside_each_other(kms: FakeKms) -> None:
+    together, decrypt = threading.Barrier(8), kms.decrypt
+    sets = []
+    for _ in range(8):
+        other = sealer(kms)
+        sets.append(other.seal(TOKENS, other.data_key(), owner=CONNECTION, grant_id=GRANT))
+
+    def all_at_once(**kwargs: object) -> object:
+        together.wait(10)
+        return decrypt(**kwargs)
+
+    kms.decrypt = all_at_once  # type: ignore[method-assign]
+    made = sealer(kms)
+    with ThreadPoolExecutor(8) as pool:
+        found = pool.map(lambda sealed: made.open(sealed, owner=CONNECTION, grant_id=GRANT), sets)
+        assert set(found) == {TOKENS}
+
+
 def test_nothing_secret_shows(kms: FakeKms, sealed: Sealed) -> None:
     key = sealer(kms).data_key()
     shown = f"{TOKENS!r} {TOKENS} {key!r} {key} {sealed!r} {sealed}"

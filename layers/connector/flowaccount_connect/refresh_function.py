@@ -3,6 +3,9 @@
 import json
 from typing import Any
 
+from flowaccount_connect import aws_error
+from flowaccount_connect.observability import logger
+
 LONGEST_INVOCATION = 17.0
 """The longest that `refresh` is waited for, in seconds."""
 
@@ -10,7 +13,8 @@ LONGEST_INVOCATION = 17.0
 class RefreshFunction:
     """Invokes `refresh` and waits for it. `client` is a Lambda client.
 
-    What came of it, the table tells. A slow or failed invocation changes nothing, so nothing here ever raises.
+    What came of it, the table tells. A slow or failed invocation changes nothing, so nothing here ever raises; it is
+    logged, by its code.
     """
 
     def __init__(self, client: Any, function: str) -> None:
@@ -35,7 +39,9 @@ class RefreshFunction:
                 InvocationType="RequestResponse",
                 Payload=json.dumps(payload).encode(),
             )
-            wait = json.loads(answer["Payload"].read()).get("retry_after")
-        except Exception:
-            return 0
+            wait, code = json.loads(answer["Payload"].read()).get("retry_after"), answer.get("FunctionError")
+        except Exception as error:
+            wait, code = None, aws_error.code(error)
+        if code is not None:
+            logger.warning("refresh did not answer", extra={"connection_id": payload["connection_id"], "code": code})
         return wait if isinstance(wait, int) and wait > 0 else 0

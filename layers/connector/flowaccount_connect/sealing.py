@@ -61,6 +61,15 @@ class DataKey:
         return "DataKey(…)"
 
 
+class _Opening:
+    """A data key that KMS is being asked to open: one asks, whoever else wants it waits for the lock."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.key: bytes | None = None
+        self.failure: SealingUnavailable | CannotOpen | None = None
+
+
 class Kms(Protocol):
     """What is used of a KMS client."""
 
@@ -83,6 +92,7 @@ class Sealer:
         self._context = {"stack": stack, "environment": environment}
         self._clock = clock
         self._opened: OrderedDict[bytes, bytes] = OrderedDict()
+        self._opening: dict[bytes, _Opening] = {}
         self._lock = threading.Lock()
         self._key: DataKey | None = None
         self._key_left = 0
@@ -130,6 +140,8 @@ class Sealer:
     def open(self, sealed: Sealed, *, owner: str, grant_id: str) -> Tokens:
         """Open what was sealed for the same owner and grant: one call of KMS, none while the data key is remembered.
 
+        Who comes while the same data key is being opened shares what comes of it.
+
         Raises `SealingUnavailable`, `CannotOpen`.
         """
         key = self._unwrap(sealed.data_key)
@@ -151,17 +163,35 @@ class Sealer:
             if wrapped in self._opened:
                 self._opened.move_to_end(wrapped)
                 return self._opened[wrapped]
-        answer = self._call(
-            self._kms.decrypt,
-            CiphertextBlob=wrapped,
-            KeyId=self._key_id,
-            EncryptionContext=self._context,
-        )
-        key: bytes = answer["Plaintext"]
-        with self._lock:
-            self._opened[wrapped] = key
-            while len(self._opened) > _KEYS_KEPT:
-                self._opened.popitem(last=False)
+            opening = self._opening.setdefault(wrapped, _Opening())
+        with opening.lock:
+            if opening.failure is not None:
+                raise type(opening.failure)(str(opening.failure))
+            if opening.key is None:
+                opening.key = self._decrypted(wrapped, opening)
+            return opening.key
+
+    def _decrypted(self, wrapped: bytes, opening: _Opening) -> bytes:
+        key: bytes | None = None
+        try:
+            answer = self._call(
+                self._kms.decrypt,
+                CiphertextBlob=wrapped,
+                KeyId=self._key_id,
+                EncryptionContext=self._context,
+            )
+            key = answer["Plaintext"]
+        except (SealingUnavailable, CannotOpen) as failure:
+            opening.failure = failure
+            raise
+        finally:
+            # Who comes from here on finds the key, or asks anew.
+            with self._lock:
+                self._opening.pop(wrapped, None)
+                if key is not None:
+                    self._opened[wrapped] = key
+                    while len(self._opened) > _KEYS_KEPT:
+                        self._opened.popitem(last=False)
         return key
 
     @staticmethod

@@ -399,7 +399,9 @@ def restored(item: Item, *, restored_to: int, now: int, disconnected: bool = Fal
     """
     there = from_item(item)
     generation = there.generation + max(now - restored_to, 0) + LEAP
-    kept = dict(item) | {"generation": n(generation), RESTORED: n(there.generation)}
+    # A set from before an earlier restore is as new as ever; the generations since then count for nothing more.
+    first = there.generation if there.restored_from is None else there.restored_from
+    kept = dict(item) | {"generation": n(generation), RESTORED: n(first)}
     if disconnected and there.status is not Status.DISCONNECTED:
         kept = {name: kept[name] for name in ("pk", "sk", *_IN_A_TOMBSTONE) if name in kept}
         return kept | {

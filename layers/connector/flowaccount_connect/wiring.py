@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 def client(service: str, *, read_timeout: float = 2.0, attempts: int = 2) -> "AwsClient":
     """A client of an AWS service: short timeouts and one retry, since an invocation has little time.
 
-    One call takes 7 seconds at worst: two tries of 1 and 2 seconds, and up to a second between them. The time budgets
-    of `rotation` count on it.
+    One call takes 7 seconds at worst (`longest`): two tries, each a second to connect and two to be answered, and up to
+    a second between them. The time budgets of `rotation` count on it.
     """
     from flowaccount_connect.aws_client import AwsClient
 
@@ -223,7 +223,8 @@ def confirmation(table: Any = None) -> "Confirmation":
 def _refresh_function(read: settings.Reader) -> "RefreshFunction":
     from flowaccount_connect.refresh_function import LONGEST_INVOCATION, RefreshFunction
 
-    # One try: a second invocation would only wait for the first.
+    # One try: a second invocation would only wait for the first, whose claim stands; so one that is sent again where a
+    # kept connection had ended does no harm. The second that is taken off is what connecting may take.
     waits = client("lambda", read_timeout=LONGEST_INVOCATION - 1, attempts=1)
     return RefreshFunction(waits, read.text("REFRESH_FUNCTION"))
 
