@@ -20,8 +20,9 @@ from flowaccount_connect.dynamodb import n, s
 from flowaccount_connect.identifiers import new_attempt_id, new_grant_id, new_secret
 from flowaccount_connect.schedule import Schedule
 from flowaccount_connect.sealing import Kms, Sealer, Tokens
-from flowaccount_connect.store import due_shard, grant_update, key_of
+from flowaccount_connect.store import ConnectionStore, due_shard, grant_update, key_of
 from local import dynamodb_local, processes
+from local.errors import LocalError
 from tests.contract import deployed
 
 STACK = "connect"
@@ -188,6 +189,14 @@ def _callback(table: str, grant_id: str, now: int) -> dict[str, Any]:
         rotated=rotated,
         now=now,
     )
+
+
+def refreshed(url: str, name: str, numbers: Sequence[int]) -> None:
+    """Make sure that each of these connections has been refreshed, once. Raises `LocalError`."""
+    store = ConnectionStore(client(url), name)
+    found = [store.get(name_of(number)) for number in numbers]
+    if any(one is None or one.generation != 2 for one in found):
+        raise LocalError("Not every connection was refreshed, so the figures would be of something else.")
 
 
 def fill_instead(url: str, name: str, numbers: range, *, now: int, kms: Kms) -> None:
