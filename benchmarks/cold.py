@@ -40,6 +40,9 @@ class Cold:
     """With the first call answered, by function and program."""
     batch: dict[str, list[Started]] = field(default_factory=dict)
     """With a batch refreshed."""
+    refreshed: tuple[int, int] = (0, 0)
+    """How many of ours were refreshed of how many; a process that starts on a busy machine lets slots of the pace pass,
+    and leaves what has none to the next tick."""
 
 
 def measure(
@@ -101,5 +104,6 @@ def measure(
                 answered |= {name: start(one, records(theirs), "refresh") for name, one in instead.items()}
                 for name, started in answered.items():
                     made.batch.setdefault(name, []).append(started)
+            asked_for = range(number + 1 + min(number, batches) * batch)
+            made.refreshed = components.refreshed(url, lambdas.TABLE, asked_for), len(asked_for)
             yield made
-        components.refreshed(url, lambdas.TABLE, list(ours))

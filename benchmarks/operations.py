@@ -152,7 +152,8 @@ def measure(
                 if number > 0:  # Better than what was counted by: those were the first of their process.
                     made.calls[operation].cpu = statistics.median(values[OURS])
             yield made
-        components.refreshed(url, lambdas.TABLE, ours)
+        if components.refreshed(url, lambdas.TABLE, ours) < len(ours):
+            raise LocalError("Not every connection was refreshed, so the figures would be of something else.")
 
 
 def _refreshed(function: Function, events: list[Any]) -> float:
