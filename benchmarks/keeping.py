@@ -27,17 +27,17 @@ from flowaccount_connect import sweep
 from flowaccount_connect.connection import Status
 from flowaccount_connect.pacing import Pace, Rule
 from flowaccount_connect.rotation import Rotation, timed
-from flowaccount_connect.schedule import Schedule
+from flowaccount_connect.schedule import TICK, Schedule
 from flowaccount_connect.sealing import Tokens
 from flowaccount_connect.serving import DEFAULT_MIN_TTL
 from flowaccount_connect.store import Rotated, StoreUnavailable
-from flowaccount_connect.sweep import TICK, Message, Sweep
+from flowaccount_connect.sweep import Message, Sweep
 from flowaccount_connect.token_response import Answer, Outcome, TokenSet
 
 WORKERS = 5
 BATCH = 50
 TIMEOUT = 45.0
-VISIBILITY = 270.0
+VISIBILITY = 280.0
 """Of template.yaml: refresh workers at once, messages in a batch, the function's timeout, the queue's visibility."""
 
 _AHEAD = 0.2

@@ -37,7 +37,7 @@ def traces(seed: int, days: int | None, short: bool) -> list[Trace]:
             name="short",
             seed=seed,
             connections=1_500,
-            days=days or 4,
+            days=days or 9,
             refreshes_per_minute=6,
             accepted=8,
             troubles=SHORT,
@@ -144,7 +144,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.simulate", description=__doc__.split("\n", 1)[0])
     parser.add_argument("--seed", type=int, default=1, help="another trace (default: 1)")
     parser.add_argument("--days", type=int, help="fewer days, or more (default: 30)")
-    parser.add_argument("--short", action="store_true", help="1,500 connections over 4 days, for CI")
+    parser.add_argument("--short", action="store_true", help="1,500 connections over 9 days, for CI")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one for each core)")
     parser.add_argument("--picture", type=Path, help="draw the picture there")
     return parser.parse_args(arguments)

@@ -57,10 +57,10 @@ MONTH = (
     _hours(4, 13, 3, Trouble.LIMITED_SILENTLY, 0.5),
     _hours(6, 22, 6, Trouble.OUTAGE),
     _hours(8, 8, 4, Trouble.SLOW),
-    _hours(10, 1, 5, Trouble.PAUSED),
+    _hours(10, 1, 17, Trouble.PAUSED),
     _hours(12, 20, 12, Trouble.OUTAGE),
     _hours(14, 10, 2, Trouble.LIMITED, 0.5),
-    _hours(16, 3, 0.75, Trouble.TABLE),
+    _hours(16, 3, 17, Trouble.TABLE),
     _hours(17, 15, 2, Trouble.CRASHES),
     _hours(18, 12, 0.5, Trouble.LIMITED, 0.0),
     _hours(20, 16, 17, Trouble.OUTAGE),
@@ -70,6 +70,7 @@ MONTH = (
     _hours(25, 5, 4, Trouble.LIMITED_SILENTLY, 0.6),
     _hours(27, 0, 1, Trouble.OUTAGE),
     _hours(27, 1, 1, Trouble.LIMITED, 0.3),
+    _hours(28, 0, 17, Trouble.LIMITED_SILENTLY, 0.0),
 )
 """What goes wrong in thirty days."""
 
@@ -82,8 +83,11 @@ SHORT = (
     _hours(1, 17, 1, Trouble.SLOW),
     _hours(1, 22, 17, Trouble.OUTAGE),
     _hours(3, 2, 3, Trouble.PAUSED),
+    _hours(4, 0, 17, Trouble.LIMITED_SILENTLY, 0.0),
+    _hours(5, 12, 17, Trouble.PAUSED),
+    _hours(7, 0, 17, Trouble.TABLE),
 )
-"""The same in four days, for CI."""
+"""The same in nine days, for CI."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

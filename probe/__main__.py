@@ -2,10 +2,12 @@
 
 import argparse
 import os
+import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -31,8 +33,15 @@ DEMONSTRATION = "A demonstration: this is the stand-in for FlowAccount, not Flow
 
 
 def main(arguments: list[str] | None = None, variables: Mapping[str, str] = os.environ) -> int:
-    """Run the probe. The exit code: 0, 2 for a wrong setting, 130 if interrupted (the report is written then too)."""
+    """Run the probe. The exit code: 0, 2 for a wrong setting, 130 if interrupted (the report is written then too).
+
+    A closed terminal and a polite kill interrupt it as Ctrl-C does.
+    """
     options = _options(arguments)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # Whoever had it ignored, as nohup does, wants it so.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
     console = Console(highlight=False)
     try:
         with ExitStack() as stack:
@@ -89,8 +98,24 @@ def _probe(options: argparse.Namespace, variables: Mapping[str, str], console: C
     _tell_the_plan(probe, probed, console, pace)
     if _is_on(read, "PLAN"):
         return 0
+    _can_be_written(options.report)
     if isinstance(consents, BrowserConsents):
         stack.enter_context(consents.ready())
+
+    def report(note: str | None) -> Report:
+        probe.conclude()
+        return Report(
+            target=probed,
+            findings=probe.findings.all(),
+            parameters=parameters.follow(probe.findings, probed),
+            obstacles=parameters.obstacles(probe.findings),
+            consents=probe.asked,
+            requests=books.total,
+            finished_at=time.time(),
+            secrets=books.secrets,
+            note=note,
+        )
+
     steps, interrupted = Steps(console), False
     try:
         for experiment in probe.plan():
@@ -98,29 +123,40 @@ def _probe(options: argparse.Namespace, variables: Mapping[str, str], console: C
                 # A live line would fight with what a person types.
                 console.print(f"[dim]…[/] {escape(experiment.title)}")
                 probe.perform(experiment)
-                continue
-            with steps.step(experiment.title):
-                probe.perform(experiment)
-    except KeyboardInterrupt:
+            else:
+                with steps.step(experiment.title):
+                    probe.perform(experiment)
+            # A machine may go down in a day and a half.
+            _written(report(f"{note or ''} Not at its end yet.".strip()), options.report)
+    except (KeyboardInterrupt, OSError):
+        # The latter where the terminal that it wrote to is gone.
         interrupted, note = True, f"{note or ''} Interrupted: what had not been asked by then stays open.".strip()
-    probe.conclude()
-    report = Report(
-        target=probed,
-        findings=probe.findings.all(),
-        parameters=parameters.follow(probe.findings, probed),
-        obstacles=parameters.obstacles(probe.findings),
-        consents=probe.asked,
-        requests=books.total,
-        finished_at=time.time(),
-        secrets=books.secrets,
-        note=note,
-    )
-    # Written first: an impatient second Ctrl-C ends what is shown.
-    written = report.write(options.report)
-    report.show(console)
-    for path in written:
-        console.print(f"written: {escape(str(path))}", soft_wrap=True)
+    last = report(note)
+    # Written first: an impatient second Ctrl-C ends what is shown, and a terminal may be gone.
+    said = _written(last, options.report)
+    with suppress(OSError):
+        last.show(console)
+        for line in said:
+            console.print(escape(line), soft_wrap=True)
     return 130 if interrupted else 0
+
+
+def _can_be_written(folder: Path) -> None:
+    """Make the folder of the report. Raises `InvalidSetting` where that, or writing into it, is not possible."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InvalidSetting(f"--report: {folder} cannot be written to ({error.strerror})") from None
+
+
+def _written(report: Report, folder: Path) -> list[str]:
+    """Write the report, and say where it is, or why it is nowhere: what was found out is shown all the same."""
+    try:
+        return [f"written: {path}" for path in report.write(folder)]
+    except OSError as error:
+        return [f"The report could not be written to {folder}: {error.strerror}."]
 
 
 def _tell_the_plan(probe: Probe, probed: Target, console: Console, pace: int) -> None:
@@ -130,7 +166,8 @@ def _tell_the_plan(probe: Probe, probed: Target, console: Console, pace: int) ->
     console.print(f"\n[bold]The probe[/] of {escape(probed.token_endpoint)}", soft_wrap=True)
     console.print(
         f"\nIt takes [bold]{needed} consents[/] of one business, since a code works once, and up to {MAY_KILL} more if"
-        f" the server ends a consent when a token is reused ({MOST_CONSENTS} at the very most):"
+        f" the server ends a consent when a token is reused ({MOST_CONSENTS} at the very most). A login that goes wrong"
+        " is asked for once more:"
     )
     number = 0
     for experiment in planned:
@@ -144,7 +181,7 @@ def _tell_the_plan(probe: Probe, probed: Target, console: Console, pace: int) ->
     if pace:
         console.print(f"At most {pace} requests a minute are sent (PACE), so now and then it pauses.")
     if probe.measure_rate:
-        console.print("[yellow]RATE_LIMIT: for a minute or two every user of this client may get 429.[/]")
+        console.print("[yellow]RATE_LIMIT: for some minutes every user of this client may get 429.[/]")
     if probe.measure_lifetimes:
         console.print("[yellow]LIFETIMES: it goes on for a day and a half; keep this machine awake.[/]")
     console.print("Ctrl-C ends it at any time, with a report of what was found out by then.\n")

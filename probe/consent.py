@@ -5,6 +5,7 @@ where the user prefers, the address the browser ended up on is pasted. Who is st
 """
 
 import queue
+import socket
 import sys
 import threading
 import time
@@ -23,15 +24,22 @@ from probe.target import is_loopback
 
 _PAGE = (
     b"<!doctype html><html lang=en><meta charset=utf-8><title>Probe</title>"
-    b"<p>The probe has what it needs. You can close this page and go back to the terminal."
+    b"<p>The probe has got this. You can close this page and go back to the terminal."
 )
+
+
+class Stuck(Exception):
+    """The login ended on a page of the server, with no way back: the user said so."""
 
 
 class Consents(Protocol):
     """Somebody who logs in and consents, or cancels."""
 
     def ask(self, url: str, *, why: str, cancel: bool = False) -> str | None:
-        """Have `url` opened; the address that the browser was sent back to, or `None` if it never was."""
+        """Have `url` opened; the address that the browser was sent back to, or `None` if it was not in time.
+
+        Raises `Stuck` where the user knows that it never will be.
+        """
 
 
 class BrowserConsents:
@@ -63,13 +71,25 @@ class BrowserConsents:
 
     @contextmanager
     def ready(self) -> Iterator[None]:
-        """Listen for as long as the block. Raises `InvalidSetting` if the redirect URI's port is taken."""
+        """Listen for as long as the block.
+
+        Where the redirect URI's port is taken the address has to be pasted. Raises `InvalidSetting` without a terminal.
+        """
+        server = None
+        if self._listens:
+            try:
+                server = _listener(self._redirect_uri, self._arrived)
+            except OSError as error:
+                words = f"REDIRECT_URI: cannot listen at {self._redirect_uri} ({error.strerror})"
+                if self._typed is None:
+                    raise InvalidSetting(words) from None
+                self._console.print(f"{escape(words)}; paste the addresses instead.", soft_wrap=True)
+                self._listens = False
         if self._typed is not None:
             threading.Thread(target=self._read, args=(self._typed,), daemon=True).start()
-        if not self._listens:
+        if server is None:
             yield
             return
-        server = _listener(self._redirect_uri, self._arrived)
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
         try:
             yield
@@ -90,21 +110,34 @@ class BrowserConsents:
         return self._landed(_state_of(url))
 
     def _landed(self, state: str) -> str | None:
-        """Where the browser landed; what belongs to an earlier consent, by its `state`, is passed over."""
+        """Where the browser landed with this `state`.
+
+        What comes with another one is passed over, and returned only if nothing better comes: some servers lose it.
+        What belongs to an earlier consent is no sign of that.
+        """
         earlier = frozenset(self._states)
         self._states.add(state)
         deadline = time.monotonic() + self._patience
+        stray = None
         while (left := deadline - time.monotonic()) > 0:
             try:
                 address = self._arrived.get(timeout=left)
             except queue.Empty:
                 break
+            if address is None and stray is None:
+                raise Stuck
             if address is None:
-                return None
-            if _state_of(address) not in earlier:
+                break
+            came = _state_of(address)
+            if came == state:
                 return address
-            self._console.print("That belongs to an earlier consent; still waiting for this one.")
-        return None
+            if came in earlier:
+                self._console.print("That belongs to an earlier consent; still waiting for this one.")
+                continue
+            stray = address
+            enter = "" if self._typed is None else " Only Enter if nothing else comes."
+            self._console.print(f"That is not the `state` that was sent: still waiting for the right one.{enter}")
+        return stray
 
     def _way_back(self) -> str:
         minutes = f"for {self._patience / 60:.0f} min" if self._patience >= 120 else f"for {self._patience:.0f} s"
@@ -116,10 +149,33 @@ class BrowserConsents:
     def _read(self, typed: TextIO) -> None:
         for line in typed:
             address = line.strip()
-            if address and not {"code", "error", "state"} & parameters_of(address).keys():
+            if address and not _same_place(address, self._redirect_uri):
+                self._console.print(
+                    f"That is not an address of {escape(self._redirect_uri)}; paste the one it ended on."
+                )
+            elif address and not leads_somewhere(address):
                 self._console.print("That carries neither a code nor an error; paste the whole address.")
-                continue
-            self._arrived.put(address or None)
+            else:
+                self._arrived.put(address or None)
+
+
+def leads_somewhere(address: str) -> bool:
+    """Whether an address carries what a login ends with: a code or an error."""
+    return bool({"code", "error"} & parameters_of(address).keys())
+
+
+def _same_place(address: str, other: str) -> bool:
+    """Whether two addresses differ in no more than query and fragment."""
+    return _place(address) == _place(other)
+
+
+def _place(address: str) -> tuple[str, str | None, int | None, str] | None:
+    try:
+        parts = urlsplit(address)
+        usual = {"http": 80, "https": 443}.get(parts.scheme)
+        return parts.scheme, parts.hostname, parts.port or usual, parts.path or "/"
+    except ValueError:
+        return None
 
 
 def _state_of(address: str) -> str:
@@ -127,12 +183,14 @@ def _state_of(address: str) -> str:
 
 
 def _listener(redirect_uri: str, arrived: "queue.Queue[str | None]") -> ThreadingHTTPServer:
+    """Listens where browsers are sent back to. Raises `OSError` if that is not possible."""
     parts = urlsplit(redirect_uri)
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            """Take what came to the redirect URI; browsers ask for icons too."""
-            if urlsplit(self.path).path != (parts.path or "/"):
+            """Take what came to the redirect URI with a code or an error; browsers ask for icons too."""
+            address = f"{parts.scheme}://{parts.netloc}{self.path}"
+            if not self.path.startswith("/") or not _same_place(address, redirect_uri) or not leads_somewhere(address):
                 self.send_error(404)
                 return
             self.send_response(200)
@@ -142,16 +200,19 @@ def _listener(redirect_uri: str, arrived: "queue.Queue[str | None]") -> Threadin
             self.send_header("Referrer-Policy", "no-referrer")
             self.end_headers()
             self.wfile.write(_PAGE)
-            arrived.put(f"{parts.scheme}://{parts.netloc}{self.path}")
+            arrived.put(address)
 
         def log_message(self, *_: object) -> None:
             """Nothing: these addresses hold codes."""
 
-    host, port = parts.hostname or "127.0.0.1", parts.port or 80
-    try:
-        return ThreadingHTTPServer(("127.0.0.1" if host == "localhost" else host, port), Handler)
-    except OSError as error:
-        raise InvalidSetting(f"REDIRECT_URI: cannot listen on {host} port {port} ({error.strerror})") from None
+    class Server(ThreadingHTTPServer):
+        address_family = socket.AF_INET6 if parts.hostname == "::1" else socket.AF_INET
+
+        def handle_error(self, *_: object) -> None:
+            """Nothing: whatever somebody sent, it was no login's end."""
+
+    host = "127.0.0.1" if parts.hostname in (None, "localhost") else parts.hostname
+    return Server((host, parts.port or 80), Handler)
 
 
 def parameters_of(address: str) -> dict[str, list[str]]:

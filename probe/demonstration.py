@@ -11,6 +11,7 @@ import requests
 from local import ports, processes, stand_in
 from local.errors import LocalError
 from local.visit import HttpVisitor
+from probe.consent import Stuck
 from probe.target import Target
 
 USER, BUSINESS = "somchai", "N1000001"
@@ -22,10 +23,12 @@ class PlayedConsents:
     """A user who always does as he is told, at the simulator or at a server that asks nobody."""
 
     def ask(self, url: str, *, why: str, cancel: bool = False) -> str | None:  # noqa: ARG002 - people want to know why
-        """Log in and consent, or cancel; `None` where the pages lead nowhere."""
+        """Log in and consent, or cancel; `None` where nobody answers. Raises `Stuck` where the pages lead nowhere."""
         try:
             return HttpVisitor().consent(url, user=USER, business=None if cancel else BUSINESS)
-        except (KeyError, RuntimeError, requests.RequestException):
+        except (KeyError, RuntimeError):
+            raise Stuck from None
+        except requests.RequestException:
             return None
 
 

@@ -2,21 +2,26 @@
 
 Each experiment answers some of the questions (`findings.QUESTIONS`). One that gets no usable answer is tried once more,
 with another consent where it needs one; then its questions stay open and say why.
+
+A verdict against the server needs more than one sign, since users slip, gateways stumble and servers are down for a
+while: a refusal is an error code that fits what was sent, what ends a consent is only tried on one that was seen alive
+just before, and what a user or a short outage may have caused as well is only believed when it comes again.
 """
 
 import re
 import secrets
+import threading
 from collections.abc import Callable, Collection
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 from flowaccount_connect.authorization_request import authorization_url
 from flowaccount_connect.identifiers import is_connection_id
 from flowaccount_connect.token_response import Outcome, TokenSet
-from probe.consent import Consents, parameters_of
+from probe.consent import Consents, Stuck, leads_somewhere, parameters_of
 from probe.findings import Findings, Json
 from probe.target import Target
-from probe.wire import WINDOW, Books, Seen, Unanswered, Wire
+from probe.wire import LONGEST_WAIT, WINDOW, Books, Kind, Seen, Unanswered, Wire
 
 MOST_CONSENTS = 14
 """Consents that one run asks for at most, whatever happens."""
@@ -25,7 +30,12 @@ REPLAY_AFTER = 180
 """Seconds after which the stack sends a token in doubt again at the earliest if a worker was killed: its lease."""
 
 MOST_KNOCKS = 150
-"""Requests that the measuring of the rate limit sends at most."""
+"""Requests that one measurement of the rate limit sends at most; there are two."""
+
+AT_ONCE = 10
+"""Seconds between a rotation and the reuse of its token within which that is a reuse at once."""
+
+HALF_AN_HOUR = 1_800
 
 DAY = 86_400
 
@@ -100,7 +110,15 @@ class Probe:
         self._replay_after = replay_after
         self._families: list[Family] = []
         self._callbacks: list[Callback] = []
-        self._refusals: set[tuple[int | None, str | None, str]] = set()
+        self._doubtful: dict[str, tuple[Callable[[], Seen], Kind]] = {}
+        """Refusals that may have been an outage: how to ask again, and what came."""
+        self._alike: dict[str, Kind] = {}
+        """What refusals look like where the product's rules see none; seen before and after the first success."""
+        self._at_work: Family | None = None
+        self._strays = 0
+        self._unchallenged: list[str | None] = []
+        self._challenged: list[str | None] = []
+        """How logins ended that brought no tokens, without and with a challenge (`_Failed.how`)."""
         self._needs_pkce = False
         self._ended: str | None = None
 
@@ -112,7 +130,8 @@ class Probe:
     def perform(self, experiment: Experiment) -> None:
         """Run an experiment; whatever goes wrong in it is noted as why its questions stay open."""
         note = self.findings.note
-        for attempt in (1, 2):
+        self._at_work = None
+        for _ in (1, 2):
             if self._ended is not None:
                 why = self._ended
                 break
@@ -131,12 +150,20 @@ class Probe:
             else:
                 why = "The answers before it left nothing to ask."
                 break
-            if attempt == 1 and self._families and experiment.consents == 0:
-                # Whatever state it is in now: the second attempt begins with another.
-                self._families.pop()
+            # Whatever state its consent is in now: what comes next begins with another.
+            self._give_up_what_is_at_work()
         for name in experiment.answers:
             if not (name in self.findings.found and self.findings.found[name].words):
                 note(name, None, why)
+
+    def _give_up(self, family: Family | None) -> None:
+        """Use this consent no more."""
+        if family in self._families:
+            self._families.remove(family)
+
+    def _give_up_what_is_at_work(self) -> None:
+        self._give_up(self._at_work)
+        self._at_work = None
 
     def conclude(self) -> None:
         """Answer what no single experiment can."""
@@ -147,11 +174,9 @@ class Probe:
             note("surprises", list[Json](surprises), f"{len(surprises)} did:", *surprises)
         else:
             note("surprises", "none", "No.")
-        note(
-            "absolute_lifetime",
-            None,
-            "Only time tells: a connection that has to be renewed on its 30th day would be it.",
-        )
+        if "absolute_lifetime" not in self.findings.found:
+            words = "Only time tells: a connection that has to be renewed on its 30th day would be it."
+            note("absolute_lifetime", None, words)
         why = "Only with LIFETIMES=1, since it takes a day and a half."
         if not self.measure_lifetimes:
             note("refresh_token_lifetime", None, f"{why} FlowAccount's page says 1 day from the last token request.")
@@ -165,7 +190,7 @@ class Probe:
             note(
                 "rate_limit",
                 None,
-                "Only with RATE_LIMIT=1, since it hurts other users of the client for a minute.",
+                "Only with RATE_LIMIT=1, since it hurts other users of the client for some minutes.",
             )
 
     # Experiments -----------------------------------------------------------------------------------------------------
@@ -173,19 +198,31 @@ class Probe:
     def refusals(self) -> None:
         """What errors look like. Needs no consent and harms nothing: the tokens sent were never issued."""
         unknown = secrets.token_urlsafe(32)
-        refresh = self._answered(lambda: self.wire.refresh("A refresh with an unknown token", unknown))
-        if refresh.answer.error == "invalid_client":
-            self._ended = f"The server refuses the client itself ({refresh.look}): check CLIENT_ID and CLIENT_SECRET."
-            raise Settled(self._ended)
-        if refresh.outcome is Outcome.NOT_SENT:
-            self._ended = "The token endpoint cannot be reached (name, connection or TLS): check TOKEN_ENDPOINT."
-            raise Settled(self._ended)
-        self._refusal("invalid_grant", refresh)
-        code = self._answered(lambda: self.wire.exchange("An exchange of an unknown code", unknown))
-        self._refusal("invalid_grant_code", code)
         wrong = secrets.token_urlsafe(24)
-        client = self._answered(lambda: self.wire.refresh("A wrong client secret", unknown, secret=wrong))
-        self._refusal("invalid_client", client)
+
+        def refresh() -> Seen:
+            return self.wire.refresh("A refresh with an unknown token", unknown)
+
+        def code() -> Seen:
+            return self.wire.exchange("An exchange of an unknown code", unknown)
+
+        def client() -> Seen:
+            return self.wire.refresh("A wrong client secret", unknown, secret=wrong)
+
+        for name, send in (("invalid_grant", refresh), ("invalid_grant_code", code), ("invalid_client", client)):
+            seen = self._answered(send)
+            if name == "invalid_grant" and seen.answer.error == "invalid_client":
+                self._ended = f"The server refuses the client itself ({seen.look}): check CLIENT_ID and CLIENT_SECRET."
+                raise Settled(self._ended)
+            if name == "invalid_grant" and seen.outcome is Outcome.NOT_SENT:
+                self._ended = "The token endpoint cannot be reached (name, connection or TLS): check TOKEN_ENDPOINT."
+                raise Settled(self._ended)
+            if not seen.unusable:
+                self._refusal(name, seen)
+                continue
+            self._doubtful[name] = send, seen.kind
+            words = f"{_sentence(_said(seen))}. Nothing succeeded that would tell a refusal from an outage."
+            self.findings.note(name, None, words if seen.answer.status else f"No answer ({seen.look}).", seen.look)
         if self.target.business_api is None:
             self.findings.note("unauthorized", None, "No business API was given (BUSINESS_API).")
             return
@@ -198,12 +235,11 @@ class Probe:
 
     def tokens(self) -> None:
         """A consent as the documentation has it: the callback, the exchange, two refreshes, the access tokens."""
-        family, first = self._exchanged("the documented flow")
-        self._families.append(family)
-        self._documented(family, first)
+        self._documented(*self._exchanged("the documented flow"))
 
     def _documented(self, family: Family, first: Seen) -> None:
         """Look at the answer to a code, refresh twice, and try the access tokens."""
+        self._families.append(family)
         self._token_answer(first)
         before = family.tokens.access_token
         works, looks = self.wire.company(before)
@@ -220,49 +256,81 @@ class Probe:
 
     def cancelling(self) -> None:
         """The user says no at the login."""
-        callback = self._consent(
-            "a cancel at the login, to see what comes back of it", cancel=True, pkce=self._needs_pkce
-        )
-        if callback is None:
-            self.findings.note(
-                "cancel", "stranded", "Nothing: the browser stays on a page of the server, or nobody came back in time."
-            )
+        why = "a cancel at the login, to see what comes back of it"
+        try:
+            callback = self._consent(why, cancel=True, pkce=self._needs_pkce)
+        except Stuck:
+            self.findings.note("cancel", "stranded", "Nothing: the browser stays on a page of the server.")
             return
         error = callback.one("error")
-        if error is not None:
-            code = error if _ERROR_CODE.fullmatch(error) else "unreadable"
-            taken = (
-                "which the stack tells as a cancel" if code == "access_denied" else "which the stack tells as a failure"
-            )
-            self.findings.note("cancel", code, f"`error={code}`, {taken}.")
-        else:
-            raise Settled("The browser came back with a code: nobody cancelled.")
+        if error is None:
+            raise Unanswered("The browser came back with a code: nobody cancelled.")
+        code = error if _ERROR_CODE.fullmatch(error) else "unreadable"
+        taken = "a cancel" if code == "access_denied" else "a failure"
+        self.findings.note("cancel", code, f"`error={code}`, which the stack tells as {taken}.")
 
     def pkce(self) -> None:
         """A challenge with the right verifier."""
         try:
             family, first = self._exchanged("a PKCE challenge, and the right verifier", pkce=True)
-        except _NoTokens as refused:
+        except _Failed as failed:
             self._worth_a_consent()
-            self.findings.note(
-                "pkce",
-                "dropped",
-                f"The right verifier is refused ({refused.look}): with a challenge nobody can connect.",
-                refused.look,
-            )
+            if failed.how is None or self._challenged[:-1] != [failed.how]:
+                raise
+            # The same twice; an outage would stop a login without a challenge, too.
+            self._families.append(self._exchanged("once more without a challenge, to see whether that still works")[0])
+            words = {
+                "dropped": f"With a challenge nobody can connect: {failed}",
+                "refused_at_login": f"The login refuses it: {failed}",
+            }[failed.how]
+            self.findings.note("pkce", failed.how, words)
             return
-        except _Stranded as stranded:
-            self._worth_a_consent()
-            self.findings.note("pkce", "refused_at_login", f"The login refuses it: {stranded}")
-            return
-        self._families.append(family)
         self.findings.note(
             "pkce", "accepted", "The right verifier is taken; what wrong ones get could not be found out."
         )
         if self.findings.value("refresh_token") is None:
-            # Without a challenge nothing came of it, so everything else goes on with one.
-            self._needs_pkce = True
-            self._documented(family, first)
+            self._only_with_a_challenge(family, first)
+        else:
+            self._families.append(family)
+
+    def _only_with_a_challenge(self, family: Family, first: Seen) -> None:
+        """Without a challenge nothing came of it so far: whether that was the challenge's lack, or bad luck."""
+        for _ in (1, 2):
+            try:
+                plain = self._exchanged("once more without a challenge, to see whether one is demanded")
+            except _Failed as failed:
+                if failed.how is None:
+                    continue
+                if len([how for how in self._unchallenged if how]) > 1:
+                    self.findings.note("pkce", "required", "It is demanded: nobody connects without a challenge.")
+            except Unanswered:
+                break
+            else:
+                self._families.append(family)
+                self._documented(*plain)
+                return
+            break
+        self._needs_pkce = True
+        self._documented(family, first)
+
+    def earlier_consent(self) -> None:
+        """Whether the tokens of a consent outlive the next consent of the same business."""
+        if len(self._families) < 2:
+            raise Settled("There were no two consents at a time.")
+        earlier, newer = self._families[-2:]
+        # Once an answer was lost its token may be spent: a second try would blame the consent for that.
+        self._at_work = earlier
+        seen = self.wire.refresh("The token of the earlier consent", earlier.current, support_code=earlier.support_code)
+        self._usable(seen)
+        if seen.tokens is not None:
+            self._advance(earlier, seen.tokens)
+            self.findings.note("earlier_consent", "alive", "No: both live side by side.", seen.look)
+            return
+        self._families.remove(earlier)
+        self._refresh(newer, "The token of the newer consent")
+        self.findings.note(
+            "earlier_consent", "ended", f"Yes: its token gets {_said(seen)}, the newer one's is good.", seen.look
+        )
 
     def wrong_verifier(self) -> None:
         """Another verifier than the one the challenge was made from."""
@@ -272,12 +340,15 @@ class Probe:
         """A challenge, and then no verifier."""
         self._verifier("pkce_missing_verifier", "a missing PKCE verifier", None)
         wrong, missing = (self.findings.value(f"pkce_{kind}_verifier") for kind in ("wrong", "missing"))
-        plain = "nothing connects without a challenge" if self._needs_pkce else "a challenge is optional"
-        if self.findings.value("pkce") != "accepted" or wrong is None or missing is None:
+        known = self.findings.value("pkce")
+        if known not in ("accepted", "required") or wrong is None or missing is None:
             return
-        if self._needs_pkce and wrong == missing == "refused":
-            self.findings.note("pkce", "required", f"It is demanded and enforced: {plain}.")
-        elif wrong == missing == "refused":
+        enforced = wrong == missing == "refused"
+        if known == "required":
+            rest = "and enforced" if enforced else f"but a wrong verifier is {wrong}, a missing one {missing}"
+            self.findings.note("pkce", "required", f"It is demanded, {rest}: nobody connects without a challenge.")
+        elif enforced:
+            plain = "it is not known whether one connects without" if self._needs_pkce else "a challenge is optional"
             self.findings.note("pkce", "enforced", f"It is enforced: only the right verifier is taken, and {plain}.")
         elif wrong == missing == "accepted":
             self.findings.note(
@@ -337,10 +408,23 @@ class Probe:
         """A refresh token is used again right after it was rotated: as after an answer that got lost."""
         family = self._rotating("the reuse of a rotated token")
         spent = family.current
+        self.wire.reserve(3)
         self._refresh(family, "A refresh before the reuse")
-        ours = family.current
-        again = self.wire.refresh("The reuse", spent, support_code=family.support_code)
+        rotated, ours, access = self.wire.clock(), family.current, family.tokens.access_token
+        # An API that could not be asked before is not waited for now.
+        asks = self.findings.value("older_access_token") is not None
+        lived = self.wire.company(access)[0] if asks else None
+        if self.wire.clock() - rotated > AT_ONCE:
+            raise Unanswered("A pause came between the rotation and the reuse: it was not at once.")
+        again = self.wire.refresh("The reuse", spent, support_code=family.support_code, at_once=True)
         self._usable(again)
+        if lived:
+            taken, looks = self.wire.company(access)
+            words = "No: it lives on." if taken else f"Yes: {looks}." if taken is False else f"No telling: {looks}."
+            value = None if taken is None else "alive" if taken else "killed"
+            self.findings.note("replay_access_token", value, words, looks)
+        else:
+            self.findings.note("replay_access_token", None, "The business API did not take it before the reuse.")
         if again.tokens is None:
             self.findings.note("replay", "refused", f"No: it gets {_said(again)}.", again.look)
             self.findings.note("replay_lines", "none", "There is one line only: the reuse brings nothing.")
@@ -362,6 +446,9 @@ class Probe:
             return
         theirs = self.wire.refresh("The token that the reuse brought", got)
         self._usable(theirs)
+        if theirs.tokens is not None:
+            # Settled before the other one is sent: what that ends is no work of the reuse.
+            self.findings.note("replay_family", "alive", "No: the token that it brought works on.")
         first = self.wire.refresh("The token of the refresh before", ours)
         self._usable(first)
         lines = {(True, True): "both", (True, False): "newest", (False, True): "first", (False, False): "neither"}
@@ -376,7 +463,10 @@ class Probe:
         candidates = [
             seen.tokens.refresh_token for seen in (theirs, first) if seen.tokens and seen.tokens.refresh_token
         ]
-        self._outlived("replay_family", "The consent", family, candidates)
+        if theirs.tokens is None:
+            self._outlived("replay_family", "The consent", family, candidates)
+        else:
+            self._continue(family, candidates)
 
     def later_replay(self) -> None:
         """The same after the time that the stack would let pass, where it was taken at once."""
@@ -438,12 +528,13 @@ class Probe:
         """Two refreshes with one token, side by side."""
         family = self._rotating("two refreshes at the same moment")
         token = family.current
-        with ThreadPoolExecutor(2) as pool:
-            both = list(pool.map(lambda n: self.wire.refresh(f"Refresh {n} of two at once", token), (1, 2)))
+        self.wire.reserve(2)
+        both = _side_by_side(lambda n: self.wire.refresh(f"Refresh {n} of two at once", token, at_once=True))
         for seen in both:
             self._usable(seen)
         got = [seen.tokens.refresh_token for seen in both if seen.tokens is not None]
-        lives = self._continue(family, [token for token in got if token])
+        # Where both were refused the token itself may be good still.
+        lives = self._continue(family, [*(token for token in got if token), token])
         value = {0: "neither", 1: "one", 2: "both"}[len(got)]
         words = {"neither": "Neither succeeds", "one": "One succeeds", "both": "Both succeed"}[value]
         if value == "both":
@@ -457,67 +548,127 @@ class Probe:
         )
 
     def rate_limit(self) -> None:
-        """Requests with a token that was never issued, one after the other, until the first 429; a minute at most."""
-        self.wire.sleep(WINDOW, "for an empty minute before the measurement")
+        """Requests with a token that was never issued, one after the other, until the first 429; twice.
+
+        The second time tells a limit by the minute from a full reserve, and from a minute that ended meanwhile.
+        """
+        sent = self.wire.busiest()
+        let_in: list[int] = []
+        pause, look = WINDOW, ""
+        for why in ("for an empty minute before the measurement", "for another empty minute"):
+            self.wire.sleep(pause, why)
+            number, last = self._let_in()
+            if last is None and let_in:
+                raise Settled(f"First {let_in[0]} were let in, then {number} and still no 429.")
+            if last is None:
+                words = f"No 429 within {number} requests: the token endpoint is not limited, or not that low."
+                self.findings.note("rate_limit", "none_seen", words)
+                return
+            if last.outcome is not Outcome.THROTTLED:
+                raise Settled(f"{number} were let in, and then came {_said(last)}, which is no 429.")
+            let_in.append(number)
+            look = last.look
+            # No longer than a minute, or a reserve would fill up by more than a minute's worth.
+            pause = min(max(last.answer.retry_after or 0, WINDOW), LONGEST_WAIT)
+        # Whatever comes next begins with a good minute.
+        self.wire.sleep(pause, "since the server throttles")
+        limit = min(let_in)
+        times = f"{let_in[0]} and, a minute later, {let_in[1]} were let in before the 429"
+        if limit < max(sent, 1):
+            raise Settled(f"{times}, though {sent} within a minute had been before: that is no limit by the minute.")
+        self.findings.note("rate_limit", limit, f"{limit} a minute: {times}.", look)
+
+    def _let_in(self) -> tuple[int, Seen | None]:
+        """How many requests get a refusal within a minute at most, and what came instead then."""
         unknown, began = secrets.token_urlsafe(32), self.wire.clock()
+        kinds: set[Kind] = set()
         for number in range(MOST_KNOCKS):
             seen = self.wire.knock(unknown)
-            if seen.outcome is Outcome.THROTTLED:
-                self.findings.note("rate_limit", number, f"{number} within a minute, then 429.", seen.look)
-                self.wire.pause(seen)
-                return
-            if seen.outcome is Outcome.NOT_SENT or seen.answer.status is None:
-                raise Settled(f"After {number} requests there was no answer any more ({seen.look}).")
+            kinds.add(seen.kind)
+            if not self._is_no(seen) or len(kinds) > 1:
+                return number, seen
             if self.wire.clock() - began >= WINDOW:
-                break
-        self.findings.note(
-            "rate_limit",
-            "none_seen",
-            f"No 429 within {number + 1} requests: the token endpoint is not limited, or not that low.",
-        )
+                return number + 1, None
+        return MOST_KNOCKS, None
 
     def lifetimes(self) -> None:
         """Waits a day and a half: a refresh token just before its day ends and another just after, an access token."""
         self._worth_a_consent()
         young, _ = self._exchanged("a refresh token to be used after 23 hours")
         old, answer = self._exchanged("a refresh token to be used after 25 hours")
+        renewed = self._once("The younger token, beside another consent", young.current)
+        if renewed.tokens is None:
+            raise Settled("The second consent ended the first: two tokens cannot be left alone at a time.")
+        self._advance(young, renewed.tokens)
         began, told = self.wire.clock(), answer.tokens.expires_in if answer.tokens else None
         works, _ = self.wire.company(old.tokens.access_token)
-        last_seen, died = 0.0, None
-        ends = sorted({23 * 3_600, 25 * 3_600, *(range(1_800, 36 * 3_600, 1_800))})
-        used: dict[int, Seen] = {}
+        last_seen, died = 0, None
+        ends = sorted({23 * 3_600, 25 * 3_600, *range(HALF_AN_HOUR, 36 * 3_600, HALF_AN_HOUR)})
+        used: list[tuple[int, bool]] = []
+        renewed_at = 0
         for end in ends:
             self.wire.sleep(max(began + end - self.wire.clock(), 0), "until the next look")
+            # What it is by now, since a machine may have slept.
+            age = int(self.wire.clock() - began)
             for hours, family in ((23, young), (25, old)):
                 if end == hours * 3_600:
-                    used[hours] = self._once(f"A token {hours} hours old", family.current)
+                    seen = self._once(f"A token {hours} hours old", family.current)
+                    used.append((age, seen.tokens is not None))
+                    if family is young and seen.tokens is not None:
+                        self._advance(young, seen.tokens)
+                        renewed_at = age
             if works and died is None:
                 alive, _ = self.wire.company(old.tokens.access_token)
-                last_seen, died = (end, None) if alive else (last_seen, end if alive is False else None)
-        if died is not None:
-            self.findings.note(
-                "access_token_lives", died, f"Between {last_seen / 3600:g} and {died / 3600:g} hours; said: {told} s."
-            )
-        elif works:
-            self.findings.note(
-                "access_token_lives", "longer", f"Longer than {last_seen / 3600:g} hours; said: {told} s."
-            )
+                last_seen, died = (age, None) if alive else (last_seen, age if alive is False else None)
+        self._access_token_lives(works, last_seen, died, told)
+        self._refresh_token_lives(used)
+        if renewed_at and self.wire.clock() - began - renewed_at < renewed_at:
+            # Younger than one that was taken: only an end of the whole consent can have ended it.
+            self._absolute(self._once("A token refreshed in time, at the end", young.current))
+
+    def _access_token_lives(self, works: bool | None, last_seen: int, died: int | None, told: int | None) -> None:
+        """What the looks at an access token say: when it was last taken, when it was refused, what had been told."""
+        note, name = self.findings.note, "access_token_lives"
+        if not works:
+            note(name, None, "The business API could not be asked.")
+        elif died is None:
+            note(name, "longer", f"Longer than {_hours(last_seen)} hours; said: {told} s.")
         else:
-            self.findings.note("access_token_lives", None, "The business API could not be asked.")
-        before, after = used[23].tokens is not None, used[25].tokens is not None
-        if before and not after:
-            self.findings.note(
-                "refresh_token_lifetime", DAY, "1 day: used after 23 hours it works, after 25 it is refused."
-            )
-        elif before:
-            self.findings.note("refresh_token_lifetime", "longer", "Longer than 25 hours.")
+            words = f"Between {_hours(last_seen)} and {_hours(died)} hours; said: {told} s."
+            note(name, died if died - last_seen < HALF_AN_HOUR + 60 else None, words)
+
+    def _refresh_token_lives(self, used: list[tuple[int, bool]]) -> None:
+        """What the refresh tokens of these ages (seconds), taken or not, say."""
+        note, name = self.findings.note, "refresh_token_lifetime"
+        lived = max((age for age, taken in used if taken), default=0)
+        died = min((age for age, taken in used if not taken), default=None)
+        if died is None:
+            words = f"Longer than {_hours(lived)} hours."
+            note(name, "longer" if lived > DAY else None, words)
+        elif lived > died:
+            note(name, None, f"Refused at {_hours(died)} hours, taken at {_hours(lived)}.")
+        elif not lived and died < DAY:
+            note(name, "shorter", f"Less than {_hours(died)} hours!")
+        elif 22 * 3_600 < lived < DAY < died < 26 * 3_600:
+            words = f"1 day: used after {_hours(lived)} hours it works, after {_hours(died)} it is refused."
+            note(name, DAY, words)
         else:
-            self.findings.note("refresh_token_lifetime", "shorter", "Less than 23 hours!")
+            known = f"More than {_hours(lived)} hours, less" if lived else "Less"
+            note(name, None, f"{known} than {_hours(died)} hours. Was this machine asleep?")
+
+    def _absolute(self, seen: Seen) -> None:
+        """What the token says that was refreshed in time: refused, its consent has an end of its own."""
+        if seen.tokens is None:
+            words = "Yes, within a day and a half: a token that was refreshed after 23 hours is dead 12 hours later."
+            self.findings.note("absolute_lifetime", "under_36_hours", words, seen.look)
+        else:
+            words = "Not within a day and a half. A connection to be renewed on its 30th day would be it."
+            self.findings.note("absolute_lifetime", None, words, seen.look)
 
     # Consents --------------------------------------------------------------------------------------------------------
 
-    def _consent(self, why: str, *, pkce: bool = False, cancel: bool = False) -> Callback | None:
-        """Send the user to the login; `None` if the browser never came back."""
+    def _consent(self, why: str, *, pkce: bool = False, cancel: bool = False) -> Callback:
+        """Send the user to the login. Raises `Stuck`, and `Unanswered` where the browser brought nothing of use."""
         if self.asked >= MOST_CONSENTS:
             raise Settled(f"It would have taken more than {MOST_CONSENTS} consents.")
         self.asked += 1
@@ -532,41 +683,56 @@ class Probe:
         )
         landed = self.consents.ask(url, why=f"consent {self.asked}: {why}.", cancel=cancel)
         if landed is None:
-            return None
+            raise _Failed("Nobody came back from the login in time.")
         callback = Callback(parameters=parameters_of(landed), verifier=verifier)
         self.books.secrets |= {value for values in callback.parameters.values() for value in values if len(value) > 15}
         self.books.secrets -= {callback.one("iss") or "", callback.one("scope") or "", callback.one("error") or ""}
-        self._callbacks.append(callback)
+        if not leads_somewhere(landed):
+            raise _Failed("The address that the browser ended on carried neither a code nor an error.")
         came = callback.one("state")
-        if came == state:
-            if self.findings.value("state") is None:
-                self.findings.note("state", "same", "Yes.")
-        else:
-            self.findings.note(
-                "state", "lost" if came is None else "other", "No! The stack can connect nobody this way."
-            )
+        if came != state:
+            self._stray(came)
+        self.findings.note("state", "same", "Yes.")
+        self._callbacks.append(callback)
         return callback
+
+    def _stray(self, came: str | None) -> NoReturn:
+        """Note a callback of another `state` and raise: whose it is nobody knows, and its code is not ours to use."""
+        self._strays += 1
+        if self._strays > 1 and self.findings.value("state") != "same":
+            value = "lost" if came is None else "other"
+            self.findings.note("state", value, "No, never! The stack can connect nobody this way.")
+        raise _Failed(f"The browser came back {'without a' if came is None else 'with another'} `state`.")
 
     def _code(self, why: str, *, pkce: bool = False) -> tuple[Callback, str]:
         """A consent that ends with a code. Raises `Unanswered`."""
-        callback = self._consent(why, pkce=pkce or self._needs_pkce)
-        if callback is None:
-            raise _Stranded("nobody came back from the login.")
+        try:
+            callback = self._consent(why, pkce=pkce or self._needs_pkce)
+        except Stuck:
+            raise _Failed("The login ended on a page of the server.", how="refused_at_login") from None
         code = callback.one("code")
         if code is None:
             error = callback.one("error") or ""
-            shown = f"`error={error}`" if _ERROR_CODE.fullmatch(error) else "neither a code nor a readable error"
-            raise _Stranded(f"the browser came back with {shown}.")
+            shown = f"`error={error}`" if _ERROR_CODE.fullmatch(error) else "no code, and no readable error"
+            how = None if error == "access_denied" else "refused_at_login"
+            raise _Failed(f"The browser came back with {shown}.", how=how)
         return callback, code
 
     def _exchanged(self, why: str, *, pkce: bool = False) -> tuple[Family, Seen]:
-        """A consent and its tokens. Raises `Unanswered`, `_NoTokens` where the exchange is refused."""
-        callback, code = self._code(why, pkce=pkce)
+        """A consent and its tokens. Raises `Unanswered`, and `_Failed` where it ended at the login or in a refusal."""
+        ends = self._challenged if pkce else self._unchallenged
+        try:
+            callback, code = self._code(why, pkce=pkce)
+        except _Failed as failed:
+            ends.append(failed.how)
+            raise
         seen = self.wire.exchange("An exchange of a code", code, verifier=callback.verifier)
         if self._is_no(seen):
-            raise _NoTokens(seen.look)
+            ends.append("dropped")
+            raise _Failed(f"The exchange of a good code was refused ({seen.look}).", how="dropped")
         if seen.tokens is None:
             raise Unanswered(f"The exchange of a code got no usable answer ({seen.look}).")
+        self._confirm()
         return self._family(callback, code, seen.tokens), seen
 
     def _family(self, callback: Callback, code: str, tokens: TokenSet) -> Family:
@@ -574,11 +740,18 @@ class Probe:
         return Family(code=code, verifier=callback.verifier, tokens=tokens, support_code=name or "")
 
     def _living(self, why: str) -> Family:
-        """A consent whose newest token is good, asked for where none is left."""
+        """A consent whose newest token is good just now; asked for where none is left."""
         self._worth_a_consent()
-        if not self._families:
-            self._families.append(self._exchanged(why)[0])
-        family = self._families[-1]
+        while self._families:
+            family = self._at_work = self._families[-1]
+            seen = self.wire.refresh("Whether a consent is alive", family.current, support_code=family.support_code)
+            self._usable(seen)
+            if seen.tokens is not None:
+                self._advance(family, seen.tokens)
+                return family
+            self._families.remove(family)
+        family = self._at_work = self._exchanged(why)[0]
+        self._families.append(family)
         _ = family.current
         return family
 
@@ -601,8 +774,7 @@ class Probe:
         """Use the newest token. Raises `Unanswered` where that brings no tokens; the consent is given up then."""
         seen = self.wire.refresh(what, family.current, support_code=family.support_code)
         if seen.tokens is None:
-            if family in self._families:
-                self._families.remove(family)
+            self._give_up(family)
             raise Unanswered(f"A refresh with the newest token got {_said(seen)}.")
         self._advance(family, seen.tokens)
         return seen
@@ -627,8 +799,7 @@ class Probe:
                 self._advance(family, seen.tokens)
                 return True
             self._usable(seen)
-        if family in self._families:
-            self._families.remove(family)
+        self._give_up(family)
         return False
 
     def _outlived(
@@ -641,17 +812,11 @@ class Probe:
         yes: str = "killed",
         no: str = "alive",
     ) -> None:
-        """Note whether a consent lives on after something that may have ended it, and its access token with it."""
-        access = family.tokens.access_token
+        """Note whether a consent lives on after something that may have ended it."""
         if self._continue(family, candidates):
             self.findings.note(name, no, f"No: {_lower(whose)} works on.")
         else:
             self.findings.note(name, yes, f"Yes! {whose} is refused from then on: the consent is over.")
-        if name == "replay_family":
-            taken, looks = self.wire.company(access)
-            value = None if taken is None else "alive" if taken else "killed"
-            words = "No: it lives on." if taken else f"Yes: {looks}." if value else f"That could not be told ({looks})."
-            self.findings.note("replay_access_token", value, words, looks)
 
     # Reading answers -------------------------------------------------------------------------------------------------
 
@@ -663,7 +828,25 @@ class Probe:
     def _is_no(self, seen: Seen) -> bool:
         """Whether it is a refusal: by the product's rules, or because what was never issued gets just the same."""
         whole = seen.tokens is None and seen.answer.status is not None and seen.answer.error != "no_answer"
-        return seen.refused or (whole and seen.kind in self._refusals)
+        alike = [kind for name, kind in self._alike.items() if seen.wrong_secret or name != "invalid_client"]
+        return seen.refused or (whole and seen.kind in alike)
+
+    def _confirm(self) -> None:
+        """Now that the server works: ask again how a refusal looks where the first look may have met an outage."""
+        for name, (send, before) in list(self._doubtful.items()):
+            try:
+                seen = self._answered(send)
+            except Unanswered:
+                # Another success may come.
+                continue
+            del self._doubtful[name]
+            if seen.unusable and seen.kind != before:
+                words = f"It did not look the same twice: {seen.look} after something else."
+                self.findings.note(name, None, words, seen.look)
+                continue
+            if seen.unusable:
+                self._alike[name] = seen.kind
+            self._refusal(name, seen)
 
     def _once(self, what: str, token: str) -> Seen:
         """A refresh that took too long to prepare to be prepared again. Raises `Settled` without a usable answer."""
@@ -696,8 +879,7 @@ class Probe:
             "outcome": seen.outcome.value,
             "as_expected": seen.outcome is expected,
         }
-        self._refusals.add(seen.kind)
-        self.findings.note(name, value, f"{_said(seen)[0].upper()}{_said(seen)[1:]}. {made}", seen.look)
+        self.findings.note(name, value, f"{_sentence(_said(seen))}. {made}", seen.look)
 
     def _token_answer(self, seen: Seen) -> None:
         """What the answer to a code carries."""
@@ -718,7 +900,7 @@ class Probe:
             shape = "N and digits" if re.fullmatch(r"N\d+", code or "") else "another form than N and digits"
             note("support_code", "present", f"It is there ({shape}).", seen.look)
         else:
-            value = _presence(fields, "supportCode")
+            value = _presence(fields, "supportCode").replace("present", "unusable")
             note(
                 "support_code",
                 value,
@@ -763,8 +945,8 @@ class Probe:
             "new_token": "Yes, each time.",
         }
         note("rotation", kind, words[kind], seen.look)
-        if tokens.support_code is None:
-            value = _presence(seen.fields, "supportCode")
+        if tokens.support_code is None or not (family.support_code or is_connection_id(tokens.support_code)):
+            value = _presence(seen.fields, "supportCode").replace("present", "unusable")
             note(
                 "support_code_on_refresh",
                 value,
@@ -872,16 +1054,36 @@ class Settled(Unanswered):
     """A question stays open, and asking again would not help; the message says why."""
 
 
-class _NoTokens(Settled):
-    """A code was refused."""
+class _Failed(Unanswered):
+    """A consent that brought no tokens. `how`: `refused_at_login` or `dropped` (the exchange was refused) if that was
+    the server's doing, `None` if it may have been the user's."""
 
-    def __init__(self, look: str) -> None:
-        super().__init__(f"The exchange of a good code was refused ({look}).")
-        self.look = look
+    def __init__(self, words: str, *, how: str | None = None) -> None:
+        super().__init__(words)
+        self.how = how
 
 
-class _Stranded(Settled):
-    """A login ended without a code."""
+def _side_by_side(send: Callable[[int], Seen]) -> list[Seen]:
+    """The answers to two requests at the same moment. Whoever interrupts the wait need not wait for them."""
+    came: dict[int, Seen | Exception] = {}
+
+    def one(number: int) -> None:
+        try:
+            came[number] = send(number)
+        except Exception as error:
+            came[number] = error
+
+    threads = [threading.Thread(target=one, args=(number,), daemon=True) for number in (1, 2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    answers: list[Seen] = []
+    for _, answer in sorted(came.items()):
+        if isinstance(answer, Exception):
+            raise answer
+        answers.append(answer)
+    return answers
 
 
 def _said(seen: Seen) -> str:
@@ -914,6 +1116,14 @@ def _names(names: Collection[str]) -> list[str]:
     return sorted(name if re.fullmatch(r"[A-Za-z][A-Za-z_]{0,31}", name) else "(an odd name)" for name in names)
 
 
+def _hours(seconds: int) -> str:
+    return f"{seconds / 3_600:.1f}".removesuffix(".0")
+
+
+def _sentence(words: str) -> str:
+    return f"{words[0].upper()}{words[1:]}"
+
+
 def _lower(words: str) -> str:
     return f"{words[0].lower()}{words[1:]}"
 
@@ -941,6 +1151,7 @@ EXPERIMENTS = [
         "the documented flow, refreshed twice; later experiments go on with its tokens",
     ),
     Experiment("PKCE, the right verifier", Probe.pkce, ("pkce",), 1, "a PKCE challenge, and the right verifier"),
+    Experiment("An earlier consent", Probe.earlier_consent, ("earlier_consent",)),
     Experiment("Cancelling", Probe.cancelling, ("cancel",), 1, "you cancel at the login"),
     Experiment(
         "PKCE, a wrong verifier",

@@ -30,6 +30,7 @@ QUESTIONS: Mapping[str, str] = {
     "support_code_on_refresh": "`supportCode` in the answer to a refresh?",
     "expires_in_on_refresh": "`expires_in` in the answer to a refresh?",
     "older_access_token": "Does an access token outlive the refresh after it?",
+    "earlier_consent": "Does a new consent end the one before?",
     # PKCE
     "pkce": "What does a PKCE challenge lead to?",
     "pkce_wrong_verifier": "Is a wrong verifier refused?",

@@ -54,11 +54,18 @@ def obstacles(findings: Findings) -> list[str]:
     if value("refresh_token") == "absent":
         said.append("No refresh token is issued: no connection can be kept alive.")
     if value("support_code") not in (None, "present"):
-        said.append("The answer to a code names no business: the stack refuses it as incomplete.")
+        said.append("The answer to a code names no business that the stack could use: it is refused as incomplete.")
     if value("support_code_on_refresh") == "other":
         said.append("A refresh names another business than the code did: the stack would quarantine it.")
     if value("state") not in (None, "same"):
         said.append("`state` does not come back as it was sent: the stack can connect nobody.")
+    if value("refresh_token_lifetime") == "shorter":
+        said.append(
+            "A refresh token lives less than 23 hours, and the stack plans with a day: set RefreshTokenLifetime and"
+            " RefreshAfter before anybody connects."
+        )
+    if value("absolute_lifetime") == "under_36_hours":
+        said.append("A refresh does not extend a consent: it ends within a day and a half, however well it is kept.")
     if value("pkce") == "required":
         said.append("PKCE is demanded: nobody can connect before Pkce is enabled.")
     for name, sentence in (
@@ -202,12 +209,15 @@ def _refresh_token_lifetime(findings: Findings) -> list[Parameter]:
 def _refreshes_per_minute(findings: Findings) -> Parameter:
     name, limit = "RefreshesPerMinute", findings.value("rate_limit")
     if isinstance(limit, int):
-        rate = max(int(limit * MARGIN), 1)
+        rate = int(limit * MARGIN)
+        if rate < 1:
+            words = f"Measured: {limit} a minute, and of that nothing can be left to others. Ask FlowAccount."
+            return Parameter(name, None, words)
         return Parameter(name, str(rate), f"{limit} token requests a minute are let in; the rest is left to others.")
     if limit == "none_seen":
         words = (
             "No limit was met; the default stays below what FlowAccount announced (15 in sandbox, 75 in production)."
         )
         return Parameter(name, None, words)
-    words = "Not measured; the default stays below what FlowAccount announced. RATE_LIMIT=1 measures it."
+    words = "Not known; the default stays below what FlowAccount announced. RATE_LIMIT=1 measures it."
     return Parameter(name, None, words)

@@ -125,12 +125,13 @@ class Report:
             console.print(self._clean(line), soft_wrap=True, markup=False, highlight=False)
 
     def write(self, folder: Path) -> tuple[Path, Path]:
-        """Write `probe.md` and `probe.json` to a folder; where they are."""
-        folder.mkdir(parents=True, exist_ok=True)
-        readable, machine = folder / "probe.md", folder / "probe.json"
-        readable.write_text(self.markdown(), "utf-8")
-        machine.write_text(self.machine_readable() + "\n", "utf-8")
-        return readable, machine
+        """Write `probe.md` and `probe.json` to a folder; where they are. Raises `OSError`, the old ones whole then."""
+        paths = folder / "probe.md", folder / "probe.json"
+        for path, text in zip(paths, (self.markdown(), self.machine_readable() + "\n"), strict=True):
+            fresh = path.with_suffix(".new")
+            fresh.write_text(text, "utf-8")
+            fresh.replace(path)
+        return paths
 
     def _row(self, *cells: str) -> str:
         """A row of a Markdown table."""

@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any
 
@@ -27,11 +27,21 @@ LONGEST_WAIT = 120
 
 _TRIES = 3
 
+REFUSALS = frozenset({"invalid_grant", "invalid_request"})
+"""Error codes that refuse the code or the token that was sent."""
+
+CLIENT_REFUSALS = REFUSALS | {"invalid_client", "unauthorized_client"}
+"""Error codes that refuse a request with a wrong client secret."""
+
 _PLAIN_NAME = re.compile(r"[A-Za-z][A-Za-z_]{0,31}")
 
 
 type Heard = tuple[int, Mapping[str, str], bytes]
 """Status, headers and body of an answer."""
+
+
+type Kind = tuple[int | None, str | None, str]
+"""What answers of one sort share: status, error code, content type."""
 
 
 class Unanswered(Exception):
@@ -47,6 +57,8 @@ class Seen:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     fields: Mapping[str, object] = field(default_factory=dict, repr=False)
     look: str = "no answer"
+    wrong_secret: bool = False
+    """Whether it was asked for with another client secret than the right one."""
 
     @property
     def outcome(self) -> Outcome:
@@ -55,12 +67,16 @@ class Seen:
 
     @property
     def refused(self) -> bool:
-        """Whether it is a clear no: `invalid_grant`, or an error that blames the request."""
-        return self.tokens is None and self.outcome in (Outcome.REJECTED, Outcome.CONFIGURATION_ERROR)
+        """Whether it is a clear no: an error code that fits what was sent.
+
+        A 403 without one may come from a gateway, and `invalid_client` under the right secret tells nothing of a token.
+        """
+        fits = self.answer.error in (CLIENT_REFUSALS if self.wrong_secret else REFUSALS)
+        return self.tokens is None and fits and self.outcome in (Outcome.REJECTED, Outcome.CONFIGURATION_ERROR)
 
     @property
-    def kind(self) -> tuple[int | None, str | None, str]:
-        """What it shares with other answers of its sort: status, error code, content type."""
+    def kind(self) -> Kind:
+        """What it shares with other answers of its sort."""
         return self.answer.status, self.answer.error, self.headers.get("content-type", "")
 
     @property
@@ -81,6 +97,8 @@ class Books:
     """Every 429."""
     sent: deque[float] = field(default_factory=deque, repr=False)
     """When the requests of the last minute went out."""
+    let_in: list[float] = field(default_factory=list)
+    """When the token endpoint said yes or no."""
     total: int = 0
     """Requests sent."""
 
@@ -129,18 +147,53 @@ class Wire:
 
         return self._until_let_in(what, send)
 
-    def refresh(self, what: str, token: str, *, support_code: str = "", secret: str | None = None) -> Seen:
-        """Refresh once. `secret` is another client secret than the right one."""
-        return self._until_let_in(what, self._refresh(token, support_code, secret))
+    def refresh(
+        self, what: str, token: str, *, support_code: str = "", secret: str | None = None, at_once: bool = False
+    ) -> Seen:
+        """Refresh once. `secret` is another client secret than the right one.
+
+        `at_once`: without any pause, for which `reserve` makes room; raises `Unanswered` if the server throttles.
+        """
+        send = self._refresh(token, support_code, secret)
+        if not at_once:
+            return self._until_let_in(what, send, wrong_secret=secret is not None)
+        seen = self._once(what, send, paced=False)
+        if seen.outcome is Outcome.THROTTLED:
+            raise Unanswered(f"The server throttled what had to be sent at once ({seen.look}).")
+        return seen
 
     def knock(self, token: str) -> Seen:
         """Refresh at no pace and without waiting for a throttling server: for measuring the rate limit."""
         return self._once("rate limit", self._refresh(token, "", None), paced=False)
 
+    def reserve(self, turns: int) -> None:
+        """Wait until so many requests can go out without a pause. Raises `Unanswered` if the pace never allows that."""
+        if 0 < self._pace < turns:
+            raise Unanswered(f"It takes {turns} requests in a row, and PACE is {self._pace}.")
+        with self._lock:
+            self._wait_for(turns)
+
+    def busiest(self) -> int:
+        """The most token requests that were answered within a minute so far."""
+        times, most, first = self._books.let_in, 0, 0
+        for last, moment in enumerate(times):
+            # A little less than a minute, since the server saw them at other moments than we did.
+            while times[first] <= moment - WINDOW * 0.9:
+                first += 1
+            most = max(most, last - first + 1)
+        return most
+
     def company(self, access_token: str) -> tuple[bool | None, str]:
-        """Whether the business API takes an access token, `None` if that cannot be told; and how the answer looked."""
+        """Whether the business API takes an access token, `None` if that cannot be told; and how the answer looked.
+
+        A no counts if it is said twice.
+        """
         if self._target.business_api is None:
             return None, "no business API was given"
+        taken, looks = self._takes(access_token)
+        return self._takes(access_token) if taken is False else (taken, looks)
+
+    def _takes(self, access_token: str) -> tuple[bool | None, str]:
         said = None
         for _ in range(_TRIES):
             self._wait_for_turn()
@@ -158,7 +211,7 @@ class Wire:
         state = json_object(body).get("status")
         if status == HTTPStatus.OK and state is True:
             return True, looks
-        if status in (401, 403) or (status == HTTPStatus.OK and state is False):
+        if status == HTTPStatus.UNAUTHORIZED or (status == HTTPStatus.OK and state is False):
             return False, looks
         self._books.surprise(f"The business API answered neither yes nor no: {looks}.")
         return None, looks
@@ -201,19 +254,25 @@ class Wire:
 
         return send
 
-    def _until_let_in(self, what: str, send: Callable[[TokenEndpoint], Answer]) -> Seen:
+    def _until_let_in(self, what: str, send: Callable[[TokenEndpoint], Answer], *, wrong_secret: bool = False) -> Seen:
         """Send; a 429 spent nothing, so wait and send again. Raises `Unanswered` where it goes on."""
         for _ in range(_TRIES):
-            seen = self._once(what, send)
+            seen = self._once(what, send, wrong_secret=wrong_secret)
             if seen.outcome is not Outcome.THROTTLED:
                 return seen
             self.pause(seen)
         raise Unanswered(f"The server went on throttling ({seen.look}).")
 
-    def _once(self, what: str, send: Callable[[TokenEndpoint], Answer], *, paced: bool = True) -> Seen:
+    def _once(
+        self,
+        what: str,
+        send: Callable[[TokenEndpoint], Answer],
+        *,
+        paced: bool = True,
+        wrong_secret: bool = False,
+    ) -> Seen:
         """One request, noted in the books."""
-        if paced:
-            self._wait_for_turn()
+        self._wait_for_turn(paced=paced)
         heard: list[Heard] = []
 
         def judge(status: int, headers: Mapping[str, str], body: bytes, **known: Any) -> Answer:
@@ -225,27 +284,36 @@ class Wire:
             answer = send(endpoint)
         finally:
             endpoint.close()
-        seen = _seen(answer, heard[0] if heard else None, self.clock())
+        seen = replace(_seen(answer, heard[0] if heard else None, self.clock()), wrong_secret=wrong_secret)
         if seen.tokens is not None:
             self._books.secrets |= {seen.tokens.access_token, seen.tokens.refresh_token or ""}
         self._books.secrets |= {text for text in seen.fields.values() if isinstance(text, str) and len(text) > 32}
         if seen.outcome is Outcome.THROTTLED:
             self._books.throttled.append(seen)
-        elif seen.unusable:
+            return seen
+        if seen.unusable:
             self._books.surprise(f"{what}: {seen.look}.")
+        else:
+            self._books.let_in.append(self.clock())
         return seen
 
-    def _wait_for_turn(self) -> None:
-        """Keep to the pace: the next request goes out once fewer than `pace` did within the last minute."""
+    def _wait_for_turn(self, *, paced: bool = True) -> None:
+        """Keep to the pace, or only count what goes out at none."""
         with self._lock:
-            sent, now = self._books.sent, self.clock()
-            while sent and sent[0] <= now - WINDOW:
-                sent.popleft()
-            pause = sent[-self._pace] + WINDOW - now if self._pace and len(sent) >= self._pace else 0.0
-            if pause > 0:
-                self.sleep(pause, "to keep the pace")
-            sent.append(self.clock())
+            if paced:
+                self._wait_for(1)
+            self._books.sent.append(self.clock())
             self._books.total += 1
+
+    def _wait_for(self, turns: int) -> None:
+        """Wait until so many more requests keep what went out within the last minute at or below the pace."""
+        sent, now = self._books.sent, self.clock()
+        while sent and sent[0] <= now - WINDOW:
+            sent.popleft()
+        over = len(sent) + turns - self._pace
+        pause = sent[over - 1] + WINDOW - now if self._pace and over > 0 else 0.0
+        if pause > 0:
+            self.sleep(pause, "to keep the pace")
 
 
 def _seen(answer: Answer, heard: Heard | None, now: float) -> Seen:

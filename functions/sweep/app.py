@@ -34,7 +34,7 @@ def handler(_event: Mapping[str, Any], context: Any) -> dict[str, Any]:
         metrics.add_metric("Connections", COUNT, tick.connections)
         metrics.add_metric("CapacityUsed", PERCENT, 100 * tick.connections / max(tick.capacity, 1))
     metrics.add_metric("Capacity", COUNT, tick.capacity)
-    if not tick.complete:
+    if not tick.whole:
         metrics.add_metric("TickIncomplete", COUNT, 1)
     # A metric costs by the hours in which it is there: these are there while they tell something.
     if tick.waiting:

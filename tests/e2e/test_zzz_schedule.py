@@ -1,7 +1,8 @@
 """The schedule on the deployed stack, with a shrunk clock: many connections, several lifetimes, an outage, and 429s.
 
-A refresh token lives 80 seconds here instead of a day, so a tick every four seconds stands for the one a minute. The
-stand-in for FlowAccount runs in this process, so that it can be gone without forgetting anything.
+A refresh token lives 80 seconds here instead of a day, so a tick every four seconds stands for the one a minute: these
+tests invoke it. One waits for the stack's own schedule. The stand-in for FlowAccount runs in this process, so that it
+can be gone without forgetting anything.
 """
 
 import bisect
@@ -162,7 +163,7 @@ def tick(stage: Stage) -> dict[str, Any]:
 
 @contextmanager
 def ticking(stage: Stage) -> Iterator[list[dict[str, Any]]]:
-    """The ticks that come by themselves for as long as the block runs."""
+    """Ticks, one every four seconds, for as long as the block runs."""
     ended, ticks = threading.Event(), list[dict[str, Any]]()
 
     def run() -> None:
@@ -178,6 +179,23 @@ def ticking(stage: Stage) -> Iterator[list[dict[str, Any]]]:
         finally:
             ended.set()
             running.result()
+
+
+@contextmanager
+def scheduled(stage: Stage) -> Iterator[None]:
+    """The stack's own schedule, a tick of EventBridge Scheduler's a minute, for as long as the block runs."""
+    scheduler = stage.client("scheduler")
+    found = scheduler.list_schedules()["Schedules"]
+    (name,) = (one["Name"] for one in found if f":{stage.up.functions['sweep']}:" in one["Target"]["Arn"])
+    there = scheduler.get_schedule(Name=name)
+    assert there["ScheduleExpression"] == "rate(1 minute)"
+    wanted = ("Name", "GroupName", "ScheduleExpression", "FlexibleTimeWindow", "Target")
+    same = {key: there[key] for key in wanted if key in there}
+    scheduler.update_schedule(**same, State="ENABLED")
+    try:
+        yield
+    finally:
+        scheduler.update_schedule(**same, State=there["State"])
 
 
 def waiting(stage: Stage, queue: str) -> int:
@@ -269,6 +287,22 @@ def test_two_hundred_connections_live_through_their_lifetimes_and_an_outage_with
     assert afterwards[0]["due"] > CONNECTIONS / 2
     refreshes = Counter(one["business"] for one in stage.token_requests())
     assert min(refreshes[business] for business in businesses) >= LIFETIMES
+
+
+def test_the_stacks_own_schedule_finds_what_is_due_and_has_it_refreshed(stage: Stage) -> None:
+    """Nobody here invokes anything; a tick may be a minute away, so what is due has time."""
+    stage.control("POST", "settings", {"refresh_token_lifetime": 3_600})
+    try:
+        (business,) = connect(stage, 1, refresh_at=-1, deadline=3_600)
+        begun, before = time.time(), stage.item(business)["generation"]
+        with scheduled(stage):
+            until(lambda: stage.item(business)["generation"] != before, patience=90)
+        print(f"refreshed by a tick of the schedule's own after {time.time() - begun:.0f} s")
+    finally:
+        stage.control("POST", "settings", {"refresh_token_lifetime": LIFETIME})
+    rest(stage)
+    assert outcomes(stage) == {"issued": 1}
+    assert_all_alive(stage, [business])
 
 
 @pytest.mark.parametrize("form", ["seconds", "none"])

@@ -3,10 +3,11 @@
 import base64
 import hashlib
 import json
+import math
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -52,6 +53,19 @@ class Oddities:
     """`iss` of the callbacks, one after the other."""
     callback: Callable[[dict[str, str]], dict[str, str]] = lambda parameters: parameters
     access_dies_on_refresh: bool = False
+    stumbles: Mapping[int, tuple[int, str]] = field(default_factory=dict)
+    """Status and body that these token requests get, by their number from 1, without being looked at."""
+    loses: Collection[int] = ()
+    """Token requests, by their number from 1, that are done and then answered with a 503."""
+    api_stumbles: Mapping[int, int] = field(default_factory=dict)
+    """The status that these requests to the business API get whatever their token, by their number from 1."""
+    answers_api: bool = True
+    """Whether the business API takes any token at all."""
+    ends_earlier_consents: bool = False
+    refuses_challenges: str | None = None
+    """The login's error where a challenge was sent."""
+    token_lives: float = math.inf
+    """Seconds from its issue in which a refresh token is good."""
 
 
 @dataclass
@@ -62,6 +76,8 @@ class Consent:
     alive: bool = True
     rotated: dict[str, tuple[float, str]] = field(default_factory=dict)
     access: set[str] = field(default_factory=set)
+    issued: dict[str, float] = field(default_factory=dict)
+    """When its refresh tokens were."""
 
 
 class OddServer(ThreadingHTTPServer):
@@ -75,6 +91,15 @@ class OddServer(ThreadingHTTPServer):
         self.offset = 0.0
         self.lock = threading.Lock()
         self.callbacks = 0
+        self.token_requests = 0
+        self.api_requests = 0
+        self.tried: list[str] = []
+        """Codes that somebody wanted to exchange."""
+
+    @property
+    def now(self) -> float:
+        """Its own time."""
+        return time.time() + self.offset
 
     @property
     def url(self) -> str:
@@ -106,6 +131,11 @@ class OddServer(ThreadingHTTPServer):
             return self.oddities.callback(back | {"error": "access_denied"})
         if self.oddities.demands_challenge and "code_challenge" not in asked:
             return self.oddities.callback(back | {"error": "invalid_request"})
+        if self.oddities.refuses_challenges and "code_challenge" in asked:
+            return self.oddities.callback(back | {"error": self.oddities.refuses_challenges})
+        if self.oddities.ends_earlier_consents:
+            for consent in self.consents():
+                consent.alive = False
         code = secrets.token_urlsafe(30)
         self.codes[code] = {"asked": asked, "consent": Consent(), "used": False}
         return self.oddities.callback(back | {"code": code})
@@ -122,6 +152,7 @@ class OddServer(ThreadingHTTPServer):
 
     def exchange(self, form: dict[str, str]) -> tuple[int, dict[str, Any]]:
         """The code grant."""
+        self.tried.append(form["code"])
         odd, code = self.oddities, self.codes.get(form["code"])
         refused = 400, {"error": "invalid_grant"}
         if code is None:
@@ -140,11 +171,9 @@ class OddServer(ThreadingHTTPServer):
     def refresh(self, form: dict[str, str]) -> tuple[int, dict[str, Any]]:
         """The refresh grant."""
         odd, token = self.oddities, form.get("refresh_token", "")
-        consent, now = self.owners.get(token), time.time() + self.offset
-        if consent is None or not consent.alive:
+        consent, now = self.owners.get(token), self.now
+        if consent is None or not consent.alive or now - consent.issued[token] > odd.token_lives:
             return 400, {"error": "invalid_grant"}
-        if odd.access_dies_on_refresh:
-            consent.access.clear()
         if odd.rotation != "new":
             return 200, self.issue(consent, token if odd.rotation == "same" else None)
         if token in consent.rotated:
@@ -155,6 +184,8 @@ class OddServer(ThreadingHTTPServer):
             if odd.kills and odd.kills_access:
                 consent.access.clear()
             return 400, {"error": "invalid_grant"}
+        if odd.access_dies_on_refresh:
+            consent.access.clear()
         answer = self.issue(consent)
         consent.rotated[token] = now, answer["refresh_token"]
         return 200, answer
@@ -169,13 +200,18 @@ class OddServer(ThreadingHTTPServer):
             token = secrets.token_urlsafe(40)
         if token is not None and self.oddities.issues_refresh_token:
             self.owners[token] = consent
+            consent.issued[token] = self.now
             answer["refresh_token"] = token
         answer |= self.oddities.changes
         return {name: value for name, value in answer.items() if value is not ...}
 
     def lives(self, access: str) -> bool:
         """Whether an access token works."""
-        return any(access in consent.access for consent in self.consents())
+        return self.oddities.answers_api and any(access in consent.access for consent in self.consents())
+
+    def stumble(self) -> tuple[int, str] | None:
+        """What the next token request gets without being looked at, if it is to stumble."""
+        return self.oddities.stumbles.get(self.token_requests)
 
     def consents(self) -> list[Consent]:
         """All consents."""
@@ -193,14 +229,24 @@ class _Handler(BaseHTTPRequestHandler):
                 back = urlencode(self.server.authorize(asked))
                 self.reply(302, "text/plain", "", Location=f"{asked['redirect_uri']}?{back}")
             else:
+                self.server.api_requests += 1
                 works = self.server.lives(self.headers.get("Authorization", "").removeprefix("Bearer "))
-                self.reply(200 if works else 401, "application/json", json.dumps({"status": works}))
+                stumbles = self.server.oddities.api_stumbles.get(self.server.api_requests)
+                status = stumbles or (200 if works else 401)
+                self.reply(status, "application/json", json.dumps({"status": status == 200}))
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
         form = {name: values[0] for name, values in parse_qs(body).items()}
         with self.server.lock:
+            self.server.token_requests += 1
+            stumbles = self.server.stumble()
+            if stumbles is not None:
+                self.reply(stumbles[0], "application/json", stumbles[1])
+                return
             status, answer = self.server.answer(form)
+            if self.server.token_requests in self.server.oddities.loses:
+                status, answer = 503, {}
         errors = self.server.oddities.errors
         if "error" in answer and errors is not None:
             self.reply(*errors(answer["error"], form))
@@ -230,9 +276,9 @@ class OddConsents:
 
 
 @contextmanager
-def odd_server(oddities: Oddities) -> Iterator[OddServer]:
+def odd_server(oddities: Oddities, kind: type[OddServer] = OddServer) -> Iterator[OddServer]:
     """A server that runs for as long as the block."""
-    with OddServer(oddities) as server:
+    with kind(oddities) as server:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         yield server
         server.shutdown()

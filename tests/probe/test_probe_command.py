@@ -4,13 +4,16 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +24,7 @@ from rich.console import Console
 from flowaccount_connect.settings import InvalidSetting
 from local import ports
 from probe import target
-from probe.consent import BrowserConsents
+from probe.consent import BrowserConsents, Stuck
 from probe.demonstration import PlayedConsents
 from tests.probe.odd_server import CLIENT_ID, CLIENT_SECRET, Oddities, OddServer, odd_server
 from tests.probe.runs import Runs
@@ -106,21 +109,58 @@ def test_the_whole_of_it_against_a_server_with_the_browser_coming_back_to_the_li
     assert not [secret for secret in codes if secret in written]
 
 
-def test_an_interrupted_one_reports_what_it_has(tmp_path: Path) -> None:
-    # Tests that run in the background may ignore Ctrl-C, and would hand that on.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupted_one_reports_what_it_has(tmp_path: Path, number: signal.Signals) -> None:
+    # Tests that run in the background may ignore these, and would hand that on.
+    before = signal.signal(number, signal.SIG_DFL if number != signal.SIGINT else signal.default_int_handler)
     with odd_server(Oddities()) as server, against(server, tmp_path) as process:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(number, before)
         assert process.stdout is not None
         asked = (line for line in process.stdout if line.startswith(server.target.authorize_endpoint))
         assert next(asked)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         process.communicate(timeout=30)
         assert process.returncode == 130
     found = json.loads((tmp_path / "probe.json").read_text())
     assert "Interrupted" in found["note"]
     assert found["findings"]["invalid_grant"]["known"]
     assert not found["findings"]["replay"]["known"]
+
+
+def test_what_was_found_out_is_on_the_disk_before_the_end(tmp_path: Path) -> None:
+    with odd_server(Oddities()) as server, against(server, tmp_path) as process:
+        assert process.stdout is not None
+        asked = (line for line in process.stdout if line.startswith(server.target.authorize_endpoint))
+        consent(next(asked), cancel=False)
+        assert next(asked)
+        process.kill()
+        process.communicate(timeout=30)
+    found = json.loads((tmp_path / "probe.json").read_text())
+    assert "Not at its end" in found["note"]
+    assert found["findings"]["rotation"]["value"] == "new_token"
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_before_any_consent(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with odd_server(Oddities()) as server, against(server, tmp_path / "file" / "folder") as process:
+        output, _ = process.communicate(timeout=30)
+        assert (process.returncode, server.codes) == (2, {})
+    assert "--report" in output
+    assert "Your turn" not in output
+
+
+def test_a_folder_that_is_lost_on_the_way_still_leaves_what_is_shown(tmp_path: Path) -> None:
+    folder = tmp_path / "report"
+    with odd_server(Oddities()) as server, against(server, folder, CONSENT_PATIENCE="1") as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith(server.target.authorize_endpoint):
+                break
+        shutil.rmtree(folder)
+        output, _ = process.communicate(timeout=60)
+        assert process.returncode == 0, output
+    assert "What was found out" in output
+    assert "could not be written" in output
 
 
 def test_the_plan_alone_asks_nothing(tmp_path: Path) -> None:
@@ -200,31 +240,106 @@ def test_a_browser_of_an_earlier_consent_and_other_paths_are_passed_over() -> No
     assert asked == [f"{back}?state=second&code=right"]
 
 
-@pytest.mark.parametrize(
-    ("typed", "landed"), [("https://mine.example/back?code=1\n", "https://mine.example/back?code=1"), ("\n", None)]
-)
-def test_an_address_is_pasted_where_nobody_can_listen(typed: str, landed: str | None) -> None:
+@contextmanager
+def asking(person: BrowserConsents, landed: list[object]) -> Iterator[None]:
+    """A consent with the state `s` that is asked for during the block; what came of it is in `landed` then."""
+
+    def ask() -> None:
+        try:
+            landed.append(person.ask(f"{LOGIN}?state=s", why=""))
+        except Stuck:
+            landed.append(Stuck)
+
+    with person.ready():
+        thread = threading.Thread(target=ask)
+        thread.start()
+        waiting_for(person, "s")
+        yield
+        thread.join()
+
+
+def pasted(text: str, redirect_uri: str = "https://mine.example/back") -> list[object]:
+    """What comes of a consent whose user types this."""
+    landed: list[object] = []
     read_end, write_end = os.pipe()
-    with os.fdopen(read_end) as reading, os.fdopen(write_end, "w") as writing:
-        person = consents("https://mine.example/back", reading)
-        with person.ready():
-            asked: list[str | None] = []
-            thread = threading.Thread(target=lambda: asked.append(person.ask(f"{LOGIN}?state=s", why="")))
-            thread.start()
-            waiting_for(person, "s")
-            writing.write(f"what do I do here?\n{typed}")
-            writing.flush()
-            thread.join()
-    assert asked == [landed]
-
-
-def test_a_taken_port_is_told() -> None:
     with (
-        odd_server(Oddities()) as server,
-        pytest.raises(InvalidSetting, match="cannot listen"),
-        consents(f"{server.url}/b").ready(),
+        os.fdopen(read_end) as reading,
+        os.fdopen(write_end, "w") as writing,
+        asking(consents(redirect_uri, reading), landed),
     ):
-        pass
+        writing.write(text)
+        writing.flush()
+    return landed
+
+
+OURS = "https://mine.example/back?code=1&state=s"
+
+
+@pytest.mark.parametrize(
+    ("typed", "landed"),
+    [
+        (f"http://[\n{OURS}\n", OURS),
+        (f"what do I do here?\n{OURS}\n", OURS),
+        (f"https://mine.example/back?state=s\n{OURS}\n", OURS),
+        (f"{LOGIN}?response_type=code&state=s&code=2\n{OURS}\n", OURS),
+        (f"https://mine.example/back?code=2&state=other\n{OURS}\n", OURS),
+        (f"https://mine.example/back?code=2\n{OURS}\n", OURS),
+        (f"{OURS.replace('mine.example', 'MINE.example:443')}\n", OURS.replace("mine.example", "MINE.example:443")),
+        ("https://mine.example/back?code=2&state=other\n\n", "https://mine.example/back?code=2&state=other"),
+        ("\n", Stuck),
+    ],
+)
+def test_an_address_is_pasted_where_nobody_can_listen(typed: str, landed: object) -> None:
+    """Only one of this login counts; another `state` is returned if nothing better comes, and Enter means stuck."""
+    assert pasted(typed) == [landed]
+
+
+def test_a_taken_port_is_told_and_on_a_terminal_the_address_is_pasted_instead() -> None:
+    with odd_server(Oddities()) as server:
+        back = f"{server.url}/back"
+        with pytest.raises(InvalidSetting, match="cannot listen"), consents(back).ready():
+            pass
+        assert pasted(f"{back}?code=1&state=s\n", back) == [f"{back}?code=1&state=s"]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]"])
+def test_it_listens_at_every_name_of_this_machine(host: str) -> None:
+    back = f"http://{host}:{ports.choose()}/back"
+    landed: list[object] = []
+    with asking(consents(back), landed):
+        requests.get(f"{back}?code=1&state=s", timeout=5)
+    assert landed == [f"{back}?code=1&state=s"]
+
+
+def test_odd_requests_at_the_listener_are_passed_over_without_a_word(capfd: pytest.CaptureFixture[str]) -> None:
+    port = ports.choose()
+    back = f"http://127.0.0.1:{port}/back"
+    landed: list[object] = []
+    with asking(consents(back), landed):
+        for line in (
+            b"GET http://[ HTTP/1.1",
+            b"GET //[/back?code=1 HTTP/1.1",
+            b"\xff\xfe",
+            b"GET /back?" + b"a" * 70_000,
+        ):
+            with socket.create_connection(("127.0.0.1", port)) as connection, suppress(OSError):
+                connection.sendall(line + b"\r\n\r\n")
+                connection.settimeout(2)
+                connection.recv(100)
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            # Gone without a goodbye.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        for stray in ("", "?state=s", "?a=1"):
+            assert requests.get(f"{back}{stray}", timeout=5).status_code == 404
+        requests.get(f"{back}?error=access_denied&state=s", timeout=5)
+    assert landed == [f"{back}?error=access_denied&state=s"]
+    assert capfd.readouterr().err == ""
+
+
+def test_who_does_not_come_back_in_time_is_not_stuck() -> None:
+    person = consents(f"http://127.0.0.1:{ports.choose()}/back", patience=0.01)
+    with person.ready():
+        assert person.ask(f"{LOGIN}?state=s", why="") is None
 
 
 def test_a_real_browser_brings_the_user_back(runs: Runs) -> None:

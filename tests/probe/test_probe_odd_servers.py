@@ -87,7 +87,11 @@ def test_no_refresh_token_at_all() -> None:
         ({"expires_in": "soon"}, "expires_in", "unusable"),
         ({"expires_in": -1}, "expires_in", "unusable"),
         ({"supportCode": ...}, "support_code", "absent"),
-        ({"supportCode": 42}, "support_code", "present"),
+        ({"supportCode": 42}, "support_code", "unusable"),
+        ({"supportCode": {"a": 1}}, "support_code", "unusable"),
+        ({"supportCode": "../x"}, "support_code", "unusable"),
+        ({"supportCode": "N" * 500}, "support_code", "unusable"),
+        ({"supportCode": "../x"}, "support_code_on_refresh", "unusable"),
         ({"supportCode": ""}, "support_code", "empty"),
         ({"token_type": ...}, "token_type", "absent"),
         ({"token_type": "mac"}, "token_type", "other"),
@@ -97,6 +101,8 @@ def test_odd_members_of_an_answer(change: dict[str, Any], name: str, value: str)
     found = probed(changes=change)
     assert found.value(name) == value
     assert found.value("replay") == "refused"
+    in_the_way = any("names no business" in sentence for sentence in found.report.obstacles)
+    assert in_the_way == ("supportCode" in change)
 
 
 def test_a_demanded_challenge_is_found_and_kept_to() -> None:
@@ -104,6 +110,25 @@ def test_a_demanded_challenge_is_found_and_kept_to() -> None:
     assert findings(found, "pkce", "replay", "redirect_uri") == ["required", "refused", "compared"]
     assert found.parameter("Pkce") == "enabled"
     assert any("PKCE is demanded" in sentence for sentence in found.report.obstacles)
+
+
+def test_a_demanded_challenge_that_is_not_checked_is_demanded_all_the_same() -> None:
+    found = probed(demands_challenge=True, checks_challenge=False)
+    assert findings(found, "pkce", "pkce_wrong_verifier") == ["required", "accepted"]
+    assert found.parameter("Pkce") == "enabled"
+
+
+def test_a_login_that_refuses_challenges() -> None:
+    found = probed(refuses_challenges="invalid_request")
+    assert findings(found, "pkce", "pkce_wrong_verifier", "replay") == ["refused_at_login", None, "refused"]
+    assert found.parameter("Pkce") == "disabled"
+
+
+def test_a_new_consent_that_ends_the_one_before() -> None:
+    found = probed(ends_earlier_consents=True)
+    assert findings(found, "earlier_consent", "wrong_secret_spends", "code_twice_kills") == ["ended", "no", "no"]
+    assert findings(found, "replay", "replay_family") == ["refused", "alive"]
+    assert probed().value("earlier_consent") == "alive"
 
 
 def test_a_challenge_that_a_missing_verifier_gets_around() -> None:

@@ -47,7 +47,8 @@ POSITIONS: dict[str, list[Position]] = {
     ],
     "refresh_absolute_lifetime": [
         Position(None, open="absolute_lifetime"),
-        Position(3_600, {"refresh_token_lifetime": "shorter"}, options=LIFETIMES),
+        Position(86_400, {"absolute_lifetime": "under_36_hours"}, options=LIFETIMES),
+        Position(3_600, {"refresh_token_lifetime": "shorter"}, options=LIFETIMES, open="absolute_lifetime"),
     ],
     "access_token_lifetime": [
         Position(600, {"access_token_lifetime": 600}, {"AccessTokenLifetime": None}),

@@ -454,6 +454,23 @@ def test_a_tick_with_nothing_to_do_is_a_heartbeat_all_the_same(functions: Functi
     assert not metric(functions, "Connections")
 
 
+def test_a_tick_that_the_queue_fails_is_a_heartbeat_and_an_incomplete_one(functions: Functions, world: World) -> None:
+    world.connect()
+    assert not metric(functions, "TickIncomplete")
+    world.sqs.refused = frozenset({0})
+    assert functions.call("sweep", event("sweep"))["failed"] == 1
+    assert all(metric(functions, name) for name in ("Heartbeat", "TickIncomplete"))
+
+
+def test_what_waits_is_not_told_where_the_queue_does_not_say_it(
+    functions: Functions, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(world.sqs, "get_queue_attributes", None)
+    assert functions.call("sweep", event("sweep"))["waiting"] is None
+    assert all(metric(functions, name) for name in ("Heartbeat", "TickIncomplete"))
+    assert not metric(functions, "Waiting")
+
+
 def test_a_stack_that_holds_more_than_it_should_says_so(functions: Functions, world: World) -> None:
     functions.set(REFRESHES_PER_MINUTE="1")
     count = {"pk": {"S": "COUNT"}, "sk": {"S": "connections"}, "active": {"N": "244"}}

@@ -410,6 +410,14 @@ def test_an_import_that_takes_its_time_is_accepted_and_shown(
     assert problem(functions.call("connections", event("import"))) == (409, "import_under_way")
 
 
+def test_an_import_waits_as_if_half_its_life_were_left(functions: Functions, world: World, flowaccount: Server) -> None:
+    """How old its token is, nobody says."""
+    world.lambdas.act = lambda: None
+    functions.call("connections", event("import"))
+    item = world.table.items[f"CONNECTION#{CONNECTION}", "IMPORT"]
+    assert item["deadline"] - item["refresh_at"] == 43_200
+
+
 def test_the_schedule_goes_on_with_an_import(functions: Functions, world: World, flowaccount: Server) -> None:
     world.lambdas.act = lambda: None
     functions.call("connections", event("import"))

@@ -21,6 +21,7 @@ from flowaccount_connect.pacing import (
     LATENESS,
     LONGEST_PAUSE,
     LONGEST_RETRY_AFTER,
+    LONGEST_STRETCH,
     NEWS,
     ON_DEMAND,
     RELAPSE,
@@ -550,12 +551,30 @@ def test_nobody_takes_slots_by_an_interval_that_is_out_of_date() -> None:
     assert second - first >= Rule(60).least_interval * 1.24
 
 
-def test_however_slow_one_request_a_minute_is_left() -> None:
-    rule, state = Rule(75), State()
-    for i in range(50):
-        now = (NOW + i * 300) * S
+def refused_for_long(rule: Rule) -> State:
+    """After seventeen hours in which every request was answered with a 429."""
+    state, now = State(), NOW * S
+    while now < (NOW + 17 * 3_600) * S:
         state = rule.throttled(state, sent_at=now, retry_after=None, now=now)
-    assert rule.interval(state, state.slowed_at) <= 60 * S + rule.least_interval
+        now = state.paused_until + S
+    return state
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+def test_however_long_nothing_is_accepted_most_of_the_rate_is_back_within_half_an_hour(limit: int) -> None:
+    """What is missing of the whole rate from then on is less than 24 minutes' worth of it, the last pause apart."""
+    rule = Rule(limit)
+    state = refused_for_long(rule)
+    assert rule.slowdown(state, state.slowed_at) <= LONGEST_STRETCH
+    minutes = [1 / rule.slowdown(state, state.slowed_at + minute * 60 * S) for minute in range(180)]
+    assert minutes[30] > 0.6
+    assert sum(1 - share for share in minutes) < 24
+
+
+def test_however_slow_one_request_a_minute_is_left() -> None:
+    rule = Rule(2)
+    state = refused_for_long(rule)
+    assert 59 * S < rule.interval(state, state.slowed_at) <= 60 * S + rule.least_interval
     assert Rule(1).throttled(State(), sent_at=1, retry_after=None, now=1).slowdown == 1_000
 
 
@@ -565,12 +584,13 @@ def test_a_slowdown_of_a_high_limit_does_not_stop_a_low_one() -> None:
     pace = stack.process()
     for _ in range(15):
         stack.clock.sleep(pace.throttled(stack.clock.now, None) + 1)
-    assert stack.item.slowdown > 100_000
-    stack.limit = 15
+    assert stack.item.slowdown > 4_000
+    stack.limit = 2
     pace = stack.process()
     first = use(pace)
     stack.clock.sleep(65)
     assert use(pace) - first <= 65 + ON_DEMAND
+    assert stack.process().rule.slowdown(stack.item, int(stack.clock.now * S)) < 2
 
 
 # An item that nobody can have written
@@ -622,10 +642,9 @@ def test_a_slot_is_not_credible_where_nobody_can_have_taken_it() -> None:
     assert longest < FARTHEST * S
 
 
-@pytest.mark.parametrize("retry_after", [False, True])
-@pytest.mark.parametrize(("limit", "real"), [(75, 40), (75, 74), (600, 20), (60_000, 100)])
-def test_a_limit_below_ours_is_found_and_kept(limit: int, real: int, retry_after: bool) -> None:
-    """Against a server that admits `real` in any sixty seconds, over six hours, with unlimited work."""
+def against(limit: int, real: int, *, retry_after: bool) -> list[tuple[float, bool]]:
+    """When each request was sent, and whether it was admitted, by a server that admits `real` in any sixty seconds;
+    over six hours, with unlimited work."""
     stack = Stack(limit)
     pace = stack.process()
     admitted: deque[float] = deque()
@@ -647,10 +666,26 @@ def test_a_limit_below_ours_is_found_and_kept(limit: int, real: int, retry_after
             pace.throttled(at, int(admitted[0] + 60 - at) + 1 if retry_after else None)
             break
         stack.clock.sleep(0.25)
-    later = [ok for at, ok in answers if at > NOW + 2 * 3_600]
+    return answers
+
+
+@pytest.mark.parametrize("retry_after", [False, True])
+@pytest.mark.parametrize(("limit", "real"), [(75, 40), (75, 74), (75, 20), (600, 150)])
+def test_a_limit_below_ours_is_found_and_kept_down_to_a_quarter(limit: int, real: int, retry_after: bool) -> None:
+    later = [ok for at, ok in against(limit, real, retry_after=retry_after) if at > NOW + 2 * 3_600]
     hours = 4
     assert later.count(False) <= hours * 60 * 0.5
     assert later.count(True) >= min(real, Rule(limit).per_minute) * 60 * hours * 0.7
+
+
+@pytest.mark.parametrize("retry_after", [False, True])
+@pytest.mark.parametrize(("limit", "real"), [(75, 5), (600, 20), (60_000, 100)])
+def test_below_a_quarter_of_ours_pauses_keep_the_stack_from_pressing(limit: int, real: int, retry_after: bool) -> None:
+    later = [ok for at, ok in against(limit, real, retry_after=retry_after) if at > NOW + 2 * 3_600]
+    hours = 4
+    # One a minute where it is said when to come again, and one in four minutes where it is not.
+    assert later.count(False) <= hours * 60 / (1 if retry_after else 4)
+    assert later.count(True) >= real * 60 * hours * (0.95 if retry_after else 0.2)
 
 
 def test_a_429_that_cannot_be_told_is_said() -> None:

@@ -183,12 +183,42 @@ def test_a_second_post_within_an_attempt_needs_a_permit_too(world: World) -> Non
 def test_without_a_permit_nothing_is_sent_and_nothing_is_held_against_the_connection(world: World) -> None:
     pace = paced(world, 1)
     pace.take(1, 10.0)
+    world.change(refresh_at=NOW + 10_000)
     said = refresh_with(world, pace.on_demand(), generation=1)
     assert said.outcome is RefreshOutcome.PACED
     there = world.connection()
     assert (there.attempt, there.in_doubt, there.retries, there.refresh_at) == (None, None, 0, NOW + 62)
     assert unchanged_tokens(world)
     assert world.endpoint.posts == []
+
+
+@pytest.mark.parametrize("refresh_at", [NOW - 400, NOW + 20])
+def test_what_the_pace_left_unsent_falls_due_no_later_than_before(world: World, refresh_at: int) -> None:
+    """A caller who comes too early takes nobody's turn away, and no last try."""
+    pace = paced(world)
+    pace.throttled(NOW, 3_600)
+    world.change(refresh_at=refresh_at)
+    said = refresh_with(world, pace.on_demand(), generation=1)
+    assert (said.outcome, said.retry_after) == (RefreshOutcome.PACED, 3_600)
+    assert world.connection().refresh_at == refresh_at
+
+
+def test_a_caller_refreshes_a_dying_connection_through_a_pause(world: World) -> None:
+    pace = paced(world)
+    pace.throttled(NOW, 3_600)
+    world.change(deadline=NOW + 3_600)
+    assert refresh_with(world, pace.on_demand(), generation=1).outcome is RefreshOutcome.PACED
+    world.change(deadline=NOW + 3_599)
+    assert refresh_with(world, pace.on_demand(), generation=1).outcome is RefreshOutcome.REFRESHED
+    assert world.clock.now == NOW
+
+
+def test_a_connection_that_is_dying_by_its_slot_goes_through_a_pause_too(world: World) -> None:
+    pace = paced(world)
+    (permit,) = pace.permits(1)
+    pace.throttled(NOW, 3_600)
+    world.change(deadline=NOW + 60)
+    assert refresh_with(world, permit).outcome is RefreshOutcome.REFRESHED
 
 
 def test_a_pace_that_cannot_be_kept_sends_nothing_and_releases(world: World) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowaccount_connect.schedule import DUE_SHARDS, Schedule, random_fraction, shard_of
+from flowaccount_connect.schedule import DUE_SHARDS, TICK, Schedule, random_fraction, shard_of
 
 NOW = 1_800_000_000
 FRACTIONS = st.floats(0, 1, exclude_max=True)
@@ -52,6 +52,10 @@ def test_a_retry_is_later_than_now_and_before_the_deadline_while_that_is_ahead(
     assert at > now
     if deadline > now + 1:
         assert at < deadline
+    # And in the end early enough for the tick that finds it.
+    last_try = deadline - max(schedule.refresh_token_lifetime // 60, 1)
+    if last_try <= now and ahead > 2 * TICK and not now < not_before < deadline:
+        assert at + TICK <= now + max(ahead // 2, TICK + 1)
 
 
 @given(schedules(), st.integers(0, 500))
@@ -79,7 +83,12 @@ def test_a_retry_waits_for_what_it_must_wait_for() -> None:
 
 def test_waiting_never_costs_the_last_try_before_the_deadline() -> None:
     assert Schedule().retry_at(NOW, NOW + 10_000, 0, not_before=NOW + 20_000) == NOW + 10_000 - 1_440
-    assert Schedule().retry_at(NOW, NOW + 100, 0, not_before=NOW + 20_000) == NOW + 99
+    assert Schedule().retry_at(NOW, NOW + 1_000, 0, not_before=NOW + 20_000) == NOW + 500 - TICK
+
+
+def test_what_must_be_waited_for_in_the_end_is_waited_for_while_it_ends_before_the_deadline() -> None:
+    """A token in doubt goes again only after the lease."""
+    assert Schedule().retry_at(NOW, NOW + 300, 0, not_before=NOW + 180) == NOW + 180
 
 
 @given(schedules(), st.integers(0, 2**33), st.integers(-(2**20), 2**26), st.integers(0, 2**20))
@@ -98,8 +107,28 @@ def test_no_pause_of_the_stack_sleeps_past_a_deadline_that_is_ahead(
 def test_after_a_pause_the_last_try_before_the_deadline_is_left() -> None:
     assert Schedule().resume_at(NOW, NOW + 80_000, 3_600) == NOW + 3_600
     assert Schedule().resume_at(NOW, NOW + 2_000, 3_600) == NOW + 2_000 - 1_440
-    assert Schedule().resume_at(NOW, NOW + 1_000, 3_600) == NOW + 999
+    assert Schedule().resume_at(NOW, NOW + 1_000, 3_600) == NOW + 500 - TICK
+    assert Schedule().resume_at(NOW, NOW + 1_000, 240) == NOW + 240
     assert Schedule().resume_at(NOW, NOW - 1_000, 3_600) == NOW + 3_600
+
+
+@pytest.mark.parametrize("left", [86_000, 1_440, 1_439, 600, 300])
+def test_however_often_it_fails_a_tick_finds_it_again_before_the_deadline(left: int) -> None:
+    """The tick comes a minute after it fell due; while two are left, one more try is."""
+    slow, now, deadline = Schedule(fraction=lambda: 0.999), NOW, NOW + left
+    tries = 0
+    while deadline - now > 2 * TICK:
+        now = max(slow.retry_at(now, deadline, 20), slow.resume_at(now, deadline, 3_600)) + TICK
+        assert now < deadline
+        tries += 1
+    assert tries >= (1 if left == 300 else 2)
+
+
+def test_the_last_hour_of_a_day_is_urgent_and_what_is_past_it_is_not() -> None:
+    left = (3_601, 3_600, 3_599, 1, 0, -1)
+    assert [Schedule().urgent(NOW, NOW + seconds) for seconds in left] == [False, False, True, True, False, False]
+    assert not Schedule(16, 80).urgent(NOW, NOW + 3)
+    assert Schedule(16, 80).urgent(NOW, NOW + 2)
 
 
 def test_a_connection_is_given_up_a_full_lifetime_after_its_deadline_and_not_before() -> None:

@@ -128,10 +128,34 @@ def test_a_wrong_duration_is_named(name: str, value: str) -> None:
         settings.tokens(TOKENS | {name: value})
 
 
-@pytest.mark.parametrize(("after", "lifetime"), [("86400", "86400"), ("90000", "86400"), ("60", "60")])
-def test_refreshing_only_once_the_token_is_dead_is_refused(after: str, lifetime: str) -> None:
+@pytest.mark.parametrize(
+    ("after", "lifetime"),
+    [("86400", "86400"), ("90000", "86400"), ("60", "60"), ("84960", "86400"), ("59", "60"), ("9", "10")],
+)
+def test_refreshing_only_once_the_token_is_dead_or_nearly_is_refused(after: str, lifetime: str) -> None:
+    times = {"REFRESH_AFTER": after, "REFRESH_TOKEN_LIFETIME": lifetime}
     with pytest.raises(InvalidSetting, match="REFRESH_AFTER must be less than REFRESH_TOKEN_LIFETIME"):
-        settings.tokens(TOKENS | {"REFRESH_AFTER": after, "REFRESH_TOKEN_LIFETIME": lifetime})
+        settings.tokens(TOKENS | times)
+    with pytest.raises(InvalidSetting, match="REFRESH_AFTER must be less than REFRESH_TOKEN_LIFETIME"):
+        settings.at_risk_before(Reader(times))
+
+
+@pytest.mark.parametrize(
+    ("after", "lifetime", "given", "expected"),
+    [
+        ("", "", "", 43_200),
+        ("", "", "600", 600),
+        ("", "", "31536000", 48_600),
+        ("50400", "86400", "", 27_000),
+        ("30", "600", "", 427),
+        ("1", "10", "", 6),
+    ],
+)
+def test_what_has_just_fallen_due_is_not_at_risk_whatever_the_warning(
+    after: str, lifetime: str, given: str, expected: int
+) -> None:
+    read = Reader({"REFRESH_AFTER": after, "REFRESH_TOKEN_LIFETIME": lifetime, "AT_RISK_BEFORE": given})
+    assert settings.at_risk_before(read) == expected
 
 
 def test_a_message_never_quotes_the_value() -> None:

@@ -1,7 +1,9 @@
 """The tick: soonest deadline first, never more than the allowance, spread over the minute."""
 
+import itertools
 import json
 import random
+import time
 from dataclasses import replace
 
 import pytest
@@ -110,10 +112,39 @@ def test_the_soonest_deadlines_go_first() -> None:
 
 def test_what_can_still_be_saved_goes_before_what_is_past_its_deadline() -> None:
     table, sqs = Table(), FakeSqs()
-    for name, deadline in (("N1", NOW - 500), ("N2", NOW), ("N3", NOW + 9_000), ("N4", NOW + 5)):
+    for name, deadline in (("N1", NOW - 500), ("N2", NOW), ("N3", NOW + 9_000), ("N4", NOW + 50)):
         table.put("CONNECTION", name, due_shard=due_shard(name), refresh_at=NOW - 10, deadline=deadline)
     tick(table, sqs, limit=3)
     assert ids(sqs) == ["N4", "N3", "N1"]
+
+
+def test_each_moment_goes_to_the_soonest_deadline_that_it_comes_in_time_for() -> None:
+    """Soonest first alone would send N1, N2 and N3, the last two when they are dead, and lose N4 and N5 with them."""
+    table, sqs = Table(), FakeSqs()
+    for name, left in (("N1", 8), ("N2", 15), ("N3", 25), ("N4", 55), ("N5", 60), ("N6", 70)):
+        table.put("CONNECTION", name, due_shard=due_shard(name), refresh_at=NOW - 10, deadline=NOW + left)
+    tick(table, sqs, limit=3)
+    assert ids(sqs) == ["N2", "N4", "N5"]
+    assert [message["DelaySeconds"] for message in sqs.sent] == [0, 20, 41]
+
+
+def test_what_comes_too_late_is_still_tried_with_what_is_left_of_the_tick() -> None:
+    table, sqs = Table(), FakeSqs()
+    for name, left in (("N1", 8), ("N2", 25), ("N3", 9_000)):
+        table.put("CONNECTION", name, due_shard=due_shard(name), refresh_at=NOW - 10, deadline=NOW + left)
+    tick(table, sqs, limit=110)
+    assert ids(sqs) == ["N2", "N3", "N1"]
+
+
+def test_however_much_dies_within_a_tick_every_moment_saves_one() -> None:
+    table, sqs = Table(page_size=50), FakeSqs()
+    left = {f"N{i}": 1 + i % 75 for i in range(3_000)}
+    for name, seconds in left.items():
+        table.put("CONNECTION", name, due_shard=due_shard(name), refresh_at=NOW - 10, deadline=NOW + seconds)
+    tick(table, sqs, limit=75)
+    saved = zip(ids(sqs), sqs.sent, strict=True)
+    assert len(sqs.sent) == room(75)
+    assert all(left[name] >= message["DelaySeconds"] + 10 for name, message in saved)
 
 
 def test_what_still_waits_counts_against_the_allowance() -> None:
@@ -181,6 +212,85 @@ def test_what_the_queue_did_not_take_is_counted() -> None:
     assert (found.due, found.dispatched, found.failed) == (20, 16, 4)
 
 
+def test_how_close_connections_are_is_told_without_what_is_only_assumed_of_an_import() -> None:
+    table, sqs = Table(), FakeSqs()
+    for name, sort_key, left in (("N1", "IMPORT", 10), ("N2", "CONNECTION", 11)):
+        item = {"pk": {"S": f"CONNECTION#{name}"}, "sk": {"S": sort_key}, "due_shard": {"S": due_shard(name)}}
+        times = {"refresh_at": {"N": str(NOW - 9)}, "deadline": {"N": str(NOW + left * HOUR)}}
+        table.model.put_item(TableName="table", Item=item | times)
+    found = tick(table, sqs)
+    assert ids(sqs) == ["N1", "N2"]
+    assert (found.soonest_deadline, found.at_risk) == (11 * HOUR, 1)
+
+
+def broken(sqs: FakeSqs, call: str, *which: int) -> None:
+    """Lets some of the calls of one kind fail, counted from the first."""
+    works, count = getattr(sqs, call), itertools.count()
+
+    def fails(**kwargs: object) -> object:
+        if next(count) in which:
+            raise client_error("ServiceUnavailable")
+        return works(**kwargs)
+
+    setattr(sqs, call, fails)
+
+
+def test_a_batch_that_the_queue_fails_to_take_costs_no_other_and_no_warning() -> None:
+    table, sqs = Table(), FakeSqs()
+    fill(table, 30)
+    at_risk(table, 3)
+    broken(sqs, "send_message_batch", 1)
+    found = tick(table, sqs)
+    assert (found.due, found.dispatched, found.failed, found.marked) == (33, 23, 10, 3)
+    assert (found.queue_error, found.complete, found.whole) == ("ServiceUnavailable", True, False)
+    assert len(sqs.sent) == 23
+
+
+def test_what_the_queue_may_not_have_taken_goes_with_the_next_tick() -> None:
+    table, sqs, clock = Table(), FakeSqs(), Clock()
+    names = fill(table, 3)
+    sweeping = sweep(table, sqs, clock=clock)
+    broken(sqs, "send_message_batch", 0)
+    assert sweeping.tick(remaining=lambda: 50.0).dispatched == 0
+    assert sweeping.tick(remaining=lambda: 50.0).dispatched == 3
+    assert ids(sqs) == names
+
+
+def test_a_queue_that_does_not_say_what_waits_stops_nothing() -> None:
+    table, sqs = Table(), FakeSqs()
+    fill(table, 5)
+    broken(sqs, "get_queue_attributes", 0)
+    found = tick(table, sqs)
+    assert (found.waiting, found.dispatched, found.queue_error) == (None, 5, "ServiceUnavailable")
+    assert not found.whole
+
+
+def test_a_tick_that_could_do_everything_is_whole() -> None:
+    table, sqs = Table(), FakeSqs()
+    fill(table, 5)
+    assert tick(table, sqs).whole
+
+
+def test_while_the_queue_hangs_those_at_risk_are_marked() -> None:
+    """Until no time is left to the tick."""
+    table, sqs, clock = Table(), FakeSqs(), Clock()
+    at_risk(table, 5)
+    marked: list[int] = []
+
+    def hangs(**_: object) -> object:
+        for _try in range(200):
+            if sum("at_risk" in item for item in table.items.values()) == 5:
+                break
+            time.sleep(0.01)
+        marked.append(sum("at_risk" in item for item in table.items.values()))
+        clock.sleep(50)
+        raise client_error("ServiceUnavailable")
+
+    sqs.send_message_batch = hangs  # type: ignore[method-assign]
+    found = sweep(table, sqs, clock=clock).tick(remaining=clock.remaining(50))
+    assert (marked, found.marked, found.failed) == ([5], 5, 5)
+
+
 def test_a_tick_says_how_late_and_how_close_it_is() -> None:
     table, sqs = Table(), FakeSqs()
     for name, refresh_at, deadline in (("N1", -700, 900), ("N2", -10, -5), ("N3", -20, 700)):
@@ -221,13 +331,25 @@ def test_without_the_pace_nothing_is_dispatched() -> None:
 # Backlogs
 
 
+def best(backlog: list[Due], limit: int) -> list[Due]:
+    """What to send of a backlog: at each moment of the minute the soonest deadline that lies ten seconds after it."""
+    step = max(Rule(limit).least_interval, 50_000_000 // max(len(backlog), 1))
+    moments = range(0, 60_000_000, step)
+    sent, late = list[Due](), list[Due]()
+    for due in sorted(backlog, key=lambda due: due.rank(NOW)):
+        if len(sent) < len(moments):
+            in_time = due.deadline - NOW > moments[len(sent)] / 1_000_000 + 10
+            (sent if in_time else late).append(due)
+    return (sent + late)[: len(moments)]
+
+
 @settings(max_examples=30)
 @given(st.data())
 def test_of_any_backlog_the_soonest_deadlines_are_found(data: st.DataObject) -> None:
     """However deadlines lie in the order of the index: pages, the bound and the shards lose none of them."""
     size = data.draw(st.integers(0, 150))
     chance = random.Random(data.draw(st.integers(0, 10_000)))  # noqa: S311
-    spread = data.draw(st.sampled_from([5, 1_000, 80_000]))
+    spread = data.draw(st.sampled_from([5, 60, 1_000, 80_000]))
     limit = data.draw(st.sampled_from([1, 15, 75, 300]))
     table, sqs = Table(page_size=data.draw(st.sampled_from([1, 7, 1_000]))), FakeSqs()
     backlog = []
@@ -237,7 +359,7 @@ def test_of_any_backlog_the_soonest_deadlines_are_found(data: st.DataObject) -> 
         backlog.append(due)
         table.put("CONNECTION", name, due_shard=due_shard(name), refresh_at=refresh_at, deadline=due.deadline)
     found = tick(table, sqs, limit)
-    expected = sorted(backlog, key=lambda due: due.rank(NOW))[: room(limit)]
+    expected = best(backlog, limit)
     deadlines = {due.connection_id: due.deadline for due in backlog}
     assert sorted(deadlines[name] for name in ids(sqs)) == sorted(due.deadline for due in expected)
     assert (found.due, found.dispatched, found.complete) == (size, len(expected), True)
@@ -286,6 +408,15 @@ def test_a_dispatch_is_not_repeated_while_it_is_under_way() -> None:
     late = {name for name, message in zip(first, range(15), strict=True) if message * 62 / 15 > 50}
     assert late
     assert ids(sqs) == [name for name in names if name not in late][:15]
+
+
+def test_what_waits_with_its_slots_in_hand_counts_once() -> None:
+    table = Table()
+    fill(table, 40)
+    pace(table, limit=20).take(3, 10.0)
+    # The same three.
+    sqs = FakeSqs(waiting={"ApproximateNumberOfMessagesNotVisible": "3"})
+    assert tick(table, sqs, 20).dispatched == room(20) - 3
 
 
 def test_overlapping_ticks_dispatch_one_allowance() -> None:

@@ -135,7 +135,8 @@ class Managing:
             raise problems.key_unavailable() from None
         sealed = self.sealer.seal(Tokens("", refresh_token), key, owner=connection_id, grant_id=grant_id)
         try:
-            deadline = now + self.refresh_token_lifetime
+            # How old the token is, nobody says: of what waits to be proved, half a life is taken to be left.
+            deadline = now + self.refresh_token_lifetime // 2
             self.imports.begin(connection_id, grant_id, sealed, deadline=deadline, now=now)
         except AlreadyConnected:
             raise _already_connected() from None

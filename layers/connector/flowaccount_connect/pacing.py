@@ -10,9 +10,11 @@ On demand goes first, by patience: background work takes slots only `BACKGROUND`
 `ON_DEMAND`; so once callers queue up beyond the former, background work gets nothing until they are through.
 
 A 429 pauses the whole stack (`Retry-After`, or else 15 s, doubling while 429s go on) and stretches the interval, which
-comes back by itself, half of what is left in `HALF_LIFE`: a limit lower than ours is found, and kept close to. All 429s
-of what was sent before the pause ended are one. Where a connection would die of the pause, its refresh is sent all the
-same, in its turn. A process that has slots in hand hears of a pause of another's within a second (`NEWS`).
+comes back by itself, half of what is left in `HALF_LIFE`: a limit lower than ours is found, and kept close to, down to
+a quarter of ours. Where even less is accepted, or nothing, only the pauses grow, so that the rate is back soon after
+that has ended. All 429s of what was sent before the pause ended are one. Where a connection would die of the pause, its
+refresh is sent all the same, in its turn. A process that has slots in hand hears of a pause of another's within a
+second (`NEWS`).
 
 Clocks that lie further apart than `TOLERANCE` allows for let through, at worst, what the limit lets through in as much
 time: two seconds more between two workers, and `limit` / 30 requests more may arrive in 60 seconds. While a deployment
@@ -64,6 +66,10 @@ RELAPSE = 60
 
 HALF_LIFE = 600
 """Seconds in which half of a slowdown is gone."""
+
+LONGEST_STRETCH = 5
+"""By how much the interval is stretched at most. What this costs beyond the end of what caused it is `HALF_LIFE` times
+the binary logarithm of it at full rate, 23 minutes, of a budget of one hour at full load."""
 
 FARTHEST = 300
 """A slot that lies further ahead than so many seconds was never taken: no slot is taken later than `ON_DEMAND`, and the
@@ -124,7 +130,7 @@ class Rule:
     @property
     def _slowest(self) -> float:
         """Never slower than one request a minute: without any, nobody would notice that there is room again."""
-        return max(60 * _SECOND / self.least_interval, 1)
+        return min(max(60 * _SECOND / self.least_interval, 1), LONGEST_STRETCH)
 
     def interval(self, state: State, now: int) -> int:
         """Microseconds between two slots at present."""
@@ -367,18 +373,20 @@ class Permit:
         if self._slot is not None:
             self._pace.wait_until(self._slot - int(before * _SECOND))
 
-    def use(self, patience: float) -> None:
+    def use(self, patience: float, *, urgent: bool = False) -> None:
         """Return at the moment at which one request may be sent, within `patience` seconds.
 
-        A slot that passed unused, or lies in a pause that began meanwhile, is let go, and another one taken. Raises
-        `Paced`, `StoreUnavailable`; then nothing may be sent.
+        A slot that passed unused, or lies in a pause that began meanwhile, is let go, and another one taken. What is
+        `urgent` waits through no pause, whatever the permit was taken for. Raises `Paced`, `StoreUnavailable`; then
+        nothing may be sent.
         """
+        urgent = urgent or self._urgent
         for _ in range(_TRIES):
             slot, self._slot = self._slot, None
             if slot is None:
-                (slot,) = self._pace.take(1, min(max(patience, 0.0), ON_DEMAND), urgent=self._urgent)
+                (slot,) = self._pace.take(1, min(max(patience, 0.0), ON_DEMAND), urgent=urgent)
             self._pace.wait_until(slot)
-            if self._pace.is_good(slot, urgent=self._urgent):
+            if self._pace.is_good(slot, urgent=urgent):
                 return
         raise Paced(1)
 

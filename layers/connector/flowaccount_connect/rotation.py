@@ -181,14 +181,14 @@ class Salvages(Protocol):
 class Permit(Protocol):
     """What allows each single POST; see `pacing.Permit`."""
 
-    def use(self, patience: float) -> None: ...
+    def use(self, patience: float, *, urgent: bool = False) -> None: ...
     def throttled(self, sent_at: float, retry_after: int | None) -> int: ...
 
 
 class Unpaced:
     """A permit for as many POSTs as one likes, where nobody counts them."""
 
-    def use(self, patience: float) -> None:
+    def use(self, patience: float, *, urgent: bool = False) -> None:
         """At once."""
 
     def throttled(self, sent_at: float, retry_after: int | None) -> int:  # noqa: ARG002
@@ -372,7 +372,8 @@ class Rotation:
         if exchange_budget(remaining) is None:
             return None, self.clock()
         try:
-            prepared.permit.use(remaining() - COMMIT_RESERVE - LONGEST_EXCHANGE)
+            urgent = self.schedule.urgent(int(self.clock()), claimed.deadline)
+            prepared.permit.use(remaining() - COMMIT_RESERVE - LONGEST_EXCHANGE, urgent=urgent)
         except StoreUnavailable as error:
             raise _NoPermit(str(error)) from None
         sent_at, budget = self.clock(), exchange_budget(remaining)
@@ -478,6 +479,9 @@ class Rotation:
         refresh_at = now
         if pause is not None:
             refresh_at = self.schedule.resume_at(now, claimed.deadline, pause)
+            if outcome is RefreshOutcome.PACED and claimed.refresh_at is not None:
+                # Nothing was sent, so what is due stays due: its turn, or its last try, may come before the pause ends.
+                refresh_at = min(refresh_at, claimed.refresh_at)
         elif not at_once:
             refresh_at = self.schedule.retry_at(now, claimed.deadline, retries, not_before=not_before)
         attempt_id = _attempt_id(claimed)

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 DUE_SHARDS = 8
 """How many partitions the due index has; the sweep queries each."""
 
+TICK = 60
+"""Seconds between two ticks: by so much later than it falls due a connection may be found."""
+
 _PRECISION = 1 << 53
 
 
@@ -45,30 +48,37 @@ class Schedule:
     def retry_at(self, now: int, deadline: int, retries: int, *, not_before: int = 0) -> int:
         """When to try again after `retries` failures in a row: exponential backoff with full jitter.
 
-        Never sleeps past the deadline while that is ahead: the last try comes a sixtieth of the lifetime before it.
-        `not_before` (epoch) holds back a retry, unless it lies beyond the deadline. Always later than `now`.
+        Never sleeps past the deadline while that is ahead; see `_latest`. `not_before` (epoch) holds back a retry,
+        unless it lies beyond the deadline. Always later than `now`.
         """
         longest = max(self.refresh_after // 24, 1)
         ceiling = min(longest, max(longest // 30, 1) << min(retries, 16))
         at = max(now + 1 + int(ceiling * self.fraction()), not_before)
-        last_try = self._last_try(deadline)
-        if now < last_try:
-            at = min(at, last_try if not_before >= deadline else max(last_try, not_before))
-        elif now < deadline:
-            at = min(at, deadline - 1)
+        if now < deadline:
+            latest = self._latest(now, deadline)
+            at = min(at, latest if not_before >= deadline else max(latest, not_before))
         return max(at, now + 1)
 
     def resume_at(self, now: int, deadline: int, pause: int) -> int:
         """When to go on after the whole stack had to wait: when the pause ends, in seconds from `now`.
 
-        No pause sleeps past the deadline either: while that is ahead, a try is left before it. Always later than `now`.
+        No pause sleeps past the deadline either; see `_latest`. Always later than `now`.
         """
-        last_try = self._last_try(deadline)
-        latest = last_try if now < last_try else deadline - 1
-        return max(min(now + pause, latest) if now < deadline else now + pause, now + 1)
+        at = now + pause
+        return max(min(at, self._latest(now, deadline)) if now < deadline else at, now + 1)
 
-    def _last_try(self, deadline: int) -> int:
-        return deadline - max(self.refresh_token_lifetime // 60, 1)
+    def urgent(self, now: int, deadline: int) -> bool:
+        """Whether the deadline is so close, the last hour of a day, that no pause may be waited for."""
+        return 0 < deadline - now < self.refresh_token_lifetime // 24
+
+    def _latest(self, now: int, deadline: int) -> int:
+        """The latest moment for the next try before a deadline that is ahead.
+
+        That is a sixtieth of the lifetime before it; and later than that, when half of what is left will have gone by
+        the tick that finds it, so that there is always a try left after it.
+        """
+        last_try = deadline - max(self.refresh_token_lifetime // 60, 1)
+        return last_try if now < last_try else now + (deadline - now) // 2 - TICK
 
     def given_up(self, now: int, deadline: int) -> bool:
         """Whether a full lifetime has passed after the deadline: without any answer until here, none will come."""

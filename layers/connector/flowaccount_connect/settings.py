@@ -141,17 +141,29 @@ def refresh_token_lifetime(read: Reader) -> int:
     return read.number("REFRESH_TOKEN_LIFETIME", 86_400, 10, 365 * 86_400)
 
 
-def refresh_after(read: Reader) -> int:
-    """After how many seconds a connection is refreshed. Raises `InvalidSetting`."""
-    return read.number("REFRESH_AFTER", 6 * 3_600, 1, 365 * 86_400)
+def refresh_times(read: Reader) -> tuple[int, int]:
+    """After how many seconds a connection is refreshed, and how many its refresh token lives; between the two there is
+    time for a last try (`Schedule`). Raises `InvalidSetting`."""
+    after, lifetime = read.number("REFRESH_AFTER", 6 * 3_600, 1, 365 * 86_400), refresh_token_lifetime(read)
+    if after >= lifetime - max(lifetime // 60, 1):
+        raise InvalidSetting("REFRESH_AFTER must be less than REFRESH_TOKEN_LIFETIME, by more than a sixtieth of that")
+    return after, lifetime
+
+
+def at_risk_before(read: Reader) -> int:
+    """With how many seconds left a connection is at risk. Raises `InvalidSetting`.
+
+    Never more than three quarters of what is left when it falls due: else what is in order would be announced, and a
+    shorter interval or lifetime needs no other setting beside it.
+    """
+    after, lifetime = refresh_times(read)
+    return min(read.number("AT_RISK_BEFORE", 12 * 3_600, 1, 365 * 86_400), max((lifetime - after) * 3 // 4, 1))
 
 
 def tokens(variables: Mapping[str, str] = os.environ) -> Tokens:
     """The settings of `callback` and `refresh`. Raises `InvalidSetting`."""
     read = Reader(variables)
-    lifetime, after = refresh_token_lifetime(read), refresh_after(read)
-    if after >= lifetime:
-        raise InvalidSetting("REFRESH_AFTER must be less than REFRESH_TOKEN_LIFETIME")
+    after, lifetime = refresh_times(read)
     return Tokens(
         endpoint=read.url("TOKEN_ENDPOINT"),
         client_id=read.text("CLIENT_ID"),

@@ -8,6 +8,9 @@ Its work grows with what is due and not with what exists: the shards of the spar
 pages, each item once. After the first page of each, only those items are handed over that can still matter: sooner
 than the worst of the best seen so far, or at risk and not marked. So the soonest deadlines of any backlog are found
 exactly, and tens of thousands that are due cost no more than being read past.
+
+Where more dies than can be sent, each moment to send goes to the soonest deadline that it still comes in time for. That
+keeps as many alive as can be kept; soonest first alone would send each token a moment after its end, and lose them all.
 """
 
 import heapq
@@ -18,21 +21,17 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Protocol
 
+from flowaccount_connect import aws_error
 from flowaccount_connect.dynamodb import AttributeValue, Client, StoreUnavailable, call, n, number, s, text
 from flowaccount_connect.importing import ImportStore
 from flowaccount_connect.pacing import Rule, State
-from flowaccount_connect.schedule import DUE_SHARDS
-
-TICK = 60
-"""Seconds between two ticks."""
+from flowaccount_connect.schedule import DUE_SHARDS, TICK, Schedule
 
 MARKS = 500
 """How many connections one tick marks at risk, at most; the next ticks mark the others."""
-
-URGENT = 12
-"""A connection is urgent with this part of the time left at which it counts as at risk: an hour of twelve."""
 
 PLANNED_LOAD = 0.7
 """The share of what a stack can keep alive that one plans with."""
@@ -40,8 +39,9 @@ PLANNED_LOAD = 0.7
 _SPREAD = 50
 """Over how many seconds of the tick its refreshes are spread where there are few."""
 
-_UNDER_WAY = 10
-"""Seconds after its planned moment for which a dispatched connection is not dispatched again."""
+_LATENESS = 10
+"""By how many seconds a refresh may be sent later than planned, its slot being as far ahead as `ON_DEMAND`: until then
+it is not dispatched again, and whose deadline lies before that does not come in time."""
 
 _RESERVE = 10.0
 _BATCH = 10
@@ -99,6 +99,10 @@ class Index(Protocol):
     ) -> Page: ...
 
 
+class QueueUnavailable(Exception):
+    """The queue did not answer: what was sent may be in it or not. The message is the error's code alone."""
+
+
 class Queue(Protocol):
     """Where what is due goes; see `RefreshQueue`."""
 
@@ -143,15 +147,15 @@ class Tick:
 
     due: int
     """How many are due, those in the queue included."""
-    waiting: int
-    """How many messages wait in the queue, or are being worked on."""
+    waiting: int | None
+    """How many messages wait in the queue, or are being worked on; `None` if the queue did not say."""
     dispatched: int
     failed: int
     """How many the queue did not take, or there was no time to send."""
     oldest_due: int
     """The age of what has been due longest; 0 where nothing is due."""
     soonest_deadline: int | None
-    """The least time to a deadline that is still ahead; `None` where nothing is due."""
+    """The least time to a connection's deadline that is still ahead; `None` where none is due."""
     at_risk: int
     """How many are at risk; while more are due than a tick dispatches, at least so many."""
     marked: int
@@ -166,6 +170,13 @@ class Tick:
     """By how much 429s have stretched the interval between refreshes: 1 and more."""
     complete: bool
     """Whether the whole index was seen before time ran short."""
+    queue_error: str | None = None
+    """The code of an error of the queue, where there was one."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether the tick did all that it had to: saw what is due and what waits, and dispatched what it could."""
+        return self.complete and self.waiting is not None and not self.failed
 
     @property
     def overloaded(self) -> bool:
@@ -237,7 +248,10 @@ class Sqs(Protocol):
 
 
 class RefreshQueue:
-    """The queue between `sweep` and `refresh`. Its messages name connections and carry nothing secret."""
+    """The queue between `sweep` and `refresh`. Its messages name connections and carry nothing secret.
+
+    Both methods raise `QueueUnavailable`.
+    """
 
     def __init__(self, sqs: Sqs, url: str) -> None:
         self._sqs = sqs
@@ -250,7 +264,10 @@ class RefreshQueue:
             "ApproximateNumberOfMessagesNotVisible",
             "ApproximateNumberOfMessagesDelayed",
         ]
-        answer = self._sqs.get_queue_attributes(QueueUrl=self._url, AttributeNames=names)
+        try:
+            answer = self._sqs.get_queue_attributes(QueueUrl=self._url, AttributeNames=names)
+        except Exception as error:
+            raise QueueUnavailable(aws_error.code(error)) from None
         return sum(int(answer["Attributes"].get(name, 0)) for name in names)
 
     def send(self, messages: list[Message]) -> int:
@@ -267,12 +284,18 @@ class RefreshQueue:
             }
             for i, message in enumerate(messages)
         ]
-        answer = self._sqs.send_message_batch(QueueUrl=self._url, Entries=entries)
+        try:
+            answer = self._sqs.send_message_batch(QueueUrl=self._url, Entries=entries)
+        except Exception as error:
+            raise QueueUnavailable(aws_error.code(error)) from None
         return len(answer.get("Failed", []))
 
 
 class _Found:
-    """What the shards have shown so far: the `count` first in line, and the soonest that are at risk and not marked."""
+    """What the shards have shown so far: the `count` first in line, and the soonest that are at risk and not marked.
+
+    Of what dies within the tick it is not known yet which can be saved: all of that is kept beside the first in line.
+    """
 
     def __init__(self, count: int, now: int, at_risk: int) -> None:
         self._count = count
@@ -281,6 +304,7 @@ class _Found:
         self._lock = threading.Lock()
         # Heaps of what comes first, the last of it at the top, to be dropped for what comes before it.
         self._first: list[_Last] = []
+        self._dying: list[Due] = []
         self._unmarked: list[_Last] = []
         self.seen = 0
         self.at_risk = 0
@@ -293,7 +317,10 @@ class _Found:
             for due in page.due:
                 if self.oldest is None or due.refresh_at < self.oldest:
                     self.oldest = due.refresh_at
-                _keep(self._first, self._count, due, self._now)
+                if self._now < due.deadline <= self._now + TICK + _LATENESS:
+                    self._dying.append(due)
+                else:
+                    _keep(self._first, self._count, due, self._now)
                 # An import puts nothing at risk that works.
                 if due.deadline <= self._at_risk and not due.is_import:
                     self.at_risk += 1
@@ -310,7 +337,8 @@ class _Found:
 
     def first(self) -> list[Due]:
         """The first in line, in order."""
-        return sorted((last.due for last in self._first), key=lambda due: due.rank(self._now))
+        first = chain(self._dying, (last.due for last in self._first))
+        return sorted(first, key=lambda due: due.rank(self._now))
 
     def unmarked(self) -> list[Due]:
         """What is at risk and not marked, in order."""
@@ -347,8 +375,7 @@ class Sweep:
     pace: Looks
     marks: Marks
     counts: Counts
-    refresh_after: int = 21_600
-    """Seconds after which a connection is refreshed."""
+    schedule: Schedule = field(default_factory=Schedule)
     at_risk_before: int = 43_200
     """With less than so many seconds to its deadline a connection that is due is at risk."""
     clock: Callable[[], float] = time.time
@@ -357,7 +384,10 @@ class Sweep:
     is harmless."""
 
     def tick(self, *, remaining: Callable[[], float]) -> Tick:
-        """One tick, within the invocation's time. Raises `StoreUnavailable` if index or pace cannot be read."""
+        """One tick, within the invocation's time. Raises `StoreUnavailable` if index or pace cannot be read.
+
+        A queue that fails costs what it did not take, until the next tick, and no early warning.
+        """
         clock = self.clock()
         now = int(clock)
 
@@ -367,20 +397,25 @@ class Sweep:
         state = self.pace.look()
         rule, moment = self.pace.rule, int(clock * _MICROSECONDS)
         interval = rule.interval(state, moment)
-        for done in [one for one, at in self._planned.items() if at + _UNDER_WAY <= clock]:
+        for done in [one for one, at in self._planned.items() if at + _LATENESS <= clock]:
             del self._planned[done]
         room = TICK * _MICROSECONDS // interval + 1
         found = _Found(room + len(self._planned), now, now + self.at_risk_before)
+        errors: list[str] = []
         with ThreadPoolExecutor(DUE_SHARDS) as pool:
             first_page = max(2 * room // DUE_SHARDS, 100)
             seen = [pool.submit(self._read, shard, now, first_page, found, more) for shard in range(DUE_SHARDS)]
-            waiting, connections = self.queue.waiting(), self._connections()
+            waiting, connections = self._waiting(errors), self._connections()
             complete = [shard.result() for shard in seen].count(False) == 0
         first = [due for due in found.first() if (due.connection_id, due.refresh_at) not in self._planned]
-        messages = self._planned_messages(first, found.seen, waiting, interval, state, moment)
-        failed = self._send(messages, clock, more)
-        marked = self._mark(found.unmarked(), now, more)
-        ahead = [due.deadline - now for due in found.first() if due.deadline > now]
+        messages = self._planned_messages(first, found.seen, waiting or 0, interval, state, moment)
+        with ThreadPoolExecutor(1) as beside:
+            # Neither waits for the other: whatever is slow then, nobody is warned or refreshed later for it.
+            marking = beside.submit(self._mark, found.unmarked(), now, more)
+            failed = self._send(messages, clock, more, errors)
+            marked = marking.result()
+        # An import's is an assumption, and nothing that works dies with it.
+        ahead = [due.deadline - now for due in found.first() if due.deadline > now and not due.is_import]
         return Tick(
             due=found.seen,
             waiting=waiting,
@@ -391,10 +426,11 @@ class Sweep:
             at_risk=found.at_risk,
             marked=marked,
             connections=connections,
-            capacity=int(rule.per_minute * self.refresh_after / 60),
+            capacity=int(rule.per_minute * self.schedule.refresh_after / 60),
             paused=math.ceil(max(state.paused_until - moment, 0) / _MICROSECONDS),
             slowdown=round(rule.slowdown(state, moment), 3),
             complete=complete,
+            queue_error=errors[0] if errors else None,
         )
 
     def _read(self, shard: int, now: int, first_page: int, found: _Found, more: Callable[[], bool]) -> bool:
@@ -411,6 +447,13 @@ class Sweep:
                 return True
         return False
 
+    def _waiting(self, errors: list[str]) -> int | None:
+        try:
+            return self.queue.waiting()
+        except QueueUnavailable as error:
+            errors.append(str(error))
+            return None
+
     def _connections(self) -> int | None:
         try:
             return self.counts.get().get("active")
@@ -422,39 +465,49 @@ class Sweep:
     ) -> list[Message]:
         """What the pace lets through until the next tick, and when: behind what waits, and after a pause.
 
-        What dies unless it is refreshed now waits for no pause.
+        At each moment the soonest deadline that it comes in time for; what is too late for all of them is tried with
+        what is left of the tick, in case it lives on. What dies unless it is refreshed now waits for no pause.
         """
         now, end = moment // _MICROSECONDS, moment + TICK * _MICROSECONDS
-        slot = max(moment, state.next_slot) + waiting * interval
+        # What waits may have its slots already, so that those count once.
+        slot = max(moment + waiting * interval, state.next_slot)
         paced = state.paused_until > moment or waiting
         step = interval if paced else max(interval, _SPREAD * _MICROSECONDS // max(seen, 1))
-        messages = []
-        for one in due:
-            urgent = 0 < one.deadline - now < self.at_risk_before // URGENT
-            slot = slot if urgent else max(slot, state.paused_until)
-            if slot >= end:
-                break
-            delay = math.ceil((slot - moment) / _MICROSECONDS)
+        messages: list[Message] = []
+        late: list[Due] = []
+        for place, one in enumerate(chain(due, late)):
+            urgent = self.schedule.urgent(now, one.deadline)
+            at = slot if urgent else max(slot, state.paused_until)
+            if place < len(due) and one.deadline * _MICROSECONDS <= at + _LATENESS * _MICROSECONDS:
+                late.append(one)
+                continue
+            if at >= end:
+                continue
             messages.append(
                 Message(
                     connection_id=one.connection_id,
                     refresh_at=one.refresh_at,
-                    delay=delay,
+                    # Rather early than late: it waits for its slot, and a slot does not wait.
+                    delay=(at - moment) // _MICROSECONDS,
                     urgent=urgent,
                     is_import=one.is_import,
                 )
             )
-            slot += step
+            slot = at + step
         return messages
 
-    def _send(self, messages: list[Message], clock: float, more: Callable[[], bool]) -> int:
-        """Dispatch in batches, several at a time where there are many; how many were not."""
+    def _send(self, messages: list[Message], clock: float, more: Callable[[], bool], errors: list[str]) -> int:
+        """Dispatch in batches, several at a time where there are many; how many were not taken for certain."""
         batches = [messages[at : at + _BATCH] for at in range(0, len(messages), _BATCH)]
 
         def send(batch: list[Message]) -> int:
             if not more():
                 return len(batch)
-            failed = self.queue.send(batch)
+            try:
+                failed = self.queue.send(batch)
+            except QueueUnavailable as error:
+                errors.append(str(error))
+                return len(batch)
             if not failed:
                 # After a failure nobody remembers which: those that did go are dispatched twice.
                 self._planned.update({(one.connection_id, one.refresh_at): clock + one.delay for one in batch})

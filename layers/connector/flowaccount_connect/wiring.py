@@ -131,6 +131,7 @@ def salvage() -> "Salvage":
 def sweep() -> "Sweep":
     """What `sweep` is made of."""
     from flowaccount_connect.history import Counts
+    from flowaccount_connect.schedule import Schedule
     from flowaccount_connect.store import ConnectionStore
     from flowaccount_connect.sweep import DueIndex, RefreshQueue, Sweep
 
@@ -142,8 +143,8 @@ def sweep() -> "Sweep":
         pace=_pace(table, stack),
         marks=ConnectionStore(table, stack.table),
         counts=Counts(table, stack.table),
-        refresh_after=settings.refresh_after(read),
-        at_risk_before=read.number("AT_RISK_BEFORE", 12 * 3_600, 1, 365 * 86_400),
+        schedule=Schedule(*settings.refresh_times(read)),
+        at_risk_before=settings.at_risk_before(read),
     )
 
 
