@@ -169,7 +169,8 @@ def a_business_of_another_tenant_is_announced(world: World) -> bool:
 
 
 def a_reload_waits_for_its_callback(world: World) -> bool:
-    world.simulator.fault("delay", seconds=2, when="before")
+    # Long enough for the second callback's process to start, on a busy machine too.
+    world.simulator.fault("delay", seconds=6, when="before")
     visit = back(world)
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(visit.callback)
