@@ -20,7 +20,7 @@ from flowaccount_connect.dynamodb import n, s
 from flowaccount_connect.identifiers import new_attempt_id, new_grant_id, new_secret
 from flowaccount_connect.schedule import Schedule
 from flowaccount_connect.sealing import Kms, Sealer, Tokens
-from flowaccount_connect.store import due_shard, grant_update, key_of
+from flowaccount_connect.store import ConnectionStore, due_shard, grant_update, key_of
 from local import dynamodb_local, processes
 from tests.contract import deployed
 
@@ -188,6 +188,13 @@ def _callback(table: str, grant_id: str, now: int) -> dict[str, Any]:
         rotated=rotated,
         now=now,
     )
+
+
+def refreshed(url: str, name: str, numbers: Sequence[int]) -> int:
+    """How many of these connections have been refreshed, once."""
+    store = ConnectionStore(client(url), name)
+    found = [store.get(name_of(number)) for number in numbers]
+    return sum(one is not None and one.generation == 2 for one in found)
 
 
 def fill_instead(url: str, name: str, numbers: range, *, now: int, kms: Kms) -> None:

@@ -1,8 +1,7 @@
 """Run by `lambdas`, in a function's own process: answers events as Lambda's runtime does, and says what they took.
 
-Reads lines of JSON, `{"events": […], "answers": true}`; what the function logs is
-counted. Standard
-library only, and little of it: what is imported here would be no cost of the function.
+Reads lines of JSON, `{"events": […], "answers": true}`; what the function logs is counted. Standard library only, and
+little of it: what is imported here would be no cost of the function.
 """
 
 import importlib
@@ -47,7 +46,9 @@ def main() -> None:
                 answers.append(answer)
         sys.stdout.flush()
         cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-        told.write(json.dumps({"answers": answers, "cpu": cpu, "wall": wall, "logged": os.fstat(log).st_size}) + "\n")
+        size = os.fstat(log).st_size
+        text = os.pread(log, size, 0).decode() if asked.get("answers") else ""
+        told.write(json.dumps({"answers": answers, "cpu": cpu, "wall": wall, "logged": size, "log": text}) + "\n")
     with open("/proc/self/status") as status:
         sys.stderr.write(status.read() if len(sys.argv) > 3 else "")
 

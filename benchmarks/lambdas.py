@@ -2,7 +2,8 @@
 
 A tree is what a function sees below `/opt/python` and `/var/task`, its files dated 1980 and read-only, as Lambda shows
 them; nothing is compiled at run time. Those of the product are what `sam build` made, those of the programs beside it
-what it would make of their requirements, once with bytecode and once as it ships them, without any that is valid.
+what it would make of their requirements, once with bytecode and once as it ships them, without any that is valid. All
+trust the benchmark's authority besides.
 """
 
 import hashlib
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.authority import BUNDLE, authority
 from benchmarks.wire import Wire
 from local.errors import LocalError
 from local.places import CACHE, LOCAL, ROOT
@@ -73,6 +75,7 @@ def product(build: Path, home: Path = LOCAL / "bench" / "product") -> dict[str, 
         task = home / "var" / name
         shutil.copytree(build / f"{name.capitalize()}Function", task)
         made[name] = Program((task, layers), "app")
+    authority().trusted_by(layers)
     _seal(home)
     return made
 
@@ -92,6 +95,7 @@ def instead(*, bytecode: bool) -> dict[str, Program]:
     """The programs one would write instead, by what they are written with. Raises `LocalError`."""
     home = _empty(LOCAL / "bench" / ("instead" if bytecode else "instead-shipped"))
     shutil.copytree(_packages(), home / "opt" / "python")
+    authority().trusted_by(home / "opt" / "python")
     shutil.copytree(_PROGRAMS, home / "var" / "instead", ignore=shutil.ignore_patterns("__pycache__", "*.txt", "*.in"))
     if bytecode:
         _compile(home / "opt" / "python", "/opt/python")
@@ -136,14 +140,16 @@ def _seal(home: Path) -> None:
             path.chmod(0o444)
 
 
-def environment(program: Program, wire: Wire, **settings: str) -> dict[str, str]:
-    """The variables of a function, as the template sets them, with AWS at `wire`."""
+def environment(program: Program, wire: Wire, *, secure: bool = False, **settings: str) -> dict[str, str]:
+    """The variables of a function, as the template sets them, with AWS at `wire`; `secure`: by TLS, as AWS is."""
     return {
         "PATH": "/usr/bin:/bin",
         "LANG": "C.UTF-8",
         "PYTHONPATH": ":".join(map(str, program.path)),
         "PYTHONDONTWRITEBYTECODE": "1",
-        "AWS_ENDPOINT_URL": wire.url,
+        "AWS_ENDPOINT_URL": wire.secure if secure else wire.url,
+        # Of boto3, which brings authorities of its own.
+        "AWS_CA_BUNDLE": str(program.path[-1] / BUNDLE),
         "AWS_REGION": "ap-southeast-1",
         "AWS_DEFAULT_REGION": "ap-southeast-1",
         "AWS_ACCESS_KEY_ID": "local",
@@ -151,7 +157,7 @@ def environment(program: Program, wire: Wire, **settings: str) -> dict[str, str]
         # As long as a role's.
         "AWS_SESSION_TOKEN": "t" * 800,
         "POWERTOOLS_METRICS_NAMESPACE": "FlowAccountConnect",
-        "POWERTOOLS_SERVICE_NAME": "function",
+        "POWERTOOLS_SERVICE_NAME": program.path[0].name,
         "ENVIRONMENT": "sandbox",
         "STACK": "connect",
         "TABLE_NAME": TABLE,
@@ -232,6 +238,8 @@ class Answered:
     """Seconds."""
     logged: int
     """Bytes of log."""
+    log: str
+    """The log itself, where the answers were asked for."""
 
 
 class Function:
@@ -242,7 +250,7 @@ class Function:
         self._module = module
 
     def answer(self, events: Sequence[Any], *, answers: bool = True) -> Answered:
-        """Answer each event; `answers=False` does not bring the answers. Raises `LocalError` if one fails."""
+        """Answer each event; `answers=False` brings neither answers nor log. Raises `LocalError` if one fails."""
         process = self._process
         if process.stdin is None or process.stdout is None:
             raise AssertionError("they are pipes")
@@ -252,7 +260,7 @@ class Function:
         if not line:
             raise LocalError(f"{self._module} failed; what it said is above.")
         told = json.loads(line)
-        return Answered(told["answers"], told["cpu"], told["wall"], told["logged"])
+        return Answered(told["answers"], told["cpu"], told["wall"], told["logged"], told["log"])
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What a stack costs in a month: counted calls and measured CPU, the template's resources, and a dated list of prices.
+"""What a stack costs in a month: counted calls, metrics and CPU, the template's resources, a dated list of prices.
 
 What cannot be counted here is assumed, in `Assumed`, and said so beside the table.
 """
@@ -18,23 +18,10 @@ from tests.contract import deployed
 
 PRICES = Path(__file__).with_name("prices-ap-southeast-1.json")
 SIZES = (100, 10_000, 1_000_000)
-GOAL = 0.002
-"""US dollars for a connection and month, at 10,000."""
+AT, GOAL = 10_000, 0.002
+"""With so many connections, US dollars for each and month."""
 
 DAYS = 30
-METRICS = {
-    "sweep": [
-        *("Heartbeat", "Due", "Waiting", "Dispatched", "AtRisk", "OldestDue", "SoonestDeadline", "Connections"),
-        *("CapacityUsed", "Capacity", "Paused", "Slowdown"),
-    ],
-    "refresh": ["RefreshRefreshed", "ExchangeLatency"],
-    "token": ["TokensServed", "TokensRefused"],
-    "authorize": ["ConnectsBegun"],
-    "callback": ["ConnectConnected"],
-    "publish": ["EventsPublished"],
-}
-"""What the functions publish while nothing is wrong: CloudWatch bills each by the hours in which it is published."""
-
 _MONTH = DAYS * 86_400
 _BATCH = 10
 """Messages that one request of SQS carries."""
@@ -51,7 +38,7 @@ class Assumed:
     call: float = 0.006
     """Seconds that a call of AWS takes within a region."""
     exchange: float = 0.3
-    """Seconds that FlowAccount takes for a token request."""
+    """Seconds that FlowAccount takes for a token request, with the handshake before it."""
     report: int = 320
     """Bytes that Lambda itself logs of each invocation."""
     window: float = 1.0
@@ -75,8 +62,6 @@ class Template:
     alarms: int
     polled_queues: int
     dashboards: int
-    metrics: int
-    """Custom metrics that a stack without trouble publishes."""
 
 
 def template() -> Template:
@@ -93,7 +78,6 @@ def template() -> Template:
         alarms=kinds["AWS::CloudWatch::Alarm"],
         polled_queues=events.count("SQS"),
         dashboards=kinds["AWS::CloudWatch::Dashboard"],
-        metrics=sum(len(names) for names in METRICS.values()),
     )
 
 
@@ -169,6 +153,12 @@ class Costs:
         count = sum(count for name, count in calls.requests.items() if not name.startswith("token endpoint"))
         return calls.cpu / 1_000 * self.assumed.slower + count * self.assumed.call + waits
 
+    @property
+    def metrics(self) -> int:
+        """How many metrics there are while nothing is wrong: CloudWatch bills each by the hours in which it is written.
+        All that were, as if there were connects and reads in each hour."""
+        return len(frozenset[tuple[str, str]]().union(*(calls.metrics for calls in self.calls.values())))
+
     def token(self) -> Lines:
         """One call of `GET /connections/{id}/token`."""
         calls = self.calls[operations.TOKEN]
@@ -178,16 +168,16 @@ class Costs:
         return cost
 
     def connect(self) -> Lines:
-        """One consent: authorize, callback, and what `publish` makes of it."""
+        """One consent by a host's link, as the template has it by default, and what `publish` makes of it."""
         cost = Lines()
-        waits = {operations.CALLBACK: self.assumed.exchange}
-        for name in (operations.AUTHORIZE, operations.CALLBACK, operations.NEW):
-            calls = self.calls[name]
+        requests = (operations.SESSION, operations.LINK_AUTHORIZE, operations.LINK_CALLBACK, operations.CONFIRM)
+        for name in (*requests, operations.NEW):
+            calls, exchanges = self.calls[name], name == operations.LINK_CALLBACK
+            waits = self.assumed.exchange if exchanges else 0.0
+            cost += self.invocation(self.duration(calls, waits=waits), calls.logged)
             # A worker that connects few businesses has a new data key for each.
-            kms = 1.0 if name == operations.CALLBACK else None
-            cost += self.invocation(self.duration(calls, waits=waits.get(name, 0.0)), calls.logged)
-            cost += self.asked(calls, kms=kms)
-        cost["API Gateway"] = 2 * self.price["api_gateway_rest_request"]
+            cost += self.asked(calls, kms=1.0 if exchanges else None)
+        cost["API Gateway"] = len(requests) * self.price["api_gateway_rest_request"]
         return cost
 
     def refresh(self, connections: int) -> Lines:
@@ -205,12 +195,9 @@ class Costs:
         # Sent by tens where a tick has so many; received and deleted with their batch.
         sends = 1 / min(max(rate * 60, 1.0), _BATCH)
         cost["SQS"] += (sends + 2 / min(batch, _BATCH)) * self.price["sqs_request"]
-        # The claim and the commit come from the stream one by one; the commit makes an entry of the history.
+        # Of what comes from the stream the filter leaves the commit, by itself; it makes an entry of the history.
         history = self.calls[operations.HISTORY]
-        cost += self.asked(history)
-        for told in (0.0, history.logged):
-            cost += self.invocation(self.duration(history), told)
-        return cost
+        return cost + self.asked(history) + self.invocation(self.duration(history), history.logged)
 
     def kms(self, rate: float, batch: float) -> float:
         """Calls of KMS for one refresh: a new data key for as many as come while it is used; an old one opened once for
@@ -224,7 +211,7 @@ class Costs:
         tick = self.calls[operations.NOTHING_DUE]
         cost = scaled(self.invocation(self.duration(tick), tick.logged) + self.asked(tick), ticks)
         cost["alarms"] = t.alarms * p["alarm_month"]
-        cost["metrics"] = t.metrics * p["metric_month"]
+        cost["metrics"] = self.metrics * p["metric_month"]
         cost["dashboard"] = t.dashboards * p["dashboard_month"]
         cost["key"] = p["kms_key_month"]
         cost["secret"] += p["secret_month"]

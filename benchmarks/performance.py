@@ -5,8 +5,8 @@ import os
 import platform
 import re
 import statistics
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ from rich.table import Table
 
 from benchmarks import cold, money, operations, scale, throughput
 from benchmarks.cold import Cold
-from benchmarks.lambdas import FUNCTIONS, INSTEAD
-from benchmarks.money import Costs
+from benchmarks.lambdas import FUNCTIONS, INSTEAD, Started
+from benchmarks.money import Bill, Costs
 from benchmarks.operations import Operations
 from benchmarks.scale import Cost
 from benchmarks.throughput import Throughput
@@ -31,6 +31,8 @@ class Row:
 
     cells: tuple[str, ...]
     met: bool | None = None
+    measured: bool = True
+    """Whether the exit code tells of it: what a list of prices makes of a measurement is shown, and does not count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class Figures:
         """All tables there are figures for."""
         made: list[Section] = []
         if self.cold is not None:
-            made += [_cold(self.cold), _first_token(self.cold)]
+            made += [_cold(self.cold), _first(self.cold), _batch(self.cold)]
         if self.operations is not None:
             made += [_cpu(self.operations), _calls(self.operations)]
         if self.throughput is not None:
@@ -70,8 +72,8 @@ class Figures:
 
     @property
     def met(self) -> bool:
-        """Whether every goal was reached."""
-        return all(row.met is not False for section in self.sections() for row in section.rows)
+        """Whether every goal was reached of what was measured."""
+        return all(row.met is not False for section in self.sections() for row in section.rows if row.measured)
 
 
 def _spread(values: Sequence[float], unit: str = "") -> str:
@@ -99,27 +101,43 @@ def _cold(made: Cold) -> Section:
     memory = statistics.median(one.memory for one in floor)
     rows = []
     for name, starts in made.starts.items():
-        if name.startswith(cold.FIRST_TOKEN):
-            continue
         ratio, goal, met = _against(statistics.median(one.cpu for one in starts), cpu, cold.GOALS.get(name))
         peak = statistics.median(one.memory for one in starts)
         ours = name in FUNCTIONS
         fits = peak <= cold.MEMORY_GOAL * memory
         cells = (_named(name, ours=ours), _spread([one.cpu for one in starts]), ratio, goal, f"{peak:.0f}")
         rows.append(Row((*cells, f"{peak / memory:.2f}"), (met is not False and fits) if ours else None))
-    notes = (f"Memory: ours at most {cold.MEMORY_GOAL} × the floor's. The floor imports boto3 and makes one client.",)
+    notes = (
+        f"Memory: ours at most {cold.MEMORY_GOAL} × the floor's. The floor imports boto3 and makes one client; "
+        "ours read the authorities that they trust, too, which the others do with their first call.",
+    )
     columns = ("process", "CPU ms", "× floor", "goal", "peak MiB", "× floor")
     return Section(f"Cold start: fresh processes, {len(floor)} each, in turn", columns, rows, notes)
 
 
-def _first_token(made: Cold) -> Section:
-    chosen = {n.removeprefix(cold.FIRST_TOKEN): s for n, s in made.starts.items() if n.startswith(cold.FIRST_TOKEN)}
-    ours = statistics.median(one.cpu for one in chosen[operations.OURS])
-    rows = [
-        Row((_named(name, ours=name == operations.OURS), *_times([one.cpu for one in starts], ours)))
-        for name, starts in chosen.items()
-    ]
-    return Section("Cold start and the first token served", ("process", "CPU ms", "× ours"), rows)
+def _first(made: Cold) -> Section:
+    rows = []
+    for function, programs in made.first.items():
+        ours = statistics.median(one.cpu for one in programs[operations.OURS])
+        for name, starts in programs.items():
+            title = f"{function}: {_named(name, ours=name == operations.OURS)}"
+            rows.append(Row((title, *_times([one.cpu for one in starts], ours))))
+    notes = ("By TLS, AWS as well: each has its handshakes in it.",)
+    return Section("Cold start and the first call answered", ("process", "CPU ms", "× ours"), rows, notes)
+
+
+def _batch(made: Cold) -> Section:
+    floor = statistics.median(one.memory for one in made.starts[cold.FLOOR])
+    rows = []
+    for name, starts in made.batch.items():
+        peak, ours = statistics.median(one.memory for one in starts), name == operations.OURS
+        ratio, goal, met = _against(peak, floor, cold.MEMORY_GOAL if ours else None)
+        done, asked = made.refreshed
+        met = met and done >= 0.9 * asked if ours else None
+        rows.append(Row((f"refresh: {_named(name, ours=ours)}", f"{peak:.0f}", ratio, goal), met))
+    notes = ("{} of {} of ours refreshed, at cold starts in all.".format(*made.refreshed),)
+    columns = ("process", "peak MiB", "× floor", "goal")
+    return Section(f"Memory after a batch of {throughput.BATCH} refreshes", columns, rows, notes)
 
 
 def _times(values: Sequence[float], one: float) -> tuple[str, str]:
@@ -133,14 +151,19 @@ def _cpu(made: Operations) -> Section:
         goal = TOKEN_GOAL if name == operations.OURS else None
         ratio, shown, met = _against(statistics.median(values), floor, goal)
         rows.append(Row((f"token: {_named(name, ours=goal is not None)}", _spread(values), ratio, shown), met))
-    theirs = [statistics.median(values) for name, values in made.refresh.items() if name != operations.OURS]
-    for name, values in made.refresh.items():
-        goal = REFRESH_GOAL if name == operations.OURS else None
-        ratio, shown, met = _against(statistics.median(values), min(theirs, default=1.0), goal)
-        rows.append(Row((f"refresh: {_named(name, ours=goal is not None)}", _spread(values), ratio, shown), met))
-    notes = ("Ratios of tokens are to boto3's `get_item` alone, those of refreshes to the cheapest of the others.",)
+    for title, found, wanted in (("refresh", made.refresh, REFRESH_GOAL), ("refresh alone", made.alone, None)):
+        theirs = [statistics.median(values) for name, values in found.items() if name != operations.OURS]
+        for name, values in found.items():
+            ours = name == operations.OURS
+            ratio, shown, met = _against(statistics.median(values), min(theirs, default=1.0), wanted if ours else None)
+            rows.append(Row((f"{title}: {_named(name, ours=ours)}", _spread(values), ratio, shown), met))
+    notes = (
+        "Ratios of tokens are to boto3's `get_item` alone, those of refreshes to the cheapest of the others. A refresh "
+        "alone of ours has a TLS handshake in it; theirs keep a connection from one invocation to the next.",
+    )
     columns = ("operation, warm", "CPU ms", "ratio", "goal")
-    return Section("CPU of an operation; a refresh is one of a batch of 50", columns, rows, notes)
+    title = f"CPU of an operation; a refresh is one of a batch of {operations.REFRESHES}, or alone in its own"
+    return Section(title, columns, rows, notes)
 
 
 def _calls(made: Operations) -> Section:
@@ -195,20 +218,27 @@ def _scale(costs: list[Cost]) -> Section:
 
 def _months(made: Operations) -> Section:
     costs = costs_of(made)
-    rows = []
-    for size in money.SIZES:
-        bill = costs.month(size)
-        free = costs.free(bill)
-        each, left = bill.total / size, free.total / size
-        met = left < money.GOAL if size == 10_000 else None
-        shown = [f"{size:,}", f"{bill.total:,.2f}", f"{each:.4f}", f"{left:.4f}", money.dominant(bill)]
-        rows.append(Row(tuple(shown), met))
+    rows = [_month(f"{size:,}", size, costs.month(size), goal=size == money.AT) for size in money.SIZES]
+    bare = replace(costs, template=replace(costs.template, dashboards=0))
+    rows.append(_month(f"{money.AT:,}, without a dashboard", money.AT, bare.month(money.AT), goal=True))
+    free = costs.free(costs.month(money.AT))
+    rows.append(_month(f"{money.AT:,}, less what every account has free", money.AT, free, goal=True))
+    standing = money.Bill(dict(costs.standing()))
     notes = (
-        f"Goal at 10,000: below {money.GOAL}, where the account's always-free allowances are used by nothing else.",
-        f"Of that {sum(costs.standing().values()):.2f} USD a month are there before the first connection.",
+        f"{standing.total:.2f} USD a month are there before the first connection: {money.dominant(standing, 4)}. "
+        f"{costs.metrics} metrics, {costs.template.alarms} alarms.",
+        "The goal is one of list prices. The last line is what an account pays that uses its always-free allowances "
+        "for nothing else; three dashboards are among them.",
     )
-    columns = ("connections", "USD a month", "each", "each, with free allowances", "what dominates")
+    columns = ("connections", "USD a month", "what dominates", "each", "goal")
     return Section("Money: a month, at list prices of ap-southeast-1", columns, rows, notes)
+
+
+def _month(title: str, connections: int, bill: Bill, *, goal: bool) -> Row:
+    each = bill.total / connections
+    shown = f"< {money.GOAL}" if goal else ""
+    cells = (title, f"{bill.total:,.2f}", money.dominant(bill), f"{each:.4f}", shown)
+    return Row(cells, each < money.GOAL if goal else None, measured=False)
 
 
 def _acts(made: Operations) -> Section:
@@ -243,21 +273,27 @@ def show(console: Console, figures: Figures) -> None:
         console.print(table)
         for note in section.notes:
             console.print(note, style="dim")
-    missed = [row.cells[0].replace("**", "") for one in figures.sections() for row in one.rows if row.met is False]
-    console.print("\nAll goals are met." if not missed else f"\n[bold red]Missed:[/] {', '.join(missed)}")
+    missed = [row for section in figures.sections() for row in section.rows if row.met is False]
+    measured, priced = (", ".join(_plain(row) for row in missed if row.measured is one) for one in (True, False))
+    console.print(f"\n[bold red]Missed:[/] {measured}" if measured else "\nEvery goal for what is measured is met.")
+    if priced:
+        console.print(f"[bold red]Dearer than the goal:[/] {priced} (which the exit code does not tell)")
+
+
+def _plain(row: Row) -> str:
+    return row.cells[0].replace("**", "")
 
 
 def as_json(figures: Figures) -> dict[str, Any]:
     """All figures, for machines. Milliseconds and MiB, seconds a refresh, US dollars."""
     told: dict[str, Any] = {"began": figures.began.isoformat(timespec="seconds"), "machine": machine()}
     if figures.cold is not None:
-        told["cold"] = {
-            name: [{"cpu": one.cpu, "wall": one.wall, "memory": one.memory} for one in starts]
-            for name, starts in figures.cold.starts.items()
-        }
+        told["cold"] = _started(figures.cold.starts)
+        told["first"] = {function: _started(programs) for function, programs in figures.cold.first.items()}
+        told["batch"] = _started(figures.cold.batch)
     if figures.operations is not None:
         made = figures.operations
-        told["cpu"] = {"token": made.token, "refresh": made.refresh}
+        told["cpu"] = {"token": made.token, "refresh": made.refresh, "refresh alone": made.alone}
         told["calls"] = {
             name: {
                 "requests": calls.requests,
@@ -265,6 +301,7 @@ def as_json(figures: Figures) -> dict[str, Any]:
                 "write_units": calls.write_units,
                 "cpu": calls.cpu,
                 "logged": calls.logged,
+                "metrics": sorted(map(".".join, calls.metrics)),
             }
             for name, calls in made.calls.items()
         }
@@ -290,6 +327,13 @@ def as_json(figures: Figures) -> dict[str, Any]:
         ]
     told["met"] = figures.met
     return told
+
+
+def _started(programs: Mapping[str, Sequence[Started]]) -> dict[str, list[dict[str, float]]]:
+    return {
+        name: [{"cpu": one.cpu, "wall": one.wall, "memory": one.memory} for one in starts]
+        for name, starts in programs.items()
+    }
 
 
 def machine() -> str:
@@ -333,8 +377,7 @@ def draw(path: Path, figures: Figures) -> None:
     panels: list[tuple[str, dict[str, float], float | None]] = []
     if figures.cold is not None:
         starts = {name: statistics.median(s.cpu for s in one) for name, one in figures.cold.starts.items()}
-        shown = {n: ms for n, ms in starts.items() if not n.startswith(cold.FIRST_TOKEN)}
-        panels.append(("Cold start, CPU ms", shown, starts[cold.FLOOR]))
+        panels.append(("Cold start, CPU ms", starts, starts[cold.FLOOR]))
     if figures.operations is not None:
         token = {n: statistics.median(v) for n, v in figures.operations.token.items()}
         panels.append(("A token, CPU ms", token, token[operations.FLOOR]))

@@ -14,7 +14,6 @@ from typing import Any
 from benchmarks import components, lambdas
 from benchmarks.lambdas import Program
 from benchmarks.wire import wire
-from flowaccount_connect.store import ConnectionStore
 
 BATCH = 50
 LATENCY = 0.3
@@ -61,7 +60,7 @@ def measure(
     one = range(many.stop, many.stop + alone)
     theirs = range(one.stop, one.stop + min(batch, _INSTEAD))
     with components.dynamodb() as url, wire(url, LATENCY) as served:
-        table, kms = components.client(url), components.client(served.url, "kms")
+        kms = components.client(served.url, "kms")
         components.create(url, lambdas.TABLE)
         components.fill(url, lambdas.TABLE, range(one.stop), due=one.stop, now=now, kms=kms)
         components.fill_instead(url, lambdas.TABLE, theirs, now=now, kms=kms)
@@ -79,7 +78,7 @@ def measure(
             with lambdas.running(program, variables, "refresh") as function:
                 function.answer([records(theirs[:1])], answers=False)
                 slower[name] = function.answer([records(theirs)], answers=False).wall / len(theirs)
-        of_many, of_one = _refreshed(table, many), _refreshed(table, one)
+        of_many, of_one = (components.refreshed(url, lambdas.TABLE, numbers) for numbers in (many, one))
     done = max(of_many, 1)
     return Throughput(
         batched=[answer.wall / (done / batches) for answer in answered],
@@ -100,10 +99,3 @@ def records(numbers: Sequence[int]) -> dict[str, Any]:
             for i, body in enumerate(bodies)
         ]
     }
-
-
-def _refreshed(table: Any, numbers: Sequence[int]) -> int:
-    """How many of these connections have been refreshed."""
-    store = ConnectionStore(table, lambdas.TABLE)
-    found = [store.get(components.name_of(number)) for number in numbers]
-    return sum(one is not None and one.generation == 2 for one in found)

@@ -3,6 +3,8 @@
 DynamoDB's requests go on to DynamoDB Local, and are counted with the units they consume there; KMS, Secrets Manager,
 SQS, EventBridge and Lambda answer at once, KMS with keys that it really wraps. So what a benchmark measures of a
 function's process is that function, and what it counts is what went over the wire.
+
+All of it is there twice, by plain HTTP and by TLS; the token endpoint is only ever named by the latter.
 """
 
 import asyncio
@@ -11,6 +13,7 @@ import json
 import multiprocessing
 import os
 import secrets
+import ssl
 import time
 import urllib.request
 import zlib
@@ -23,6 +26,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from benchmarks.authority import authority
 from local import ports
 from local.errors import LocalError
 
@@ -73,14 +77,15 @@ _SERVICES = {
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """Where they are: one URL for all of AWS, and the token endpoint's."""
+    """Where they are: two URLs for all of AWS, one without TLS and one with it, and the token endpoint's."""
 
     url: str
+    secure: str
 
     @property
     def token_endpoint(self) -> str:
         """Gives tokens to whoever asks."""
-        return f"{self.url}/token"
+        return f"{self.secure}/token"
 
     def counted(self) -> Count:
         """What was asked since this was last called."""
@@ -92,23 +97,25 @@ class Wire:
 @contextmanager
 def wire(dynamodb: str, latency: float = 0.0) -> Iterator[Wire]:
     """Serve in front of the DynamoDB at a URL; a token request takes `latency` seconds. Raises `LocalError`."""
-    port = ports.choose()
-    process = multiprocessing.get_context("spawn").Process(target=_run, args=(port, dynamodb, latency), daemon=True)
+    listening = {ports.choose(): None, ports.choose(): str(authority().chain)}
+    plain, secure = listening
+    arguments = (listening, dynamodb, latency)
+    process = multiprocessing.get_context("spawn").Process(target=_run, args=arguments, daemon=True)
     process.start()
     try:
         until = time.monotonic() + 30
-        while not ports.answers(ports.HOST, port, 1):
+        while not all(ports.answers(ports.HOST, port, 1) for port in listening):
             if time.monotonic() > until or not process.is_alive():
                 raise LocalError("The benchmark's endpoints did not start.")
             time.sleep(0.05)
-        yield Wire(f"http://{ports.HOST}:{port}")
+        yield Wire(f"http://{ports.HOST}:{plain}", f"https://{ports.HOST}:{secure}")
     finally:
         process.terminate()
         process.join()
 
 
-def _run(port: int, dynamodb: str, latency: float) -> None:
-    asyncio.run(_Server(dynamodb, latency).serve(port))
+def _run(listening: dict[int, str | None], dynamodb: str, latency: float) -> None:
+    asyncio.run(_Server(dynamodb, latency).serve(listening))
 
 
 class _Server:
@@ -119,10 +126,15 @@ class _Server:
         self._count = Count()
         self._key = AESGCM(AESGCM.generate_key(256))
 
-    async def serve(self, port: int) -> None:
-        server = await asyncio.start_server(self._client, ports.HOST, port, backlog=512)
-        async with server:
-            await server.serve_forever()
+    async def serve(self, listening: dict[int, str | None]) -> None:
+        """On each port, with the certificates of a file where there is one."""
+        for port, chain in listening.items():
+            tls = None
+            if chain is not None:
+                tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+                tls.load_cert_chain(chain)
+            await asyncio.start_server(self._client, ports.HOST, port, backlog=512, ssl=tls)
+        await asyncio.Event().wait()
 
     async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -143,7 +155,7 @@ class _Server:
                 ]
                 writer.write("\r\n".join(lines).encode() + answer)
                 await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, ConnectionError, ssl.SSLError):
             pass
         finally:
             writer.close()
@@ -165,12 +177,31 @@ class _Server:
         name = f"{service}.{operation}"
         self._count.requests[name] += 1
         fields = json.loads(body)
+        if name == "dynamodb.TransactWriteItems":
+            return await self._transaction(headers, fields)
         if service == "dynamodb":
             return await self._forward(name, headers, fields)
         answer = self._kms(operation, fields) if service == "kms" else _others(name, fields)
         return 200, headers.get("content-type", "application/json"), json.dumps(answer).encode()
 
-    async def _forward(self, name: str, headers: dict[str, str], fields: dict[str, Any]) -> tuple[int, str, bytes]:
+    async def _transaction(self, headers: dict[str, str], fields: dict[str, Any]) -> tuple[int, str, bytes]:
+        """Write by write, each for twice its units, as AWS counts them; DynamoDB Local counts four times as much for
+        the first, and the others not at all. Nothing that is measured here meets a refusal, or another writer."""
+        target, kind = headers["x-amz-target"].partition(".")[0], headers["content-type"]
+        for part in fields["TransactItems"]:
+            ((action, write),) = part.items()
+            if action == "ConditionCheck":
+                self._count.units["dynamodb.TransactWriteItems"] += 2
+                continue
+            told = headers | {"x-amz-target": f"{target}.{action}Item"}
+            status, kind, answer = await self._forward("dynamodb.TransactWriteItems", told, write, times=2)
+            if status != 200:
+                return status, kind, answer
+        return 200, kind, b"{}"
+
+    async def _forward(
+        self, name: str, headers: dict[str, str], fields: dict[str, Any], *, times: int = 1
+    ) -> tuple[int, str, bytes]:
         """To DynamoDB Local, asking what it consumes; the answer is what was asked for."""
         asked = json.dumps(fields | {"ReturnConsumedCapacity": "TOTAL"}).encode()
         kept = ("x-amz-target", "content-type", "x-amz-date", "authorization", "x-amz-security-token")
@@ -185,7 +216,7 @@ class _Server:
             found = json.loads(answer)
             consumed = found.pop("ConsumedCapacity", None) or []
             for one in consumed if isinstance(consumed, list) else [consumed]:
-                self._count.units[name] += one["CapacityUnits"]
+                self._count.units[name] += one["CapacityUnits"] * times
             answer = json.dumps(found).encode()
         return status, told["content-type"], answer
 

@@ -94,7 +94,7 @@ _OPERATORS: dict[type[ast.operator], Callable[[float, float], float]] = {
 def calculate(expression: str, known: Mapping[str, Sequence[float | None]], periods: int) -> list[float | None]:
     """A metric math expression over series by their ids. Where one is missing, so is the result, and for x / 0.
 
-    Raises `LocalError` for what is more than the four operations.
+    Raises `LocalError` for what is more than the four operations and `FILL` with a number.
     """
 
     def value(node: ast.expr, at: int) -> float | None:
@@ -107,6 +107,10 @@ def calculate(expression: str, known: Mapping[str, Sequence[float | None]], peri
             if left is None or right is None or (isinstance(node.op, ast.Div) and right == 0):
                 return None
             return _OPERATORS[type(node.op)](left, right)
+        match node:
+            case ast.Call(func=ast.Name(id="FILL"), args=[filled, ast.Constant() as instead], keywords=[]):
+                there = value(filled, at)
+                return value(instead, at) if there is None else there
         raise LocalError(f"The dashboard's expression {expression!r} is more than local/metrics.py knows: add it.")
 
     body = ast.parse(expression, mode="eval").body

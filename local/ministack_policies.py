@@ -1,8 +1,9 @@
-"""What AWS's policy checks look at and the emulator's do not, added to the emulator as it starts.
+"""What AWS's policy checks and filters look at and the emulator's do not, added to the emulator as it starts.
 
 The first keys of the items that a call names (`dynamodb:LeadingKeys`), the context of a call of KMS
 (`kms:EncryptionContext:…`), and a batch of messages counting as what it is a batch of. Without them every statement on
-the table would allow every item of it, and nothing would tell the statements apart.
+the table would allow every item of it, and nothing would tell the statements apart. And what a stream's filter asks to
+be absent, which it is, too, where the attribute around it is.
 
 And one thing that it does by itself, but on the thread that answers everybody: the folders of workers that a deployment
 ends are removed beside it. They hold whole layers, and dozens of them kept every caller waiting for a minute.
@@ -19,12 +20,14 @@ from typing import Any
 
 from ministack import app
 from ministack.core import iam_actions, iam_evaluator, lambda_runtime
+from ministack.services import lambda_svc
 
 _extract_action = iam_actions.extract_iam_action
 _item_context = iam_actions.dynamodb_service_context
 _tag_context = iam_actions.request_tag_context
 _transaction_checks = iam_actions.dynamodb_transaction_checks
 _enforce = iam_evaluator.enforce
+_passes = lambda_svc._match_esm_filter  # noqa: SLF001 - there is no other place
 
 _PARTITION_KEY = "pk"
 _BATCHES = {"sqs:SendMessageBatch": "sqs:SendMessage", "sqs:DeleteMessageBatch": "sqs:DeleteMessage"}
@@ -94,6 +97,13 @@ def enforce(*call: Any, resource_arn: str = "*", service_context: dict[str, Any]
     return refused
 
 
+def passes(record: dict[str, Any], pattern: dict[str, Any]) -> bool:
+    """Whether a record passes a filter's pattern; what is not there has nothing below it."""
+    around: dict[str, Any] = {name: {} for name, wanted in pattern.items() if isinstance(wanted, dict)}
+    found: bool = _passes(around | record, pattern)
+    return found
+
+
 def discard(worker: Any) -> None:
     """Remove a worker's folder on a thread of its own; a worker that starts again makes another one."""
     folder, worker._tmpdir = worker._tmpdir, None  # noqa: SLF001 - of the emulator's own
@@ -108,4 +118,5 @@ if __name__ == "__main__":
     iam_actions.request_tag_context = tag_context
     iam_actions.dynamodb_transaction_checks = transaction_checks
     iam_evaluator.enforce = enforce
+    lambda_svc._match_esm_filter = passes  # noqa: SLF001
     app.main()

@@ -8,9 +8,6 @@ from requests_oauthlib import OAuth2Session  # type: ignore[import-untyped]
 
 from . import acts, vault
 
-if os.environ["TOKEN_ENDPOINT"].startswith("http://127.0.0.1"):
-    # A benchmark's endpoint; oauthlib asks for this to speak plain HTTP.
-    os.environ["OAUTHLIB_INSECURE_TRANSPORT"] = "1"
 _session = OAuth2Session(os.environ["CLIENT_ID"])
 
 

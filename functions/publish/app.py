@@ -29,6 +29,9 @@ def handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
     from_stream = not any(record.get("eventSource") == "aws:sqs" for record in event.get("Records", []))
     left = {change.id for change in (_unpublished.send(published.failed) if from_stream else published.failed)}
     failed += [delivery for delivery, change in changes.items() if change.id in left]
-    metrics.add_metric("EventsPublished", COUNT, published.events)
-    metrics.add_metric("EventsUnpublished", COUNT, len(published.failed))
+    # A metric costs by the hours in which it is there, and a line of log besides: nothing is not told.
+    if published.events:
+        metrics.add_metric("EventsPublished", COUNT, published.events)
+    if published.failed:
+        metrics.add_metric("EventsUnpublished", COUNT, len(published.failed))
     return {"batchItemFailures": [{"itemIdentifier": delivery} for delivery in failed]}

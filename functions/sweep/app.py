@@ -27,8 +27,6 @@ def handler(_event: Mapping[str, Any], context: Any) -> dict[str, Any]:
         )
     metrics.add_metric("Heartbeat", COUNT, 1)
     metrics.add_metric("Due", COUNT, tick.due)
-    if tick.waiting is not None:
-        metrics.add_metric("Waiting", COUNT, tick.waiting)
     metrics.add_metric("Dispatched", COUNT, tick.dispatched)
     metrics.add_metric("AtRisk", COUNT, tick.at_risk)
     metrics.add_metric("OldestDue", SECONDS, tick.oldest_due)
@@ -40,6 +38,11 @@ def handler(_event: Mapping[str, Any], context: Any) -> dict[str, Any]:
     metrics.add_metric("Capacity", COUNT, tick.capacity)
     if not tick.whole:
         metrics.add_metric("TickIncomplete", COUNT, 1)
-    metrics.add_metric("Paused", SECONDS, tick.paused)
-    metrics.add_metric("Slowdown", COUNT, tick.slowdown)
+    # A metric costs by the hours in which it is there: these are there while they tell something.
+    if tick.waiting:
+        metrics.add_metric("Waiting", COUNT, tick.waiting)
+    if tick.paused:
+        metrics.add_metric("Paused", SECONDS, tick.paused)
+    if tick.slowdown > 1:
+        metrics.add_metric("Slowdown", COUNT, tick.slowdown)
     return facts

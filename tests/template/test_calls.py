@@ -69,7 +69,35 @@ def test_a_callback_costs_a_conditional_write_a_post_a_data_key_and_a_write(call
     assert asked.pop("kms.GenerateDataKey", 0) <= 1
     # The session is consumed; then the connection and what the session became are written together.
     assert asked == {"dynamodb.UpdateItem": 1, "token endpoint.POST": 1, "dynamodb.TransactWriteItems": 1}
-    assert made.read_units == 0
+    # The connection is in two indexes; what is in a transaction is paid for twice.
+    assert (made.read_units, made.write_units) == (0, 1 + 2 * (3 + 1))
+
+
+def test_a_link_costs_its_host_one_write(calls: dict[str, Calls]) -> None:
+    made = calls[operations.SESSION]
+    assert made.requests == {"dynamodb.PutItem": 1}
+    assert (made.read_units, made.write_units) == (0, 1)
+
+
+def test_a_link_that_is_opened_is_read_and_costs_what_authorize_costs(calls: dict[str, Calls]) -> None:
+    made = calls[operations.LINK_AUTHORIZE]
+    assert made.requests == {"dynamodb.GetItem": 1, "dynamodb.PutItem": 1}
+    assert (made.read_units, made.write_units) == (1, 1)
+
+
+def test_a_callback_by_a_link_uses_the_link_up_too_and_writes_no_connection(calls: dict[str, Calls]) -> None:
+    made = calls[operations.LINK_CALLBACK]
+    asked = dict(made.requests)
+    assert asked.pop("kms.GenerateDataKey", 0) <= 1
+    assert asked == {"dynamodb.UpdateItem": 2, "token endpoint.POST": 1, "dynamodb.TransactWriteItems": 1}
+    # A look at whose the business is, what waits for the host, and the session's end.
+    assert (made.read_units, made.write_units) == (0, 2 + 2 * 3)
+
+
+def test_a_confirmation_reads_the_link_writes_both_and_shows_the_connection(calls: dict[str, Calls]) -> None:
+    made = calls[operations.CONFIRM]
+    assert made.requests == {"dynamodb.GetItem": 1, "dynamodb.TransactWriteItems": 1, "dynamodb.BatchGetItem": 1}
+    assert (made.read_units, made.write_units) == (2, 2 * (3 + 1))
 
 
 def test_a_tick_with_nothing_due_asks_each_shard_once(calls: dict[str, Calls]) -> None:
@@ -79,9 +107,28 @@ def test_a_tick_with_nothing_due_asks_each_shard_once(calls: dict[str, Calls]) -
     assert (made.read_units, made.write_units) == (2, 0)
 
 
-def test_a_refresh_leaves_an_entry_of_its_history_by_one_write(calls: dict[str, Calls]) -> None:
-    assert calls[operations.HISTORY].requests == {"dynamodb.PutItem": 1}
+def test_a_refresh_leaves_an_entry_of_its_history_by_one_write_and_no_line_of_log(calls: dict[str, Calls]) -> None:
+    made = calls[operations.HISTORY]
+    assert made.requests == {"dynamodb.PutItem": 1}
+    assert (made.read_units, made.write_units, made.logged) == (0, 1, 0)
 
 
 def test_a_new_connection_is_told_and_counted_by_two_requests(calls: dict[str, Calls]) -> None:
-    assert calls[operations.NEW].requests == {"dynamodb.TransactWriteItems": 1, "events.PutEvents": 1}
+    made = calls[operations.NEW]
+    assert made.requests == {"dynamodb.TransactWriteItems": 1, "events.PutEvents": 1}
+    assert (made.read_units, made.write_units) == (0, 2 * 2)
+
+
+def test_while_nothing_is_wrong_these_metrics_are_written_and_no_other(calls: dict[str, Calls]) -> None:
+    """CloudWatch bills each by the hours in which it is written: as much a month as thirty thousand refreshes."""
+    written = frozenset[tuple[str, str]]().union(*(made.metrics for made in calls.values()))
+    alive = ("Heartbeat", "Due", "Dispatched", "AtRisk", "OldestDue", "SoonestDeadline")
+    room = ("Connections", "CapacityUsed", "Capacity")
+    assert written == {
+        *(("sweep", name) for name in (*alive, *room)),
+        *(("refresh", name) for name in ("RefreshRefreshed", "ExchangeLatency")),
+        ("token", "TokensServed"),
+        ("authorize", "ConnectsBegun"),
+        *(("callback", name) for name in ("ConnectConnected", "ConnectToBeConfirmed")),
+        ("publish", "EventsPublished"),
+    }

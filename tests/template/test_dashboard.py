@@ -21,6 +21,15 @@ def widgets(template: Template) -> list[dict[str, Any]]:
     return found
 
 
+def test_it_is_there_unless_it_is_not_wanted_and_nothing_else_goes_with_it(template: Template) -> None:
+    (dashboard,) = of_type(template, "AWS::CloudWatch::Dashboard").values()
+    assert template["Conditions"][dashboard["Condition"]] == {"Fn::Equals": [{"Ref": "CloudWatchDashboard"}, "enabled"]}
+    assert template["Parameters"]["CloudWatchDashboard"]["Default"] == "enabled"
+    assert [name for name, one in template["Resources"].items() if one.get("Condition") == dashboard["Condition"]] == [
+        "Dashboard"
+    ]
+
+
 def drawn(widgets: list[dict[str, Any]]) -> list[list[Any]]:
     """Every metric that is drawn, without the expressions over them."""
     all_ = [metric for widget in widgets for metric in widget["properties"].get("metrics", [])]

@@ -1,9 +1,12 @@
 """A table whose writes can be read back as Lambda gets them from its stream."""
 
 import base64
+import json
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
+from tests.contract import deployed
 from tests.support.dynamodb_model import DynamoDbModel
 from tests.unit.tables import Table
 
@@ -35,8 +38,7 @@ class StreamingTable(Table):
 
     def of_interest(self) -> list[dict[str, Any]]:
         """The records that pass the filter of template.yaml, oldest first."""
-        wanted = ("CONNECTION", "IMPORT", "EVENT")
-        return [one for one in self.records if one["dynamodb"]["Keys"]["sk"]["S"] in wanted]
+        return [one for one in self.records if is_of_interest(one)]
 
     def _called(self, operation: str, run: Callable[[], Any]) -> Any:
         before = self._images()
@@ -67,3 +69,30 @@ class StreamingTable(Table):
 def _delivered(kind: str, value: Any) -> Mapping[str, str]:
     """An attribute as JSON carries it."""
     return {kind: base64.b64encode(value).decode() if kind == "B" else str(value)}
+
+
+@cache
+def patterns() -> list[dict[str, Any]]:
+    """The patterns of the filter between the stream and `publish`: a record passes that matches one."""
+    stream = deployed.resources()["PublishFunction"]["Properties"]["Events"]["Stream"]["Properties"]
+    return [json.loads(one["Pattern"]) for one in stream["FilterCriteria"]["Filters"]]
+
+
+def is_of_interest(record: Mapping[str, Any]) -> bool:
+    """Whether a record passes the filter of template.yaml."""
+    return any(_matches(record, pattern) for pattern in patterns())
+
+
+def _matches(found: Any, pattern: Mapping[str, Any]) -> bool:
+    """As Lambda filters: every leaf that the pattern names is what it says, or is there, or is not.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/invocation-eventfiltering.html
+    """
+    for name, wanted in pattern.items():
+        value = found.get(name) if isinstance(found, Mapping) else None
+        if isinstance(wanted, Mapping):
+            if not _matches(value, wanted):
+                return False
+        elif not any((value is not None) is one["exists"] if isinstance(one, dict) else value == one for one in wanted):
+            return False
+    return True

@@ -141,6 +141,13 @@ def test_what_is_well_is_nothing_to_alarm_on(
     assert not written & {metric for _, metric in WAITED_FOR}
 
 
+def test_a_tick_that_meets_a_queue_a_pause_and_a_slowdown_says_so(
+    functions: Functions, world: World, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticked(waiting=7, paused=30, slowdown=1.5)(functions, world, server, monkeypatch)
+    assert all(f'"{told}]' in functions.logs() for told in ('Waiting":[7.0', 'Paused":[30.0', 'Slowdown":[1.5'))
+
+
 def test_the_capacity_that_is_used_is_in_per_cent(
     functions: Functions, world: World, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

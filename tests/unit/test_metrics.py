@@ -83,9 +83,12 @@ def test_expressions_are_calculated_period_by_period() -> None:
     known: dict[str, list[float | None]] = {"m1": [7200.0, None, 0.0], "m2": [2.0, 1.0, 0.0]}
     assert calculate("m1 / 3600", known, 3) == [2.0, None, 0.0]
     assert calculate("(m1 - 200) / m2 + 2 * m2", known, 3) == [3504.0, None, None]
+    assert calculate("FILL(m1, 0) + m2", known, 3) == [7202.0, 1.0, 0.0]
 
 
-@pytest.mark.parametrize("expression", ["FILL(m1, 0)", "m9", "__import__('os')", "m1 ** 2", "'m1'"])
+@pytest.mark.parametrize(
+    "expression", ["FILL(m1, REPEAT)", "FILL(m1)", "RATE(m1)", "m9", "__import__('os')", "m1 ** 2", "'m1'"]
+)
 def test_an_expression_that_is_not_known_is_refused(expression: str) -> None:
     with pytest.raises(LocalError, match="more than local/metrics"):
         calculate(expression, {"m1": [1.0]}, 1)

@@ -359,8 +359,14 @@ def test_the_function_tells_a_batch_of_the_stream(functions: Functions, world: W
         "connection.refused",
     ]
     assert put_metric(functions, "EventsPublished") == 2
-    assert put_metric(functions, "EventsUnpublished") == 0
+    assert "EventsUnpublished" not in functions.logs(), "what does not happen is no metric: each is paid for"
     assert world.sqs.sent == []
+
+
+def test_a_refresh_that_is_kept_and_no_event_writes_no_line_of_log(functions: Functions, world: World) -> None:
+    assert functions.call("publish", {"Records": [ROTATION]}, seconds=60) == {"batchItemFailures": []}
+    assert world.table.calls == ["put_item"]
+    assert functions.logs() == ""
 
 
 def test_with_refreshes_the_function_tells_them_too(functions: Functions, world: World) -> None:
@@ -375,6 +381,7 @@ def test_while_the_bus_is_away_changes_wait_in_the_queue_and_the_stream_goes_on(
     world.events.error = client_error("AccessDeniedException")
     assert functions.call("publish", event("publish"), seconds=60) == {"batchItemFailures": []}
     assert put_metric(functions, "EventsUnpublished") == 2
+    assert "EventsPublished" not in functions.logs()
     waiting = [read_message(message["MessageBody"]) for message in world.sqs.sent]
     assert waiting == [read_record(REJECTION), read_record(REFUSAL)]
 
