@@ -40,8 +40,8 @@ _SPREAD = 50
 """Over how many seconds of the tick its refreshes are spread where there are few."""
 
 _LATENESS = 10
-"""By how many seconds a refresh may be sent later than planned, its slot being as far ahead as `ON_DEMAND`: until then
-it is not dispatched again, and whose deadline lies before that does not come in time."""
+"""By how many seconds a refresh may be sent later than planned, since slots are taken up to `ON_DEMAND` ahead. Until
+then it is not dispatched again, and a deadline before then may be missed, so that nothing is planned for it."""
 
 _RESERVE = 10.0
 _BATCH = 10
