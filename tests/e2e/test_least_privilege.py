@@ -170,7 +170,7 @@ def a_business_of_another_tenant_is_announced(world: World) -> bool:
 
 def a_reload_waits_for_its_callback(world: World) -> bool:
     # Long enough for the second callback's process to start, on a busy machine too.
-    world.simulator.fault("delay", seconds=6, when="before")
+    world.simulator.fault("delay", seconds=4, when="before")
     visit = back(world)
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(visit.callback)
@@ -199,7 +199,7 @@ _long_ago = count(1_000_000)
 def what_is_due_is_dispatched(world: World) -> bool:
     world.set_item(SWEPT, refresh_at=next(_long_ago), deadline=int(time.time()) + 86_000)
     tick = world.invoke("sweep", {})
-    return bool(tick["dispatched"] >= 1 and not tick["failed"])
+    return bool(tick["dispatched"] >= 1 and not tick["failed"] and tick["waiting"] is not None)
 
 
 def connections_are_counted_in_a_tick(world: World) -> bool:
