@@ -97,8 +97,10 @@ class Wire:
 @contextmanager
 def wire(dynamodb: str, latency: float = 0.0) -> Iterator[Wire]:
     """Serve in front of the DynamoDB at a URL; a token request takes `latency` seconds. Raises `LocalError`."""
-    listening = {ports.choose(): None, ports.choose(): str(authority().chain)}
-    plain, secure = listening
+    plain = secure = ports.choose()
+    while secure == plain:
+        secure = ports.choose()
+    listening = {plain: None, secure: str(authority().chain)}
     arguments = (listening, dynamodb, latency)
     process = multiprocessing.get_context("spawn").Process(target=_run, args=arguments, daemon=True)
     process.start()

@@ -903,7 +903,7 @@ def test_no_connection_outlives_an_invocation(functions: Functions, world: World
         "refresh": lambda: event("refresh-queue"),
     }
     functions.call(name, events[name](), seconds=45)
-    pools = functions.module(name)._endpoint._session.get_adapter(server.url()).poolmanager.pools
+    pools = functions.module(name)._endpoint._adapter.poolmanager.pools
     assert len(pools) == 0
 
 

@@ -320,6 +320,14 @@ def test_a_handshake_that_hangs_is_not_sent_within_the_budget(made: Callable[...
         assert server.connections == 1
 
 
+def test_a_thread_is_kept_for_the_next_exchange(server: Server, endpoint: TokenEndpoint) -> None:
+    server.say(*[reply(200, WHOLE)] * 10)
+    for _ in range(10):
+        assert refresh(endpoint).outcome is Outcome.TOKENS
+        # As many are idle as there are, so they were never more than one.
+        assert eventually(lambda: len(endpoint._threads._idle) == 1)
+
+
 def test_without_any_time_nothing_is_sent(server: Server, endpoint: TokenEndpoint) -> None:
     assert refresh(endpoint, 0.0).outcome in (Outcome.NOT_SENT, Outcome.IN_DOUBT)
     endpoint.close()

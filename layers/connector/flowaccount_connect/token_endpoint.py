@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from http.client import HTTPResponse, parse_headers
-from http.cookiejar import DefaultCookiePolicy
+from queue import SimpleQueue
 from typing import Any
 
 import requests
@@ -162,8 +162,29 @@ class _WatchedAdapter(HTTPAdapter):
         """The same for connections that are there already."""
 
 
-def _nowhere(resp: requests.Response) -> str | None:  # noqa: ARG001 - the name that requests calls it by
-    return None
+class _Threads:
+    """Threads that are kept for the next exchange: starting one costs as much as a tenth of the exchange itself.
+
+    There are as many as have been needed at a time, and one more for each that hangs where nothing can end it.
+    """
+
+    def __init__(self) -> None:
+        self._idle: list[SimpleQueue[Callable[[], None]]] = []
+
+    def run(self, work: Callable[[], None]) -> None:
+        """Run `work`, which raises nothing, on a thread that has nothing else to do. Raises `RuntimeError`."""
+        try:
+            self._idle.pop().put(work)
+        except IndexError:
+            threading.Thread(target=self._serve, args=(work,), daemon=True).start()
+
+    def _serve(self, work: Callable[[], None]) -> None:
+        given: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        while True:
+            work()
+            del work  # It holds a token.
+            self._idle.append(given)
+            work = given.get()
 
 
 class TokenEndpoint:
@@ -183,24 +204,27 @@ class TokenEndpoint:
         judge: Callable[..., Answer] = classify,
         context: Callable[[], ssl.SSLContext] = tls.context,
     ) -> None:
-        self._url = url
         self._client_id = client_id
         self._clock = clock
         self._judge = judge
-        session = requests.Session()
-        # Neither proxies, .netrc nor a CA bundle of the environment, and no cookies from one connection to another.
-        session.trust_env = False
-        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        adapter = _WatchedAdapter(context(), pool_connections=1, pool_maxsize=_CONNECTIONS, max_retries=0)
-        session.mount("https://", adapter)
-        session.mount("http://", adapter)
-        # Where redirects are not followed, requests still looks where they lead, and reads their bodies without limit.
-        session.get_redirect_target = _nowhere  # type: ignore[method-assign]
-        self._session = session
+        self._request = requests.Request(
+            "POST",
+            url,
+            headers={
+                "Accept": "application/json",
+                "Accept-Encoding": "identity",
+                "Connection": "keep-alive",
+                "User-Agent": f"flowaccount-connect/{__version__}",
+            },
+        ).prepare()
+        # Without a session, which would follow redirects, keep cookies from one connection to another, and look for
+        # proxies, credentials and authorities in the environment.
+        self._adapter = _WatchedAdapter(context(), pool_connections=1, pool_maxsize=_CONNECTIONS, max_retries=0)
+        self._threads = _Threads()
 
     def close(self) -> None:
         """Close the connections that are kept alive; the next request opens a new one."""
-        self._session.close()
+        self._adapter.close()
 
     def exchange_code(
         self, code: str, redirect_uri: str, client_secret: str, *, budget: float, verifier: str | None = None
@@ -223,7 +247,7 @@ class TokenEndpoint:
         exchange = _Exchange()
         data = form | {"client_id": self._client_id, "client_secret": client_secret}
         try:
-            threading.Thread(target=self._run, args=(exchange, data, budget), daemon=True).start()
+            self._threads.run(lambda: self._run(exchange, data, budget))
         except RuntimeError:
             return Answer(Outcome.NOT_SENT, error="no_thread")
         exchange.done.wait(budget)
@@ -252,18 +276,9 @@ class TokenEndpoint:
         """The exchange itself, on a thread of its own, so that nothing it waits for outlasts the deadline."""
         _under_way.exchange = exchange
         try:
-            with self._session.post(
-                self._url,
-                data=data,
-                headers={
-                    "Accept": "application/json",
-                    "Accept-Encoding": "identity",
-                    "User-Agent": f"flowaccount-connect/{__version__}",
-                },
-                timeout=budget,
-                allow_redirects=False,
-                stream=True,
-            ) as response:
+            request = self._request.copy()
+            request.prepare_body(data, None)
+            with self._adapter.send(request, stream=True, timeout=budget) as response:
                 exchange.headers = dict(response.headers)
                 exchange.status = response.status_code
                 # One read at a time: what has arrived before a connection breaks is not thrown away with it.
