@@ -582,6 +582,12 @@ def test_half_tokens_that_broke_off_prove_nothing(server: Server, endpoint: Toke
     assert refresh(endpoint).outcome is Outcome.IN_DOUBT
 
 
+def test_a_refusal_in_chunks_counts_once_it_has_ended(server: Server, endpoint: TokenEndpoint) -> None:
+    chunks = b"HTTP/1.1 400 Said\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n" % (len(REFUSED), REFUSED)
+    server.say(first(chunks + b"0\r\n\r\n", Line.drop), first(chunks, Line.drop))
+    assert [refresh(endpoint).outcome for _ in range(2)] == [Outcome.REJECTED, Outcome.IN_DOUBT]
+
+
 def flood(status: int, headers: bytes = b"") -> Callable[[Line, Asked], None]:
     def answer(line: Line, _: Asked) -> None:
         line.send(b"HTTP/1.1 %d Said\r\nContent-Length: 1000000000\r\n%s\r\n" % (status, headers))
@@ -659,6 +665,49 @@ def test_one_hung_exchange_does_not_disturb_those_beside_it(server: Server, endp
         quick = [refresh(endpoint).outcome for _ in range(20)]
     assert quick == [Outcome.TOKENS] * 20
     assert [call.result().outcome for call in slow] == [Outcome.IN_DOUBT] * 3
+
+
+# Why there is no answer ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (reset, "connection"),
+        (drop, "connection"),
+        (hang, "timeout"),
+        (first(b"SSH-2.0-what\r\n\r\n", Line.drop), "connection"),
+        (first(b"HTTP/1.1 400 Said\r\n\r\n" + REFUSED, Line.drop), "connection"),
+        (reply(400, REFUSED, length=5_000), "connection"),
+        (reply(400, REFUSED, "Content-Encoding: gzip\r\n"), "encoding"),
+        (reply(400, REFUSED.ljust(BODY_LIMIT + 1)), "too_long"),
+    ],
+)
+def test_doubt_says_why_there_is_no_whole_answer(
+    server: Server, endpoint: TokenEndpoint, answer: Callable[[Line, Asked], None], error: str
+) -> None:
+    server.say(answer)
+    said = bounded(endpoint)
+    assert (said.outcome, said.error) == (Outcome.IN_DOUBT, error)
+    assert error in NO_ANSWER
+
+
+@UNVERIFIED
+def test_what_was_not_sent_says_why(
+    server: Server, made: Callable[..., TokenEndpoint], certificates: Certificates
+) -> None:
+    def error(url: str) -> str | None:
+        answer = bounded(made(url))
+        assert answer.outcome is Outcome.NOT_SENT
+        assert answer.error in NO_ANSWER
+        return answer.error
+
+    assert error(f"http://127.0.0.1:{unused_port()}/token") == "connection"
+    assert error("http://nowhere.invalid/token") == "connection"
+    with Server(tls=Certificates.context(certificates.good)) as secured:
+        assert error(secured.url("https")) == "tls"
+    with Server(silent=True) as silent:
+        assert error(silent.url("https")) == "timeout"
 
 
 # Nothing secret ----------------------------------------------------------------------------------------------------

@@ -204,6 +204,7 @@ def test_whole_tokens_count_whatever_follows_them(junk: bytes, before: bytes, st
 @given(st.sampled_from(sorted(filter(None, KNOWN_ERRORS))), st.binary(min_size=1).filter(lambda junk: junk.strip()))
 @example("invalid_grant", b"{}")
 @example("invalid_client", json.dumps(WHOLE).encode())
+@example("invalid_grant", b" " * BODY_LIMIT + b"{}")
 def test_a_refusal_counts_only_where_nothing_follows_it(error: str, junk: bytes) -> None:
     answer = classify(400, {}, body(error=error) + junk, connection_id="N1234567")
     assert (answer.outcome, answer.error) == (Outcome.IN_DOUBT, None)

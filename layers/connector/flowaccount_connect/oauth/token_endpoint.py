@@ -194,7 +194,7 @@ class TokenEndpoint:
         try:
             request = self._request.copy()
             request.prepare_body(form, None)
-            with adapter.send(request, stream=True, timeout=budget) as response:
+            with adapter.send(request, timeout=budget) as response:
                 heard = exchange.heard = _Heard(response.status_code, dict(response.headers))
                 # http.client takes a head that breaks off for a whole one. So only an answer that says how long it is
                 # can be seen to be whole.
