@@ -283,7 +283,9 @@ def test_a_form_leaves_once_and_never_after_it_was_withdrawn() -> None:
 
 @given(st.lists(st.sampled_from(["take", "withdraw"]), min_size=2, max_size=8))
 def test_of_leaving_and_being_withdrawn_whichever_comes_first_counts(steps: list[str]) -> None:
-    form, start, left, kept = _Form({"a": "b"}), threading.Barrier(len(steps)), [], []
+    form, start = _Form({"a": "b"}), threading.Barrier(len(steps))
+    left: list[bytes] = []
+    kept: list[bool] = []
 
     def act(step: str) -> None:
         start.wait(WATCHDOG)
