@@ -186,6 +186,8 @@ class Server:
 
     def _serve(self, sock: socket.socket, number: int) -> None:
         sock.settimeout(None)
+        # As servers do: else what follows a TLS handshake waits for an acknowledgement.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         line = Line(sock, number, self.ended)
         self.lines.append(line)
         try:

@@ -4,6 +4,7 @@ Requests go out through the product's own `TokenEndpoint` and are judged by its 
 keeps what the product never does: which fields an answer had, and how it looked. Bodies are described, never quoted.
 """
 
+import json
 import re
 import threading
 import time
@@ -319,9 +320,10 @@ def _seen(answer: Answer, heard: Heard | None, now: float) -> Seen:
     status, headers, body = heard
     whole = answer.error not in NO_ANSWER
     tokens = answer.tokens
-    if tokens is None and answer.outcome is Outcome.INCOMPLETE:
-        # Read as on a refresh, where neither a business nor a new refresh token is needed.
-        tokens = classify(status, headers, body, connection_id="", now=now).tokens
+    if tokens is None and whole and answer.outcome in (Outcome.INCOMPLETE, Outcome.IN_DOUBT):
+        # Read as on a refresh that names no business: the probe needs neither a business nor a new refresh token.
+        nameless = json.dumps(dict(json_object(body)) | {"supportCode": None}).encode()
+        tokens = classify(status, headers, nameless, connection_id="", now=now).tokens
     words = look(status, headers, body, answer.error)
     return Seen(
         answer=answer,
