@@ -7,7 +7,10 @@ no exception decides: what an exchange has noted by its deadline is the verdict,
 
 Each exchange has a connection, an adapter and a thread of its own. So no answer can reach another exchange, no
 connection idles through a frozen Lambda, and the deadline bounds what the timeouts of `requests` do not: a resolver
-that hangs, and a body that drips. A thread that is given up ends with the next byte or the next timeout of its socket.
+that hangs, and a body that drips. A thread that is given up ends with the next byte of the body or the next timeout of
+its socket; only a server that drips its head keeps one for longer. An interim answer other than 100 (RFC 9110 section
+15.2) ends an exchange in doubt, since http.client reads no further.
+
 No redirects are followed (the body carries the secret), nothing is retried, and at most 64 KB are read.
 """
 
