@@ -24,9 +24,10 @@ _PORTS = {"https": 443, "http": 80}
 def is_connection_id(value: object) -> bool:
     """Whether `value` can name a connection: 1 to 64 ASCII letters, digits, `.`, `_`, `-`.
 
-    FlowAccount's `supportCode` is the id. It ends up in paths, keys and policies, so nothing else is let in.
+    FlowAccount's `supportCode` is the id. It ends up in paths, keys and policies, so nothing else is let in; `.` and
+    `..` neither, which lead to another path (RFC 3986 section 5.2.4).
     """
-    return isinstance(value, str) and _CONNECTION_ID.fullmatch(value) is not None
+    return isinstance(value, str) and _CONNECTION_ID.fullmatch(value) is not None and value not in (".", "..")
 
 
 def connection_id(value: str) -> str:
