@@ -5,11 +5,12 @@ import gzip
 import json
 import os
 import pickle
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from email.utils import formatdate
 from multiprocessing import get_context
 from pathlib import Path
@@ -55,7 +56,7 @@ def _a_process_of_its_own() -> Iterator[None]:
 
 
 @pytest.fixture
-def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing may be waited for."""
 
     def sleep(seconds: float) -> None:
@@ -258,10 +259,11 @@ def test_no_environment_makes_a_foreign_exception_or_shows_a_secret(settings: di
     assert SECRET not in texts(error)
 
 
+@pytest.mark.usefixtures("at_once")
 @pytest.mark.parametrize("name", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"])
 @pytest.mark.parametrize("bad", ["\n", "\r\nX-Evil: 1", " ", "ก", "\x7f"])
 def test_a_key_that_was_pasted_badly_is_named_and_not_shown(
-    server: Server, monkeypatch: pytest.MonkeyPatch, _at_once: None, name: str, bad: str
+    server: Server, monkeypatch: pytest.MonkeyPatch, name: str, bad: str
 ) -> None:
     monkeypatch.setenv(name, SECRET + bad)
     error = ask(f"http://127.0.0.1:{server.port}", patience=60)
@@ -313,8 +315,9 @@ def test_a_web_identity_that_sts_refuses_is_an_error_of_the_clients(
 # ---- misconfiguration, at once and by name ----------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("at_once")
 def test_a_missing_or_broken_file_of_authorities_is_named_at_once(
-    certificates: Certificates, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, _at_once: None
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     broken = tmp_path / "broken.pem"
     broken.write_text("no certificate\n")
@@ -334,12 +337,27 @@ def test_a_missing_or_broken_file_of_authorities_is_named_at_once(
         assert ask(url) is None
 
 
-def test_a_host_that_speaks_no_tls_is_named_at_once(server: Server, _at_once: None) -> None:
-    server.say(reply(200, BODY))
-    error = ask(f"https://127.0.0.1:{server.port}", patience=60)
-    assert isinstance(error, InvalidAnswer | NotConfigured), texts(error)
+@pytest.mark.usefixtures("at_once")
+def test_a_host_that_speaks_no_tls_is_named_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
+
+        def answer() -> None:
+            line, _ = listener.accept()
+            with line:
+                line.recv(1)
+                line.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+                line.settimeout(5)
+                while line.recv(65_536):
+                    pass
+
+        answering = pool.submit(answer)
+        error = ask(f"https://127.0.0.1:{listener.getsockname()[1]}", patience=60)
+        answering.exception(20)
+    assert isinstance(error, InvalidAnswer), texts(error)
+    assert "does not speak TLS" in str(error)
 
 
+@pytest.mark.usefixtures("at_once")
 @pytest.mark.parametrize(
     "proxy",
     [
@@ -353,7 +371,7 @@ def test_a_host_that_speaks_no_tls_is_named_at_once(server: Server, _at_once: No
         "http://ก..x:1",
     ],
 )
-def test_a_malformed_proxy_is_named_at_once(monkeypatch: pytest.MonkeyPatch, _at_once: None, proxy: str) -> None:
+def test_a_malformed_proxy_is_named_at_once(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
     monkeypatch.setenv("HTTPS_PROXY", proxy)
     error = ask("https://api.example", patience=60)
     assert isinstance(error, NotConfigured), texts(error)
@@ -392,9 +410,10 @@ AWS = [
 ]
 
 
+@pytest.mark.usefixtures("at_once")
 @pytest.mark.parametrize(("denial", "status", "kind", "said", "date"), AWS)
 def test_what_aws_refuses_is_told_apart_by_its_own_words(
-    server: Server, _at_once: None, denial: str, status: int, kind: str, said: str, date: str | None
+    server: Server, denial: str, status: int, kind: str, said: str, date: str | None
 ) -> None:
     headers = (f"x-amzn-ErrorType: {kind}\r\n" if kind else "") + f"Date: {date or formatdate(usegmt=True)}\r\n"
     name = "code" if "_" in said else "message"
@@ -415,7 +434,8 @@ def test_what_aws_refuses_is_told_apart_by_its_own_words(
     assert mends[denial] in error.detail
 
 
-def test_no_credentials_are_said_so(server: Server, _at_once: None) -> None:
+@pytest.mark.usefixtures("at_once")
+def test_no_credentials_are_said_so(server: Server) -> None:
     empty = botocore.session.Session()
     empty.get_component("credential_provider").providers = []
     error = ask(f"http://127.0.0.1:{server.port}", patience=60, session=empty)
