@@ -98,6 +98,7 @@ lock: bootstrap ## Pin newer versions of all packages
 	$(PIN) requirements/dev.in -o requirements/dev.txt
 	$(PIN) -c requirements/dev.txt layers/dependencies/requirements.in -o layers/dependencies/requirements.txt
 	$(PIN) -c requirements/dev.txt tools/benchmarks/instead/requirements.in -o tools/benchmarks/instead/requirements.txt
+	$(subst 3.13,3.10,$(PIN)) requirements/client.in -o requirements/client.txt
 	$(PIN) requirements/emulator.in -o requirements/emulator.txt
 	$(PIN) -c requirements/dev.txt requirements/bootstrap.in -o requirements/bootstrap.txt
 	$(PIN) requirements/audit.in -o requirements/audit.txt
