@@ -39,7 +39,9 @@ def test_the_app(flowaccount_connect):
 
 def run(*command: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
     """Run a command; its output is shown where it fails."""
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, **options)  # type: ignore[call-overload]
+    done = subprocess.run(
+        list(map(str, command)), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, **options
+    )  # type: ignore[call-overload]
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done  # type: ignore[no-any-return]
 
@@ -86,6 +88,7 @@ def oldest() -> str:
     return here[-1] if here else version
 
 
+@pytest.mark.timeout(600)
 def test_it_works_on_the_oldest_python_that_it_names(wheel: Path, tmp_path: Path) -> None:
     python = tmp_path / "venv" / "bin" / "python"
     run(UV, "venv", "-q", "--no-config", "--python", oldest(), tmp_path / "venv")
@@ -109,7 +112,18 @@ def test_it_works_on_the_oldest_python_that_it_names(wheel: Path, tmp_path: Path
 
     # The wheel is tested, not this folder.
     tests = run(
-        python, "-m", "pytest", "-q", "-o", "pythonpath=.", "-o", f"cache_dir={tmp_path}", *TESTS, cwd=ROOT, env=clean
+        python,
+        "-m",
+        "pytest",
+        "-q",
+        "-o",
+        "pythonpath=.",
+        "-o",
+        f"cache_dir={tmp_path}",
+        "--timeout=90",
+        *TESTS,
+        cwd=ROOT,
+        env=clean,
     )
     assert "passed" in tests.stdout
     assert "failed" not in tests.stdout

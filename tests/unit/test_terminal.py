@@ -315,7 +315,7 @@ def test_connect_waits_on_a_return_url_of_its_own_and_confirms(
     port = unused_port()
     stack.say(link(), found(**connection("N7")))
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(main, ["connect", "shop 7", "--expected", "N7", "--port", str(port)])
+        running = pool.submit(main, ["connect", "shop 7", "--expected", "N7", "--wait", "30", "--port", str(port)])
         page = come_back(stack, confirmation="c.CANARY")
         assert running.result(20) == 0
     assert page.status_code == 200
@@ -342,7 +342,7 @@ def test_connect_waits_on_a_return_url_of_its_own_and_confirms(
 def test_connect_takes_nothing_from_another_page(stack: Server) -> None:
     stack.say(link(), found(**connection("N7")))
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(main, ["connect", "me", "--port", str(unused_port())])
+        running = pool.submit(main, ["connect", "me", "--wait", "30", "--port", str(unused_port())])
         assert come_back(stack, state="of-somebody-else", confirmation="c").status_code == 404
         url = json.loads(stack.asked[0].body)["return_url"]
         state = json.loads(stack.asked[0].body)["state"]
@@ -354,7 +354,7 @@ def test_connect_takes_nothing_from_another_page(stack: Server) -> None:
 
 
 def test_connect_says_why_nothing_is_connected(stack: Server, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["connect", "me", "--port", str(unused_port())]
+    arguments = ["connect", "me", "--wait", "30", "--port", str(unused_port())]
     stack.say(link())
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(main, arguments)
