@@ -162,7 +162,7 @@ WIRES: dict[str, tuple[Answer, type[FlowAccountConnectError]]] = {
     "no gzip": (whole(b"Content-Encoding: gzip\r\n", BODY), InvalidAnswer),
     "half a gzip": (whole(b"Content-Encoding: gzip\r\n", gzip.compress(BODY)[:20]), InvalidAnswer),
     "no deflate": (whole(b"Content-Encoding: deflate\r\n", b"\xff" * 9), InvalidAnswer),
-    "endless": (whole(b"", b" " * (2 << 20)), InvalidAnswer),
+    "endless": (whole(b"", BODY + b" " * (2 << 20)), InvalidAnswer),
     "no such host": (reply(302, b"", "Location: http://[::1\r\n"), InvalidAnswer),
 }
 
@@ -270,6 +270,19 @@ def test_a_key_that_was_pasted_badly_is_named_and_not_shown(
     assert isinstance(error, NotConfigured)
     assert "AWS_SESSION_TOKEN" in str(error)
     assert SECRET not in texts(error)
+    assert server.asked == []
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize(
+    "region", ["ap-southeast-1\n", "ap southeast 1", "Asia/Bangkok", "ap-southeast-1\r\nX-Evil: 1"]
+)
+@pytest.mark.parametrize("name", ["AWS_REGION", "AWS_DEFAULT_REGION"])
+def test_a_mistyped_region_is_named(server: Server, monkeypatch: pytest.MonkeyPatch, name: str, region: str) -> None:
+    monkeypatch.setenv(name, region)
+    error = ask(f"http://127.0.0.1:{server.port}", patience=60)
+    assert isinstance(error, NotConfigured)
+    assert "AWS_REGION" in str(error)
     assert server.asked == []
 
 
