@@ -391,6 +391,14 @@ def test_a_malformed_proxy_is_named_at_once(monkeypatch: pytest.MonkeyPatch, pro
     assert "HTTPS_PROXY" in str(error)
 
 
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize("url", ["https://a..example/live", "https://*.example", "https://" + "a" * 64 + ".example"])
+def test_a_malformed_host_is_named_at_once(url: str) -> None:
+    error = ask(url, patience=60)
+    assert isinstance(error, NotConfigured), texts(error)
+    assert url in str(error)
+
+
 def test_a_proxy_that_is_down_is_a_matter_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{unused_port()}")
     assert isinstance(ask("https://api.example"), TemporarilyUnavailable)

@@ -92,7 +92,9 @@ def _translated(error: Exception, base: str) -> FlowAccountConnectError:
             return InvalidAnswer(f"{base} does not speak TLS as an API of AWS's does: check the URL and the proxy.")
     match error:
         case InvalidProxyURL() | InvalidURL() | InvalidSchema() | urllib3.exceptions.LocationParseError():
-            return NotConfigured("The proxy's URL cannot be used: check HTTPS_PROXY, HTTP_PROXY and ALL_PROXY.")
+            return NotConfigured(
+                f"{base}, or the URL of a proxy in HTTPS_PROXY, HTTP_PROXY or ALL_PROXY, cannot be used."
+            )
         case ContentDecodingError():
             return InvalidAnswer(f"The answer of {base} is not compressed as it says: something stands in between.")
         case requests.ConnectionError() | requests.Timeout() | ChunkedEncodingError() | ConnectionError():
