@@ -1,5 +1,6 @@
 """The client's distribution: what its wheel holds, what it needs, and that it works on the oldest Python it names."""
 
+import dataclasses
 import glob
 import os
 import shutil
@@ -9,8 +10,12 @@ import tomllib
 import zipfile
 from email import message_from_string
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+
+from flowaccount_connect_client import Connection, HistoryEntry
 
 ROOT = Path(__file__).parents[2]
 CLIENT = ROOT / "clients" / "python"
@@ -77,6 +82,17 @@ def test_its_metadata_names_what_it_needs(wheel: Path) -> None:
     assert metadata.get_all("Provides-Extra") == ["cli", "httpx"]
     assert "flowaccount-connect = flowaccount_connect_client.cli.main:main" in entries
     assert "flowaccount_connect_client.pytest_plugin" in entries
+
+
+@pytest.mark.parametrize(("kind", "schema"), [(Connection, "Connection"), (HistoryEntry, "Entry")])
+def test_its_results_have_every_member_that_the_api_describes(kind: type, schema: str) -> None:
+    described = yaml.safe_load((ROOT / "docs" / "openapi.yaml").read_text())["components"]["schemas"]
+    read: dict[str, Any] = {one.name: one.type for one in dataclasses.fields(kind)}
+    for name, member in described[schema]["properties"].items():
+        assert name in read
+        meant = described.get(member.get("$ref", "").rpartition("/")[2], member)
+        if "null" in str(meant.get("type")) or None in meant.get("enum", ()) or "'null'" in str(meant.get("oneOf")):
+            assert isinstance(None, read[name]), f"{name} may be null"
 
 
 def oldest() -> str:

@@ -54,10 +54,11 @@ class Connection:
 
     support_code: str
     """FlowAccount's code of the business: the connection's id."""
-    environment: str
     status: str
     """`active`, `in_doubt`, `importing`, `reauthorization_required` or `disconnected`."""
     generation: int
+    """Counts every change of its tokens."""
+    environment: str | None = None
     tenant: str | None = None
     connected_at: int | None = None
     requested_at: int | None = None
@@ -65,6 +66,8 @@ class Connection:
     deadline: int | None = None
     """When its refresh token dies unless it is refreshed."""
     refresh_at: int | None = None
+    consent_ends_at: int | None = None
+    """When the consent ends, however often its token is refreshed; `None` where nothing says that it does."""
     in_doubt_since: int | None = None
     at_risk_since: int | None = None
     reason: str | None = None

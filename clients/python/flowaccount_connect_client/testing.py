@@ -74,7 +74,7 @@ class FakeFlowAccountConnect:
             "status": "active",
             "tenant": tenant,
             "generation": known.get("generation", 0),
-            **dict.fromkeys(("in_doubt_since", "at_risk_since", "reason", "since")),
+            **dict.fromkeys(("consent_ends_at", "in_doubt_since", "at_risk_since", "reason", "since")),
             "connected_at": now,
             "deadline": now + _LIFE,
             "refresh_at": now + _LIFE // 4,
