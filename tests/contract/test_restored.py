@@ -12,8 +12,8 @@ from flowaccount_connect.scheduling.sweep import DueIndex
 from flowaccount_connect.storage.connections import ConnectionStore, Rotated, key_of, put_absent, restored
 from flowaccount_connect.storage.dynamodb import Item, n
 from tests.contract.conftest import Table
+from tests.contract.test_attempts_and_salvage import Sent
 from tests.contract.test_connection_store import NOW, attempt, grant, refused, rotated, store
-from tests.contract.test_sessions_and_salvage import Sent
 
 __all__ = ["grant", "store"]
 

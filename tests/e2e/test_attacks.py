@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from playwright.sync_api import Browser, BrowserContext, Page
 
+from tests.e2e.app_site import AppSite
 from tests.e2e.conftest import Simulator
-from tests.e2e.host_site import HostSite
 from tools.local import service
 from tools.local.stack import Stack
 from tools.local.visit import HttpVisitor
@@ -74,7 +74,7 @@ def callback_of(page: Page, business: str) -> str:
     return answer.headers["location"]
 
 
-def to_the_host(up: Stack, host: HostSite, state: str = "hosts-own") -> str:
+def to_the_app(up: Stack, host: AppSite, state: str = "hosts-own") -> str:
     return f"{up.authorize_url}?{urlencode({'return_url': host.return_url, 'state': state})}"
 
 
@@ -82,12 +82,12 @@ def to_the_host(up: Stack, host: HostSite, state: str = "hosts-own") -> str:
 
 
 def test_the_host_learns_nothing_but_how_it_ended(
-    up: Stack, simulator: Simulator, host: HostSite, person: BrowserContext
+    up: Stack, simulator: Simulator, host: AppSite, person: BrowserContext
 ) -> None:
     """No Referer, no cookie, no code and no state of FlowAccount's; and the browser's history has none either."""
     host.visits.clear()
     page = person.new_page()
-    connect(page, to_the_host(up, host), "N1000001", host.return_url)
+    connect(page, to_the_app(up, host), "N1000001", host.return_url)
     ((path, headers),) = host.returned()
     assert dict(parse_qsl(urlsplit(path).query)) == {"connection": "N1000001", "state": "hosts-own"}
     assert "referer" not in headers
@@ -98,7 +98,7 @@ def test_the_host_learns_nothing_but_how_it_ended(
     assert not [entry["url"] for entry in history if "code=" in entry["url"] or "/callback" in entry["url"]]
 
 
-def test_a_link_on_a_page_of_ours_sends_no_referer(up: Stack, host: HostSite, person: BrowserContext) -> None:
+def test_a_link_on_a_page_of_ours_sends_no_referer(up: Stack, host: AppSite, person: BrowserContext) -> None:
     """The page at the callback has `state` in its address; whatever is clicked there, nobody is told it."""
     host.visits.clear()
     page = person.new_page()
@@ -147,7 +147,7 @@ def test_somebody_elses_browser_cannot_finish_and_spoils_nothing(
 
 
 def test_an_attackers_callback_put_on_a_page_connects_nothing_of_his(
-    up: Stack, simulator: Simulator, host: HostSite, person: BrowserContext, stranger: BrowserContext
+    up: Stack, simulator: Simulator, host: AppSite, person: BrowserContext, stranger: BrowserContext
 ) -> None:
     """Login CSRF: the victim's browser is made to open a callback that belongs to the attacker's session."""
     attackers = stranger.new_page()
@@ -189,7 +189,7 @@ def test_the_cookie_is_this_hosts_alone_and_no_script_reads_it(up: Stack, person
 
 
 @pytest.mark.parametrize("target", ["callback", "authorize"])
-def test_no_page_can_be_framed(up: Stack, host: HostSite, person: BrowserContext, target: str) -> None:
+def test_no_page_can_be_framed(up: Stack, host: AppSite, person: BrowserContext, target: str) -> None:
     url = f"{up.callback_url}?error=access_denied&state=x" if target == "callback" else up.authorize_url
     host.pages["/frame"] = f'<iframe src="{url}"></iframe>'
     refused: list[str] = []
@@ -240,12 +240,12 @@ def test_the_policy_of_a_page_stops_a_script_that_got_onto_it(up: Stack, person:
 
 
 def test_flowaccounts_own_words_are_neither_shown_nor_handed_on(
-    up: Stack, simulator: Simulator, host: HostSite, person: BrowserContext
+    up: Stack, simulator: Simulator, host: AppSite, person: BrowserContext
 ) -> None:
     """An `error_description` is whatever somebody put into a link; so is an `error` that no specification knows."""
     host.visits.clear()
     page = person.new_page()
-    to_businesses(page, to_the_host(up, host))
+    to_businesses(page, to_the_app(up, host))
     state = parse_qs(urlsplit(callback_of(page, "N1000001")).query)["state"][0]
     query = urlencode(
         {"error": SCRIPT, "error_description": SCRIPT, "error_uri": "https://evil.example", "state": state}
@@ -258,12 +258,12 @@ def test_flowaccounts_own_words_are_neither_shown_nor_handed_on(
 
 
 def test_a_forwarded_link_in_two_browsers_connects_nothing(
-    up: Stack, simulator: Simulator, host: HostSite, person: BrowserContext, stranger: BrowserContext
+    up: Stack, simulator: Simulator, host: AppSite, person: BrowserContext, stranger: BrowserContext
 ) -> None:
     """The attacker asks the host for a link, the victim opens it and consents; the host confirms for the victim."""
     host.visits.clear()
     made = service.call(
-        up, "POST", "/connect-sessions", body={"tenant": "the-attacker", "return_url": host.return_url}
+        up, "POST", "/connect-links", body={"tenant": "the-attacker", "return_url": host.return_url}
     ).json()
     attackers, victims = stranger.new_page(), person.new_page()
     to_businesses(attackers, made["connect_url"])
@@ -272,19 +272,19 @@ def test_a_forwarded_link_in_two_browsers_connects_nothing(
     choose(attackers, "N1000001", host.return_url)
     brought = [dict(parse_qsl(urlsplit(path).query)) for path, _ in host.returned()]
     assert brought == [{"session": made["session"]}, {"error": "session_used"}]
-    path = f"/connect-sessions/{made['session']}/confirm"
+    path = f"/connect-links/{made['session']}/confirm"
     answers = [service.call(up, "POST", path, body={"tenant": who}) for who in ("the-victim", "the-attacker")]
     assert [(one.status_code, one.json()["code"]) for one in answers] == [(409, "tenant_mismatch")] * 2
     assert service.connection_item(up, "N1000005") is None
 
 
 def test_back_to_the_start_from_a_wrong_business_is_one_click(
-    up: Stack, simulator: Simulator, host: HostSite, person: BrowserContext
+    up: Stack, simulator: Simulator, host: AppSite, person: BrowserContext
 ) -> None:
     """What is refused is told on a page, and its way back tells the host, who gets no Referer either."""
     host.visits.clear()
     fields = {"tenant": "t", "return_url": host.return_url, "expected_connection": "N9999999"}
-    made = service.call(up, "POST", "/connect-sessions", body=fields).json()
+    made = service.call(up, "POST", "/connect-links", body=fields).json()
     page = person.new_page()
     connect(page, made["connect_url"], "N1000002", up.callback_url)
     assert shown(page) == "wrong_business"
@@ -326,7 +326,7 @@ def test_a_repeated_parameter_consumes_nothing_and_the_order_does_not_matter(
     assert visitor.follow(f"{up.callback_url}?{urlencode(pairs[::-1])}").page == "connected"
 
 
-def test_no_header_changes_where_anything_leads(up: Stack, simulator: Simulator, host: HostSite) -> None:
+def test_no_header_changes_where_anything_leads(up: Stack, simulator: Simulator, host: AppSite) -> None:
     evil = "evil.example"
     headers = {
         "Host": evil,
@@ -337,7 +337,7 @@ def test_no_header_changes_where_anything_leads(up: Stack, simulator: Simulator,
         "Referer": f"https://{evil}/",
         "Origin": f"https://{evil}",
     }
-    answer = requests.get(to_the_host(up, host), headers=headers, allow_redirects=False, timeout=30)
+    answer = requests.get(to_the_app(up, host), headers=headers, allow_redirects=False, timeout=30)
     assert answer.status_code == 302
     assert evil not in repr(answer.headers)
     assert parse_qs(urlsplit(answer.headers["Location"]).query)["redirect_uri"] == [up.callback_url]
@@ -345,13 +345,13 @@ def test_no_header_changes_where_anything_leads(up: Stack, simulator: Simulator,
 
 @pytest.mark.parametrize("line_end", ["\r\n", "\n", "\r", "\u2028", "\x00", "\u560d\u560a"])
 def test_no_parameter_writes_a_header(
-    up: Stack, simulator: Simulator, visitor: HttpVisitor, host: HostSite, line_end: str
+    up: Stack, simulator: Simulator, visitor: HttpVisitor, host: AppSite, line_end: str
 ) -> None:
     """CR and LF in either parameter, and the characters that lose bytes on their way to becoming such."""
     injected = f"x{line_end}Set-Cookie: evil=1{line_end}{line_end}<script>"
     answer = visitor.get(f"{up.authorize_url}?{urlencode({'return_url': host.return_url + injected})}")
     assert (answer.status_code, "Set-Cookie" in answer.headers) == (400, False)
-    url = to_the_host(up, host, injected)
+    url = to_the_app(up, host, injected)
     answer = visitor.get(url)
     if answer.status_code == 400:
         assert "Set-Cookie" not in answer.headers
@@ -363,10 +363,10 @@ def test_no_parameter_writes_a_header(
     assert dict(parse_qsl(urlsplit(back.headers["Location"]).query))["state"] == injected
 
 
-def test_a_forged_return_confirms_nothing(up: Stack, simulator: Simulator, host: HostSite) -> None:
+def test_a_forged_return_confirms_nothing(up: Stack, simulator: Simulator, host: AppSite) -> None:
     """A return that no callback made: before anything came of the link, with another's end, with the link itself."""
     fields = {"tenant": "tenant", "return_url": host.return_url}
-    made, other = (service.call(up, "POST", "/connect-sessions", body=fields).json() for _ in range(2))
+    made, other = (service.call(up, "POST", "/connect-links", body=fields).json() for _ in range(2))
     link = parse_qs(urlsplit(made["connect_url"]).query)["session"][0]
     own, secret = made["session"].split(".")
     forged = {
@@ -378,7 +378,7 @@ def test_a_forged_return_confirms_nothing(up: Stack, simulator: Simulator, host:
         f"{own}.{secret[:-1]}": (404, "unknown_session"),
     }
     for session, expected in forged.items():
-        answer = service.call(up, "POST", f"/connect-sessions/{session}/confirm", body={"tenant": "tenant"})
+        answer = service.call(up, "POST", "/connect-links/confirm", body={"tenant": "tenant"})
         assert (answer.status_code, answer.json()["code"]) == expected
     assert simulator.posts() == []
 

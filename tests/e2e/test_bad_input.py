@@ -22,12 +22,12 @@ RETURN_URLS = json.loads((Path(__file__).parents[1] / "cases" / "return-urls.jso
 
 
 def sessions(up: Stack) -> int:
-    """How many connect sessions there are."""
+    """How many attempts there are."""
     items = service.client(up, "dynamodb").scan(
         TableName=up.table,
         Select="COUNT",
         FilterExpression="sk = :s",
-        ExpressionAttributeValues={":s": {"S": "SESSION"}},
+        ExpressionAttributeValues={":s": {"S": "ATTEMPT"}},
     )
     return int(items["Count"])
 
@@ -141,7 +141,7 @@ def test_cancelling_consumes_the_session_and_stores_nothing(
     assert simulator.posts() == []
 
 
-def test_cancelling_goes_back_to_the_host(up: Stack, simulator: Simulator, visitor: HttpVisitor) -> None:
+def test_cancelling_goes_back_to_the_app(up: Stack, simulator: Simulator, visitor: HttpVisitor) -> None:
     url = f"{up.authorize_url}?return_url={quote(RETURN_URLS['allowed'][0], safe='')}&state=abc"
     answer = visitor.get(visitor.consent(url, user="anong", business=None).partition("#")[0])
     assert answer.status_code == 303
@@ -255,7 +255,7 @@ def change_session(up: Stack, state: str, name: str, value: int) -> None:
     """Change a number of the session that belongs to `state`."""
     service.client(up, "dynamodb").update_item(
         TableName=up.table,
-        Key={"pk": {"S": f"SESSION#{fingerprint(state)}"}, "sk": {"S": "SESSION"}},
+        Key={"pk": {"S": f"ATTEMPT#{fingerprint(state)}"}, "sk": {"S": "ATTEMPT"}},
         UpdateExpression="SET #name = :value",
         ExpressionAttributeNames={"#name": name},
         ExpressionAttributeValues={":value": {"N": str(value)}},

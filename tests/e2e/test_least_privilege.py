@@ -21,7 +21,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import requests
 
-from tests.e2e.conftest import HOST_RETURN_URL, Simulator
+from tests.e2e.conftest import APP_RETURN_URL, Simulator
 from tests.e2e.tampering import denied, restart
 from tools.local import service
 from tools.local.errors import LocalError
@@ -83,8 +83,8 @@ def a_login_begins(world: World) -> bool:
 
 
 def a_link_is_made(world: World) -> bool:
-    body = {"tenant": TENANT, "return_url": HOST_RETURN_URL}
-    return world.call("POST", "/connect-sessions", body).status_code == 201
+    body = {"tenant": TENANT, "return_url": APP_RETURN_URL}
+    return world.call("POST", "/connect-links", body).status_code == 201
 
 
 def a_link_opens(world: World) -> bool:
@@ -93,7 +93,7 @@ def a_link_opens(world: World) -> bool:
 
 def link(world: World, tenant: str = TENANT) -> dict[str, Any]:
     """A new link of a tenant's."""
-    answer = world.call("POST", "/connect-sessions", {"tenant": tenant, "return_url": HOST_RETURN_URL})
+    answer = world.call("POST", "/connect-links", {"tenant": tenant, "return_url": APP_RETURN_URL})
     made: dict[str, Any] = answer.json()
     return made
 
@@ -372,13 +372,13 @@ def a_history_is_shown(world: World) -> bool:
 def what_a_link_brought_is_confirmed(world: World) -> bool:
     made = link(world)
     back(world, made["connect_url"], user="somchai", business=LINKED).callback()
-    return world.call("POST", f"/connect-sessions/{made['session']}/confirm", {"tenant": TENANT}).status_code == 200
+    return world.call("POST", f"/connect-links/{made['session']}/confirm", {"tenant": TENANT}).status_code == 200
 
 
 def a_confirmation_for_another_is_announced(world: World) -> bool:
     made = link(world)
     back(world, made["connect_url"], user="somchai", business=LINKED).callback()
-    answer = world.call("POST", f"/connect-sessions/{made['session']}/confirm", {"tenant": "another-tenant"})
+    answer = world.call("POST", f"/connect-links/{made['session']}/confirm", {"tenant": "another-tenant"})
     return bool(answer.json().get("code") == "tenant_mismatch")
 
 
@@ -456,14 +456,14 @@ type Flow = Callable[[World], bool]
 # What each permission is for: the function, the action, and what on.
 NEEDED: dict[str, Flow] = {
     "authorize dynamodb:GetItem LINK#*": a_link_opens,
-    "authorize dynamodb:PutItem SESSION#*": a_login_begins,
+    "authorize dynamodb:PutItem ATTEMPT#*": a_login_begins,
     "callback dynamodb:ConditionCheckItem CONNECTION#*": what_a_link_brought_waits,
     "callback dynamodb:GetItem LINK#*": a_reload_of_a_link_shows_the_same,
-    "callback dynamodb:GetItem SESSION#*": a_reload_waits_for_its_callback,
+    "callback dynamodb:GetItem ATTEMPT#*": a_reload_waits_for_its_callback,
     "callback dynamodb:PutItem EVENT#*": a_business_of_another_tenant_is_announced,
     "callback dynamodb:UpdateItem CONNECTION#*": a_business_is_connected,
     "callback dynamodb:UpdateItem LINK#*": what_a_link_brought_waits,
-    "callback dynamodb:UpdateItem SESSION#*": a_business_is_connected,
+    "callback dynamodb:UpdateItem ATTEMPT#*": a_business_is_connected,
     "callback kms:GenerateDataKey key": a_new_worker_connects,
     "callback secretsmanager:GetSecretValue secret": a_new_worker_connects,
     "callback sqs:SendMessage salvage": what_the_table_does_not_take_of_a_connect_is_salvaged,
@@ -617,10 +617,10 @@ def businesses(up: Stack) -> Iterator[None]:
         )
     for user, business in (("suda", CONNECTED), ("suda", REFRESHED), ("somchai", SERVED), ("suda", SWEPT)):
         assert HttpVisitor().connect(up.authorize_url, user=user, business=business).page == "connected"
-    made = service.call(up, "POST", "/connect-sessions", body={"tenant": TENANT, "return_url": HOST_RETURN_URL}).json()
+    made = service.call(up, "POST", "/connect-links", body={"tenant": TENANT, "return_url": APP_RETURN_URL}).json()
     visitor = HttpVisitor()
     visitor.get(visitor.consent(made["connect_url"], user="somchai", business=LINKED))
-    confirmed = service.call(up, "POST", f"/connect-sessions/{made['session']}/confirm", body={"tenant": TENANT})
+    confirmed = service.call(up, "POST", f"/connect-links/{made['session']}/confirm", body={"tenant": TENANT})
     assert confirmed.status_code == 200, confirmed.text
     yield
     forget(up)

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from tests.e2e.conftest import HOST_RETURN_URL, Simulator
+from tests.e2e.conftest import APP_RETURN_URL, Simulator
 from tools.local import service
 from tools.local.stack import Stack
 from tools.local.visit import Arrived, ChromiumVisitor, HttpVisitor, Visitor
@@ -21,7 +21,7 @@ from tools.simulator import people
 
 README = Path(__file__).parents[2] / "README.md"
 BUSINESS = "N1000001"
-HOST = HOST_RETURN_URL.removesuffix("/flowaccount-connected")
+HOST = APP_RETURN_URL.removesuffix("/flowaccount-connected")
 
 USERS = """
 def tenant():
@@ -88,7 +88,7 @@ def readmes_app(up: Stack, tmp_path: Path) -> Iterator[str]:
         TableName=up.table, Key={"pk": {"S": f"CONNECTION#{BUSINESS}"}, "sk": {"S": "CONNECTION"}}
     )
     environment = environment_of(up) | {
-        "RETURN_URL": HOST_RETURN_URL,
+        "RETURN_URL": APP_RETURN_URL,
         "PORT": str(urlsplit(HOST).port),
         "PYTHONPATH": str(README.parent / "layers" / "connector"),
     }
@@ -141,7 +141,7 @@ def test_who_has_only_sent_the_link_cannot_have_it_confirmed(
     # The victim is not logged in at the host, so nothing is confirmed there; the attacker has 15 minutes.
     assert _follow_as(chromium, None, link).status == 500
     for session in ("", link.partition("session=")[2]):
-        assert attacker.follow(f"{HOST_RETURN_URL}?session={session}").status == 409
+        assert attacker.follow(f"{APP_RETURN_URL}?session={session}").status == 409
     assert service.connection_item(up, BUSINESS) is None
 
 
@@ -159,7 +159,7 @@ def _follow_as(chromium: Any, log_in: str | None, link: str) -> Arrived:
             page.goto(log_in)
         page.goto(link)
         page.click('[data-user="somchai"]')
-        with page.expect_response(lambda answer: answer.url.startswith(HOST_RETURN_URL)) as arrived:
+        with page.expect_response(lambda answer: answer.url.startswith(APP_RETURN_URL)) as arrived:
             page.click(f'[data-business="{BUSINESS}"]')
         page.wait_for_load_state()
         return Arrived(page.url, arrived.value.status, page.content())

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import HOST_RETURN_URL, Simulator
+from tests.e2e.conftest import APP_RETURN_URL, Simulator
 from tests.e2e.test_whole_flow import ledger_of
 from tests.template.conftest import read
 from tools.local import deployment, emulator, gaps, service
@@ -141,15 +141,15 @@ class Begun:
     def begin(cls, up: Stack) -> "Begun":
         visitor = HttpVisitor()
         back = visitor.consent(up.authorize_url, user="suda", business=RETURNING)
-        body = {"tenant": "tenant-of-the-upgrade", "return_url": HOST_RETURN_URL}
-        made = service.call(up, "POST", "/connect-sessions", body=body).json()
+        body = {"tenant": "tenant-of-the-upgrade", "return_url": APP_RETURN_URL}
+        made = service.call(up, "POST", "/connect-links", body=body).json()
         host = HttpVisitor()
         host.get(host.consent(made["connect_url"], user="suda", business=WAITING))
         return cls(up, visitor, back, made["session"])
 
     def end(self) -> None:
         assert self.visitor.follow(self.back).page == "connected"
-        confirm = f"/connect-sessions/{self.session}/confirm"
+        confirm = f"/connect-links/{self.session}/confirm"
         answer = service.call(self.up, "POST", confirm, body={"tenant": "tenant-of-the-upgrade"})
         assert answer.status_code == 200, answer.text
         for business in (RETURNING, WAITING):

@@ -32,8 +32,8 @@ class Secrets:
         table = service.client(up, "dynamodb").get_paginator("scan")
         for page in table.paginate(TableName=up.table):
             for item in page["Items"]:
-                if item["sk"]["S"] == "SESSION":
-                    self.hashed.add(item["pk"]["S"].removeprefix("SESSION#")[:16])
+                if item["sk"]["S"] == "ATTEMPT":
+                    self.hashed.add(item["pk"]["S"].removeprefix("ATTEMPT#")[:16])
                     self.hashed.add(item["binding"]["S"][:16])
                 if item["sk"]["S"] == "LINK":
                     self.hashed.add(item["pk"]["S"].removeprefix("LINK#")[:16])

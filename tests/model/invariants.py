@@ -3,7 +3,8 @@
 import json
 from typing import Any, NamedTuple
 
-from flowaccount_connect.connect.callback import Ended, Ending
+from flowaccount_connect.connect.callback import Ended
+from flowaccount_connect.connect.endings import Ending
 from flowaccount_connect.domain.connection import Status
 from flowaccount_connect.rotation.pending_commits import SalvageOutcome
 from flowaccount_connect.rotation.protocol import RefreshOutcome
@@ -280,7 +281,7 @@ def own_business(stored: Stored) -> str | None:
     return None
 
 
-# 7. A session is consumed once; a code is sent once
+# 7. An attempt is consumed once; a code is sent once
 
 
 def code_is_sent_once(code: str, sent: frozenset[str]) -> str | None:

@@ -264,10 +264,10 @@ MUTANTS = [
            "call(self._client.update_item, **update)",
            'call(self._client.update_item, **(update | {"ConditionExpression": "attribute_exists(pk)"}))',
            _may("failed", "hurried", "repeated", workers=0, consents=1, starts=1)),
-    # Sessions
-    Mutant("a session is consumed once", "storage/attempts.py",
+    # Attempts
+    Mutant("an attempt is consumed once", "storage/attempts.py",
            "attribute_not_exists(consumed_by) AND expires_at > :now", "expires_at > :now",
-           _may(workers=0, consents=2, same_session=True)),
+           _may(workers=0, consents=2, same_attempt=True)),
     # Disconnect
     Mutant("a disconnect leaves a tombstone", "storage/connections.py",
            '"generation = if_not_exists(generation, :zero) + :one, #ttl = :ttl "\n    f"REMOVE tokens,',

@@ -22,7 +22,7 @@ from flowaccount_connect.oauth.client_secret import ClientSecret
 from flowaccount_connect.oauth.token_answer import Answer, Outcome, classify
 from flowaccount_connect.rotation.pending_commits import SalvageQueue
 from flowaccount_connect.rotation.protocol import Refresh, Rotation
-from flowaccount_connect.storage.attempts import SessionStore
+from flowaccount_connect.storage.attempts import AttemptStore
 from flowaccount_connect.storage.connections import ConnectionStore
 from flowaccount_connect.storage.links import LinkStore
 from flowaccount_connect.storage.sealing import CannotOpen, DataKey, SealingUnavailable, Tokens
@@ -114,7 +114,7 @@ class Processes:
         self.nodes: list[Node] = []
 
     def start(self, attempt: int, now: int, *, generation: int | None = None, callback: str | None = None) -> Node:
-        """A new process: a refresh of what is due, of one generation on demand, or the callback of a session."""
+        """A new process: a refresh of what is due, of one generation on demand, or the callback of an attempt."""
         key = (attempt, now, generation, callback)
         if key not in self._roots:
             node = Node(len(self.nodes), attempt, callback is not None, now, generation, ())
@@ -215,7 +215,7 @@ class _Replay:
             attempt_id=self.attempt_id,
         ).refresh(BUSINESS, generation=self._node.generation, remaining=self.remaining)
 
-    def run_callback(self, session: str) -> Ended:
+    def run_callback(self, attempt: str) -> Ended:
         def grant_id(clock: Callable[[], float]) -> str:
             return f"grant-{int(clock()):09d}-{self._node.attempt}"
 
@@ -225,7 +225,7 @@ class _Replay:
             client=self,
             table=TABLE,
             environment=ENVIRONMENT,
-            sessions=_Named(self, SessionStore(self, TABLE, "sandbox")),  # type: ignore[arg-type]
+            attempts=_Named(self, AttemptStore(self, TABLE, "sandbox")),  # type: ignore[arg-type]
             links=LinkStore(self, TABLE, "sandbox"),
             endpoint=self,
             secret=ClientSecret(self, "client", clock=self.clock),
@@ -236,7 +236,7 @@ class _Replay:
             sleep=lambda _seconds: None,
             attempt_id=self.attempt_id,
         ).finish(
-            Returned(state=session, code=f"code of {session}", error=None, issuer=None, secret="browser"),
+            Returned(state=attempt, code=f"code of {attempt}", error=None, issuer=None, secret="browser"),
             remaining=self.remaining,
         )
 

@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError
 from flowaccount_connect.domain.connection import Sealed
 from flowaccount_connect.domain.ids import fingerprint
 from flowaccount_connect.rotation.pending_commits import Salvage, SalvageOutcome
-from flowaccount_connect.storage.attempts import ConnectSession, SessionStore
+from flowaccount_connect.storage.attempts import AttemptStore, ConnectAttempt
 from flowaccount_connect.storage.connections import ConnectionStore, Refused, Rotated, grant_update, key_of
 from tests.model import invariants, process, server
 from tests.model.invariants import Sent, Stored
@@ -53,9 +53,9 @@ class Config:
     may: frozenset[str] = EVERYTHING
     """Which faults."""
     consents: int = 0
-    """How many callbacks run, each with a session of its own."""
-    same_session: bool = False
-    """All callbacks have the same session and code."""
+    """How many callbacks run, each with an attempt of its own."""
+    same_attempt: bool = False
+    """All callbacks have the same attempt and code."""
     disconnects: int = 0
     on_demand: bool = False
     age: int = 21_600
@@ -142,7 +142,7 @@ class World:
         self._store = ConnectionStore(self._model, TABLE)
 
     def first(self) -> State:
-        """One connection, connected `age` ago; and the sessions of the consents to come."""
+        """One connection, connected `age` ago; and the attempts of the consents to come."""
         asked_at = START - self.config.age
         given, token = server.consent(Server(), "code of the first")
         assert token is not None
@@ -171,10 +171,10 @@ class World:
                 UpdateExpression="SET in_doubt = :since",
                 ExpressionAttributeValues={":since": {"N": str(asked_at)}},
             )
-        sessions = SessionStore(self._model, TABLE, "sandbox")
+        attempts = AttemptStore(self._model, TABLE, "sandbox")
         for number in range(self.config.consents):
-            sessions.create(
-                ConnectSession(
+            attempts.create(
+                ConnectAttempt(
                     id=fingerprint(f"state {number}"),
                     binding=fingerprint("browser"),
                     redirect_uri="https://x/callback",
@@ -338,16 +338,16 @@ class World:
             elif config.on_demand and stored.retries is None:
                 yield from self._start(state, number, stored.generation)
         begun = {self.processes.nodes[n].posted for n, _ in state.workers if self.processes.nodes[n].is_callback}
-        for number_of_session in range(config.consents):
-            session = "state 0" if config.same_session else f"state {number_of_session}"
-            mark = f"code of {session}"
-            if (session in begun or mark in state.server.burned) and not config.same_session:
+        for number_of_attempt in range(config.consents):
+            attempt = "state 0" if config.same_attempt else f"state {number_of_attempt}"
+            mark = f"code of {attempt}"
+            if (attempt in begun or mark in state.server.burned) and not config.same_attempt:
                 continue
-            if config.same_session and len(state.workers) - refreshing >= config.consents:
+            if config.same_attempt and len(state.workers) - refreshing >= config.consents:
                 continue
-            node = self.processes.start(number, state.now, callback=session)
+            node = self.processes.start(number, state.now, callback=attempt)
             after = state._replace(started=number, workers=_with(state.workers, (node.number, PENDING)))
-            yield f"{_name(node)}: the browser comes back with {session}", after
+            yield f"{_name(node)}: the browser comes back with {attempt}", after
             break
 
     def _start(self, state: State, number: int, generation: int | None) -> Iterator[tuple[str, State]]:

@@ -21,7 +21,7 @@ import pytest
 import requests
 from rich.console import Console
 
-from flowaccount_connect.runtime.settings import InvalidSetting
+from flowaccount_connect.domain.errors import InvalidSetting
 from tests.probe.odd_server import CLIENT_ID, CLIENT_SECRET, Oddities, OddServer, odd_server
 from tests.probe.runs import Runs
 from tests.simulator.driver import ROOT

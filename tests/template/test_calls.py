@@ -67,14 +67,14 @@ def test_a_callback_costs_a_conditional_write_a_post_a_data_key_and_a_write(call
     made = calls[operations.CALLBACK]
     asked = dict(made.requests)
     assert asked.pop("kms.GenerateDataKey", 0) <= 1
-    # The session is consumed; then the connection and what the session became are written together.
+    # The attempt is consumed; then the connection and what the attempt became are written together.
     assert asked == {"dynamodb.UpdateItem": 1, "token endpoint.POST": 1, "dynamodb.TransactWriteItems": 1}
     # The connection is in two indexes; what is in a transaction is paid for twice.
     assert (made.read_units, made.write_units) == (0, 1 + 2 * (3 + 1))
 
 
-def test_a_link_costs_its_host_one_write(calls: dict[str, Calls]) -> None:
-    made = calls[operations.SESSION]
+def test_a_link_costs_its_app_one_write(calls: dict[str, Calls]) -> None:
+    made = calls[operations.LINK]
     assert made.requests == {"dynamodb.PutItem": 1}
     assert (made.read_units, made.write_units) == (0, 1)
 
@@ -90,7 +90,7 @@ def test_a_callback_by_a_link_uses_the_link_up_too_and_writes_no_connection(call
     asked = dict(made.requests)
     assert asked.pop("kms.GenerateDataKey", 0) <= 1
     assert asked == {"dynamodb.UpdateItem": 2, "token endpoint.POST": 1, "dynamodb.TransactWriteItems": 1}
-    # A look at whose the business is, what waits for the host, and the session's end.
+    # A look at whose the business is, what waits for the app, and the attempt's end.
     assert (made.read_units, made.write_units) == (0, 2 + 2 * 3)
 
 

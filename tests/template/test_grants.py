@@ -14,13 +14,13 @@ from tests.template.test_template import FUNCTIONS, Template, as_list, of_type, 
 GRANTS: dict[str, set[str]] = {
     "authorize": {
         "dynamodb:GetItem on Table if LINK#*",
-        "dynamodb:PutItem on Table if SESSION#*",
+        "dynamodb:PutItem on Table if ATTEMPT#*",
     },
     "callback": {
         "dynamodb:ConditionCheckItem on Table if CONNECTION#*",
-        "dynamodb:GetItem on Table if LINK#*, SESSION#*",
+        "dynamodb:GetItem on Table if LINK#*, ATTEMPT#*",
         "dynamodb:PutItem on Table if EVENT#*",
-        "dynamodb:UpdateItem on Table if CONNECTION#*, LINK#*, SESSION#*",
+        "dynamodb:UpdateItem on Table if CONNECTION#*, LINK#*, ATTEMPT#*",
         "kms:GenerateDataKey on Key if StringEqualsIfExists environment, StringEqualsIfExists stack",
         "secretsmanager:GetSecretValue on secret:${Name}-??????",
         "sqs:SendMessage on SalvageQueue",

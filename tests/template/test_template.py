@@ -58,7 +58,7 @@ ENVIRONMENTS: dict[str, set[str]] = {
         "ALLOWED_RETURN_URLS",
         "DIRECT_CONNECT",
         "PKCE",
-        "SESSION_LIFETIME",
+        "LINK_LIFETIME",
     },
     "callback": TOKENS | {"ALLOWED_RETURN_URLS", "ISSUER"},
     "sweep": {
@@ -69,7 +69,7 @@ ENVIRONMENTS: dict[str, set[str]] = {
     "salvage": {"REFRESH_TOKEN_LIFETIME", "REFRESH_AFTER"},
     "token": {"KEY_ID", "REFRESH_FUNCTION", "REDIRECT_URI", "DIRECT_CONNECT"},
     "connections": {
-        *("REDIRECT_URI", "ALLOWED_RETURN_URLS", "SESSION_LIFETIME"),
+        *("REDIRECT_URI", "ALLOWED_RETURN_URLS", "LINK_LIFETIME"),
         *("KEY_ID", "REFRESH_FUNCTION", "REFRESH_TOKEN_LIFETIME"),
     },
     "publish": {"EVENT_BUS_NAME", "PUBLISH_REFRESHED", "UNPUBLISHED_QUEUE_URL"},
@@ -142,8 +142,8 @@ LOGS = {"logs:CreateLogStream", "logs:PutLogEvents"}
 
 # Which items each function may name, by the first key of what it touches.
 ITEMS: dict[str, set[str]] = {
-    "authorize": {"SESSION#*", "LINK#*"},
-    "callback": {"SESSION#*", "LINK#*", "CONNECTION#*", "EVENT#*"},
+    "authorize": {"ATTEMPT#*", "LINK#*"},
+    "callback": {"ATTEMPT#*", "LINK#*", "CONNECTION#*", "EVENT#*"},
     "sweep": {"PACE", "COUNT", "CONNECTION#*"},
     "refresh": {"CONNECTION#*", "CIRCUIT", "EVENT#*", "PACE"},
     "token": {"CONNECTION#*", "DEMAND#*"},
@@ -229,8 +229,8 @@ def test_the_routes_are_the_known_ones(translated: Template) -> None:
         ("delete", "/connections/{id}"),
         ("get", "/connections/{id}/token"),
         ("post", "/connections/{id}/token"),
-        ("post", "/connect-sessions"),
-        ("post", "/connect-sessions/{session}/confirm"),
+        ("post", "/connect-links"),
+        ("post", "/connect-links/confirm"),
     }
 
 

@@ -13,7 +13,7 @@ from tools.benchmarks.wire import Count
 
 STEPS = (
     *(operations.ALONE, operations.BATCH, operations.TOKEN, operations.NOTHING_DUE, operations.HISTORY),
-    *(operations.SESSION, operations.LINK_AUTHORIZE, operations.LINK_CALLBACK, operations.CONFIRM, operations.NEW),
+    *(operations.LINK, operations.LINK_AUTHORIZE, operations.LINK_CALLBACK, operations.CONFIRM, operations.NEW),
 )
 
 

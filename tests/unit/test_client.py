@@ -490,8 +490,8 @@ def test_a_host_makes_a_link_and_confirms_what_the_browser_brought(stack: Server
     stack.say(reply(200, b'{"support_code": "N1234567"}'))
     assert api.confirm("s.1", "tenant-1")["support_code"] == CONNECTION
     assert [(asked.method, asked.path.partition("/live")[2]) for asked in stack.asked] == [
-        ("POST", "/connect-sessions"),
-        ("POST", "/connect-sessions/s.1/confirm"),
+        ("POST", "/connect-links"),
+        ("POST", "/connect-links/s.1/confirm"),
     ]
     assert [json.loads(asked.body) for asked in stack.asked] == [
         {

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowaccount_connect.connect.callback import Ending
+from flowaccount_connect.connect.endings import Ending
 from flowaccount_connect.http.pages import KINDS, language, page
 
 EVERY = [(kind, lang) for kind in sorted(KINDS) for lang in ("th", "en")]

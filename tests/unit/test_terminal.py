@@ -202,7 +202,7 @@ def test_connect_prints_the_link_waits_and_confirms(stack: Server, capsys: pytes
         "expected_connection": "N7",
     }
     assert [(one.path, json.loads(one.body)) for one in confirmations] == [
-        ("/connect-sessions/s.1/confirm", {"tenant": "shop 7"})
+        ("/connect-links/s.1/confirm", {"tenant": "shop 7"})
     ] * 2
 
 

@@ -168,9 +168,9 @@ class Costs:
         return cost
 
     def connect(self) -> Lines:
-        """One consent by a host's link, as the template has it by default, and what `publish` makes of it."""
+        """One consent by a link, as the template has it by default, and what `publish` makes of it."""
         cost = Lines()
-        requests = (operations.SESSION, operations.LINK_AUTHORIZE, operations.LINK_CALLBACK, operations.CONFIRM)
+        requests = (operations.LINK, operations.LINK_AUTHORIZE, operations.LINK_CALLBACK, operations.CONFIRM)
         for name in (*requests, operations.NEW):
             calls, exchanges = self.calls[name], name == operations.LINK_CALLBACK
             waits = self.assumed.exchange if exchanges else 0.0

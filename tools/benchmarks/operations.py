@@ -87,7 +87,7 @@ DEMAND = "refresh on demand"
 FIRST_TOKEN = "token, the first of a process"  # noqa: S105 - a title
 TOKEN = "token"  # noqa: S105 - a title
 AUTHORIZE, CALLBACK = "authorize", "callback"
-SESSION, CONFIRM = "a host makes a link", "a host confirms"
+LINK, CONFIRM = "the app makes a link", "the app confirms"
 LINK_AUTHORIZE, LINK_CALLBACK = "authorize, by a link", "callback, by a link"
 TICK = "tick, with hundreds due"
 NOTHING_DUE = "tick, with nothing due"
@@ -240,7 +240,7 @@ def _count_connects(
     run: Callable[[Program], Function],
     counted: Callable[[str, Function, list[Any]], list[Any]],
 ) -> None:
-    """Connecting at once, and by a host's link, which is what the template's default wants: each step by itself."""
+    """Connecting at once, and by a link of the app's, which is what the template's default wants: each step by itself."""
     authorize, callback, connections = (run(functions[name]) for name in ("authorize", "callback", "connections"))
 
     def first(_: str, function: Function, events: list[Any]) -> list[Any]:
@@ -251,13 +251,13 @@ def _count_connects(
         ended = ask(CALLBACK, callback, [callback_of(one) for one in begun])
         _succeeded(ended, 303)
     for ask, count in ((first, 1), (counted, _CONNECTS)):
-        sessions = ask(SESSION, connections, [sample("connect-session")] * count)
-        _succeeded(sessions, 201)
-        told = [json.loads(one["body"]) for one in sessions]
-        begun = ask(LINK_AUTHORIZE, authorize, [_opened(one["connect_url"]) for one in told])
+        made = ask(LINK, connections, [_for_tenant(number) for number in range(count)])
+        _succeeded(made, 201)
+        urls = [json.loads(one["body"])["connect_url"] for one in made]
+        begun = ask(LINK_AUTHORIZE, authorize, [_opened(url) for url in urls])
         ended = ask(LINK_CALLBACK, callback, [callback_of(one) for one in begun])
         _succeeded(ended, 303)
-        confirmed = ask(CONFIRM, connections, [_confirming(one["session"]) for one in told])
+        confirmed = ask(CONFIRM, connections, [_confirming(number, one) for number, one in enumerate(ended)])
         _succeeded(confirmed, 200)
 
 
@@ -267,17 +267,25 @@ def _succeeded(answers: list[Any], status: int) -> None:
 
 
 def _opened(connect_url: str) -> dict[str, Any]:
-    """A browser opens a host's link."""
+    """A browser opens a link."""
     event, query = sample("authorize"), parse_qs(urlsplit(connect_url).query)
     event["multiValueQueryStringParameters"] = query
     event["queryStringParameters"] = {name: values[-1] for name, values in query.items()}
     return event
 
 
-def _confirming(session: str) -> dict[str, Any]:
-    """The host confirms what a session brought."""
-    event = sample("connect-session-confirm")
-    event["pathParameters"] = {"session": session}
+def _for_tenant(number: int) -> dict[str, Any]:
+    """The app asks for a link, for one tenant of many: each tenant gets so many a minute."""
+    event = sample("connect-link")
+    event["body"] = json.dumps(json.loads(event["body"]) | {"tenant": f"tenant-{number}"})
+    return event
+
+
+def _confirming(number: int, ended: Mapping[str, Any]) -> dict[str, Any]:
+    """The app confirms what the browser brought."""
+    brought = parse_qs(urlsplit(ended["headers"]["Location"]).query)
+    event = sample("connect-link-confirm")
+    event["body"] = json.dumps({"confirmation": brought["confirmation"][0], "tenant": f"tenant-{number}"})
     return event
 
 

@@ -22,7 +22,7 @@ PARAMETERS = {
     "REPLAY_POLICY": "ReplayPolicy",
     "DIRECT_CONNECT": "DirectConnect",
     "PKCE": "Pkce",
-    "SESSION_LIFETIME": "SessionLifetime",
+    "LINK_LIFETIME": "LinkLifetime",
     "PUBLIC_RATE_LIMIT": "PublicRateLimit",
     "PUBLIC_BURST_LIMIT": "PublicBurstLimit",
     "PUBLISH_REFRESHED": "PublishRefreshed",

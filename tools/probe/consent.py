@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, urlsplit
 from rich.console import Console
 from rich.markup import escape
 
-from flowaccount_connect.runtime.settings import InvalidSetting
+from flowaccount_connect.domain.errors import InvalidSetting
 from tools.probe.target import is_loopback
 
 _PAGE = (

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from flowaccount_connect.runtime.settings import InvalidSetting, Reader
+from flowaccount_connect.domain.errors import InvalidSetting
+from flowaccount_connect.runtime.settings import Reader
 
 SANDBOX = (
     "https://sandbox-auth.flowaccount.com/connect/authorize",

@@ -103,7 +103,7 @@ class ConnectionNotFound(Problem):
 
 
 class ReauthorizationRequired(Problem):
-    """Only a new consent of the business's user helps: have them open `reconnect_url`, or a new connect session.
+    """Only a new consent of the business's user helps: have them open `reconnect_url`, or a new attempt.
 
     `reason` says why, `since` since when (epoch seconds); each is `None` where the stack does not say.
     """
@@ -258,7 +258,7 @@ class Api:
         wanted = {"tenant": tenant, "return_url": return_url}
         if expected_connection is not None:
             wanted["expected_connection"] = expected_connection
-        return self._fields(self.call("POST", "/connect-sessions", wanted), "connect_url")
+        return self._fields(self.call("POST", "/connect-links", wanted), "connect_url")
 
     def confirm(self, session: str, tenant: str) -> dict[str, Any]:
         """Connect what the browser that brought `session` chose at FlowAccount; the connection.
@@ -269,7 +269,7 @@ class Api:
         if not _SESSION.fullmatch(session):
             # A browser brings anything; what is no session must not choose the route that is called.
             raise Problem("unknown_session", HTTPStatus.NOT_FOUND, "There is no such session.")
-        confirmed = self.call("POST", f"/connect-sessions/{session}/confirm", {"tenant": tenant})
+        confirmed = self.call("POST", "/connect-links/confirm", {"tenant": tenant})
         return self._fields(confirmed, "support_code")
 
     def _fields(self, answer: object, name: str) -> dict[str, Any]:

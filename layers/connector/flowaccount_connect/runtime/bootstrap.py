@@ -43,12 +43,12 @@ def client(service: str, *, read_timeout: float = 2.0, attempts: int = 2) -> "Aw
 def authorize() -> "Authorize":
     """What `authorize` is made of."""
     from flowaccount_connect.connect.begin import Authorize
-    from flowaccount_connect.storage.attempts import SessionStore
+    from flowaccount_connect.storage.attempts import AttemptStore
     from flowaccount_connect.storage.links import LinkStore
 
     stack, table = settings.stack(), client("dynamodb")
     return Authorize(
-        sessions=SessionStore(table, stack.table, stack.environment),
+        attempts=AttemptStore(table, stack.table, stack.environment),
         links=LinkStore(table, stack.table, stack.environment),
         settings=begin_settings(),
     )
@@ -64,20 +64,23 @@ def begin_settings(variables: Mapping[str, str] = os.environ) -> "BeginSettings"
         client_id=read.text("CLIENT_ID"),
         redirect_uri=read.optional_url("REDIRECT_URI"),
         return_urls=read.urls("ALLOWED_RETURN_URLS"),
-        session_lifetime=settings.session_lifetime(read),
+        link_lifetime=settings.link_lifetime(read),
         direct_connect=read.choice("DIRECT_CONNECT", "refused", "allowed") == "allowed",
         pkce=read.choice("PKCE", "disabled", "enabled") == "enabled",
     )
 
 
 def callback() -> "tuple[Callback, TokenEndpoint, frozenset[str]]":
-    """What `callback` is made of, the endpoint whose connections it closes, and the allowed return URLs."""
+    """What `callback` is made of, the endpoint whose connections it closes, and the allowed return URLs.
+
+    Each exchange takes room in the rate that all requests to the token endpoint share.
+    """
     from flowaccount_connect.connect.callback import Callback
     from flowaccount_connect.domain.schedule import Schedule
     from flowaccount_connect.oauth.client_secret import ClientSecret
     from flowaccount_connect.oauth.token_endpoint import TokenEndpoint
     from flowaccount_connect.rotation.pending_commits import SalvageQueue
-    from flowaccount_connect.storage.attempts import SessionStore
+    from flowaccount_connect.storage.attempts import AttemptStore
     from flowaccount_connect.storage.links import LinkStore
 
     stack, tokens, read = settings.stack(), settings.tokens(), settings.Reader(os.environ)
@@ -87,7 +90,7 @@ def callback() -> "tuple[Callback, TokenEndpoint, frozenset[str]]":
         client=table,
         table=stack.table,
         environment=stack.environment,
-        sessions=SessionStore(table, stack.table, stack.environment),
+        attempts=AttemptStore(table, stack.table, stack.environment),
         links=LinkStore(table, stack.table, stack.environment),
         endpoint=endpoint,
         secret=ClientSecret(client("secretsmanager"), tokens.client_secret_name),
@@ -96,6 +99,7 @@ def callback() -> "tuple[Callback, TokenEndpoint, frozenset[str]]":
         schedule=Schedule(tokens.refresh_after, tokens.refresh_token_lifetime),
         access_token_lifetime=tokens.access_token_lifetime,
         issuer=read.optional("ISSUER"),
+        permits=_pace(table, stack).on_demand,
     )
     return made, endpoint, read.urls("ALLOWED_RETURN_URLS")
 
@@ -168,8 +172,8 @@ def sweep() -> "Sweep":
 
 
 def token() -> "tuple[Serving, bool, str | None]":
-    """What `token` is made of, whether anybody may connect without a host's link, and the redirect URI, beside which
-    one does; `None`: a stage variable says it."""
+    """What `token` is made of; whether anybody can connect without a link; and the redirect URI, `None` where the API's
+    stage variable `callbackUrl` is the redirect URI."""
     from flowaccount_connect.storage.connections import ConnectionStore
     from flowaccount_connect.tokens.demand import Demand
     from flowaccount_connect.tokens.serving import AccessTokens, Serving
@@ -225,8 +229,9 @@ def publish() -> "tuple[Publisher, UnpublishedQueue]":
 
 
 def confirmation(table: Any = None) -> "Confirmation":
-    """What else `connections` is made of: the host's side of connecting, with the DynamoDB client there is."""
+    """What else `connections` is made of: the app's side of connecting, with the DynamoDB client of `connections`."""
     from flowaccount_connect.connect.confirm import Confirmation
+    from flowaccount_connect.storage.connections import ConnectionStore
     from flowaccount_connect.storage.links import LinkStore
 
     stack, read, table = settings.stack(), settings.Reader(os.environ), table or client("dynamodb")
@@ -235,8 +240,9 @@ def confirmation(table: Any = None) -> "Confirmation":
         table=stack.table,
         environment=stack.environment,
         links=LinkStore(table, stack.table, stack.environment),
+        connections=ConnectionStore(table, stack.table),
         return_urls=read.urls("ALLOWED_RETURN_URLS"),
-        lifetime=settings.session_lifetime(read),
+        lifetime=settings.link_lifetime(read),
         redirect_uri=read.optional_url("REDIRECT_URI"),
     )
 

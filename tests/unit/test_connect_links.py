@@ -56,7 +56,7 @@ def saying(of: Event, **fields: object) -> Event:
 
 def make(functions: Functions) -> dict[str, Any]:
     """A new link for the sample tenant."""
-    answer = functions.call("connections", event("connect-session"))
+    answer = functions.call("connections", event("connect-link"))
     assert answer["statusCode"] == 201
     assert answer["headers"]["Cache-Control"] == "no-store"
     made: dict[str, Any] = json.loads(answer["body"])
@@ -74,31 +74,31 @@ def opened(functions: Functions, connect_url: str) -> tuple[Event, dict[str, str
     return with_headers(callback, Cookie=cookie.partition(";")[0]), sent
 
 
-def confirming(session: str, tenant: str = TENANT) -> Event:
+def confirming(confirmation: str, tenant: str = TENANT) -> Event:
     """The event of a confirmation."""
-    return saying(event("connect-session-confirm"), tenant=tenant) | {"pathParameters": {"session": session}}
+    return saying(event("connect-link-confirm"), tenant=tenant) | {"pathParameters": {"confirmation": confirmation}}
 
 
 def test_a_link_is_opened_comes_back_and_is_confirmed_and_no_log_tells_what_opens_or_ends_it(
     functions: Functions, world: World, server: Server
 ) -> None:
     made = make(functions)
-    link = parse_qs(urlsplit(made["connect_url"]).query)["session"][0]
-    assert made["connect_url"] == event("connect-session")["stageVariables"]["callbackUrl"].replace(
-        "/callback", f"/authorize?session={link}"
+    link = parse_qs(urlsplit(made["connect_url"]).query)["confirmation"][0]
+    assert made["connect_url"] == event("connect-link")["stageVariables"]["callbackUrl"].replace(
+        "/callback", f"/authorize?confirmation={link}"
     )
     callback, sent = opened(functions, made["connect_url"])
     answer = functions.call("callback", callback)
     assert answer["statusCode"] == 303
-    assert answer["headers"]["Location"] == f"{RETURN_URL}?session={made['session']}&state=host-7f3a"
+    assert answer["headers"]["Location"] == f"{RETURN_URL}?confirmation={made['confirmation']}&state=app-7f3a"
     assert not [key for key in world.table.items if key[1] == "CONNECTION"]
-    confirmed = functions.call("connections", confirming(made["session"]))
+    confirmed = functions.call("connections", confirming(made["confirmation"]))
     assert confirmed["statusCode"] == 200
     shown = json.loads(confirmed["body"])
     assert (shown["support_code"], shown["tenant"], shown["status"]) == (CONNECTION, TENANT, "active")
-    assert functions.call("connections", confirming(made["session"]))["body"] == confirmed["body"]
+    assert functions.call("connections", confirming(made["confirmation"]))["body"] == confirmed["body"]
     assert world.opened() == ("access-CANARY-2", "refresh-CANARY-2")
-    for secret in (link, made["session"], sent["state"]):
+    for secret in (link, made["confirmation"], sent["state"]):
         assert secret not in functions.logs()
 
 
@@ -110,24 +110,24 @@ def test_with_pkce_the_verifier_of_the_challenge_goes_with_the_code(functions: F
     assert challenge(form["code_verifier"]) == sent["code_challenge"]
 
 
-def test_an_error_goes_back_to_the_host_with_the_session(functions: Functions) -> None:
+def test_an_error_goes_back_to_the_host_with_the_confirmation(functions: Functions) -> None:
     made = make(functions)
     callback, _ = opened(functions, made["connect_url"])
     cancelled = with_query(callback, code=None, error=["access_denied"])
     location = functions.call("callback", cancelled)["headers"]["Location"]
-    assert location == f"{RETURN_URL}?error=access_denied&session={made['session']}&state=host-7f3a"
-    answer = functions.call("connections", confirming(made["session"]))
+    assert location == f"{RETURN_URL}?error=access_denied&confirmation={made['confirmation']}&state=app-7f3a"
+    answer = functions.call("connections", confirming(made["confirmation"]))
     assert problem(answer) == (409, "connect_failed")
     assert json.loads(answer["body"])["ending"] == "access_denied"
 
 
 def test_a_wrong_business_is_told_on_a_page_with_the_way_back(functions: Functions) -> None:
-    asked = saying(event("connect-session"), tenant=TENANT, return_url=RETURN_URL, expected_connection="N9")
+    asked = saying(event("connect-link"), tenant=TENANT, return_url=RETURN_URL, expected_connection="N9")
     made = json.loads(functions.call("connections", asked)["body"])
     callback, _ = opened(functions, made["connect_url"])
     answer = functions.call("callback", callback)
     assert page(answer) == (409, "wrong_business")
-    back = f"{RETURN_URL}?error=wrong_business&amp;session={made['session']}&amp;state=host-7f3a"
+    back = f"{RETURN_URL}?error=wrong_business&amp;confirmation={made['confirmation']}&amp;state=app-7f3a"
     assert f'<a href="{back}" rel="noreferrer">' in answer["body"]
     assert functions.call("callback", callback)["body"] == answer["body"]
     assert CONNECTION not in answer["body"]
@@ -144,20 +144,20 @@ def test_where_the_way_back_is_no_longer_allowed_a_page_says_that_a_step_is_left
 
 def test_without_a_link_nobody_is_sent_to_flowaccount(functions: Functions, world: World) -> None:
     bare = event("authorize")
-    assert problem(functions.call("authorize", with_headers(bare, Accept="*/*"))) == (403, "session_required")
-    assert page(functions.call("authorize", bare)) == (403, "session_required")
+    assert problem(functions.call("authorize", with_headers(bare, Accept="*/*"))) == (403, "link_required")
+    assert page(functions.call("authorize", bare)) == (403, "link_required")
     assert world.table.calls == []
 
 
-def test_a_used_link_is_a_page_of_its_own_that_leads_back_to_the_host(functions: Functions) -> None:
+def test_a_used_link_is_a_page_of_its_own_that_leads_back_to_the_app(functions: Functions) -> None:
     made = make(functions)
     callback, _ = opened(functions, made["connect_url"])
     functions.call("callback", callback)
-    link = parse_qs(urlsplit(made["connect_url"]).query)["session"]
-    again = with_query(event("authorize"), return_url=None, session=link)
+    link = parse_qs(urlsplit(made["connect_url"]).query)["confirmation"]
+    again = with_query(event("authorize"), return_url=None, confirmation=link)
     answer = functions.call("authorize", again)
     assert page(answer) == (409, "session_used")
-    assert f'href="{RETURN_URL}?error=session_used&amp;state=host-7f3a"' in answer["body"]
+    assert f'href="{RETURN_URL}?error=session_used&amp;state=app-7f3a"' in answer["body"]
     program = functions.call("authorize", with_headers(again, Accept="*/*"))
     assert problem(program) == (409, "session_used")
     assert RETURN_URL not in program["body"]
@@ -175,29 +175,29 @@ def test_a_used_link_is_a_page_of_its_own_that_leads_back_to_the_host(functions:
         "{",
         '{"tenant": "t"}',
         '{"return_url": "' + RETURN_URL + '"}',
-        '{"tenant": "t", "return_url": "' + RETURN_URL + '", "session": "mine"}',
+        '{"tenant": "t", "return_url": "' + RETURN_URL + '", "confirmation": "mine"}',
         '{"tenant": "t", "tenant": "u", "return_url": "' + RETURN_URL + '"}',
     ],
 )
 def test_a_body_of_another_form_makes_no_link(functions: Functions, world: World, body: str | None) -> None:
-    answer = functions.call("connections", event("connect-session") | {"body": body})
+    answer = functions.call("connections", event("connect-link") | {"body": body})
     assert problem(answer) == (400, "invalid_body")
     assert world.table.items == {}
 
 
-@pytest.mark.parametrize("name", ["connect-session", "connect-session-confirm"])
+@pytest.mark.parametrize("name", ["connect-link", "connect-link-confirm"])
 def test_neither_route_takes_a_query(functions: Functions, name: str) -> None:
     answer = functions.call("connections", with_query(event(name), tenant=["x"]))
     assert problem(answer) == (400, "unknown_parameter")
 
 
-@pytest.mark.parametrize("session", ["", "x", ".", "\u0e01.\u0e01", "\ud800", "../connections", "a" * 3_000])
-def test_a_session_that_is_none_is_unknown(functions: Functions, session: str) -> None:
-    assert problem(functions.call("connections", confirming(session))) == (404, "unknown_session")
+@pytest.mark.parametrize("confirmation", ["", "x", ".", "\u0e01.\u0e01", "\ud800", "../connections", "a" * 3_000])
+def test_a_confirmation_that_is_none_is_unknown(functions: Functions, confirmation: str) -> None:
+    assert problem(functions.call("connections", confirming(confirmation))) == (404, "unknown_confirmation")
 
 
 def test_no_header_makes_a_links_address(functions: Functions, world: World) -> None:
-    spoofed = with_headers(event("connect-session"), **{"Host": "evil.example", "X-Forwarded-Host": "evil.example"})
+    spoofed = with_headers(event("connect-link"), **{"Host": "evil.example", "X-Forwarded-Host": "evil.example"})
     assert "evil" not in functions.call("connections", spoofed)["body"]
     answer = functions.call("connections", spoofed | {"stageVariables": None})
     assert problem(answer) == (503, "configuration_error")
@@ -205,12 +205,10 @@ def test_no_header_makes_a_links_address(functions: Functions, world: World) -> 
 
 def test_a_links_address_is_beside_a_redirect_uri_of_ones_own(functions: Functions) -> None:
     functions.set(REDIRECT_URI="https://connect.example.com/flowaccount/callback")
-    assert make(functions)["connect_url"].startswith("https://connect.example.com/flowaccount/authorize?session=")
+    assert make(functions)["connect_url"].startswith("https://connect.example.com/flowaccount/authorize?confirmation=")
 
 
-@pytest.mark.parametrize(
-    ("name", "operation"), [("connect-session", "put_item"), ("connect-session-confirm", "get_item")]
-)
+@pytest.mark.parametrize(("name", "operation"), [("connect-link", "put_item"), ("connect-link-confirm", "get_item")])
 def test_while_the_table_stays_away_the_host_is_asked_for_patience(
     functions: Functions, world: World, name: str, operation: str
 ) -> None:
