@@ -3,7 +3,13 @@
 import pytest
 
 from flowaccount_connect.domain.ids import fingerprint
-from flowaccount_connect.storage.attempts import AttemptRefused, AttemptStore, ConnectAttempt, cookie_name
+from flowaccount_connect.storage.attempts import (
+    CODE_LIFETIME,
+    AttemptRefused,
+    AttemptStore,
+    ConnectAttempt,
+    cookie_name,
+)
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
 from tests.unit.fakes import NOW
 from tests.unit.tables import Fault, Table, client_error
@@ -53,9 +59,11 @@ def test_neither_state_nor_the_browsers_secret_is_stored(attempts: AttemptStore,
     assert "CANARY" not in repr(table.items)
 
 
-def test_an_attempt_is_put_away_by_the_table_once_it_has_expired(attempts: AttemptStore, table: Table) -> None:
+def test_an_attempt_is_deleted_by_the_table_once_no_code_of_it_can_be_good(
+    attempts: AttemptStore, table: Table
+) -> None:
     assert attempts.get(ATTEMPT.id) is not None
-    assert table.item("ATTEMPT", ATTEMPT.id)["ttl"] == ATTEMPT.expires_at
+    assert table.item("ATTEMPT", ATTEMPT.id)["ttl"] == ATTEMPT.expires_at + CODE_LIFETIME
 
 
 def test_an_attempt_is_consumed_once(attempts: AttemptStore) -> None:

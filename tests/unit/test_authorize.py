@@ -14,7 +14,7 @@ from flowaccount_connect.connect.errors import LONGEST_APP_STATE
 from flowaccount_connect.domain.errors import Failure
 from flowaccount_connect.domain.ids import fingerprint
 from flowaccount_connect.http.problems import STATUS
-from flowaccount_connect.storage.attempts import AttemptStore, cookie_name, link_in, verifier_of
+from flowaccount_connect.storage.attempts import CODE_LIFETIME, AttemptStore, cookie_name, link_in, verifier_of
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
 from flowaccount_connect.storage.links import LinkStore
 from tests.unit.fakes import NOW
@@ -65,7 +65,7 @@ def test_the_attempt_remembers_what_the_callback_needs_and_the_redirect_uri_byte
     query = dict(parse_qsl(urlsplit(begun.location).query))
     item = table.item("ATTEMPT", fingerprint(query["state"]))
     assert (item["redirect_uri"], item["return_url"], item["app_state"]) == (REDIRECT_URI, RETURN_URL, "host")
-    assert (item["expires_at"], item["ttl"]) == (NOW + 3_600, NOW + 3_600)
+    assert (item["expires_at"], item["ttl"]) == (NOW + 3_600, NOW + 3_600 + CODE_LIFETIME)
     assert query["redirect_uri"] == REDIRECT_URI
     assert table.calls == ["put_item"]
 
@@ -76,7 +76,7 @@ def test_the_cookie_binds_this_browser_to_this_attempt_only(table: Table) -> Non
     secret, *attributes = rest.split("; ")
     state = dict(parse_qsl(urlsplit(begun.location).query))["state"]
     assert name == cookie_name(fingerprint(state))
-    assert attributes == ["Path=/", "Secure", "HttpOnly", "SameSite=Lax", "Max-Age=3600"]
+    assert attributes == ["Path=/", "Secure", "HttpOnly", "SameSite=Lax", "Max-Age=12600"]
     assert table.item("ATTEMPT", fingerprint(state))["binding"] == fingerprint(secret)
     assert secret != state
 
@@ -167,7 +167,7 @@ def test_each_opening_of_a_link_begins_an_attempt_of_its_own_that_lasts_no_longe
     for attempt in attempts:
         assert (attempt["link"], attempt["return_url"]) == (fingerprint(link), RETURN_URL)
         assert attempt["expires_at"] == NOW + 3_600
-    assert all(begun.cookies[0].endswith("Max-Age=3000") for begun in opened)
+    assert all(begun.cookies[0].endswith("Max-Age=12000") for begun in opened)
     assert "consumed_by" not in table.item("LINK", fingerprint(link))
 
 

@@ -18,7 +18,7 @@ from flowaccount_connect.http.problems import STATUS
 from flowaccount_connect.oauth.token_answer import Answer, Outcome
 from flowaccount_connect.rotation.pending_commits import Salvage, SalvageOutcome
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
-from flowaccount_connect.storage.links import CONFIRM_WITHIN, LinkStore
+from flowaccount_connect.storage.links import CONFIRM_WITHIN, KEPT, LinkStore
 from tests.unit.fakes import CONNECTION, NOW, tokens
 from tests.unit.tables import Fault, client_error
 from tests.unit.worlds import BROWSER, STATE, TENANT, World
@@ -83,7 +83,7 @@ def test_a_link_leads_to_authorize_beside_the_redirect_uri_and_is_stored_as_a_ha
     link, confirmation = make(world, expected_connection=CONNECTION)
     item = link_item(world, link)
     assert (item["tenant"], item["return_url"], item["expected_connection"]) == (TENANT, RETURN_URL, CONNECTION)
-    assert (item["expires_at"], item["ttl"]) == (NOW + 3_600, NOW + 3_600)
+    assert (item["expires_at"], item["ttl"]) == (NOW + 3_600, NOW + 3_600 + KEPT)
     assert link not in repr(world.table.items)
     assert confirmation not in repr(world.table.items)
     assert confirmation.partition(".")[2] not in repr(world.table.items)
@@ -120,7 +120,8 @@ def test_a_tenant_that_is_none_is_refused(world: World, tenant: object) -> None:
         ({"return_url": RETURN_URL + "/"}, "return_url_not_allowed"),
         ({"return_url": [RETURN_URL]}, "return_url_not_allowed"),
         ({"expected_connection": "../N1"}, "invalid_connection_id"),
-        ({"expected_connection": None}, "invalid_connection_id"),
+        ({"app_state": "a\nb"}, "invalid_state"),
+        ({"app_state": 7}, "invalid_state"),
     ],
 )
 def test_a_link_for_bad_input_is_not_made(world: World, fields: dict[str, object], code: str) -> None:

@@ -1,12 +1,15 @@
-"""The host's side of connecting through the functions, with the events that API Gateway really sends."""
+"""The app's side of connecting through the functions, with the events that API Gateway really sends."""
 
 import json
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import pytest
 
+from flowaccount_connect.domain.ids import fingerprint
 from flowaccount_connect.oauth.authorization_url import challenge
 from tests.unit.fakes import CONNECTION
 from tests.unit.handlers import (
@@ -66,7 +69,7 @@ def make(functions: Functions) -> dict[str, Any]:
 def opened(functions: Functions, connect_url: str) -> tuple[Event, dict[str, str]]:
     """The callback event of a browser that opened the link, and what it sent to FlowAccount."""
     query = {name: [value] for name, value in parse_qsl(urlsplit(connect_url).query)}
-    began = functions.call("authorize", with_query(event("authorize"), return_url=None, **query))
+    began = functions.call("authorize", with_query(event("authorize"), return_url=None, state=None, **query))
     assert began["statusCode"] == 302
     sent = dict(parse_qsl(urlsplit(began["headers"]["Location"]).query))
     (cookie,) = began["multiValueHeaders"]["Set-Cookie"]
@@ -74,31 +77,39 @@ def opened(functions: Functions, connect_url: str) -> tuple[Event, dict[str, str
     return with_headers(callback, Cookie=cookie.partition(";")[0]), sent
 
 
-def confirming(confirmation: str, tenant: str = TENANT) -> Event:
+def brought(answer: dict[str, Any]) -> dict[str, str]:
+    """What the browser brings to the app's return URL."""
+    assert answer["statusCode"] == 303
+    url, _, query = answer["headers"]["Location"].partition("?")
+    assert url == RETURN_URL
+    return dict(parse_qsl(query))
+
+
+def confirming(confirmation: object, tenant: str = TENANT) -> Event:
     """The event of a confirmation."""
-    return saying(event("connect-link-confirm"), tenant=tenant) | {"pathParameters": {"confirmation": confirmation}}
+    return saying(event("connect-link-confirm"), confirmation=confirmation, tenant=tenant)
 
 
 def test_a_link_is_opened_comes_back_and_is_confirmed_and_no_log_tells_what_opens_or_ends_it(
     functions: Functions, world: World, server: Server
 ) -> None:
     made = make(functions)
-    link = parse_qs(urlsplit(made["connect_url"]).query)["confirmation"][0]
+    assert made.keys() == {"connect_url", "expires_at"}
+    link = parse_qs(urlsplit(made["connect_url"]).query)["link"][0]
     assert made["connect_url"] == event("connect-link")["stageVariables"]["callbackUrl"].replace(
-        "/callback", f"/authorize?confirmation={link}"
+        "/callback", f"/authorize?link={link}"
     )
     callback, sent = opened(functions, made["connect_url"])
-    answer = functions.call("callback", callback)
-    assert answer["statusCode"] == 303
-    assert answer["headers"]["Location"] == f"{RETURN_URL}?confirmation={made['confirmation']}&state=app-7f3a"
+    query = brought(functions.call("callback", callback))
+    assert query == {"confirmation": query["confirmation"], "state": "app-7f3a"}
     assert not [key for key in world.table.items if key[1] == "CONNECTION"]
-    confirmed = functions.call("connections", confirming(made["confirmation"]))
+    confirmed = functions.call("connections", confirming(query["confirmation"]))
     assert confirmed["statusCode"] == 200
     shown = json.loads(confirmed["body"])
     assert (shown["support_code"], shown["tenant"], shown["status"]) == (CONNECTION, TENANT, "active")
-    assert functions.call("connections", confirming(made["confirmation"]))["body"] == confirmed["body"]
+    assert functions.call("connections", confirming(query["confirmation"]))["body"] == confirmed["body"]
     assert world.opened() == ("access-CANARY-2", "refresh-CANARY-2")
-    for secret in (link, made["confirmation"], sent["state"]):
+    for secret in (link, query["confirmation"], sent["state"]):
         assert secret not in functions.logs()
 
 
@@ -110,25 +121,25 @@ def test_with_pkce_the_verifier_of_the_challenge_goes_with_the_code(functions: F
     assert challenge(form["code_verifier"]) == sent["code_challenge"]
 
 
-def test_an_error_goes_back_to_the_host_with_the_confirmation(functions: Functions) -> None:
-    made = make(functions)
-    callback, _ = opened(functions, made["connect_url"])
-    cancelled = with_query(callback, code=None, error=["access_denied"])
-    location = functions.call("callback", cancelled)["headers"]["Location"]
-    assert location == f"{RETURN_URL}?error=access_denied&confirmation={made['confirmation']}&state=app-7f3a"
-    answer = functions.call("connections", confirming(made["confirmation"]))
+def test_an_error_goes_back_to_the_app_with_the_confirmation(functions: Functions) -> None:
+    callback, _ = opened(functions, make(functions)["connect_url"])
+    query = brought(functions.call("callback", with_query(callback, code=None, error=["access_denied"])))
+    assert (query["error"], query["state"]) == ("access_denied", "app-7f3a")
+    answer = functions.call("connections", confirming(query["confirmation"]))
     assert problem(answer) == (409, "connect_failed")
     assert json.loads(answer["body"])["ending"] == "access_denied"
 
 
-def test_a_wrong_business_is_told_on_a_page_with_the_way_back(functions: Functions) -> None:
-    asked = saying(event("connect-link"), tenant=TENANT, return_url=RETURN_URL, expected_connection="N9")
+def test_a_wrong_business_is_a_page_with_the_way_back(functions: Functions) -> None:
+    asked = saying(event("connect-link"), tenant=TENANT, return_url=RETURN_URL, expected_connection="N9", state="s")
     made = json.loads(functions.call("connections", asked)["body"])
     callback, _ = opened(functions, made["connect_url"])
     answer = functions.call("callback", callback)
     assert page(answer) == (409, "wrong_business")
-    back = f"{RETURN_URL}?error=wrong_business&amp;confirmation={made['confirmation']}&amp;state=app-7f3a"
-    assert f'<a href="{back}" rel="noreferrer">' in answer["body"]
+    back = re.search(r'<a href="([^"]+)" rel="noreferrer">', answer["body"])
+    assert back is not None
+    pattern = f"{re.escape(RETURN_URL)}\\?error=wrong_business&amp;confirmation=[^&]+&amp;state=s"
+    assert re.fullmatch(pattern, back.group(1))
     assert functions.call("callback", callback)["body"] == answer["body"]
     assert CONNECTION not in answer["body"]
 
@@ -149,21 +160,54 @@ def test_without_a_link_nobody_is_sent_to_flowaccount(functions: Functions, worl
     assert world.table.calls == []
 
 
-def test_a_used_link_is_a_page_of_its_own_that_leads_back_to_the_app(functions: Functions) -> None:
+@pytest.mark.parametrize(("confirmed", "code"), [(False, "link_used"), (True, "already_connected")])
+def test_a_used_link_is_a_page_that_leads_back_to_the_app_and_says_whether_it_connected(
+    functions: Functions, confirmed: bool, code: str
+) -> None:
     made = make(functions)
     callback, _ = opened(functions, made["connect_url"])
-    functions.call("callback", callback)
-    link = parse_qs(urlsplit(made["connect_url"]).query)["confirmation"]
-    again = with_query(event("authorize"), return_url=None, confirmation=link)
+    query = brought(functions.call("callback", callback))
+    if confirmed:
+        functions.call("connections", confirming(query["confirmation"]))
+    link = parse_qs(urlsplit(made["connect_url"]).query)["link"]
+    again = with_query(event("authorize"), return_url=None, link=link)
     answer = functions.call("authorize", again)
-    assert page(answer) == (409, "session_used")
-    assert f'href="{RETURN_URL}?error=session_used&amp;state=app-7f3a"' in answer["body"]
+    assert page(answer) == (409, code)
+    assert f'href="{RETURN_URL}?error={code}&amp;state=app-7f3a"' in answer["body"]
     program = functions.call("authorize", with_headers(again, Accept="*/*"))
-    assert problem(program) == (409, "session_used")
+    assert problem(program) == (409, code)
     assert RETURN_URL not in program["body"]
     functions.set(ALLOWED_RETURN_URLS="https://other.example/")
     functions.forget("authorize")
     assert "href" not in functions.call("authorize", again)["body"]
+
+
+def test_an_expired_link_leads_back_to_the_app_for_a_week(functions: Functions, world: World) -> None:
+    link = parse_qs(urlsplit(make(functions)["connect_url"]).query)["link"][0]
+    item = dict(world.table.item("LINK", fingerprint(link)))
+    assert item["ttl"] == item["expires_at"] + 7 * 86_400
+    del item["pk"], item["sk"]
+    past = item | {"expires_at": 1}
+    world.table.put("LINK", fingerprint(link), **{k: v if isinstance(v, str) else int(v) for k, v in past.items()})
+    answer = functions.call("authorize", with_query(event("authorize"), return_url=None, link=[link]))
+    assert page(answer) == (410, "link_expired")
+    assert f'href="{RETURN_URL}?error=link_expired&amp;state=app-7f3a"' in answer["body"]
+
+
+def test_a_tenant_gets_so_many_links_a_minute_and_another_tenant_its_own(functions: Functions, world: World) -> None:
+    module = functions.module("connections")
+    module._confirmation = replace(module._confirmation, links_per_minute=2, clock=lambda: 1_200.0 + 45)
+    for _ in range(2):
+        make(functions)
+    before = repr(world.table.items)
+    answer = functions.call("connections", event("connect-link"))
+    assert problem(answer) == (429, "too_many_links")
+    assert answer["headers"]["Retry-After"] == "15"
+    assert repr(world.table.items) == before
+    other = saying(event("connect-link"), tenant="tenant-8", return_url=RETURN_URL)
+    assert functions.call("connections", other)["statusCode"] == 201
+    module._confirmation = replace(module._confirmation, clock=lambda: 1_260.0)
+    make(functions)
 
 
 @pytest.mark.parametrize(
@@ -176,6 +220,7 @@ def test_a_used_link_is_a_page_of_its_own_that_leads_back_to_the_app(functions: 
         '{"tenant": "t"}',
         '{"return_url": "' + RETURN_URL + '"}',
         '{"tenant": "t", "return_url": "' + RETURN_URL + '", "confirmation": "mine"}',
+        '{"tenant": null, "return_url": "' + RETURN_URL + '"}',
         '{"tenant": "t", "tenant": "u", "return_url": "' + RETURN_URL + '"}',
     ],
 )
@@ -191,8 +236,10 @@ def test_neither_route_takes_a_query(functions: Functions, name: str) -> None:
     assert problem(answer) == (400, "unknown_parameter")
 
 
-@pytest.mark.parametrize("confirmation", ["", "x", ".", "\u0e01.\u0e01", "\ud800", "../connections", "a" * 3_000])
-def test_a_confirmation_that_is_none_is_unknown(functions: Functions, confirmation: str) -> None:
+@pytest.mark.parametrize(
+    "confirmation", ["", "x", ".", "\u0e01.\u0e01", "\ud800", "../connections", "a" * 3_000, 7, []]
+)
+def test_a_confirmation_that_is_none_is_unknown(functions: Functions, confirmation: object) -> None:
     assert problem(functions.call("connections", confirming(confirmation))) == (404, "unknown_confirmation")
 
 
@@ -205,11 +252,11 @@ def test_no_header_makes_a_links_address(functions: Functions, world: World) -> 
 
 def test_a_links_address_is_beside_a_redirect_uri_of_ones_own(functions: Functions) -> None:
     functions.set(REDIRECT_URI="https://connect.example.com/flowaccount/callback")
-    assert make(functions)["connect_url"].startswith("https://connect.example.com/flowaccount/authorize?confirmation=")
+    assert make(functions)["connect_url"].startswith("https://connect.example.com/flowaccount/authorize?link=")
 
 
 @pytest.mark.parametrize(("name", "operation"), [("connect-link", "put_item"), ("connect-link-confirm", "get_item")])
-def test_while_the_table_stays_away_the_host_is_asked_for_patience(
+def test_while_the_table_stays_away_the_app_is_asked_for_patience(
     functions: Functions, world: World, name: str, operation: str
 ) -> None:
     world.table.faults[operation] = [Fault(client_error("InternalServerError"))]

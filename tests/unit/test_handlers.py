@@ -86,7 +86,7 @@ def _nothing_secret_is_logged(functions: Functions) -> Iterator[None]:
 
 
 def begin(world: World, *, return_url: str | None = RETURN_URL, app_state: str | None = "app-7f3a") -> None:
-    """The session that the sample callbacks come back to."""
+    """The attempt that the sample callbacks come back to."""
     callback = event("callback")
     world.attempts.create(
         ConnectAttempt(
@@ -132,7 +132,7 @@ def test_authorize_sends_the_browser_to_flowaccount_and_binds_it(functions: Func
     (cookie,) = answer["multiValueHeaders"]["Set-Cookie"]
     secret = cookie.partition("=")[2].partition(";")[0]
     assert cookie == (
-        f"{cookie_name(fingerprint(fields['state']))}={secret}; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=3600"
+        f"{cookie_name(fingerprint(fields['state']))}={secret}; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=12600"
     )
     assert cookie.startswith("__Host-")
     item = world.table.item("ATTEMPT", fingerprint(fields["state"]))
@@ -168,16 +168,13 @@ def test_no_header_makes_a_redirect_uri(functions: Functions, world: World) -> N
 BAD_QUERIES: list[tuple[dict[str, list[str]], str]] = [
     ({"return_url": [RETURN_URL, RETURN_URL]}, "repeated_parameter"),
     ({"state": ["a", "b"]}, "repeated_parameter"),
-    ({"session": ["a", "b"]}, "repeated_parameter"),
-    ({"state": ["x" * 2_049]}, "oversized_parameter"),
-    ({"redirect_uri": ["https://evil.example"]}, "unknown_parameter"),
-    ({"client_id": ["x"]}, "unknown_parameter"),
-    ({"": ["x"]}, "unknown_parameter"),
+    ({"link": ["a", "b"]}, "repeated_parameter"),
+    ({"state": ["x" * 8_193]}, "oversized_parameter"),
     ({"return_url": ["https://evil.example/"]}, "return_url_not_allowed"),
     ({"return_url": [RETURN_URL + "?a=b"]}, "return_url_not_allowed"),
     ({"state": ["x" * 513]}, "invalid_state"),
     ({"state": ["a\r\nSet-Cookie: b=c"]}, "invalid_state"),
-    ({"session": ["unknown"]}, "unknown_link"),
+    ({"link": ["unknown"]}, "unknown_link"),
 ]
 
 
@@ -207,7 +204,7 @@ def test_an_unexpected_fault_of_authorize_is_an_answer_and_its_message_is_not_lo
     functions: Functions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = functions.module("authorize")
-    monkeypatch.setattr(type(module._authorize), "begin", broken)
+    monkeypatch.setattr(type(module._authorize), "directly", broken)
     assert problem(functions.call("authorize", with_headers(event("authorize"), Accept="*/*")))[0] == 500
     assert page(functions.call("authorize", event("authorize"))) == (500, "temporarily_unavailable")
     (line, _) = [line for line in functions.lines() if line["level"] == "ERROR"]
@@ -346,8 +343,8 @@ BAD_CALLBACKS: list[dict[str, list[str] | None]] = [
     {"code": ["a", "a"]},
     {"error": ["access_denied", "x"]},
     {"iss": ["a", "b"]},
-    {"code": ["x" * 2_049]},
-    {"state": ["x" * 2_049]},
+    {"code": ["x" * 8_193]},
+    {"state": ["x" * 8_193]},
 ]
 
 
@@ -382,13 +379,13 @@ def test_a_cookie_given_twice_is_no_cookie(functions: Functions, world: World, s
     assert server.connections == 0
 
 
-def test_an_expired_session_is_told_to_the_app(functions: Functions, world: World, server: Server) -> None:
+def test_an_expired_attempt_leads_back_to_the_app(functions: Functions, world: World, server: Server) -> None:
     begin(world)
     key = fingerprint(state_of(event("callback")))
     item = {k: v for k, v in world.table.item("ATTEMPT", key).items() if k not in ("pk", "sk")}
     world.table.put("ATTEMPT", key, **{k: v if isinstance(v, str) else 1 for k, v in item.items()})
     location = functions.call("callback", event("callback"))["headers"]["Location"]
-    assert location == f"{RETURN_URL}?error=link_expired&state=app-7f3a"
+    assert location == f"{RETURN_URL}?error=attempt_expired&state=app-7f3a"
     assert server.connections == 0
 
 
@@ -420,7 +417,7 @@ def test_an_unexpected_fault_of_the_callback_is_an_answer_and_its_message_is_not
     begin(world)
     module = functions.module("callback")
     monkeypatch.setattr(type(module._callback), "finish", broken)
-    assert page(functions.call("callback", event("callback"))) == (503, "temporarily_unavailable")
+    assert page(functions.call("callback", event("callback"))) == (500, "temporarily_unavailable")
     assert any(line.get("error_type") == "RuntimeError" for line in functions.lines())
 
 
@@ -748,7 +745,7 @@ def test_min_ttl_of_the_sample_is_honoured(functions: Functions, world: World) -
     assert len(world.lambdas.invoked) == 1
 
 
-@pytest.mark.parametrize("value", ["-1", "3601", "99999", "1.5", "1e3", "abc", " 5", "+5", "\u0663", "0x10", "00300"])
+@pytest.mark.parametrize("value", ["-1", "3601", "99999", "1.5", "1e3", "abc", " 5", "+5", "\u0663", "0x10"])
 def test_a_min_ttl_out_of_bounds_is_refused(functions: Functions, world: World, value: str) -> None:
     answer = functions.call("token", with_query(event("token"), min_ttl=[value]))
     assert problem(answer) == (400, "invalid_min_ttl")
@@ -802,13 +799,13 @@ def test_a_rejected_generation_is_refreshed_and_only_that(functions: Functions, 
         "{}",
         '{"rejected_generation": null}',
         '{"rejected_generation": "3"}',
-        '{"rejected_generation": 3.0}',
+        '{"rejected_generation": 3.5}',
         '{"rejected_generation": true}',
         '{"rejected_generation": 0}',
         '{"rejected_generation": -1}',
         '{"rejected_generation": 3, "more": "CANARY"}',
         '{"rejected_generation": ' + "9" * 5_000 + "}",
-        "[" * 100_000,
+        "[" * 60_000,
     ],
     ids=range(16),
 )
@@ -841,7 +838,7 @@ def test_the_way_to_reconnect_is_the_stacks_own_word_and_no_headers(functions: F
     assert "reconnect_url" not in json.loads(answer["body"])
 
 
-def test_where_one_connects_by_a_hosts_link_only_no_other_is_told(functions: Functions, world: World) -> None:
+def test_where_only_links_connect_no_other_way_is_named(functions: Functions, world: World) -> None:
     functions.set(DIRECT_CONNECT="refused")
     world.connect(age=200, lifetime=100)
     world.end("rejected")

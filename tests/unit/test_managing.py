@@ -467,7 +467,7 @@ def test_a_disconnect_ends_an_import_under_way(functions: Functions, world: Worl
     assert body(functions.call("connections", event("connection")))["status"] == "disconnected"
 
 
-@pytest.mark.parametrize("token", ["", " ", "a b", "tök", "a\n", "x" * 4_097, 7, None, ["a"], True])
+@pytest.mark.parametrize("token", ["", " ", "a b", "tök", "a\n", "x" * 16_385, 7, ["a"], True])
 def test_what_cannot_be_a_refresh_token_is_refused_and_not_echoed(
     functions: Functions, world: World, token: object
 ) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from urllib.parse import urlencode, urljoin
 
 from flowaccount_connect.connect.begin import checked_state
-from flowaccount_connect.connect.endings import Ending
+from flowaccount_connect.connect.endings import Ending, LateEnding
 from flowaccount_connect.connect.errors import (
     LONGEST_TENANT,
     ConfirmationExpired,
@@ -133,9 +133,9 @@ class Confirmation:
         """The connection that the link made. Raises `ConnectFailed` if another consent, or nothing, took its place."""
         found = self.connections.get(link.connection_id or "")
         if found is None or found.status is Status.DISCONNECTED:
-            raise ConnectFailed(Ending.DISCONNECTED)
+            raise ConnectFailed(LateEnding.DISCONNECTED)
         if found.grant_id != link.grant_id:
-            raise ConnectFailed(Ending.SUPERSEDED)
+            raise ConnectFailed(LateEnding.SUPERSEDED)
         return found
 
     def _confirm(self, link: Link, tenant: str) -> None:
@@ -145,12 +145,12 @@ class Confirmation:
             raise _failed(link.result)
         if link.is_over(now):
             with contextlib.suppress(StoreUnavailable, ConditionRefused):
-                call(self.client.update_item, **dropping(self.table, link.id, Ending.CONFIRMATION_EXPIRED, now=now))
+                call(self.client.update_item, **dropping(self.table, link.id, LateEnding.CONFIRMATION_EXPIRED, now=now))
             raise ConfirmationExpired
         if waiting is None:
             raise NotFinished
         if tenant != link.tenant:
-            self._drop(link, Ending.TENANT_MISMATCH, Refusal.TENANT_MISMATCH)
+            self._drop(link, LateEnding.TENANT_MISMATCH, Refusal.TENANT_MISMATCH)
             return
         update = grant_update(
             self.table,
@@ -184,11 +184,11 @@ class Confirmation:
             elif stored.tenant is not None:
                 self._drop(link, Ending.WRONG_BUSINESS, Refusal.OTHER_TENANT)
             elif stored.status is Status.DISCONNECTED:
-                self._drop(link, Ending.DISCONNECTED)
+                self._drop(link, LateEnding.DISCONNECTED)
             else:
-                self._drop(link, Ending.SUPERSEDED)
+                self._drop(link, LateEnding.SUPERSEDED)
 
-    def _drop(self, link: Link, ending: Ending, reason: Refusal | None = None) -> None:
+    def _drop(self, link: Link, ending: Ending | LateEnding, reason: Refusal | None = None) -> None:
         """Remove the token set that waits, and announce `reason`; the next look at the link finds its ending."""
         connection_id, now = link.connection_id or "", int(self.clock())
         writes: list[dict[str, object]] = [{"Update": dropping(self.table, link.id, ending, now=now)}]
@@ -208,9 +208,9 @@ def checked_tenant(tenant: object) -> str:
 def _failed(ending: str | None) -> Exception:
     """Why a link that ended without a connection is not confirmed."""
     match ending:
-        case Ending.TENANT_MISMATCH:
+        case LateEnding.TENANT_MISMATCH:
             return TenantMismatch()
-        case Ending.CONFIRMATION_EXPIRED:
+        case LateEnding.CONFIRMATION_EXPIRED:
             return ConfirmationExpired()
         case _:
             return ConnectFailed(ending or "")

@@ -32,11 +32,15 @@ class Ending(StrEnum):
     TEMPORARILY_UNAVAILABLE = "temporarily_unavailable"
     """FlowAccount, KMS or the table did not answer."""
 
+
+class LateEnding(StrEnum):
+    """How a link ended after its callback. Only a refused confirmation says it."""
+
     TENANT_MISMATCH = "tenant_mismatch"
-    """Another tenant confirmed than the one that the link was made for. Only a confirmation says it, like all below."""
+    """The app confirmed another tenant than the one that the link was made for."""
     CONFIRMATION_EXPIRED = "confirmation_expired"
-    """Nobody confirmed in time."""
+    """The app did not confirm in time."""
     SUPERSEDED = "superseded"
     """A later consent to the same business is stored."""
     DISCONNECTED = "disconnected"
-    """The connection was made, and it was disconnected since."""
+    """The business was disconnected since its consent."""

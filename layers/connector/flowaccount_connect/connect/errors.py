@@ -138,7 +138,7 @@ class TenantMismatch(CannotConfirm):
     )
 
     def __init__(self) -> None:
-        super().__init__(ending=self.code)
+        super().__init__({"ending": self.code})
 
 
 class ConfirmationExpired(CannotConfirm):
@@ -148,7 +148,7 @@ class ConfirmationExpired(CannotConfirm):
     detail = "The connect was not confirmed in time, and nothing is connected. Make a new link."
 
     def __init__(self) -> None:
-        super().__init__(ending=self.code)
+        super().__init__({"ending": self.code})
 
 
 class ConnectFailed(CannotConfirm):
@@ -158,4 +158,4 @@ class ConnectFailed(CannotConfirm):
     detail = "This confirmation stands for no connection; ending says why. Make a new link to try again."
 
     def __init__(self, ending: str) -> None:
-        super().__init__(ending=ending)
+        super().__init__({"ending": ending})

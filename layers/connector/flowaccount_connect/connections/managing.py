@@ -150,7 +150,7 @@ class Managing:
         if imported is not None and imported.grant_id == grant_id:
             if imported.status is Status.ACTIVE:
                 return Imported(_importing(imported, connection), proved=False)
-            raise ImportRefused(reason=imported.reason)
+            raise ImportRefused({"reason": imported.reason})
         if connection is None or connection.status is Status.DISCONNECTED:
             raise ConnectionNotFound
         if connection.grant_id != grant_id:

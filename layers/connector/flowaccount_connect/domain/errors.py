@@ -13,6 +13,8 @@
 `http.problems` makes the answers of all of them.
 """
 
+from collections.abc import Mapping
+
 
 class Failure(Exception):
     """A request that is not answered as asked.
@@ -25,11 +27,11 @@ class Failure(Exception):
     detail = ""
     retry_after: int | None = None
 
-    def __init__(self, *, retry_after: int | None = None, **facts: object) -> None:
+    def __init__(self, facts: Mapping[str, object] | None = None, *, retry_after: int | None = None) -> None:
         super().__init__(self.code)
         if retry_after is not None:
             self.retry_after = retry_after
-        self.facts = facts
+        self.facts = dict(facts or {})
         """Further facts for the caller, by name."""
 
     def __str__(self) -> str:

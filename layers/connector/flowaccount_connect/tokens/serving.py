@@ -183,12 +183,14 @@ class Serving:
         left = connection.access_expires_at - now
         if left <= 0 or connection.sealed is None:
             if connection.status is Status.REAUTHORIZATION_REQUIRED:
+                facts = {
+                    "reason": connection.reason,
+                    "since": connection.ended_at,
+                    "expected_connection": connection.id,
+                    "tenant": connection.tenant,
+                }
                 raise ReauthorizationRequired(
-                    reason=connection.reason,
-                    since=connection.ended_at,
-                    expected_connection=connection.id,
-                    tenant=connection.tenant,
-                    reconnect_url=reconnect_url,
+                    facts if reconnect_url is None else facts | {"reconnect_url": reconnect_url}
                 )
             if wait is None and _held_back(connection, now):
                 wait = (connection.refresh_at or 0) - now
