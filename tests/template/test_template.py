@@ -60,7 +60,7 @@ ENVIRONMENTS: dict[str, set[str]] = {
         "PKCE",
         "LINK_LIFETIME",
     },
-    "callback": TOKENS | {"ALLOWED_RETURN_URLS", "ISSUER"},
+    "callback": TOKENS | {"ALLOWED_RETURN_URLS", "ISSUER", "REFRESHES_PER_MINUTE"},
     "sweep": {
         *("REFRESH_QUEUE_URL", "REFRESHES_PER_MINUTE"),
         *("REFRESH_AFTER", "REFRESH_TOKEN_LIFETIME", "AT_RISK_BEFORE"),
@@ -143,12 +143,12 @@ LOGS = {"logs:CreateLogStream", "logs:PutLogEvents"}
 # Which items each function may name, by the first key of what it touches.
 ITEMS: dict[str, set[str]] = {
     "authorize": {"ATTEMPT#*", "LINK#*"},
-    "callback": {"ATTEMPT#*", "LINK#*", "CONNECTION#*", "EVENT#*"},
+    "callback": {"ATTEMPT#*", "LINK#*", "CONNECTION#*", "EVENT#*", "TENANT#*", "PACE"},
     "sweep": {"PACE", "COUNT", "CONNECTION#*"},
     "refresh": {"CONNECTION#*", "CIRCUIT", "EVENT#*", "PACE"},
     "token": {"CONNECTION#*", "DEMAND#*"},
     "salvage": {"CONNECTION#*", "LINK#*"},
-    "connections": {"CONNECTION#*", "LINK#*", "EVENT#*"},
+    "connections": {"CONNECTION#*", "LINK#*", "EVENT#*", "TENANT#*"},
     # Not the connections themselves.
     "publish": {"HISTORY#*", "COUNT"},
 }
@@ -158,7 +158,7 @@ ITEM_ACTIONS = {
     for action in ("GetItem", "BatchGetItem", "ConditionCheckItem", "PutItem", "UpdateItem", "DeleteItem")
 }
 
-PUBLIC = {("get", "/authorize"), ("get", "/callback")}
+PUBLIC = {("get", "/authorize"), ("head", "/authorize"), ("get", "/callback")}
 
 
 def of_type(template: Template, kind: str) -> dict[str, Any]:
