@@ -546,3 +546,38 @@ def test_nothing_secret_is_stored_in_the_clear_or_shown(world: World) -> None:
         assert secret not in repr(ended)
     made = world.confirmation().make(tenant=TENANT, return_url=RETURN_URL, redirect_uri=REDIRECT_URI)
     assert urlsplit(made.connect_url).query not in f"{made} {made!r}"
+
+
+# An old confirmation -------------------------------------------------------------------------------------------------
+
+
+def test_an_old_confirmation_never_answers_with_another_tenants_connection(world: World) -> None:
+    link, confirmation = world.link()
+    come_back(world, link)
+    world.confirmation().confirm(confirmation, TENANT)
+    world.disconnect()
+    assert refused(world, confirmation) == (409, "connect_failed", "disconnected")
+    world.connect(age=0, grant_id="ffffffff-later")
+    world.change(tenant="tenant-8")
+    before = world.connection()
+    assert refused(world, confirmation) == (409, "connect_failed", "superseded")
+    assert world.connection() == before
+
+
+def test_an_old_confirmation_is_not_the_confirmation_of_a_later_consent_of_the_same_tenant(world: World) -> None:
+    link, confirmation = world.link()
+    come_back(world, link)
+    world.confirmation().confirm(confirmation, TENANT)
+    world.connect(age=0, grant_id="ffffffff-later")
+    world.change(tenant=TENANT)
+    assert refused(world, confirmation) == (409, "connect_failed", "superseded")
+
+
+def test_a_repeated_confirmation_answers_with_the_connection_as_it_is_now(world: World) -> None:
+    link, confirmation = world.link()
+    come_back(world, link)
+    world.confirmation().confirm(confirmation, TENANT)
+    world.rotated_by_another()
+    world.end("rejected")
+    again = world.confirmation().confirm(confirmation, TENANT)
+    assert (again.generation, again.status) == (2, Status.REAUTHORIZATION_REQUIRED)

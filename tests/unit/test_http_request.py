@@ -164,3 +164,29 @@ def test_an_answer_in_json_is_kept_by_no_cache() -> None:
     assert answer["body"] == '{"\\u0e01": 1}'
     assert isinstance(answer["headers"], dict)
     assert answer["headers"]["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    ("body", "fields"),
+    [
+        ('\ufeff{"a": 1}', {"a": 1}),
+        ('{"a": 2.0}', {"a": 2}),
+        ('{"a": 2e0, "b": null}', {"a": 2}),
+        ('{"a": 2.5}', {"a": 2.5}),
+    ],
+)
+def test_the_json_of_any_language_is_welcome(body: str, fields: dict[str, object]) -> None:
+    found = read({"body": body}, "id").fields(["a"], ["b"])
+    assert found == fields
+    assert type(found["a"]) is type(fields["a"])
+
+
+@pytest.mark.parametrize("body", ['{"a": NaN}', '{"a": Infinity}', '{"a": null}', '{"a": 1, "b": 2, "b": 2}'])
+def test_what_is_no_json_or_has_not_all_members_is_refused(body: str) -> None:
+    with pytest.raises(Failure):
+        read({"body": body}, "id").fields(["a"], ["b"])
+
+
+def test_our_cookies_are_listed_once_in_the_order_in_which_the_browser_made_them() -> None:
+    header = "x=1; __Host-a-2=b; \u00a0__Host-a-3=c;__Host-a-1=d; __Host-a-2=e"
+    assert read({"headers": {"Cookie": header}}, "id").cookies("__Host-a-") == ["__Host-a-2", "__Host-a-1"]

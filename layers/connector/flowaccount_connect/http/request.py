@@ -264,7 +264,7 @@ def no_content(status: int) -> Response:
 def redirect(status: int, location: str, cookies: Collection[str] = ()) -> Response:
     """A redirect that no cache keeps, with the cookies to set."""
     answer: Response = {
-        "statusCode": status,
+        "statusCode": int(status),
         "headers": {"Location": location, **SECURITY_HEADERS},
         "body": "",
     }
