@@ -195,7 +195,7 @@ def test_an_expired_link_leads_back_to_the_app_for_a_week(functions: Functions, 
 
 
 def test_a_tenant_gets_so_many_links_a_minute_and_another_tenant_its_own(functions: Functions, world: World) -> None:
-    module = functions.module("connections")
+    module: Any = functions.module("connections")
     module._confirmation = replace(module._confirmation, links_per_minute=2, clock=lambda: 1_200.0 + 45)
     for _ in range(2):
         make(functions)

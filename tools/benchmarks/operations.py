@@ -240,7 +240,7 @@ def _count_connects(
     run: Callable[[Program], Function],
     counted: Callable[[str, Function, list[Any]], list[Any]],
 ) -> None:
-    """Connecting at once, and by a link of the app's, which is what the template's default wants: each step by itself."""
+    """Connecting at once, and through a link, as the template's default wants it: each step by itself."""
     authorize, callback, connections = (run(functions[name]) for name in ("authorize", "callback", "connections"))
 
     def first(_: str, function: Function, events: list[Any]) -> list[Any]:

@@ -114,9 +114,9 @@ class Serving:
         """The connection's access token, with at least `min_ttl` seconds left where a refresh can bring that.
 
         FlowAccount refused the token of `rejected_generation`: it is refreshed if nobody has done so yet. A living
-        token is served whatever happens to its refresh, and its status says so. Raises `ConnectionNotFound`; if only a new
-        consent helps, `ReauthorizationRequired` with the `reconnect_url`; and if only time helps, `TokenUnavailable`,
-        `RefreshedJustNow`, `KeyUnavailable`, `SealedElsewhere`, `StoreUnavailable`.
+        token is served whatever happens to its refresh, and its status says so. Raises `ConnectionNotFound`; if only a
+        new consent helps, `ReauthorizationRequired`; and if only time helps, `TokenUnavailable`, `RefreshedJustNow`,
+        `KeyUnavailable`, `SealedElsewhere`, `StoreUnavailable`.
         """
         connection = self._read(connection_id)
         now = int(self.clock())
