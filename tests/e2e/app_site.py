@@ -1,4 +1,4 @@
-"""A host's own site, as small as can be: what the browser returns to, and what an attacker can put on a page."""
+"""The app's own site, as small as can be: what the browser returns to, and what an attacker can put on a page."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,7 +36,7 @@ def served() -> Iterator[AppSite]:
 
         def do_GET(self) -> None:
             site.visits.append((self.path, {name.lower(): value for name, value in self.headers.items()}))
-            body = site.pages.get(self.path.partition("?")[0], "<!doctype html><title>Host</title>welcome").encode()
+            body = site.pages.get(self.path.partition("?")[0], "<!doctype html><title>App</title>welcome").encode()
             self.send_response(200)
             self.send_header("Content-Type", "text/html; charset=utf-8")
             self.send_header("Content-Length", str(len(body)))

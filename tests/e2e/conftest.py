@@ -61,19 +61,19 @@ class Simulator:
 
 
 @pytest.fixture(scope="session")
-def host() -> Iterator[AppSite]:
-    """A host's own site, to which the stack may send browsers back."""
+def app() -> Iterator[AppSite]:
+    """The app's own site, to which the stack can send browsers back."""
     with app_site.served() as site:
         yield site
 
 
 @pytest.fixture(scope="session")
-def up(host: AppSite) -> Iterator[Stack]:
+def up(app: AppSite) -> Iterator[Stack]:
     """The stack, brought up by the real sam build and sam deploy, and ended in the end."""
     allowed = (
         RETURN_URL,
         APP_RETURN_URL,
-        host.return_url,
+        app.return_url,
         "https://app.example.com/accounting/done",
         "https://shop.example.co.th/flowaccount?from=settings",
     )

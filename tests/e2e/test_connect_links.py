@@ -1,4 +1,4 @@
-"""A host's links on the deployed stack: opened by browsers, ended by the host's confirmation and by nothing else."""
+"""Links on the deployed stack: opened by browsers, ended by the app's confirmation and by nothing else."""
 
 import json
 import re
@@ -15,6 +15,7 @@ import pytest
 import requests
 
 from tests.e2e.conftest import Simulator
+from tests.e2e.links import confirmation_of, link_in
 from tests.e2e.tampering import denied
 from tools.local import service
 from tools.local.stack import Stack
@@ -25,16 +26,16 @@ BUSINESS, OTHER_BUSINESS = "N1000001", "N1000002"
 
 
 def make(up: Stack, tenant: str, **fields: str) -> dict[str, Any]:
-    """What the host gets for a user of its tenant `tenant`."""
+    """What the app gets for a user of the tenant `tenant`, and the confirmation, which only the browser will get."""
     answer = service.call(up, "POST", "/connect-links", body={"tenant": tenant, "return_url": RETURN_URL} | fields)
     assert answer.status_code == 201, answer.text
     made: dict[str, Any] = answer.json()
-    assert set(made) == {"confirmation", "connect_url", "expires_at"}
-    return made
+    assert set(made) == {"connect_url", "expires_at"}
+    return made | {"confirmation": confirmation_of(up, made["connect_url"])}
 
 
 def confirm(up: Stack, confirmation: str, tenant: str) -> requests.Response:
-    return service.call(up, "POST", "/connect-links/confirm", body={"tenant": tenant})
+    return service.call(up, "POST", "/connect-links/confirm", body={"confirmation": confirmation, "tenant": tenant})
 
 
 def refused(up: Stack, confirmation: str, tenant: str) -> tuple[int, str, str | None]:
@@ -45,13 +46,13 @@ def refused(up: Stack, confirmation: str, tenant: str) -> tuple[int, str, str | 
 
 
 def returned(arrived: Arrived) -> dict[str, str]:
-    """What the browser brought back to the host."""
+    """What the browser brought back to the app."""
     assert arrived.url.startswith(RETURN_URL + "?"), arrived.url
     return {name: value for name, (value,) in parse_qs(urlsplit(arrived.url).query).items()}
 
 
 def linked_back(arrived: Arrived) -> dict[str, str]:
-    """What the page that the browser shows has it bring back to the host."""
+    """What the button of the page brings back to the app."""
     assert (arrived.page, arrived.status) == ("wrong_business", 409)
     (link,) = re.findall(r'<a href="([^"]+)" rel="noreferrer">', arrived.html)
     return returned(replace(arrived, url=unescape(link)))
@@ -72,7 +73,7 @@ def refusals(up: Stack, tenant: str) -> list[str]:
 
 
 def link_of(up: Stack, confirmation: str) -> dict[str, Any]:
-    """The link's item that a confirmation ends."""
+    """The item of the link that a confirmation belongs to."""
     (found,) = [item for item in items(up, "LINK") if item["pk"]["S"] == f"LINK#{confirmation.partition('.')[0]}"]
     return found
 
@@ -112,14 +113,16 @@ def visitors() -> list[HttpVisitor]:
     return [HttpVisitor(), HttpVisitor()]
 
 
-def test_a_business_is_connected_once_its_host_confirms_it(
+def test_a_business_is_connected_once_its_app_confirms_it(
     up: Stack, simulator: Simulator, visitor: HttpVisitor
 ) -> None:
-    made = make(up, "tenant-1")
-    assert made["connect_url"].startswith(up.authorize_url + "?confirmation=")
+    made = make(up, "tenant-1", state="my own")
+    assert made["connect_url"].startswith(up.authorize_url + "?link=")
     assert made["confirmation"] not in made["connect_url"]
     assert refused(up, made["confirmation"], "tenant-1") == (409, "not_finished", None)
-    arrived = visitor.connect(f"{made['connect_url']}&state=my%20own", user="somchai", business=BUSINESS)
+    arrived = visitor.connect(
+        f"{made['connect_url']}&fbclid=x&openExternalBrowser=1", user="somchai", business=BUSINESS
+    )
     assert returned(arrived) == {"confirmation": made["confirmation"], "state": "my own"}
     assert service.connection_item(up, BUSINESS) is None
     assert service.call(up, "GET", f"/connections/{BUSINESS}/token").status_code == 404
@@ -141,8 +144,7 @@ def test_a_set_that_waits_is_ciphertext_and_the_confirmation_is_a_hash(
     visitor.connect(made["connect_url"], user="somchai", business=BUSINESS)
     item = link_of(up, made["confirmation"])
     stored = repr([items(up, "LINK"), items(up, "ATTEMPT")])
-    link = parse_qs(urlsplit(made["connect_url"]).query)["confirmation"][0]
-    assert link not in stored
+    assert link_in(made["connect_url"]) not in stored
     assert made["confirmation"].partition(".")[2] not in stored
     assert made["confirmation"] not in stored
     assert not {"due_shard", "listed_as"} & item.keys()
@@ -163,10 +165,10 @@ def test_a_forwarded_link_gives_the_attacker_nothing(
     arrived = victim.connect(made["connect_url"], user="somchai", business=BUSINESS)
     confirmation = returned(arrived)["confirmation"]
     # The attacker comes back with a tab of his own, and learns nothing to have confirmed.
-    assert returned(attacker.follow(own)) == {"error": "session_used"}
-    # The host confirms for who is logged in where the confirmation arrived: the victim.
-    assert refused(up, confirmation, "the-victim") == (409, "tenant_mismatch", None)
-    assert refused(up, confirmation, tenant) == (409, "tenant_mismatch", None)
+    assert returned(attacker.follow(own)) == {"error": "attempt_used"}
+    # The app confirms for who is logged in where the confirmation arrived: the victim.
+    assert refused(up, confirmation, "the-victim") == (409, "tenant_mismatch", "tenant_mismatch")
+    assert refused(up, confirmation, tenant) == (409, "tenant_mismatch", "tenant_mismatch")
     assert service.connection_item(up, BUSINESS) is None
     assert service.connection_item(up, OTHER_BUSINESS) is None
     assert "tokens" not in link_of(up, confirmation)
@@ -178,18 +180,18 @@ def test_a_link_opened_by_previews_and_in_two_tabs_is_used_once(
     up: Stack, simulator: Simulator, visitor: HttpVisitor
 ) -> None:
     made = make(up, "tenant-2")
-    for _ in range(2):
-        assert requests.get(made["connect_url"], allow_redirects=False, timeout=30).status_code == 302
+    preview = {"User-Agent": "facebookexternalhit/1.1;line-poker/1.0"}
+    assert requests.get(made["connect_url"], headers=preview, allow_redirects=False, timeout=30).status_code == 200
+    assert requests.head(made["connect_url"], allow_redirects=False, timeout=30).status_code == 200
     tabs = [visitor.consent(made["connect_url"], user="somchai", business=BUSINESS) for _ in range(2)]
     with ThreadPoolExecutor(4) as pool:
-        arrived = list(pool.map(visitor.follow, tabs * 2))
+        arrived = list(pool.map(visitor.follow, tabs))
     ends = [tuple(sorted(returned(one).items())) for one in arrived]
-    assert sorted(set(ends)) == [(("error", "session_used"),), (("confirmation", made["confirmation"]),)]
-    assert ends[:2] == ends[2:]
+    assert sorted(ends) == [(("confirmation", made["confirmation"]),), (("error", "attempt_used"),)]
     assert len(simulator.posts("authorization_code")) == 1
     assert confirm(up, made["confirmation"], "tenant-2").status_code == 200
     opened = visitor.get(made["connect_url"], Accept="application/json")
-    assert (opened.status_code, opened.json()["code"]) == (409, "session_used")
+    assert (opened.status_code, opened.json()["code"]) == (409, "already_connected")
 
 
 def test_another_browser_cannot_come_back_from_a_link(
@@ -197,7 +199,7 @@ def test_another_browser_cannot_come_back_from_a_link(
 ) -> None:
     made = make(up, "tenant-3")
     back = visitors[0].consent(made["connect_url"], user="somchai", business=BUSINESS)
-    assert visitors[1].follow(back).page == "session_unknown"
+    assert visitors[1].follow(back).page == "attempt_unknown"
     assert simulator.posts() == []
     assert refused(up, made["confirmation"], "tenant-3") == (409, "not_finished", None)
     assert returned(visitors[0].follow(back)) == {"confirmation": made["confirmation"]}
@@ -207,14 +209,14 @@ def test_a_set_nobody_confirmed_in_time_is_dropped(up: Stack, simulator: Simulat
     made = make(up, "tenant-4")
     visitor.connect(made["connect_url"], user="somchai", business=BUSINESS)
     set_link(up, made["confirmation"], confirm_until=int(time.time()) - 1)
-    assert refused(up, made["confirmation"], "tenant-4") == (409, "confirmation_expired", None)
+    assert refused(up, made["confirmation"], "tenant-4") == (409, "confirmation_expired", "confirmation_expired")
     assert "tokens" not in link_of(up, made["confirmation"])
     set_link(up, made["confirmation"], confirm_until=int(time.time()) + 900)
-    assert refused(up, made["confirmation"], "tenant-4") == (409, "confirmation_expired", None)
+    assert refused(up, made["confirmation"], "tenant-4") == (409, "confirmation_expired", "confirmation_expired")
     assert service.connection_item(up, BUSINESS) is None
 
 
-def test_dead_ends_help_the_user_and_tell_the_host(up: Stack, simulator: Simulator, visitor: HttpVisitor) -> None:
+def test_dead_ends_help_the_user_and_the_app(up: Stack, simulator: Simulator, visitor: HttpVisitor) -> None:
     cancelled = make(up, "tenant-5")
     arrived = visitor.follow(visitor.consent(cancelled["connect_url"], user="somchai", business=None))
     assert returned(arrived) == {"confirmation": cancelled["confirmation"], "error": "access_denied"}
@@ -222,21 +224,22 @@ def test_dead_ends_help_the_user_and_tell_the_host(up: Stack, simulator: Simulat
     late = make(up, "tenant-5")
     back = visitor.consent(late["connect_url"], user="somchai", business=BUSINESS)
     expire(up, late["confirmation"])
-    assert returned(visitor.follow(back)) == {"error": "confirmation_expired"}
-    assert refused(up, late["confirmation"], "tenant-5") == (409, "confirmation_expired", None)
-    assert visitor.follow(late["connect_url"]).page == "confirmation_expired"
-    assert visitor.follow(f"{up.authorize_url}?confirmation=unheard-of").page == "unknown_confirmation"
+    assert returned(visitor.follow(back)) == {"error": "attempt_expired"}
+    assert refused(up, late["confirmation"], "tenant-5") == (409, "confirmation_expired", "confirmation_expired")
+    assert visitor.follow(late["connect_url"]).page == "link_expired"
+    assert visitor.follow(f"{up.authorize_url}?link=unheard-of").page == "unknown_link"
     assert simulator.posts() == []
 
 
-def test_pressing_back_after_the_end_shows_the_same_and_exchanges_nothing(
+def test_a_callback_opened_again_after_its_end_is_a_page_and_exchanges_nothing(
     up: Stack, simulator: Simulator, visitor: HttpVisitor
 ) -> None:
     made = make(up, "tenant-6")
     back = visitor.consent(made["connect_url"], user="somchai", business=BUSINESS)
     first = returned(visitor.follow(back))
     assert confirm(up, made["confirmation"], "tenant-6").status_code == 200
-    assert returned(visitor.follow(back)) == first == {"confirmation": made["confirmation"]}
+    assert first == {"confirmation": made["confirmation"]}
+    assert visitor.follow(back).page == "attempt_used"
     assert len(simulator.posts()) == 1
 
 
@@ -356,10 +359,10 @@ def test_who_may_make_links_may_not_confirm_them(up: Stack, simulator: Simulator
     body = {"tenant": "tenant-11", "return_url": RETURN_URL}
     with caller(up, "POST/connect-links") as keys:
         made = service.call(up, "POST", "/connect-links", body=body, credentials=keys).json()
-        visitor.connect(made["connect_url"], user="somchai", business=BUSINESS)
-        path = f"/connect-links/{made['confirmation']}/confirm"
-        denied_ = service.call(up, "POST", path, body={"tenant": "tenant-11"}, credentials=keys)
+        arrived = visitor.connect(made["connect_url"], user="somchai", business=BUSINESS)
+        wanted = {"confirmation": returned(arrived)["confirmation"], "tenant": "tenant-11"}
+        denied_ = service.call(up, "POST", "/connect-links/confirm", body=wanted, credentials=keys)
         assert denied_.status_code == 403
-    unsigned = requests.post(up.api_url + path, json={"tenant": "tenant-11"}, timeout=30)
+    unsigned = requests.post(f"{up.api_url}/connect-links/confirm", json=wanted, timeout=30)
     assert unsigned.status_code == 403
     assert service.connection_item(up, BUSINESS) is None

@@ -268,9 +268,7 @@ def _parser() -> argparse.ArgumentParser:
     imported = command("import", _import, "refresh tokens of an older integration, from a CSV")
     imported.add_argument("file", help="columns connection_id,refresh_token; - is standard input")
     imported.add_argument("--report", help="where to write what came of each; <file>.report.jsonl otherwise")
-    connect = command(
-        "connect", _connect, "a business of your own: prints a link, waits for you, and confirms"
-    )
+    connect = command("connect", _connect, "a business of your own: prints a link, waits for you, and confirms")
     connect.add_argument("tenant", help="your own name for whom it belongs to")
     connect.add_argument(
         "--return-url", required=True, help="an allowed return URL on this machine, as in http://localhost:8000/done"

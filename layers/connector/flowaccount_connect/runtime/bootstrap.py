@@ -73,7 +73,8 @@ def begin_settings(variables: Mapping[str, str] = os.environ) -> "BeginSettings"
 def callback() -> "tuple[Callback, TokenEndpoint, frozenset[str]]":
     """What `callback` is made of, the endpoint whose connections it closes, and the allowed return URLs.
 
-    Each exchange takes room in the rate that all requests to the token endpoint share.
+    Each exchange takes room in the rate that all requests to the token endpoint share. The links of one tenant get a
+    fifth of the rate at most.
     """
     from flowaccount_connect.connect.callback import Callback
     from flowaccount_connect.domain.schedule import Schedule
@@ -85,7 +86,7 @@ def callback() -> "tuple[Callback, TokenEndpoint, frozenset[str]]":
 
     stack, tokens, read = settings.stack(), settings.tokens(), settings.Reader(os.environ)
     table = client("dynamodb")
-    endpoint = TokenEndpoint(tokens.endpoint, tokens.client_id)
+    endpoint, pace = TokenEndpoint(tokens.endpoint, tokens.client_id), _pace(table, stack)
     made = Callback(
         client=table,
         table=stack.table,
@@ -99,7 +100,8 @@ def callback() -> "tuple[Callback, TokenEndpoint, frozenset[str]]":
         schedule=Schedule(tokens.refresh_after, tokens.refresh_token_lifetime),
         access_token_lifetime=tokens.access_token_lifetime,
         issuer=read.optional("ISSUER"),
-        permits=_pace(table, stack).on_demand,
+        permits=pace.on_demand,
+        exchanges_per_minute=max(pace.rule.limit // 5, 2),
     )
     return made, endpoint, read.urls("ALLOWED_RETURN_URLS")
 
