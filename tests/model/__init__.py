@@ -40,6 +40,6 @@ the last token that works. Not proved, because no client can do it, but for the 
 Bounds on time: the clock takes the values at which something changes (an exchange's end, a lease's, `refresh_at`,
 the deadline); an invocation never outlives the function's timeout. Jitter is fixed at its most. The answers pass
 through the real classification; the token endpoint's sockets, the sealing itself and what the token function serves
-have tests of their own, and so has invariant 8. Import, and the session that waits for a host's confirmation, are
+have tests of their own, and so has invariant 8. Import, and the link that waits for a confirmation, are
 not in the package yet.
 """

@@ -251,7 +251,7 @@ def test_the_exchange_leaves_time_to_store_its_answer(world: World, spare: float
     assert world.endpoint.budgets == [min(spare, LONGEST_EXCHANGE)]
 
 
-def test_a_attempt_that_could_not_be_consumed_exchanges_nothing(world: World) -> None:
+def test_an_attempt_that_could_not_be_consumed_exchanges_nothing(world: World) -> None:
     world.table.faults["update_item"] = [Fault(client_error("InternalServerError"))]
     with pytest.raises(StoreUnavailable):
         finish(world)
@@ -259,7 +259,7 @@ def test_a_attempt_that_could_not_be_consumed_exchanges_nothing(world: World) ->
     assert finish(world).ending is Ending.CONNECTED
 
 
-def test_a_attempt_that_was_consumed_unacknowledged_exchanges_nothing_on_its_reload(world: World) -> None:
+def test_an_attempt_that_was_consumed_unacknowledged_exchanges_nothing_on_its_reload(world: World) -> None:
     world.table.faults["update_item"] = [Fault(client_error("InternalServerError"), written=True)]
     with pytest.raises(StoreUnavailable):
         finish(world)
@@ -295,7 +295,7 @@ def test_the_verifier_of_the_browser_goes_with_the_code_where_a_challenge_was_se
     assert world.endpoint.verifiers == [None, verifier_of(BROWSER)]
 
 
-def test_a_attempt_begun_in_the_other_environment_is_unknown_and_its_code_is_not_sent(world: World) -> None:
+def test_an_attempt_begun_in_the_other_environment_is_unknown_and_its_code_is_not_sent(world: World) -> None:
     production = replace(world.callback(), attempts=AttemptStore(world.table, "table", "production"))
     returned = Returned(state=STATE, code="the-code", error=None, issuer=None, secret=BROWSER)
     before = repr(world.table.items)
@@ -322,7 +322,7 @@ def test_a_write_whose_acknowledgement_was_lost_counts_once(world: World) -> Non
     assert world.connection().generation == 1
 
 
-def test_a_attempt_item_that_is_gone_costs_no_tokens(world: World) -> None:
+def test_an_attempt_item_that_is_gone_costs_no_tokens(world: World) -> None:
     world.endpoint.on_post = world.table.clear
     assert finish(world).ending is Ending.CONNECTED
     assert world.opened() == ("access-2", "refresh-2")

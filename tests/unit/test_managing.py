@@ -191,7 +191,7 @@ def cursor(text: str) -> str:
         cursor("active#8#N1"),
         cursor("active#-1#N1"),
         cursor("active#00#N1"),
-        cursor("session#0#N1"),
+        cursor("attempt#0#N1"),
         cursor("active#0#N1#x"),
         cursor("active#0#../x"),
         cursor("active#0#ก"),
