@@ -14,8 +14,8 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
-
 from flowaccount_connect.aws_client import AwsClient, Credentials
+
 from local import dynamodb_local as local_engine
 from local import processes
 

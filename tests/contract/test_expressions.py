@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-
 from flowaccount_connect.aws_client import AwsError
+
 from flowaccount_connect.store import key_of
 from tests.contract import deployed
 from tests.contract.conftest import Table

@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "layers" / "connector" / "flowaccount_connect"
 NAME = "flowaccount_connect"
 PURE = [
-    "aws_error",
+    "error_code",
     "authorization_request",
     "connection",
     "cursor",

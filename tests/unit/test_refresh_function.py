@@ -5,8 +5,8 @@ import json
 from typing import Any
 
 import pytest
-
 from flowaccount_connect.aws_client import AwsError
+
 from flowaccount_connect.observability import logger
 from flowaccount_connect.refresh_function import RefreshFunction
 

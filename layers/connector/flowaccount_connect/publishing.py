@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from flowaccount_connect import aws_error, events
+from flowaccount_connect import events
 from flowaccount_connect.connection import Status
 from flowaccount_connect.dynamodb import Item, StoreUnavailable, number, text
+from flowaccount_connect.error_code import error_code
 from flowaccount_connect.events import SOURCE, Entry, Event, Kind
 from flowaccount_connect.history import History, Moved
 from flowaccount_connect.observability import fault, logger
@@ -119,9 +120,10 @@ class UnpublishedQueue:
             ]
             try:
                 answer = self._sqs.send_message_batch(QueueUrl=self._url, Entries=messages)
-                refused += [batch[int(failed["Id"])] for failed in answer.get("Failed", [])]
+                taken = {entry["Id"] for entry in answer.get("Successful", [])}
+                refused += [change for i, change in enumerate(batch) if str(i) not in taken]
             except Exception as error:
-                logger.error("not put away", extra={"error": aws_error.code(error)})
+                logger.error("not put away", extra={"error": error_code(error)})
                 refused += batch
         return refused
 
@@ -220,7 +222,7 @@ class Publisher:
                 ]
             )
         except Exception as error:
-            logger.error("not published", extra={"events": len(batch), "error": aws_error.code(error)})
+            logger.error("not published", extra={"events": len(batch), "error": error_code(error)})
             return [change for change, _ in batch]
         refused = []
         for (change, made), result in zip(batch, answer["Entries"], strict=True):

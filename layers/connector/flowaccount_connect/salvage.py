@@ -10,10 +10,11 @@ import json
 from enum import StrEnum
 from typing import Any, Protocol
 
-from flowaccount_connect import aws_error, connect_link
+from flowaccount_connect import connect_link
 from flowaccount_connect.connect_link import Waiting
 from flowaccount_connect.connection import Connection, Sealed
 from flowaccount_connect.dynamodb import Client, ConditionRefused, StoreUnavailable, call
+from flowaccount_connect.error_code import error_code
 from flowaccount_connect.importing import ImportStore
 from flowaccount_connect.store import ConnectionStore, Refused, Rotated, grant_update, stands_there
 
@@ -75,7 +76,7 @@ class SalvageQueue:
         try:
             self._sqs.send_message(QueueUrl=self._url, MessageBody=json.dumps(message))
         except Exception as error:
-            raise SalvageUnavailable(aws_error.code(error)) from None
+            raise SalvageUnavailable(error_code(error)) from None
 
 
 class SalvageOutcome(StrEnum):
