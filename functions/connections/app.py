@@ -4,18 +4,19 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
-from flowaccount_connect import http_request, wiring
-from flowaccount_connect.dynamodb import StoreUnavailable
-from flowaccount_connect.http_request import Request, json_answer
-from flowaccount_connect.managing import DEFAULT_LIMIT, LONGEST_PAGE
-from flowaccount_connect.observability import COUNT, fault, logger, metrics, observed
-from flowaccount_connect.problems import INTERNAL, MISCONFIGURED, SECURITY_HEADERS, Problem, Response, unavailable
-from flowaccount_connect.settings import InvalidSetting, Reader
+from flowaccount_connect.connections.managing import DEFAULT_LIMIT, LONGEST_PAGE
+from flowaccount_connect.http import request as http_request
+from flowaccount_connect.http.problems import INTERNAL, MISCONFIGURED, SECURITY_HEADERS, Problem, Response, unavailable
+from flowaccount_connect.http.request import Request, json_answer
+from flowaccount_connect.runtime import bootstrap
+from flowaccount_connect.runtime.observability import COUNT, fault, logger, metrics, observed
+from flowaccount_connect.runtime.settings import InvalidSetting, Reader
+from flowaccount_connect.storage.dynamodb import StoreUnavailable
 
 _STORE_UNAVAILABLE = unavailable("store_unavailable", "The table did not answer. Try the same again.", 5)
 
-_managing = wiring.connections()
-_confirmation = wiring.confirmation(_managing.client)
+_managing = bootstrap.connections()
+_confirmation = bootstrap.confirmation(_managing.client)
 
 
 @observed

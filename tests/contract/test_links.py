@@ -4,7 +4,11 @@ from typing import Any
 
 import pytest
 
-from flowaccount_connect.connect_link import (
+from flowaccount_connect.domain.connection import Status
+from flowaccount_connect.rotation.pending_commits import Salvage, SalvageOutcome, SalvageQueue
+from flowaccount_connect.storage.connections import ConnectionStore, grant_update, key_of, reference_check
+from flowaccount_connect.storage.dynamodb import ConditionRefused, call, s
+from flowaccount_connect.storage.links import (
     CONFIRM_WITHIN,
     ConnectLink,
     LinkStore,
@@ -17,10 +21,6 @@ from flowaccount_connect.connect_link import (
     link_from_item,
     refused_put,
 )
-from flowaccount_connect.connection import Status
-from flowaccount_connect.dynamodb import ConditionRefused, call, s
-from flowaccount_connect.salvage import Salvage, SalvageOutcome, SalvageQueue
-from flowaccount_connect.store import ConnectionStore, grant_update, key_of, reference_check
 from tests.contract.conftest import Table
 from tests.contract.test_connection_store import NOW, rotated
 from tests.contract.test_sessions_and_salvage import Sent

@@ -14,11 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from playwright.sync_api import Browser, BrowserContext, Page
 
-from local import service
-from local.stack import Stack
-from local.visit import HttpVisitor
 from tests.e2e.conftest import Simulator
 from tests.e2e.host_site import HostSite
+from tools.local import service
+from tools.local.stack import Stack
+from tools.local.visit import HttpVisitor
 
 ALLOWED = json.loads((Path(__file__).parents[1] / "cases" / "return-urls.json").read_text())["allowed"]
 SCRIPT = "<script>window.ran=1</script><img src=x onerror=window.ran=2>\"'>"

@@ -14,11 +14,11 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import requests
 
-from local import service
-from local.stack import Stack
-from local.visit import Arrived, HttpVisitor
 from tests.e2e.conftest import Simulator
 from tests.e2e.tampering import denied
+from tools.local import service
+from tools.local.stack import Stack
+from tools.local.visit import Arrived, HttpVisitor
 
 RETURN_URL = "https://app.example.com/accounting/done"
 BUSINESS, OTHER_BUSINESS = "N1000001", "N1000002"

@@ -21,12 +21,12 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import requests
 
-from local import service
-from local.errors import LocalError
-from local.stack import FUNCTIONS, Stack
-from local.visit import HttpVisitor
 from tests.e2e.conftest import HOST_RETURN_URL, Simulator
 from tests.e2e.tampering import denied, restart
+from tools.local import service
+from tools.local.errors import LocalError
+from tools.local.stack import FUNCTIONS, Stack
+from tools.local.visit import HttpVisitor
 
 EVENTS = Path(__file__).parents[2] / "events"
 TENANT = "least-privilege"

@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from local import service
-from local.stack import Stack
-from local.visit import Arrived, ChromiumVisitor, HttpVisitor, Visitor
-from simulator import people
 from tests.e2e.conftest import HOST_RETURN_URL, Simulator
+from tools.local import service
+from tools.local.stack import Stack
+from tools.local.visit import Arrived, ChromiumVisitor, HttpVisitor, Visitor
+from tools.simulator import people
 
 README = Path(__file__).parents[2] / "README.md"
 BUSINESS = "N1000001"

@@ -16,13 +16,13 @@ from typing import Any
 
 import pytest
 
-from local import deployment, emulator, gaps, service
-from local.places import ROOT, STATE
-from local.stack import FUNCTIONS, Stack
-from local.visit import HttpVisitor
 from tests.e2e.conftest import HOST_RETURN_URL, Simulator
 from tests.e2e.test_whole_flow import ledger_of
 from tests.template.conftest import read
+from tools.local import deployment, emulator, gaps, service
+from tools.local.places import ROOT, STATE
+from tools.local.stack import FUNCTIONS, Stack
+from tools.local.visit import HttpVisitor
 
 (BEFORE,) = sorted((ROOT / "releases").glob("*.tar.gz"))
 BUSINESSES = ("N1000001", "N1000002", "N1000003")

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from flowaccount_connect.token_response import Answer, Outcome, TokenSet
+from flowaccount_connect.oauth.token_answer import Answer, Outcome, TokenSet
 from tests.unit.tables import client_error
 
 NOW = 1_800_000_000
@@ -121,8 +121,10 @@ class FakeSqs:
         assert len({entry["Id"] for entry in entries}) == len(entries)
         self.batches.append(len(entries))
         failed = [entry for i, entry in enumerate(entries) if i in self.refused]
-        self.sent += [entry for entry in entries if entry not in failed]
-        return {"Successful": [], "Failed": [{"Id": entry["Id"]} for entry in failed]} if failed else {"Successful": []}
+        taken = [entry for entry in entries if entry not in failed]
+        self.sent += taken
+        answer = {"Successful": taken, "Failed": failed}
+        return {name: [{"Id": entry["Id"]} for entry in some] for name, some in answer.items() if some}
 
 
 @dataclass

@@ -14,8 +14,7 @@ import botocore.session
 import pytest
 import requests
 
-from flowaccount_connect import client
-from flowaccount_connect.client import (
+from flowaccount_connect_client import (
     AccessDenied,
     AccessToken,
     Api,
@@ -28,6 +27,7 @@ from flowaccount_connect.client import (
     Problem,
     ReauthorizationRequired,
     TemporarilyUnavailable,
+    client,
 )
 from tests.unit.servers import Answer, Asked, Line, Server, drop, reply
 

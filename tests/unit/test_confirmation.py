@@ -8,15 +8,15 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from flowaccount_connect.callback import Ended, Ending, Returned
-from flowaccount_connect.confirmation import LONGEST_REFERENCE
-from flowaccount_connect.connect_link import CONFIRM_WITHIN, LinkStore
-from flowaccount_connect.connection import Status
-from flowaccount_connect.dynamodb import StoreUnavailable
-from flowaccount_connect.identifiers import fingerprint
-from flowaccount_connect.problems import Problem
-from flowaccount_connect.salvage import Salvage, SalvageOutcome
-from flowaccount_connect.token_response import Answer, Outcome
+from flowaccount_connect.connect.callback import Ended, Ending, Returned
+from flowaccount_connect.connect.confirm import LONGEST_REFERENCE
+from flowaccount_connect.domain.connection import Status
+from flowaccount_connect.domain.ids import fingerprint
+from flowaccount_connect.http.problems import Problem
+from flowaccount_connect.oauth.token_answer import Answer, Outcome
+from flowaccount_connect.rotation.pending_commits import Salvage, SalvageOutcome
+from flowaccount_connect.storage.dynamodb import StoreUnavailable
+from flowaccount_connect.storage.links import CONFIRM_WITHIN, LinkStore
 from tests.unit.fakes import CONNECTION, NOW, tokens
 from tests.unit.tables import Fault, client_error
 from tests.unit.worlds import BROWSER, STATE, TENANT, World

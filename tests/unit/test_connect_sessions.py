@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import pytest
 
-from flowaccount_connect.authorization_request import challenge
+from flowaccount_connect.oauth.authorization_url import challenge
 from tests.unit.fakes import CONNECTION
 from tests.unit.handlers import (
     RETURN_URL,

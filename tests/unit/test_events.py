@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from flowaccount_connect.connection import Attempt, Connection, Reason, Status
-from flowaccount_connect.events import Entry, Kind, entries, event
-from flowaccount_connect.history import History
-from flowaccount_connect.publishing import Publisher, read_record
-from flowaccount_connect.token_response import Answer, Outcome
+from flowaccount_connect.domain.connection import Attempt, Connection, Reason, Status
+from flowaccount_connect.domain.events import Entry, Kind, entries, event
+from flowaccount_connect.oauth.token_answer import Answer, Outcome
+from flowaccount_connect.publishing.publisher import Publisher, read_record
+from flowaccount_connect.storage.history import History
 from tests.unit.fakes import CONNECTION, NOW, Clock, tokens
 from tests.unit.streams import StreamingTable
 from tests.unit.worlds import World

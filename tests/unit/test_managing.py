@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowaccount_connect.cursor import InvalidNext
-from flowaccount_connect.events import Entry, Kind
-from flowaccount_connect.history import History
-from flowaccount_connect.listing import Listed, Listing
-from flowaccount_connect.store import key_of, listed_as
+from flowaccount_connect.connections.listing import Listed, Listing
+from flowaccount_connect.domain.events import Entry, Kind
+from flowaccount_connect.storage.connections import key_of, listed_as
+from flowaccount_connect.storage.cursor import InvalidNext
+from flowaccount_connect.storage.history import History
 from tests.unit.fakes import CONNECTION, GRANT, NOW
 from tests.unit.handlers import Event, Functions, event, problem, with_query
 from tests.unit.servers import Server, reply

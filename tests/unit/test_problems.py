@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from flowaccount_connect.error_code import error_code
-from flowaccount_connect.problems import INTERNAL, Problem, invalid, unavailable
+from flowaccount_connect.domain.error_code import error_code
+from flowaccount_connect.http.problems import INTERNAL, Problem, invalid, unavailable
 from tests.unit.tables import client_error
 
 

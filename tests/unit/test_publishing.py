@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowaccount_connect.event_item import event_put
-from flowaccount_connect.history import Counts, History
-from flowaccount_connect.publishing import Malformed, Publisher, UnpublishedQueue, read_message, read_record
-from flowaccount_connect.store import grant_update
+from flowaccount_connect.publishing.publisher import Malformed, Publisher, UnpublishedQueue, read_message, read_record
+from flowaccount_connect.storage.connections import grant_update
+from flowaccount_connect.storage.event_items import event_put
+from flowaccount_connect.storage.history import Counts, History
 from tests.contract.test_connection_store import rotated
 from tests.unit.fakes import CONNECTION, NOW, Clock, FakeEvents, FakeSqs, tokens
 from tests.unit.handlers import Event, Functions, event

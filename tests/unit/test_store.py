@@ -6,9 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowaccount_connect.connection import Attempt, Connection, Reason, Sealed, Status
-from flowaccount_connect.dynamodb import ConditionRefused, StoreUnavailable, call
-from flowaccount_connect.store import ConnectionStore, Refused, Rotated, due_shard, from_item, grant_update
+from flowaccount_connect.domain.connection import Attempt, Connection, Reason, Sealed, Status
+from flowaccount_connect.storage.connections import (
+    ConnectionStore,
+    Refused,
+    Rotated,
+    due_shard,
+    from_item,
+    grant_update,
+)
+from flowaccount_connect.storage.dynamodb import ConditionRefused, StoreUnavailable, call
 from tests.unit.fakes import CONNECTION, GRANT, NOW
 from tests.unit.tables import Fault, Table, client_error
 

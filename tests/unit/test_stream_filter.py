@@ -13,12 +13,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowaccount_connect.connection import Attempt, Connection, Reason, Sealed
-from flowaccount_connect.dynamodb import ConditionRefused, call
-from flowaccount_connect.history import History
-from flowaccount_connect.importing import AlreadyConnected, ImportStore, UnderWay
-from flowaccount_connect.publishing import Publisher, read_record
-from flowaccount_connect.store import ConnectionStore, Refused, burial, grant_update, key_of, put_absent, restored
+from flowaccount_connect.domain.connection import Attempt, Connection, Reason, Sealed
+from flowaccount_connect.publishing.publisher import Publisher, read_record
+from flowaccount_connect.storage.connections import (
+    ConnectionStore,
+    Refused,
+    burial,
+    grant_update,
+    key_of,
+    put_absent,
+    restored,
+)
+from flowaccount_connect.storage.dynamodb import ConditionRefused, call
+from flowaccount_connect.storage.history import History
+from flowaccount_connect.storage.imports import AlreadyConnected, ImportStore, UnderWay
 from tests.contract.test_connection_store import rotated
 from tests.unit.fakes import CONNECTION, NOW, Clock, FakeEvents
 from tests.unit.streams import StreamingTable, is_of_interest, patterns

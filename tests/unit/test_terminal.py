@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from flowaccount_connect_cli import csv_import, target
-from flowaccount_connect_cli.main import main
+from flowaccount_connect_client.cli import csv_import, target
+from flowaccount_connect_client.cli.main import main
 from tests.unit.servers import Answer, Asked, Line, Server, drop, reply
 
 ROOT = Path(__file__).parents[2]
@@ -52,8 +52,8 @@ def stack(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits for what only time mends."""
-    monkeypatch.setattr("flowaccount_connect_cli.target._PATIENCE", 0.0)
-    monkeypatch.setattr("flowaccount_connect_cli.main.time.sleep", lambda _: None)
+    monkeypatch.setattr("flowaccount_connect_client.cli.target._PATIENCE", 0.0)
+    monkeypatch.setattr("flowaccount_connect_client.cli.main.time.sleep", lambda _: None)
 
 
 # ---- seeing -----------------------------------------------------------------------------------------------
@@ -124,7 +124,7 @@ def test_a_revealed_token_is_all_that_is_printed(stack: Server, capsys: pytest.C
 def environment(stack: Server, **more: str) -> dict[str, str]:
     return {
         "PATH": os.environ["PATH"],
-        "PYTHONPATH": f"{ROOT}/layers/connector:{ROOT}/terminal",
+        "PYTHONPATH": f"{ROOT}/clients/python",
         "FLOWACCOUNT_CONNECT_URL": f"http://127.0.0.1:{stack.port}",
         "AWS_ACCESS_KEY_ID": "unit",
         "AWS_SECRET_ACCESS_KEY": "unit",
@@ -135,7 +135,7 @@ def environment(stack: Server, **more: str) -> dict[str, str]:
     } | more
 
 
-COMMAND = [sys.executable, "-m", "flowaccount_connect_cli.main"]
+COMMAND = [sys.executable, "-m", "flowaccount_connect_client.cli.main"]
 
 
 def on_a_terminal(arguments: list[str], variables: dict[str, str], typed: bytes = b"") -> tuple[int, str]:

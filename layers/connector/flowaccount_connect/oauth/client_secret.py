@@ -1,0 +1,114 @@
+"""The client secret: JSON `{"client_secret": "…"}` in Secrets Manager, looked up by name, cached, refetched once."""
+
+import json
+import math
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from flowaccount_connect.domain.error_code import error_code
+
+MAX_AGE = 300
+"""How long a secret is used before it is looked up again, in seconds."""
+
+RETRY_AFTER = 15
+"""How long nobody asks again after Secrets Manager could not be reached, in seconds: of a batch, one waits for it."""
+
+_MISSING = (
+    "ResourceNotFoundException",
+    "AccessDeniedException",
+    "InvalidRequestException",
+    "DecryptionFailure",
+)
+
+
+class SecretMisconfigured(Exception):
+    """The secret is missing, not JSON, or incomplete: an operator has to put it right."""
+
+
+class SecretUnavailable(Exception):
+    """Secrets Manager could not be reached: only time helps."""
+
+
+class SecretsManager(Protocol):
+    """What is used of a Secrets Manager client."""
+
+    def get_secret_value(self, **kwargs: Any) -> Any: ...
+
+
+class ClientSecret:
+    """The client secret of the stack. Its repr does not show it. Safe for several threads."""
+
+    def __init__(self, client: SecretsManager, name: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._client = client
+        self._name = name
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._value: str | None = None
+        self._fetched_at = 0.0
+        self._failed_at = -math.inf
+
+    def __repr__(self) -> str:
+        return f"ClientSecret({self._name!r})"
+
+    def get(self) -> str:
+        """The secret, at most `MAX_AGE` old; an older one serves while Secrets Manager cannot be reached.
+
+        Raises `SecretMisconfigured`, `SecretUnavailable`.
+        """
+        with self._lock:
+            if self._value is not None and self._clock() - self._fetched_at < MAX_AGE:
+                return self._value
+            if self._failed_lately():
+                if self._value is None:
+                    raise SecretUnavailable("unavailable a moment ago")
+                return self._value
+            try:
+                return self._fetch()
+            except SecretUnavailable:
+                if self._value is None:
+                    raise
+                return self._value
+
+    def newer_than(self, refused: str) -> str | None:
+        """The secret that has replaced `refused`, which FlowAccount did not accept; `None` if there is none.
+
+        Looks it up unless another thread has done so meanwhile.
+        """
+        with self._lock:
+            if self._value == refused and not self._failed_lately():
+                try:
+                    self._fetch()
+                except (SecretMisconfigured, SecretUnavailable):
+                    return None
+            return self._value if self._value != refused else None
+
+    def _failed_lately(self) -> bool:
+        return self._clock() - self._failed_at < RETRY_AFTER
+
+    def _fetch(self) -> str:
+        try:
+            answer = self._client.get_secret_value(SecretId=self._name)
+        except Exception as error:
+            code = error_code(error)
+            if code in _MISSING:
+                raise SecretMisconfigured(
+                    f"the secret {self._name} cannot be read ({code}): create it, or allow this function to read it"
+                ) from None
+            self._failed_at = self._clock()
+            raise SecretUnavailable(code) from None
+        self._value = _parse(answer.get("SecretString"), self._name)
+        self._fetched_at = self._clock()
+        return self._value
+
+
+def _parse(text: object, name: str) -> str:
+    try:
+        fields = json.loads(text) if isinstance(text, str) else None
+    except (ValueError, RecursionError):
+        fields = None
+    value = fields.get("client_secret") if isinstance(fields, dict) else None
+    if not isinstance(value, str) or not value.strip():
+        raise SecretMisconfigured(f'the secret {name} must be JSON of the form {{"client_secret": "…"}}')
+    return value

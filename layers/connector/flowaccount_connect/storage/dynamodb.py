@@ -1,0 +1,86 @@
+"""The few things every write to the table shares: attribute values, refused conditions, and faults that may pass."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from flowaccount_connect.domain.error_code import error_code
+
+AttributeValue = Mapping[str, Any]
+Item = Mapping[str, AttributeValue]
+
+
+class Client(Protocol):
+    """What is used of a DynamoDB client."""
+
+    def get_item(self, **kwargs: Any) -> Any: ...
+    def put_item(self, **kwargs: Any) -> Any: ...
+    def update_item(self, **kwargs: Any) -> Any: ...
+    def query(self, **kwargs: Any) -> Any: ...
+    def transact_write_items(self, **kwargs: Any) -> Any: ...
+
+
+class StoreUnavailable(Exception):
+    """The table could not be reached, or did not acknowledge: a write may or may not have happened."""
+
+
+class ConditionRefused(Exception):
+    """A conditional write was refused; `items` is what stood there instead (one for each write, `None` if nothing)."""
+
+    def __init__(self, items: list[Item | None]) -> None:
+        super().__init__("the condition was refused")
+        self.items = items
+
+
+def call(operation: Any, **parameters: Any) -> Any:
+    """Run one DynamoDB operation and say what became of it.
+
+    Raises `ConditionRefused` with the items that stood in the way, and `StoreUnavailable` for every other failure: its
+    message is the error's code alone, since the SDK's own messages can quote parameters.
+    """
+    try:
+        return operation(**parameters)
+    except Exception as error:
+        code, response = error_code(error), getattr(error, "response", {})
+        if code == "ConditionalCheckFailedException":
+            raise ConditionRefused([response.get("Item") or None]) from None
+        if code == "TransactionCanceledException":
+            reasons = response.get("CancellationReasons", [])
+            if any(reason.get("Code") == "ConditionalCheckFailed" for reason in reasons):
+                raise ConditionRefused([reason.get("Item") or None for reason in reasons]) from None
+        raise StoreUnavailable(code) from None
+
+
+def s(value: str) -> AttributeValue:
+    """A string attribute."""
+    return {"S": value}
+
+
+def n(value: int) -> AttributeValue:
+    """A number attribute."""
+    return {"N": str(value)}
+
+
+def b(value: bytes) -> AttributeValue:
+    """A binary attribute."""
+    return {"B": value}
+
+
+def text(item: Item, name: str) -> str | None:
+    """A string of an item, or `None`."""
+    value = item.get(name, {}).get("S")
+    return value if isinstance(value, str) else None
+
+
+def number(item: Item, name: str) -> int | None:
+    """A whole number of an item, or `None`."""
+    value = item.get(name, {}).get("N")
+    try:
+        return int(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+
+
+def binary(item: Item, name: str) -> bytes | None:
+    """The bytes of an item, or `None`."""
+    value = item.get(name, {}).get("B")
+    return bytes(value) if value is not None else None
