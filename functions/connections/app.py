@@ -52,7 +52,7 @@ def _show(request: Request) -> Response:
 
 def _make_session(request: Request) -> Response:
     request.refuse_unknown(())
-    fields = request.fields(("reference", "return_url"), ("expected_connection",))
+    fields = request.fields(("tenant", "return_url"), ("expected_connection",))
     redirect_uri = _confirmation.redirect_uri or Reader(request.stage).url("callbackUrl")
     made = _confirmation.make(fields, redirect_uri=redirect_uri)
     body = {"session": made.session, "connect_url": made.connect_url, "expires_at": made.expires_at}
@@ -61,8 +61,8 @@ def _make_session(request: Request) -> Response:
 
 def _confirm_session(request: Request) -> Response:
     request.refuse_unknown(())
-    fields = request.fields(("reference",))
-    connection_id = _confirmation.confirm(request.path.get("session", ""), fields["reference"])
+    fields = request.fields(("tenant",))
+    connection_id = _confirmation.confirm(request.path.get("session", ""), fields["tenant"])
     return json_answer(HTTPStatus.OK, _managing.show(connection_id))
 
 

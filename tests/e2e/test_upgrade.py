@@ -141,7 +141,7 @@ class Begun:
     def begin(cls, up: Stack) -> "Begun":
         visitor = HttpVisitor()
         back = visitor.consent(up.authorize_url, user="suda", business=RETURNING)
-        body = {"reference": "tenant-of-the-upgrade", "return_url": HOST_RETURN_URL}
+        body = {"tenant": "tenant-of-the-upgrade", "return_url": HOST_RETURN_URL}
         made = service.call(up, "POST", "/connect-sessions", body=body).json()
         host = HttpVisitor()
         host.get(host.consent(made["connect_url"], user="suda", business=WAITING))
@@ -150,7 +150,7 @@ class Begun:
     def end(self) -> None:
         assert self.visitor.follow(self.back).page == "connected"
         confirm = f"/connect-sessions/{self.session}/confirm"
-        answer = service.call(self.up, "POST", confirm, body={"reference": "tenant-of-the-upgrade"})
+        answer = service.call(self.up, "POST", confirm, body={"tenant": "tenant-of-the-upgrade"})
         assert answer.status_code == 200, answer.text
         for business in (RETURNING, WAITING):
             assert service.call(self.up, "GET", f"/connections/{business}/token").status_code == 200

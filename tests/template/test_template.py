@@ -205,8 +205,8 @@ def names(value: Any) -> Iterator[str]:
 
 def role_of(template: Template, function: str) -> dict[str, Any]:
     """The role of one function."""
-    reference = template["Resources"][FUNCTIONS[function]]["Properties"]["Role"]["Fn::GetAtt"]
-    role: dict[str, Any] = template["Resources"][reference[0]]
+    tenant = template["Resources"][FUNCTIONS[function]]["Properties"]["Role"]["Fn::GetAtt"]
+    role: dict[str, Any] = template["Resources"][tenant[0]]
     return role
 
 

@@ -140,7 +140,7 @@ def test_without_a_written_session_nobody_is_sent_away(table: Table) -> None:
 def link(table: Table) -> str:
     """A link of a host, good for an hour."""
     made, _ = LinkStore(table, "table", "sandbox").create(
-        reference="tenant-7", return_url=RETURN_URL, expected_connection=None, expires_at=NOW + 3_600
+        tenant="tenant-7", return_url=RETURN_URL, expected_connection=None, expires_at=NOW + 3_600
     )
     table.calls.clear()
     return made

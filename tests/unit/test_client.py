@@ -495,11 +495,11 @@ def test_a_host_makes_a_link_and_confirms_what_the_browser_brought(stack: Server
     ]
     assert [json.loads(asked.body) for asked in stack.asked] == [
         {
-            "reference": "tenant-1",
+            "tenant": "tenant-1",
             "return_url": "https://shop.example/back",
             "expected_connection": CONNECTION,
         },
-        {"reference": "tenant-1"},
+        {"tenant": "tenant-1"},
     ]
 
 

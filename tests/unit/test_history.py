@@ -19,7 +19,7 @@ def entry(number: int, at: int = NOW, kind: Kind = Kind.REFRESHED, connection_id
         at=at,
         connection_id=connection_id,
         environment="sandbox",
-        reference="shop-7",
+        tenant="shop-7",
         status="active",
         generation=number,
         attempt_id="a1",

@@ -141,12 +141,12 @@ def test_a_proved_import_is_a_connection(imports: Imports) -> None:
 
 
 def test_a_proved_import_revives_a_dead_connection_and_its_generation_goes_on(dead: Imports) -> None:
-    dead.world.change(reference="tenant-7")
+    dead.world.change(tenant="tenant-7")
     assert dead.prove(tokens()) is RefreshOutcome.REFRESHED
     assert proved(dead, generation=2)
     there = dead.here()
     assert there is not None
-    assert (there.reference, there.reason) == ("tenant-7", None)
+    assert (there.tenant, there.reason) == ("tenant-7", None)
 
 
 def test_a_proved_import_revives_a_disconnected_connection(imports: Imports) -> None:

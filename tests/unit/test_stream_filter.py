@@ -99,7 +99,7 @@ class Life:
         in_doubt = self.now if doubt else None
         self.fenced(store, "release", refresh_at=self.now, retries=retries, in_doubt=in_doubt)
 
-    def consent(self, reference: str | None = None) -> None:
+    def consent(self, tenant: str | None = None) -> None:
         update = grant_update(
             "table",
             CONNECTION,
@@ -108,7 +108,7 @@ class Life:
             environment="sandbox",
             rotated=rotated("t", self.now),
             now=self.now,
-            reference=reference,
+            tenant=tenant,
         )
         self.transact({"Update": update})
 

@@ -162,10 +162,10 @@ class World:
         )
         self.table.calls.clear()
 
-    def link(self, *, reference: str = TENANT, expected: str | None = None) -> tuple[str, str]:
+    def link(self, *, tenant: str = TENANT, expected: str | None = None) -> tuple[str, str]:
         """A host's link, opened in the browser by a session that waits for its callback: the link and its session."""
         link, session = self.links.create(
-            reference=reference,
+            tenant=tenant,
             return_url="https://app.example.com/done",
             expected_connection=expected,
             expires_at=int(self.clock()) + 3_600,

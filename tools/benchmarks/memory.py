@@ -26,7 +26,7 @@ class Row:
     grant_id: str
     generation: int
     connected_at: int
-    reference: str | None
+    tenant: str | None
     sealed: Sealed | None
     requested_at: int
     access_expires_at: int
@@ -56,7 +56,7 @@ class Row:
             self.grant_id,
             self.generation,
             self.connected_at,
-            self.reference,
+            self.tenant,
             self.sealed,
             self.requested_at,
             self.access_expires_at,
@@ -185,7 +185,7 @@ class Memory:
             grant_id=grant_id,
             generation=0,
             connected_at=now,
-            reference=None,
+            tenant=None,
             sealed=None,
             requested_at=0,
             access_expires_at=0,

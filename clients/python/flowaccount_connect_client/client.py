@@ -249,27 +249,27 @@ class Api:
         return InvalidAnswer(f"{self.url} answers with status {status}, and not as FlowAccount Connect: check the URL.")
 
     def connect_session(
-        self, reference: str, return_url: str, *, expected_connection: str | None = None
+        self, tenant: str, return_url: str, *, expected_connection: str | None = None
     ) -> dict[str, Any]:
         """A link for one of your users: `{session, connect_url, expires_at}`. Send the browser to `connect_url`.
 
-        `reference` is the tenant whose user is logged in. Raises `FlowAccountConnectError`.
+        `tenant` is the tenant whose user is logged in. Raises `FlowAccountConnectError`.
         """
-        wanted = {"reference": reference, "return_url": return_url}
+        wanted = {"tenant": tenant, "return_url": return_url}
         if expected_connection is not None:
             wanted["expected_connection"] = expected_connection
         return self._fields(self.call("POST", "/connect-sessions", wanted), "connect_url")
 
-    def confirm(self, session: str, reference: str) -> dict[str, Any]:
+    def confirm(self, session: str, tenant: str) -> dict[str, Any]:
         """Connect what the browser that brought `session` chose at FlowAccount; the connection.
 
-        `reference` is the tenant of whoever is logged in there. Raises `Problem` where it is not to be confirmed (its
+        `tenant` is the tenant of whoever is logged in there. Raises `Problem` where it is not to be confirmed (its
         `code` says why), and any other `FlowAccountConnectError`.
         """
         if not _SESSION.fullmatch(session):
             # A browser brings anything; what is no session must not choose the route that is called.
             raise Problem("unknown_session", HTTPStatus.NOT_FOUND, "There is no such session.")
-        confirmed = self.call("POST", f"/connect-sessions/{session}/confirm", {"reference": reference})
+        confirmed = self.call("POST", f"/connect-sessions/{session}/confirm", {"tenant": tenant})
         return self._fields(confirmed, "support_code")
 
     def _fields(self, answer: object, name: str) -> dict[str, Any]:

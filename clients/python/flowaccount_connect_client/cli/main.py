@@ -89,7 +89,7 @@ def _status(api: Api, given: argparse.Namespace) -> int:
             tables.status(one.get("status")),
             tables.left(one.get("deadline"), now),
             tables.left(one.get("access_expires_at"), now),
-            tables.cell(one.get("reference")),
+            tables.cell(one.get("tenant")),
             tables.cell(one.get("reason")),
         ]
         for one in found
@@ -97,7 +97,7 @@ def _status(api: Api, given: argparse.Namespace) -> int:
     if not rows:
         print("no connections")
         return OK
-    tables.show(["connection", "status", "refresh token", "access token", "reference", "reason"], rows)
+    tables.show(["connection", "status", "refresh token", "access token", "tenant", "reason"], rows)
     return OK
 
 
@@ -184,7 +184,7 @@ def _import(api: Api, given: argparse.Namespace) -> int:
 
 
 def _connect(api: Api, given: argparse.Namespace) -> int:
-    made = api.connect_session(given.reference, given.return_url, expected_connection=given.expected or None)
+    made = api.connect_session(given.tenant, given.return_url, expected_connection=given.expected or None)
     print(made["connect_url"], flush=True)
     if given.open:
         webbrowser.open(made["connect_url"])
@@ -192,7 +192,7 @@ def _connect(api: Api, given: argparse.Namespace) -> int:
     until = min(time.time() + given.wait, float(made["expires_at"]))
     while True:
         try:
-            confirmed = api.confirm(made["session"], given.reference)
+            confirmed = api.confirm(made["session"], given.tenant)
         except Problem as error:
             if error.code != "not_finished":
                 raise
@@ -269,7 +269,7 @@ def _parser() -> argparse.ArgumentParser:
     imported.add_argument("file", help="columns connection_id,refresh_token; - is standard input")
     imported.add_argument("--report", help="where to write what came of each; <file>.report.jsonl otherwise")
     connect = command("connect", _connect, "a business of your own: prints a link, waits for you, and confirms")
-    connect.add_argument("reference", help="your own name for whom it belongs to")
+    connect.add_argument("tenant", help="your own name for whom it belongs to")
     connect.add_argument("--return-url", required=True, help="one of the stack's allowed return URLs")
     connect.add_argument("--expected", type=_id, metavar="ID", help="the business it has to be")
     connect.add_argument("--open", action="store_true", help="open the link in this machine's browser")

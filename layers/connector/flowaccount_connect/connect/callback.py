@@ -26,7 +26,7 @@ from flowaccount_connect.rotation.protocol import (
     timed,
 )
 from flowaccount_connect.storage.attempts import ConnectSession, SessionRefused, SessionStore, link_in, verifier_of
-from flowaccount_connect.storage.connections import Rotated, from_item, grant_update, reference_check
+from flowaccount_connect.storage.connections import Rotated, from_item, grant_update, tenant_check
 from flowaccount_connect.storage.dynamodb import Client, ConditionRefused, StoreUnavailable, call
 from flowaccount_connect.storage.links import (
     ConnectLink,
@@ -281,7 +281,7 @@ class Callback:
         if link.expected_connection not in (None, waiting.connection_id):
             return self._refuse(kept, link, Refusal.OTHER_BUSINESS, remaining)
         writes: list[dict[str, object]] = [
-            {"ConditionCheck": reference_check(self.table, waiting.connection_id, link.reference)},
+            {"ConditionCheck": tenant_check(self.table, waiting.connection_id, link.tenant)},
             {"Update": keeping(self.table, link.id, attempt_id, waiting, now=waiting.rotated.requested_at)},
             {"Update": self.sessions.finishing(session.id, _result(kept))},
         ]
@@ -293,7 +293,7 @@ class Callback:
             except ConditionRefused as refused:
                 others, item = refused.items[:2]
                 if others is not None:
-                    return Refusal.OTHER_REFERENCE
+                    return Refusal.OTHER_TENANT
                 if item is not None and link_from_item(item).kept_for(attempt_id):
                     return kept
                 if item is not None or len(writes) == 2:

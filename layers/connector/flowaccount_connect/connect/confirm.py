@@ -23,7 +23,7 @@ from flowaccount_connect.storage.links import (
     refused_put,
 )
 
-LONGEST_REFERENCE = 128
+LONGEST_TENANT = 128
 """The most characters of a host's name for its tenant."""
 
 
@@ -55,12 +55,12 @@ class Confirmation:
     clock: Callable[[], float] = time.time
 
     def make(self, fields: Mapping[str, object], *, redirect_uri: str) -> Made:
-        """A link for the `fields` reference, return_url and, if there is one, expected_connection.
+        """A link for the `fields` tenant, return_url and, if there is one, expected_connection.
 
         It leads to `authorize` beside `redirect_uri`: the cookie that binds the browser is one host's. Raises
         `Problem` (400), and `StoreUnavailable`; then nothing is written.
         """
-        reference, return_url = _reference(fields["reference"]), fields["return_url"]
+        tenant, return_url = _tenant(fields["tenant"]), fields["return_url"]
         if not isinstance(return_url, str) or not is_allowed(return_url, self.return_urls):
             raise invalid(
                 "return_url_not_allowed",
@@ -71,21 +71,21 @@ class Confirmation:
             raise invalid("invalid_connection_id", "expected_connection must be a supportCode, or absent.")
         expires_at = int(self.clock()) + self.lifetime
         link, session = self.links.create(
-            reference=reference,
+            tenant=tenant,
             return_url=return_url,
             expected_connection=expected if isinstance(expected, str) else None,
             expires_at=expires_at,
         )
         return Made(session, f"{urljoin(redirect_uri, 'authorize')}?{urlencode({'session': link})}", expires_at)
 
-    def confirm(self, session: str, reference: object) -> str:
-        """Connect what the session brought, if it was made for `reference`; the connection's id.
+    def confirm(self, session: str, tenant: object) -> str:
+        """Connect what the session brought, if it was made for `tenant`; the connection's id.
 
-        The connection and the end of the session are one transaction; a repetition finds it done. A reference that
+        The connection and the end of the session are one transaction; a repetition finds it done. A tenant that
         differs ends the session, and what waits is dropped: somebody else than who asked for the link came back from
         it. Raises `Problem` (400, 404, 409), `StoreUnavailable`.
         """
-        tenant = _reference(reference)
+        tenant = _tenant(tenant)
         for _ in range(3):
             link = self.links.of_session(session)
             if link is None:
@@ -99,11 +99,11 @@ class Confirmation:
                 return confirmed
         raise StoreUnavailable("the session changes all the time")
 
-    def _confirm(self, link: ConnectLink, reference: str) -> str | None:
+    def _confirm(self, link: ConnectLink, tenant: str) -> str | None:
         """One try; `None` where somebody changed the link meanwhile."""
         now, waiting = int(self.clock()), link.waiting
         if link.result == CONNECTED and link.connection_id is not None:
-            if reference != link.reference:
+            if tenant != link.tenant:
                 raise _mismatch()
             return link.connection_id
         if link.result not in (None, TO_BE_CONFIRMED):
@@ -118,8 +118,8 @@ class Confirmation:
                 HTTPStatus.CONFLICT,
                 "The user is not back from FlowAccount yet. Confirm when the browser returns with this session.",
             )
-        if reference != link.reference:
-            self._drop(link, waiting.connection_id, Refusal.REFERENCE_MISMATCH)
+        if tenant != link.tenant:
+            self._drop(link, waiting.connection_id, Refusal.TENANT_MISMATCH)
             return None
         update = grant_update(
             self.table,
@@ -129,9 +129,9 @@ class Confirmation:
             environment=self.environment,
             rotated=waiting.rotated,
             now=now,
-            reference=reference,
+            tenant=tenant,
         )
-        writes = [{"Update": update}, {"Update": confirming(self.table, link.id, reference, now=now)}]
+        writes = [{"Update": update}, {"Update": confirming(self.table, link.id, tenant, now=now)}]
         try:
             call(self.client.transact_write_items, TransactItems=writes, ClientRequestToken=new_attempt_id())
         except ConditionRefused as refused:
@@ -141,12 +141,12 @@ class Confirmation:
             there = from_item(item)
             if there.committed_by == link.consumed_by:
                 return None
-            if there.reference == reference:
+            if there.tenant == tenant:
                 # The same tenant has connected the same business once more since: those tokens are the newer ones.
                 with contextlib.suppress(ConditionRefused):
-                    call(self.client.update_item, **confirming(self.table, link.id, reference, now=now))
+                    call(self.client.update_item, **confirming(self.table, link.id, tenant, now=now))
             else:
-                self._drop(link, waiting.connection_id, Refusal.OTHER_REFERENCE if there.reference else None)
+                self._drop(link, waiting.connection_id, Refusal.OTHER_TENANT if there.tenant else None)
             return None
         return waiting.connection_id
 
@@ -161,30 +161,30 @@ class Confirmation:
 
 
 _RESULTS = {
-    Refusal.REFERENCE_MISMATCH: "reference_mismatch",
-    Refusal.OTHER_REFERENCE: "wrong_business",
+    Refusal.TENANT_MISMATCH: "tenant_mismatch",
+    Refusal.OTHER_TENANT: "wrong_business",
     None: "superseded",
 }
 """How a link ends whose set was dropped; without a reason: a later consent to the same business is stored."""
 
 
-def _reference(value: object) -> str:
-    if not isinstance(value, str) or not 1 <= len(value) <= LONGEST_REFERENCE or not value.isprintable():
-        raise invalid("invalid_reference", f"reference must be 1 to {LONGEST_REFERENCE} printable characters.")
+def _tenant(value: object) -> str:
+    if not isinstance(value, str) or not 1 <= len(value) <= LONGEST_TENANT or not value.isprintable():
+        raise invalid("invalid_tenant", f"tenant must be 1 to {LONGEST_TENANT} printable characters.")
     return value
 
 
 def _mismatch() -> Problem:
     return Problem(
-        "reference_mismatch",
+        "tenant_mismatch",
         HTTPStatus.CONFLICT,
-        "The session was made for another reference: whoever came back is not who the link was made for, and gets "
+        "The session was made for another tenant: whoever came back is not who the link was made for, and gets "
         "nothing connected.",
     )
 
 
 def _failed(result: str | None) -> Problem:
-    if result == "reference_mismatch":
+    if result == "tenant_mismatch":
         return _mismatch()
     if result == "session_expired":
         return Problem(

@@ -98,7 +98,7 @@ _SHOWN = (
     "environment",
     "grant_id",
     "generation",
-    "reference",
+    "tenant",
     "connected_at",
     "requested_at",
     "access_expires_at",

@@ -57,7 +57,7 @@ class Connection:
     grant_id: str
     generation: int
     connected_at: int
-    reference: str | None = None
+    tenant: str | None = None
     sealed: Sealed | None = None
     requested_at: int = 0
     """When the token request that brought the present tokens was sent; expiry times count from here."""

@@ -69,7 +69,7 @@ class Entry:
     at: int
     connection_id: str
     environment: str | None = None
-    reference: str | None = None
+    tenant: str | None = None
     status: str | None = None
     """The state it left behind, as callers see it."""
     generation: int | None = None
@@ -145,7 +145,7 @@ def event(entry: Entry) -> Event | None:
         "id": entry.id,
         "at": _utc(entry.at),
         "connection_id": entry.connection_id,
-        "reference": entry.reference,
+        "tenant": entry.tenant,
     }
     return Event(f"connection.{entry.kind}", detail | {k: v for k, v in optional.items() if v is not None})
 
@@ -219,7 +219,7 @@ def _entry(change_id: str, at: int, kind: Kind, old: Connection | None, new: Con
         at=at,
         connection_id=new.id,
         environment=new.environment or (old.environment if old is not None else None) or None,
-        reference=new.reference or (old.reference if old is not None else None),
+        tenant=new.tenant or (old.tenant if old is not None else None),
         status=kind.value if kind is Kind.REMOVED else public_status(new),
         generation=new.generation,
         attempt_id=attempt_id,

@@ -21,7 +21,7 @@ from flowaccount_connect.storage.history import History, Moved
 
 _CARRIED = frozenset(
     {
-        *("pk", "sk", "status", "environment", "reference", "grant_id", "generation", "connected_at", "requested_at"),
+        *("pk", "sk", "status", "environment", "tenant", "grant_id", "generation", "connected_at", "requested_at"),
         *("access_expires_at", "deadline", "refresh_at", "retries", "in_doubt", "at_risk", "committed_by"),
         *("attempt_id", "attempt_started_at", "lease_until", "reason", "ended_at", "restored_from"),
         # Of an event item.
@@ -194,7 +194,7 @@ class Publisher:
             at=number(item, "at") or 0,
             connection_id=text(item, "connection_id") or "",
             environment=self.environment,
-            reference=text(item, "reference"),
+            tenant=text(item, "tenant"),
             reason=text(item, "reason"),
         )
 

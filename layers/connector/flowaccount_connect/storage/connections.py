@@ -301,7 +301,7 @@ _SET_TOKENS = (
     "due_shard = :due_shard, committed_by = :attempt"
 )
 
-FREE_OR_SAME = "(attribute_not_exists(#reference) OR #reference = :reference)"
+FREE_OR_SAME = "(attribute_not_exists(#tenant) OR #tenant = :tenant)"
 """That a connection belongs to no tenant of the host's, or to this one."""
 
 
@@ -309,13 +309,13 @@ _BURY = (
     "SET #status = :disconnected, listed_as = :listed, ended_at = :now, "
     "generation = if_not_exists(generation, :zero) + :one, #ttl = :ttl "
     f"REMOVE tokens, data_key, {ATTEMPT}, {SCHEDULED}, {RESTORED}, in_doubt, at_risk, retries, reason, requested_at, "
-    "access_expires_at, deadline, committed_by, quarantine, quarantine_key, #reference"
+    "access_expires_at, deadline, committed_by, quarantine, quarantine_key, #tenant"
 )
 """Leaves of a connection what says that it ended, and since when; no tokens, and nothing of the host's."""
 
 _IN_A_TOMBSTONE = ("grant_id", "generation", "environment", "connected_at")
 
-_BURIED = {"#ttl": "ttl", "#reference": "reference"}
+_BURIED = {"#ttl": "ttl", "#tenant": "tenant"}
 
 
 def burial(
@@ -350,20 +350,20 @@ def grant_update(
     environment: str,
     rotated: Rotated,
     now: int,
-    reference: str | None = None,
+    tenant: str | None = None,
 ) -> dict[str, object]:
     """The conditional write that a new consent is: connects, or reconnects and revives.
 
     Refused where a later consent has been stored already, and by its own retry. It beats every refresh in flight,
-    since the generation moves on and attempt, lease and doubt go. With a `reference` the business becomes the host's
+    since the generation moves on and attempt, lease and doubt go. With a `tenant` the business becomes the host's
     tenant of that name, and is refused where it is another's; without one it stays whose it is. A tombstone has none.
     To be sent alone or in a transaction.
     """
     belonging, free = "", ""
     whose: dict[str, AttributeValue] = {}
-    if reference is not None:
-        belonging, free = ", #reference = :reference", f" AND {FREE_OR_SAME}"
-        whose = {":reference": s(reference)}
+    if tenant is not None:
+        belonging, free = ", #tenant = :tenant", f" AND {FREE_OR_SAME}"
+        whose = {":tenant": s(tenant)}
     return {
         "TableName": table,
         "Key": key_of(connection_id),
@@ -373,7 +373,7 @@ def grant_update(
         f"REMOVE {ATTEMPT}, {RESTORED}, in_doubt, at_risk, retries, reason, ended_at, quarantine, quarantine_key, #ttl",
         "ConditionExpression": f"(attribute_not_exists(grant_id) OR grant_id < :grant){free}",
         "ExpressionAttributeNames": {"#status": "status", "#ttl": "ttl"}
-        | ({"#reference": "reference"} if reference is not None else {}),
+        | ({"#tenant": "tenant"} if tenant is not None else {}),
         "ExpressionAttributeValues": _token_values(connection_id, attempt_id, rotated)
         | whose
         | {
@@ -431,14 +431,14 @@ def put_absent(client: Client, table: str, item: Item) -> bool:
     return True
 
 
-def reference_check(table: str, connection_id: str, reference: str) -> dict[str, object]:
-    """The condition that a business belongs to nobody yet, or to `reference`; to be sent in a transaction."""
+def tenant_check(table: str, connection_id: str, tenant: str) -> dict[str, object]:
+    """The condition that a business belongs to nobody yet, or to `tenant`; to be sent in a transaction."""
     return {
         "TableName": table,
         "Key": key_of(connection_id),
         "ConditionExpression": FREE_OR_SAME,
-        "ExpressionAttributeNames": {"#reference": "reference"},
-        "ExpressionAttributeValues": {":reference": s(reference)},
+        "ExpressionAttributeNames": {"#tenant": "tenant"},
+        "ExpressionAttributeValues": {":tenant": s(tenant)},
         "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
     }
 
@@ -503,7 +503,7 @@ def from_item(item: Item) -> Connection:
         grant_id=text(item, "grant_id") or "",
         generation=number(item, "generation") or 0,
         connected_at=number(item, "connected_at") or 0,
-        reference=text(item, "reference"),
+        tenant=text(item, "tenant"),
         sealed=Sealed(ciphertext, data_key) if ciphertext and data_key else None,
         requested_at=number(item, "requested_at") or 0,
         access_expires_at=number(item, "access_expires_at") or 0,

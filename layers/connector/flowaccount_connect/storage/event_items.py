@@ -19,12 +19,12 @@ def event_put(
     *,
     connection_id: str,
     reason: str,
-    reference: str | None = None,
+    tenant: str | None = None,
     clock: Callable[[], float] = time.time,
 ) -> dict[str, object]:
     """The Put of an event, to be sent alone or in a transaction with what it tells of.
 
-    `reason` is a code of lower-case letters and underscores. `reference` is the one that was refused. Its id is made
+    `reason` is a code of lower-case letters and underscores. `tenant` is the one that was refused. Its id is made
     here, so repeat the same Put rather than make another.
     """
     now = int(clock())
@@ -37,6 +37,6 @@ def event_put(
         "reason": s(reason),
         "ttl": n(now + _KEPT),
     }
-    if reference is not None:
-        item["reference"] = s(reference)
+    if tenant is not None:
+        item["tenant"] = s(tenant)
     return {"TableName": table, "Item": item}

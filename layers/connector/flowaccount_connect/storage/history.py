@@ -30,7 +30,7 @@ KEPT = 90 * 86_400
 """How long an entry is kept, in seconds."""
 
 _SORT = re.compile(r"[0-9]{12}#[0-9]{40}#[0-9]{1,2}")
-_TEXTS = ("environment", "reference", "status", "attempt_id", "reason", "recovered_from")
+_TEXTS = ("environment", "tenant", "status", "attempt_id", "reason", "recovered_from")
 _NUMBERS = ("generation", "since", "deadline", "retries")
 _TRIES = 6
 """How often a transaction is tried that met another one at the count."""
@@ -168,7 +168,7 @@ def _entry(item: Item) -> Entry:
         at=number(item, "at") or 0,
         connection_id=(text(item, "pk") or "").removeprefix("HISTORY#"),
         environment=text(item, "environment"),
-        reference=text(item, "reference"),
+        tenant=text(item, "tenant"),
         status=text(item, "status"),
         generation=number(item, "generation"),
         attempt_id=text(item, "attempt_id"),

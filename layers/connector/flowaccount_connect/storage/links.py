@@ -3,12 +3,12 @@
 Whoever obtains a link can have somebody else consent through it, and come to the host's return URL himself. So what
 opens FlowAccount and what ends the connect are two secrets. The *link* is shown to the host's user. The *session* is
 told to the host, and to the browser whose callback used the link up, and to nobody else: a host that confirms the
-session its user's browser brought back, with the reference of that user, cannot be made to confirm what somebody
+session its user's browser brought back, with the tenant of that user, cannot be made to confirm what somebody
 else's browser did. Of both only hashes are stored; the session is made again from the link, which the browser brings
 in its cookie, and from the item's key, so that neither the table nor the link alone gives it away.
 
     open ─callback─▶ used ─exchange─▶ to be confirmed ─confirm─▶ connected
-                      └─ whatever else it ends with       └─ another reference, another business, 15 minutes: dropped
+                      └─ whatever else it ends with       └─ another tenant, another business, 15 minutes: dropped
 """
 
 import hmac
@@ -48,10 +48,10 @@ class Refusal(StrEnum):
 
     OTHER_BUSINESS = "other_business"
     """The host expected another one."""
-    OTHER_REFERENCE = "other_reference"
+    OTHER_TENANT = "other_tenant"
     """It belongs to another tenant of the host's."""
-    REFERENCE_MISMATCH = "reference_mismatch"
-    """Somebody else came back than the tenant that the link was made for: the host confirmed another reference."""
+    TENANT_MISMATCH = "tenant_mismatch"
+    """Somebody else came back than the tenant that the link was made for: the host confirmed another tenant."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +71,7 @@ class ConnectLink:
     """The fingerprint of the link."""
     key: str
     """What makes the session of the link; worth nothing without the link."""
-    reference: str
+    tenant: str
     """The host's tenant that is to be connected."""
     return_url: str
     expires_at: int
@@ -111,14 +111,14 @@ class LinkStore:
         self._environment = environment
 
     def create(
-        self, *, reference: str, return_url: str, expected_connection: str | None, expires_at: int
+        self, *, tenant: str, return_url: str, expected_connection: str | None, expires_at: int
     ) -> tuple[str, str]:
         """Write a new link, in one call; the link and its session. Raises `StoreUnavailable`."""
         link = new_secret()
         made = ConnectLink(
             id=fingerprint(link),
             key=new_secret(),
-            reference=reference,
+            tenant=tenant,
             return_url=return_url,
             expires_at=expires_at,
             expected_connection=expected_connection,
@@ -128,7 +128,7 @@ class LinkStore:
             "session": s(fingerprint(session)),
             "key": s(made.key),
             "environment": s(self._environment),
-            "reference": s(reference),
+            "tenant": s(tenant),
             "return_url": s(return_url),
             "expires_at": n(expires_at),
             "ttl": n(expires_at),
@@ -230,19 +230,19 @@ def failing(table: str, link_id: str, attempt_id: str, result: str) -> dict[str,
     }
 
 
-def confirming(table: str, link_id: str, reference: str, *, now: int) -> dict[str, object]:
+def confirming(table: str, link_id: str, tenant: str, *, now: int) -> dict[str, object]:
     """The write that ends a link with its connection; to be sent in a transaction with the connection's."""
     return {
         "TableName": table,
         "Key": _key(link_id),
         "UpdateExpression": f"SET #result = :connected REMOVE {_SET}",
-        "ConditionExpression": "#result = :waiting AND confirm_until > :now AND #reference = :reference",
-        "ExpressionAttributeNames": {"#result": "result", "#reference": "reference"},
+        "ConditionExpression": "#result = :waiting AND confirm_until > :now AND #tenant = :tenant",
+        "ExpressionAttributeNames": {"#result": "result", "#tenant": "tenant"},
         "ExpressionAttributeValues": {
             ":connected": s(CONNECTED),
             ":waiting": s(TO_BE_CONFIRMED),
             ":now": n(now),
-            ":reference": s(reference),
+            ":tenant": s(tenant),
         },
         "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
     }
@@ -266,7 +266,7 @@ def refused_put(
 ) -> dict[str, object]:
     """The Put that announces that a business was not connected to the tenant of `link`."""
     return event_put(
-        table, "connection.refused", connection_id=connection_id, reason=reason, reference=link.reference, clock=clock
+        table, "connection.refused", connection_id=connection_id, reason=reason, tenant=link.tenant, clock=clock
     )
 
 
@@ -290,7 +290,7 @@ def link_from_item(item: Item) -> ConnectLink:
     return ConnectLink(
         id=(text(item, "pk") or "").removeprefix("LINK#"),
         key=text(item, "key") or "",
-        reference=text(item, "reference") or "",
+        tenant=text(item, "tenant") or "",
         return_url=text(item, "return_url") or "",
         expires_at=number(item, "expires_at") or 0,
         expected_connection=text(item, "expected_connection"),
