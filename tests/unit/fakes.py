@@ -164,6 +164,9 @@ class FakeLambda:
     act: Callable[[], None] = lambda: None
     answer: Any = field(default_factory=lambda: {"outcome": "refreshed"})
 
+    def close(self) -> None:
+        """Close the connections."""
+
     def invoke(self, **kwargs: Any) -> Any:
         """Invoke."""
         self.invoked.append(kwargs)
