@@ -20,6 +20,7 @@ from flowaccount_connect.domain.error_code import error_code
 from flowaccount_connect.rotation import protocol
 from flowaccount_connect.rotation.refresh_function import LONGEST_INVOCATION, RefreshFunction
 from flowaccount_connect.runtime import aws, bootstrap, settings
+from flowaccount_connect.runtime.observability import logger
 from flowaccount_connect.storage.dynamodb import StoreUnavailable, call
 from tests.unit import servers
 from tests.unit.servers import Certificates, Server, reply
@@ -208,7 +209,7 @@ def test_connections_that_died_in_a_freeze_fail_no_call(server: Server, made: An
 
 def test_each_invocation_of_refresh_has_a_connection_of_its_own(server: Server, made: Any) -> None:
     server.say(reply(200, b'{"retry_after": 7}'))
-    asking = RefreshFunction(made("lambda", attempts=1), "arn:aws:lambda:r:1:function:refresh:live")
+    asking = RefreshFunction(made("lambda", attempts=1), "arn:aws:lambda:r:1:function:refresh:live", logger)
     for number in (1, 2):
         assert asking.refresh("N1", 1) == 7
         assert server.connections == number

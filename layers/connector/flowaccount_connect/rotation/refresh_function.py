@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from flowaccount_connect.domain.error_code import error_code
-from flowaccount_connect.runtime.observability import logger
+from flowaccount_connect.domain.log import Log
 
 LONGEST_INVOCATION = 17.0
 """The longest that `refresh` is waited for, in seconds."""
@@ -20,9 +20,10 @@ class RefreshFunction:
     logged, by its code.
     """
 
-    def __init__(self, client: Any, function: str) -> None:
+    def __init__(self, client: Any, function: str, log: Log) -> None:
         self._client = client
         self._function = function
+        self._log = log
 
     def refresh(self, connection_id: str, generation: int) -> int:
         """Refresh if the connection is still of `generation`.
@@ -48,5 +49,5 @@ class RefreshFunction:
         finally:
             self._client.close()
         if code is not None:
-            logger.warning("refresh did not answer", extra={"connection_id": payload["connection_id"], "code": code})
+            self._log.warning("refresh did not answer", extra={"connection_id": payload["connection_id"], "code": code})
         return wait if isinstance(wait, int) and wait > 0 else 0
