@@ -52,7 +52,9 @@ def answered(payload: bytes, **more: object) -> dict[str, object]:
 def test_an_invocation_that_failed_is_logged_by_its_code_alone(
     logged: list[tuple[str, dict[str, object]]], answer: Any, code: str
 ) -> None:
-    assert RefreshFunction(Lambda(answer), "refresh", logger).refresh("N1", 3) == 0
+    client = Lambda(answer)
+    assert RefreshFunction(client, "refresh", logger).refresh("N1", 3) == 0
+    assert client.closed == 1
     assert logged == [("refresh did not answer", {"connection_id": "N1", "code": code})]
 
 
