@@ -63,7 +63,7 @@ def dynamodb_local() -> Iterator[Any]:
         processes.stop(process)
 
 
-def functions_client(made_by: Any) -> Any:
+def functions_client(made_by: Any, service: str = "dynamodb") -> Any:
     """A client as the functions have it, of the engine of another client."""
     environment = {
         "AWS_ACCESS_KEY_ID": "test",
@@ -74,7 +74,7 @@ def functions_client(made_by: Any) -> Any:
     with mock.patch.dict(os.environ, environment):
         # DynamoDB Local has tables for each access key, and a session remembers the key that it saw first.
         aws.shared_session.cache_clear()
-        return aws.client("dynamodb")
+        return aws.client(service)
 
 
 @contextlib.contextmanager
