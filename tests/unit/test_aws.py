@@ -25,19 +25,19 @@ from flowaccount_connect.storage.dynamodb import StoreUnavailable, call
 from tests.unit import servers
 from tests.unit.servers import Certificates, Server, reply
 
+BATCH = 50
+"""The messages that `refresh` gets at once (`BatchSize` in the template), each on a thread of its own."""
+
 LONGEST_PAUSE = 1.0
 """Seconds between two attempts, at most: botocore's retry mode "standard" before the second attempt."""
 
 
 @pytest.fixture(autouse=True)
-def _one_session_for_each_test(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _settings(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith(("AWS_ENDPOINT_URL", "AWS_CA_BUNDLE")):
             monkeypatch.delenv(name)
     monkeypatch.setattr(time, "sleep", lambda _: None)  # The pause between two attempts.
-    aws.shared_session.cache_clear()
-    yield
-    aws.shared_session.cache_clear()
 
 
 @pytest.fixture
@@ -219,16 +219,16 @@ def test_each_invocation_of_refresh_has_a_connection_of_its_own(server: Server, 
 def test_a_batch_keeps_a_connection_for_each_of_its_threads(server: Server, made: Any) -> None:
     client = made()
     for _ in range(2):
-        together = threading.Barrier(aws.CONNECTIONS)
+        together = threading.Barrier(BATCH)
 
         def at_once(line: servers.Line, asked: servers.Asked, together: threading.Barrier = together) -> None:
             together.wait(20)
             said({})(line, asked)
 
         server.say(at_once)
-        with ThreadPoolExecutor(aws.CONNECTIONS) as pool:
-            list(pool.map(get, [client] * aws.CONNECTIONS))
-    assert server.connections == aws.CONNECTIONS
+        with ThreadPoolExecutor(BATCH) as pool:
+            list(pool.map(get, [client] * BATCH))
+    assert server.connections == BATCH
 
 
 # ---- who is believed ----------------------------------------------------------------------------------------------

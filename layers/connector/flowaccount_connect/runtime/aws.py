@@ -1,16 +1,16 @@
 """boto3's low-level clients, made in this one place, with the limits that the time budgets count on.
 
-All clients share one botocore session: the second client costs a third of the first. The session has two handlers
-instead of botocore's three hundred, which are for other services: the one that gives each transaction its idempotency
+All clients share one botocore session: a further client costs a fifth of the first. The session has two handlers
+instead of botocore's 127, which are mostly for other services: the one that gives each transaction its idempotency
 token, and `check_answer`.
 
 How long one call may take:
 - At worst two attempts, each with a second to connect and two seconds to wait for bytes, and up to a second between
   them: 7 seconds, which is `rotation.LONGEST_WRITE`.
-- A server that sends its answer byte by byte, or a resolver that does not answer, can take longer: boto3 has no
-  deadline for a whole call. `RES_OPTIONS` in the template limits the resolver to two seconds. What remains ends with
-  the invocation, like any crash: the lease outlives the invocation, and the next attempt takes over. The explorer
-  visits a crash at every step.
+- boto3 has no deadline for a whole call: a resolver that does not answer, or an answer that arrives in drops, takes
+  longer. `RES_OPTIONS` in the template limits the resolver to two seconds for an attempt. A write after an exchange may
+  take 14 seconds, twice its budget, before the pending commit loses its turn. What takes longer still ends with the
+  invocation, like any crash: the lease outlives the invocation, and a later attempt takes over.
 - A connection that died while the sandbox was frozen fails the first attempt at once; the second one opens another.
 """
 
