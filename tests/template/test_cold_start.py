@@ -31,8 +31,8 @@ PACKAGES = {
 EVERYWHERE = {"domain", "runtime", "storage"}
 FOLDERS = {
     "authorize": EVERYWHERE | {"connect", "http", "oauth"},
-    "callback": EVERYWHERE | {"connect", "http", "oauth", "rotation", "scheduling"},
-    "sweep": EVERYWHERE | {"scheduling"},
+    "callback": EVERYWHERE | {"connect", "http", "oauth", "rotation"},
+    "sweep": EVERYWHERE | {"rotation", "scheduling"},
     "refresh": EVERYWHERE | {"connect", "oauth", "rotation", "scheduling"},
     "salvage": EVERYWHERE | {"rotation"},
     "token": EVERYWHERE | {"http", "rotation", "tokens"},
