@@ -29,7 +29,7 @@ dashboard: bootstrap ## Draw the CloudWatch dashboard of the stack that is up; .
 
 # RATE_LIMIT=1 LIFETIMES=1 OPEN=1 PLAN=1; docs/probe.md. The client secret is best exported, or typed when asked for.
 probe: bootstrap ## Find out how FlowAccount behaves where its documentation is silent (without CLIENT_ID: a demonstration)
-	@PYTHONPATH=layers/connector $(PYTHON) -m probe
+	@PYTHONPATH=layers/connector $(PYTHON) -m tools.probe
 
 test: check ## Check everything, then run all tests
 	$(PYTHON) -m pytest $(PYTEST)

@@ -1,4 +1,4 @@
-"""Without credentials: the probe against the stand-in for FlowAccount, its user played by a program."""
+"""Without a client: the probe against the stand-in for FlowAccount, its user played by a program."""
 
 import json
 import re
@@ -11,8 +11,8 @@ import requests
 from local import ports, processes, stand_in
 from local.errors import LocalError
 from local.visit import HttpVisitor
-from probe.consent import Stuck
-from probe.target import Target
+from tools.probe.consent import Stuck
+from tools.probe.target import Target
 
 USER, BUSINESS = "somchai", "N1000001"
 REDIRECT_URI = "http://127.0.0.1:9/callback"
@@ -20,9 +20,9 @@ REDIRECT_URI = "http://127.0.0.1:9/callback"
 
 
 class PlayedConsents:
-    """A user who always does as he is told, at the simulator or at a server that asks nobody."""
+    """A user who always does what is asked for, at the simulator or at a server that asks nobody."""
 
-    def ask(self, url: str, *, why: str, cancel: bool = False) -> str | None:  # noqa: ARG002 - people want to know why
+    def ask(self, url: str, *, why: str, cancel: bool = False) -> str | None:  # noqa: ARG002 - for people
         """Log in and consent, or cancel; `None` where nobody answers. Raises `Stuck` where the pages lead nowhere."""
         try:
             return HttpVisitor().consent(url, user=USER, business=None if cancel else BUSINESS)
@@ -60,5 +60,4 @@ def target(url: str, secret: str, settings: Mapping[str, object]) -> Target:
         client_id=stand_in.CLIENT_ID,
         client_secret=secret,
         redirect_uri=REDIRECT_URI,
-        business_api=f"{url}/{path}",
     )

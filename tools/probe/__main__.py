@@ -1,0 +1,139 @@
+"""`make probe`: asks an authorization server what its documentation does not say, and ends in a report."""
+
+import argparse
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from flowaccount_connect.settings import InvalidSetting, Reader
+from local.errors import LocalError
+from tools.probe import demonstration, parameters, target
+from tools.probe.consent import Consents, PersonAtBrowser
+from tools.probe.experiments import REPLAY_AFTER, Probe
+from tools.probe.logins import MOST_CONSENTS
+from tools.probe.report import Report
+from tools.probe.sender import Sender
+from tools.probe.target import Target
+
+SANDBOX_PACE = 15
+"""Requests a minute: the sandbox takes 20 of a client, according to third parties."""
+
+DEMONSTRATION_PACE, DEMONSTRATION_REPLAY_AFTER = 50, 5
+"""In a demonstration nobody is hurt, and nobody wants to wait."""
+
+DEMONSTRATION = "A demonstration: this is the stand-in for FlowAccount, not FlowAccount. Its switches are guesses."
+INTERRUPTED = "Interrupted: what had not been asked by then stays open."
+
+
+def main(variables: Mapping[str, str] = os.environ) -> int:
+    """Run the probe. The exit code: 0, 2 for a wrong setting, 130 if interrupted (the report is written then too)."""
+    parser = argparse.ArgumentParser(prog="python -m tools.probe", description=__doc__, epilog="See docs/probe.md.")
+    parser.add_argument("--report", type=Path, default=Path(".local/probe"), help="folder for probe.txt and probe.json")
+    folder = parser.parse_args().report
+    # A polite kill interrupts it as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with ExitStack() as stack:
+            return _probe(folder, variables, Console(highlight=False), stack)
+    except (InvalidSetting, LocalError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def _probe(folder: Path, variables: Mapping[str, str], console: Console, stack: ExitStack) -> int:
+    read = Reader({name: value.strip() for name, value in variables.items()})
+    measure_rate = read.choice("RATE_LIMIT", "0", "1") == "1"
+    named = target.read(variables)
+    pace = read.number("PACE", DEMONSTRATION_PACE if named is None else SANDBOX_PACE, 0, 10_000)
+    _check_writable(folder)
+    probed = named or stack.enter_context(demonstration.simulator(read.optional("SIMULATOR") or "{}"))
+    consents: Consents = (
+        demonstration.PlayedConsents() if named is None else PersonAtBrowser(probed.redirect_uri, console, sys.stdin)
+    )
+    sender = Sender(probed, pace=pace, sleep=_sleeping(console))
+    replay_after = DEMONSTRATION_REPLAY_AFTER if named is None else REPLAY_AFTER
+    probe = Probe(probed, consents, sender, measure_rate=measure_rate, replay_after=replay_after)
+    notes = [DEMONSTRATION] if named is None else []
+    _print_the_plan(probe, probed, console, pace)
+    interrupted = False
+    try:
+        for experiment in probe.plan():
+            console.print(f"[dim]…[/] {escape(experiment.title)}")
+            probe.perform(experiment)
+    except KeyboardInterrupt:
+        interrupted = True
+    last = _report(probe, probed, [*notes, INTERRUPTED] if interrupted else notes)
+    # Written first: a second Ctrl-C ends what is shown.
+    paths = last.write(folder)
+    last.show(console)
+    console.print(escape(f"written: {' and '.join(map(str, paths))}"), soft_wrap=True)
+    return 130 if interrupted else 0
+
+
+def _report(probe: Probe, probed: Target, notes: list[str]) -> Report:
+    """What is known by now."""
+    probe.conclude()
+    return Report(
+        token_endpoint=probed.token_endpoint,
+        findings=probe.findings.all(),
+        parameters=parameters.follow(probe.findings, probed),
+        consents=probe.logins.asked,
+        requests=probe.sender.total,
+        finished_at=time.time(),
+        secrets=probe.sender.secrets,
+        note=" ".join(notes) or None,
+    )
+
+
+def _check_writable(folder: Path) -> None:
+    """Make the folder of the report. Raises `InvalidSetting` where that, or writing into it, is not possible."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InvalidSetting(f"--report: {folder} cannot be written to ({error.strerror})") from None
+
+
+def _print_the_plan(probe: Probe, probed: Target, console: Console, pace: int) -> None:
+    """What will be done, how many consents that takes, and why."""
+    reasons = [experiment.why for experiment in probe.plan() for _ in range(experiment.consents)]
+    console.print(f"\n[bold]The probe[/] of {escape(probed.token_endpoint)}", soft_wrap=True)
+    console.print(
+        f"\nIt takes [bold]{len(reasons)} consents[/] of one business, since a code works once. A login that goes wrong"
+        f" is asked for once more; {MOST_CONSENTS} is the most:"
+    )
+    for number, why in enumerate(reasons, 1):
+        console.print(f"  {number}. {escape(why)}")
+    console.print("Use a business of which nobody else holds tokens: the consents given here may end.")
+    if pace:
+        console.print(f"At most {pace} requests a minute are sent (PACE), so now and then it pauses.")
+    if probe.measure_rate:
+        console.print("[yellow]RATE_LIMIT: for some minutes every user of this client may get 429.[/]")
+    console.print("Ctrl-C ends it at any time, with a report of what was found out by then.\n")
+
+
+def _sleeping(console: Console) -> Callable[[float, str], None]:
+    """Sleep, and say so where it takes long enough for somebody to wonder."""
+
+    def sleep(seconds: float, why: str) -> None:
+        if seconds > 2:
+            console.print(f"  [dim]pausing for {seconds:.0f} s, {escape(why)}[/]")
+        time.sleep(seconds)
+
+    return sleep
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""The user's consent: shows the address of the login, and reads the address that the browser ended on."""
+
+from typing import Protocol, TextIO
+from urllib.parse import parse_qs, urlsplit
+
+from rich.console import Console
+from rich.markup import escape
+
+WAY_BACK = (
+    "Then paste the whole address that the browser ended on, and press Enter. The page itself need not load.\n"
+    "Press only Enter if you are stuck on a page of the server."
+)
+
+
+class Stuck(Exception):
+    """The login ended on a page of the server, with no way back, as the user reports."""
+
+
+class Consents(Protocol):
+    """Somebody who logs in and consents, or cancels."""
+
+    def ask(self, url: str, *, why: str, cancel: bool = False) -> str | None:
+        """Have `url` opened; the address that the browser was sent back to, or `None` if nobody answers.
+
+        Raises `Stuck` where the browser was not sent back.
+        """
+
+
+class PersonAtBrowser:
+    """A person who reads on the terminal what to do, and pastes where the browser ended."""
+
+    def __init__(self, redirect_uri: str, console: Console, typed: TextIO) -> None:
+        """`typed`: where the pasted addresses come from."""
+        self._redirect_uri = redirect_uri
+        self._console = console
+        self._typed = typed
+
+    def ask(self, url: str, *, why: str, cancel: bool = False) -> str | None:
+        """Print what to do, and read lines until one is an address of this login."""
+        do = "[bold]CANCEL there[/] (do not log in and allow)" if cancel else "log in and allow the access"
+        self._console.print(f"\n[bold]Your turn:[/] {escape(why)}\nOpen this address and {do}:\n", soft_wrap=True)
+        self._console.print(url, soft_wrap=True, markup=False, highlight=False)
+        self._console.print(f"\n[dim]{WAY_BACK}[/]", soft_wrap=True)
+        for line in iter(self._typed.readline, ""):
+            address = line.strip()
+            if not address:
+                raise Stuck
+            if _place(address) != _place(self._redirect_uri):
+                wrong = f"That is not an address of {escape(self._redirect_uri)}."
+            elif not leads_somewhere(address):
+                wrong = "That carries neither a code nor an error."
+            elif parameters_of(address).get("state") != parameters_of(url).get("state"):
+                wrong = "That does not carry the `state` that was sent: it belongs to another login."
+            else:
+                return address
+            self._console.print(f"{wrong} Paste the address that the browser ended on.")
+        return None
+
+
+def leads_somewhere(address: str) -> bool:
+    """Whether an address carries what a login ends with: a code or an error."""
+    return bool({"code", "error"} & parameters_of(address).keys())
+
+
+def parameters_of(address: str) -> dict[str, list[str]]:
+    """The parameters of the address a browser landed on, without its fragment."""
+    try:
+        return parse_qs(urlsplit(address).query[:65_536], keep_blank_values=True)
+    except ValueError:
+        return {}
+
+
+def _place(address: str) -> tuple[str, str | None, int | None, str] | None:
+    """An address without its query and fragment."""
+    try:
+        parts = urlsplit(address)
+        usual = {"http": 80, "https": 443}.get(parts.scheme)
+        return parts.scheme, parts.hostname, parts.port or usual, parts.path or "/"
+    except ValueError:
+        return None
