@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from local.errors import LocalError
 from tests.contract import deployed, engines
 from tests.support.dynamodb_model import DynamoDbModel
+from tools.local.errors import LocalError
 
 _numbers = itertools.count(1)
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import simulate
-from benchmarks.authorization_server import AuthorizationServer, Verdict
-from benchmarks.keeping import Keeping
-from benchmarks.trace import DAY, HOUR, LIFETIME, START, Calendar, Period, Trace, Trouble
-from flowaccount_connect.schedule import Schedule
+from flowaccount_connect.domain.schedule import Schedule
+from tools.benchmarks import simulate
+from tools.benchmarks.authorization_server import AuthorizationServer, Verdict
+from tools.benchmarks.keeping import Keeping
+from tools.benchmarks.trace import DAY, HOUR, LIFETIME, START, Calendar, Period, Trace, Trouble
 
 PEERS = {"Nango", "Vault plugin", "authproxy", "on demand"}
 

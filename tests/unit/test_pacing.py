@@ -12,8 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from flowaccount_connect.dynamodb import StoreUnavailable
-from flowaccount_connect.pacing import (
+from flowaccount_connect.scheduling.pacing import (
     BACKGROUND,
     FARTHEST,
     FIRST_PAUSE,
@@ -33,6 +32,7 @@ from flowaccount_connect.pacing import (
     Rule,
     State,
 )
+from flowaccount_connect.storage.dynamodb import StoreUnavailable
 from tests.unit.fakes import NOW, Clock
 from tests.unit.tables import Fault, Table, client_error
 

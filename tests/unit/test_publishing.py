@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowaccount_connect.event_item import event_put
-from flowaccount_connect.history import Counts, History
-from flowaccount_connect.publishing import Malformed, Publisher, UnpublishedQueue, read_message, read_record
-from flowaccount_connect.store import grant_update
+from flowaccount_connect.publishing.publisher import Malformed, Publisher, UnpublishedQueue, read_message, read_record
+from flowaccount_connect.storage.connections import grant_update
+from flowaccount_connect.storage.event_items import event_put
+from flowaccount_connect.storage.history import Counts, History
 from tests.contract.test_connection_store import rotated
 from tests.unit.fakes import CONNECTION, NOW, Clock, FakeEvents, FakeSqs, tokens
 from tests.unit.handlers import Event, Functions, event
@@ -78,7 +78,7 @@ def test_an_event_item_is_told_like_a_change() -> None:
             "connection.import_refused",
             connection_id=CONNECTION,
             reason="rejected",
-            reference="shop-7",
+            tenant="shop-7",
             clock=Clock(),
         )
     )
@@ -87,9 +87,9 @@ def test_an_event_item_is_told_like_a_change() -> None:
     assert told.failed == []
     for type_, detail in bus.details():
         valid(type_, detail)
-    assert [(type_, detail["reference"], detail["reason"]) for type_, detail in bus.details()] == [
+    assert [(type_, detail["tenant"], detail["reason"]) for type_, detail in bus.details()] == [
         ("connection.import_refused", "shop-7", "rejected"),
-        ("connection.refused", "shop-9", "other_reference"),
+        ("connection.refused", "shop-9", "other_tenant"),
     ]
     table.delete("EVENT", record["dynamodb"]["Keys"]["pk"]["S"].removeprefix("EVENT#"))
     publisher(table, bus).publish([read_record(table.of_interest()[-1])], remaining=plenty)

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from flowaccount_connect.aws_client import AwsError
-from flowaccount_connect.observability import logger
-from flowaccount_connect.refresh_function import RefreshFunction
+from flowaccount_connect.rotation.refresh_function import RefreshFunction
+from flowaccount_connect.runtime.observability import logger
 
 
 class Lambda:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flowaccount_connect_cli.restoring import connection_ids
+from tools.restore.restoring import connection_ids
 
 RUNBOOK = (Path(__file__).parents[2] / "docs" / "runbook.md").read_text("utf-8")
 BLOCKS = [

@@ -2,8 +2,8 @@
 
 import pytest
 
-from flowaccount_connect import settings
-from flowaccount_connect.settings import InvalidSetting, Reader
+from flowaccount_connect.runtime import settings
+from flowaccount_connect.runtime.settings import InvalidSetting, Reader
 
 STACK = {"ENVIRONMENT": "production", "STACK": "connect", "TABLE_NAME": "table"}
 AUTHORIZE = {

@@ -13,12 +13,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowaccount_connect.connection import Attempt, Connection, Reason, Sealed
-from flowaccount_connect.dynamodb import ConditionRefused, call
-from flowaccount_connect.history import History
-from flowaccount_connect.importing import AlreadyConnected, ImportStore, UnderWay
-from flowaccount_connect.publishing import Publisher, read_record
-from flowaccount_connect.store import ConnectionStore, Refused, burial, grant_update, key_of, put_absent, restored
+from flowaccount_connect.domain.connection import Attempt, Connection, Reason, Sealed
+from flowaccount_connect.publishing.publisher import Publisher, read_record
+from flowaccount_connect.storage.connections import (
+    ConnectionStore,
+    Refused,
+    burial,
+    grant_update,
+    key_of,
+    put_absent,
+    restored,
+)
+from flowaccount_connect.storage.dynamodb import ConditionRefused, call
+from flowaccount_connect.storage.history import History
+from flowaccount_connect.storage.imports import AlreadyConnected, ImportStore, UnderWay
 from tests.contract.test_connection_store import rotated
 from tests.unit.fakes import CONNECTION, NOW, Clock, FakeEvents
 from tests.unit.streams import StreamingTable, is_of_interest, patterns
@@ -91,7 +99,7 @@ class Life:
         in_doubt = self.now if doubt else None
         self.fenced(store, "release", refresh_at=self.now, retries=retries, in_doubt=in_doubt)
 
-    def consent(self, reference: str | None = None) -> None:
+    def consent(self, tenant: str | None = None) -> None:
         update = grant_update(
             "table",
             CONNECTION,
@@ -100,7 +108,7 @@ class Life:
             environment="sandbox",
             rotated=rotated("t", self.now),
             now=self.now,
-            reference=reference,
+            tenant=tenant,
         )
         self.transact({"Update": update})
 

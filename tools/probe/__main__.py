@@ -13,8 +13,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from flowaccount_connect.settings import InvalidSetting, Reader
-from local.errors import LocalError
+from flowaccount_connect.runtime.settings import InvalidSetting, Reader
+from tools.local.errors import LocalError
 from tools.probe import demonstration, parameters, target
 from tools.probe.consent import Consents, PersonAtBrowser
 from tools.probe.experiments import REPLAY_AFTER, Probe

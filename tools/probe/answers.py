@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from flowaccount_connect.token_response import Answer, Outcome, TokenSet, classify, json_object
+from flowaccount_connect.oauth.token_answer import Answer, Outcome, TokenSet, classify, json_object
 
 REFUSALS = frozenset({"invalid_grant", "invalid_request"})
 """Error codes that refuse the code or the token that was sent."""

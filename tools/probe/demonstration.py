@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 import requests
 
-from local import ports, processes, stand_in
-from local.errors import LocalError
-from local.visit import HttpVisitor
+from tools.local import ports, processes, stand_in
+from tools.local.errors import LocalError
+from tools.local.visit import HttpVisitor
 from tools.probe.consent import Stuck
 from tools.probe.target import Target
 

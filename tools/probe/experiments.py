@@ -13,8 +13,8 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from flowaccount_connect.identifiers import is_connection_id
-from flowaccount_connect.token_response import Outcome
+from flowaccount_connect.domain.ids import is_connection_id
+from flowaccount_connect.oauth.token_answer import Outcome
 from tools.probe.answers import Seen, Settled, Unanswered
 from tools.probe.consent import Consents, Stuck
 from tools.probe.findings import Findings, Json

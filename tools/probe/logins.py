@@ -4,7 +4,7 @@ import re
 import secrets
 from dataclasses import dataclass, field
 
-from flowaccount_connect.authorization_request import authorization_url
+from flowaccount_connect.oauth.authorization_url import authorization_url
 from tools.probe.answers import Seen, Settled, Unanswered
 from tools.probe.consent import Consents, Stuck, leads_somewhere, parameters_of
 from tools.probe.sender import Sender

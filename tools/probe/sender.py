@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import requests
 
-from flowaccount_connect.token_response import BODY_LIMIT, Outcome
+from flowaccount_connect.oauth.token_answer import BODY_LIMIT, Outcome
 from tools.probe.answers import Received, Seen, Unanswered, judged
 from tools.probe.target import Target
 

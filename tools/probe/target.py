@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from flowaccount_connect.settings import InvalidSetting, Reader
+from flowaccount_connect.runtime.settings import InvalidSetting, Reader
 
 SANDBOX = ("https://sandbox-auth.flowaccount.com/connect/authorize", "https://openapi.flowaccount.com/test/token")
 """FlowAccount's sandbox: where to authorize, and the token endpoint."""
