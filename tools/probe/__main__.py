@@ -4,7 +4,6 @@ import argparse
 import os
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -56,11 +55,12 @@ def _probe(folder: Path, variables: Mapping[str, str], console: Console, stack: 
     measure_rate = read.choice("RATE_LIMIT", "0", "1") == "1"
     named = target.read(variables)
     pace = read.number("PACE", DEMONSTRATION_PACE if named is None else SANDBOX_PACE, 0, 10_000)
-    _check_writable(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidSetting(f"--report: {folder} is no folder that can be made ({error.strerror})") from None
     probed = named or stack.enter_context(demonstration.simulator(read.optional("SIMULATOR") or "{}"))
-    consents: Consents = (
-        demonstration.PlayedConsents() if named is None else PersonAtBrowser(probed.redirect_uri, console, sys.stdin)
-    )
+    consents: Consents = demonstration.PlayedConsents() if named is None else PersonAtBrowser(console, sys.stdin)
     sender = Sender(probed, pace=pace, sleep=_sleeping(console))
     replay_after = DEMONSTRATION_REPLAY_AFTER if named is None else REPLAY_AFTER
     probe = Probe(probed, consents, sender, measure_rate=measure_rate, replay_after=replay_after)
@@ -96,19 +96,9 @@ def _report(probe: Probe, probed: Target, notes: list[str]) -> Report:
     )
 
 
-def _check_writable(folder: Path) -> None:
-    """Make the folder of the report. Raises `InvalidSetting` where that, or writing into it, is not possible."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise InvalidSetting(f"--report: {folder} cannot be written to ({error.strerror})") from None
-
-
 def _print_the_plan(probe: Probe, probed: Target, console: Console, pace: int) -> None:
     """What will be done, how many consents that takes, and why."""
-    reasons = [experiment.why for experiment in probe.plan() for _ in range(experiment.consents)]
+    reasons = [experiment.why for experiment in probe.plan() if experiment.why]
     console.print(f"\n[bold]The probe[/] of {escape(probed.token_endpoint)}", soft_wrap=True)
     console.print(
         f"\nIt takes [bold]{len(reasons)} consents[/] of one business, since a code works once. A login that goes wrong"

@@ -29,9 +29,8 @@ class Consents(Protocol):
 class PersonAtBrowser:
     """A person who reads on the terminal what to do, and pastes where the browser ended."""
 
-    def __init__(self, redirect_uri: str, console: Console, typed: TextIO) -> None:
+    def __init__(self, console: Console, typed: TextIO) -> None:
         """`typed`: where the pasted addresses come from."""
-        self._redirect_uri = redirect_uri
         self._console = console
         self._typed = typed
 
@@ -45,21 +44,15 @@ class PersonAtBrowser:
             address = line.strip()
             if not address:
                 raise Stuck
-            if _place(address) != _place(self._redirect_uri):
-                wrong = f"That is not an address of {escape(self._redirect_uri)}."
-            elif not leads_somewhere(address):
+            landed = parameters_of(address)
+            if not {"code", "error"} & landed.keys():
                 wrong = "That carries neither a code nor an error."
-            elif parameters_of(address).get("state") != parameters_of(url).get("state"):
+            elif landed.get("state") != parameters_of(url)["state"]:
                 wrong = "That does not carry the `state` that was sent: it belongs to another login."
             else:
                 return address
             self._console.print(f"{wrong} Paste the address that the browser ended on.")
         return None
-
-
-def leads_somewhere(address: str) -> bool:
-    """Whether an address carries what a login ends with: a code or an error."""
-    return bool({"code", "error"} & parameters_of(address).keys())
 
 
 def parameters_of(address: str) -> dict[str, list[str]]:
@@ -68,13 +61,3 @@ def parameters_of(address: str) -> dict[str, list[str]]:
         return parse_qs(urlsplit(address).query[:65_536], keep_blank_values=True)
     except ValueError:
         return {}
-
-
-def _place(address: str) -> tuple[str, str | None, int | None, str] | None:
-    """An address without its query and fragment."""
-    try:
-        parts = urlsplit(address)
-        usual = {"http": 80, "https": 443}.get(parts.scheme)
-        return parts.scheme, parts.hostname, parts.port or usual, parts.path or "/"
-    except ValueError:
-        return None

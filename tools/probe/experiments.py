@@ -42,12 +42,11 @@ REFRESH_TOKEN_LIFETIMES = ("refresh_token_expires_in", "refresh_expires_in", "re
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """One step: which questions it answers, how many new consents it needs by itself, and why."""
+    """One step: which questions it answers, and what it needs a new consent for, if it does."""
 
     title: str
     run: Callable[["Probe"], None]
     answers: tuple[str, ...]
-    consents: int = 0
     why: str = ""
 
 
@@ -87,22 +86,18 @@ class Probe:
         """Run an experiment; whatever goes wrong in it becomes the reason why its questions stay open."""
         why = "The answers before it left nothing to ask."
         for _ in (1, 2):
-            if self._ended is not None:
-                why = self._ended
-                break
             try:
+                self._go_on()
                 experiment.run(self)
-            except Settled as settled:
-                why = str(settled)
                 break
             except Unanswered as unanswered:
                 why = str(unanswered)
+                if isinstance(unanswered, Settled):
+                    break
             except Exception as error:
                 # Nothing that a server answers ends the run; the error's own text might quote the answer.
                 why = f"An answer nobody expected ended this experiment ({type(error).__name__})."
                 self.sender.surprises.append(f"{experiment.title}: {why}")
-                break
-            else:
                 break
         for name in experiment.answers:
             if name not in self.findings.found:
@@ -140,7 +135,7 @@ class Probe:
                 self._refusal(name, seen)
             else:
                 self._unclear[name] = seen.kind
-                self.findings.note(name, None, f"It gets {seen.in_words}, which may be an outage.", seen.look)
+                self.findings.note(name, None, f"It gets {seen.in_words}, which may be an outage.")
 
     def documented_flow(self) -> None:
         """A consent as FlowAccount's page describes it: the login, the exchange, a refresh."""
@@ -159,13 +154,21 @@ class Probe:
             self._keep(self.logins.tokens("once more without a challenge, to see whether that still works"))
             self.findings.note("pkce", "fails", f"No. {failed} The same came twice, and without one it works.")
             return
+        self.findings.note("pkce", "works", "Yes.")
         if self._connected:
-            self.findings.note("pkce", "works", "Yes.", first.look)
             self._keep(first)
             return
-        self.findings.note("pkce", "only_with", "Yes, and no login without one brought tokens.", in_the_way=True)
-        self.logins.needs_pkce = True
-        self._documented(first)
+        # A short outage may be why no login without a challenge brought tokens so far.
+        try:
+            self.documented_flow()
+        except Unanswered as failed:
+            if self._connected:
+                raise
+            self.findings.note("pkce", "only_with", f"Yes, and no login without one brought tokens. {failed}")
+            self.logins.needs_pkce = True
+            self._documented(first)
+        else:
+            self._keep(first)
 
     def wrong_verifier(self) -> None:
         """Another verifier than the one that the challenge was made from."""
@@ -175,10 +178,10 @@ class Probe:
         seen = self.sender.exchange("A wrong verifier", code, verifier=secrets.token_urlsafe(48))
         self._usable(seen)
         if seen.tokens is None:
-            self.findings.note("wrong_verifier", "refused", f"Yes: it gets {seen.in_words}.", seen.look)
+            self.findings.note("wrong_verifier", "refused", f"Yes: it gets {seen.in_words}.")
         else:
             self._keep(seen)
-            self.findings.note("wrong_verifier", "accepted", "No: it is taken.", seen.look)
+            self.findings.note("wrong_verifier", "accepted", "No: it is taken.")
 
     def cancelling(self) -> None:
         """The user says no at the login."""
@@ -190,7 +193,7 @@ class Probe:
             self.findings.note("cancel", "stranded", words)
             return
         if callback.error is None:
-            raise Unanswered("The browser came back with a code: nobody cancelled.")
+            raise Unanswered("The browser came back without an error: nobody cancelled.")
         taken = "a cancel" if callback.error == "access_denied" else "a failure"
         self.findings.note("cancel", callback.error, f"`error={callback.error}`, which the stack takes for {taken}.")
 
@@ -207,18 +210,18 @@ class Probe:
         again = self.sender.refresh("The reuse of a rotated token", spent)
         self._usable(again)
         if again.tokens is None:
-            self.findings.note("replay", "refused", f"No: it gets {again.in_words}.", again.look)
+            self.findings.note("replay", "refused", f"No: it gets {again.in_words}.")
         else:
-            self.findings.note("replay", "accepted", f"Yes, even after {self._replay_after} s.", again.look)
+            self.findings.note("replay", "accepted", f"Yes, even after {self._replay_after} s.")
         brought = [again.tokens.refresh_token] if again.tokens and again.tokens.refresh_token else []
         # Where either of the two works the consent is alive.
         for token in (*brought, newest):
             seen = self.sender.refresh("Whether the consent lives on", token)
             self._usable(seen)
             if seen.tokens is not None:
-                self.findings.note("replay_ends_consent", "no", "No: the consent lives on.", seen.look)
+                self.findings.note("replay_ends_consent", "no", "No: the consent lives on.")
                 return
-        self.findings.note("replay_ends_consent", "yes", "Yes! The newest token is refused from then on.", again.look)
+        self.findings.note("replay_ends_consent", "yes", "Yes! The newest token is refused from then on.")
 
     def rate_limit(self) -> None:
         """Requests with a token that was never issued until the first 429, until two measurements in a row agree.
@@ -242,16 +245,20 @@ class Probe:
             pause = max(wait_after(last), WINDOW)
             limit = min(numbers[-2:])
             if len(numbers) > 1 and limit and max(numbers[-2:]) <= limit * 1.1:
-                self.sender.sleep(pause, "since the server throttles")
-                self.findings.note("rate_limit", limit, f"{limit} a minute, twice in a row.", last.look)
+                self.findings.note("rate_limit", limit, f"{limit} a minute, twice in a row.")
                 return
         measured = ", ".join(map(str, numbers))
         raise Settled(f"A minute apart, {measured} were let in before a 429: that is no limit by the minute.")
 
     # What they need --------------------------------------------------------------------------------------------------
 
+    def _go_on(self) -> None:
+        """Raise `Settled` where it is known that no consent could bring anything."""
+        if self._ended is not None:
+            raise Settled(self._ended)
+
     def _end_if_in_vain(self, canary: Seen) -> None:
-        """Raise `Settled`, and ask nothing more, where no consent could bring anything."""
+        """The same, by what the first request got."""
         if canary.answer.status is None:
             self._ended = "The token endpoint gave no answer, twice: check TOKEN_ENDPOINT, or try again later."
         elif canary.answer.error == "invalid_client":
@@ -259,8 +266,7 @@ class Probe:
                 f"The server refuses the client itself ({canary.look}): check CLIENT_ID and CLIENT_SECRET. If they are"
                 " right, ask FlowAccount whether the secret may be sent in the body."
             )
-        if self._ended is not None:
-            raise Settled(self._ended)
+        self._go_on()
 
     def _refusal(self, name: str, seen: Seen) -> None:
         """How a refusal looks, and what the stack makes of it."""
@@ -278,19 +284,19 @@ class Probe:
             "as_expected": right and in_time,
         }
         words = f"It gets {seen.in_words}. {made}."
-        self.findings.note(name, value, words, seen.look, in_the_way=not value["as_expected"])
+        self.findings.note(name, value, words, in_the_way=not value["as_expected"])
 
     def _documented(self, first: Seen) -> None:
         """What the answer to a code carries, and the answer to a refresh."""
         note = self.findings.note
         self._connected = True
-        note("secret_in_body", "yes", "Yes.", first.look)
+        note("secret_in_body", "yes", "Yes.")
         self._support_code("support_code", first, "without it the stack refuses every connect", in_the_way=True)
         token = self._newest(first)
         if not token:
-            note("refresh_token", "absent", "No: no connection can be kept alive.", first.look, in_the_way=True)
+            note("refresh_token", "absent", "No: no connection can be kept alive.", in_the_way=True)
             raise Settled("No refresh token was issued.")
-        note("refresh_token", "present", "Yes.", first.look)
+        note("refresh_token", "present", "Yes.")
         second = self._refreshed("The first refresh", token)
         self._keep(second, token)
         self._support_code("support_code_on_refresh", second, "without it the stack refuses to import grants")
@@ -307,27 +313,26 @@ class Probe:
     def _support_code(self, name: str, seen: Seen, otherwise: str, *, in_the_way: bool = False) -> None:
         """Whether an answer names the business, and what happens otherwise."""
         if is_connection_id(seen.tokens.support_code if seen.tokens else None):
-            self.findings.note(name, "present", "Yes.", seen.look)
+            self.findings.note(name, "present", "Yes.")
         else:
             value = "unusable" if seen.fields.get("supportCode") else "absent"
-            self.findings.note(name, value, f"It is {value}: {otherwise}.", seen.look, in_the_way=in_the_way)
+            self.findings.note(name, value, f"It is {value}: {otherwise}.", in_the_way=in_the_way)
 
     def _issuer(self) -> None:
         """What all callbacks together tell of `iss` (RFC 9207)."""
-        note, callbacks = self.findings.note, self.logins.callbacks
+        callbacks = self.logins.callbacks
         issuers = {callback.one("iss") for callback in callbacks if callback.one("code")}
+        issuer = next(iter(issuers), None)
         if not issuers:
-            note("iss", None, "No callback with a code was seen.")
-        elif len(issuers) > 1:
-            note("iss", "varies", "It is not the same in all callbacks, or missing in some.")
-        elif (issuer := issuers.pop()) is None:
-            note("iss", "absent", "No.")
-        elif not re.fullmatch(r"https?://[!-~]{1,240}", issuer):
-            note("iss", "unreadable", "Yes, but it is nothing that could be an issuer.")
+            self.findings.note("iss", None, "No callback with a code was seen.")
+        elif issuers == {None}:
+            self.findings.note("iss", "absent", "No.")
+        elif len(issuers) > 1 or not re.fullmatch(r"https?://[!-~]{1,240}", issuer or ""):
+            self.findings.note("iss", "unusable", "Yes, but not the same URL in each.")
         elif any(callback.one("iss") != issuer for callback in callbacks):
-            note("iss", "not_on_cancel", f"{issuer}, but not when the user cancels.", issuer)
+            self.findings.note("iss", "not_on_cancel", f"{issuer}, but not when the user cancels.")
         else:
-            note("iss", issuer, f"{issuer}, in every callback.")
+            self.findings.note("iss", issuer, f"{issuer}, in every callback.")
 
     def _let_in(self) -> tuple[int, Seen | None]:
         """How many requests get a refusal within a minute at most, and what came instead then."""
@@ -401,12 +406,11 @@ EXPERIMENTS = [
             "expires_in",
             "refresh_token_lifetime",
         ),
-        1,
         "the documented flow, with a refresh",
     ),
-    Experiment("PKCE", Probe.pkce, ("pkce",), 1, "a PKCE challenge, and the right verifier"),
-    Experiment("PKCE, a wrong verifier", Probe.wrong_verifier, ("wrong_verifier",), 1, "a wrong verifier"),
-    Experiment("Cancelling", Probe.cancelling, ("cancel",), 1, "you cancel at the login"),
+    Experiment("PKCE", Probe.pkce, ("pkce",), "a PKCE challenge, and the right verifier"),
+    Experiment("PKCE, a wrong verifier", Probe.wrong_verifier, ("wrong_verifier",), "a wrong verifier"),
+    Experiment("Cancelling", Probe.cancelling, ("cancel",), "you cancel at the login"),
     Experiment("A reuse", Probe.replay, ("replay", "replay_ends_consent")),
     Experiment("Refusals again", Probe.refusals, ("invalid_grant", "invalid_client")),
 ]

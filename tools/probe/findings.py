@@ -31,14 +31,12 @@ class Finding:
     """The answer to one question.
 
     `value` is for programs, `None` where it was not found out. `words` are for people, and then say why.
-    `evidence` describes the answers that it rests on. `in_the_way`: the stack cannot work with this server, or not
-    safely, before somebody acts on it.
+    `in_the_way`: the stack cannot work with this server, or not safely, before somebody acts on it.
     """
 
     name: str
     value: Json
     words: str
-    evidence: tuple[str, ...] = ()
     in_the_way: bool = False
 
     @property
@@ -53,12 +51,12 @@ class Findings:
 
     found: dict[str, Finding] = field(default_factory=dict)
 
-    def note(self, name: str, value: Json, words: str, *evidence: str, in_the_way: bool = False) -> None:
+    def note(self, name: str, value: Json, words: str, *, in_the_way: bool = False) -> None:
         """Record an answer; a known one is not overwritten by an unknown one."""
         if name not in QUESTIONS:
             raise KeyError(name)
         if value is not None or self.value(name) is None:
-            self.found[name] = Finding(name, value, words, evidence, in_the_way)
+            self.found[name] = Finding(name, value, words, in_the_way)
 
     def value(self, name: str) -> Json:
         """What was found out, or `None`."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from flowaccount_connect.oauth.authorization_url import authorization_url
 from tools.probe.answers import Seen, Settled, Unanswered
-from tools.probe.consent import Consents, Stuck, leads_somewhere, parameters_of
+from tools.probe.consent import Consents, Stuck, parameters_of
 from tools.probe.sender import Sender
 from tools.probe.target import Target
 
@@ -77,8 +77,6 @@ class Logins:
         callback = Callback(parameters=parameters_of(landed), verifier=verifier)
         secret = {value for values in callback.parameters.values() for value in values if len(value) > 15}
         self._sender.secrets |= secret - {callback.one("iss"), callback.one("scope"), callback.one("error")}
-        if not leads_somewhere(landed):
-            raise Failed("The address that the browser ended on carried neither a code nor an error.")
         if callback.one("state") != state:
             # Nobody knows whose it is, and its code is not ours to use.
             raise Failed("The browser came back without the `state` that was sent.")
@@ -94,7 +92,7 @@ class Logins:
         code = callback.one("code")
         if code is None:
             words = f"The browser came back without a code (error: {callback.error})."
-            raise Failed(words, by_server=callback.error != "access_denied")
+            raise Failed(words, by_server=callback.error not in (None, "access_denied"))
         return code, callback.verifier
 
     def tokens(self, why: str, *, pkce: bool = False) -> Seen:

@@ -40,12 +40,12 @@ def follow(findings: Findings, target: Target) -> list[Parameter]:
     """The parameters that the target and the findings decide."""
     return [
         *_endpoints(target),
-        _access_token_lifetime(findings),
+        Parameter("AccessTokenLifetime", *_access_token_lifetime(findings), "expires_in"),
         *_refresh_token_lifetime(findings),
-        _pkce(findings),
-        _issuer(findings, target),
-        _replay_policy(findings),
-        _refreshes_per_minute(findings),
+        Parameter("Pkce", *_pkce(findings), "pkce"),
+        Parameter("Issuer", *_issuer(findings, target), "iss"),
+        Parameter("ReplayPolicy", *_replay_policy(findings), "replay"),
+        Parameter("RefreshesPerMinute", *_refreshes_per_minute(findings), "rate_limit"),
     ]
 
 
@@ -66,73 +66,57 @@ def _endpoints(target: Target) -> list[Parameter]:
     return [environment, *(Parameter(name, url, environment.because) for name, url in zip(names, given, strict=True))]
 
 
-def _access_token_lifetime(findings: Findings) -> Parameter:
-    name, question, value = "AccessTokenLifetime", "expires_in", findings.value("expires_in")
+def _access_token_lifetime(findings: Findings) -> tuple[str | None, str]:
+    value = findings.value("expires_in")
     given = [one for one in value.values() if isinstance(one, int)] if isinstance(value, dict) else []
-    if len(given) == 2:
-        short = " Tokens are refreshed when they are asked for." if min(given) < REFRESH_AFTER else ""
-        return Parameter(name, None, f"Every answer says it.{short}", question)
-    if given:
-        return Parameter(name, str(min(max(given[0], 60), DAY)), "Only one of the two answers says it.", question)
-    return Parameter(name, None, "An hour is a careful guess.", question)
+    if len(given) == 1:
+        return str(min(max(given[0], 60), DAY)), "Only one of the two answers says it."
+    return None, "Every answer says it." if given else "An hour is a careful guess."
 
 
 def _refresh_token_lifetime(findings: Findings) -> list[Parameter]:
-    name, question = "RefreshTokenLifetime", "refresh_token_lifetime"
-    lives = findings.value(question)
-    if not isinstance(lives, int):
-        return [Parameter(name, None, "A day is what FlowAccount's page says.", question)]
-    if lives == DAY:
-        return [Parameter(name, None, "A day is announced, too.", question)]
-    because = "This is what the answers announce."
-    parameters = [Parameter(name, str(min(lives, YEAR)), because, question)]
-    if lives // 4 < REFRESH_AFTER:
-        parameters.append(Parameter("RefreshAfter", str(lives // 4), "A quarter of that lifetime.", question))
-    return parameters
+    name, lives = "RefreshTokenLifetime", findings.value("refresh_token_lifetime")
+    if not isinstance(lives, int) or lives == DAY:
+        return [Parameter(name, None, "A day is what FlowAccount's page says.", "refresh_token_lifetime")]
+    given = {name: min(lives, YEAR)} | ({"RefreshAfter": lives // 4} if lives // 4 < REFRESH_AFTER else {})
+    because = {name: "The answers announce it.", "RefreshAfter": "A quarter of that lifetime."}
+    return [Parameter(one, str(value), because[one], "refresh_token_lifetime") for one, value in given.items()]
 
 
-def _pkce(findings: Findings) -> Parameter:
-    works, wrong = findings.value("pkce"), findings.value("wrong_verifier")
-    if works == "fails":
-        return Parameter("Pkce", "disabled", "With a challenge nobody could connect.", "pkce")
-    if works is not None and wrong == "refused":
-        return Parameter("Pkce", "enabled", "Codes are bound to their login.", "pkce")
-    if works == "works" and wrong == "accepted":
-        return Parameter("Pkce", "disabled", "Any verifier is taken: it protects nothing.", "pkce")
-    if works == "only_with":
-        return Parameter("Pkce", "enabled", "Nobody connected without a challenge.", "pkce")
-    return Parameter("Pkce", None, "The default, disabled, is FlowAccount's documented flow.", "pkce")
+def _pkce(findings: Findings) -> tuple[str | None, str]:
+    match findings.value("pkce"), findings.value("wrong_verifier"):
+        case "fails", _:
+            return "disabled", "With a challenge nobody could connect."
+        case "only_with", _:
+            return "enabled", "No login without a challenge brought tokens."
+        case "works", "refused":
+            return "enabled", "Codes are bound to their login."
+        case "works", "accepted":
+            return "disabled", "Any verifier is taken: it protects nothing."
+    return None, "The default, disabled, is FlowAccount's documented flow."
 
 
-def _issuer(findings: Findings, target: Target) -> Parameter:
-    name, issuer = "Issuer", findings.value("iss")
+def _issuer(findings: Findings, target: Target) -> tuple[str | None, str]:
+    issuer, login = findings.value("iss"), target.authorize_endpoint
     if not isinstance(issuer, str) or "://" not in issuer:
-        because = (
-            "With the default, empty, `iss` is ignored. With an issuer configured, connecting or cancelling fails."
-        )
-        return Parameter(name, None, because if issuer else "With the default, empty, `iss` is ignored.", "iss")
-    login = target.authorize_endpoint
+        return None, "The default, empty, ignores `iss`. With an issuer configured, a callback without it fails."
     if not is_loopback(login) and urlsplit(issuer).netloc != urlsplit(login).netloc:
-        return Parameter(name, None, "It is not the host of the login: ask FlowAccount first.", "iss")
-    return Parameter(name, issuer, "A callback that names another one is somebody else's.", "iss")
+        return None, "It is not the host of the login: ask FlowAccount first."
+    return issuer, "A callback that names another one is somebody else's."
 
 
-def _replay_policy(findings: Findings) -> Parameter:
-    name, ends = "ReplayPolicy", findings.value("replay_ends_consent")
-    if ends == "yes":
-        return Parameter(name, "never", "To send a token in doubt again would end the consent.", "replay")
-    if ends == "no":
-        because = "To send a token in doubt again costs nothing, and may save a connection."
-        return Parameter(name, "allowed", because, "replay")
-    return Parameter(name, None, "The default, allowed, costs nothing where a reuse is only refused.", "replay")
+def _replay_policy(findings: Findings) -> tuple[str | None, str]:
+    match findings.value("replay_ends_consent"):
+        case "yes":
+            return "never", "To send a token in doubt again would end the consent."
+        case "no":
+            return "allowed", "To send a token in doubt again costs nothing, and may save a connection."
+    return None, "The default, allowed, costs nothing where a reuse is only refused."
 
 
-def _refreshes_per_minute(findings: Findings) -> Parameter:
-    name, limit = "RefreshesPerMinute", findings.value("rate_limit")
+def _refreshes_per_minute(findings: Findings) -> tuple[str | None, str]:
+    limit = findings.value("rate_limit")
     if not isinstance(limit, int):
-        because = "The default stays below what FlowAccount announced: 15 in sandbox, 75 in production."
-        return Parameter(name, None, because, "rate_limit")
+        return None, "The default stays below what FlowAccount announced: 15 in sandbox, 75 in production."
     rate = int(limit * MARGIN)
-    if rate < 1:
-        return Parameter(name, None, "Nothing of it can be left to others. Ask FlowAccount.", "rate_limit")
-    return Parameter(name, str(rate), "Three quarters; the rest is for your own calls.", "rate_limit")
+    return (str(rate), "Three quarters; the rest is for your own calls.") if rate else (None, "Ask FlowAccount.")

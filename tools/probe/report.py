@@ -76,17 +76,12 @@ class Report:
             console.print(self._clean(line), soft_wrap=True, markup=False, highlight=False)
 
     def write(self, folder: Path) -> tuple[Path, Path]:
-        """Write `probe.txt` and `probe.json`, and return their paths. Raises `OSError`; the old ones are whole then."""
-        paths = folder / "probe.txt", folder / "probe.json"
-        for path in paths:
-            fresh = path.with_suffix(".new")
-            with fresh.open("w", encoding="utf-8") as file:
-                if path.suffix == ".json":
-                    file.write(self.machine_readable() + "\n")
-                else:
-                    self.show(Console(file=file, width=WIDTH, highlight=False))
-            fresh.replace(path)
-        return paths
+        """Write `probe.txt` and `probe.json`, and return their paths. Raises `OSError`."""
+        text, data = folder / "probe.txt", folder / "probe.json"
+        data.write_text(self.machine_readable() + "\n", "utf-8")
+        with text.open("w", encoding="utf-8") as file:
+            self.show(Console(file=file, width=WIDTH, highlight=False))
+        return text, data
 
     def _clean(self, text: str) -> str:
         """A text without secrets, and without what could command a terminal."""
