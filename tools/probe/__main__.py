@@ -1,6 +1,5 @@
 """`make probe`: asks an authorization server what its documentation does not say, and ends in a report."""
 
-import argparse
 import os
 import signal
 import sys
@@ -16,8 +15,7 @@ from flowaccount_connect.runtime.settings import InvalidSetting, Reader
 from tools.local.errors import LocalError
 from tools.probe import demonstration, parameters, target
 from tools.probe.consent import Consents, PersonAtBrowser
-from tools.probe.experiments import REPLAY_AFTER, Probe
-from tools.probe.logins import MOST_CONSENTS
+from tools.probe.experiments import EXPERIMENTS, REPLAY_AFTER, Probe
 from tools.probe.report import Report
 from tools.probe.sender import Sender
 from tools.probe.target import Target
@@ -34,14 +32,12 @@ INTERRUPTED = "Interrupted: what had not been asked by then stays open."
 
 def main(variables: Mapping[str, str] = os.environ) -> int:
     """Run the probe. The exit code: 0, 2 for a wrong setting, 130 if interrupted (the report is written then too)."""
-    parser = argparse.ArgumentParser(prog="python -m tools.probe", description=__doc__, epilog="See docs/probe.md.")
-    parser.add_argument("--report", type=Path, default=Path(".local/probe"), help="folder for probe.txt and probe.json")
-    folder = parser.parse_args().report
-    # A polite kill interrupts it as Ctrl-C does.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A closed terminal and a polite kill interrupt it as Ctrl-C does.
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         with ExitStack() as stack:
-            return _probe(folder, variables, Console(highlight=False), stack)
+            return _probe(variables, Console(highlight=False), stack)
     except (InvalidSetting, LocalError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -50,15 +46,16 @@ def main(variables: Mapping[str, str] = os.environ) -> int:
         return 130
 
 
-def _probe(folder: Path, variables: Mapping[str, str], console: Console, stack: ExitStack) -> int:
+def _probe(variables: Mapping[str, str], console: Console, stack: ExitStack) -> int:
     read = Reader({name: value.strip() for name, value in variables.items()})
     measure_rate = read.choice("RATE_LIMIT", "0", "1") == "1"
     named = target.read(variables)
     pace = read.number("PACE", DEMONSTRATION_PACE if named is None else SANDBOX_PACE, 0, 10_000)
+    folder = Path(read.optional("REPORT") or ".local/probe")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InvalidSetting(f"--report: {folder} is no folder that can be made ({error.strerror})") from None
+        raise InvalidSetting(f"REPORT: {folder} is no folder that can be made ({error.strerror})") from None
     probed = named or stack.enter_context(demonstration.simulator(read.optional("SIMULATOR") or "{}"))
     consents: Consents = demonstration.PlayedConsents() if named is None else PersonAtBrowser(console, sys.stdin)
     sender = Sender(probed, pace=pace, sleep=_sleeping(console))
@@ -66,44 +63,42 @@ def _probe(folder: Path, variables: Mapping[str, str], console: Console, stack: 
     probe = Probe(probed, consents, sender, measure_rate=measure_rate, replay_after=replay_after)
     notes = [DEMONSTRATION] if named is None else []
     _print_the_plan(probe, probed, console, pace)
-    interrupted = False
+    code = 0
     try:
-        for experiment in probe.plan():
+        for experiment in EXPERIMENTS:
             console.print(f"[dim]…[/] {escape(experiment.title)}")
             probe.perform(experiment)
     except KeyboardInterrupt:
-        interrupted = True
-    last = _report(probe, probed, [*notes, INTERRUPTED] if interrupted else notes)
+        code = 130
+        notes.append(INTERRUPTED)
+    last = _report(probe, probed, " ".join(notes))
     # Written first: a second Ctrl-C ends what is shown.
     paths = last.write(folder)
     last.show(console)
     console.print(escape(f"written: {' and '.join(map(str, paths))}"), soft_wrap=True)
-    return 130 if interrupted else 0
+    return code
 
 
-def _report(probe: Probe, probed: Target, notes: list[str]) -> Report:
+def _report(probe: Probe, probed: Target, note: str) -> Report:
     """What is known by now."""
     probe.conclude()
     return Report(
-        token_endpoint=probed.token_endpoint,
+        token_endpoint=probed.token_endpoint.partition("?")[0],
         findings=probe.findings.all(),
         parameters=parameters.follow(probe.findings, probed),
         consents=probe.logins.asked,
         requests=probe.sender.total,
         finished_at=time.time(),
         secrets=probe.sender.secrets,
-        note=" ".join(notes) or None,
+        note=note,
     )
 
 
 def _print_the_plan(probe: Probe, probed: Target, console: Console, pace: int) -> None:
     """What will be done, how many consents that takes, and why."""
-    reasons = [experiment.why for experiment in probe.plan() if experiment.why]
+    reasons = [experiment.why for experiment in EXPERIMENTS if experiment.why]
     console.print(f"\n[bold]The probe[/] of {escape(probed.token_endpoint)}", soft_wrap=True)
-    console.print(
-        f"\nIt takes [bold]{len(reasons)} consents[/] of one business, since a code works once. A login that goes wrong"
-        f" is asked for once more; {MOST_CONSENTS} is the most:"
-    )
+    console.print(f"\nIt takes [bold]{len(reasons)} consents[/] of one business. A login that goes wrong comes again:")
     for number, why in enumerate(reasons, 1):
         console.print(f"  {number}. {escape(why)}")
     console.print("Use a business of which nobody else holds tokens: the consents given here may end.")

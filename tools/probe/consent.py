@@ -7,8 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 
 WAY_BACK = (
-    "Then paste the whole address that the browser ended on, and press Enter. The page itself need not load.\n"
-    "Press only Enter if you are stuck on a page of the server."
+    "Then paste the whole address that the browser ended on; the page need not load. Stuck on a page? Only Enter."
 )
 
 

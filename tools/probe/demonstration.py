@@ -1,7 +1,6 @@
 """Without a client: the probe against the stand-in for FlowAccount, its user played by a program."""
 
 import json
-import re
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +13,6 @@ from tools.local.visit import HttpVisitor
 from tools.probe.consent import Stuck
 from tools.probe.target import Target
 
-USER, BUSINESS = "somchai", "N1000001"
 REDIRECT_URI = "http://127.0.0.1:9/callback"
 """Nobody listens there: the program that plays the user reads the address and does not follow it."""
 
@@ -25,7 +23,7 @@ class PlayedConsents:
     def ask(self, url: str, *, why: str, cancel: bool = False) -> str | None:  # noqa: ARG002 - for people
         """Log in and consent, or cancel; `None` where nobody answers. Raises `Stuck` where the pages lead nowhere."""
         try:
-            return HttpVisitor().consent(url, user=USER, business=None if cancel else BUSINESS)
+            return HttpVisitor().consent(url, user="somchai", business=None if cancel else "N1000001")
         except (KeyError, RuntimeError):
             raise Stuck from None
         except requests.RequestException:
@@ -53,7 +51,7 @@ def simulator(settings: str) -> Iterator[Target]:
 
 def target(url: str, secret: str, settings: Mapping[str, object]) -> Target:
     """The simulator at `url` as a target."""
-    path = re.sub(r"[^a-z0-9]", "", str(settings.get("environment", "test")))
+    path = settings.get("environment", "test")
     return Target(
         authorize_endpoint=f"{url}/connect/authorize",
         token_endpoint=f"{url}/{path}/token",

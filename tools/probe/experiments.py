@@ -19,6 +19,7 @@ from tools.probe.answers import Seen, Settled, Unanswered
 from tools.probe.consent import Consents, Stuck
 from tools.probe.findings import Findings, Json
 from tools.probe.logins import Failed, Logins
+from tools.probe.parameters import DAY
 from tools.probe.sender import WINDOW, Sender, wait_after
 from tools.probe.target import Target
 
@@ -32,8 +33,6 @@ MOST_KNOCKS = 150
 """Requests that one measurement of the rate limit sends at most."""
 
 MOST_MEASUREMENTS = 4
-
-DAY = 86_400
 
 REFRESH_TOKEN_LIFETIMES = ("refresh_token_expires_in", "refresh_expires_in", "refresh_token_timeout")
 """Members that announce how long a refresh token lives: QuickBooks and Microsoft, Keycloak, and the draft
@@ -78,16 +77,11 @@ class Probe:
         self._ended: str | None = None
         """Why nothing more is asked."""
 
-    def plan(self) -> list[Experiment]:
-        """The experiments of this run, in their order."""
-        return [*EXPERIMENTS, *([RATE_LIMIT] if self.measure_rate else [])]
-
     def perform(self, experiment: Experiment) -> None:
         """Run an experiment; whatever goes wrong in it becomes the reason why its questions stay open."""
-        why = "The answers before it left nothing to ask."
-        for _ in (1, 2):
+        why = self._ended or "The answers before it left nothing to ask."
+        for _ in range(0 if self._ended else 2):
             try:
-                self._go_on()
                 experiment.run(self)
                 break
             except Unanswered as unanswered:
@@ -109,9 +103,6 @@ class Probe:
         surprises = self.sender.surprises
         words = f"Yes, {len(surprises)}. {' '.join(surprises)}" if surprises else "No."
         self.findings.note("surprises", list[Json](surprises) or "none", words)
-        if not self.measure_rate:
-            words = "Only with RATE_LIMIT=1, since it hurts other users of the client for some minutes."
-            self.findings.note("rate_limit", None, words)
 
     # Experiments -----------------------------------------------------------------------------------------------------
 
@@ -154,21 +145,13 @@ class Probe:
             self._keep(self.logins.tokens("once more without a challenge, to see whether that still works"))
             self.findings.note("pkce", "fails", f"No. {failed} The same came twice, and without one it works.")
             return
-        self.findings.note("pkce", "works", "Yes.")
         if self._connected:
+            self.findings.note("pkce", "works", "Yes.")
             self._keep(first)
             return
-        # A short outage may be why no login without a challenge brought tokens so far.
-        try:
-            self.documented_flow()
-        except Unanswered as failed:
-            if self._connected:
-                raise
-            self.findings.note("pkce", "only_with", f"Yes, and no login without one brought tokens. {failed}")
-            self.logins.needs_pkce = True
-            self._documented(first)
-        else:
-            self._keep(first)
+        self.findings.note("pkce", "only_with", "Yes, and no login without one brought tokens.")
+        self.logins.needs_pkce = True
+        self._documented(first)
 
     def wrong_verifier(self) -> None:
         """Another verifier than the one that the challenge was made from."""
@@ -228,19 +211,19 @@ class Probe:
 
         One alone may have met a full reserve, or the end of a minute.
         """
+        if not self.measure_rate:
+            raise Settled("Only with RATE_LIMIT=1, since it hurts other users of the client for some minutes.")
         numbers: list[int] = []
         pause = WINDOW
         for _ in range(MOST_MEASUREMENTS):
             self.sender.sleep(pause, "for an empty minute before a measurement")
             number, last = self._let_in()
-            if last is None and numbers:
-                raise Settled(f"First {numbers[0]} were let in, then {number} without any 429.")
-            if last is None:
+            if last is None and not numbers:
                 words = f"No 429 within {number} requests: the token endpoint is not limited, or not that low."
                 self.findings.note("rate_limit", "none_seen", words)
                 return
-            if last.answer.outcome is not Outcome.THROTTLED:
-                raise Settled(f"{number} were let in, and then came {last.in_words}, which is no 429.")
+            if last is None or last.answer.outcome is not Outcome.THROTTLED:
+                raise Settled(f"{number} were let in, and then came {last.in_words if last else 'no 429'}.")
             numbers.append(number)
             pause = max(wait_after(last), WINDOW)
             limit = min(numbers[-2:])
@@ -252,13 +235,8 @@ class Probe:
 
     # What they need --------------------------------------------------------------------------------------------------
 
-    def _go_on(self) -> None:
-        """Raise `Settled` where it is known that no consent could bring anything."""
-        if self._ended is not None:
-            raise Settled(self._ended)
-
     def _end_if_in_vain(self, canary: Seen) -> None:
-        """The same, by what the first request got."""
+        """Ask nothing more, and raise `Settled`, where no consent could bring anything."""
         if canary.answer.status is None:
             self._ended = "The token endpoint gave no answer, twice: check TOKEN_ENDPOINT, or try again later."
         elif canary.answer.error == "invalid_client":
@@ -266,7 +244,8 @@ class Probe:
                 f"The server refuses the client itself ({canary.look}): check CLIENT_ID and CLIENT_SECRET. If they are"
                 " right, ask FlowAccount whether the secret may be sent in the body."
             )
-        self._go_on()
+        if self._ended:
+            raise Settled(self._ended)
 
     def _refusal(self, name: str, seen: Seen) -> None:
         """How a refusal looks, and what the stack makes of it."""
@@ -413,8 +392,6 @@ EXPERIMENTS = [
     Experiment("Cancelling", Probe.cancelling, ("cancel",), "you cancel at the login"),
     Experiment("A reuse", Probe.replay, ("replay", "replay_ends_consent")),
     Experiment("Refusals again", Probe.refusals, ("invalid_grant", "invalid_client")),
+    Experiment("The rate limit", Probe.rate_limit, ("rate_limit",)),
 ]
 """What every run does, in this order."""
-
-RATE_LIMIT = Experiment("The rate limit", Probe.rate_limit, ("rate_limit",))
-"""On demand: it throttles the client for everybody who uses it."""

@@ -5,13 +5,10 @@ import secrets
 from dataclasses import dataclass, field
 
 from flowaccount_connect.oauth.authorization_url import authorization_url
-from tools.probe.answers import Seen, Settled, Unanswered
+from tools.probe.answers import Seen, Unanswered
 from tools.probe.consent import Consents, Stuck, parameters_of
 from tools.probe.sender import Sender
 from tools.probe.target import Target
-
-MOST_CONSENTS = 10
-"""Consents that one run asks for at most, whatever happens."""
 
 _ERROR_CODE = re.compile(r"[a-z][a-z_]{2,39}")
 
@@ -59,8 +56,6 @@ class Logins:
 
     def callback(self, why: str, *, pkce: bool = False, cancel: bool = False) -> Callback:
         """Send the user to the login. Raises `Stuck`, and `Unanswered` where the browser brought nothing of use."""
-        if self.asked >= MOST_CONSENTS:
-            raise Settled(f"It would have taken more than {MOST_CONSENTS} consents.")
         self.asked += 1
         state, verifier = secrets.token_urlsafe(32), secrets.token_urlsafe(48) if pkce or self.needs_pkce else None
         self._sender.secrets |= {state, verifier or ""}

@@ -16,8 +16,6 @@ from tools.probe.findings import QUESTIONS, Finding
 from tools.probe.parameters import Parameter, overrides
 
 REMOVED = "[removed]"
-WIDTH = 140
-"""Columns of the text that is written to a file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,14 +31,14 @@ class Report:
     """Epoch seconds."""
     secrets: Collection[str]
     """What the report must not show, wherever a server put it."""
-    note: str | None = None
+    note: str = ""
     """What else the reader has to know: that it was a demonstration, or that it was interrupted."""
 
     def machine_readable(self) -> str:
         """JSON: findings by name, parameters by name, and the line to copy."""
         content = {
             "finished_at": int(self.finished_at),
-            "token_endpoint": self.token_endpoint.partition("?")[0],
+            "token_endpoint": self.token_endpoint,
             "note": self.note,
             "consents": self.consents,
             "requests": self.requests,
@@ -63,9 +61,9 @@ class Report:
             style = "red" if finding.in_the_way else "" if finding.known else "dim"
             table.add_row(*(escape(self._clean(cell)) for cell in cells), style=style)
         moment = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(self.finished_at))
-        place = self.token_endpoint.partition("?")[0]
         console.print(
-            f"\n{escape(place)}, {moment}; {self.consents} consents, {self.requests} requests", soft_wrap=True
+            f"\n{escape(self.token_endpoint)}, {moment}; {self.consents} consents, {self.requests} requests",
+            soft_wrap=True,
         )
         console.print(table)
         if self.note:
@@ -80,7 +78,7 @@ class Report:
         text, data = folder / "probe.txt", folder / "probe.json"
         data.write_text(self.machine_readable() + "\n", "utf-8")
         with text.open("w", encoding="utf-8") as file:
-            self.show(Console(file=file, width=WIDTH, highlight=False))
+            self.show(Console(file=file, width=140, highlight=False))
         return text, data
 
     def _clean(self, text: str) -> str:

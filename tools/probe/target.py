@@ -3,7 +3,7 @@
 import getpass
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
 from flowaccount_connect.runtime.settings import InvalidSetting, Reader
@@ -33,7 +33,7 @@ def is_loopback(url: str) -> bool:
     return urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
 
 
-def read(variables: Mapping[str, str], ask: Callable[[str], str] = getpass.getpass) -> Target | None:
+def read(variables: Mapping[str, str], ask: Callable[[str], str] | None = None) -> Target | None:
     """The target that these variables name, or `None` where they name none.
 
     Without endpoints it is FlowAccount's sandbox. A missing secret is asked for, unseen. Raises `InvalidSetting`, which
@@ -47,20 +47,16 @@ def read(variables: Mapping[str, str], ask: Callable[[str], str] = getpass.getpa
     missing = [name for name in _NAMES if read.optional(name) is None]
     if missing:
         raise InvalidSetting(f"{' and '.join(given)} given without {' and '.join(missing)}, which the probe needs too")
-    return Target(
+    target = Target(
         authorize_endpoint=read.url("AUTHORIZE_ENDPOINT"),
         token_endpoint=read.url("TOKEN_ENDPOINT"),
         client_id=read.text("CLIENT_ID"),
+        client_secret=given.get("CLIENT_SECRET", ""),
         redirect_uri=read.url("REDIRECT_URI"),
-        client_secret=read.optional("CLIENT_SECRET") or _typed(ask),
     )
-
-
-def _typed(ask: Callable[[str], str]) -> str:
-    """The client secret, typed unseen."""
-    if not sys.stdin.isatty() and ask is getpass.getpass:
+    if target.client_secret:
+        return target
+    if ask is None and not sys.stdin.isatty():
         raise InvalidSetting("CLIENT_SECRET is not set, and there is no terminal to ask for it")
-    secret = ask("Client secret (not shown): ").strip()
-    if not secret:
-        raise InvalidSetting("CLIENT_SECRET is not set")
-    return secret
+    typed = (ask or getpass.getpass)("Client secret (not shown): ").strip()
+    return replace(target, client_secret=Reader({"CLIENT_SECRET": typed}).text("CLIENT_SECRET"))
