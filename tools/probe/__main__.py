@@ -26,6 +26,7 @@ SANDBOX_PACE = 15
 DEMONSTRATION_PACE, DEMONSTRATION_REPLAY_AFTER = 50, 5
 """In a demonstration nobody is hurt, and nobody wants to wait."""
 
+FOLDER = Path(".local/probe")
 DEMONSTRATION = "A demonstration: this is the stand-in for FlowAccount, not FlowAccount. Its switches are guesses."
 INTERRUPTED = "Interrupted: what had not been asked by then stays open."
 
@@ -51,11 +52,6 @@ def _probe(variables: Mapping[str, str], console: Console, stack: ExitStack) -> 
     measure_rate = read.choice("RATE_LIMIT", "0", "1") == "1"
     named = target.read(variables)
     pace = read.number("PACE", DEMONSTRATION_PACE if named is None else SANDBOX_PACE, 0, 10_000)
-    folder = Path(read.optional("REPORT") or ".local/probe")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InvalidSetting(f"REPORT: {folder} is no folder that can be made ({error.strerror})") from None
     probed = named or stack.enter_context(demonstration.simulator(read.optional("SIMULATOR") or "{}"))
     consents: Consents = demonstration.PlayedConsents() if named is None else PersonAtBrowser(console, sys.stdin)
     sender = Sender(probed, pace=pace, sleep=_sleeping(console))
@@ -73,7 +69,7 @@ def _probe(variables: Mapping[str, str], console: Console, stack: ExitStack) -> 
         notes.append(INTERRUPTED)
     last = _report(probe, probed, " ".join(notes))
     # Written first: a second Ctrl-C ends what is shown.
-    paths = last.write(folder)
+    paths = last.write(FOLDER)
     last.show(console)
     console.print(escape(f"written: {' and '.join(map(str, paths))}"), soft_wrap=True)
     return code

@@ -34,13 +34,10 @@ class PlayedConsents:
 def simulator(settings: str) -> Iterator[Target]:
     """A simulator for as long as the block, with these settings (a JSON object). Raises `LocalError`."""
     try:
-        chosen = json.loads(settings)
-    except ValueError:
-        chosen = None
-    if not isinstance(chosen, dict):
-        raise LocalError('SIMULATOR must be a JSON object of settings, such as {"replay": "forgiving"}.')
-    # More room than the sandbox gives, so that a demonstration does not spend its time waiting.
-    chosen = {"requests_per_minute": 60, **chosen}
+        # More room than the sandbox gives, so that a demonstration does not spend its time waiting.
+        chosen = {"requests_per_minute": 60} | json.loads(settings)
+    except (TypeError, ValueError):
+        raise LocalError('SIMULATOR must be a JSON object of settings, such as {"replay": "forgiving"}.') from None
     secret, port = secrets.token_urlsafe(32), ports.choose()
     process = stand_in.start(port, stand_in.CLIENT_ID, secret, [REDIRECT_URI], chosen)
     try:

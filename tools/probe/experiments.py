@@ -71,8 +71,8 @@ class Probe:
         self._never_issued = secrets.token_urlsafe(32)
         self._unclear: dict[str, tuple[int | None, str | None]] = {}
         """Refusals that may have been an outage, by their question."""
-        self._failed_by_server = 0
-        """How many logins with a challenge in a row failed by the server's doing."""
+        self._failures = {False: 0, True: 0}
+        """How many logins failed by the server's doing, without and with a challenge."""
         self._connected = False
         self._ended: str | None = None
         """Why nothing more is asked."""
@@ -130,28 +130,34 @@ class Probe:
 
     def documented_flow(self) -> None:
         """A consent as FlowAccount's page describes it: the login, the exchange, a refresh."""
-        self._documented(self.logins.tokens("the documented flow"))
+        self._documented(self._connect("the documented flow"))
 
     def pkce(self) -> None:
-        """A challenge with the right verifier."""
+        """A challenge with the right verifier, and a login without one if only one of the two seems to work.
+
+        An outage would stop both, and what fails has to fail twice.
+        """
         try:
-            first = self.logins.tokens("a PKCE challenge, and the right verifier", pkce=True)
+            first = self._connect("a PKCE challenge, and the right verifier", challenge=True)
         except Failed as failed:
             self._worth_a_consent()
-            self._failed_by_server += failed.by_server
-            if self._failed_by_server < 2:
+            if self._failures[True] < 2:
                 raise
-            # An outage would stop a login without a challenge, too.
-            self._keep(self.logins.tokens("once more without a challenge, to see whether that still works"))
-            self.findings.note("pkce", "fails", f"No. {failed} The same came twice, and without one it works.")
+            self._keep(self._connect("once more without a challenge, to see whether that still works"))
+            self.findings.note("pkce", "fails", f"No, and without one it works. {failed}")
             return
-        if self._connected:
-            self.findings.note("pkce", "works", "Yes.")
-            self._keep(first)
-            return
-        self.findings.note("pkce", "only_with", "Yes, and no login without one brought tokens.")
-        self.logins.needs_pkce = True
-        self._documented(first)
+        if not self._connected:
+            try:
+                self.documented_flow()
+            except Failed as failed:
+                if self._failures[False] < 2:
+                    raise
+                self.findings.note("pkce", "only_with", f"Yes, and without one it fails. {failed}")
+                self.logins.needs_pkce = True
+                self._documented(first)
+                return
+        self.findings.note("pkce", "works", "Yes.")
+        self._keep(first)
 
     def wrong_verifier(self) -> None:
         """Another verifier than the one that the challenge was made from."""
@@ -172,13 +178,11 @@ class Probe:
         try:
             callback = self.logins.callback("a cancel at the login, to see what comes back of it", cancel=True)
         except Stuck:
-            words = "Nothing: users who cancel stay on a page of the server."
-            self.findings.note("cancel", "stranded", words)
+            self.findings.note("cancel", "stranded", "Nothing: users stay on a page of the server.")
             return
         if callback.error is None:
             raise Unanswered("The browser came back without an error: nobody cancelled.")
-        taken = "a cancel" if callback.error == "access_denied" else "a failure"
-        self.findings.note("cancel", callback.error, f"`error={callback.error}`, which the stack takes for {taken}.")
+        self.findings.note("cancel", callback.error, f"`error={callback.error}`.")
 
     def replay(self) -> None:
         """A rotated refresh token again, after as long as the stack would wait when an answer got lost."""
@@ -250,20 +254,16 @@ class Probe:
     def _refusal(self, name: str, seen: Seen) -> None:
         """How a refusal looks, and what the stack makes of it."""
         expected = Outcome.CONFIGURATION_ERROR if name == "invalid_client" else Outcome.REJECTED
-        made = f"The stack takes it for “{seen.answer.outcome.replace('_', ' ')}”"
-        right, in_time = seen.answer.outcome is expected, seen.seconds <= IN_TIME
-        if not right:
-            made += f", not for “{expected.replace('_', ' ')}”: ask FlowAccount before you go on"
-        elif not in_time:
-            made += f", but it took {seen.seconds:.0f} s, and the stack waits {IN_TIME} s at most"
+        as_expected = seen.answer.outcome is expected and seen.seconds <= IN_TIME
+        words = f"It gets {seen.in_words} after {seen.seconds:.1f} s. The stack takes it for “{seen.answer.outcome}”"
+        wanted = "" if as_expected else f", not for “{expected}” within {IN_TIME} s: ask FlowAccount before you go on"
         value: dict[str, Json] = {
             "status": seen.answer.status,
             "error": seen.answer.error,
             "outcome": seen.answer.outcome.value,
-            "as_expected": right and in_time,
+            "as_expected": as_expected,
         }
-        words = f"It gets {seen.in_words}. {made}."
-        self.findings.note(name, value, words, in_the_way=not value["as_expected"])
+        self.findings.note(name, value, f"{words}{wanted}.", in_the_way=not as_expected)
 
     def _documented(self, first: Seen) -> None:
         """What the answer to a code carries, and the answer to a refresh."""
@@ -329,6 +329,14 @@ class Probe:
         if not self._connected:
             raise Settled("Not asked: no consent brought tokens.")
 
+    def _connect(self, why: str, *, challenge: bool = False) -> Seen:
+        """A login and the answer to its code, with tokens. Raises `Unanswered`."""
+        try:
+            return self.logins.tokens(why, pkce=challenge)
+        except Failed as failed:
+            self._failures[challenge] += failed.by_server
+            raise
+
     def _living(self) -> str:
         """A refresh token that was issued a moment ago, by a new consent where none is left. It is kept no more."""
         self._worth_a_consent()
@@ -338,7 +346,7 @@ class Probe:
             self._usable(seen)
             if seen.tokens is not None:
                 return self._newest(seen, token)
-        token = self._newest(self.logins.tokens("the reuse of a rotated token"))
+        token = self._newest(self._connect("the reuse of a rotated token"))
         if not token:
             raise Settled("No refresh token was issued.")
         return token

@@ -88,7 +88,7 @@ def _pkce(findings: Findings) -> tuple[str | None, str]:
         case "fails", _:
             return "disabled", "With a challenge nobody could connect."
         case "only_with", _:
-            return "enabled", "No login without a challenge brought tokens."
+            return "enabled", "Without a challenge nobody could connect."
         case "works", "refused":
             return "enabled", "Codes are bound to their login."
         case "works", "accepted":

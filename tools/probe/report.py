@@ -75,6 +75,7 @@ class Report:
 
     def write(self, folder: Path) -> tuple[Path, Path]:
         """Write `probe.txt` and `probe.json`, and return their paths. Raises `OSError`."""
+        folder.mkdir(parents=True, exist_ok=True)
         text, data = folder / "probe.txt", folder / "probe.json"
         data.write_text(self.machine_readable() + "\n", "utf-8")
         with text.open("w", encoding="utf-8") as file:

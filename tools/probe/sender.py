@@ -18,10 +18,8 @@ WINDOW = 60
 LONGEST_WAIT = 120
 """Seconds that the probe waits for a throttling server before it leaves a question open."""
 
-PATIENCE = 20
-"""Seconds that an answer may take."""
-
-_TRIES = 3
+TRIES = 3
+"""Times that a request is sent to a throttling server."""
 
 
 class Sender:
@@ -32,11 +30,11 @@ class Sender:
         target: Target,
         *,
         pace: int,
-        patience: float = PATIENCE,
+        patience: float = 20,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float, str], None] = lambda seconds, _why: time.sleep(seconds),
     ) -> None:
-        """`pace`: requests a minute, 0 for no limit. `sleep` takes seconds, and what for."""
+        """`pace`: requests a minute, 0: no limit. `patience`: seconds for an answer. `sleep`: takes seconds, and why."""
         self.clock = clock
         self.sleep = sleep
         self.secrets = {target.client_secret}
@@ -67,7 +65,7 @@ class Sender:
 
     def _until_let_in(self, what: str, form: dict[str, str], wrong_secret: str | None = None) -> Seen:
         """Send; a 429 spent nothing, so wait and send again."""
-        for _ in range(_TRIES):
+        for _ in range(TRIES):
             self._wait_for_turn()
             seen = self._once(what, form, wrong_secret)
             if seen.answer.outcome is not Outcome.THROTTLED:

@@ -44,9 +44,6 @@ def read(variables: Mapping[str, str], ask: Callable[[str], str] | None = None) 
         return None
     endpoints = {} if given.keys() & set(_NAMES[:2]) else dict(zip(_NAMES, SANDBOX, strict=False))
     read = Reader(endpoints | given)
-    missing = [name for name in _NAMES if read.optional(name) is None]
-    if missing:
-        raise InvalidSetting(f"{' and '.join(given)} given without {' and '.join(missing)}, which the probe needs too")
     target = Target(
         authorize_endpoint=read.url("AUTHORIZE_ENDPOINT"),
         token_endpoint=read.url("TOKEN_ENDPOINT"),
