@@ -30,9 +30,6 @@ class Oddities:
     """`same`: the same successor again; `new`: yet another one."""
     kills: bool = False
     """Whether a reuse out of grace ends the consent."""
-    rotation: str = "new"
-    """`new`, `same` (the same token comes back), or `none`."""
-    issues_refresh_token: bool = True
     changes: dict[str, Any] = field(default_factory=dict)
     """Members of token answers, `...` to leave one out."""
     refresh_changes: dict[str, Any] = field(default_factory=dict)
@@ -41,8 +38,6 @@ class Oddities:
     """Status and body of an error, from its code and the form."""
     demands_challenge: bool = False
     checks_challenge: bool = True
-    refuses_challenges: bool = False
-    """Whether the login refuses them."""
     checks_secret: bool = True
     issuers: list[str | None] = field(default_factory=lambda: [None])
     """`iss` of the callbacks, one after the other."""
@@ -56,7 +51,6 @@ class Oddities:
 class Consent:
     """One consent's tokens."""
 
-    newest: str | None = None
     alive: bool = True
     rotated: dict[str, tuple[float, str]] = field(default_factory=dict)
 
@@ -78,12 +72,10 @@ class OddServer(ThreadingHTTPServer):
 
     @property
     def now(self) -> float:
-        """Its own time."""
         return time.time() + self.offset
 
     @property
     def target(self) -> Target:
-        """It as a target."""
         url = f"http://127.0.0.1:{self.server_address[1]}"
         return Target(
             authorize_endpoint=f"{url}/login",
@@ -94,32 +86,27 @@ class OddServer(ThreadingHTTPServer):
         )
 
     def advance(self, seconds: float) -> None:
-        """Let time pass."""
         self.offset += seconds
 
     def authorize(self, asked: dict[str, str]) -> dict[str, str]:
-        """The parameters of the callback."""
         issuer = self.oddities.issuers[min(self.callbacks, len(self.oddities.issuers) - 1)]
         self.callbacks += 1
         back = {"state": asked["state"]} | ({"iss": issuer} if issuer is not None else {})
         if "cancel" in asked:
             return back | {"error": "access_denied"}
-        challenged = "code_challenge" in asked
-        if (self.oddities.refuses_challenges and challenged) or (self.oddities.demands_challenge and not challenged):
+        if self.oddities.demands_challenge and "code_challenge" not in asked:
             return back | {"error": "invalid_request"}
         code = secrets.token_urlsafe(30)
         self.codes[code] = {"asked": asked, "consent": Consent(), "used": False}
         return back | {"code": code}
 
     def answer(self, form: dict[str, str]) -> tuple[int, dict[str, Any]]:
-        """What a token request gets."""
         known = form.get("client_id") == CLIENT_ID and form.get("client_secret") == CLIENT_SECRET
         if not known and self.oddities.checks_secret:
             return 401, {"error": "invalid_client"}
         return self.exchange(form) if "code" in form else self.refresh(form)
 
     def exchange(self, form: dict[str, str]) -> tuple[int, dict[str, Any]]:
-        """The code grant."""
         self.tried.append(form["code"])
         code = self.codes.get(form["code"])
         if code is None or code["used"]:
@@ -132,13 +119,10 @@ class OddServer(ThreadingHTTPServer):
         return 200, self.issue(code["consent"])
 
     def refresh(self, form: dict[str, str]) -> tuple[int, dict[str, Any]]:
-        """The refresh grant."""
         odd, token = self.oddities, form.get("refresh_token", "")
         consent, now = self.owners.get(token), self.now
         if consent is None or not consent.alive:
             return 400, {"error": "invalid_grant"}
-        if odd.rotation != "new":
-            return 200, self.issue(consent, token if odd.rotation == "same" else None)
         if token in consent.rotated:
             at, successor = consent.rotated[token]
             if now - at < odd.grace:
@@ -149,19 +133,12 @@ class OddServer(ThreadingHTTPServer):
         consent.rotated[token] = now, answer["refresh_token"]
         return 200, answer
 
-    def issue(self, consent: Consent, token: str | None = "") -> dict[str, Any]:
-        """A token answer; an empty `token` stands for a new one."""
-        answer: dict[str, Any] = {"access_token": secrets.token_urlsafe(30), "expires_in": 3_600, "supportCode": "N42"}
-        if token == "":
-            token = secrets.token_urlsafe(40)
-        if token is not None and self.oddities.issues_refresh_token:
-            self.owners[token] = consent
-            answer["refresh_token"] = token
-        return answer | self.oddities.changes
-
-    def stumble(self) -> tuple[int, str] | None:
-        """What the next token request gets without being looked at, if it is to stumble."""
-        return self.oddities.stumbles.get(self.token_requests)
+    def issue(self, consent: Consent, token: str = "") -> dict[str, Any]:
+        """A token answer, with a new refresh token unless one is given."""
+        token = token or secrets.token_urlsafe(40)
+        self.owners[token] = consent
+        answer = {"access_token": secrets.token_urlsafe(30), "refresh_token": token, "supportCode": "N42"}
+        return answer | {"expires_in": 3_600} | self.oddities.changes
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -178,7 +155,7 @@ class _Handler(BaseHTTPRequestHandler):
         form = {name: values[0] for name, values in parse_qs(body).items()}
         with self.server.lock:
             self.server.token_requests += 1
-            stumbles = self.server.stumble()
+            stumbles = self.server.oddities.stumbles.get(self.server.token_requests)
             if stumbles is not None:
                 self.reply(*stumbles)
                 return
@@ -213,9 +190,9 @@ class OddConsents:
 
 
 @contextmanager
-def odd_server(oddities: Oddities, kind: type[OddServer] = OddServer) -> Iterator[OddServer]:
+def odd_server(oddities: Oddities) -> Iterator[OddServer]:
     """A server that runs for as long as the block."""
-    with kind(oddities) as server:
+    with OddServer(oddities) as server:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         yield server
         server.shutdown()

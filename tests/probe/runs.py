@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from tests.probe.odd_server import OddConsents, Oddities, OddServer, odd_server
+from tests.probe.odd_server import OddConsents, Oddities, odd_server
 from tests.simulator.driver import CLIENT_SECRET, Driver
 from tools.probe import demonstration, parameters
 from tools.probe.consent import Consents
@@ -31,15 +31,12 @@ class Run:
     slept: float
 
     def value(self, name: str) -> Any:
-        """What was found out."""
         return self.probe.findings.value(name)
 
     def words(self, name: str) -> str:
-        """The same in words."""
         return self.probe.findings.found[name].words
 
     def parameter(self, name: str) -> str | None:
-        """A parameter that follows."""
         return {parameter.name: parameter.value for parameter in self.report.parameters}.get(name)
 
     @property
@@ -48,7 +45,6 @@ class Run:
         return {finding.name for finding in self.report.findings if finding.in_the_way}
 
     def text(self) -> str:
-        """The report for people."""
         out = io.StringIO()
         self.report.show(Console(file=out, width=140))
         return out.getvalue()
@@ -96,11 +92,10 @@ def run(target: Target, consents: Consents, clock: Clock, *, pace: int = 0, pati
     return found
 
 
-def probed(kind: type[OddServer] = OddServer, clock: type[Clock] = Clock, **options: Any) -> Run:
-    """A run against an odd server of this kind. Options of a run are those that are no oddities."""
-    odd = {name: options.pop(name) for name in list(options) if name in Oddities.__dataclass_fields__}
-    with odd_server(Oddities(**odd), kind) as server:
-        found = run(server.target, OddConsents(), clock(server.advance), **options)
+def probed(pace: int = 0, **oddities: Any) -> Run:
+    """A run against a server with these oddities."""
+    with odd_server(Oddities(**oddities)) as server:
+        found = run(server.target, OddConsents(), Clock(server.advance), pace=pace)
         assert found.report.requests == server.token_requests
     return found
 
@@ -118,7 +113,6 @@ class Runs:
         return self.of(self.target(changes), **options)
 
     def target(self, settings: dict[str, Any] | None = None) -> Target:
-        """The simulator, and the client that it knows."""
         return demonstration.target(self.simulator.url, CLIENT_SECRET, settings or {})
 
     def of(self, target: Target, **options: Any) -> Run:

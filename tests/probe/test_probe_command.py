@@ -122,8 +122,10 @@ def test_a_wrong_setting_is_named(tmp_path: Path, variables: dict[str, str], say
     assert says in output
 
 
-def test_the_sandbox_is_the_default_and_the_secret_is_asked_for() -> None:
-    read = target.read(SET, lambda _prompt: " typed ")
+def test_the_sandbox_is_the_default_and_the_secret_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("getpass.getpass", lambda _prompt: " typed ")
+    read = target.read(SET)
     assert read is not None
     assert (read.authorize_endpoint, read.token_endpoint, read.client_secret) == (*target.SANDBOX, "typed")
     assert "typed" not in repr(read)

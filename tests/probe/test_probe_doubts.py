@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
-from tests.probe.odd_server import REDIRECT_URI, OddConsents, Oddities, OddServer, odd_server
+from flowaccount_connect.oauth.token_answer import Answer, Outcome
+from tests.probe.odd_server import REDIRECT_URI, OddConsents, Oddities, odd_server
 from tests.probe.runs import Clock, Run, Runs, probed, run
 from tools.probe import experiments
+from tools.probe.answers import Seen
 from tools.probe.consent import Stuck
 from tools.simulator import faults
 
@@ -126,61 +128,42 @@ def test_what_is_of_no_use_in_two_ways_is_not_what_refusals_look_like() -> None:
     assert "outage" in found.words("invalid_grant")
 
 
-class Limited(OddServer):
-    """20 requests in every minute of the clock; 429 for others."""
-
-    limit, minute, status, body = 20, 60, 429, "{}"
-
-    def __init__(self, oddities: Oddities) -> None:
-        super().__init__(oddities)
-        self.counts: dict[int, int] = {}
-
-    def admits(self) -> bool:
-        """Whether the next request is let in."""
-        window = int(self.now // self.minute)
-        self.counts[window] = self.counts.get(window, 0) + 1
-        return self.counts[window] <= self.limit
-
-    def stumble(self) -> tuple[int, str] | None:
-        """The limit, for every request."""
-        return None if self.admits() else (self.status, self.body)
-
-
-class Bucket(Limited):
-    """A reserve of 100 that fills up by 20 a minute."""
-
-    level, last = 100.0, 0.0
-
-    def admits(self) -> bool:
-        """Whether the reserve has one left."""
-        if self.last:
-            self.level = min(100, self.level + (self.now - self.last) / 3)
-        self.last = self.now
-        admitted = self.level >= 1
-        self.level -= admitted
-        return admitted
-
-
-class ByGateway(Limited):
-    """The same, with another status."""
-
-    status = 403
-
-
-class Daily(Limited):
-    """So many in two hours."""
-
-    limit, minute = 33, 7_200
+THROTTLED = Seen(answer=Answer(Outcome.THROTTLED, status=429))
+OTHER = Seen(answer=Answer(Outcome.CONFIGURATION_ERROR, status=403))
 
 
 @pytest.mark.parametrize(
-    ("kind", "limit"),
-    [(Limited, 20), (Bucket, 20), (ByGateway, None), (Daily, None)],
+    ("let_in", "last", "limit"),
+    [
+        ([20, 20], THROTTLED, 20),
+        ([100, 20, 20], THROTTLED, 20),  # A reserve of 100 was full.
+        ([40, 21, 20], THROTTLED, 20),  # A minute of the server's clock ended meanwhile.
+        ([2, 2], THROTTLED, 2),
+        ([13, 0, 0, 0], THROTTLED, None),  # A limit by the day.
+        ([20, 15, 10, 5], THROTTLED, None),
+        ([20], OTHER, None),
+        ([20, 150], None, None),
+    ],
 )
-def test_a_limit_is_what_two_measurements_in_a_row_agree_on(kind: type[OddServer], limit: int | None) -> None:
-    found = probed(kind, measure_rate=True, pace=15)
-    assert (found.value("rate_limit"), found.parameter("RefreshesPerMinute")) == (limit, "15" if limit else None)
-    assert len(found.words("rate_limit")) > 20
+def test_a_limit_is_what_two_measurements_in_a_row_agree_on(
+    monkeypatch: pytest.MonkeyPatch, let_in: list[int], last: Seen | None, limit: int | None
+) -> None:
+    answers = [(number, THROTTLED) for number in let_in[:-1]] + [(let_in[-1], last)]
+    monkeypatch.setattr(experiments.Probe, "_let_in", lambda _self: answers.pop(0))
+    with odd_server(Oddities()) as server:
+        found = run(server.target, OddConsents(), Clock(), measure_rate=True)
+    assert (found.value("rate_limit"), answers) == (limit, [])
+    assert found.parameter("RefreshesPerMinute") == (str(limit * 3 // 4) if limit else None)
+    assert str(let_in[-1]) in found.words("rate_limit")
+
+
+@pytest.mark.parametrize("status", [400, 403, 503])
+def test_what_is_no_429_is_no_limit(status: int) -> None:
+    """The 12th request is the second of the measurement."""
+    with odd_server(Oddities(stumbles={12: (status, '{"error": "invalid_request"}')})) as server:
+        found = run(server.target, OddConsents(), Clock(server.advance), measure_rate=True)
+    assert (found.value("rate_limit"), found.parameter("RefreshesPerMinute")) == (None, None)
+    assert found.words("rate_limit").startswith("1 were let in, and then came")
 
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -190,13 +173,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "drip": {"seconds": 0.02},
     "throttle": {"retry_after": 7},
 }
-SHOWN = {
-    **dict.fromkeys(("lose_request", "lose_answer", "reset", "delay", "truncate", "drip"), "no whole answer"),
-    "status": "HTTP 503, 10 bytes that are no JSON object",
-    "garbage": "HTTP 200,",
-    "error": 'JSON {error: "server_error"}',
-    "huge": "bytes",
-}
 
 
 @pytest.mark.parametrize("fault", sorted(faults._OPTIONS.keys() - {"wrong_business", "throttle"}))
@@ -205,7 +181,7 @@ def test_a_fault_is_made_good_once_and_leaves_questions_open_if_it_lasts(runs: R
     options = OPTIONS.get(fault, {})
     runs.simulator.order(fault, grant_type=grant, **options)
     once = runs(patience=0.3)
-    assert SHOWN[fault] in once.words("surprises")
+    assert once.words("surprises").startswith("Yes, 1.")
     assert (once.value("invalid_grant")["outcome"], once.value("replay"), once.value("pkce")) == (
         *("rejected", "refused", "works"),
     )

@@ -4,8 +4,9 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -54,7 +55,7 @@ def _probe(variables: Mapping[str, str], console: Console, stack: ExitStack) -> 
     pace = read.number("PACE", DEMONSTRATION_PACE if named is None else SANDBOX_PACE, 0, 10_000)
     probed = named or stack.enter_context(demonstration.simulator(read.optional("SIMULATOR") or "{}"))
     consents: Consents = demonstration.PlayedConsents() if named is None else PersonAtBrowser(console, sys.stdin)
-    sender = Sender(probed, pace=pace, sleep=_sleeping(console))
+    sender = Sender(probed, pace=pace, sleep=partial(_sleep, console))
     replay_after = DEMONSTRATION_REPLAY_AFTER if named is None else REPLAY_AFTER
     probe = Probe(probed, consents, sender, measure_rate=measure_rate, replay_after=replay_after)
     notes = [DEMONSTRATION] if named is None else []
@@ -105,15 +106,11 @@ def _print_the_plan(probe: Probe, probed: Target, console: Console, pace: int) -
     console.print("Ctrl-C ends it at any time, with a report of what was found out by then.\n")
 
 
-def _sleeping(console: Console) -> Callable[[float, str], None]:
-    """Sleep, and say so where it takes long enough for somebody to wonder."""
-
-    def sleep(seconds: float, why: str) -> None:
-        if seconds > 2:
-            console.print(f"  [dim]pausing for {seconds:.0f} s, {escape(why)}[/]")
-        time.sleep(seconds)
-
-    return sleep
+def _sleep(console: Console, seconds: float, why: str) -> None:
+    """Sleep, with a line on the terminal where it takes long enough for somebody to wonder."""
+    if seconds > 2:
+        console.print(f"  [dim]pausing for {seconds:.0f} s, {escape(why)}[/]")
+    time.sleep(seconds)
 
 
 if __name__ == "__main__":

@@ -39,11 +39,6 @@ class Finding:
     words: str
     in_the_way: bool = False
 
-    @property
-    def known(self) -> bool:
-        """Whether it was found out."""
-        return self.value is not None
-
 
 @dataclass(slots=True)
 class Findings:

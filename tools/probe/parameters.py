@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from tools.probe.findings import Findings
-from tools.probe.target import PRODUCTION, SANDBOX, Target, is_loopback
+from tools.probe.target import PRODUCTION, SANDBOX, Target
 
 MARGIN = 0.75
 """The share of a rate limit that the stack may take: the rest is the integrator's own."""
@@ -29,11 +29,6 @@ class Parameter:
     value: str | None
     because: str
     question: str = ""
-
-    @property
-    def shown(self) -> str:
-        """The parameter with its value, for people."""
-        return f"{self.name}: default" if self.value is None else f"{self.name}={self.value}"
 
 
 def follow(findings: Findings, target: Target) -> list[Parameter]:
@@ -97,10 +92,10 @@ def _pkce(findings: Findings) -> tuple[str | None, str]:
 
 
 def _issuer(findings: Findings, target: Target) -> tuple[str | None, str]:
-    issuer, login = findings.value("iss"), target.authorize_endpoint
+    issuer = findings.value("iss")
     if not isinstance(issuer, str) or "://" not in issuer:
         return None, "The default, empty, ignores `iss`. With an issuer configured, a callback without it fails."
-    if not is_loopback(login) and urlsplit(issuer).netloc != urlsplit(login).netloc:
+    if urlsplit(issuer).netloc != urlsplit(target.authorize_endpoint).netloc:
         return None, "It is not the host of the login: ask FlowAccount first."
     return issuer, "A callback that names another one is somebody else's."
 

@@ -54,11 +54,12 @@ class Report:
         for heading in ("Question", "Answer", "What follows"):
             table.add_column(heading, ratio=1, overflow="fold")
         for finding in self.findings:
-            answer = finding.words if finding.known else f"Not found out. {finding.words}"
+            answer = finding.words if finding.value is not None else f"Not found out. {finding.words}"
             answer = f"IN THE WAY: {answer}" if finding.in_the_way else answer
-            follows = [f"{one.shown}. {one.because}" for one in self.parameters if one.question == finding.name]
+            chosen = [one for one in self.parameters if one.question == finding.name]
+            follows = [f"{one.name}={one.value or '(default)'}. {one.because}" for one in chosen]
             cells = (QUESTIONS[finding.name], answer, "\n".join(follows))
-            style = "red" if finding.in_the_way else "" if finding.known else "dim"
+            style = "red" if finding.in_the_way else "" if finding.value is not None else "dim"
             table.add_row(*(escape(self._clean(cell)) for cell in cells), style=style)
         moment = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(self.finished_at))
         console.print(

@@ -34,7 +34,7 @@ class Sender:
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float, str], None] = lambda seconds, _why: time.sleep(seconds),
     ) -> None:
-        """`pace`: requests a minute, 0: no limit. `patience`: seconds for an answer. `sleep`: takes seconds, and why."""
+        """`pace`: requests a minute, 0: no limit. `patience`: seconds for an answer. `sleep`: seconds, and why."""
         self.clock = clock
         self.sleep = sleep
         self.secrets = {target.client_secret}

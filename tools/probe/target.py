@@ -2,9 +2,8 @@
 
 import getpass
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from urllib.parse import urlsplit
 
 from flowaccount_connect.runtime.settings import InvalidSetting, Reader
 
@@ -28,12 +27,7 @@ class Target:
     redirect_uri: str
 
 
-def is_loopback(url: str) -> bool:
-    """Whether a URL's host is this machine."""
-    return urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
-
-
-def read(variables: Mapping[str, str], ask: Callable[[str], str] | None = None) -> Target | None:
+def read(variables: Mapping[str, str]) -> Target | None:
     """The target that these variables name, or `None` where they name none.
 
     Without endpoints it is FlowAccount's sandbox. A missing secret is asked for, unseen. Raises `InvalidSetting`, which
@@ -53,7 +47,7 @@ def read(variables: Mapping[str, str], ask: Callable[[str], str] | None = None) 
     )
     if target.client_secret:
         return target
-    if ask is None and not sys.stdin.isatty():
+    if not sys.stdin.isatty():
         raise InvalidSetting("CLIENT_SECRET is not set, and there is no terminal to ask for it")
-    typed = (ask or getpass.getpass)("Client secret (not shown): ").strip()
+    typed = getpass.getpass("Client secret (not shown): ").strip()
     return replace(target, client_secret=Reader({"CLIENT_SECRET": typed}).text("CLIENT_SECRET"))
