@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from flowaccount_connect.scheduling.pacing import Pace, Paced, PaceRefused, PaceStore, Rule, State
+from flowaccount_connect.rotation.permits import Paced
+from flowaccount_connect.scheduling.pacing import Pace, PaceRefused, PaceStore, Rule, State
 from flowaccount_connect.scheduling.sweep import Due, DueIndex, Wanted
 from flowaccount_connect.storage.connections import ConnectionStore, due_shard, key_of
 from flowaccount_connect.storage.dynamodb import n, s

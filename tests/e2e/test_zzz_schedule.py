@@ -22,7 +22,8 @@ import pytest
 
 from flowaccount_connect.domain.ids import new_grant_id
 from flowaccount_connect.domain.schedule import Schedule
-from flowaccount_connect.scheduling.pacing import FIRST_PAUSE, NEWS, WINDOW
+from flowaccount_connect.rotation.permits import FIRST_PAUSE
+from flowaccount_connect.scheduling.pacing import NEWS, WINDOW
 from flowaccount_connect.scheduling.sweep import RefreshQueue
 from flowaccount_connect.storage.connections import Rotated
 from flowaccount_connect.storage.sealing import Tokens

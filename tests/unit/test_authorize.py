@@ -8,9 +8,9 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 
 from flowaccount_connect.connect.begin import LONGEST_HOST_STATE, Authorize, Begun
+from flowaccount_connect.connect.begin import BeginSettings as Settings
 from flowaccount_connect.domain.ids import fingerprint
 from flowaccount_connect.http.problems import Problem
-from flowaccount_connect.runtime.settings import Authorize as Settings
 from flowaccount_connect.storage.attempts import SessionStore, cookie_name, link_in, verifier_of
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
 from flowaccount_connect.storage.links import LinkStore

@@ -32,6 +32,7 @@ from flowaccount_connect.oauth import tls
 from flowaccount_connect.rotation import protocol as rotation
 from flowaccount_connect.rotation.refresh_function import LONGEST_INVOCATION, RefreshFunction
 from flowaccount_connect.runtime import bootstrap, settings
+from flowaccount_connect.runtime.observability import logger
 from tests.unit import servers
 from tests.unit.servers import Server, reply
 
@@ -571,7 +572,7 @@ def test_a_refresh_is_asked_for_although_the_kept_connection_was_dead(server: Se
     asking = client(server, "lambda", attempts=1)
     _forgotten(server, asking)
     server.say(servers.reset, reply(200, b'{"retry_after": 7}'))
-    assert RefreshFunction(asking, "refresh").refresh("N1", 1) == 7
+    assert RefreshFunction(asking, "refresh", logger).refresh("N1", 1) == 7
 
 
 def test_a_new_connection_that_ends_is_a_try(server: Server) -> None:

@@ -14,6 +14,7 @@ from flowaccount_connect.domain.connection import Attempt, Connection, Reason, S
 from flowaccount_connect.domain.events import Entry, Kind, entries, event
 from flowaccount_connect.oauth.token_answer import Answer, Outcome
 from flowaccount_connect.publishing.publisher import Publisher, read_record
+from flowaccount_connect.runtime.observability import logger
 from flowaccount_connect.storage.history import History
 from tests.unit.fakes import CONNECTION, NOW, Clock, tokens
 from tests.unit.streams import StreamingTable
@@ -41,7 +42,7 @@ def stream(world: World) -> StreamingTable:
 def told(world: World) -> list[Entry]:
     """What the whole stream tells."""
     publisher = Publisher(
-        history=History(world.table, "table"), bus=world.events, bus_name="bus", environment="sandbox"
+        history=History(world.table, "table"), bus=world.events, bus_name="bus", log=logger, environment="sandbox"
     )
     return [entry for one in stream(world).of_interest() for entry in publisher.entries(read_record(one))]
 

@@ -9,8 +9,7 @@ from flowaccount_connect.connect.importing import ImportSalvage, Proving
 from flowaccount_connect.domain.connection import Connection, Sealed, Status
 from flowaccount_connect.oauth.token_answer import Answer, Outcome
 from flowaccount_connect.rotation.pending_commits import Salvage, SalvageOutcome
-from flowaccount_connect.rotation.protocol import RefreshOutcome, Rotation
-from flowaccount_connect.runtime.settings import ReplayPolicy
+from flowaccount_connect.rotation.protocol import RefreshOutcome, ReplayPolicy, Rotation
 from flowaccount_connect.storage.connections import Rotated
 from flowaccount_connect.storage.imports import AlreadyConnected, ImportStore, UnderWay
 from flowaccount_connect.storage.sealing import Tokens

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from flowaccount_connect.rotation.permits import FIRST_PAUSE, Paced
 from flowaccount_connect.scheduling.pacing import (
     BACKGROUND,
     FARTHEST,
-    FIRST_PAUSE,
     HALF_LIFE,
     LATENESS,
     LONGEST_PAUSE,
@@ -26,7 +26,6 @@ from flowaccount_connect.scheduling.pacing import (
     RELAPSE,
     TOLERANCE,
     Pace,
-    Paced,
     PaceStore,
     Permit,
     Rule,

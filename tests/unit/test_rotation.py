@@ -12,8 +12,8 @@ from flowaccount_connect.rotation.protocol import (
     SHORTEST_EXCHANGE,
     Refresh,
     RefreshOutcome,
+    ReplayPolicy,
 )
-from flowaccount_connect.runtime.settings import ReplayPolicy
 from flowaccount_connect.scheduling.pacing import Pace, PaceStore, Permit, Rule
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
 from tests.unit.fakes import CONNECTION, NOW, tokens

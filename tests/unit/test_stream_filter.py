@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from flowaccount_connect.domain.connection import Attempt, Connection, Reason, Sealed
 from flowaccount_connect.publishing.publisher import Publisher, read_record
+from flowaccount_connect.runtime.observability import logger
 from flowaccount_connect.storage.connections import (
     ConnectionStore,
     Refused,
@@ -181,7 +182,9 @@ WRITES: dict[str, Callable[[Life], object]] = {
 
 def told(life: Life) -> Iterator[tuple[dict[str, Any], bool, bool]]:
     """Each record of a connection, an import or an event, whether it passes, and whether it tells anything."""
-    teller = Publisher(history=History(Table(), "table"), bus=FakeEvents(), bus_name="bus", environment="sandbox")
+    teller = Publisher(
+        history=History(Table(), "table"), bus=FakeEvents(), bus_name="bus", environment="sandbox", log=logger
+    )
     for record in life.table.records:
         if record["dynamodb"]["Keys"]["sk"]["S"] in ("CONNECTION", "IMPORT", "EVENT"):
             yield record, is_of_interest(record), bool(teller.entries(read_record(record)))

@@ -10,9 +10,9 @@ from flowaccount_connect.domain.ids import fingerprint
 from flowaccount_connect.domain.schedule import Schedule
 from flowaccount_connect.oauth.client_secret import ClientSecret
 from flowaccount_connect.rotation.pending_commits import SalvageQueue
-from flowaccount_connect.rotation.protocol import Rotation
+from flowaccount_connect.rotation.protocol import ReplayPolicy, Rotation
 from flowaccount_connect.rotation.refresh_function import RefreshFunction
-from flowaccount_connect.runtime.settings import ReplayPolicy
+from flowaccount_connect.runtime.observability import logger
 from flowaccount_connect.storage.attempts import ConnectSession, SessionStore, browser_secret
 from flowaccount_connect.storage.connections import ConnectionStore, Rotated, grant_update
 from flowaccount_connect.storage.links import LinkStore
@@ -247,7 +247,7 @@ class World:
             store=self.store,
             tokens=self.access_tokens,
             demand=self.demand,
-            refresh=RefreshFunction(self.lambdas, "refresh-function").refresh,
+            refresh=RefreshFunction(self.lambdas, "refresh-function", logger).refresh,
             clock=self.clock,
             sleep=self.clock.sleep,
         )

@@ -9,7 +9,6 @@ from flowaccount_connect.domain.ids import fingerprint, new_secret
 from flowaccount_connect.domain.return_urls import is_allowed, with_parameters
 from flowaccount_connect.http.problems import Problem, invalid
 from flowaccount_connect.oauth.authorization_url import authorization_url
-from flowaccount_connect.runtime.settings import Authorize as Settings
 from flowaccount_connect.storage.attempts import (
     ConnectSession,
     SessionStore,
@@ -21,6 +20,22 @@ from flowaccount_connect.storage.links import ConnectLink, LinkStore
 
 LONGEST_HOST_STATE = 512
 """The most characters of a host's own `state`, which is handed back to it on the return."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BeginSettings:
+    """What `authorize` has to know; no secret."""
+
+    endpoint: str
+    client_id: str
+    redirect_uri: str | None
+    """`None`: the stage variable `callbackUrl` of the API says it."""
+    return_urls: frozenset[str]
+    session_lifetime: int
+    """Seconds."""
+    direct_connect: bool
+    """Whether anybody may begin without a host's link."""
+    pkce: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +55,7 @@ class Authorize:
 
     sessions: SessionStore
     links: LinkStore
-    settings: Settings
+    settings: BeginSettings
     clock: Callable[[], float] = time.time
     new_secret: Callable[[], str] = new_secret
 

@@ -14,7 +14,7 @@ from flowaccount_connect import aws_error
 from flowaccount_connect.domain import events
 from flowaccount_connect.domain.connection import Status
 from flowaccount_connect.domain.events import SOURCE, Entry, Event, Kind
-from flowaccount_connect.runtime.observability import fault, logger
+from flowaccount_connect.domain.log import Log, fault
 from flowaccount_connect.storage.connections import from_item
 from flowaccount_connect.storage.dynamodb import Item, StoreUnavailable, number, text
 from flowaccount_connect.storage.history import History, Moved
@@ -100,9 +100,10 @@ class Sqs(Protocol):
 class UnpublishedQueue:
     """Where changes wait that could not be published."""
 
-    def __init__(self, sqs: Sqs, url: str) -> None:
+    def __init__(self, sqs: Sqs, url: str, log: Log) -> None:
         self._sqs = sqs
         self._url = url
+        self._log = log
 
     def send(self, changes: Sequence[Change]) -> list[Change]:
         """Put changes away; returns those that the queue did not take."""
@@ -122,7 +123,7 @@ class UnpublishedQueue:
                 answer = self._sqs.send_message_batch(QueueUrl=self._url, Entries=messages)
                 refused += [batch[int(failed["Id"])] for failed in answer.get("Failed", [])]
             except Exception as error:
-                logger.error("not put away", extra={"error": aws_error.code(error)})
+                self._log.error("not put away", extra={"error": aws_error.code(error)})
                 refused += batch
         return refused
 
@@ -145,6 +146,7 @@ class Publisher:
     bus: Bus
     bus_name: str
     environment: str
+    log: Log
     publish_refreshed: bool = False
     """Whether each refresh is an event, too."""
 
@@ -154,7 +156,7 @@ class Publisher:
         waiting: list[tuple[Change, Event]] = []
         for change in changes:
             if remaining() < _RESERVE:
-                logger.error("no time left", extra={"change_id": change.id})
+                self.log.error("no time left", extra={"change_id": change.id})
                 published.failed.append(change)
                 continue
             try:
@@ -162,10 +164,10 @@ class Publisher:
                 self._record(change, told)
                 waiting += [(change, made) for entry in told if (made := self._event(entry)) is not None]
             except StoreUnavailable as error:
-                logger.error("not recorded", extra={"change_id": change.id, "error": str(error)})
+                self.log.error("not recorded", extra={"change_id": change.id, "error": str(error)})
                 published.failed.append(change)
             except Exception as error:
-                logger.error("unexpected", extra={"change_id": change.id, **fault(error)})
+                self.log.error("unexpected", extra={"change_id": change.id, **fault(error)})
                 published.failed.append(change)
         for at in range(0, len(waiting), _BATCH):
             batch = waiting[at : at + _BATCH]
@@ -221,13 +223,13 @@ class Publisher:
                 ]
             )
         except Exception as error:
-            logger.error("not published", extra={"events": len(batch), "error": aws_error.code(error)})
+            self.log.error("not published", extra={"events": len(batch), "error": aws_error.code(error)})
             return [change for change, _ in batch]
         refused = []
         for (change, made), result in zip(batch, answer["Entries"], strict=True):
             if "EventId" not in result:
                 code = result.get("ErrorCode")
-                logger.error("not published", extra={"event_id": made.detail["id"], "error": code})
+                self.log.error("not published", extra={"event_id": made.detail["id"], "error": code})
                 refused.append(change)
         return refused
 

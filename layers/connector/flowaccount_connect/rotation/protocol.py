@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Protocol
+from typing import Literal, Protocol
 
 from flowaccount_connect.domain.connection import Attempt, Connection, Reason, Sealed, Status
 from flowaccount_connect.domain.ids import is_connection_id, new_attempt_id
@@ -24,8 +24,7 @@ from flowaccount_connect.domain.schedule import Schedule
 from flowaccount_connect.oauth.client_secret import SecretMisconfigured, SecretUnavailable
 from flowaccount_connect.oauth.token_answer import TOO_MANY_REQUESTS, Answer, Outcome, TokenSet
 from flowaccount_connect.rotation.pending_commits import SalvageUnavailable
-from flowaccount_connect.runtime.settings import ReplayPolicy
-from flowaccount_connect.scheduling.pacing import FIRST_PAUSE, Paced
+from flowaccount_connect.rotation.permits import FIRST_PAUSE, Paced, Permit, Unpaced
 from flowaccount_connect.storage.connections import Refused, Rotated, StoreUnavailable
 from flowaccount_connect.storage.sealing import CannotOpen, DataKey, SealingUnavailable, Tokens
 
@@ -46,6 +45,10 @@ LAST_TRY = LONGEST_WRITE + 0.5
 
 COMMIT_RESERVE = LONGEST_WRITE + SALVAGE_RESERVE
 """What must be left of the invocation after the POST, to store its answer or else to salvage it, in seconds."""
+
+
+ReplayPolicy = Literal["allowed", "never"]
+"""Whether a token in doubt is sent once more, or costs a new consent."""
 
 
 class RefreshOutcome(StrEnum):
@@ -176,24 +179,6 @@ class Salvages(Protocol):
     def send_rotation(
         self, connection_id: str, grant_id: str, generation: int, attempt_id: str, rotated: Rotated
     ) -> None: ...
-
-
-class Permit(Protocol):
-    """What allows each single POST; see `pacing.Permit`."""
-
-    def use(self, patience: float, *, urgent: bool = False) -> None: ...
-    def throttled(self, sent_at: float, retry_after: int | None) -> int: ...
-
-
-class Unpaced:
-    """A permit for as many POSTs as one likes, where nobody counts them."""
-
-    def use(self, patience: float, *, urgent: bool = False) -> None:
-        """At once."""
-
-    def throttled(self, sent_at: float, retry_after: int | None) -> int:  # noqa: ARG002
-        """As long as was asked for."""
-        return retry_after or FIRST_PAUSE
 
 
 _UNPACED = Unpaced()

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from flowaccount_connect import aws_error
-from flowaccount_connect.runtime.observability import logger
+from flowaccount_connect.domain.log import Log
 
 LONGEST_INVOCATION = 17.0
 """The longest that `refresh` is waited for, in seconds."""
@@ -17,9 +17,10 @@ class RefreshFunction:
     logged, by its code.
     """
 
-    def __init__(self, client: Any, function: str) -> None:
+    def __init__(self, client: Any, function: str, log: Log) -> None:
         self._client = client
         self._function = function
+        self._log = log
 
     def refresh(self, connection_id: str, generation: int) -> int:
         """Refresh if the connection is still of `generation`.
@@ -43,5 +44,5 @@ class RefreshFunction:
         except Exception as error:
             wait, code = None, aws_error.code(error)
         if code is not None:
-            logger.warning("refresh did not answer", extra={"connection_id": payload["connection_id"], "code": code})
+            self._log.warning("refresh did not answer", extra={"connection_id": payload["connection_id"], "code": code})
         return wait if isinstance(wait, int) and wait > 0 else 0

@@ -5,13 +5,15 @@ for it. Wrong configuration raises `InvalidSetting`, which names the setting.
 """
 
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from flowaccount_connect.runtime import settings
+from flowaccount_connect.runtime.observability import logger
 
 if TYPE_CHECKING:
     from flowaccount_connect.aws_client import AwsClient
-    from flowaccount_connect.connect.begin import Authorize
+    from flowaccount_connect.connect.begin import Authorize, BeginSettings
     from flowaccount_connect.connect.callback import Callback
     from flowaccount_connect.connect.confirm import Confirmation
     from flowaccount_connect.connections.managing import Managing
@@ -48,7 +50,23 @@ def authorize() -> "Authorize":
     return Authorize(
         sessions=SessionStore(table, stack.table, stack.environment),
         links=LinkStore(table, stack.table, stack.environment),
-        settings=settings.authorize(),
+        settings=begin_settings(),
+    )
+
+
+def begin_settings(variables: Mapping[str, str] = os.environ) -> "BeginSettings":
+    """The settings of `authorize`. Raises `InvalidSetting`."""
+    from flowaccount_connect.connect.begin import BeginSettings
+
+    read = settings.Reader(variables)
+    return BeginSettings(
+        endpoint=read.url("AUTHORIZE_ENDPOINT"),
+        client_id=read.text("CLIENT_ID"),
+        redirect_uri=read.optional_url("REDIRECT_URI"),
+        return_urls=read.urls("ALLOWED_RETURN_URLS"),
+        session_lifetime=settings.session_lifetime(read),
+        direct_connect=read.choice("DIRECT_CONNECT", "refused", "allowed") == "allowed",
+        pkce=read.choice("PKCE", "disabled", "enabled") == "enabled",
     )
 
 
@@ -200,9 +218,10 @@ def publish() -> "tuple[Publisher, UnpublishedQueue]":
         bus=client("events"),
         bus_name=read.text("EVENT_BUS_NAME"),
         environment=stack.environment,
+        log=logger,
         publish_refreshed=read.choice("PUBLISH_REFRESHED", "disabled", "enabled") == "enabled",
     )
-    return publisher, UnpublishedQueue(client("sqs"), read.text("UNPUBLISHED_QUEUE_URL"))
+    return publisher, UnpublishedQueue(client("sqs"), read.text("UNPUBLISHED_QUEUE_URL"), logger)
 
 
 def confirmation(table: Any = None) -> "Confirmation":
@@ -228,7 +247,7 @@ def _refresh_function(read: settings.Reader) -> "RefreshFunction":
     # One try: a second invocation would only wait for the first, whose claim stands; so one that is sent again where a
     # kept connection had ended does no harm. The second that is taken off is what connecting may take.
     waits = client("lambda", read_timeout=LONGEST_INVOCATION - 1, attempts=1)
-    return RefreshFunction(waits, read.text("REFRESH_FUNCTION"))
+    return RefreshFunction(waits, read.text("REFRESH_FUNCTION"), logger)
 
 
 def _pace(table: Any, stack: settings.Stack) -> "Pace":

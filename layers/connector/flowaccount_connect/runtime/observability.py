@@ -1,13 +1,16 @@
 """What is written down of what happened: one structured line and its metrics for each act, and never a secret."""
 
 import os
-import traceback
 from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any
 
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
+
+from flowaccount_connect.domain.log import fault
+
+__all__ = ["COUNT", "MILLISECONDS", "PERCENT", "SECONDS", "fault", "logger", "metrics", "observed"]
 
 logger = Logger()
 """The structured logger; its service and level come from the environment (POWERTOOLS_SERVICE_NAME, …_LOG_LEVEL)."""
@@ -20,16 +23,6 @@ Each has the dimensions `service` and, since an account may have several stacks,
 
 COUNT, PERCENT = MetricUnit.Count, MetricUnit.Percent
 SECONDS, MILLISECONDS = MetricUnit.Seconds, MetricUnit.Milliseconds
-
-
-def fault(error: BaseException) -> dict[str, object]:
-    """What may be logged of an exception: its type and where it was raised.
-
-    Never its message: those of SDKs and parsers quote what they were given, and that can be a token.
-    """
-    frames = traceback.extract_tb(error.__traceback__)
-    at = [f"{frame.filename.rpartition('/')[2]}:{frame.lineno} {frame.name}" for frame in frames[-6:]]
-    return {"error_type": type(error).__name__, "at": at}
 
 
 Handler = Callable[[Mapping[str, Any], Any], Any]

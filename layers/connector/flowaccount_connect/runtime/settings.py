@@ -8,7 +8,6 @@ from typing import Literal, cast
 from flowaccount_connect.domain.return_urls import is_secure
 
 Environment = Literal["sandbox", "production"]
-ReplayPolicy = Literal["allowed", "never"]
 
 
 class InvalidSetting(Exception):
@@ -77,22 +76,6 @@ class Stack:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Authorize:
-    """Settings of `authorize`, which knows no secret."""
-
-    endpoint: str
-    client_id: str
-    redirect_uri: str | None
-    """`None`: the stage variable `callbackUrl` of the API says it."""
-    return_urls: frozenset[str]
-    session_lifetime: int
-    """Seconds."""
-    direct_connect: bool
-    """Whether anybody may begin without a host's link."""
-    pkce: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Tokens:
     """Settings of whoever talks to the token endpoint and stores what it answers. Durations in seconds."""
 
@@ -114,20 +97,6 @@ def stack(variables: Mapping[str, str] = os.environ) -> Stack:
         environment=cast("Environment", read.choice("ENVIRONMENT", "sandbox", "production")),
         name=read.text("STACK"),
         table=read.text("TABLE_NAME"),
-    )
-
-
-def authorize(variables: Mapping[str, str] = os.environ) -> Authorize:
-    """The settings of `authorize`. Raises `InvalidSetting`."""
-    read = Reader(variables)
-    return Authorize(
-        endpoint=read.url("AUTHORIZE_ENDPOINT"),
-        client_id=read.text("CLIENT_ID"),
-        redirect_uri=read.optional_url("REDIRECT_URI"),
-        return_urls=read.urls("ALLOWED_RETURN_URLS"),
-        session_lifetime=session_lifetime(read),
-        direct_connect=read.choice("DIRECT_CONNECT", "refused", "allowed") == "allowed",
-        pkce=read.choice("PKCE", "disabled", "enabled") == "enabled",
     )
 
 

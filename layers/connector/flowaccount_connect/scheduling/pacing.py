@@ -31,6 +31,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from flowaccount_connect.rotation.permits import FIRST_PAUSE, Paced
 from flowaccount_connect.storage.dynamodb import Client, ConditionRefused, Item, call, n, number, s
 
 WINDOW = 60
@@ -48,9 +49,6 @@ BACKGROUND = 5.0
 
 ON_DEMAND = 10.0
 """How far ahead a refresh does for which a caller waits, or without which its connection dies, in seconds."""
-
-FIRST_PAUSE = 15
-"""How long nothing is sent after a 429 that does not say it, in seconds."""
 
 LONGEST_PAUSE = 240
 """What that doubles to, at most, while 429s go on."""
@@ -78,14 +76,6 @@ next one comes a minute and a few seconds after it at most."""
 _KEY = {"pk": s("PACE"), "sk": s("token-endpoint")}
 _SECOND = 1_000_000
 _TRIES = 6
-
-
-class Paced(Exception):
-    """There is no permit in time. `retry_after` says in how many seconds there may be one."""
-
-    def __init__(self, retry_after: int) -> None:
-        super().__init__("no permit in time")
-        self.retry_after = retry_after
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
