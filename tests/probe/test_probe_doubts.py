@@ -88,6 +88,17 @@ def test_what_comes_twice_with_a_challenge_and_never_without_is_the_servers_doin
     assert (down.value("pkce"), down.parameter("Pkce")) == (None, None)
 
 
+def test_a_challenge_is_demanded_only_if_logins_without_one_failed_twice_by_the_servers_doing() -> None:
+    found = slipping({1: "late", 2: "late", 4: "server_error"})
+    assert ({name: found.value(name) for name in RIGHT}, found.parameter("Pkce")) == (RIGHT, "enabled")
+
+
+def test_a_server_that_never_worked_gets_no_verdict() -> None:
+    found = probed(stumbles=dict.fromkeys(range(1, 50), (403, "Forbidden")))
+    assert {found.value(name) for name in RIGHT} == {None}
+    assert (found.in_the_way, found.parameter("Pkce"), found.parameter("ReplayPolicy")) == (set(), None, None)
+
+
 def test_where_no_consent_brings_tokens_no_more_are_asked_for() -> None:
     found = slipping(dict.fromkeys(range(1, 20), "somebody else's"))
     assert found.report.consents == 3
