@@ -338,15 +338,9 @@ class Probe:
             raise
 
     def _living(self) -> str:
-        """A refresh token that was issued a moment ago, by a new consent where none is left. It is kept no more."""
+        """The newest refresh token of a consent, of a new one where none is left. It is kept no more."""
         self._worth_a_consent()
-        while self._kept:
-            token = self._kept.pop()
-            seen = self.sender.refresh("Whether a consent is alive", token)
-            self._usable(seen)
-            if seen.tokens is not None:
-                return self._newest(seen, token)
-        token = self._newest(self._connect("the reuse of a rotated token"))
+        token = self._kept.pop() if self._kept else self._newest(self._connect("the reuse of a rotated token"))
         if not token:
             raise Settled("No refresh token was issued.")
         return token

@@ -84,7 +84,6 @@ class Sender:
         seen = judged(received, now=self.clock(), seconds=took, wrong_secret=wrong_secret is not None)
         if seen.tokens is not None:
             self.secrets |= {seen.tokens.access_token, seen.tokens.refresh_token or ""}
-        self.secrets |= {text for text in seen.fields.values() if isinstance(text, str) and len(text) > 32}
         words = f"{what}: {seen.look}."
         if seen.unusable and seen.answer.outcome is not Outcome.THROTTLED and words not in self.surprises:
             self.surprises.append(words)
