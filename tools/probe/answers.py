@@ -3,6 +3,7 @@
 Of the product only its rules for answers are used here, because the report says how the stack would understand each.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -83,9 +84,10 @@ def judged(received: Received | None, *, now: float, seconds: float, wrong_secre
     if received is None:
         return Seen(answer=Answer(Outcome.IN_DOUBT), seconds=seconds, wrong_secret=wrong_secret)
     status, headers, body = received
-    # As on a refresh, where neither a business nor a new refresh token is needed: the probe looks at those itself.
-    answer = classify(status, headers, body, connection_id="", now=now)
     fields = json_object(body)
+    # As on a refresh that names no business: whether the answer names one, the probe looks at itself.
+    nameless = json.dumps({**fields, "supportCode": None}).encode() if "supportCode" in fields else body
+    answer = classify(status, headers, nameless, connection_id="", now=now)
     look = f"HTTP {status}, {_look(body, fields, answer.error)}"
     return Seen(answer=answer, fields=fields, look=look, seconds=seconds, wrong_secret=wrong_secret)
 

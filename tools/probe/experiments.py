@@ -291,7 +291,7 @@ class Probe:
 
     def _support_code(self, name: str, seen: Seen, otherwise: str, *, in_the_way: bool = False) -> None:
         """Whether an answer names the business, and what happens otherwise."""
-        if is_connection_id(seen.tokens.support_code if seen.tokens else None):
+        if is_connection_id(seen.fields.get("supportCode")):
             self.findings.note(name, "present", "Yes.")
         else:
             value = "unusable" if seen.fields.get("supportCode") else "absent"
