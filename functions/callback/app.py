@@ -10,12 +10,12 @@ from flowaccount_connect.domain.return_urls import is_allowed, with_parameters
 from flowaccount_connect.http import pages
 from flowaccount_connect.http.handling import answering
 from flowaccount_connect.http.problems import Response
-from flowaccount_connect.http.request import Request, redirect, with_cookies
+from flowaccount_connect.http.request import LONGEST_CODE, Request, redirect, with_cookies
 from flowaccount_connect.runtime import bootstrap
 from flowaccount_connect.runtime.observability import COUNT, logger, metrics, observed
 from flowaccount_connect.storage.attempts import cookie, cookie_name
 
-_callback, _endpoint, _return_urls = bootstrap.callback()
+_callback, _return_urls = bootstrap.callback()
 
 
 @observed
@@ -23,10 +23,7 @@ _callback, _endpoint, _return_urls = bootstrap.callback()
 def handler(request: Request) -> Response:
     """Answer 303 to the return URL of the attempt, or a page. The cookie of an attempt that has ended is cleared."""
     returned = _returned(request)
-    try:
-        ended = _callback.finish(returned, remaining=request.remaining)
-    finally:
-        _endpoint.close()
+    ended = _callback.finish(returned, remaining=request.remaining)
     _log(ended)
     answer = _answer(request, ended)
     if ended.untouched:
@@ -36,8 +33,8 @@ def handler(request: Request) -> Response:
 
 def _returned(request: Request) -> Returned:
     """The parameters that are read. Others are ignored: FlowAccount sends `scope`, and may send more."""
-    state, code, error = request.only("state"), request.only("code"), request.only("error")
-    issuer = request.only("iss")
+    state, error, issuer = request.only("state"), request.only("error"), request.only("iss")
+    code = request.only("code", LONGEST_CODE)
     if state is None or (code is None and error is None):
         raise IncompleteCallback
     secret = request.cookie(cookie_name(fingerprint(state)))

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from flowaccount_connect import aws_error
 from flowaccount_connect.connect import errors as connect_errors
 from flowaccount_connect.connections import errors as connections_errors
 from flowaccount_connect.domain import errors as domain_errors
+from flowaccount_connect.domain.error_code import error_code
 from flowaccount_connect.domain.errors import ConnectionNotFound, Failure, InvalidSetting, KeyUnavailable
 from flowaccount_connect.http import request as request_errors
 from flowaccount_connect.http.problems import STATUS, Problem, problem
@@ -97,13 +97,13 @@ def test_of_an_error_that_is_no_failure_the_caller_reads_the_code_alone(
 
 
 def test_of_an_aws_error_only_the_code_is_told() -> None:
-    assert aws_error.code(client_error("ThrottlingException")) == "ThrottlingException"
-    assert aws_error.code(ValueError("CANARY")) == "ValueError"
-    assert aws_error.code(client_error("")) == "ClientError"
+    assert error_code(client_error("ThrottlingException")) == "ThrottlingException"
+    assert error_code(ValueError("CANARY")) == "ValueError"
+    assert error_code(client_error("")) == "ClientError"
 
 
 @pytest.mark.parametrize("response", [{}, {"Error": {}}, {"Error": {"Code": 5}}, "CANARY", None])
 def test_an_odd_aws_error_is_told_by_its_type(response: object) -> None:
     error = RuntimeError("CANARY")
     error.response = response  # type: ignore[attr-defined]
-    assert aws_error.code(error) == "RuntimeError"
+    assert error_code(error) == "RuntimeError"

@@ -13,8 +13,8 @@ from typing import Any
 import boto3
 from botocore.config import Config
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
 from flowaccount_connect.aws_client import AwsClient, Credentials
+
 from flowaccount_connect.domain.connection import Sealed
 from flowaccount_connect.domain.ids import new_attempt_id, new_grant_id, new_secret
 from flowaccount_connect.domain.schedule import Schedule

@@ -31,8 +31,10 @@ __all__ = ["DEFAULT_LIMIT", "LONGEST_PAGE", "Imported", "Managing", "shown"]
 
 DEFAULT_LIMIT = 50
 
-LONGEST_REFRESH_TOKEN = 16_384
-"""The most characters of a token to import. FlowAccount's are opaque, so nothing shorter can be taken for granted."""
+LONGEST_REFRESH_TOKEN = 32_768
+"""The most characters of a token to import. FlowAccount bounds none. It is half of the largest answer that is read
+(`token_answer.BODY_LIMIT`), which brings two tokens, so a longer one could not be refreshed. Sealed, two of this length
+take a quarter of a DynamoDB item (400 KB) and half of a message of SQS (256 KB)."""
 
 _REFRESH_TOKEN = re.compile(rf"[!-~]{{1,{LONGEST_REFRESH_TOKEN}}}")
 

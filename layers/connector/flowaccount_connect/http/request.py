@@ -19,12 +19,15 @@ from flowaccount_connect.domain.errors import Failure, InvalidConnectionId
 from flowaccount_connect.domain.ids import is_connection_id
 from flowaccount_connect.http.problems import SECURITY_HEADERS, Response
 
-LONGEST_PARAMETER = 8_192
-"""The most characters of one query parameter: a code of FlowAccount's can have thousands. API Gateway allows 10,240
-bytes for all headers and the request line together."""
+LONGEST_PARAMETER = 2_048
+"""The most characters of a query parameter of ours."""
+
+LONGEST_CODE = 10_240
+"""The most characters of a code of FlowAccount's, whose length nobody bounds. API Gateway refuses a request with more in
+its request line and headers (its quotas for REST APIs)."""
 
 LONGEST_BODY = 65_536
-"""The most characters of a body."""
+"""The most characters of a body: room for an imported token (`managing.LONGEST_REFRESH_TOKEN`) and the rest."""
 
 
 class UnknownParameter(Failure):
@@ -52,9 +55,9 @@ class OversizedParameter(Failure):
 
     code = "oversized_parameter"
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, longest: int) -> None:
         super().__init__()
-        self.detail = f"The parameter {name} is longer than {LONGEST_PARAMETER} characters."
+        self.detail = f"The parameter {name} is longer than {longest} characters."
 
 
 class InvalidNumber(Failure):
@@ -110,16 +113,16 @@ class Request:
         # A query string holds codes and states.
         return f"Request({self.id})"
 
-    def only(self, name: str) -> str | None:
-        """The one value of a query parameter, or `None` where it is absent or empty.
+    def only(self, name: str, longest: int = LONGEST_PARAMETER) -> str | None:
+        """The one value of a query parameter, or `None` where it is absent or empty. `longest` is in characters.
 
         Raises `RepeatedParameter`, `OversizedParameter`.
         """
         values = self.query.get(name, [])
         if len(values) > 1:
             raise RepeatedParameter(name)
-        if values and len(values[0]) > LONGEST_PARAMETER:
-            raise OversizedParameter(name)
+        if values and len(values[0]) > longest:
+            raise OversizedParameter(name, longest)
         return values[0] or None if values else None
 
     def number(self, name: str, default: int, low: int, high: int) -> int:
