@@ -30,7 +30,7 @@ def attempt(table: Table) -> ConnectAttempt:
         redirect_uri="https://api.example/callback",
         expires_at=NOW + 10,
         return_url="https://app.example/",
-        app_state="host",
+        app_state="app",
     )
 
 

@@ -11,7 +11,7 @@ over a DynamoDB in memory that evaluates their real expressions. Read it in this
 2. `world` says what can happen: a state, and every step from it. Workers call, are killed, are not answered; writes
    fail, are done unacknowledged, are repeated by the SDK, or arrive long after their sender gave up; requests to
    the server travel, are answered, and lose their answers; KMS, Secrets Manager and the queues fail; leases run
-   out; users reconnect and revoke; hosts disconnect; operators change the secret.
+   out; users reconnect and revoke; apps disconnect; operators change the secret.
 3. `server` is FlowAccount in four kinds, since nobody knows which it is: strict, forgiving, newest-only,
    family-revoking.
 4. `process` runs the real code up to its next call, from the results of its calls so far. A worker's state is its

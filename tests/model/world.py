@@ -559,13 +559,13 @@ class World:
             yield step, self._doubted(after, step)
 
     def _outside(self, state: State) -> Iterator[tuple[str, State]]:
-        """What others do: the host disconnects, the user revokes, an operator changes the secret."""
+        """What others do: the app disconnects, the user revokes, an operator changes the secret."""
         stored = self._stored[state.table]
         if state.leaving is not None:
             yield self._disconnect(state)
         elif state.disconnects and stored.grant_id and stored.token:
             asked = state._replace(leaving=stored.grant_id, disconnects=state.disconnects - 1)
-            yield f"the host asks to end {stored.grant_id}", asked
+            yield f"the app asks to end {stored.grant_id}", asked
         if self.config.forgets and stored.status == "disconnected" and not state.workers:
             items, tokens = self._tables[state.table]
             left = frozenset(entry for entry in items if entry[0] != (f"CONNECTION#{BUSINESS}", "CONNECTION"))
@@ -595,7 +595,7 @@ class World:
         table = self._number(self._model.snapshot())
         asked = invariants.disconnect_ends_what_was_asked(state.leaving, self._stored[state.table], self._stored[table])
         _hold(asked, "disconnect_ends_what_was_asked", "disconnect")
-        self._written(state, table, None, "the host", "disconnect")
+        self._written(state, table, None, "the app", "disconnect")
         return f"disconnect of {state.leaving}: {outcome}", state._replace(table=table, leaving=None)
 
     def _time(self, state: State) -> Iterator[tuple[str, State]]:

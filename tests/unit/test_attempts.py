@@ -21,7 +21,7 @@ ATTEMPT = ConnectAttempt(
     redirect_uri="https://api.example/live/callback",
     expires_at=NOW + 3_600,
     return_url="https://app.example.com/done",
-    app_state="host",
+    app_state="app",
 )
 
 

@@ -34,7 +34,7 @@ def begin(
     table: Table,
     *,
     return_url: str | None = RETURN_URL,
-    app_state: str | None = "host",
+    app_state: str | None = "app",
     link: str | None = None,
     cookies: Collection[str] = (),
     direct_connect: bool = True,
@@ -64,7 +64,7 @@ def test_the_attempt_remembers_what_the_callback_needs_and_the_redirect_uri_byte
     begun = begin(table)
     query = dict(parse_qsl(urlsplit(begun.location).query))
     item = table.item("ATTEMPT", fingerprint(query["state"]))
-    assert (item["redirect_uri"], item["return_url"], item["app_state"]) == (REDIRECT_URI, RETURN_URL, "host")
+    assert (item["redirect_uri"], item["return_url"], item["app_state"]) == (REDIRECT_URI, RETURN_URL, "app")
     assert (item["expires_at"], item["ttl"]) == (NOW + 3_600, NOW + 3_600 + CODE_LIFETIME)
     assert query["redirect_uri"] == REDIRECT_URI
     assert table.calls == ["put_item"]
@@ -139,12 +139,12 @@ def test_without_a_written_attempt_nobody_is_sent_away(table: Table) -> None:
         begin(table)
 
 
-# A host's link -------------------------------------------------------------------------------------------------------
+# A link of the app's -------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def link(table: Table) -> str:
-    """A link of a host, good for an hour."""
+    """A link, good for an hour."""
     made = LinkStore(table, "table", "sandbox").create(
         tenant="tenant-7", return_url=RETURN_URL, app_state="app", expires_at=NOW + 3_600
     )

@@ -1,4 +1,4 @@
-"""Connecting by a host's link: nothing becomes a connection unless the host confirms it for who is logged in there."""
+"""Connecting through a link: nothing becomes a connection unless the app confirms it for who is logged in there."""
 
 import threading
 from collections.abc import Mapping
@@ -63,7 +63,7 @@ def link_item(world: World, link: str) -> Mapping[str, Any]:
     return world.table.item("LINK", fingerprint(link))
 
 
-# The host's link -----------------------------------------------------------------------------------------------------
+# The app's link -----------------------------------------------------------------------------------------------------
 
 
 def make(world: World, **fields: object) -> tuple[str, str]:
@@ -273,7 +273,7 @@ def test_a_link_that_could_not_be_used_up_sends_nothing(world: World) -> None:
         (Answer(Outcome.IN_DOUBT), None, "temporarily_unavailable"),
     ],
 )
-def test_the_host_learns_how_it_ended_and_the_link_is_used_up(
+def test_the_app_learns_how_it_ended_and_the_link_is_used_up(
     world: World, answer: Answer | None, error: str | None, ending: str
 ) -> None:
     link, confirmation = world.link()
@@ -422,7 +422,7 @@ def test_confirming_beats_a_refresh_in_flight_and_revives_the_dead(world: World)
     assert world.opened() == ("access-2", "refresh-2")
 
 
-def test_a_later_consent_of_the_same_tenant_wins_and_the_host_sees_it_connected(world: World) -> None:
+def test_a_later_consent_of_the_same_tenant_wins_and_the_app_sees_it_connected(world: World) -> None:
     link, confirmation = world.link()
     come_back(world, link)
     world.connect(age=0, grant_id="ffffffff-later")
@@ -473,7 +473,7 @@ def away(world: World) -> tuple[str, str]:
     return made
 
 
-def test_a_set_that_waits_for_the_host_is_salvaged_as_ciphertext_and_confirmed(
+def test_a_set_that_waits_for_the_app_is_salvaged_as_ciphertext_and_confirmed(
     world: World, away: tuple[str, str]
 ) -> None:
     link, confirmation = away
@@ -499,7 +499,7 @@ def test_a_salvaged_set_whose_link_is_gone_is_dropped(world: World, away: tuple[
     assert world.table.items == {}
 
 
-def test_what_neither_table_nor_queue_took_is_a_failure_for_the_host_too(world: World) -> None:
+def test_what_neither_table_nor_queue_took_is_a_failure_for_the_app_too(world: World) -> None:
     link, confirmation = world.link()
     world.table.faults["transact_write_items"] = [Fault(client_error("InternalServerError"))] * 99
     world.sqs.error = client_error("OverLimit")

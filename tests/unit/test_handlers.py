@@ -236,7 +236,7 @@ def test_an_event_of_another_shape_is_answered(functions: Functions, name: str, 
 # callback ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_whole_connect_ends_at_the_host_with_the_connection_and_its_state(
+def test_a_whole_connect_ends_at_the_app_with_the_connection_and_its_state(
     functions: Functions, world: World, server: Server
 ) -> None:
     began = functions.call("authorize", event("authorize"))
@@ -299,7 +299,7 @@ def test_a_return_url_with_a_query_keeps_it(functions: Functions, world: World) 
     ]
 
 
-def test_a_cancel_goes_back_to_the_host_with_the_error_and_nothing_else(
+def test_a_cancel_goes_back_to_the_app_with_the_error_and_nothing_else(
     functions: Functions, world: World, server: Server
 ) -> None:
     begin(world)
@@ -327,7 +327,7 @@ def test_flowaccounts_own_words_are_not_handed_on(functions: Functions, world: W
         (502, {}, "temporarily_unavailable"),
     ],
 )
-def test_every_other_ending_goes_back_to_the_host_too(
+def test_every_other_ending_goes_back_to_the_app_too(
     functions: Functions, world: World, server: Server, status: int, body: dict[str, Any], error: str
 ) -> None:
     server.say(reply(status, json.dumps(body).encode()))

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shlex
 import sys
 import time
 import webbrowser
@@ -64,6 +65,9 @@ def _words(error: FlowAccountConnectError) -> str:
     """An error with what mends it."""
     if isinstance(error, ReauthorizationRequired):
         how = f" Reconnect: {error.reconnect_url}" if error.reconnect_url else ""
+        if error.tenant and error.expected_connection:
+            wanted = shlex.join(["connect", error.tenant, "--expected", error.expected_connection, "--return-url"])
+            how += f" With a link: flowaccount-connect {wanted} …"
         return f"{error}{how}"
     if isinstance(error, AccessDenied):
         return f"{error} These AWS credentials need execute-api:Invoke on this route."

@@ -5,16 +5,15 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from flowaccount_connect.connect.errors import (
-    LONGEST_APP_STATE,
     AlreadyConnected,
     CannotOpen,
-    InvalidState,
     LinkExpired,
     LinkRequired,
     LinkUsed,
     ReturnUrlNotAllowed,
     UnknownLink,
 )
+from flowaccount_connect.connect.given import checked_state
 from flowaccount_connect.domain.ids import fingerprint, new_secret
 from flowaccount_connect.domain.return_urls import is_allowed, with_parameters
 from flowaccount_connect.oauth.authorization_url import authorization_url
@@ -163,10 +162,3 @@ class Authorize:
             return error()
         parameters = {"error": error.code} | ({"state": link.app_state} if link.app_state is not None else {})
         return error(back=with_parameters(link.return_url, parameters))
-
-
-def checked_state(state: str | None) -> str | None:
-    """The app's own `state`. Raises `InvalidState` where it could not be handed back."""
-    if state is not None and not (len(state) <= LONGEST_APP_STATE and state.isprintable()):
-        raise InvalidState
-    return state

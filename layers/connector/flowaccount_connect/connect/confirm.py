@@ -6,20 +6,17 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from urllib.parse import urlencode, urljoin
 
-from flowaccount_connect.connect.begin import checked_state
 from flowaccount_connect.connect.endings import Ending, LateEnding
 from flowaccount_connect.connect.errors import (
-    LONGEST_TENANT,
     ConfirmationExpired,
     ConnectFailed,
-    InvalidState,
-    InvalidTenant,
     NotFinished,
     ReturnUrlNotAllowed,
     TenantMismatch,
     TooManyLinks,
     UnknownConfirmation,
 )
+from flowaccount_connect.connect.given import checked_state, checked_tenant
 from flowaccount_connect.domain.connection import Connection, Status
 from flowaccount_connect.domain.errors import InvalidConnectionId
 from flowaccount_connect.domain.ids import is_connection_id, new_attempt_id
@@ -86,24 +83,21 @@ class Confirmation:
         Raises `InvalidTenant`, `ReturnUrlNotAllowed`, `InvalidConnectionId`, `InvalidState`, `TooManyLinks`,
         `StoreUnavailable`; then no link is written.
         """
-        tenant = checked_tenant(tenant)
+        whose, state = checked_tenant(tenant), checked_state(app_state)
         if not isinstance(return_url, str) or not is_allowed(return_url, self.return_urls):
             raise ReturnUrlNotAllowed
         if expected_connection is not None and not is_connection_id(expected_connection):
             raise InvalidConnectionId
-        if app_state is not None and not isinstance(app_state, str):
-            raise InvalidState
-        app_state = checked_state(app_state)
         now = int(self.clock())
         try:
-            self.links.count(tenant, Act.LINKS, limit=self.links_per_minute, now=now)
+            self.links.count(whose, Act.LINKS, limit=self.links_per_minute, now=now)
         except TooMany as reached:
             raise TooManyLinks(retry_after=reached.retry_after) from None
         link = self.links.create(
-            tenant=tenant,
+            tenant=whose,
             return_url=return_url,
             expected_connection=str(expected_connection) if expected_connection is not None else None,
-            app_state=app_state,
+            app_state=state,
             expires_at=now + self.lifetime,
         )
         connect_url = f"{urljoin(redirect_uri, 'authorize')}?{urlencode({'link': link})}"
@@ -126,7 +120,8 @@ class Confirmation:
                 if tenant != link.tenant:
                     raise TenantMismatch
                 return self._connected(link)
-            self._confirm(link, tenant)
+            if self._confirm(link, tenant):
+                return self._connected(link)
         raise StoreUnavailable("the link changes all the time")
 
     def _connected(self, link: Link) -> Connection:
@@ -138,8 +133,8 @@ class Confirmation:
             raise ConnectFailed(LateEnding.SUPERSEDED)
         return found
 
-    def _confirm(self, link: Link, tenant: str) -> None:
-        """One try to end the link, with its connection or without; the link then says how it ended."""
+    def _confirm(self, link: Link, tenant: str) -> bool:
+        """One try to end the link; whether it made the connection. If not, the link says more by now."""
         now, waiting = int(self.clock()), link.waiting
         if link.result not in (None, TO_BE_CONFIRMED):
             raise _failed(link.result)
@@ -151,7 +146,7 @@ class Confirmation:
             raise NotFinished
         if tenant != link.tenant:
             self._drop(link, LateEnding.TENANT_MISMATCH, Refusal.TENANT_MISMATCH)
-            return
+            return False
         update = grant_update(
             self.table,
             waiting.connection_id,
@@ -172,10 +167,10 @@ class Confirmation:
         except ConditionRefused as refused:
             item = refused.items[0]
             if item is None:
-                return  # The link changed meanwhile.
+                return False  # The link changed meanwhile.
             stored = from_item(item)
             if stored.committed_by == link.consumed_by:
-                return  # This very confirmation was written already.
+                return False  # This very confirmation was written already.
             if stored.tenant == tenant:
                 # The same tenant has connected the same business again since: those tokens are the newer ones.
                 with contextlib.suppress(ConditionRefused):
@@ -187,6 +182,8 @@ class Confirmation:
                 self._drop(link, LateEnding.DISCONNECTED)
             else:
                 self._drop(link, LateEnding.SUPERSEDED)
+            return False
+        return True
 
     def _drop(self, link: Link, ending: Ending | LateEnding, reason: Refusal | None = None) -> None:
         """Remove the token set that waits, and announce `reason`; the next look at the link finds its ending."""
@@ -196,13 +193,6 @@ class Confirmation:
             writes.append({"Put": refused_put(self.table, connection_id, reason, link, self.clock)})
         with contextlib.suppress(ConditionRefused):
             call(self.client.transact_write_items, TransactItems=writes, ClientRequestToken=new_attempt_id())
-
-
-def checked_tenant(tenant: object) -> str:
-    """A tenant. Raises `InvalidTenant`."""
-    if not isinstance(tenant, str) or not 1 <= len(tenant) <= LONGEST_TENANT or not tenant.isprintable():
-        raise InvalidTenant
-    return tenant
 
 
 def _failed(ending: str | None) -> Exception:

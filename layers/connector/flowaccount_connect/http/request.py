@@ -23,8 +23,8 @@ LONGEST_PARAMETER = 2_048
 """The most characters of a query parameter of ours."""
 
 LONGEST_CODE = 10_240
-"""The most characters of a code of FlowAccount's, whose length nobody bounds. API Gateway refuses a request with more in
-its request line and headers (its quotas for REST APIs)."""
+"""The most characters of a code of FlowAccount's, whose length nobody bounds. API Gateway refuses a request with more
+in its request line and headers (its quotas for REST APIs)."""
 
 LONGEST_BODY = 65_536
 """The most characters of a body: room for an imported token (`managing.LONGEST_REFRESH_TOKEN`) and the rest."""

@@ -53,7 +53,7 @@ class SalvageQueue:
         self._send("grant", connection_id, grant_id, attempt_id, rotated, environment=environment)
 
     def send_waiting(self, link_id: str, attempt_id: str, waiting: Waiting) -> None:
-        """Salvage the set that waits for a host's confirmation. Raises `SalvageUnavailable`."""
+        """Salvage the set that waits for the app's confirmation. Raises `SalvageUnavailable`."""
         self._send("waiting", waiting.connection_id, waiting.grant_id, attempt_id, waiting.rotated, link_id=link_id)
 
     def send_import(

@@ -302,7 +302,7 @@ _SET_TOKENS = (
 )
 
 FREE_OR_SAME = "(attribute_not_exists(#tenant) OR #tenant = :tenant)"
-"""That a connection belongs to no tenant of the host's, or to this one."""
+"""That a connection belongs to no tenant, or to this one."""
 
 
 _BURY = (
@@ -311,7 +311,7 @@ _BURY = (
     f"REMOVE tokens, data_key, {ATTEMPT}, {SCHEDULED}, {RESTORED}, in_doubt, at_risk, retries, reason, requested_at, "
     "access_expires_at, deadline, committed_by, quarantine, quarantine_key, #tenant"
 )
-"""Leaves of a connection what says that it ended, and since when; no tokens, and nothing of the host's."""
+"""Leaves of a connection what says that it ended, and since when; no tokens, and nothing of the app's."""
 
 _IN_A_TOMBSTONE = ("grant_id", "generation", "environment", "connected_at")
 
@@ -355,7 +355,7 @@ def grant_update(
     """The conditional write that a new consent is: connects, or reconnects and revives.
 
     Refused where a later consent has been stored already, and by its own retry. It beats every refresh in flight,
-    since the generation moves on and attempt, lease and doubt go. With a `tenant` the business becomes the host's
+    since the generation moves on and attempt, lease and doubt go. With a `tenant` the business becomes the app's
     tenant of that name, and is refused where it is another's; without one it stays whose it is. A tombstone has none.
     To be sent alone or in a transaction.
     """
