@@ -5,14 +5,17 @@ from typing import Any
 import pytest
 
 from flowaccount_connect.domain.connection import Status
+from flowaccount_connect.domain.ids import new_secret
 from flowaccount_connect.rotation.pending_commits import Salvage, SalvageOutcome, SalvageQueue
 from flowaccount_connect.storage.connections import ConnectionStore, grant_update, key_of, tenant_check
 from flowaccount_connect.storage.dynamodb import ConditionRefused, call, s
 from flowaccount_connect.storage.links import (
     CONFIRM_WITHIN,
+    Act,
     Link,
     LinkStore,
     Refusal,
+    TooMany,
     Waiting,
     confirming,
     dropping,
@@ -218,3 +221,24 @@ def test_a_salvaged_set_waits_like_any_other_or_is_too_late(table: Table, link: 
     assert salvage.apply(sent.body, now=NOW + 1) == (SalvageOutcome.APPLIED_BEFORE, table.connection_id)
     SalvageQueue(sent, "queue").send_waiting("gone", "a1", waiting(table))
     assert salvage.apply(sent.body, now=NOW) == (SalvageOutcome.UNKNOWN, table.connection_id)
+
+
+def test_what_a_tenant_does_is_counted_by_the_minute_and_by_the_act(links: LinkStore) -> None:
+    tenant, minute = f"tenant-{new_secret()}", NOW - NOW % 60
+    for at in (minute, minute + 59):
+        links.count(tenant, Act.LINKS, limit=2, now=at)
+    for at, left in ((minute, 60), (minute + 59, 1)):
+        with pytest.raises(TooMany) as caught:
+            links.count(tenant, Act.LINKS, limit=2, now=at)
+        assert caught.value.retry_after == left
+    links.count(tenant, Act.EXCHANGES, limit=2, now=minute)
+    links.count(f"{tenant}'s neighbour", Act.LINKS, limit=2, now=minute)
+    links.count(tenant, Act.LINKS, limit=2, now=minute + 60)
+
+
+def test_a_link_keeps_the_grant_that_it_connected(table: Table, link: Link) -> None:
+    keep(table, link)
+    assert stored(table, link).grant_id == "g1"
+    call(table.client.update_item, **confirming(table.name, link.id, TENANT, grant_id="g2", now=NOW))
+    there = stored(table, link)
+    assert (there.result, there.grant_id, there.waiting) == ("connected", "g2", None)

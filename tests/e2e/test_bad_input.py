@@ -67,7 +67,7 @@ def test_a_return_url_that_is_not_on_the_list_is_refused(up: Stack, url: str) ->
 
 def test_a_person_gets_a_page_instead_of_a_problem(up: Stack) -> None:
     answer = requests.get(
-        f"{up.authorize_url}?colour=blue", headers={"Accept": "text/html", "Accept-Language": "en"}, timeout=30
+        f"{up.authorize_url}?state=a&state=b", headers={"Accept": "text/html", "Accept-Language": "en"}, timeout=30
     )
     assert answer.status_code == 400
     assert 'lang="en"' in answer.text
@@ -85,7 +85,7 @@ def test_a_person_gets_a_page_instead_of_a_problem(up: Stack) -> None:
         "code=a&code=b&state=s",
         "code=a&state=s&state=t",
         "code=a&state=s&iss=i&iss=j",
-        f"code={'c' * 3000}&state=s",
+        f"code=c&state={'s' * 3000}",
         "error=access_denied",
     ],
 )
@@ -153,7 +153,7 @@ def test_a_code_is_never_sent_twice(up: Stack, simulator: Simulator, visitor: Ht
     simulator.fault("lose_answer")
     back = visitor.consent(up.authorize_url, user="somchai", business="N1000001")
     assert visitor.follow(back).page == "temporarily_unavailable"
-    assert visitor.follow(back).page == "temporarily_unavailable"
+    assert visitor.follow(back).page == "attempt_used"
     assert len(simulator.posts("authorization_code")) == 1
 
 

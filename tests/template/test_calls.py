@@ -67,8 +67,8 @@ def test_a_callback_costs_a_conditional_write_a_post_a_data_key_and_a_write(call
     made = calls[operations.CALLBACK]
     asked = dict(made.requests)
     assert asked.pop("kms.GenerateDataKey", 0) <= 1
-    # The attempt is looked at, room is taken in the rate, the attempt is consumed; then the connection and the result of
-    # the attempt are written together.
+    # The attempt is looked at, room is taken in the rate, the attempt is consumed; then the connection and the result
+    # of the attempt are written together.
     asked_of_the_table = {"dynamodb.GetItem": 1, "dynamodb.UpdateItem": 2, "dynamodb.TransactWriteItems": 1}
     assert asked == asked_of_the_table | {"token endpoint.POST": 1}
     # The connection is in two indexes; what is in a transaction is paid for twice.

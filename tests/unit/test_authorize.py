@@ -139,7 +139,7 @@ def test_without_a_written_attempt_nobody_is_sent_away(table: Table) -> None:
         begin(table)
 
 
-# A link of the app's -------------------------------------------------------------------------------------------------------
+# A link of the app's -----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

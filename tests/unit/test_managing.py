@@ -115,6 +115,27 @@ def test_a_list_of_one_status_shows_that_status(functions: Functions, more: dict
         assert shown == {connection_id for connection_id, its in more.items() if its == status}
 
 
+def test_a_list_of_one_tenant_shows_that_tenants_connections_and_has_an_end(
+    functions: Functions, world: World, more: dict[str, str]
+) -> None:
+    theirs = [name for name in more if name != CONNECTION][::3]
+    for name in theirs:
+        for pk, sk in list(world.table.items):
+            if pk == f"CONNECTION#{name}":
+                world.table.model.update_item(
+                    TableName="table",
+                    Key=key_of(name, sk),
+                    UpdateExpression="SET #tenant = :tenant",
+                    ExpressionAttributeNames={"#tenant": "tenant"},
+                    ExpressionAttributeValues={":tenant": {"S": "tenant-9"}},
+                )
+    for limit in ("1", "4", "100"):
+        assert sorted(one["support_code"] for one in walk(functions, tenant="tenant-9", limit=limit)) == sorted(theirs)
+    active = [name for name in theirs if more[name] == "active"]
+    assert [one["support_code"] for one in walk(functions, tenant="tenant-9", status="active")] == sorted(active)
+    assert walk(functions, tenant="nobody") == []
+
+
 def test_the_last_page_says_that_it_is(functions: Functions, more: dict[str, str]) -> None:
     assert body(ask(functions, limit=str(len(more))))["next"] is None
     assert body(ask(functions, limit=str(len(more) - 1)))["next"] is not None
