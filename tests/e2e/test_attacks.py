@@ -209,7 +209,7 @@ def test_script_in_a_parameter_never_runs_and_is_never_shown(
     page = person.new_page()
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
-    urls = [f"{up.authorize_url}?{urlencode({name: SCRIPT})}" for name in ("return_url", "link", "state")]
+    urls = [f"{up.authorize_url}?{urlencode({name: SCRIPT})}" for name in ("return_url", "link")]
     parameters = {
         "code": "c",
         "state": "s",

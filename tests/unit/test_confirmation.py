@@ -10,10 +10,9 @@ import pytest
 
 from flowaccount_connect.connect.callback import Ended, Returned
 from flowaccount_connect.connect.endings import Ending
-from flowaccount_connect.connect.errors import LONGEST_TENANT
 from flowaccount_connect.domain.connection import Status
 from flowaccount_connect.domain.errors import Failure
-from flowaccount_connect.domain.ids import fingerprint
+from flowaccount_connect.domain.ids import LONGEST_TENANT, fingerprint
 from flowaccount_connect.http.problems import STATUS
 from flowaccount_connect.oauth.token_answer import Answer, Outcome
 from flowaccount_connect.rotation.pending_commits import Salvage, SalvageOutcome

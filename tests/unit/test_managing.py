@@ -195,6 +195,11 @@ def test_an_unknown_status_is_refused(functions: Functions, value: str) -> None:
     assert problem(ask(functions, status=value)) == (400, "invalid_status")
 
 
+@pytest.mark.parametrize("value", ["x" * 129, "a\nb", "\u202e"])
+def test_a_tenant_that_is_none_is_refused(functions: Functions, value: str) -> None:
+    assert problem(ask(functions, tenant=value)) == (400, "invalid_tenant")
+
+
 def cursor(text: str) -> str:
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 

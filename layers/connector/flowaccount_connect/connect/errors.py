@@ -2,7 +2,6 @@
 
 Failure
 ├─ InvalidState          invalid_state
-├─ InvalidTenant         invalid_tenant
 ├─ ReturnUrlNotAllowed   return_url_not_allowed
 ├─ TooManyLinks          too_many_links
 ├─ IncompleteCallback    incomplete_callback
@@ -25,22 +24,12 @@ from flowaccount_connect.domain.errors import Failure
 LONGEST_APP_STATE = 512
 """The most characters of the app's own `state`."""
 
-LONGEST_TENANT = 128
-"""The most characters of the app's id of a tenant."""
-
 
 class InvalidState(Failure):
     """The app's `state` could not be put into the return URL."""
 
     code = "invalid_state"
     detail = f"state must be at most {LONGEST_APP_STATE} printable characters."
-
-
-class InvalidTenant(Failure):
-    """The tenant is empty, too long, or no text."""
-
-    code = "invalid_tenant"
-    detail = f"tenant must be 1 to {LONGEST_TENANT} printable characters."
 
 
 class ReturnUrlNotAllowed(Failure):

@@ -1,11 +1,13 @@
 """What the app gives with a link, checked: the tenant, and the app's own state."""
 
-from flowaccount_connect.connect.errors import LONGEST_APP_STATE, LONGEST_TENANT, InvalidState, InvalidTenant
+from flowaccount_connect.connect.errors import LONGEST_APP_STATE, InvalidState
+from flowaccount_connect.domain.errors import InvalidTenant
+from flowaccount_connect.domain.ids import is_tenant
 
 
 def checked_tenant(tenant: object) -> str:
     """A tenant. Raises `InvalidTenant`."""
-    if not isinstance(tenant, str) or not 1 <= len(tenant) <= LONGEST_TENANT or not tenant.isprintable():
+    if not isinstance(tenant, str) or not is_tenant(tenant):
         raise InvalidTenant
     return tenant
 

@@ -17,9 +17,9 @@ from flowaccount_connect.connections.errors import (
 )
 from flowaccount_connect.connections.listing import LONGEST_PAGE, Listed, Listing, Reads, read
 from flowaccount_connect.domain.connection import Connection, Sealed, Status, public_status
-from flowaccount_connect.domain.errors import ConnectionNotFound, KeyUnavailable
+from flowaccount_connect.domain.errors import ConnectionNotFound, InvalidTenant, KeyUnavailable
 from flowaccount_connect.domain.events import Entry
-from flowaccount_connect.domain.ids import new_grant_id
+from flowaccount_connect.domain.ids import is_tenant, new_grant_id
 from flowaccount_connect.storage import imports
 from flowaccount_connect.storage.connections import ConnectionStore, Refused, from_item, key_of
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
@@ -81,9 +81,14 @@ class Managing:
     def page(
         self, status: str | None, *, tenant: str | None = None, limit: int, next_: str | None
     ) -> dict[str, object]:
-        """A page of connections, and the `next` of the page after it. Raises `InvalidStatus`, `InvalidNext`."""
+        """A page of connections, and the `next` of the page after it.
+
+        Raises `InvalidStatus`, `InvalidTenant`, `InvalidNext`.
+        """
         if status is not None and status not in set(Listed):
             raise InvalidStatus
+        if tenant is not None and not is_tenant(tenant):
+            raise InvalidTenant
         wanted = Listed(status) if status is not None else None
         page = Listing(self.client, self.table).page(wanted, tenant=tenant, limit=limit, next_=next_)
         return {"connections": list(map(self._listed, page.connections)), "next": page.next}

@@ -2,6 +2,7 @@
 
     Failure
     ├─ InvalidConnectionId   invalid_connection_id
+    ├─ InvalidTenant         invalid_tenant
     ├─ ConnectionNotFound    connection_not_found
     ├─ KeyUnavailable        key_unavailable
     ├─ connect.errors        what links, attempts and confirmations are refused for
@@ -14,6 +15,8 @@
 """
 
 from collections.abc import Mapping
+
+from flowaccount_connect.domain.ids import LONGEST_TENANT
 
 
 class Failure(Exception):
@@ -43,6 +46,13 @@ class InvalidConnectionId(Failure):
 
     code = "invalid_connection_id"
     detail = "The id of a connection is its supportCode: 1 to 64 letters, digits, '.', '_' or '-'."
+
+
+class InvalidTenant(Failure):
+    """The tenant is empty, too long, or no text."""
+
+    code = "invalid_tenant"
+    detail = f"tenant must be 1 to {LONGEST_TENANT} printable characters."
 
 
 class ConnectionNotFound(Failure):
