@@ -72,7 +72,7 @@ def test_the_readmes_service_reads_a_companys_name(
 ) -> None:
     environment = environment_of(up) | {
         "FLOWACCOUNT_URL": str(up.simulator_url),
-        "PYTHONPATH": str(README.parent / "layers" / "connector"),
+        "PYTHONPATH": str(README.parent / "clients" / "python"),
         "LC_ALL": "C.UTF-8",
     }
     command = [*interpreter, example_of(word, language)]
@@ -90,7 +90,7 @@ def readmes_app(up: Stack, tmp_path: Path) -> Iterator[str]:
     environment = environment_of(up) | {
         "RETURN_URL": APP_RETURN_URL,
         "PORT": str(urlsplit(APP).port),
-        "PYTHONPATH": str(README.parent / "layers" / "connector"),
+        "PYTHONPATH": str(README.parent / "clients" / "python"),
     }
     command = [sys.executable, "-c", example_of("flask") + USERS]
     with (tmp_path / "log").open("wb") as log:

@@ -1,22 +1,24 @@
 """Why a link is not made or opened, and why a confirmation connects nothing.
 
-Failure
-├─ InvalidState          invalid_state
-├─ ReturnUrlNotAllowed   return_url_not_allowed
-├─ TooManyLinks          too_many_links
-├─ IncompleteCallback    incomplete_callback
-├─ CannotOpen            a link that leads nowhere: its page shows the way back to the app
-│  ├─ LinkRequired       link_required
-│  ├─ UnknownLink        unknown_link
-│  ├─ LinkUsed           link_used
-│  ├─ AlreadyConnected   already_connected
-│  └─ LinkExpired        link_expired
-└─ CannotConfirm         a confirmation that connects nothing
-├─ UnknownConfirmation   unknown_confirmation
-├─ NotFinished           not_finished
-├─ TenantMismatch        tenant_mismatch
-├─ ConfirmationExpired   confirmation_expired
-└─ ConnectFailed         connect_failed, with the `ending`
+    Failure
+    ├─ InvalidState          invalid_state
+    ├─ ReturnUrlNotAllowed   return_url_not_allowed
+    ├─ TooManyLinks          too_many_links
+    ├─ IncompleteCallback    incomplete_callback
+    ├─ CannotOpen            a link that leads nowhere: its page shows the way back to the app
+    │  ├─ LinkRequired          link_required
+    │  ├─ UnknownLink           unknown_link
+    │  ├─ LinkUsed              link_used
+    │  ├─ AlreadyConnected      already_connected
+    │  └─ LinkExpired           link_expired
+    └─ CannotConfirm         a confirmation that connects nothing
+       ├─ UnknownConfirmation   unknown_confirmation
+       ├─ NotFinished           not_finished
+       ├─ TenantMismatch        tenant_mismatch
+       ├─ ConfirmationExpired   confirmation_expired
+       └─ ConnectFailed         connect_failed, with the `ending`
+
+Their HTTP statuses are in `http.problems`.
 """
 
 from flowaccount_connect.domain.errors import Failure

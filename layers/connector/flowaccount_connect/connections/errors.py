@@ -1,14 +1,16 @@
 """Why a connection is not listed, ended or imported.
 
-Failure
-├─ InvalidStatus         invalid_status
-├─ InvalidRefreshToken   invalid_refresh_token
-├─ ConnectedMeanwhile    connected_meanwhile
-├─ AlreadyConnected      already_connected
-├─ OfAnotherTenant       other_tenant
-├─ ImportUnderWay        import_under_way
-├─ ImportRefused         import_refused, with the `reason`
-└─ ImportUnread          store_unavailable
+    Failure
+    ├─ InvalidStatus         invalid_status
+    ├─ InvalidRefreshToken   invalid_refresh_token
+    ├─ ConnectedMeanwhile    connected_meanwhile
+    ├─ AlreadyConnected      already_connected
+    ├─ OfAnotherTenant       other_tenant
+    ├─ ImportUnderWay        import_under_way
+    ├─ ImportRefused         import_refused, with the `reason`
+    └─ ImportUnread          store_unavailable
+
+Their HTTP statuses are in `http.problems`.
 """
 
 from flowaccount_connect.domain.errors import Failure

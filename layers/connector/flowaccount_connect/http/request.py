@@ -1,13 +1,15 @@
 """One request of API Gateway's REST proxy integration (payload format 1.0), read without trust.
 
-Failure
-├─ UnknownParameter     unknown_parameter
-├─ RepeatedParameter    repeated_parameter
-├─ OversizedParameter   oversized_parameter
-├─ InvalidNumber        invalid_limit, invalid_min_ttl
-├─ InvalidBody          invalid_body
-├─ OversizedBody        oversized_body
-└─ RouteNotFound        route_not_found
+    Failure
+    ├─ UnknownParameter     unknown_parameter
+    ├─ RepeatedParameter    repeated_parameter
+    ├─ OversizedParameter   oversized_parameter
+    ├─ InvalidNumber        invalid_limit, invalid_min_ttl
+    ├─ InvalidBody          invalid_body
+    ├─ OversizedBody        oversized_body
+    └─ RouteNotFound        route_not_found
+
+Their HTTP statuses are in `problems`.
 """
 
 import json
