@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from local.errors import LocalError
-from tests.contract import deployed, engines
+from tests.contract import engines
 from tests.support.dynamodb_model import DynamoDbModel
+from tools import deployed
 
 _numbers = itertools.count(1)
 

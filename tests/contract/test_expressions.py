@@ -7,9 +7,9 @@ from botocore.exceptions import ClientError
 
 from flowaccount_connect.aws_client import AwsError
 from flowaccount_connect.store import key_of
-from tests.contract import deployed
 from tests.contract.conftest import Table
 from tests.support import dynamodb_model
+from tools import deployed
 
 REFUSALS: tuple[Any, ...] = (AwsError, ClientError)
 """What the functions' client raises, and the model, which stands for boto3's; their `response` is the same."""

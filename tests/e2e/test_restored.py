@@ -19,8 +19,8 @@ from local import emulator, service
 from local.places import ROOT, STACK_FILE
 from local.stack import Stack
 from local.visit import HttpVisitor
-from tests.contract import deployed
 from tests.e2e.conftest import Bus, Simulator, until
+from tools import deployed
 
 UNSPENT, SPENT, RECONNECTED = "N1000001", "N1000002", "N1000003"
 WITHDRAWN, REFUSED, DISCONNECTED = "N1000004", "N1000005", "N1000006"

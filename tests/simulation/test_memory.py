@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from benchmarks.memory import Memory, PaceMemory, Row, connection_of
 from flowaccount_connect.connection import Attempt, Connection, Reason, Sealed
 from flowaccount_connect.dynamodb import call
 from flowaccount_connect.pacing import PaceRefused, PaceStore, State
@@ -17,6 +16,7 @@ from flowaccount_connect.store import ConnectionStore, Refused, Rotated, StoreUn
 from flowaccount_connect.sweep import DueIndex
 from tests.support.dynamodb_model import DynamoDbModel
 from tests.unit.tables import Table
+from tools.simulation.memory import Memory, PaceMemory, Row, connection_of
 
 IDS = ("N1", "N2", "N3")
 STEPS = 1_500

@@ -5,8 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
-from benchmarks import components, scale
 from local.errors import LocalError
+from tools.benchmarks import components, scale
 
 
 def test_a_tick_costs_the_same_however_many_connections_there_are() -> None:

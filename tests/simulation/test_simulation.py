@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import simulate
-from benchmarks.authorization_server import AuthorizationServer, Verdict
-from benchmarks.keeping import Keeping
-from benchmarks.trace import DAY, HOUR, LIFETIME, START, Calendar, Period, Trace, Trouble
 from flowaccount_connect.schedule import Schedule
+from tools.simulation import simulate
+from tools.simulation.authorization_server import AuthorizationServer, Verdict
+from tools.simulation.keeping import Keeping
+from tools.simulation.trace import DAY, HOUR, LIFETIME, START, Calendar, Period, Trace, Trouble
 
 PEERS = {"Nango", "Vault plugin", "authproxy", "on demand"}
 

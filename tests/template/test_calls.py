@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import lambdas, operations
-from benchmarks.operations import Calls
+from tools.benchmarks import lambdas, operations
+from tools.benchmarks.operations import Calls
 
 CLAIM_AND_COMMIT, PACE = 2, 1
 

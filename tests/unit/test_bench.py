@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks import money, operations, performance
-from benchmarks.money import Costs
-from benchmarks.operations import Calls, Operations
-from benchmarks.performance import Figures, Row
-from benchmarks.wire import Count
+from tools.benchmarks import money, operations, performance
+from tools.benchmarks.money import Costs
+from tools.benchmarks.operations import Calls, Operations
+from tools.benchmarks.performance import Figures, Row
+from tools.benchmarks.wire import Count
 
 STEPS = (
     *(operations.ALONE, operations.BATCH, operations.TOKEN, operations.NOTHING_DUE, operations.HISTORY),

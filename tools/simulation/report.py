@@ -6,8 +6,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.record import Record
-from benchmarks.trace import DAY, START, Trace, Trouble
+from tools.simulation.record import Record
+from tools.simulation.trace import DAY, START, Trace, Trouble
 
 
 def show(console: Console, traces: Sequence[Trace], records: Sequence[Record]) -> None:

@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.authority import BUNDLE, authority
-from benchmarks.wire import Wire
 from local.errors import LocalError
 from local.places import CACHE, LOCAL, ROOT
+from tools.benchmarks.authority import BUNDLE, authority
+from tools.benchmarks.wire import Wire
 
 FUNCTIONS = ("authorize", "callback", "sweep", "refresh", "salvage", "token", "connections", "publish")
 
@@ -107,7 +107,7 @@ def instead(*, bytecode: bool) -> dict[str, Program]:
 
 def _packages() -> Path:
     """The packages of the programs, without bytecode."""
-    requirements = _PROGRAMS / "requirements.txt"
+    requirements = ROOT / "requirements" / "instead.txt"
     kept = CACHE / f"instead-{hashlib.sha256(requirements.read_bytes()).hexdigest()[:20]}"
     if not kept.is_dir():
         unfinished = kept.with_name(f"{kept.name}.{os.getpid()}")

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks import components, lambdas
-from benchmarks.lambdas import Program
-from benchmarks.wire import wire
+from tools.benchmarks import components, lambdas
+from tools.benchmarks.lambdas import Program
+from tools.benchmarks.wire import wire
 
 BATCH = 50
 LATENCY = 0.3

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import operations
-from benchmarks.operations import Calls
 from flowaccount_connect.schedule import Schedule
 from flowaccount_connect.sealing import KEY_AGE, SETS_PER_KEY
 from tests.contract import deployed
+from tools.benchmarks import operations
+from tools.benchmarks.operations import Calls
 
 PRICES = Path(__file__).with_name("prices-ap-southeast-1.json")
 SIZES = (100, 10_000, 1_000_000)

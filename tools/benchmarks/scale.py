@@ -12,11 +12,11 @@ from typing import Any, cast
 from rich.console import Console
 from rich.progress import Progress
 
-from benchmarks import components
 from flowaccount_connect.history import Counts
 from flowaccount_connect.pacing import Pace, PaceStore, Rule
 from flowaccount_connect.store import ConnectionStore
 from flowaccount_connect.sweep import DueIndex, RefreshQueue, Sweep
+from tools.benchmarks import components
 
 SMALL, LARGE, DUE = 10_000, 200_000, 100
 GOAL = 1.2

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.authorization_server import AuthorizationServer
-from benchmarks.trace import LIFETIME, START, Trace
+from tools.simulation.authorization_server import AuthorizationServer
+from tools.simulation.trace import LIFETIME, START, Trace
 
 
 @dataclass(slots=True)

@@ -12,11 +12,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks import components, lambdas
-from benchmarks.lambdas import FUNCTIONS, Program, Started
-from benchmarks.operations import OURS, callback_of, sample, token_of
-from benchmarks.throughput import BATCH, records
-from benchmarks.wire import wire
+from tools.benchmarks import components, lambdas
+from tools.benchmarks.lambdas import FUNCTIONS, Program, Started
+from tools.benchmarks.operations import OURS, callback_of, sample, token_of
+from tools.benchmarks.throughput import BATCH, records
+from tools.benchmarks.wire import wire
 
 ROUNDS = 15
 BATCHES = 3

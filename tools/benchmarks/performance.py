@@ -14,13 +14,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import cold, money, operations, scale, throughput
-from benchmarks.cold import Cold
-from benchmarks.lambdas import FUNCTIONS, INSTEAD, Started
-from benchmarks.money import Bill, Costs
-from benchmarks.operations import Operations
-from benchmarks.scale import Cost
-from benchmarks.throughput import Throughput
+from tools.benchmarks import cold, money, operations, scale, throughput
+from tools.benchmarks.cold import Cold
+from tools.benchmarks.lambdas import FUNCTIONS, INSTEAD, Started
+from tools.benchmarks.money import Bill, Costs
+from tools.benchmarks.operations import Operations
+from tools.benchmarks.scale import Cost
+from tools.benchmarks.throughput import Throughput
 
 TOKEN_GOAL, REFRESH_GOAL = 0.5, 0.6
 

@@ -15,15 +15,15 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from benchmarks import components, lambdas
-from benchmarks.lambdas import Function, Program
-from benchmarks.throughput import records
-from benchmarks.wire import Count, Wire, wire
 from flowaccount_connect.dynamodb import n, s
 from flowaccount_connect.store import key_of
 from local.errors import LocalError
 from local.metrics import embedded
 from local.places import ROOT
+from tools.benchmarks import components, lambdas
+from tools.benchmarks.lambdas import Function, Program
+from tools.benchmarks.throughput import records
+from tools.benchmarks.wire import Count, Wire, wire
 
 ROUNDS = 7
 """How often each is measured, in turn."""

@@ -26,9 +26,9 @@ from urllib.parse import parse_qs, urlsplit
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from benchmarks.authority import authority
 from local import ports
 from local.errors import LocalError
+from tools.benchmarks.authority import authority
 
 CLIENT_SECRET = "secret"  # noqa: S105 - any does
 SUPPORT_CODE = "N7777777"

@@ -19,10 +19,6 @@ from unittest import mock
 
 import numpy as np
 
-from benchmarks.authorization_server import AuthorizationServer, Verdict
-from benchmarks.memory import KnownSecret, Memory, PaceMemory, Unsealed
-from benchmarks.record import Record
-from benchmarks.trace import HOUR, START, Newcomer, Trace, Trouble
 from flowaccount_connect import sweep
 from flowaccount_connect.connection import Status
 from flowaccount_connect.pacing import Pace, Rule
@@ -33,6 +29,10 @@ from flowaccount_connect.serving import DEFAULT_MIN_TTL
 from flowaccount_connect.store import Rotated, StoreUnavailable
 from flowaccount_connect.sweep import Message, Sweep
 from flowaccount_connect.token_response import Answer, Outcome, TokenSet
+from tools.simulation.authorization_server import AuthorizationServer, Verdict
+from tools.simulation.memory import KnownSecret, Memory, PaceMemory, Unsealed
+from tools.simulation.record import Record
+from tools.simulation.trace import HOUR, START, Newcomer, Trace, Trouble
 
 WORKERS = 5
 BATCH = 50

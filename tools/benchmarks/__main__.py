@@ -12,10 +12,10 @@ from collections.abc import Iterator, Sequence
 from rich.console import Console
 from rich.progress import track
 
-from benchmarks import cold, components, lambdas, operations, performance, scale, throughput
-from benchmarks.performance import Figures
 from local.errors import LocalError
 from local.places import LOCAL, ROOT, shown
+from tools.benchmarks import cold, components, lambdas, operations, performance, scale, throughput
+from tools.benchmarks.performance import Figures
 
 SECTIONS = ("cold", "operations", "throughput", "scale")
 FOLDER = LOCAL / "bench"

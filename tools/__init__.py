@@ -1,0 +1,1 @@
+"""What serves development: the product imports none of it."""
