@@ -9,20 +9,15 @@ from authlib.integrations.requests_client import OAuth2Session  # type: ignore[i
 from . import acts, vault
 
 _session: Any = None
-
-
-def token(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
-    """GET /connections/{id}/token."""
-    return acts.token(event, vault)
+token = acts.token
 
 
 def refresh(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
     """The refresh queue."""
-    return acts.refresh(event, vault, ask)
+    return acts.refresh(event, _ask)
 
 
-def ask(refresh_token: str) -> Mapping[str, Any]:
-    """New tokens for a refresh token."""
+def _ask(refresh_token: str) -> Mapping[str, Any]:
     global _session  # noqa: PLW0603 - made once the secret is known, and kept
     if _session is None:
         _session = OAuth2Session(

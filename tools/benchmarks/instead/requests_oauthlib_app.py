@@ -9,16 +9,12 @@ from requests_oauthlib import OAuth2Session  # type: ignore[import-untyped]
 from . import acts, vault
 
 _session = OAuth2Session(os.environ["CLIENT_ID"])
-
-
-def token(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
-    """GET /connections/{id}/token."""
-    return acts.token(event, vault)
+token = acts.token
 
 
 def refresh(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
     """The refresh queue."""
-    return acts.refresh(event, vault, _ask)
+    return acts.refresh(event, _ask)
 
 
 def _ask(refresh_token: str) -> Mapping[str, Any]:
