@@ -16,20 +16,20 @@ help: ## Show this list
 	@echo "  ENVIRONMENT REFRESH_AFTER REFRESH_TOKEN_LIFETIME ACCESS_TOKEN_LIFETIME REFRESHES_PER_MINUTE REPLAY_POLICY ISSUER PORT …"
 
 run: bootstrap ## Bring the stack up, connect a business in a browser, and stay until Ctrl-C
-	@$(PYTHON) -m local.demo
+	@$(PYTHON) -m tools.local.demo
 
 up: bootstrap ## Bring the stack up in the background; .local/stack.json says what is where
-	@$(PYTHON) -m local.up
+	@$(PYTHON) -m tools.local.up
 
 down: ## End what `make up` started
-	@if [ -x $(PYTHON) ]; then $(PYTHON) -m local.down; else echo "nothing is running"; fi
+	@if [ -x $(PYTHON) ]; then $(PYTHON) -m tools.local.down; else echo "nothing is running"; fi
 
 dashboard: bootstrap ## Draw the CloudWatch dashboard of the stack that is up; .local/dashboard/dashboard.png
-	@$(PYTHON) -m local.dashboard
+	@$(PYTHON) -m tools.local.dashboard
 
 # RATE_LIMIT=1 LIFETIMES=1 OPEN=1 PLAN=1; docs/probe.md. The client secret is best exported, or typed when asked for.
 probe: bootstrap ## Find out how FlowAccount behaves where its documentation is silent (without CLIENT_ID: a demonstration)
-	@PYTHONPATH=layers/connector $(PYTHON) -m probe
+	@PYTHONPATH=layers/connector $(PYTHON) -m tools.probe
 
 test: check ## Check everything, then run all tests
 	$(PYTHON) -m pytest $(PYTEST)
@@ -54,21 +54,21 @@ mutants: bootstrap ## Take each rule out of the rotation and show what notices
 	@PYTHONPATH=layers/connector $(PYTHON) -m tests.model.mutants
 
 campaign: bootstrap ## Kill refresh workers and lose answers at random, account for every token (a quarter of an hour)
-	@$(PYTHON) -m campaign $(CAMPAIGN)
+	@$(PYTHON) -m tools.campaign $(CAMPAIGN)
 
 # SIMULATE="--short", "--days 10", "--seed 2"; the picture of docs/ is drawn by SIMULATE="--picture docs/scheduling.svg".
 simulate: bootstrap ## Thirty days in a virtual clock: our schedule and those of others, what each loses (a quarter of an hour)
 	@PYTHONPATH=layers/connector $(PYTHON) -m tools.simulation.simulate $(SIMULATE)
 
-# BENCH="--only cold", "--only operations throughput scale", "--short", "--write-docs" for docs/performance.md; docs/performance.md.
-bench: bootstrap ## Cold starts, CPU, calls, throughput, scale and money, beside what one would write instead (ten minutes)
+# BENCH="--only cold", "--only calls warm worker", "--short", "--write-docs" for docs/performance.md; docs/performance.md.
+bench: bootstrap ## Cold starts, CPU, memory, calls, throughput and money, beside what one would write instead (ten minutes)
 	@PYTHONPATH=layers/connector $(PYTHON) -m tools.benchmarks $(BENCH)
 
 screenshots: bootstrap ## Take pictures of every page, in both languages, on phone and desktop, light and dark
-	@PYTHONPATH=layers/connector $(PYTHON) -m local.gallery
+	@PYTHONPATH=layers/connector $(PYTHON) -m tools.local.gallery
 
 audit: bootstrap ## Look at template, sources and shipped packages with checkov, bandit and more; .local/audit/sbom.json
-	@$(PYTHON) -m audit
+	@$(PYTHON) -m tools.audit
 
 fuzz: bootstrap ## Send a few hundred generated requests to every route of the deployed local stack
 	@FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),300) $(PYTHON) -m pytest tests/e2e/test_openapi.py --timeout 3600
@@ -79,7 +79,7 @@ format: bootstrap ## Format the sources
 
 build: bootstrap ## Build what `sam deploy --guided` deploys (LAYER_ARCHITECTURE=arm64 for Arm)
 	@LAYER_CACHE=$(CURDIR)/.local/cache sam build
-	@$(PYTHON) -m local.built_for
+	@$(PYTHON) -m tools.local.built_for
 
 deploy: build ## Deploy to your AWS account, asking for the settings (CONFIG=production for a section of samconfig.toml)
 	@sam deploy --guided $(if $(CONFIG),--config-env $(CONFIG))
@@ -88,17 +88,17 @@ deploy: build ## Deploy to your AWS account, asking for the settings (CONFIG=pro
 PIN = uv pip compile --quiet --no-config --universal --upgrade --python-version 3.13 --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url --no-emit-find-links
 lock: bootstrap ## Pin newer versions of all packages
-	$(PIN) requirements-dev.in -o requirements-dev.txt
-	$(PIN) -c requirements-dev.txt layers/dependencies/requirements.in -o layers/dependencies/requirements.txt
-	$(PIN) -c requirements-dev.txt requirements/instead.in -o requirements/instead.txt
-	$(PIN) requirements-emulator.in -o requirements-emulator.txt
-	$(PIN) -c requirements-dev.txt requirements-bootstrap.in -o requirements-bootstrap.txt
-	$(PIN) audit/tools.in -o audit/tools.txt
-	$(PIN) audit/checkov.in -o audit/checkov.txt
+	$(PIN) requirements/dev.in -o requirements/dev.txt
+	$(PIN) -c requirements/dev.txt layers/dependencies/requirements.in -o layers/dependencies/requirements.txt
+	$(PIN) -c requirements/dev.txt requirements/instead.in -o requirements/instead.txt
+	$(PIN) requirements/emulator.in -o requirements/emulator.txt
+	$(PIN) -c requirements/dev.txt requirements/bootstrap.in -o requirements/bootstrap.txt
+	$(PIN) requirements/audit.in -o requirements/audit.txt
+	$(PIN) requirements/checkov.in -o requirements/checkov.txt
 
 clean: down ## Remove everything that was built or installed here
 	rm -rf .local .aws-sam
 
 bootstrap:
 	@PATH="$(PATH_BEFORE)" command -v python3 >/dev/null || { echo "error: python3 is missing: install Python, best 3.13." >&2; exit 1; }
-	@PATH="$(PATH_BEFORE)" python3 local/bootstrap.py
+	@PATH="$(PATH_BEFORE)" python3 tools/local/bootstrap.py

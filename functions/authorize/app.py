@@ -3,15 +3,17 @@
 from collections.abc import Mapping
 from typing import Any
 
-from flowaccount_connect import http_request, pages, wiring
-from flowaccount_connect.dynamodb import StoreUnavailable
-from flowaccount_connect.observability import COUNT, fault, logger, metrics, observed
-from flowaccount_connect.problems import INTERNAL, MISCONFIGURED, Problem, Response, unavailable
-from flowaccount_connect.settings import InvalidSetting, Reader
+from flowaccount_connect.http import pages
+from flowaccount_connect.http import request as http_request
+from flowaccount_connect.http.problems import INTERNAL, MISCONFIGURED, Problem, Response, unavailable
+from flowaccount_connect.runtime import bootstrap
+from flowaccount_connect.runtime.observability import COUNT, fault, logger, metrics, observed
+from flowaccount_connect.runtime.settings import InvalidSetting, Reader
+from flowaccount_connect.storage.dynamodb import StoreUnavailable
 
 _STORE_UNAVAILABLE = unavailable("store_unavailable", "Connecting is not possible right now. Try again.", 5)
 
-_authorize = wiring.authorize()
+_authorize = bootstrap.authorize()
 
 
 @observed

@@ -3,16 +3,18 @@
 from collections.abc import Mapping
 from typing import Any
 
-from flowaccount_connect import http_request, pages, wiring
-from flowaccount_connect.callback import Ended, Ending, Returned
-from flowaccount_connect.connect_session import cookie_name
-from flowaccount_connect.dynamodb import StoreUnavailable
-from flowaccount_connect.identifiers import fingerprint
-from flowaccount_connect.observability import COUNT, fault, logger, metrics, observed
-from flowaccount_connect.problems import Problem, Response, invalid
-from flowaccount_connect.return_urls import is_allowed, with_parameters
+from flowaccount_connect.connect.callback import Ended, Ending, Returned
+from flowaccount_connect.domain.ids import fingerprint
+from flowaccount_connect.domain.return_urls import is_allowed, with_parameters
+from flowaccount_connect.http import pages
+from flowaccount_connect.http import request as http_request
+from flowaccount_connect.http.problems import Problem, Response, invalid
+from flowaccount_connect.runtime import bootstrap
+from flowaccount_connect.runtime.observability import COUNT, fault, logger, metrics, observed
+from flowaccount_connect.storage.attempts import cookie_name
+from flowaccount_connect.storage.dynamodb import StoreUnavailable
 
-_callback, _endpoint, _return_urls = wiring.callback()
+_callback, _endpoint, _return_urls = bootstrap.callback()
 
 
 @observed

@@ -4,18 +4,19 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
-from flowaccount_connect import http_request, wiring
-from flowaccount_connect.dynamodb import StoreUnavailable
-from flowaccount_connect.http_request import Request, json_answer
-from flowaccount_connect.managing import DEFAULT_LIMIT, LONGEST_PAGE
-from flowaccount_connect.observability import COUNT, fault, logger, metrics, observed
-from flowaccount_connect.problems import INTERNAL, MISCONFIGURED, SECURITY_HEADERS, Problem, Response, unavailable
-from flowaccount_connect.settings import InvalidSetting, Reader
+from flowaccount_connect.connections.managing import DEFAULT_LIMIT, LONGEST_PAGE
+from flowaccount_connect.http import request as http_request
+from flowaccount_connect.http.problems import INTERNAL, MISCONFIGURED, SECURITY_HEADERS, Problem, Response, unavailable
+from flowaccount_connect.http.request import Request, json_answer
+from flowaccount_connect.runtime import bootstrap
+from flowaccount_connect.runtime.observability import COUNT, fault, logger, metrics, observed
+from flowaccount_connect.runtime.settings import InvalidSetting, Reader
+from flowaccount_connect.storage.dynamodb import StoreUnavailable
 
 _STORE_UNAVAILABLE = unavailable("store_unavailable", "The table did not answer. Try the same again.", 5)
 
-_managing = wiring.connections()
-_confirmation = wiring.confirmation(_managing.client)
+_managing = bootstrap.connections()
+_confirmation = bootstrap.confirmation(_managing.client)
 
 
 @observed
@@ -51,7 +52,7 @@ def _show(request: Request) -> Response:
 
 def _make_session(request: Request) -> Response:
     request.refuse_unknown(())
-    fields = request.fields(("reference", "return_url"), ("expected_connection",))
+    fields = request.fields(("tenant", "return_url"), ("expected_connection",))
     redirect_uri = _confirmation.redirect_uri or Reader(request.stage).url("callbackUrl")
     made = _confirmation.make(fields, redirect_uri=redirect_uri)
     body = {"session": made.session, "connect_url": made.connect_url, "expires_at": made.expires_at}
@@ -60,8 +61,8 @@ def _make_session(request: Request) -> Response:
 
 def _confirm_session(request: Request) -> Response:
     request.refuse_unknown(())
-    fields = request.fields(("reference",))
-    connection_id = _confirmation.confirm(request.path.get("session", ""), fields["reference"])
+    fields = request.fields(("tenant",))
+    connection_id = _confirmation.confirm(request.path.get("session", ""), fields["tenant"])
     return json_answer(HTTPStatus.OK, _managing.show(connection_id))
 
 

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from flowaccount_connect import wiring
-from flowaccount_connect.observability import COUNT, logger, metrics, observed
-from flowaccount_connect.publishing import Change, Malformed, read_message, read_record
+from flowaccount_connect.publishing.publisher import Change, Malformed, read_message, read_record
+from flowaccount_connect.runtime import bootstrap
+from flowaccount_connect.runtime.observability import COUNT, logger, metrics, observed
 
-_publisher, _unpublished = wiring.publish()
+_publisher, _unpublished = bootstrap.publish()
 
 
 @observed

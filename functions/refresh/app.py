@@ -7,14 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from flowaccount_connect import wiring
-from flowaccount_connect.dynamodb import StoreUnavailable
-from flowaccount_connect.identifiers import is_connection_id
-from flowaccount_connect.observability import COUNT, MILLISECONDS, SECONDS, fault, logger, metrics, observed
-from flowaccount_connect.pacing import Permit
-from flowaccount_connect.rotation import Refresh, RefreshOutcome, Rotation, exchange_budget
+from flowaccount_connect.domain.ids import is_connection_id
+from flowaccount_connect.rotation.protocol import Refresh, RefreshOutcome, Rotation, exchange_budget
+from flowaccount_connect.runtime import bootstrap
+from flowaccount_connect.runtime.observability import COUNT, MILLISECONDS, SECONDS, fault, logger, metrics, observed
+from flowaccount_connect.scheduling.pacing import Permit
+from flowaccount_connect.storage.dynamodb import StoreUnavailable
 
-_rotation, _imports, _circuit, _pace, _endpoint = wiring.refresh()
+_rotation, _imports, _circuit, _pace, _endpoint = bootstrap.refresh()
 
 _workers = ThreadPoolExecutor(50)
 """A thread for each message that a batch may have (`BatchSize`), started with the first that need them, and kept."""

@@ -4,12 +4,12 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from flowaccount_connect import wiring
-from flowaccount_connect.dynamodb import StoreUnavailable
-from flowaccount_connect.observability import COUNT, fault, logger, metrics, observed
-from flowaccount_connect.salvage import MalformedMessage
+from flowaccount_connect.rotation.pending_commits import MalformedMessage
+from flowaccount_connect.runtime import bootstrap
+from flowaccount_connect.runtime.observability import COUNT, fault, logger, metrics, observed
+from flowaccount_connect.storage.dynamodb import StoreUnavailable
 
-_salvage = wiring.salvage()
+_salvage = bootstrap.salvage()
 
 
 @observed

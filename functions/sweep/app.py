@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from flowaccount_connect import wiring
-from flowaccount_connect.observability import COUNT, PERCENT, SECONDS, logger, metrics, observed
+from flowaccount_connect.runtime import bootstrap
+from flowaccount_connect.runtime.observability import COUNT, PERCENT, SECONDS, logger, metrics, observed
 
-_sweep = wiring.sweep()
+_sweep = bootstrap.sweep()
 
 
 @observed

@@ -6,12 +6,13 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import urljoin
 
-from flowaccount_connect import http_request, wiring
-from flowaccount_connect.observability import COUNT, fault, logger, metrics, observed
-from flowaccount_connect.problems import INTERNAL, Problem, Response, invalid
-from flowaccount_connect.serving import DEFAULT_MIN_TTL, LONGEST_MIN_TTL
+from flowaccount_connect.http import request as http_request
+from flowaccount_connect.http.problems import INTERNAL, Problem, Response, invalid
+from flowaccount_connect.runtime import bootstrap
+from flowaccount_connect.runtime.observability import COUNT, fault, logger, metrics, observed
+from flowaccount_connect.tokens.serving import DEFAULT_MIN_TTL, LONGEST_MIN_TTL
 
-_serving, _direct_connect, _redirect_uri = wiring.token()
+_serving, _direct_connect, _redirect_uri = bootstrap.token()
 
 
 @observed

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from local.errors import LocalError
 from tests.contract import engines
 from tests.support.dynamodb_model import DynamoDbModel
 from tools import deployed
+from tools.local.errors import LocalError
 
 _numbers = itertools.count(1)
 

@@ -16,8 +16,8 @@ import boto3
 from botocore.config import Config
 
 from flowaccount_connect.aws_client import AwsClient, Credentials
-from local import dynamodb_local as local_engine
-from local import processes
+from tools.local import dynamodb_local as local_engine
+from tools.local import processes
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -6,11 +6,11 @@ from functools import partial
 
 import pytest
 
-from flowaccount_connect.connection import Attempt, Connection, Reason, Sealed, Status
-from flowaccount_connect.dynamodb import ConditionRefused, call, n, s
-from flowaccount_connect.schedule import shard_of
-from flowaccount_connect.store import ConnectionStore, Refused, Rotated, from_item, grant_update, key_of
-from flowaccount_connect.sweep import DueIndex
+from flowaccount_connect.domain.connection import Attempt, Connection, Reason, Sealed, Status
+from flowaccount_connect.domain.schedule import shard_of
+from flowaccount_connect.scheduling.sweep import DueIndex
+from flowaccount_connect.storage.connections import ConnectionStore, Refused, Rotated, from_item, grant_update, key_of
+from flowaccount_connect.storage.dynamodb import ConditionRefused, call, n, s
 from tests.contract.conftest import Table
 
 NOW = 1_000_000

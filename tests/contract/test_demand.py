@@ -1,6 +1,6 @@
 """Whose turn it is to ask for a refresh, on every engine."""
 
-from flowaccount_connect.demand import Demand
+from flowaccount_connect.tokens.demand import Demand
 from tests.contract.conftest import Table
 from tests.contract.test_connection_store import NOW
 

@@ -6,7 +6,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from flowaccount_connect.aws_client import AwsError
-from flowaccount_connect.store import key_of
+from flowaccount_connect.storage.connections import key_of
 from tests.contract.conftest import Table
 from tests.support import dynamodb_model
 from tools import deployed

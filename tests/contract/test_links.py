@@ -4,7 +4,11 @@ from typing import Any
 
 import pytest
 
-from flowaccount_connect.connect_link import (
+from flowaccount_connect.domain.connection import Status
+from flowaccount_connect.rotation.pending_commits import Salvage, SalvageOutcome, SalvageQueue
+from flowaccount_connect.storage.connections import ConnectionStore, grant_update, key_of, tenant_check
+from flowaccount_connect.storage.dynamodb import ConditionRefused, call, s
+from flowaccount_connect.storage.links import (
     CONFIRM_WITHIN,
     ConnectLink,
     LinkStore,
@@ -17,10 +21,6 @@ from flowaccount_connect.connect_link import (
     link_from_item,
     refused_put,
 )
-from flowaccount_connect.connection import Status
-from flowaccount_connect.dynamodb import ConditionRefused, call, s
-from flowaccount_connect.salvage import Salvage, SalvageOutcome, SalvageQueue
-from flowaccount_connect.store import ConnectionStore, grant_update, key_of, reference_check
 from tests.contract.conftest import Table
 from tests.contract.test_connection_store import NOW, rotated
 from tests.contract.test_sessions_and_salvage import Sent
@@ -36,7 +36,7 @@ def links(table: Table) -> LinkStore:
 @pytest.fixture
 def link(links: LinkStore) -> ConnectLink:
     """A link that a callback has used up, as attempt a1."""
-    made, _ = links.create(reference=TENANT, return_url="u", expected_connection=None, expires_at=NOW + 10)
+    made, _ = links.create(tenant=TENANT, return_url="u", expected_connection=None, expires_at=NOW + 10)
     found = links.opened(made)
     assert found is not None
     used = links.consume(found.id, "a1", now=NOW)
@@ -48,7 +48,7 @@ def waiting(table: Table, grant_id: str = "g1") -> Waiting:
     return Waiting(connection_id=table.connection_id, grant_id=grant_id, rotated=rotated(f"{grant_id} tokens", NOW))
 
 
-def granted(table: Table, *, grant_id: str = "g1", reference: str | None = TENANT) -> dict[str, Any]:
+def granted(table: Table, *, grant_id: str = "g1", tenant: str | None = TENANT) -> dict[str, Any]:
     return grant_update(
         table.name,
         table.connection_id,
@@ -57,7 +57,7 @@ def granted(table: Table, *, grant_id: str = "g1", reference: str | None = TENAN
         environment="sandbox",
         rotated=rotated(f"{grant_id} tokens", NOW),
         now=NOW,
-        reference=reference,
+        tenant=tenant,
     )
 
 
@@ -68,16 +68,16 @@ def transact(table: Table, *writes: dict[str, Any]) -> None:
 def keep(table: Table, link: ConnectLink, *, attempt_id: str = "a1", now: int = NOW) -> None:
     transact(
         table,
-        {"ConditionCheck": reference_check(table.name, table.connection_id, TENANT)},
+        {"ConditionCheck": tenant_check(table.name, table.connection_id, TENANT)},
         {"Update": keeping(table.name, link.id, attempt_id, waiting(table), now=now)},
     )
 
 
-def confirm(table: Table, link: ConnectLink, *, reference: str = TENANT, now: int = NOW) -> None:
+def confirm(table: Table, link: ConnectLink, *, tenant: str = TENANT, now: int = NOW) -> None:
     transact(
         table,
-        {"Update": granted(table, reference=reference)},
-        {"Update": confirming(table.name, link.id, reference, now=now)},
+        {"Update": granted(table, tenant=tenant)},
+        {"Update": confirming(table.name, link.id, tenant, now=now)},
     )
 
 
@@ -87,11 +87,11 @@ def stored(table: Table, link: ConnectLink) -> ConnectLink:
 
 
 def test_a_link_is_used_up_once_in_time_and_in_its_environment(table: Table, links: LinkStore) -> None:
-    made, session = links.create(reference=TENANT, return_url="u", expected_connection="N1", expires_at=NOW + 10)
+    made, session = links.create(tenant=TENANT, return_url="u", expected_connection="N1", expires_at=NOW + 10)
     link = links.of_session(session)
     assert link is not None
     assert link == links.opened(made)
-    assert (link.reference, link.expected_connection, link.session(made)) == (TENANT, "N1", session)
+    assert (link.tenant, link.expected_connection, link.session(made)) == (TENANT, "N1", session)
     assert links.of_session(f"{session}x") is None
     assert links.consume(link.id, "a1", now=NOW + 10) is None
     assert LinkStore(table.client, table.name, "production").consume(link.id, "a1", now=NOW) is None
@@ -129,38 +129,38 @@ def test_a_set_is_kept_once_by_its_own_callback_and_in_time(table: Table, link: 
 
 
 def test_a_business_of_another_tenant_keeps_nothing(table: Table, link: ConnectLink) -> None:
-    transact(table, {"Update": granted(table, grant_id="g0", reference="tenant-8")})
+    transact(table, {"Update": granted(table, grant_id="g0", tenant="tenant-8")})
     with pytest.raises(ConditionRefused) as caught:
         keep(table, link)
     connection, nothing = caught.value.items
     assert connection is not None
-    assert connection["reference"] == s("tenant-8")
+    assert connection["tenant"] == s("tenant-8")
     assert nothing is None
     assert stored(table, link) == link
 
 
-@pytest.mark.parametrize("reference", [TENANT, None])
+@pytest.mark.parametrize("tenant", [TENANT, None])
 def test_a_business_of_the_same_tenant_or_of_nobody_is_welcome(
-    table: Table, link: ConnectLink, reference: str | None
+    table: Table, link: ConnectLink, tenant: str | None
 ) -> None:
-    transact(table, {"Update": granted(table, grant_id="g0", reference=reference)})
+    transact(table, {"Update": granted(table, grant_id="g0", tenant=tenant)})
     keep(table, link)
     confirm(table, link)
     connection = ConnectionStore(table.client, table.name).get(table.connection_id)
     assert connection is not None
-    assert (connection.reference, connection.generation, connection.grant_id) == (TENANT, 2, "g1")
+    assert (connection.tenant, connection.generation, connection.grant_id) == (TENANT, 2, "g1")
 
 
 def test_a_confirmation_connects_and_empties_the_link_in_one(table: Table, link: ConnectLink) -> None:
     keep(table, link)
-    for reference, now in (("tenant-8", NOW), (TENANT, NOW + CONFIRM_WITHIN)):
+    for tenant, now in (("tenant-8", NOW), (TENANT, NOW + CONFIRM_WITHIN)):
         with pytest.raises(ConditionRefused):
-            confirm(table, link, reference=reference, now=now)
+            confirm(table, link, tenant=tenant, now=now)
         assert ConnectionStore(table.client, table.name).get(table.connection_id) is None
     confirm(table, link)
     connection = ConnectionStore(table.client, table.name).get(table.connection_id)
     assert connection is not None
-    assert (connection.status, connection.reference, connection.generation) == (Status.ACTIVE, TENANT, 1)
+    assert (connection.status, connection.tenant, connection.generation) == (Status.ACTIVE, TENANT, 1)
     assert connection.sealed == waiting(table).rotated.sealed
     ended = stored(table, link)
     assert (ended.result, ended.waiting, ended.connection_id) == ("connected", None, table.connection_id)
@@ -171,7 +171,7 @@ def test_a_confirmation_connects_and_empties_the_link_in_one(table: Table, link:
 
 def test_a_business_that_is_anothers_by_now_is_not_taken_over(table: Table, link: ConnectLink) -> None:
     keep(table, link)
-    transact(table, {"Update": granted(table, grant_id="g0", reference="tenant-8")})
+    transact(table, {"Update": granted(table, grant_id="g0", tenant="tenant-8")})
     with pytest.raises(ConditionRefused) as caught:
         confirm(table, link)
     connection, nothing = caught.value.items
@@ -182,24 +182,24 @@ def test_a_business_that_is_anothers_by_now_is_not_taken_over(table: Table, link
 
 def test_a_consent_without_a_tenant_leaves_it(table: Table) -> None:
     transact(table, {"Update": granted(table)})
-    transact(table, {"Update": granted(table, grant_id="g2", reference=None)})
+    transact(table, {"Update": granted(table, grant_id="g2", tenant=None)})
     connection = ConnectionStore(table.client, table.name).get(table.connection_id)
     assert connection is not None
-    assert (connection.reference, connection.generation) == (TENANT, 2)
+    assert (connection.tenant, connection.generation) == (TENANT, 2)
 
 
 def test_what_waits_is_dropped_with_its_event_once(table: Table, link: ConnectLink) -> None:
     keep(table, link)
     writes: list[dict[str, Any]] = [
-        {"Update": dropping(table.name, link.id, "reference_mismatch")},
-        {"Put": refused_put(table.name, table.connection_id, Refusal.REFERENCE_MISMATCH, link, lambda: NOW)},
+        {"Update": dropping(table.name, link.id, "tenant_mismatch")},
+        {"Put": refused_put(table.name, table.connection_id, Refusal.TENANT_MISMATCH, link, lambda: NOW)},
     ]
     transact(table, *writes)
     ended = stored(table, link)
-    assert (ended.result, ended.waiting) == ("reference_mismatch", None)
+    assert (ended.result, ended.waiting) == ("tenant_mismatch", None)
     key = {name: writes[1]["Put"]["Item"][name] for name in ("pk", "sk")}
     event = table.client.get_item(TableName=table.name, Key=key, ConsistentRead=True)["Item"]
-    assert (event["reason"], event["reference"]) == (s("reference_mismatch"), s(TENANT))
+    assert (event["reason"], event["tenant"]) == (s("tenant_mismatch"), s(TENANT))
     with pytest.raises(ConditionRefused):
         transact(table, *writes)
     with pytest.raises(ConditionRefused):

@@ -2,11 +2,11 @@
 
 import pytest
 
-from flowaccount_connect.connection import Reason, Sealed, Status
-from flowaccount_connect.dynamodb import call
-from flowaccount_connect.importing import AlreadyConnected, ImportStore, UnderWay
-from flowaccount_connect.listing import Listed, Listing, read
-from flowaccount_connect.store import ConnectionStore, Refused, grant_update, key_of
+from flowaccount_connect.connections.listing import Listed, Listing, read
+from flowaccount_connect.domain.connection import Reason, Sealed, Status
+from flowaccount_connect.storage.connections import ConnectionStore, Refused, grant_update, key_of
+from flowaccount_connect.storage.dynamodb import call
+from flowaccount_connect.storage.imports import AlreadyConnected, ImportStore, UnderWay
 from tests.contract.conftest import Table
 from tests.contract.test_connection_store import NOW, attempt, refused, rotated
 

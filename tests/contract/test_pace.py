@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from flowaccount_connect.dynamodb import n, s
-from flowaccount_connect.pacing import Pace, Paced, PaceRefused, PaceStore, Rule, State
-from flowaccount_connect.store import ConnectionStore, due_shard, key_of
-from flowaccount_connect.sweep import Due, DueIndex, Wanted
+from flowaccount_connect.rotation.permits import Paced
+from flowaccount_connect.scheduling.pacing import Pace, PaceRefused, PaceStore, Rule, State
+from flowaccount_connect.scheduling.sweep import Due, DueIndex, Wanted
+from flowaccount_connect.storage.connections import ConnectionStore, due_shard, key_of
+from flowaccount_connect.storage.dynamodb import n, s
 from tests.contract.conftest import Table
 
 S = 1_000_000

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from flowaccount_connect.connection import Connection, Reason, Sealed, Status
-from flowaccount_connect.dynamodb import Item, n
-from flowaccount_connect.salvage import Salvage, SalvageOutcome, SalvageQueue
-from flowaccount_connect.store import ConnectionStore, Rotated, key_of, put_absent, restored
-from flowaccount_connect.sweep import DueIndex
+from flowaccount_connect.domain.connection import Connection, Reason, Sealed, Status
+from flowaccount_connect.rotation.pending_commits import Salvage, SalvageOutcome, SalvageQueue
+from flowaccount_connect.scheduling.sweep import DueIndex
+from flowaccount_connect.storage.connections import ConnectionStore, Rotated, key_of, put_absent, restored
+from flowaccount_connect.storage.dynamodb import Item, n
 from tests.contract.conftest import Table
 from tests.contract.test_connection_store import NOW, attempt, grant, refused, rotated, store
 from tests.contract.test_sessions_and_salvage import Sent

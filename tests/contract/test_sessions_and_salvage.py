@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from flowaccount_connect.connect_session import ConnectSession, SessionRefused, SessionStore
-from flowaccount_connect.connection import Attempt, Reason, Status
-from flowaccount_connect.dynamodb import ConditionRefused, StoreUnavailable, call
-from flowaccount_connect.identifiers import fingerprint
-from flowaccount_connect.salvage import Salvage, SalvageOutcome, SalvageQueue
-from flowaccount_connect.store import ConnectionStore, grant_update
+from flowaccount_connect.domain.connection import Attempt, Reason, Status
+from flowaccount_connect.domain.ids import fingerprint
+from flowaccount_connect.rotation.pending_commits import Salvage, SalvageOutcome, SalvageQueue
+from flowaccount_connect.storage.attempts import ConnectSession, SessionRefused, SessionStore
+from flowaccount_connect.storage.connections import ConnectionStore, grant_update
+from flowaccount_connect.storage.dynamodb import ConditionRefused, StoreUnavailable, call
 from tests.contract.conftest import Table
 from tests.contract.test_connection_store import NOW, rotated
 

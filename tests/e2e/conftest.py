@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import requests
 
-from local import ports, service, stack
-from local.settings import Settings
-from local.stack import Stack
-from local.visit import HttpVisitor, browser
 from tests.e2e import host_site
 from tests.e2e.host_site import HostSite
+from tools.local import ports, service, stack
+from tools.local.settings import Settings
+from tools.local.stack import Stack
+from tools.local.visit import HttpVisitor, browser
 
 RETURN_URL = "http://localhost:3000/done"
 HOST_RETURN_URL = f"http://localhost:{ports.choose(4590)}/flowaccount-connected"

@@ -8,8 +8,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from local import service
-from local.stack import Stack
+from tools.local import service
+from tools.local.stack import Stack
 
 
 def workers(up: Stack, function: str) -> list[int]:

@@ -14,11 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from playwright.sync_api import Browser, BrowserContext, Page
 
-from local import service
-from local.stack import Stack
-from local.visit import HttpVisitor
 from tests.e2e.conftest import Simulator
 from tests.e2e.host_site import HostSite
+from tools.local import service
+from tools.local.stack import Stack
+from tools.local.visit import HttpVisitor
 
 ALLOWED = json.loads((Path(__file__).parents[1] / "cases" / "return-urls.json").read_text())["allowed"]
 SCRIPT = "<script>window.ran=1</script><img src=x onerror=window.ran=2>\"'>"
@@ -263,7 +263,7 @@ def test_a_forwarded_link_in_two_browsers_connects_nothing(
     """The attacker asks the host for a link, the victim opens it and consents; the host confirms for the victim."""
     host.visits.clear()
     made = service.call(
-        up, "POST", "/connect-sessions", body={"reference": "the-attacker", "return_url": host.return_url}
+        up, "POST", "/connect-sessions", body={"tenant": "the-attacker", "return_url": host.return_url}
     ).json()
     attackers, victims = stranger.new_page(), person.new_page()
     to_businesses(attackers, made["connect_url"])
@@ -273,8 +273,8 @@ def test_a_forwarded_link_in_two_browsers_connects_nothing(
     brought = [dict(parse_qsl(urlsplit(path).query)) for path, _ in host.returned()]
     assert brought == [{"session": made["session"]}, {"error": "session_used"}]
     path = f"/connect-sessions/{made['session']}/confirm"
-    answers = [service.call(up, "POST", path, body={"reference": who}) for who in ("the-victim", "the-attacker")]
-    assert [(one.status_code, one.json()["code"]) for one in answers] == [(409, "reference_mismatch")] * 2
+    answers = [service.call(up, "POST", path, body={"tenant": who}) for who in ("the-victim", "the-attacker")]
+    assert [(one.status_code, one.json()["code"]) for one in answers] == [(409, "tenant_mismatch")] * 2
     assert service.connection_item(up, "N1000005") is None
 
 
@@ -283,7 +283,7 @@ def test_back_to_the_start_from_a_wrong_business_is_one_click(
 ) -> None:
     """What is refused is told on a page, and its way back tells the host, who gets no Referer either."""
     host.visits.clear()
-    fields = {"reference": "t", "return_url": host.return_url, "expected_connection": "N9999999"}
+    fields = {"tenant": "t", "return_url": host.return_url, "expected_connection": "N9999999"}
     made = service.call(up, "POST", "/connect-sessions", body=fields).json()
     page = person.new_page()
     connect(page, made["connect_url"], "N1000002", up.callback_url)
@@ -365,7 +365,7 @@ def test_no_parameter_writes_a_header(
 
 def test_a_forged_return_confirms_nothing(up: Stack, simulator: Simulator, host: HostSite) -> None:
     """A return that no callback made: before anything came of the link, with another's end, with the link itself."""
-    fields = {"reference": "tenant", "return_url": host.return_url}
+    fields = {"tenant": "tenant", "return_url": host.return_url}
     made, other = (service.call(up, "POST", "/connect-sessions", body=fields).json() for _ in range(2))
     link = parse_qs(urlsplit(made["connect_url"]).query)["session"][0]
     own, secret = made["session"].split(".")
@@ -378,7 +378,7 @@ def test_a_forged_return_confirms_nothing(up: Stack, simulator: Simulator, host:
         f"{own}.{secret[:-1]}": (404, "unknown_session"),
     }
     for session, expected in forged.items():
-        answer = service.call(up, "POST", f"/connect-sessions/{session}/confirm", body={"reference": "tenant"})
+        answer = service.call(up, "POST", f"/connect-sessions/{session}/confirm", body={"tenant": "tenant"})
         assert (answer.status_code, answer.json()["code"]) == expected
     assert simulator.posts() == []
 

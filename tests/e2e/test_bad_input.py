@@ -11,12 +11,12 @@ from urllib.parse import parse_qs, quote, urlsplit
 import pytest
 import requests
 
-from flowaccount_connect.identifiers import fingerprint
-from local import service
-from local.stack import Stack
-from local.visit import HttpVisitor
+from flowaccount_connect.domain.ids import fingerprint
 from tests.e2e.conftest import RETURN_URL, Simulator
 from tests.e2e.tampering import denied, restart
+from tools.local import service
+from tools.local.stack import Stack
+from tools.local.visit import HttpVisitor
 
 RETURN_URLS = json.loads((Path(__file__).parents[1] / "cases" / "return-urls.json").read_text())
 

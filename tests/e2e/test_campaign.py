@@ -8,16 +8,16 @@ from dataclasses import replace
 
 import pytest
 
-from campaign.accounting import Account, Fate, account, history
-from campaign.evidence import Dead, Evidence, Finish, Kill, Open, Reconnect, Request, Token
-from local.places import ROOT
+from tools.campaign.accounting import Account, Fate, account, history
+from tools.campaign.evidence import Dead, Evidence, Finish, Kill, Open, Reconnect, Request, Token
+from tools.local.places import ROOT
 
 STATE = ".local/test-campaign"
 
 
 def test_a_short_campaign_explains_every_token_and_notices_one_that_is_taken_away() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "campaign", "--short"],
+        [sys.executable, "-m", "tools.campaign", "--short"],
         cwd=ROOT,
         env=os.environ | {"FLOWACCOUNT_CONNECT_STATE": STATE},
         capture_output=True,

@@ -13,18 +13,24 @@ import botocore.session
 import pytest
 import requests
 
-from flowaccount_connect import client
-from flowaccount_connect.client import AccessDenied, Api, ConnectionNotFound, FlowAccountAuth, ReauthorizationRequired
-from flowaccount_connect_cli import target
-from local import service
-from local.places import ROOT, STACK_FILE
-from local.stack import Stack
-from simulator import people
+from flowaccount_connect_client import (
+    AccessDenied,
+    Api,
+    ConnectionNotFound,
+    FlowAccountAuth,
+    ReauthorizationRequired,
+    client,
+)
+from flowaccount_connect_client.cli import target
 from tests.e2e.conftest import Simulator
+from tools.local import service
+from tools.local.places import ROOT, STACK_FILE
+from tools.local.stack import Stack
+from tools.simulator import people
 
 COMPANY = """
 import os, sys, requests
-from flowaccount_connect.client import FlowAccountAuth
+from flowaccount_connect_client import FlowAccountAuth
 url = os.environ["FLOWACCOUNT_URL"] + "/test/company/info"
 print(requests.get(url, auth=FlowAccountAuth(sys.argv[1]), timeout=30).text)
 print(sorted(name for name in sys.modules if name.startswith("flowaccount_connect.")), "boto3" in sys.modules)
@@ -43,7 +49,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run(["uv", "venv", "-q", "--python", sys.executable, str(folder / "venv")], check=True)
     python = folder / "venv" / "bin" / "python"
     subprocess.run(
-        ["uv", "pip", "install", "-q", "--python", str(python), "-c", str(ROOT / "requirements-dev.txt"),
+        ["uv", "pip", "install", "-q", "--python", str(python), "-c", str(ROOT / "requirements/dev.txt"),
          f"flowaccount-connect[cli] @ {wheel.as_uri()}"],
         check=True,
     )  # fmt: skip
@@ -85,7 +91,7 @@ def test_the_installed_client_reads_a_companys_name_and_brings_no_server_with_it
     assert run.returncode == 0, run.stderr
     *company, modules = run.stdout.splitlines()
     assert json.loads("".join(company))["data"]["compnayName"] == people.business(connection).thai
-    own = "['flowaccount_connect.client', 'flowaccount_connect.identifiers', 'flowaccount_connect.return_urls']"
+    own = "['flowaccount_connect_client', 'flowaccount_connect.domain.ids', 'flowaccount_connect.domain.return_urls']"
     assert modules == f"{own} False"
 
 

@@ -14,34 +14,32 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import requests
 
-from local import service
-from local.stack import Stack
-from local.visit import Arrived, HttpVisitor
 from tests.e2e.conftest import Simulator
 from tests.e2e.tampering import denied
+from tools.local import service
+from tools.local.stack import Stack
+from tools.local.visit import Arrived, HttpVisitor
 
 RETURN_URL = "https://app.example.com/accounting/done"
 BUSINESS, OTHER_BUSINESS = "N1000001", "N1000002"
 
 
-def make(up: Stack, reference: str, **fields: str) -> dict[str, Any]:
-    """What the host gets for a user of its tenant `reference`."""
-    answer = service.call(
-        up, "POST", "/connect-sessions", body={"reference": reference, "return_url": RETURN_URL} | fields
-    )
+def make(up: Stack, tenant: str, **fields: str) -> dict[str, Any]:
+    """What the host gets for a user of its tenant `tenant`."""
+    answer = service.call(up, "POST", "/connect-sessions", body={"tenant": tenant, "return_url": RETURN_URL} | fields)
     assert answer.status_code == 201, answer.text
     made: dict[str, Any] = answer.json()
     assert set(made) == {"session", "connect_url", "expires_at"}
     return made
 
 
-def confirm(up: Stack, session: str, reference: str) -> requests.Response:
-    return service.call(up, "POST", f"/connect-sessions/{session}/confirm", body={"reference": reference})
+def confirm(up: Stack, session: str, tenant: str) -> requests.Response:
+    return service.call(up, "POST", f"/connect-sessions/{session}/confirm", body={"tenant": tenant})
 
 
-def refused(up: Stack, session: str, reference: str) -> tuple[int, str, str | None]:
+def refused(up: Stack, session: str, tenant: str) -> tuple[int, str, str | None]:
     """Status, code and ending of a confirmation that is refused."""
-    answer = confirm(up, session, reference)
+    answer = confirm(up, session, tenant)
     assert answer.headers["Content-Type"] == "application/problem+json", answer.text
     return answer.status_code, answer.json()["code"], answer.json().get("ending")
 
@@ -68,9 +66,9 @@ def items(up: Stack, kind: str) -> list[dict[str, Any]]:
     return found
 
 
-def refusals(up: Stack, reference: str) -> list[str]:
+def refusals(up: Stack, tenant: str) -> list[str]:
     """Why businesses were refused that came through links for a tenant."""
-    return [item["reason"]["S"] for item in items(up, "EVENT") if item.get("reference", {}).get("S") == reference]
+    return [item["reason"]["S"] for item in items(up, "EVENT") if item.get("tenant", {}).get("S") == tenant]
 
 
 def link_of(up: Stack, session: str) -> dict[str, Any]:
@@ -128,7 +126,7 @@ def test_a_business_is_connected_once_its_host_confirms_it(
     answer = confirm(up, made["session"], "tenant-1")
     assert answer.status_code == 200, answer.text
     assert answer.json() == service.call(up, "GET", f"/connections/{BUSINESS}").json()
-    assert (answer.json()["support_code"], answer.json()["reference"]) == (BUSINESS, "tenant-1")
+    assert (answer.json()["support_code"], answer.json()["tenant"]) == (BUSINESS, "tenant-1")
     again = confirm(up, made["session"], "tenant-1")
     assert (again.status_code, again.json()["generation"]) == (200, answer.json()["generation"])
     token = service.call(up, "GET", f"/connections/{BUSINESS}/token").json()
@@ -167,12 +165,12 @@ def test_a_forwarded_link_gives_the_attacker_nothing(
     # The attacker comes back with a tab of his own, and learns nothing to have confirmed.
     assert returned(attacker.follow(own)) == {"error": "session_used"}
     # The host confirms for who is logged in where the session arrived: the victim.
-    assert refused(up, session, "the-victim") == (409, "reference_mismatch", None)
-    assert refused(up, session, tenant) == (409, "reference_mismatch", None)
+    assert refused(up, session, "the-victim") == (409, "tenant_mismatch", None)
+    assert refused(up, session, tenant) == (409, "tenant_mismatch", None)
     assert service.connection_item(up, BUSINESS) is None
     assert service.connection_item(up, OTHER_BUSINESS) is None
     assert "tokens" not in link_of(up, session)
-    assert refusals(up, tenant) == ["reference_mismatch"]
+    assert refusals(up, tenant) == ["tenant_mismatch"]
     assert len(simulator.posts("authorization_code")) == 1
 
 
@@ -252,7 +250,7 @@ def test_a_business_of_another_tenant_or_another_than_expected_is_refused(
     arrived = visitor.connect(theirs["connect_url"], user="somchai", business=BUSINESS)
     assert linked_back(arrived) == {"session": theirs["session"], "error": "wrong_business"}
     assert refused(up, theirs["session"], "tenant-8") == (409, "connect_failed", "wrong_business")
-    assert refusals(up, "tenant-8") == ["other_reference"]
+    assert refusals(up, "tenant-8") == ["other_tenant"]
     other = make(up, "tenant-7", expected_connection=BUSINESS)
     arrived = visitor.connect(other["connect_url"], user="somchai", business=OTHER_BUSINESS)
     assert linked_back(arrived) == {"session": other["session"], "error": "wrong_business"}
@@ -270,12 +268,12 @@ def test_reconnecting_through_a_link_counts_on_and_keeps_the_tenant(
         made = make(up, "tenant-9", expected_connection=BUSINESS)
         visitor.connect(made["connect_url"], user="somchai", business=BUSINESS)
         shown = confirm(up, made["session"], "tenant-9").json()
-        assert shown["reference"] == "tenant-9"
+        assert shown["tenant"] == "tenant-9"
         generations.append(shown["generation"])
     assert generations == [1, 2]
     assert visitor.connect(up.authorize_url, user="somchai", business=BUSINESS).page == "connected"
     shown = service.call(up, "GET", f"/connections/{BUSINESS}").json()
-    assert (shown["reference"], shown["generation"]) == ("tenant-9", 3)
+    assert (shown["tenant"], shown["generation"]) == ("tenant-9", 3)
 
 
 def test_while_the_table_cannot_be_written_the_set_waits_in_the_salvage_queue_and_is_confirmed(
@@ -301,12 +299,12 @@ def test_while_the_table_cannot_be_written_the_set_waits_in_the_salvage_queue_an
     [
         ("", "invalid_body"),
         ("[]", "invalid_body"),
-        ('{"reference": "t"}', "invalid_body"),
-        ({"reference": "t", "return_url": RETURN_URL, "redirect_uri": "https://evil.example"}, "invalid_body"),
-        ('{"reference": "t", "reference": "u", "return_url": "' + RETURN_URL + '"}', "invalid_body"),
-        ({"reference": "", "return_url": RETURN_URL}, "invalid_reference"),
-        ({"reference": "t", "return_url": "https://evil.example/"}, "return_url_not_allowed"),
-        ({"reference": "t", "return_url": RETURN_URL, "expected_connection": "a/b"}, "invalid_connection_id"),
+        ('{"tenant": "t"}', "invalid_body"),
+        ({"tenant": "t", "return_url": RETURN_URL, "redirect_uri": "https://evil.example"}, "invalid_body"),
+        ('{"tenant": "t", "tenant": "u", "return_url": "' + RETURN_URL + '"}', "invalid_body"),
+        ({"tenant": "", "return_url": RETURN_URL}, "invalid_tenant"),
+        ({"tenant": "t", "return_url": "https://evil.example/"}, "return_url_not_allowed"),
+        ({"tenant": "t", "return_url": RETURN_URL, "expected_connection": "a/b"}, "invalid_connection_id"),
     ],
 )
 def test_bad_input_makes_no_link(up: Stack, body: object, code: str) -> None:
@@ -318,7 +316,7 @@ def test_bad_input_makes_no_link(up: Stack, body: object, code: str) -> None:
 
 
 def test_a_links_address_comes_from_the_configuration_whatever_a_header_says(up: Stack) -> None:
-    answer = service.call(up, "POST", "/connect-sessions", body={"reference": "t", "return_url": RETURN_URL})
+    answer = service.call(up, "POST", "/connect-sessions", body={"tenant": "t", "return_url": RETURN_URL})
     assert answer.json()["connect_url"].startswith(up.authorize_url + "?")
     spoofed = requests.get(
         answer.json()["connect_url"],
@@ -351,13 +349,13 @@ def caller(up: Stack, *paths: str) -> Iterator[tuple[str, str]]:
 
 
 def test_who_may_make_links_may_not_confirm_them(up: Stack, simulator: Simulator, visitor: HttpVisitor) -> None:
-    body = {"reference": "tenant-11", "return_url": RETURN_URL}
+    body = {"tenant": "tenant-11", "return_url": RETURN_URL}
     with caller(up, "POST/connect-sessions") as keys:
         made = service.call(up, "POST", "/connect-sessions", body=body, credentials=keys).json()
         visitor.connect(made["connect_url"], user="somchai", business=BUSINESS)
         path = f"/connect-sessions/{made['session']}/confirm"
-        denied_ = service.call(up, "POST", path, body={"reference": "tenant-11"}, credentials=keys)
+        denied_ = service.call(up, "POST", path, body={"tenant": "tenant-11"}, credentials=keys)
         assert denied_.status_code == 403
-    unsigned = requests.post(up.api_url + path, json={"reference": "tenant-11"}, timeout=30)
+    unsigned = requests.post(up.api_url + path, json={"tenant": "tenant-11"}, timeout=30)
     assert unsigned.status_code == 403
     assert service.connection_item(up, BUSINESS) is None

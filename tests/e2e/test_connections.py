@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from local import service
-from local.stack import Stack
-from local.visit import HttpVisitor
 from tests.e2e.conftest import Simulator
+from tools.local import service
+from tools.local.stack import Stack
+from tools.local.visit import HttpVisitor
 
 ELSEWHERE = "N1000005"
 """A business that these tests import and end."""

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from local import dashboard, service
-from local.dashboard import NOT_TOLD, PICTURE, Widget
-from local.errors import LocalError
-from local.places import ROOT
-from local.stack import Stack
 from tests.e2e.conftest import Simulator, until
+from tools.local import dashboard, service
+from tools.local.dashboard import NOT_TOLD, PICTURE, Widget
+from tools.local.errors import LocalError
+from tools.local.places import ROOT
+from tools.local.stack import Stack
 
 
 def shown(up: Stack) -> dict[str, Widget]:
@@ -99,7 +99,7 @@ def test_alarms_sound_as_the_template_says(up: Stack) -> None:
 
 def run(**environment: str) -> subprocess.CompletedProcess[str]:
     """The command of `make dashboard`."""
-    command = [sys.executable, "-m", "local.dashboard"]
+    command = [sys.executable, "-m", "tools.local.dashboard"]
     return subprocess.run(
         command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, check=False, timeout=120
     )

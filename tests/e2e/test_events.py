@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from flowaccount_connect.history import Counts, History, Page
-from local import service
-from local.stack import Stack
-from local.visit import HttpVisitor
+from flowaccount_connect.storage.history import Counts, History, Page
 from tests.e2e.conftest import Bus, Simulator, until
 from tests.e2e.tampering import denied
 from tests.unit.test_events import valid
+from tools.local import service
+from tools.local.stack import Stack
+from tools.local.visit import HttpVisitor
 
 BUSINESS = "N1000003"
 

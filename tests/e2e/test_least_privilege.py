@@ -21,12 +21,12 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import requests
 
-from local import service
-from local.errors import LocalError
-from local.stack import FUNCTIONS, Stack
-from local.visit import HttpVisitor
 from tests.e2e.conftest import HOST_RETURN_URL, Simulator
 from tests.e2e.tampering import denied, restart
+from tools.local import service
+from tools.local.errors import LocalError
+from tools.local.stack import FUNCTIONS, Stack
+from tools.local.visit import HttpVisitor
 
 EVENTS = Path(__file__).parents[2] / "events"
 TENANT = "least-privilege"
@@ -83,7 +83,7 @@ def a_login_begins(world: World) -> bool:
 
 
 def a_link_is_made(world: World) -> bool:
-    body = {"reference": TENANT, "return_url": HOST_RETURN_URL}
+    body = {"tenant": TENANT, "return_url": HOST_RETURN_URL}
     return world.call("POST", "/connect-sessions", body).status_code == 201
 
 
@@ -91,9 +91,9 @@ def a_link_opens(world: World) -> bool:
     return requests.get(link(world)["connect_url"], allow_redirects=False, timeout=30).status_code == 302
 
 
-def link(world: World, reference: str = TENANT) -> dict[str, Any]:
+def link(world: World, tenant: str = TENANT) -> dict[str, Any]:
     """A new link of a tenant's."""
-    answer = world.call("POST", "/connect-sessions", {"reference": reference, "return_url": HOST_RETURN_URL})
+    answer = world.call("POST", "/connect-sessions", {"tenant": tenant, "return_url": HOST_RETURN_URL})
     made: dict[str, Any] = answer.json()
     return made
 
@@ -143,9 +143,9 @@ def back(world: World, url: str | None = None, *, user: str = "suda", business: 
     return Back(world, returned, "; ".join(f"{name}={value}" for name, value in kept.items()))
 
 
-def back_through_a_link(world: World, reference: str = TENANT) -> Back:
+def back_through_a_link(world: World, tenant: str = TENANT) -> Back:
     """The same, through a host's link."""
-    return back(world, link(world, reference)["connect_url"], user="somchai", business=LINKED)
+    return back(world, link(world, tenant)["connect_url"], user="somchai", business=LINKED)
 
 
 def a_business_is_connected(world: World) -> bool:
@@ -165,7 +165,7 @@ def what_a_link_brought_waits(world: World) -> bool:
 def a_business_of_another_tenant_is_announced(world: World) -> bool:
     other = link(world, "another-tenant")
     visit = back(world, other["connect_url"], user="somchai", business=LINKED)
-    return visit.callback() == "wrong_business other_reference"
+    return visit.callback() == "wrong_business other_tenant"
 
 
 def a_reload_waits_for_its_callback(world: World) -> bool:
@@ -372,14 +372,14 @@ def a_history_is_shown(world: World) -> bool:
 def what_a_link_brought_is_confirmed(world: World) -> bool:
     made = link(world)
     back(world, made["connect_url"], user="somchai", business=LINKED).callback()
-    return world.call("POST", f"/connect-sessions/{made['session']}/confirm", {"reference": TENANT}).status_code == 200
+    return world.call("POST", f"/connect-sessions/{made['session']}/confirm", {"tenant": TENANT}).status_code == 200
 
 
 def a_confirmation_for_another_is_announced(world: World) -> bool:
     made = link(world)
     back(world, made["connect_url"], user="somchai", business=LINKED).callback()
-    answer = world.call("POST", f"/connect-sessions/{made['session']}/confirm", {"reference": "another-tenant"})
-    return bool(answer.json().get("code") == "reference_mismatch")
+    answer = world.call("POST", f"/connect-sessions/{made['session']}/confirm", {"tenant": "another-tenant"})
+    return bool(answer.json().get("code") == "tenant_mismatch")
 
 
 def a_token_is_imported(world: World) -> bool:
@@ -617,12 +617,10 @@ def businesses(up: Stack) -> Iterator[None]:
         )
     for user, business in (("suda", CONNECTED), ("suda", REFRESHED), ("somchai", SERVED), ("suda", SWEPT)):
         assert HttpVisitor().connect(up.authorize_url, user=user, business=business).page == "connected"
-    made = service.call(
-        up, "POST", "/connect-sessions", body={"reference": TENANT, "return_url": HOST_RETURN_URL}
-    ).json()
+    made = service.call(up, "POST", "/connect-sessions", body={"tenant": TENANT, "return_url": HOST_RETURN_URL}).json()
     visitor = HttpVisitor()
     visitor.get(visitor.consent(made["connect_url"], user="somchai", business=LINKED))
-    confirmed = service.call(up, "POST", f"/connect-sessions/{made['session']}/confirm", body={"reference": TENANT})
+    confirmed = service.call(up, "POST", f"/connect-sessions/{made['session']}/confirm", body={"tenant": TENANT})
     assert confirmed.status_code == 200, confirmed.text
     yield
     forget(up)

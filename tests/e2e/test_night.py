@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from local import service
-from local.stack import Stack
-from local.visit import HttpVisitor
 from tests.e2e.conftest import Simulator
 from tests.e2e.tampering import denied, restart
+from tools.local import service
+from tools.local.stack import Stack
+from tools.local.visit import HttpVisitor
 
 BUSINESSES = ("N1000001", "N1000002", "N1000003")
 

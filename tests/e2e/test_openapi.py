@@ -22,9 +22,9 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from local.stack import Stack
-from local.visit import HttpVisitor
 from tests.e2e.conftest import Simulator
+from tools.local.stack import Stack
+from tools.local.visit import HttpVisitor
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "12"))
 """Requests to each operation, at most."""

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from flowaccount_connect.sweep import RefreshQueue
-from local import service
-from local.stack import Stack
+from flowaccount_connect.scheduling.sweep import RefreshQueue
 from tests.e2e.conftest import Bus, Simulator, until
 from tests.e2e.tampering import restart
+from tools.local import service
+from tools.local.stack import Stack
 
 PACE = {"pk": {"S": "PACE"}, "sk": {"S": "token-endpoint"}}
 HOUR = 3_600

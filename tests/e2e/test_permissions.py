@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from local import service
-from local.stack import Stack
-from local.visit import HttpVisitor
 from tests.e2e.conftest import Simulator
 from tests.e2e.tampering import denied
+from tools.local import service
+from tools.local.stack import Stack
+from tools.local.visit import HttpVisitor
 
 
 @pytest.fixture

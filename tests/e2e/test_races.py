@@ -7,10 +7,10 @@ from typing import Any
 
 import requests
 
-from local import service
-from local.stack import Stack
-from local.visit import HttpVisitor
 from tests.e2e.conftest import Simulator
+from tools.local import service
+from tools.local.stack import Stack
+from tools.local.visit import HttpVisitor
 
 
 def test_two_callbacks_at_once_exchange_the_code_once(up: Stack, simulator: Simulator, visitor: HttpVisitor) -> None:

@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from local import service
-from local.stack import Stack
-from local.visit import Arrived, ChromiumVisitor, HttpVisitor, Visitor
-from simulator import people
 from tests.e2e.conftest import HOST_RETURN_URL, Simulator
+from tools.local import service
+from tools.local.stack import Stack
+from tools.local.visit import Arrived, ChromiumVisitor, HttpVisitor, Visitor
+from tools.simulator import people
 
 README = Path(__file__).parents[2] / "README.md"
 BUSINESS = "N1000001"
@@ -116,7 +116,7 @@ def test_the_readmes_app_connects_a_business_for_the_tenant_of_its_user(
     arrived = owner.connect(f"{readmes_app}/as/tenant-1/connect", user="somchai", business=BUSINESS)
     assert (arrived.status, f"FlowAccount is connected: {BUSINESS}" in arrived.html) == (200, True)
     shown = service.call(up, "GET", f"/connections/{BUSINESS}").json()
-    assert (shown["reference"], shown["status"]) == ("tenant-1", "active")
+    assert (shown["tenant"], shown["status"]) == ("tenant-1", "active")
 
 
 def test_a_link_sent_to_somebody_else_connects_nothing_in_the_readmes_app(

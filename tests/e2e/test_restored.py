@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from local import emulator, service
-from local.places import ROOT, STACK_FILE
-from local.stack import Stack
-from local.visit import HttpVisitor
 from tests.e2e.conftest import Bus, Simulator, until
 from tools import deployed
+from tools.local import emulator, service
+from tools.local.places import ROOT, STACK_FILE
+from tools.local.stack import Stack
+from tools.local.visit import HttpVisitor
 
 UNSPENT, SPENT, RECONNECTED = "N1000001", "N1000002", "N1000003"
 WITHDRAWN, REFUSED, DISCONNECTED = "N1000004", "N1000005", "N1000006"
@@ -60,11 +60,11 @@ def tool(up: Stack, tmp_path: Path) -> Tool:
     """Runs `flowaccount-connect --local mark-restored` with arguments, as nobody's terminal."""
     (tmp_path / ".local").mkdir()
     (tmp_path / ".local" / "stack.json").symlink_to(STACK_FILE)
-    sources = f"{ROOT / 'layers' / 'connector'}:{ROOT / 'terminal'}"
+    sources = f"{ROOT}:{ROOT / 'layers' / 'connector'}:{ROOT / 'clients' / 'python'}"
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "flowaccount_connect_cli.main", "--local", "mark-restored", *arguments],
+            [sys.executable, "-m", "tools.restore", "--local", *arguments],
             cwd=tmp_path, env={"PATH": os.environ["PATH"], "PYTHONPATH": sources}, capture_output=True, text=True,
             check=False,
         )  # fmt: skip

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from local import deployment, emulator, service
-from local.stack import FUNCTIONS, Stack
-from local.visit import HttpVisitor
 from tests.e2e.conftest import Simulator
+from tools.local import deployment, emulator, service
+from tools.local.stack import FUNCTIONS, Stack
+from tools.local.visit import HttpVisitor
 
 NAME, API_ID = "books-production", "booksproduction"
 BUSINESS = "N1000001"

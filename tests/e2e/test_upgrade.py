@@ -16,13 +16,13 @@ from typing import Any
 
 import pytest
 
-from local import deployment, emulator, gaps, service
-from local.places import ROOT, STATE
-from local.stack import FUNCTIONS, Stack
-from local.visit import HttpVisitor
 from tests.e2e.conftest import HOST_RETURN_URL, Simulator
 from tests.e2e.test_whole_flow import ledger_of
 from tests.template.conftest import read
+from tools.local import deployment, emulator, gaps, service
+from tools.local.places import ROOT, STATE
+from tools.local.stack import FUNCTIONS, Stack
+from tools.local.visit import HttpVisitor
 
 (BEFORE,) = sorted((ROOT / "releases").glob("*.tar.gz"))
 BUSINESSES = ("N1000001", "N1000002", "N1000003")
@@ -141,7 +141,7 @@ class Begun:
     def begin(cls, up: Stack) -> "Begun":
         visitor = HttpVisitor()
         back = visitor.consent(up.authorize_url, user="suda", business=RETURNING)
-        body = {"reference": "tenant-of-the-upgrade", "return_url": HOST_RETURN_URL}
+        body = {"tenant": "tenant-of-the-upgrade", "return_url": HOST_RETURN_URL}
         made = service.call(up, "POST", "/connect-sessions", body=body).json()
         host = HttpVisitor()
         host.get(host.consent(made["connect_url"], user="suda", business=WAITING))
@@ -150,7 +150,7 @@ class Begun:
     def end(self) -> None:
         assert self.visitor.follow(self.back).page == "connected"
         confirm = f"/connect-sessions/{self.session}/confirm"
-        answer = service.call(self.up, "POST", confirm, body={"reference": "tenant-of-the-upgrade"})
+        answer = service.call(self.up, "POST", confirm, body={"tenant": "tenant-of-the-upgrade"})
         assert answer.status_code == 200, answer.text
         for business in (RETURNING, WAITING):
             assert service.call(self.up, "GET", f"/connections/{business}/token").status_code == 200

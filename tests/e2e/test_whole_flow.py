@@ -6,10 +6,10 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 import requests
 
-from local import service
-from local.stack import Stack
-from local.visit import ChromiumVisitor, HttpVisitor, Visitor
 from tests.e2e.conftest import Simulator
+from tools.local import service
+from tools.local.stack import Stack
+from tools.local.visit import ChromiumVisitor, HttpVisitor, Visitor
 
 BUSINESS = "N1000002"
 

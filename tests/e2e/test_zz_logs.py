@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from local import service
-from local.stack import Stack
-from local.visit import HttpVisitor
 from tests.e2e.conftest import Bus, Simulator, until
+from tools.local import service
+from tools.local.stack import Stack
+from tools.local.visit import HttpVisitor
 
 TOKEN_CHARACTERS = 43
 _RUNS = re.compile(rb"[A-Za-z0-9_-]{%d,}" % TOKEN_CHARACTERS)

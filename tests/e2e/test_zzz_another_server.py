@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from local import service, settings, stack
-from local.stack import Stack
-from local.visit import HttpVisitor
 from tests.e2e.ordinary_server import CLIENT_ID, CLIENT_SECRET, OrdinaryServer, ordinary_server
+from tools.local import service, settings, stack
+from tools.local.stack import Stack
+from tools.local.visit import HttpVisitor
 
 
 @pytest.fixture(scope="module")

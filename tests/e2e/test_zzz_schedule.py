@@ -20,23 +20,24 @@ from typing import Any
 
 import pytest
 
-from campaign.stage import Stage
-from flowaccount_connect.identifiers import new_grant_id
-from flowaccount_connect.pacing import FIRST_PAUSE, NEWS, WINDOW
-from flowaccount_connect.schedule import Schedule
-from flowaccount_connect.sealing import Tokens
-from flowaccount_connect.store import Rotated
-from flowaccount_connect.sweep import RefreshQueue
-from local import ports, service, settings, stack
-from simulator.application import create_application
-from simulator.clients import Clients
-from simulator.gateway import Gateway
-from simulator.ledger import fingerprint
-from simulator.server import Server
-from simulator.settings import Settings
-from simulator.state import State
+from flowaccount_connect.domain.ids import new_grant_id
+from flowaccount_connect.domain.schedule import Schedule
+from flowaccount_connect.rotation.permits import FIRST_PAUSE
+from flowaccount_connect.scheduling.pacing import NEWS, WINDOW
+from flowaccount_connect.scheduling.sweep import RefreshQueue
+from flowaccount_connect.storage.connections import Rotated
+from flowaccount_connect.storage.sealing import Tokens
 from tests.e2e.conftest import until
 from tests.e2e.tampering import denied
+from tools.campaign.stage import Stage
+from tools.local import ports, service, settings, stack
+from tools.simulator.application import create_application
+from tools.simulator.clients import Clients
+from tools.simulator.gateway import Gateway
+from tools.simulator.ledger import fingerprint
+from tools.simulator.server import Server
+from tools.simulator.settings import Settings
+from tools.simulator.state import State
 
 CONNECTIONS = 200
 LIFETIME = 80

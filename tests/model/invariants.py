@@ -3,10 +3,10 @@
 import json
 from typing import Any, NamedTuple
 
-from flowaccount_connect.callback import Ended, Ending
-from flowaccount_connect.connection import Status
-from flowaccount_connect.rotation import RefreshOutcome
-from flowaccount_connect.salvage import SalvageOutcome
+from flowaccount_connect.connect.callback import Ended, Ending
+from flowaccount_connect.domain.connection import Status
+from flowaccount_connect.rotation.pending_commits import SalvageOutcome
+from flowaccount_connect.rotation.protocol import RefreshOutcome
 from tests.model.process import SCHEDULE, UNAVAILABLE, Node
 from tests.model.server import ACCESS_TOKEN_LIFETIME, ANOTHER_FAMILY, BUSINESS, Server, family, parent, serial
 

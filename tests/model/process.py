@@ -14,18 +14,18 @@ from typing import Any, NamedTuple, NoReturn
 
 from botocore.exceptions import ClientError
 
-import flowaccount_connect.callback as callback_module
-from flowaccount_connect.callback import Callback, Ended, Returned
-from flowaccount_connect.client_secret import ClientSecret
-from flowaccount_connect.connect_link import LinkStore
-from flowaccount_connect.connect_session import SessionStore
-from flowaccount_connect.connection import Sealed
-from flowaccount_connect.rotation import Refresh, Rotation
-from flowaccount_connect.salvage import SalvageQueue
-from flowaccount_connect.schedule import Schedule
-from flowaccount_connect.sealing import CannotOpen, DataKey, SealingUnavailable, Tokens
-from flowaccount_connect.store import ConnectionStore
-from flowaccount_connect.token_response import Answer, Outcome, classify
+import flowaccount_connect.connect.callback as callback_module
+from flowaccount_connect.connect.callback import Callback, Ended, Returned
+from flowaccount_connect.domain.connection import Sealed
+from flowaccount_connect.domain.schedule import Schedule
+from flowaccount_connect.oauth.client_secret import ClientSecret
+from flowaccount_connect.oauth.token_answer import Answer, Outcome, classify
+from flowaccount_connect.rotation.pending_commits import SalvageQueue
+from flowaccount_connect.rotation.protocol import Refresh, Rotation
+from flowaccount_connect.storage.attempts import SessionStore
+from flowaccount_connect.storage.connections import ConnectionStore
+from flowaccount_connect.storage.links import LinkStore
+from flowaccount_connect.storage.sealing import CannotOpen, DataKey, SealingUnavailable, Tokens
 from tests.model.server import BUSINESS
 from tests.model.server import Answer as ServerAnswer
 

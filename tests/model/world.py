@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
-from flowaccount_connect.connect_session import ConnectSession, SessionStore
-from flowaccount_connect.connection import Sealed
-from flowaccount_connect.identifiers import fingerprint
-from flowaccount_connect.salvage import Salvage, SalvageOutcome
-from flowaccount_connect.store import ConnectionStore, Refused, Rotated, grant_update, key_of
+from flowaccount_connect.domain.connection import Sealed
+from flowaccount_connect.domain.ids import fingerprint
+from flowaccount_connect.rotation.pending_commits import Salvage, SalvageOutcome
+from flowaccount_connect.storage.attempts import ConnectSession, SessionStore
+from flowaccount_connect.storage.connections import ConnectionStore, Refused, Rotated, grant_update, key_of
 from tests.model import invariants, process, server
 from tests.model.invariants import Sent, Stored
 from tests.model.process import LOST, NOT_SENT, TABLE, UNAVAILABLE, Call, Node, Processes

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from probe.demonstration import REDIRECT_URI
 from tests.probe.runs import Runs
 from tests.simulator.driver import Driver, started
+from tools.probe.demonstration import REDIRECT_URI
 
 
 @pytest.fixture(scope="session")

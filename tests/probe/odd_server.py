@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import requests
 
-from probe.target import Target
+from tools.probe.target import Target
 
 CLIENT_ID, CLIENT_SECRET = "odd client", 'an "odd" secret with spaces'
 REDIRECT_URI = "http://127.0.0.1:9/callback"

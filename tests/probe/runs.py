@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from probe import demonstration, parameters
-from probe.consent import Consents
-from probe.experiments import Probe
-from probe.report import Report
-from probe.target import Target
-from probe.wire import Books, Wire
 from tests.simulator.driver import CLIENT_SECRET, Driver
+from tools.probe import demonstration, parameters
+from tools.probe.consent import Consents
+from tools.probe.experiments import Probe
+from tools.probe.report import Report
+from tools.probe.target import Target
+from tools.probe.wire import Books, Wire
 
 NOBODY_EXPECTED = "nobody expected"
 """What a finding says where the probe itself failed."""

@@ -21,14 +21,14 @@ import pytest
 import requests
 from rich.console import Console
 
-from flowaccount_connect.settings import InvalidSetting
-from local import ports
-from probe import target
-from probe.consent import BrowserConsents, Stuck
-from probe.demonstration import PlayedConsents
+from flowaccount_connect.runtime.settings import InvalidSetting
 from tests.probe.odd_server import CLIENT_ID, CLIENT_SECRET, Oddities, OddServer, odd_server
 from tests.probe.runs import Runs
 from tests.simulator.driver import ROOT
+from tools.local import ports
+from tools.probe import target
+from tools.probe.consent import BrowserConsents, Stuck
+from tools.probe.demonstration import PlayedConsents
 
 LOGIN = "https://login.example/authorize"
 
@@ -42,7 +42,7 @@ def command(folder: Path, **variables: str) -> subprocess.Popen[str]:
         "COLUMNS": "100",
     }
     return subprocess.Popen(
-        [sys.executable, "-m", "probe", "--report", str(folder)],
+        [sys.executable, "-m", "tools.probe", "--report", str(folder)],
         cwd=ROOT,
         env=environment | variables,
         stdin=subprocess.DEVNULL,
@@ -344,7 +344,7 @@ def test_who_does_not_come_back_in_time_is_not_stuck() -> None:
 
 def test_a_real_browser_brings_the_user_back(runs: Runs) -> None:
     """The listener's page in Chromium, where one is installed; over plain HTTP otherwise."""
-    from local.visit import visitor
+    from tools.local.visit import visitor
 
     back = f"http://127.0.0.1:{ports.choose()}/back"
     url = f"{runs.simulator.url}/connect/authorize?response_type=code&scope=flowaccount-api%20offline_access"

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from flowaccount_connect.token_response import Answer, Outcome
-from probe import experiments
-from probe.consent import Stuck
-from probe.demonstration import PlayedConsents
-from probe.findings import Findings
-from probe.parameters import follow
-from probe.wire import Seen
+from flowaccount_connect.oauth.token_answer import Answer, Outcome
 from tests.probe.odd_server import OddConsents, Oddities, OddServer, odd_server
 from tests.probe.runs import Clock, Run, Runs, run
+from tools.probe import experiments
+from tools.probe.consent import Stuck
+from tools.probe.demonstration import PlayedConsents
+from tools.probe.findings import Findings
+from tools.probe.parameters import follow
+from tools.probe.wire import Seen
 
 REDIRECT = "http://127.0.0.1:9/callback"
 RIGHT = {

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from probe.experiments import LIFETIMES
-from simulator import faults
-from simulator.faults import MAX_TIMES
 from tests.probe.runs import Run, Runs
+from tools.probe.experiments import LIFETIMES
+from tools.simulator import faults
+from tools.simulator.faults import MAX_TIMES
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "status": {"status": 503, "body": "<html>down"},

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from probe import parameters
-from probe.findings import Finding
-from probe.report import REMOVED
 from tests.probe.odd_server import OddConsents, Oddities, odd_server
 from tests.probe.runs import Clock, Run, run
+from tools.probe import parameters
+from tools.probe.findings import Finding
+from tools.probe.report import REMOVED
 
 
 def probed(**options: Any) -> Run:

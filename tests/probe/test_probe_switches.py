@@ -7,9 +7,9 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import pytest
 
-from local import parameters
-from simulator.settings import Settings
 from tests.probe.runs import Runs
+from tools.local import parameters
+from tools.simulator.settings import Settings
 
 STAND_IN_ISSUER = "https://sandbox-auth.flowaccount.com"
 

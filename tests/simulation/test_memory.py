@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from flowaccount_connect.connection import Attempt, Connection, Reason, Sealed
-from flowaccount_connect.dynamodb import call
-from flowaccount_connect.pacing import PaceRefused, PaceStore, State
-from flowaccount_connect.schedule import DUE_SHARDS
-from flowaccount_connect.store import ConnectionStore, Refused, Rotated, StoreUnavailable, grant_update
-from flowaccount_connect.sweep import DueIndex
+from flowaccount_connect.domain.connection import Attempt, Connection, Reason, Sealed
+from flowaccount_connect.domain.schedule import DUE_SHARDS
+from flowaccount_connect.scheduling.pacing import PaceRefused, PaceStore, State
+from flowaccount_connect.scheduling.sweep import DueIndex
+from flowaccount_connect.storage.connections import ConnectionStore, Refused, Rotated, StoreUnavailable, grant_update
+from flowaccount_connect.storage.dynamodb import call
 from tests.support.dynamodb_model import DynamoDbModel
 from tests.unit.tables import Table
 from tools.simulation.memory import Memory, PaceMemory, Row, connection_of

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flowaccount_connect.schedule import Schedule
+from flowaccount_connect.domain.schedule import Schedule
 from tools.simulation import simulate
 from tools.simulation.authorization_server import AuthorizationServer, Verdict
 from tools.simulation.keeping import Keeping

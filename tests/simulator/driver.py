@@ -26,7 +26,7 @@ TIMEOUT = 10
 @contextmanager
 def started(*arguments: str, log: BinaryIO | int = subprocess.DEVNULL) -> Iterator[str]:
     """A simulator of one's own; its URL. Its access log goes to *log*."""
-    command = [sys.executable, "-m", "simulator", "--redirect-uri", CALLBACK, *arguments]
+    command = [sys.executable, "-m", "tools.simulator", "--redirect-uri", CALLBACK, *arguments]
     environment = os.environ | {"SIMULATOR_CLIENT_SECRET": CLIENT_SECRET}
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=log, text=True) as process:
         assert process.stdout is not None

@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from simulator.pages import CONTENT_SECURITY_POLICY
 from tests.simulator.driver import CALLBACK, CLIENT_ID, Driver, attempt_in, parameters_of
+from tools.simulator.pages import CONTENT_SECURITY_POLICY
 
 
 def test_the_callback_gets_code_scope_and_state(sim: Driver) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from simulator.settings import Settings
 from tests.simulator.driver import CALLBACK, TIMEOUT, Driver
+from tools.simulator.settings import Settings
 
 
 def fingerprint(token: str) -> str:

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from simulator.clients import Client
-from simulator.clock import Clock
-from simulator.ledger import Ledger
-from simulator.settings import Settings
 from tests.simulator.driver import CALLBACK, CLIENT_ID, DAY, Driver
+from tools.simulator.clients import Client
+from tools.simulator.clock import Clock
+from tools.simulator.ledger import Ledger
+from tools.simulator.settings import Settings
 
 REFUSED = {"error": "invalid_grant"}
 

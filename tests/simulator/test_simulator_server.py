@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from simulator.__main__ import main
-from simulator.rates import RateLimiter
 from tests.simulator.driver import CALLBACK, CLIENT_SECRET, ROOT, TIMEOUT, Driver, started
+from tools.simulator.__main__ import main
+from tools.simulator.rates import RateLimiter
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_a_wrong_start_ends_with_one_line(
 def test_a_taken_port_is_named(sim: Driver) -> None:
     port = urlsplit(sim.url).port
     environment = os.environ | {"SIMULATOR_CLIENT_SECRET": "x"}
-    command = [sys.executable, "-m", "simulator", "--port", str(port)]
+    command = [sys.executable, "-m", "tools.simulator", "--port", str(port)]
     result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 2
     advice = "choose another with --port, or --port 0 for any free one."
@@ -63,7 +63,7 @@ def test_a_taken_port_is_named(sim: Driver) -> None:
 
 def test_sigterm_ends_it_at_once_and_cleanly(tmp_path: Path) -> None:
     environment = os.environ | {"SIMULATOR_CLIENT_SECRET": "x"}
-    command = [sys.executable, "-m", "simulator"]
+    command = [sys.executable, "-m", "tools.simulator"]
     with (
         (tmp_path / "log").open("wb") as log,
         subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=log, text=True) as process,

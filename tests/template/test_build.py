@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from samcli.yamlhelper import yaml_parse
 
-from local import built_for, deployment
-from local.places import BUILD
+from tools.local import built_for, deployment
+from tools.local.places import BUILD
 
 ROOT = Path(__file__).parents[2]
 
@@ -125,7 +125,7 @@ def test_what_was_built_for_one_processor_can_be_deployed_for_no_other(
 
 def test_every_build_is_told_what_it_is_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     planned = subprocess.run(["make", "-n", "build"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert re.search(r"sam build\n.*-m local\.built_for\n", planned), planned
+    assert re.search(r"sam build\n.*-m tools.local\.built_for\n", planned), planned
     asked = []
     monkeypatch.setattr(deployment, "_sam", lambda *_: (tmp_path / BUILD).mkdir(parents=True))
     monkeypatch.setattr(built_for, "narrow", lambda *given: asked.append(given))

@@ -8,9 +8,9 @@ import pytest
 import yaml
 from openapi_spec_validator import validate
 
-from flowaccount_connect.connection import Reason
-from flowaccount_connect.events import Kind
-from flowaccount_connect.listing import Listed
+from flowaccount_connect.connections.listing import Listed
+from flowaccount_connect.domain.connection import Reason
+from flowaccount_connect.domain.events import Kind
 
 ROOT = Path(__file__).parents[2]
 

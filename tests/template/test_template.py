@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from flowaccount_connect import wiring
-from flowaccount_connect.pacing import BACKGROUND
-from flowaccount_connect.schedule import Schedule
+from flowaccount_connect.domain.schedule import Schedule
+from flowaccount_connect.runtime import bootstrap
+from flowaccount_connect.scheduling.pacing import BACKGROUND
 
 ROOT = Path(__file__).parents[2]
 
@@ -205,8 +205,8 @@ def names(value: Any) -> Iterator[str]:
 
 def role_of(template: Template, function: str) -> dict[str, Any]:
     """The role of one function."""
-    reference = template["Resources"][FUNCTIONS[function]]["Properties"]["Role"]["Fn::GetAtt"]
-    role: dict[str, Any] = template["Resources"][reference[0]]
+    tenant = template["Resources"][FUNCTIONS[function]]["Properties"]["Role"]["Fn::GetAtt"]
+    role: dict[str, Any] = template["Resources"][tenant[0]]
     return role
 
 
@@ -736,7 +736,7 @@ def test_every_function_starts_with_what_the_template_gives_it_and_knows_the_clo
         elif isinstance(value, str):
             monkeypatch.setenv(name, value)
     monkeypatch.setenv("AWS_REGION", "ap-southeast-1")
-    made = getattr(wiring, function)()
+    made = getattr(bootstrap, function)()
     if function == "sweep":
         assert (made.schedule.refresh_token_lifetime, made.schedule.refresh_after) == (int(lifetime), int(after))
         assert made.at_risk_before < int(lifetime) - int(after)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from flowaccount_connect.token_response import Answer, Outcome, TokenSet
+from flowaccount_connect.oauth.token_answer import Answer, Outcome, TokenSet
 from tests.unit.tables import client_error
 
 NOW = 1_800_000_000

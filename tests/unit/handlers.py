@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from flowaccount_connect import observability, wiring
-from flowaccount_connect.identifiers import fingerprint
+from flowaccount_connect.domain.ids import fingerprint
+from flowaccount_connect.runtime import bootstrap, observability
 from tests.unit.fakes import Context
 from tests.unit.worlds import World
 
@@ -76,7 +76,7 @@ class Functions:
             "lambda": world.lambdas,
             "events": world.events,
         }
-        monkeypatch.setattr(wiring, "client", lambda service, **_: clients[service])
+        monkeypatch.setattr(bootstrap, "client", lambda service, **_: clients[service])
         self.set(
             ENVIRONMENT="sandbox",
             STACK="connect",

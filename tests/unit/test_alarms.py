@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from flowaccount_connect.connection import Reason
-from flowaccount_connect.rotation import Refresh, RefreshOutcome
-from flowaccount_connect.sweep import Tick
+from flowaccount_connect.domain.connection import Reason
+from flowaccount_connect.rotation.protocol import Refresh, RefreshOutcome
+from flowaccount_connect.scheduling.sweep import Tick
 from tests.template.conftest import ROOT, read
 from tests.unit.fakes import CONNECTION
 from tests.unit.handlers import Functions, event

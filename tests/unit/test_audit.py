@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from audit.__main__ import unlicensed
-from audit.accepted import FINDINGS, Accepted, Finding, unaccepted, unfounded
+from tools.audit.__main__ import unlicensed
+from tools.audit.accepted import FINDINGS, Accepted, Finding, unaccepted, unfounded
 
 ACCEPTED = (Accepted("C1", "*Logs", "because"),)
 

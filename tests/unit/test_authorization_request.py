@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowaccount_connect.authorization_request import authorization_url
+from flowaccount_connect.oauth.authorization_url import authorization_url
 
 ENDPOINT = "https://sandbox-auth.flowaccount.com/connect/authorize"
 REDIRECT_URI = "https://a1b2.execute-api.ap-southeast-1.amazonaws.com/live/callback"

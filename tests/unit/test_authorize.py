@@ -7,13 +7,13 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from flowaccount_connect.authorize import LONGEST_HOST_STATE, Authorize, Begun
-from flowaccount_connect.connect_link import LinkStore
-from flowaccount_connect.connect_session import SessionStore, cookie_name, link_in, verifier_of
-from flowaccount_connect.dynamodb import StoreUnavailable
-from flowaccount_connect.identifiers import fingerprint
-from flowaccount_connect.problems import Problem
-from flowaccount_connect.settings import Authorize as Settings
+from flowaccount_connect.connect.begin import LONGEST_HOST_STATE, Authorize, Begun
+from flowaccount_connect.connect.begin import BeginSettings as Settings
+from flowaccount_connect.domain.ids import fingerprint
+from flowaccount_connect.http.problems import Problem
+from flowaccount_connect.storage.attempts import SessionStore, cookie_name, link_in, verifier_of
+from flowaccount_connect.storage.dynamodb import StoreUnavailable
+from flowaccount_connect.storage.links import LinkStore
 from tests.unit.fakes import NOW
 from tests.unit.tables import Fault, Table, client_error
 
@@ -140,7 +140,7 @@ def test_without_a_written_session_nobody_is_sent_away(table: Table) -> None:
 def link(table: Table) -> str:
     """A link of a host, good for an hour."""
     made, _ = LinkStore(table, "table", "sandbox").create(
-        reference="tenant-7", return_url=RETURN_URL, expected_connection=None, expires_at=NOW + 3_600
+        tenant="tenant-7", return_url=RETURN_URL, expected_connection=None, expires_at=NOW + 3_600
     )
     table.calls.clear()
     return made

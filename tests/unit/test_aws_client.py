@@ -26,9 +26,13 @@ from botocore import credentials as botocore_credentials
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowaccount_connect import aws_client, aws_error, rotation, settings, tls, wiring
+from flowaccount_connect import aws_client, aws_error
 from flowaccount_connect.aws_client import IDLE_AGE, AwsClient, AwsError, Credentials, sign
-from flowaccount_connect.refresh_function import LONGEST_INVOCATION, RefreshFunction
+from flowaccount_connect.oauth import tls
+from flowaccount_connect.rotation import protocol as rotation
+from flowaccount_connect.rotation.refresh_function import LONGEST_INVOCATION, RefreshFunction
+from flowaccount_connect.runtime import bootstrap, settings
+from flowaccount_connect.runtime.observability import logger
 from tests.unit import servers
 from tests.unit.servers import Server, reply
 
@@ -454,9 +458,9 @@ def _full() -> Iterator[tuple[str, int]]:
 def test_what_a_call_takes_at_worst_is_what_the_time_budgets_count_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_REGION", REGION)
     monkeypatch.setenv("REFRESH_FUNCTION", "refresh")
-    made = wiring.client("dynamodb")
+    made = bootstrap.client("dynamodb")
     assert made.longest == rotation.LONGEST_WRITE == rotation.SALVAGE_RESERVE
-    waiting = wiring._refresh_function(settings.Reader(os.environ))._client
+    waiting = bootstrap._refresh_function(settings.Reader(os.environ))._client
     assert waiting.longest == LONGEST_INVOCATION
 
 
@@ -568,7 +572,7 @@ def test_a_refresh_is_asked_for_although_the_kept_connection_was_dead(server: Se
     asking = client(server, "lambda", attempts=1)
     _forgotten(server, asking)
     server.say(servers.reset, reply(200, b'{"retry_after": 7}'))
-    assert RefreshFunction(asking, "refresh").refresh("N1", 1) == 7
+    assert RefreshFunction(asking, "refresh", logger).refresh("N1", 1) == 7
 
 
 def test_a_new_connection_that_ends_is_a_try(server: Server) -> None:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from local.errors import LocalError
 from tools.benchmarks import calls, compared, money, report
 from tools.benchmarks.calls import Calls
 from tools.benchmarks.programs import FLOOR, Function, Program, Took
 from tools.benchmarks.report import Section
 from tools.benchmarks.timed import FIRST_BATCH, IN_BATCH, MANY, ONE_BY_ONE, OURS, READY, TOKEN, Figures
 from tools.benchmarks.wire import Wire, wire
+from tools.local.errors import LocalError
 
 
 def took(milliseconds: float) -> Took:

@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from flowaccount_connect.callback import Ended, Ending, Returned
-from flowaccount_connect.client_secret import RETRY_AFTER
-from flowaccount_connect.connect_session import SessionStore, verifier_of
-from flowaccount_connect.connection import Status
-from flowaccount_connect.dynamodb import StoreUnavailable
-from flowaccount_connect.identifiers import fingerprint
-from flowaccount_connect.rotation import COMMIT_RESERVE, LONGEST_EXCHANGE, SHORTEST_EXCHANGE
-from flowaccount_connect.salvage import Salvage, SalvageOutcome
-from flowaccount_connect.token_response import Answer, Outcome
+from flowaccount_connect.connect.callback import Ended, Ending, Returned
+from flowaccount_connect.domain.connection import Status
+from flowaccount_connect.domain.ids import fingerprint
+from flowaccount_connect.oauth.client_secret import RETRY_AFTER
+from flowaccount_connect.oauth.token_answer import Answer, Outcome
+from flowaccount_connect.rotation.pending_commits import Salvage, SalvageOutcome
+from flowaccount_connect.rotation.protocol import COMMIT_RESERVE, LONGEST_EXCHANGE, SHORTEST_EXCHANGE
+from flowaccount_connect.storage.attempts import SessionStore, verifier_of
+from flowaccount_connect.storage.dynamodb import StoreUnavailable
 from tests.unit.fakes import CONNECTION, NOW, tokens
 from tests.unit.tables import Fault, client_error
 from tests.unit.worlds import BROWSER, STATE, World

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from flowaccount_connect.return_urls import is_allowed, is_secure
-from flowaccount_connect.token_response import classify
+from flowaccount_connect.domain.return_urls import is_allowed, is_secure
+from flowaccount_connect.oauth.token_answer import classify
 
 CASES = Path(__file__).parents[1] / "cases"
 ANSWERS: list[dict[str, Any]] = json.loads((CASES / "token-responses.json").read_text("utf-8"))

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from flowaccount_connect.circuit import RECOVERY, REFUSALS, Circuit
-from flowaccount_connect.connection import Reason
-from flowaccount_connect.dynamodb import StoreUnavailable
-from flowaccount_connect.rotation import Refresh, RefreshOutcome
+from flowaccount_connect.domain.connection import Reason
+from flowaccount_connect.rotation.circuit import RECOVERY, REFUSALS, Circuit
+from flowaccount_connect.rotation.protocol import Refresh, RefreshOutcome
+from flowaccount_connect.storage.dynamodb import StoreUnavailable
 from tests.unit.tables import Fault, Table, client_error
 
 HARMLESS = sorted(set(RefreshOutcome) - {RefreshOutcome.CONFIGURATION_ERROR, RefreshOutcome.CIRCUIT_OPEN})

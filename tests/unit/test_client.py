@@ -14,8 +14,7 @@ import botocore.session
 import pytest
 import requests
 
-from flowaccount_connect import client
-from flowaccount_connect.client import (
+from flowaccount_connect_client import (
     AccessDenied,
     AccessToken,
     Api,
@@ -28,6 +27,7 @@ from flowaccount_connect.client import (
     Problem,
     ReauthorizationRequired,
     TemporarilyUnavailable,
+    client,
 )
 from tests.unit.servers import Answer, Asked, Line, Server, drop, reply
 
@@ -495,11 +495,11 @@ def test_a_host_makes_a_link_and_confirms_what_the_browser_brought(stack: Server
     ]
     assert [json.loads(asked.body) for asked in stack.asked] == [
         {
-            "reference": "tenant-1",
+            "tenant": "tenant-1",
             "return_url": "https://shop.example/back",
             "expected_connection": CONNECTION,
         },
-        {"reference": "tenant-1"},
+        {"tenant": "tenant-1"},
     ]
 
 

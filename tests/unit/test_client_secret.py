@@ -4,7 +4,13 @@ import threading
 
 import pytest
 
-from flowaccount_connect.client_secret import MAX_AGE, RETRY_AFTER, ClientSecret, SecretMisconfigured, SecretUnavailable
+from flowaccount_connect.oauth.client_secret import (
+    MAX_AGE,
+    RETRY_AFTER,
+    ClientSecret,
+    SecretMisconfigured,
+    SecretUnavailable,
+)
 from tests.unit.fakes import Clock, FakeSecretsManager
 from tests.unit.tables import client_error
 

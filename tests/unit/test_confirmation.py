@@ -8,15 +8,15 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from flowaccount_connect.callback import Ended, Ending, Returned
-from flowaccount_connect.confirmation import LONGEST_REFERENCE
-from flowaccount_connect.connect_link import CONFIRM_WITHIN, LinkStore
-from flowaccount_connect.connection import Status
-from flowaccount_connect.dynamodb import StoreUnavailable
-from flowaccount_connect.identifiers import fingerprint
-from flowaccount_connect.problems import Problem
-from flowaccount_connect.salvage import Salvage, SalvageOutcome
-from flowaccount_connect.token_response import Answer, Outcome
+from flowaccount_connect.connect.callback import Ended, Ending, Returned
+from flowaccount_connect.connect.confirm import LONGEST_TENANT
+from flowaccount_connect.domain.connection import Status
+from flowaccount_connect.domain.ids import fingerprint
+from flowaccount_connect.http.problems import Problem
+from flowaccount_connect.oauth.token_answer import Answer, Outcome
+from flowaccount_connect.rotation.pending_commits import Salvage, SalvageOutcome
+from flowaccount_connect.storage.dynamodb import StoreUnavailable
+from flowaccount_connect.storage.links import CONFIRM_WITHIN, LinkStore
 from tests.unit.fakes import CONNECTION, NOW, tokens
 from tests.unit.tables import Fault, client_error
 from tests.unit.worlds import BROWSER, STATE, TENANT, World
@@ -42,10 +42,10 @@ def come_back(
     return world.callback().finish(returned, remaining=world.clock.remaining(seconds))
 
 
-def refused(world: World, session: str, reference: object = TENANT) -> tuple[int, str, object]:
+def refused(world: World, session: str, tenant: object = TENANT) -> tuple[int, str, object]:
     """Status, code and ending of a confirmation that is refused."""
     with pytest.raises(Problem) as caught:
-        world.confirmation().confirm(session, reference)
+        world.confirmation().confirm(session, tenant)
     return caught.value.status, caught.value.code, caught.value.extra.get("ending")
 
 
@@ -67,7 +67,7 @@ def link_item(world: World, link: str) -> Mapping[str, Any]:
 def make(world: World, **fields: object) -> tuple[str, str]:
     """The link and the session of a new link."""
     made = world.confirmation().make(
-        {"reference": TENANT, "return_url": RETURN_URL} | fields, redirect_uri=REDIRECT_URI + "?x=1"
+        {"tenant": TENANT, "return_url": RETURN_URL} | fields, redirect_uri=REDIRECT_URI + "?x=1"
     )
     address, _, query = made.connect_url.partition("?")
     assert address == "https://api.example/live/authorize"
@@ -78,7 +78,7 @@ def make(world: World, **fields: object) -> tuple[str, str]:
 def test_a_link_leads_to_authorize_beside_the_redirect_uri_and_is_stored_as_a_hash(world: World) -> None:
     link, session = make(world, expected_connection=CONNECTION)
     item = link_item(world, link)
-    assert (item["reference"], item["return_url"], item["expected_connection"]) == (TENANT, RETURN_URL, CONNECTION)
+    assert (item["tenant"], item["return_url"], item["expected_connection"]) == (TENANT, RETURN_URL, CONNECTION)
     assert (item["expires_at"], item["ttl"]) == (NOW + 3_600, NOW + 3_600)
     assert link not in repr(world.table.items)
     assert session not in repr(world.table.items)
@@ -93,13 +93,13 @@ def test_who_has_the_link_alone_does_not_have_the_session(world: World) -> None:
         assert refused(world, guess) == (404, "unknown_session", None)
 
 
-@pytest.mark.parametrize("reference", ["", "x" * (LONGEST_REFERENCE + 1), "a\nb", "\u202e", "\ud800", 7, None, ["a"]])
-def test_a_reference_that_is_none_is_refused(world: World, reference: object) -> None:
+@pytest.mark.parametrize("tenant", ["", "x" * (LONGEST_TENANT + 1), "a\nb", "\u202e", "\ud800", 7, None, ["a"]])
+def test_a_tenant_that_is_none_is_refused(world: World, tenant: object) -> None:
     with pytest.raises(Problem) as caught:
-        make(world, reference=reference)
-    assert (caught.value.status, caught.value.code) == (400, "invalid_reference")
+        make(world, tenant=tenant)
+    assert (caught.value.status, caught.value.code) == (400, "invalid_tenant")
     assert world.table.items == {}
-    assert refused(world, "any", reference) == (400, "invalid_reference", None)
+    assert refused(world, "any", tenant) == (400, "invalid_tenant", None)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_what_comes_through_a_link_waits_and_is_a_connection_only_once_it_is_con
     world.clock.now += CONFIRM_WITHIN - 1
     assert world.confirmation().confirm(session, TENANT) == CONNECTION
     there = world.connection()
-    assert (there.status, there.generation, there.reference) == (Status.ACTIVE, 1, TENANT)
+    assert (there.status, there.generation, there.tenant) == (Status.ACTIVE, 1, TENANT)
     assert (there.requested_at, there.deadline) == (NOW, NOW + 86_400)
     assert world.opened() == ("access-2", "refresh-2")
     item = link_item(world, link)
@@ -147,7 +147,7 @@ def test_a_confirmation_that_is_repeated_changes_nothing(world: World) -> None:
     before = repr(world.table.items)
     assert world.confirmation().confirm(session, TENANT) == CONNECTION
     assert repr(world.table.items) == before
-    assert refused(world, session, "tenant-8") == (409, "reference_mismatch", None)
+    assert refused(world, session, "tenant-8") == (409, "tenant_mismatch", None)
     assert repr(world.table.items) == before
 
 
@@ -175,17 +175,17 @@ def test_a_confirmation_whose_acknowledgement_was_lost_counts_once(world: World)
     assert world.connection().generation == 1
 
 
-def test_the_victims_consent_under_the_attackers_reference_is_dropped_and_announced(world: World) -> None:
-    link, session = world.link(reference="the-attacker")
+def test_the_victims_consent_under_the_attackers_tenant_is_dropped_and_announced(world: World) -> None:
+    link, session = world.link(tenant="the-attacker")
     come_back(world, link)
-    assert refused(world, session, "the-victim") == (409, "reference_mismatch", None)
+    assert refused(world, session, "the-victim") == (409, "tenant_mismatch", None)
     assert connections(world) == []
     assert not {"tokens", "data_key"} & link_item(world, link).keys()
     (event,) = events(world)
-    assert (event["type"], event["reason"]) == ("connection.refused", "reference_mismatch")
-    assert (event["connection_id"], event["reference"]) == (CONNECTION, "the-attacker")
+    assert (event["type"], event["reason"]) == ("connection.refused", "tenant_mismatch")
+    assert (event["connection_id"], event["tenant"]) == (CONNECTION, "the-attacker")
     # The attacker comes too late, whatever he knows.
-    assert refused(world, session, "the-attacker") == (409, "reference_mismatch", None)
+    assert refused(world, session, "the-attacker") == (409, "tenant_mismatch", None)
     assert len(events(world)) == 1
 
 
@@ -327,7 +327,7 @@ def test_another_business_than_the_expected_one_is_refused_with_nothing_stored_b
     ended = come_back(world, link)
     assert (ended.ending, ended.connection_id) == (Ending.WRONG_BUSINESS, None)
     (event,) = events(world)
-    assert (event["reason"], event["connection_id"], event["reference"]) == ("other_business", CONNECTION, TENANT)
+    assert (event["reason"], event["connection_id"], event["tenant"]) == ("other_business", CONNECTION, TENANT)
     assert not {"tokens", "data_key", "connection_id"} & link_item(world, link).keys()
     assert connections(world) == []
     assert refused(world, session) == (409, "connect_failed", "wrong_business")
@@ -343,14 +343,14 @@ def test_the_expected_business_is_welcome(world: World) -> None:
 
 def test_a_business_of_another_tenant_is_refused_and_stays_as_it_is(world: World) -> None:
     world.connect()
-    world.change(reference="tenant-8")
+    world.change(tenant="tenant-8")
     before = world.connection()
     link, session = world.link()
     ended = come_back(world, link)
-    assert (ended.ending, ended.note) == (Ending.WRONG_BUSINESS, "other_reference")
+    assert (ended.ending, ended.note) == (Ending.WRONG_BUSINESS, "other_tenant")
     assert world.connection() == before
     (event,) = events(world)
-    assert (event["reason"], event["reference"]) == ("other_reference", TENANT)
+    assert (event["reason"], event["tenant"]) == ("other_tenant", TENANT)
     assert "tokens" not in link_item(world, link)
     assert refused(world, session) == (409, "connect_failed", "wrong_business")
 
@@ -359,11 +359,11 @@ def test_a_business_that_another_tenant_connected_meanwhile_is_refused_at_the_co
     link, session = world.link()
     come_back(world, link)
     world.connect(age=0, grant_id="00000000-older")
-    world.change(reference="tenant-8")
+    world.change(tenant="tenant-8")
     before = world.connection()
     assert refused(world, session) == (409, "connect_failed", "wrong_business")
     assert world.connection() == before
-    assert [event["reason"] for event in events(world)] == ["other_reference"]
+    assert [event["reason"] for event in events(world)] == ["other_tenant"]
     assert "tokens" not in link_item(world, link)
 
 
@@ -385,12 +385,12 @@ def test_a_refusal_written_unacknowledged_is_announced_once(world: World) -> Non
 
 def test_a_business_that_was_disconnected_is_free_again(world: World) -> None:
     world.connect(grant_id="00000000-older")
-    world.change(reference="tenant-8")
+    world.change(tenant="tenant-8")
     world.disconnect()
     link, session = world.link()
     come_back(world, link)
     assert world.confirmation().confirm(session, TENANT) == CONNECTION
-    assert (world.connection().reference, world.connection().generation) == (TENANT, 3)
+    assert (world.connection().tenant, world.connection().generation) == (TENANT, 3)
 
 
 # Reconnecting --------------------------------------------------------------------------------------------------------
@@ -398,7 +398,7 @@ def test_a_business_that_was_disconnected_is_free_again(world: World) -> None:
 
 def test_confirming_beats_a_refresh_in_flight_and_revives_the_dead(world: World) -> None:
     world.connect(grant_id="00000000-older")
-    world.change(reference=TENANT)
+    world.change(tenant=TENANT)
     world.hold()
     link, session = world.link(expected=CONNECTION)
     come_back(world, link)
@@ -414,7 +414,7 @@ def test_a_later_consent_of_the_same_tenant_wins_and_the_host_sees_it_connected(
     link, session = world.link()
     come_back(world, link)
     world.connect(age=0, grant_id="ffffffff-later")
-    world.change(reference=TENANT)
+    world.change(tenant=TENANT)
     before = world.connection()
     assert world.confirmation().confirm(session, TENANT) == CONNECTION
     assert world.connection() == before
@@ -433,12 +433,12 @@ def test_a_later_consent_without_a_tenant_is_not_taken_over(world: World) -> Non
 
 def test_connecting_without_a_link_leaves_a_business_with_its_tenant(world: World) -> None:
     world.connect(grant_id="00000000-older")
-    world.change(reference=TENANT)
+    world.change(tenant=TENANT)
     world.begin()
     returned = Returned(state=STATE, code="the-code", error=None, issuer=None, secret=BROWSER)
     ended = world.callback().finish(returned, remaining=world.clock.remaining(28))
     assert (ended.ending, ended.confirmation) == (Ending.CONNECTED, None)
-    assert (world.connection().reference, world.connection().generation) == (TENANT, 2)
+    assert (world.connection().tenant, world.connection().generation) == (TENANT, 2)
 
 
 # While the table stays away ------------------------------------------------------------------------------------------
@@ -532,6 +532,6 @@ def test_nothing_secret_is_stored_in_the_clear_or_shown(world: World) -> None:
     for secret in (link, session, session.partition(".")[2], BROWSER, STATE, "access-2", "refresh-2"):
         assert secret not in stored
         assert secret not in repr(ended)
-    made = world.confirmation().make({"reference": TENANT, "return_url": RETURN_URL}, redirect_uri=REDIRECT_URI)
+    made = world.confirmation().make({"tenant": TENANT, "return_url": RETURN_URL}, redirect_uri=REDIRECT_URI)
     assert made.session not in f"{made} {made!r}"
     assert urlsplit(made.connect_url).query not in f"{made} {made!r}"

@@ -2,9 +2,9 @@
 
 import pytest
 
-from flowaccount_connect.connect_session import ConnectSession, SessionRefused, SessionStore, cookie_name
-from flowaccount_connect.dynamodb import StoreUnavailable
-from flowaccount_connect.identifiers import fingerprint
+from flowaccount_connect.domain.ids import fingerprint
+from flowaccount_connect.storage.attempts import ConnectSession, SessionRefused, SessionStore, cookie_name
+from flowaccount_connect.storage.dynamodb import StoreUnavailable
 from tests.unit.fakes import NOW
 from tests.unit.tables import Fault, Table, client_error
 

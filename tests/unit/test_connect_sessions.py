@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import pytest
 
-from flowaccount_connect.authorization_request import challenge
+from flowaccount_connect.oauth.authorization_url import challenge
 from tests.unit.fakes import CONNECTION
 from tests.unit.handlers import (
     RETURN_URL,
@@ -74,9 +74,9 @@ def opened(functions: Functions, connect_url: str) -> tuple[Event, dict[str, str
     return with_headers(callback, Cookie=cookie.partition(";")[0]), sent
 
 
-def confirming(session: str, reference: str = TENANT) -> Event:
+def confirming(session: str, tenant: str = TENANT) -> Event:
     """The event of a confirmation."""
-    return saying(event("connect-session-confirm"), reference=reference) | {"pathParameters": {"session": session}}
+    return saying(event("connect-session-confirm"), tenant=tenant) | {"pathParameters": {"session": session}}
 
 
 def test_a_link_is_opened_comes_back_and_is_confirmed_and_no_log_tells_what_opens_or_ends_it(
@@ -95,7 +95,7 @@ def test_a_link_is_opened_comes_back_and_is_confirmed_and_no_log_tells_what_open
     confirmed = functions.call("connections", confirming(made["session"]))
     assert confirmed["statusCode"] == 200
     shown = json.loads(confirmed["body"])
-    assert (shown["support_code"], shown["reference"], shown["status"]) == (CONNECTION, TENANT, "active")
+    assert (shown["support_code"], shown["tenant"], shown["status"]) == (CONNECTION, TENANT, "active")
     assert functions.call("connections", confirming(made["session"]))["body"] == confirmed["body"]
     assert world.opened() == ("access-CANARY-2", "refresh-CANARY-2")
     for secret in (link, made["session"], sent["state"]):
@@ -122,7 +122,7 @@ def test_an_error_goes_back_to_the_host_with_the_session(functions: Functions) -
 
 
 def test_a_wrong_business_is_told_on_a_page_with_the_way_back(functions: Functions) -> None:
-    asked = saying(event("connect-session"), reference=TENANT, return_url=RETURN_URL, expected_connection="N9")
+    asked = saying(event("connect-session"), tenant=TENANT, return_url=RETURN_URL, expected_connection="N9")
     made = json.loads(functions.call("connections", asked)["body"])
     callback, _ = opened(functions, made["connect_url"])
     answer = functions.call("callback", callback)
@@ -173,10 +173,10 @@ def test_a_used_link_is_a_page_of_its_own_that_leads_back_to_the_host(functions:
         "",
         "[]",
         "{",
-        '{"reference": "t"}',
+        '{"tenant": "t"}',
         '{"return_url": "' + RETURN_URL + '"}',
-        '{"reference": "t", "return_url": "' + RETURN_URL + '", "session": "mine"}',
-        '{"reference": "t", "reference": "u", "return_url": "' + RETURN_URL + '"}',
+        '{"tenant": "t", "return_url": "' + RETURN_URL + '", "session": "mine"}',
+        '{"tenant": "t", "tenant": "u", "return_url": "' + RETURN_URL + '"}',
     ],
 )
 def test_a_body_of_another_form_makes_no_link(functions: Functions, world: World, body: str | None) -> None:
@@ -187,7 +187,7 @@ def test_a_body_of_another_form_makes_no_link(functions: Functions, world: World
 
 @pytest.mark.parametrize("name", ["connect-session", "connect-session-confirm"])
 def test_neither_route_takes_a_query(functions: Functions, name: str) -> None:
-    answer = functions.call("connections", with_query(event(name), reference=["x"]))
+    answer = functions.call("connections", with_query(event(name), tenant=["x"]))
     assert problem(answer) == (400, "unknown_parameter")
 
 

@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from flowaccount_connect.connection import Attempt, Connection, Reason, Status
-from flowaccount_connect.events import Entry, Kind, entries, event
-from flowaccount_connect.history import History
-from flowaccount_connect.publishing import Publisher, read_record
-from flowaccount_connect.token_response import Answer, Outcome
+from flowaccount_connect.domain.connection import Attempt, Connection, Reason, Status
+from flowaccount_connect.domain.events import Entry, Kind, entries, event
+from flowaccount_connect.oauth.token_answer import Answer, Outcome
+from flowaccount_connect.publishing.publisher import Publisher, read_record
+from flowaccount_connect.runtime.observability import logger
+from flowaccount_connect.storage.history import History
 from tests.unit.fakes import CONNECTION, NOW, Clock, tokens
 from tests.unit.streams import StreamingTable
 from tests.unit.worlds import World
@@ -41,7 +42,7 @@ def stream(world: World) -> StreamingTable:
 def told(world: World) -> list[Entry]:
     """What the whole stream tells."""
     publisher = Publisher(
-        history=History(world.table, "table"), bus=world.events, bus_name="bus", environment="sandbox"
+        history=History(world.table, "table"), bus=world.events, bus_name="bus", log=logger, environment="sandbox"
     )
     return [entry for one in stream(world).of_interest() for entry in publisher.entries(read_record(one))]
 
@@ -162,10 +163,10 @@ def test_a_late_commit_recovers_what_needed_a_new_consent(world: World) -> None:
 
 def test_a_disconnect_a_new_connect_and_a_tombstone_that_ends_silently(world: World) -> None:
     world.connect()
-    world.change(reference="shop-7")
+    world.change(tenant="shop-7")
     world.disconnect()
     disconnected = told(world)[-1]
-    assert (disconnected.kind, disconnected.reference) == (Kind.DISCONNECTED, "shop-7")
+    assert (disconnected.kind, disconnected.tenant) == (Kind.DISCONNECTED, "shop-7")
     world.connect(grant_id="0198b5a0-2222-7abc-8def-0123456789ab")
     world.disconnect()
     stream(world).delete("CONNECTION", CONNECTION)
@@ -199,7 +200,7 @@ CONNECTIONS = st.none() | st.builds(
     grant_id=st.sampled_from(["g1", "g2"]),
     generation=st.integers(0, 3),
     connected_at=st.just(NOW),
-    reference=st.none() | st.just("shop-7"),
+    tenant=st.none() | st.just("shop-7"),
     deadline=st.sampled_from([NOW + 9]),
     retries=st.none() | st.integers(1, 3),
     in_doubt=TIMES,
@@ -259,7 +260,7 @@ def test_there_is_a_schema_for_every_kind_of_event_and_no_other() -> None:
         lambda detail: detail.update(at="yesterday"),
         lambda detail: detail.update(connection_id="N1/../N2"),
         lambda detail: detail.update(reason="because"),
-        lambda detail: detail.pop("reference"),
+        lambda detail: detail.pop("tenant"),
     ],
 )
 def test_the_check_would_see_a_detail_that_is_not_as_its_schema_says(spoil: Callable[[dict[str, Any]], Any]) -> None:

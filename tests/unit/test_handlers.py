@@ -8,13 +8,13 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from flowaccount_connect import observability
-from flowaccount_connect.connect_session import ConnectSession, cookie_name
-from flowaccount_connect.identifiers import fingerprint
-from flowaccount_connect.pages import KINDS
-from flowaccount_connect.rotation import COMMIT_RESERVE, SHORTEST_EXCHANGE
-from flowaccount_connect.settings import InvalidSetting
-from flowaccount_connect.store import due_shard
+from flowaccount_connect.domain.ids import fingerprint
+from flowaccount_connect.http.pages import KINDS
+from flowaccount_connect.rotation.protocol import COMMIT_RESERVE, SHORTEST_EXCHANGE
+from flowaccount_connect.runtime import observability
+from flowaccount_connect.runtime.settings import InvalidSetting
+from flowaccount_connect.storage.attempts import ConnectSession, cookie_name
+from flowaccount_connect.storage.connections import due_shard
 from tests.unit.fakes import CONNECTION, Clock, Context
 from tests.unit.handlers import (
     CLIENT_SECRET,
@@ -931,7 +931,7 @@ def test_a_metric_tells_which_stack_it_is_of(functions: Functions, world: World)
 
 def test_a_log_would_show_a_canary(functions: Functions) -> None:
     """The trap of this module catches: what is logged or printed is seen."""
-    from flowaccount_connect.observability import logger
+    from flowaccount_connect.runtime.observability import logger
 
     logger.info("a bird", extra={"song": "tweet-1"})
     print("tweet-2")

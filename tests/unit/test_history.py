@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from flowaccount_connect.cursor import InvalidNext
-from flowaccount_connect.dynamodb import StoreUnavailable
-from flowaccount_connect.events import Entry, Kind
-from flowaccount_connect.history import KEPT, Counts, History, Moved
+from flowaccount_connect.domain.events import Entry, Kind
+from flowaccount_connect.storage.cursor import InvalidNext
+from flowaccount_connect.storage.dynamodb import StoreUnavailable
+from flowaccount_connect.storage.history import KEPT, Counts, History, Moved
 from tests.unit.fakes import CONNECTION, NOW, Clock
 from tests.unit.tables import Fault, Table, client_error
 
@@ -19,7 +19,7 @@ def entry(number: int, at: int = NOW, kind: Kind = Kind.REFRESHED, connection_id
         at=at,
         connection_id=connection_id,
         environment="sandbox",
-        reference="shop-7",
+        tenant="shop-7",
         status="active",
         generation=number,
         attempt_id="a1",

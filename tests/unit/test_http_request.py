@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowaccount_connect.http_request import LONGEST_BODY, LONGEST_PARAMETER, json_answer, read, redirect
-from flowaccount_connect.problems import Problem
+from flowaccount_connect.http.problems import Problem
+from flowaccount_connect.http.request import LONGEST_BODY, LONGEST_PARAMETER, json_answer, read, redirect
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowaccount_connect.identifiers import (
+from flowaccount_connect.domain.ids import (
     fingerprint,
     is_connection_id,
     new_attempt_id,

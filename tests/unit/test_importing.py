@@ -5,14 +5,14 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from flowaccount_connect.connection import Connection, Sealed, Status
-from flowaccount_connect.importing import AlreadyConnected, ImportSalvage, ImportStore, Proving, UnderWay
-from flowaccount_connect.rotation import RefreshOutcome, Rotation
-from flowaccount_connect.salvage import Salvage, SalvageOutcome
-from flowaccount_connect.sealing import Tokens
-from flowaccount_connect.settings import ReplayPolicy
-from flowaccount_connect.store import Rotated
-from flowaccount_connect.token_response import Answer, Outcome
+from flowaccount_connect.connect.importing import ImportSalvage, Proving
+from flowaccount_connect.domain.connection import Connection, Sealed, Status
+from flowaccount_connect.oauth.token_answer import Answer, Outcome
+from flowaccount_connect.rotation.pending_commits import Salvage, SalvageOutcome
+from flowaccount_connect.rotation.protocol import RefreshOutcome, ReplayPolicy, Rotation
+from flowaccount_connect.storage.connections import Rotated
+from flowaccount_connect.storage.imports import AlreadyConnected, ImportStore, UnderWay
+from flowaccount_connect.storage.sealing import Tokens
 from tests.unit.fakes import CONNECTION, NOW, tokens
 from tests.unit.tables import Fault, client_error
 from tests.unit.worlds import World
@@ -140,12 +140,12 @@ def test_a_proved_import_is_a_connection(imports: Imports) -> None:
 
 
 def test_a_proved_import_revives_a_dead_connection_and_its_generation_goes_on(dead: Imports) -> None:
-    dead.world.change(reference="tenant-7")
+    dead.world.change(tenant="tenant-7")
     assert dead.prove(tokens()) is RefreshOutcome.REFRESHED
     assert proved(dead, generation=2)
     there = dead.here()
     assert there is not None
-    assert (there.reference, there.reason) == ("tenant-7", None)
+    assert (there.tenant, there.reason) == ("tenant-7", None)
 
 
 def test_a_proved_import_revives_a_disconnected_connection(imports: Imports) -> None:

@@ -1,4 +1,4 @@
-"""Pure rules import the standard library only, and no function pays for what it does not use."""
+"""The house: folders by concern, imports one way, and no function pays for what it does not use."""
 
 import ast
 import os
@@ -8,23 +8,36 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[2] / "layers" / "connector" / "flowaccount_connect"
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "layers" / "connector" / "flowaccount_connect"
+CLIENT = ROOT / "clients" / "python" / "flowaccount_connect_client"
 NAME = "flowaccount_connect"
-PURE = [
-    "aws_error",
-    "authorization_request",
-    "connection",
-    "cursor",
-    "events",
-    "http_request",
-    "identifiers",
-    "pages",
-    "problems",
-    "return_urls",
-    "schedule",
-    "settings",
-    "token_response",
-]
+
+ARROWS = {
+    "domain": set(),
+    "oauth": {"domain"},
+    "storage": {"domain"},
+    "rotation": {"oauth", "storage", "domain"},
+    "connect": {"rotation", "oauth", "storage", "domain"},
+    "scheduling": {"rotation", "oauth", "storage", "domain"},
+    "tokens": {"rotation", "oauth", "storage", "domain"},
+    "connections": {"rotation", "oauth", "storage", "domain"},
+    "publishing": {"rotation", "oauth", "storage", "domain"},
+    "http": {"connect", "scheduling", "tokens", "connections", "publishing", "rotation", "oauth", "storage", "domain"},
+    "runtime": {
+        "connect",
+        "scheduling",
+        "tokens",
+        "connections",
+        "publishing",
+        "rotation",
+        "oauth",
+        "storage",
+        "domain",
+    },
+}
+"""Each folder, and the folders that it may import besides itself."""
+
 ENVIRONMENT = {
     "AWS_DEFAULT_REGION": "ap-southeast-1",
     "POWERTOOLS_METRICS_NAMESPACE": "FlowAccountConnect",
@@ -40,69 +53,74 @@ ENVIRONMENT = {
 }
 
 
-def imported(module: str) -> set[str]:
-    """The modules that `module` imports, anywhere in it."""
-    return imports_of(PACKAGE / f"{module}.py")
-
-
 def imports_of(path: Path) -> set[str]:
-    """The modules that a file imports, anywhere in it."""
+    """The modules that a file imports, anywhere in it, by their full names."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports name the package"
-            # `from flowaccount_connect import x` imports the module x.
-            names |= {f"{NAME}.{alias.name}" for alias in node.names} if node.module == NAME else {node.module or ""}
+            module = node.module or ""
+            names.add(module)
+            names |= {f"{module}.{alias.name}" for alias in node.names if module.partition(".")[0] == NAME}
     return names
 
 
-def reached(module: str) -> set[str]:
-    """All modules that importing `module` can reach, by way of the package's own."""
-    found: set[str] = set()
-    waiting = [module]
-    while waiting:
-        for name in imported(waiting.pop()) - found:
-            found.add(name)
-            inner = name.removeprefix(f"{NAME}.")
-            if name.startswith(f"{NAME}.") and (PACKAGE / f"{inner}.py").exists():
-                waiting.append(inner)
-    return found
+def folders_of(path: Path) -> set[str]:
+    """The folders of the service that a file imports."""
+    parts = [name.split(".") for name in imports_of(path)]
+    return {part[1] for part in parts if part[0] == NAME and len(part) > 1} & ARROWS.keys()
 
 
-def test_the_package_itself_imports_nothing() -> None:
-    assert imported("__init__") == set()
+def test_every_folder_has_its_arrows() -> None:
+    folders = {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert folders == ARROWS.keys()
+    assert {path.name for path in PACKAGE.glob("*.py")} == {"__init__.py"}
 
 
-@pytest.mark.parametrize("module", PURE)
-def test_pure_rules_import_the_standard_library_only(module: str) -> None:
-    outside = {name for name in reached(module) if name.partition(".")[0] not in (*sys.stdlib_module_names, NAME)}
-    assert outside == set()
-    inner = {name.removeprefix(f"{NAME}.") for name in reached(module) if name.startswith(f"{NAME}.")}
-    assert inner <= {*PURE, "__version__"}
+@pytest.mark.parametrize("folder", ARROWS)
+def test_imports_go_one_way(folder: str) -> None:
+    wrong = {
+        f"{path.relative_to(PACKAGE)} imports {other}"
+        for path in (PACKAGE / folder).glob("**/*.py")
+        for other in folders_of(path) - ARROWS[folder] - {folder}
+    }
+    assert wrong == set()
 
 
-def test_the_check_would_see_an_import() -> None:
-    assert "requests" in reached("token_endpoint")
-    assert any(name.startswith("cryptography") for name in reached("sealing"))
+@pytest.mark.parametrize("folder", ARROWS)
+def test_no_modules_of_a_folder_import_each_other_in_a_circle(folder: str) -> None:
+    modules = {f"{NAME}.{folder}.{path.stem}": path for path in (PACKAGE / folder).glob("*.py")}
+    inner = {name: imports_of(path) & modules.keys() for name, path in modules.items()}
+    while free := {name for name, needs in inner.items() if not needs & inner.keys()}:
+        inner = {name: needs for name, needs in inner.items() if name not in free}
+    assert inner == {}
 
 
-def test_no_function_is_made_of_the_sdk() -> None:
-    """But for credentials where the environment has none: `aws_client`, when it is asked for them."""
-    for path in PACKAGE.glob("*.py"):
-        names = {name for name in imported(path.stem) if name.partition(".")[0] in ("boto3", "botocore")}
-        assert names <= {"botocore.session"} if path.stem == "aws_client" else not names or path.stem == "client"
+def test_pure_rules_import_the_standard_library_only() -> None:
+    for path in (PACKAGE / "domain").glob("*.py"):
+        outside = {name for name in imports_of(path) if name.partition(".")[0] not in (*sys.stdlib_module_names, NAME)}
+        assert outside == set(), path
 
 
-def test_the_client_needs_none_of_what_the_functions_are_made_of_and_no_function_needs_it() -> None:
-    found = reached("client")
-    assert {name for name in found if name.startswith(f"{NAME}.")} == {f"{NAME}.identifiers", f"{NAME}.return_urls"}
-    others = {name.partition(".")[0] for name in found} - sys.stdlib_module_names - {NAME}
-    assert others == {"botocore", "requests", "urllib3"}
-    handlers = (PACKAGE.parents[2] / "functions").glob("*/*.py")
-    for path in {*PACKAGE.glob("*.py"), *handlers} - {PACKAGE / "client.py"}:
-        assert f"{NAME}.client" not in imports_of(path), path
+def test_each_folder_begins_with_what_it_is_for() -> None:
+    for folder in ARROWS:
+        assert ast.get_docstring(ast.parse((PACKAGE / folder / "__init__.py").read_text("utf-8"))), folder
+
+
+def test_only_handlers_import_http_and_runtime() -> None:
+    handlers = list((ROOT / "functions").glob("*/app.py"))
+    assert all(folders_of(path) >= {"runtime"} for path in handlers)
+
+
+def test_the_client_imports_nothing_of_the_service_and_the_service_nothing_of_the_client() -> None:
+    for path in CLIENT.glob("**/*.py"):
+        assert not {name for name in imports_of(path) if name.partition(".")[0] == NAME}, path
+    for path in (*PACKAGE.glob("**/*.py"), *(ROOT / "functions").glob("*/*.py")):
+        assert not {
+            name for name in imports_of(path) if name.partition(".")[0] in ("flowaccount_connect_client", "tools")
+        }
 
 
 @pytest.mark.parametrize("builder", ["authorize", "sweep", "publish", "confirmation"])
@@ -110,8 +128,8 @@ def test_who_needs_them_not_imports_neither_requests_nor_cryptography(builder: s
     code = (
         # botocore takes pyOpenSSL, and with it cryptography, where a developer's tools brought it; the layer has none.
         "import sys; sys.modules['OpenSSL'] = None; "
-        f"from {NAME} import wiring, http_request, pages, observability; wiring.{builder}(); "
-        "print(sorted({'requests', 'cryptography'} & sys.modules.keys()))"
+        f"from {NAME}.http import request, pages; from {NAME}.runtime import bootstrap, observability; "
+        f"bootstrap.{builder}(); print(sorted({{'requests', 'cryptography'}} & sys.modules.keys()))"
     )
     run = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code],

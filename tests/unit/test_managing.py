@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowaccount_connect.cursor import InvalidNext
-from flowaccount_connect.events import Entry, Kind
-from flowaccount_connect.history import History
-from flowaccount_connect.listing import Listed, Listing
-from flowaccount_connect.store import key_of, listed_as
+from flowaccount_connect.connections.listing import Listed, Listing
+from flowaccount_connect.domain.events import Entry, Kind
+from flowaccount_connect.storage.connections import key_of, listed_as
+from flowaccount_connect.storage.cursor import InvalidNext
+from flowaccount_connect.storage.history import History
 from tests.unit.fakes import CONNECTION, GRANT, NOW
 from tests.unit.handlers import Event, Functions, event, problem, with_query
 from tests.unit.servers import Server, reply
@@ -226,7 +226,7 @@ def test_show_tells_all_but_the_tokens_by_one_read(functions: Functions, world: 
         "support_code": CONNECTION,
         "environment": "sandbox",
         "status": "active",
-        "reference": None,
+        "tenant": None,
         "generation": 1,
         "connected_at": NOW - 22_000,
         "requested_at": NOW - 22_000,
@@ -296,11 +296,11 @@ def test_the_unexpected_is_told_by_its_place_alone(functions: Functions, monkeyp
 
 # Disconnect --------------------------------------------------------------------------------------------------------
 
-GONE = {"tokens", "data_key", "requested_at", "access_expires_at", "deadline", "due_shard", "refresh_at", "reference"}
+GONE = {"tokens", "data_key", "requested_at", "access_expires_at", "deadline", "due_shard", "refresh_at", "tenant"}
 
 
 def test_a_disconnect_leaves_a_tombstone_and_no_tokens(functions: Functions, world: World) -> None:
-    world.change(reference="tenant-7", in_doubt=NOW, at_risk=NOW, retries=2, quarantine=b"x", quarantine_key=b"y")
+    world.change(tenant="tenant-7", in_doubt=NOW, at_risk=NOW, retries=2, quarantine=b"x", quarantine_key=b"y")
     world.hold()
     answer = functions.call("connections", event("disconnect"))
     assert (answer["statusCode"], answer["body"]) == (204, "")
@@ -524,7 +524,7 @@ def test_a_history_is_told_newest_first_page_by_page(functions: Functions, world
         "status": None,
         "generation": 5,
         "attempt_id": None,
-        "reference": None,
+        "tenant": None,
         "reason": None,
         "since": None,
         "deadline": None,

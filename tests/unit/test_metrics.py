@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from local.errors import LocalError
-from local.metrics import Metric, Sample, calculate, embedded, series, sounds, statistic
+from tools.local.errors import LocalError
+from tools.local.metrics import Metric, Sample, calculate, embedded, series, sounds, statistic
 
 NOW = 1_800_000_000.0
 

@@ -12,11 +12,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from flowaccount_connect.dynamodb import StoreUnavailable
-from flowaccount_connect.pacing import (
+from flowaccount_connect.rotation.permits import FIRST_PAUSE, Paced
+from flowaccount_connect.scheduling.pacing import (
     BACKGROUND,
     FARTHEST,
-    FIRST_PAUSE,
     HALF_LIFE,
     LATENESS,
     LONGEST_PAUSE,
@@ -27,12 +26,12 @@ from flowaccount_connect.pacing import (
     RELAPSE,
     TOLERANCE,
     Pace,
-    Paced,
     PaceStore,
     Permit,
     Rule,
     State,
 )
+from flowaccount_connect.storage.dynamodb import StoreUnavailable
 from tests.unit.fakes import NOW, Clock
 from tests.unit.tables import Fault, Table, client_error
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowaccount_connect.callback import Ending
-from flowaccount_connect.pages import KINDS, language, page
+from flowaccount_connect.connect.callback import Ending
+from flowaccount_connect.http.pages import KINDS, language, page
 
 EVERY = [(kind, lang) for kind in sorted(KINDS) for lang in ("th", "en")]
 THAI = re.compile("[\u0e00-\u0e7f]")

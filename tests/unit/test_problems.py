@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from flowaccount_connect import aws_error
-from flowaccount_connect.problems import INTERNAL, Problem, invalid, unavailable
+from flowaccount_connect.http.problems import INTERNAL, Problem, invalid, unavailable
 from tests.unit.tables import client_error
 
 

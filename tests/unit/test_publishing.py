@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowaccount_connect.event_item import event_put
-from flowaccount_connect.history import Counts, History
-from flowaccount_connect.publishing import Malformed, Publisher, UnpublishedQueue, read_message, read_record
-from flowaccount_connect.store import grant_update
+from flowaccount_connect.publishing.publisher import Malformed, Publisher, UnpublishedQueue, read_message, read_record
+from flowaccount_connect.runtime.observability import logger
+from flowaccount_connect.storage.connections import grant_update
+from flowaccount_connect.storage.event_items import event_put
+from flowaccount_connect.storage.history import Counts, History
 from tests.contract.test_connection_store import rotated
 from tests.unit.fakes import CONNECTION, NOW, Clock, FakeEvents, FakeSqs, tokens
 from tests.unit.handlers import Event, Functions, event
@@ -32,6 +33,7 @@ def publisher(table: Table, bus: FakeEvents, *, refreshed: bool = False) -> Publ
         bus=bus,
         bus_name="connect",
         environment="sandbox",
+        log=logger,
         publish_refreshed=refreshed,
     )
 
@@ -78,7 +80,7 @@ def test_an_event_item_is_told_like_a_change() -> None:
             "connection.import_refused",
             connection_id=CONNECTION,
             reason="rejected",
-            reference="shop-7",
+            tenant="shop-7",
             clock=Clock(),
         )
     )
@@ -87,9 +89,9 @@ def test_an_event_item_is_told_like_a_change() -> None:
     assert told.failed == []
     for type_, detail in bus.details():
         valid(type_, detail)
-    assert [(type_, detail["reference"], detail["reason"]) for type_, detail in bus.details()] == [
+    assert [(type_, detail["tenant"], detail["reason"]) for type_, detail in bus.details()] == [
         ("connection.import_refused", "shop-7", "rejected"),
-        ("connection.refused", "shop-9", "other_reference"),
+        ("connection.refused", "shop-9", "other_tenant"),
     ]
     table.delete("EVENT", record["dynamodb"]["Keys"]["pk"]["S"].removeprefix("EVENT#"))
     publisher(table, bus).publish([read_record(table.of_interest()[-1])], remaining=plenty)
@@ -176,7 +178,7 @@ def test_more_than_the_bus_takes_at_once_goes_in_several_calls() -> None:
 def test_a_change_comes_back_from_the_queue_as_it_went_in_and_without_its_tokens() -> None:
     sqs = FakeSqs()
     changes = [read_record(one) for one in (REJECTION, ROTATION, REFUSAL)]
-    assert UnpublishedQueue(sqs, "url").send(changes) == []
+    assert UnpublishedQueue(sqs, "url", logger).send(changes) == []
     bodies = [message["MessageBody"] for message in sqs.sent]
     assert [read_message(body) for body in bodies] == changes
     for secret in sealed(REJECTION) | sealed(ROTATION):
@@ -186,13 +188,13 @@ def test_a_change_comes_back_from_the_queue_as_it_went_in_and_without_its_tokens
 
 def test_the_queue_tells_what_it_did_not_take() -> None:
     changes = [read_record(REFUSAL | {"eventID": f"{i:032x}"}) for i in range(12)]
-    assert UnpublishedQueue(FakeSqs(refused=frozenset({1})), "url").send(changes) == [changes[1], changes[11]]
+    assert UnpublishedQueue(FakeSqs(refused=frozenset({1})), "url", logger).send(changes) == [changes[1], changes[11]]
 
     class Away(FakeSqs):
         def send_message_batch(self, **_: Any) -> Any:
             raise client_error("RequestTimeout")
 
-    assert UnpublishedQueue(Away(), "url").send(changes) == changes
+    assert UnpublishedQueue(Away(), "url", logger).send(changes) == changes
 
 
 @pytest.mark.parametrize(
@@ -311,11 +313,11 @@ def test_counts_and_ids_are_right_however_the_stream_is_delivered(data: st.DataO
     teller, queue = publisher(anyhow, bus, refreshed=True), FakeSqs()
     for batch in data.draw(st.composite(lambda draw: list(batches(draw, records)))()):
         told = teller.publish([read_record(one) for one in batch], remaining=plenty)
-        UnpublishedQueue(queue, "url").send(told.failed)
+        UnpublishedQueue(queue, "url", logger).send(told.failed)
     while queue.sent:
         waiting, queue.sent = queue.sent, []
         told = teller.publish([read_message(one["MessageBody"]) for one in waiting], remaining=plenty)
-        UnpublishedQueue(queue, "url").send(told.failed)
+        UnpublishedQueue(queue, "url", logger).send(told.failed)
 
     counts = Counts(anyhow, "table").get()
     assert {status: count for status, count in counts.items() if count} == life.statuses()

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from flowaccount_connect.aws_client import AwsError
-from flowaccount_connect.observability import logger
-from flowaccount_connect.refresh_function import RefreshFunction
+from flowaccount_connect.rotation.refresh_function import RefreshFunction
+from flowaccount_connect.runtime.observability import logger
 
 
 class Lambda:
@@ -48,7 +48,7 @@ def answered(payload: bytes, **more: object) -> dict[str, object]:
 def test_an_invocation_that_failed_is_logged_by_its_code_alone(
     logged: list[tuple[str, dict[str, object]]], answer: Any, code: str
 ) -> None:
-    assert RefreshFunction(Lambda(answer), "refresh").refresh("N1", 3) == 0
+    assert RefreshFunction(Lambda(answer), "refresh", logger).refresh("N1", 3) == 0
     assert logged == [("refresh did not answer", {"connection_id": "N1", "code": code})]
 
 
@@ -58,5 +58,5 @@ def test_an_invocation_that_failed_is_logged_by_its_code_alone(
 def test_what_refresh_says_of_waiting_is_passed_on_and_nothing_logged(
     logged: list[tuple[str, dict[str, object]]], said: dict[str, object], wait: int
 ) -> None:
-    assert RefreshFunction(Lambda(answered(json.dumps(said).encode())), "refresh").refresh("N1", 3) == wait
+    assert RefreshFunction(Lambda(answered(json.dumps(said).encode())), "refresh", logger).refresh("N1", 3) == wait
     assert logged == []

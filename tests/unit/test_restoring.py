@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from flowaccount_connect.dynamodb import n, s
-from flowaccount_connect_cli import target
-from flowaccount_connect_cli.main import DENIED, LATER, USAGE, main
+from flowaccount_connect.storage.dynamodb import n, s
+from flowaccount_connect_client.cli import target
+from flowaccount_connect_client.cli.main import DENIED, LATER, USAGE
 from tests.support.dynamodb_model import DynamoDbModel
 from tests.unit.tables import client_error
+from tools.restore.__main__ import main
 
 BACKUP = datetime(2026, 1, 31, 5, 59, tzinfo=UTC)
 SCHEMA = [{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}]
@@ -96,7 +97,7 @@ def tables(monkeypatch: pytest.MonkeyPatch) -> Tables:
 
 
 def restore(*options: str) -> int:
-    return main(["--stack-name", "connect", "mark-restored", "restored", *options])
+    return main(["--stack-name", "connect", "restored", *options])
 
 
 def test_only_connections_come_back_and_those_that_were_active_in_doubt(
@@ -226,9 +227,9 @@ def test_what_is_no_restored_table_is_refused(
 
 
 def test_other_tables_are_refused(tables: Tables, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--local", "mark-restored", "live", "--yes"]) == USAGE
+    assert main(["--local", "live", "--yes"]) == USAGE
     assert "the stack's own table" in capsys.readouterr().err
-    assert main(["--local", "mark-restored", "elsewhere", "--yes"]) == USAGE
+    assert main(["--local", "elsewhere", "--yes"]) == USAGE
     assert "There is no table elsewhere" in capsys.readouterr().err
 
 
@@ -252,7 +253,6 @@ def test_a_missing_permission_is_named(tables: Tables, capsys: pytest.CaptureFix
     assert "dynamodb:PutItem" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("where", [[], ["--url", "https://api.example"]])
-def test_it_needs_the_stack_itself(where: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*where, "mark-restored", "restored", "--yes"]) == DENIED
+def test_it_needs_the_stack_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["restored", "--yes"]) == DENIED
     assert "--stack-name" in capsys.readouterr().err

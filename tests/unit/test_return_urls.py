@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowaccount_connect.return_urls import is_allowed, is_secure, with_parameters
+from flowaccount_connect.domain.return_urls import is_allowed, is_secure, with_parameters
 
 
 @pytest.mark.parametrize(

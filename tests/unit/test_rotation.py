@@ -2,20 +2,20 @@
 
 import pytest
 
-from flowaccount_connect.connection import Attempt, Connection, Reason, Status
-from flowaccount_connect.dynamodb import StoreUnavailable
-from flowaccount_connect.pacing import Pace, PaceStore, Permit, Rule
-from flowaccount_connect.rotation import (
+from flowaccount_connect.domain.connection import Attempt, Connection, Reason, Status
+from flowaccount_connect.oauth.token_answer import Answer, Outcome, TokenSet
+from flowaccount_connect.rotation.pending_commits import Salvage, SalvageOutcome
+from flowaccount_connect.rotation.protocol import (
     COMMIT_RESERVE,
     LONGEST_EXCHANGE,
     LONGEST_WRITE,
     SHORTEST_EXCHANGE,
     Refresh,
     RefreshOutcome,
+    ReplayPolicy,
 )
-from flowaccount_connect.salvage import Salvage, SalvageOutcome
-from flowaccount_connect.settings import ReplayPolicy
-from flowaccount_connect.token_response import Answer, Outcome, TokenSet
+from flowaccount_connect.scheduling.pacing import Pace, PaceStore, Permit, Rule
+from flowaccount_connect.storage.dynamodb import StoreUnavailable
 from tests.unit.fakes import CONNECTION, NOW, tokens
 from tests.unit.tables import Fault, Table, client_error
 from tests.unit.worlds import World

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flowaccount_connect_cli.restoring import connection_ids
+from tools.restore.restoring import connection_ids
 
 RUNBOOK = (Path(__file__).parents[2] / "docs" / "runbook.md").read_text("utf-8")
 BLOCKS = [
@@ -103,7 +103,7 @@ def test_a_parameter_is_deployed_to_the_stack_that_is_meant_and_no_other(here: P
 
 
 def test_every_command_of_the_tool_says_which_stack() -> None:
-    commands = re.findall(r"flowaccount-connect (?:--|[a-z])[^\n`]*", RUNBOOK)
+    commands = re.findall(r"(?:flowaccount-connect|tools\.restore) (?:--|[a-z])[^\n`]*", RUNBOOK)
     assert len(commands) >= 4
     for command in commands:
-        assert command.startswith('flowaccount-connect --stack-name "$STACK" '), command
+        assert '--stack-name "$STACK" ' in command, command

@@ -7,16 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowaccount_connect.connection import Sealed
-from flowaccount_connect.dynamodb import StoreUnavailable
-from flowaccount_connect.salvage import (
+from flowaccount_connect.domain.connection import Sealed
+from flowaccount_connect.rotation.pending_commits import (
     MalformedMessage,
     Salvage,
     SalvageOutcome,
     SalvageQueue,
     SalvageUnavailable,
 )
-from flowaccount_connect.store import Rotated
+from flowaccount_connect.storage.connections import Rotated
+from flowaccount_connect.storage.dynamodb import StoreUnavailable
 from tests.unit.fakes import CONNECTION, GRANT, NOW, FakeSqs
 from tests.unit.tables import Fault, Table, client_error
 

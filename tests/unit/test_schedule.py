@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowaccount_connect.schedule import DUE_SHARDS, TICK, Schedule, random_fraction, shard_of
+from flowaccount_connect.domain.schedule import DUE_SHARDS, TICK, Schedule, random_fraction, shard_of
 
 NOW = 1_800_000_000
 FRACTIONS = st.floats(0, 1, exclude_max=True)

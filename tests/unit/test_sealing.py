@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowaccount_connect.connection import Sealed
-from flowaccount_connect.sealing import KEY_AGE, SETS_PER_KEY, CannotOpen, Sealer, SealingUnavailable, Tokens
+from flowaccount_connect.domain.connection import Sealed
+from flowaccount_connect.storage.sealing import KEY_AGE, SETS_PER_KEY, CannotOpen, Sealer, SealingUnavailable, Tokens
 from tests.unit.fakes import CONNECTION, GRANT, FakeKms
 from tests.unit.tables import client_error
 

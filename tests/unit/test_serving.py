@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from flowaccount_connect.connection import Reason, Sealed
-from flowaccount_connect.problems import Problem
-from flowaccount_connect.refresh_function import LONGEST_INVOCATION
-from flowaccount_connect.sealing import Sealer, Tokens
-from flowaccount_connect.serving import AccessTokens, Served
+from flowaccount_connect.domain.connection import Reason, Sealed
+from flowaccount_connect.http.problems import Problem
+from flowaccount_connect.rotation.refresh_function import LONGEST_INVOCATION
+from flowaccount_connect.storage.sealing import Sealer, Tokens
+from flowaccount_connect.tokens.serving import AccessTokens, Served
 from tests.unit.fakes import CONNECTION, NOW
 from tests.unit.tables import Fault, client_error
 from tests.unit.worlds import World

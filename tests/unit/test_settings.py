@@ -2,8 +2,8 @@
 
 import pytest
 
-from flowaccount_connect import settings
-from flowaccount_connect.settings import InvalidSetting, Reader
+from flowaccount_connect.runtime import bootstrap, settings
+from flowaccount_connect.runtime.settings import InvalidSetting, Reader
 
 STACK = {"ENVIRONMENT": "production", "STACK": "connect", "TABLE_NAME": "table"}
 AUTHORIZE = {
@@ -22,7 +22,7 @@ TOKENS = {
 
 def test_a_whole_configuration_is_read() -> None:
     assert settings.stack(STACK) == settings.Stack(environment="production", name="connect", table="table")
-    authorize = settings.authorize(AUTHORIZE)
+    authorize = bootstrap.begin_settings(AUTHORIZE)
     assert authorize.return_urls == {"https://app.example.com/done", "http://localhost:3000/done"}
     assert (authorize.redirect_uri, authorize.session_lifetime) == (None, 3_600)
     tokens = settings.tokens(TOKENS)
@@ -48,7 +48,7 @@ def test_a_stack_without_a_name_or_table_says_which(name: str, value: str | None
 @pytest.mark.parametrize("name", ["AUTHORIZE_ENDPOINT", "CLIENT_ID"])
 def test_a_missing_setting_of_authorize_is_named(name: str) -> None:
     with pytest.raises(InvalidSetting, match=f"{name} is not set"):
-        settings.authorize({k: v for k, v in AUTHORIZE.items() if k != name})
+        bootstrap.begin_settings({k: v for k, v in AUTHORIZE.items() if k != name})
 
 
 @pytest.mark.parametrize("name", sorted(TOKENS))
@@ -66,7 +66,7 @@ def test_only_two_environments_exist(value: str) -> None:
 @pytest.mark.parametrize("value", ["http://127.0.0.1:9/token", "http://localhost:9/token", "http://[::1]:9/token"])
 def test_an_endpoint_may_be_plain_http_on_loopback(value: str) -> None:
     assert settings.tokens(TOKENS | {"TOKEN_ENDPOINT": value}).endpoint == value
-    assert settings.authorize(AUTHORIZE | {"AUTHORIZE_ENDPOINT": value}).endpoint == value
+    assert bootstrap.begin_settings(AUTHORIZE | {"AUTHORIZE_ENDPOINT": value}).endpoint == value
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_an_endpoint_that_would_send_secrets_in_the_clear_is_refused(value: str)
     with pytest.raises(InvalidSetting, match="TOKEN_ENDPOINT must be an absolute https URL"):
         settings.tokens(TOKENS | {"TOKEN_ENDPOINT": value})
     with pytest.raises(InvalidSetting, match="AUTHORIZE_ENDPOINT"):
-        settings.authorize(AUTHORIZE | {"AUTHORIZE_ENDPOINT": value})
+        bootstrap.begin_settings(AUTHORIZE | {"AUTHORIZE_ENDPOINT": value})
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_an_endpoint_that_would_send_secrets_in_the_clear_is_refused(value: str)
 )
 def test_a_redirect_uri_that_is_not_secure_is_refused(value: str) -> None:
     with pytest.raises(InvalidSetting, match="REDIRECT_URI"):
-        settings.authorize(AUTHORIZE | {"REDIRECT_URI": value})
+        bootstrap.begin_settings(AUTHORIZE | {"REDIRECT_URI": value})
 
 
 @pytest.mark.parametrize(
@@ -92,11 +92,11 @@ def test_a_redirect_uri_that_is_not_secure_is_refused(value: str) -> None:
 )
 def test_one_bad_return_url_is_enough_to_refuse_the_list(value: str) -> None:
     with pytest.raises(InvalidSetting, match="ALLOWED_RETURN_URLS"):
-        settings.authorize(AUTHORIZE | {"ALLOWED_RETURN_URLS": value})
+        bootstrap.begin_settings(AUTHORIZE | {"ALLOWED_RETURN_URLS": value})
 
 
 def test_no_return_urls_are_fine() -> None:
-    assert settings.authorize(AUTHORIZE | {"ALLOWED_RETURN_URLS": ""}).return_urls == frozenset()
+    assert bootstrap.begin_settings(AUTHORIZE | {"ALLOWED_RETURN_URLS": ""}).return_urls == frozenset()
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_no_return_urls_are_fine() -> None:
 )
 def test_a_session_lifetime_out_of_bounds_is_refused(value: str) -> None:
     with pytest.raises(InvalidSetting, match="SESSION_LIFETIME must be a whole number from 60 to 86400"):
-        settings.authorize(AUTHORIZE | {"SESSION_LIFETIME": value})
+        bootstrap.begin_settings(AUTHORIZE | {"SESSION_LIFETIME": value})
 
 
 def test_no_padding_carries_a_number_past_its_bounds() -> None:

@@ -6,9 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowaccount_connect.connection import Attempt, Connection, Reason, Sealed, Status
-from flowaccount_connect.dynamodb import ConditionRefused, StoreUnavailable, call
-from flowaccount_connect.store import ConnectionStore, Refused, Rotated, due_shard, from_item, grant_update
+from flowaccount_connect.domain.connection import Attempt, Connection, Reason, Sealed, Status
+from flowaccount_connect.storage.connections import (
+    ConnectionStore,
+    Refused,
+    Rotated,
+    due_shard,
+    from_item,
+    grant_update,
+)
+from flowaccount_connect.storage.dynamodb import ConditionRefused, StoreUnavailable, call
 from tests.unit.fakes import CONNECTION, GRANT, NOW
 from tests.unit.tables import Fault, Table, client_error
 
@@ -79,7 +86,7 @@ def test_every_field_of_an_item_comes_back(
     sealed: bool,
 ) -> None:
     refresh_at, retries, in_doubt, at_risk, ended_at = times
-    environment, grant_id, reference, committed_by, attempt_id = texts
+    environment, grant_id, tenant, committed_by, attempt_id = texts
     table = Table()
     table.put(
         "CONNECTION",
@@ -90,7 +97,7 @@ def test_every_field_of_an_item_comes_back(
         grant_id=grant_id,
         generation=7,
         connected_at=5,
-        reference=reference,
+        tenant=tenant,
         tokens=b"ciphertext" if sealed else None,
         data_key=b"key" if sealed else None,
         requested_at=11,
@@ -113,7 +120,7 @@ def test_every_field_of_an_item_comes_back(
         grant_id=grant_id,
         generation=7,
         connected_at=5,
-        reference=reference,
+        tenant=tenant,
         sealed=Sealed(b"ciphertext", b"key") if sealed else None,
         requested_at=11,
         access_expires_at=12,

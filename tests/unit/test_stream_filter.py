@@ -13,12 +13,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowaccount_connect.connection import Attempt, Connection, Reason, Sealed
-from flowaccount_connect.dynamodb import ConditionRefused, call
-from flowaccount_connect.history import History
-from flowaccount_connect.importing import AlreadyConnected, ImportStore, UnderWay
-from flowaccount_connect.publishing import Publisher, read_record
-from flowaccount_connect.store import ConnectionStore, Refused, burial, grant_update, key_of, put_absent, restored
+from flowaccount_connect.domain.connection import Attempt, Connection, Reason, Sealed
+from flowaccount_connect.publishing.publisher import Publisher, read_record
+from flowaccount_connect.runtime.observability import logger
+from flowaccount_connect.storage.connections import (
+    ConnectionStore,
+    Refused,
+    burial,
+    grant_update,
+    key_of,
+    put_absent,
+    restored,
+)
+from flowaccount_connect.storage.dynamodb import ConditionRefused, call
+from flowaccount_connect.storage.history import History
+from flowaccount_connect.storage.imports import AlreadyConnected, ImportStore, UnderWay
 from tests.contract.test_connection_store import rotated
 from tests.unit.fakes import CONNECTION, NOW, Clock, FakeEvents
 from tests.unit.streams import StreamingTable, is_of_interest, patterns
@@ -91,7 +100,7 @@ class Life:
         in_doubt = self.now if doubt else None
         self.fenced(store, "release", refresh_at=self.now, retries=retries, in_doubt=in_doubt)
 
-    def consent(self, reference: str | None = None) -> None:
+    def consent(self, tenant: str | None = None) -> None:
         update = grant_update(
             "table",
             CONNECTION,
@@ -100,7 +109,7 @@ class Life:
             environment="sandbox",
             rotated=rotated("t", self.now),
             now=self.now,
-            reference=reference,
+            tenant=tenant,
         )
         self.transact({"Update": update})
 
@@ -173,7 +182,9 @@ WRITES: dict[str, Callable[[Life], object]] = {
 
 def told(life: Life) -> Iterator[tuple[dict[str, Any], bool, bool]]:
     """Each record of a connection, an import or an event, whether it passes, and whether it tells anything."""
-    teller = Publisher(history=History(Table(), "table"), bus=FakeEvents(), bus_name="bus", environment="sandbox")
+    teller = Publisher(
+        history=History(Table(), "table"), bus=FakeEvents(), bus_name="bus", environment="sandbox", log=logger
+    )
     for record in life.table.records:
         if record["dynamodb"]["Keys"]["sk"]["S"] in ("CONNECTION", "IMPORT", "EVENT"):
             yield record, is_of_interest(record), bool(teller.entries(read_record(record)))

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowaccount_connect.dynamodb import StoreUnavailable
-from flowaccount_connect.history import Counts
-from flowaccount_connect.pacing import Pace, PaceStore, Rule
-from flowaccount_connect.schedule import DUE_SHARDS
-from flowaccount_connect.store import ConnectionStore, due_shard
-from flowaccount_connect.sweep import MARKS, Due, DueIndex, RefreshQueue, Sweep, Tick
+from flowaccount_connect.domain.schedule import DUE_SHARDS
+from flowaccount_connect.scheduling.pacing import Pace, PaceStore, Rule
+from flowaccount_connect.scheduling.sweep import MARKS, Due, DueIndex, RefreshQueue, Sweep, Tick
+from flowaccount_connect.storage.connections import ConnectionStore, due_shard
+from flowaccount_connect.storage.dynamodb import StoreUnavailable
+from flowaccount_connect.storage.history import Counts
 from tests.unit.fakes import NOW, Clock, FakeSqs
 from tests.unit.tables import Fault, Table, client_error
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from flowaccount_connect_cli import csv_import, target
-from flowaccount_connect_cli.main import main
+from flowaccount_connect_client.cli import csv_import, target
+from flowaccount_connect_client.cli.main import main
 from tests.unit.servers import Answer, Asked, Line, Server, drop, reply
 
 ROOT = Path(__file__).parents[2]
@@ -52,8 +52,8 @@ def stack(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits for what only time mends."""
-    monkeypatch.setattr("flowaccount_connect_cli.target._PATIENCE", 0.0)
-    monkeypatch.setattr("flowaccount_connect_cli.main.time.sleep", lambda _: None)
+    monkeypatch.setattr("flowaccount_connect_client.cli.target._PATIENCE", 0.0)
+    monkeypatch.setattr("flowaccount_connect_client.cli.main.time.sleep", lambda _: None)
 
 
 # ---- seeing -----------------------------------------------------------------------------------------------
@@ -63,7 +63,7 @@ def test_status_lists_every_page_soonest_deadline_first(stack: Server, capsys: p
     now = int(time.time())
     stack.say(
         found(connections=[connection("N3", deadline=now + 90_000), connection("N9")], next="a&b"),
-        found(connections=[connection("N2", "in_doubt", now + 3_500, reference="shop 7")], next=None),
+        found(connections=[connection("N2", "in_doubt", now + 3_500, tenant="shop 7")], next=None),
     )
     assert main(["status"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -83,7 +83,7 @@ def test_json_is_for_programs(stack: Server, capsys: pytest.CaptureFixture[str])
 
 def test_nothing_that_others_wrote_commands_the_terminal(stack: Server, capsys: pytest.CaptureFixture[str]) -> None:
     evil = "\x1b]0;evil\x07\x1b[31m[red]\u202e\r\nN9 active"
-    stack.say(found(connections=[connection("N1", reference=evil)], next=None))
+    stack.say(found(connections=[connection("N1", tenant=evil)], next=None))
     assert main(["status"]) == 0
     out = capsys.readouterr().out
     assert not any(bad in out for bad in "\x1b\x07\u202e\r")
@@ -124,7 +124,7 @@ def test_a_revealed_token_is_all_that_is_printed(stack: Server, capsys: pytest.C
 def environment(stack: Server, **more: str) -> dict[str, str]:
     return {
         "PATH": os.environ["PATH"],
-        "PYTHONPATH": f"{ROOT}/layers/connector:{ROOT}/terminal",
+        "PYTHONPATH": f"{ROOT}/clients/python",
         "FLOWACCOUNT_CONNECT_URL": f"http://127.0.0.1:{stack.port}",
         "AWS_ACCESS_KEY_ID": "unit",
         "AWS_SECRET_ACCESS_KEY": "unit",
@@ -135,7 +135,7 @@ def environment(stack: Server, **more: str) -> dict[str, str]:
     } | more
 
 
-COMMAND = [sys.executable, "-m", "flowaccount_connect_cli.main"]
+COMMAND = [sys.executable, "-m", "flowaccount_connect_client.cli.main"]
 
 
 def on_a_terminal(arguments: list[str], variables: dict[str, str], typed: bytes = b"") -> tuple[int, str]:
@@ -197,12 +197,12 @@ def test_connect_prints_the_link_waits_and_confirms(stack: Server, capsys: pytes
     assert "N7 is connected" in said.err
     first, *confirmations = stack.asked
     assert json.loads(first.body) == {
-        "reference": "shop 7",
+        "tenant": "shop 7",
         "return_url": "https://a.example/",
         "expected_connection": "N7",
     }
     assert [(one.path, json.loads(one.body)) for one in confirmations] == [
-        ("/connect-sessions/s.1/confirm", {"reference": "shop 7"})
+        ("/connect-sessions/s.1/confirm", {"tenant": "shop 7"})
     ] * 2
 
 

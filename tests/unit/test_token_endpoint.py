@@ -19,9 +19,10 @@ from urllib.parse import parse_qs, parse_qsl
 import certifi
 import pytest
 
-from flowaccount_connect import __version__, tls
-from flowaccount_connect.token_endpoint import TokenEndpoint
-from flowaccount_connect.token_response import BODY_LIMIT, Answer, Outcome
+from flowaccount_connect import __version__
+from flowaccount_connect.oauth import tls
+from flowaccount_connect.oauth.token_answer import BODY_LIMIT, Answer, Outcome
+from flowaccount_connect.oauth.token_endpoint import TokenEndpoint
 from tests.unit.servers import (
     Asked,
     Certificates,

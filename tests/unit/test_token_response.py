@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from flowaccount_connect.token_response import (
+from flowaccount_connect.oauth.token_answer import (
     BODY_LIMIT,
     LONGEST_LIFETIME,
     LONGEST_RETRY_AFTER,

@@ -3,22 +3,22 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from flowaccount_connect.callback import Callback
-from flowaccount_connect.client_secret import ClientSecret
-from flowaccount_connect.confirmation import Confirmation
-from flowaccount_connect.connect_link import LinkStore
-from flowaccount_connect.connect_session import ConnectSession, SessionStore, browser_secret
-from flowaccount_connect.connection import Attempt, Connection
-from flowaccount_connect.demand import Demand
-from flowaccount_connect.identifiers import fingerprint
-from flowaccount_connect.refresh_function import RefreshFunction
-from flowaccount_connect.rotation import Rotation
-from flowaccount_connect.salvage import SalvageQueue
-from flowaccount_connect.schedule import Schedule
-from flowaccount_connect.sealing import Sealer, Tokens
-from flowaccount_connect.serving import AccessTokens, Serving
-from flowaccount_connect.settings import ReplayPolicy
-from flowaccount_connect.store import ConnectionStore, Rotated, grant_update
+from flowaccount_connect.connect.callback import Callback
+from flowaccount_connect.connect.confirm import Confirmation
+from flowaccount_connect.domain.connection import Attempt, Connection
+from flowaccount_connect.domain.ids import fingerprint
+from flowaccount_connect.domain.schedule import Schedule
+from flowaccount_connect.oauth.client_secret import ClientSecret
+from flowaccount_connect.rotation.pending_commits import SalvageQueue
+from flowaccount_connect.rotation.protocol import ReplayPolicy, Rotation
+from flowaccount_connect.rotation.refresh_function import RefreshFunction
+from flowaccount_connect.runtime.observability import logger
+from flowaccount_connect.storage.attempts import ConnectSession, SessionStore, browser_secret
+from flowaccount_connect.storage.connections import ConnectionStore, Rotated, grant_update
+from flowaccount_connect.storage.links import LinkStore
+from flowaccount_connect.storage.sealing import Sealer, Tokens
+from flowaccount_connect.tokens.demand import Demand
+from flowaccount_connect.tokens.serving import AccessTokens, Serving
 from tests.unit.fakes import (
     CONNECTION,
     GRANT,
@@ -162,10 +162,10 @@ class World:
         )
         self.table.calls.clear()
 
-    def link(self, *, reference: str = TENANT, expected: str | None = None) -> tuple[str, str]:
+    def link(self, *, tenant: str = TENANT, expected: str | None = None) -> tuple[str, str]:
         """A host's link, opened in the browser by a session that waits for its callback: the link and its session."""
         link, session = self.links.create(
-            reference=reference,
+            tenant=tenant,
             return_url="https://app.example.com/done",
             expected_connection=expected,
             expires_at=int(self.clock()) + 3_600,
@@ -247,7 +247,7 @@ class World:
             store=self.store,
             tokens=self.access_tokens,
             demand=self.demand,
-            refresh=RefreshFunction(self.lambdas, "refresh-function").refresh,
+            refresh=RefreshFunction(self.lambdas, "refresh-function", logger).refresh,
             clock=self.clock,
             sleep=self.clock.sleep,
         )

@@ -6,9 +6,9 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, ConsoleMessage, Page
 
-from flowaccount_connect import pages
-from local.gallery import LOCALES, SCHEMES, Exhibit, exhibits, screen
-from local.visit import browser
+from flowaccount_connect.http import pages
+from tools.local.gallery import LOCALES, SCHEMES, Exhibit, exhibits, screen
+from tools.local.visit import browser
 
 CONFORMANCE = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
 """WCAG 2.2 A and AA, and what axe recommends beyond them."""

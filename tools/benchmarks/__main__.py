@@ -11,13 +11,13 @@ from datetime import UTC, datetime
 
 from rich.console import Console
 
-from local.errors import LocalError
-from local.places import ROOT, shown
 from tools.benchmarks import calls, compared, money, programs, report
 from tools.benchmarks.programs import FUNCTIONS, HOME
 from tools.benchmarks.report import Row, Section
 from tools.benchmarks.stack import stack
 from tools.benchmarks.timed import OURS, Figures, Run
+from tools.local.errors import LocalError
+from tools.local.places import ROOT, shown
 
 PARTS = ("calls", "cold", "warm", "worker")
 PAGE = ROOT / "docs" / "performance.md"

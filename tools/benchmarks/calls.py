@@ -9,12 +9,12 @@ from itertools import batched
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from local.errors import LocalError
-from local.metrics import embedded
 from tools.benchmarks.programs import TABLE, Function
 from tools.benchmarks.report import Row, Section
 from tools.benchmarks.stack import BATCH, Stack, asked_with, callback_of, key, records, sample, token_of
 from tools.benchmarks.wire import Count
+from tools.local.errors import LocalError
+from tools.local.metrics import embedded
 
 NOTHING_DUE, MANY_DUE = "tick, with nothing due", "tick, with hundreds due"
 ON_DEMAND, ALONE, IN_BATCH = "refresh on demand", "refresh, in a batch of one", f"refresh, in a batch of {BATCH}"

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from flowaccount_connect.schedule import Schedule
-from flowaccount_connect.sealing import KEY_AGE, SETS_PER_KEY
+from flowaccount_connect.domain.schedule import Schedule
+from flowaccount_connect.storage.sealing import KEY_AGE, SETS_PER_KEY
 from tools import deployed
 from tools.benchmarks import calls
 from tools.benchmarks.calls import Calls

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from local.errors import LocalError
-from local.places import CACHE, LOCAL, ROOT
 from tools.benchmarks.wire import Wire, root
+from tools.local.errors import LocalError
+from tools.local.places import CACHE, LOCAL, ROOT
 
 FUNCTIONS = ("authorize", "callback", "sweep", "refresh", "salvage", "token", "connections", "publish")
 

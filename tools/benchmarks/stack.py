@@ -14,12 +14,12 @@ from urllib.parse import parse_qs, urlsplit
 import boto3
 from botocore.config import Config
 
-from local import dynamodb_local, processes
-from local.errors import LocalError
-from local.places import ROOT
 from tools import deployed
 from tools.benchmarks.programs import TABLE, Function, Program, environment
 from tools.benchmarks.wire import Wire, wire
+from tools.local import dynamodb_local, processes
+from tools.local.errors import LocalError
+from tools.local.places import ROOT
 
 BATCH = 50
 """Messages that one invocation of `refresh` gets at most (`BatchSize`)."""

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.progress import track
 
-from local.errors import LocalError
 from tools.benchmarks.programs import FLOOR, FUNCTIONS, INSTEAD, Function, Program, Took
 from tools.benchmarks.stack import BATCH, Stack, records, token_of
+from tools.local.errors import LocalError
 
 OURS = "ours"
 LATENCY = 0.3

@@ -13,8 +13,8 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.rates import RateLimiter
 from tools.simulation.trace import HOUR, LIFETIME, START, Trace, Trouble
+from tools.simulator.rates import RateLimiter
 
 
 class Verdict(Enum):

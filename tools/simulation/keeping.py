@@ -19,16 +19,16 @@ from unittest import mock
 
 import numpy as np
 
-from flowaccount_connect import sweep
-from flowaccount_connect.connection import Status
-from flowaccount_connect.pacing import Pace, Rule
-from flowaccount_connect.rotation import Rotation, timed
-from flowaccount_connect.schedule import TICK, Schedule
-from flowaccount_connect.sealing import Tokens
-from flowaccount_connect.serving import DEFAULT_MIN_TTL
-from flowaccount_connect.store import Rotated, StoreUnavailable
-from flowaccount_connect.sweep import Message, Sweep
-from flowaccount_connect.token_response import Answer, Outcome, TokenSet
+from flowaccount_connect.domain.connection import Status
+from flowaccount_connect.domain.schedule import TICK, Schedule
+from flowaccount_connect.oauth.token_answer import Answer, Outcome, TokenSet
+from flowaccount_connect.rotation.protocol import Rotation, timed
+from flowaccount_connect.scheduling import sweep
+from flowaccount_connect.scheduling.pacing import Pace, Rule
+from flowaccount_connect.scheduling.sweep import Message, Sweep
+from flowaccount_connect.storage.connections import Rotated, StoreUnavailable
+from flowaccount_connect.storage.sealing import Tokens
+from flowaccount_connect.tokens.serving import DEFAULT_MIN_TTL
 from tools.simulation.authorization_server import AuthorizationServer, Verdict
 from tools.simulation.memory import KnownSecret, Memory, PaceMemory, Unsealed
 from tools.simulation.record import Record

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import cast
 
-from flowaccount_connect.connection import Attempt, Connection, Reason, Sealed, Status
-from flowaccount_connect.pacing import PaceRefused, State
-from flowaccount_connect.schedule import DUE_SHARDS, shard_of
-from flowaccount_connect.sealing import DataKey, Tokens
-from flowaccount_connect.store import Refused, Rotated, StoreUnavailable
-from flowaccount_connect.sweep import Due, Page, Wanted
+from flowaccount_connect.domain.connection import Attempt, Connection, Reason, Sealed, Status
+from flowaccount_connect.domain.schedule import DUE_SHARDS, shard_of
+from flowaccount_connect.scheduling.pacing import PaceRefused, State
+from flowaccount_connect.scheduling.sweep import Due, Page, Wanted
+from flowaccount_connect.storage.connections import Refused, Rotated, StoreUnavailable
+from flowaccount_connect.storage.sealing import DataKey, Tokens
 
 
 @dataclass(slots=True)
@@ -26,7 +26,7 @@ class Row:
     grant_id: str
     generation: int
     connected_at: int
-    reference: str | None
+    tenant: str | None
     sealed: Sealed | None
     requested_at: int
     access_expires_at: int
@@ -56,7 +56,7 @@ class Row:
             self.grant_id,
             self.generation,
             self.connected_at,
-            self.reference,
+            self.tenant,
             self.sealed,
             self.requested_at,
             self.access_expires_at,
@@ -185,7 +185,7 @@ class Memory:
             grant_id=grant_id,
             generation=0,
             connected_at=now,
-            reference=None,
+            tenant=None,
             sealed=None,
             requested_at=0,
             access_expires_at=0,

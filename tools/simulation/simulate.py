@@ -19,7 +19,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from local.places import STATE, shown
+from tools.local.places import STATE, shown
 from tools.simulation import report
 from tools.simulation.record import Record
 from tools.simulation.trace import DAY, MONTH, SHORT, START, Trace

@@ -1,8 +1,8 @@
 """FlowAccount Connect: keeps the rotating, one-day refresh tokens of FlowAccount alive.
 
-One flat package. Pure rules (`connection`, `token_response`, `schedule`, `return_urls`, `authorization_request`,
-`problems`, `pages`, `settings`, `identifiers`) import the standard library only; `wiring` is the one place that puts
-them together with AWS.
+Folders by concern; imports go one way, from the end of this list to its beginning: `domain`, `oauth`, `storage`,
+`rotation`, then the use cases `connect`, `scheduling`, `tokens`, `connections`, `publishing`. Handlers alone import
+`http` and `runtime`. `runtime.bootstrap` is the one place that puts the parts together with AWS.
 """
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"

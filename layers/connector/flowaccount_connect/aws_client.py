@@ -30,7 +30,8 @@ from http.client import HTTPException, HTTPMessage, HTTPResponse, IncompleteRead
 from typing import Any, NamedTuple, Self
 from urllib.parse import quote, urlsplit
 
-from flowaccount_connect import __version__, tls
+from flowaccount_connect import __version__
+from flowaccount_connect.oauth import tls
 
 CONNECT_TIMEOUT = 1.0
 """Seconds that a new connection may take, from the name to the end of the handshake."""

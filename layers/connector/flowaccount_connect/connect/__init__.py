@@ -1,0 +1,1 @@
+"""How a business is connected: begin, callback, confirm, import."""

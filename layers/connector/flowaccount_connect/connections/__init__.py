@@ -1,0 +1,1 @@
+"""Managing connections: show, list, history, disconnect, import."""

@@ -1,0 +1,236 @@
+"""What happened to a connection, read off two states of its item: for its history, and for the event bus.
+
+Everything here follows from the two states and from the id of the change between them, so a change that is delivered
+again gives the same entries under the same ids.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from flowaccount_connect.domain.connection import Connection, Status, public_status
+
+SOURCE = "flowaccount-connect"
+"""The `source` of every event on the bus."""
+
+VERSION = 1
+"""The version of the events' details; `events/schemas` describes it."""
+
+
+class Kind(StrEnum):
+    """What can happen to a connection."""
+
+    CONNECTED = "connected"
+    RECONNECTED = "reconnected"
+    """A new consent for a connection that was there."""
+    REFRESHED = "refreshed"
+    ATTEMPT_FAILED = "attempt_failed"
+    ATTEMPT_RELEASED = "attempt_released"
+    """Given back without having failed, as when FlowAccount limits the rate."""
+    IN_DOUBT = "in_doubt"
+    """A refresh got no usable answer: nobody knows whether the refresh token was spent."""
+    AT_RISK = "at_risk"
+    """Its deadline is near."""
+    REAUTHORIZATION_REQUIRED = "reauthorization_required"
+    RECOVERED = "recovered"
+    """A refresh made it whole again."""
+    DISCONNECTED = "disconnected"
+    REFUSED = "refused"
+    """Its business was chosen in a connect that it must not end in; nothing of it was stored."""
+    IMPORT_REFUSED = "import_refused"
+    IMPORT_STARTED = "import_started"
+    IMPORT_ENDED = "import_ended"
+    """One way or another: what else happened says which."""
+    REMOVED = "removed"
+    """Its item is gone otherwise than by a disconnect: somebody deleted it from the table."""
+    STATUS_CHANGED = "status_changed"
+    """Into a state that no other kind tells."""
+    RESTORED = "restored"
+    """It came back from a backup of the table; what state that left it in is told beside it."""
+
+
+_SILENT = frozenset(
+    {
+        *(Kind.ATTEMPT_FAILED, Kind.ATTEMPT_RELEASED, Kind.IMPORT_STARTED, Kind.IMPORT_ENDED),
+        *(Kind.REMOVED, Kind.STATUS_CHANGED, Kind.RESTORED),
+    }
+)
+"""Kinds for the history alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One thing that happened to a connection. Times in epoch seconds; `None` where there is nothing to say."""
+
+    id: str
+    """The same whenever the same change is looked at."""
+    kind: Kind
+    at: int
+    connection_id: str
+    environment: str | None = None
+    tenant: str | None = None
+    status: str | None = None
+    """The state it left behind, as callers see it."""
+    generation: int | None = None
+    attempt_id: str | None = None
+    reason: str | None = None
+    since: int | None = None
+    deadline: int | None = None
+    retries: int | None = None
+    """How many attempts in a row have failed."""
+    recovered_from: str | None = None
+    """The gravest of what a `recovered` connection was in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event for the bus: its detail type, and its detail as JSON has it."""
+
+    type: str
+    detail: dict[str, object]
+
+
+def entries(change_id: str, at: int, old: Connection | None, new: Connection | None) -> tuple[Entry, ...]:
+    """What happened when `old` became `new`; `None` is a connection that is not there. `at` in epoch seconds."""
+    if new is None:
+        # That a tombstone is tidied up is no news, and an entry of it would outlive that of the disconnect.
+        if old is None or old.status is Status.DISCONNECTED:
+            return ()
+        return (_entry(change_id, at, Kind.REMOVED, old, old),)
+    return tuple(_entry(change_id, at, kind, old, new) for kind in _kinds(old, new))
+
+
+def import_entries(change_id: str, at: int, old: Connection | None, new: Connection | None) -> tuple[Entry, ...]:
+    """The same for an import, which is under way for as long as its own item is active."""
+    was, is_ = is_under_way(old), is_under_way(new)
+    there = new or old
+    if there is None or was == is_:
+        return ()
+    kind = Kind.IMPORT_STARTED if is_ else Kind.IMPORT_ENDED
+    attempt_id = old.attempt.id if old is not None and old.attempt is not None else None
+    return (
+        Entry(
+            id=f"{change_id}-{kind}",
+            kind=kind,
+            at=at,
+            connection_id=there.id,
+            environment=there.environment or None,
+            attempt_id=attempt_id,
+        ),
+    )
+
+
+def is_under_way(imported: Connection | None) -> bool:
+    """Whether an import waits for its proof."""
+    return imported is not None and imported.status is Status.ACTIVE
+
+
+def event(entry: Entry) -> Event | None:
+    """The event of an entry, as `events/schemas` describes it; `None` for what is told by the history alone."""
+    if entry.kind in _SILENT:
+        return None
+    optional = {
+        "environment": entry.environment,
+        "status": entry.status,
+        "generation": entry.generation,
+        "attempt_id": entry.attempt_id,
+        "reason": entry.reason,
+        "since": _utc(entry.since),
+        "deadline": _utc(entry.deadline),
+        "recovered_from": entry.recovered_from,
+    }
+    detail: dict[str, object] = {
+        "version": VERSION,
+        "id": entry.id,
+        "at": _utc(entry.at),
+        "connection_id": entry.connection_id,
+        "tenant": entry.tenant,
+    }
+    return Event(f"connection.{entry.kind}", detail | {k: v for k, v in optional.items() if v is not None})
+
+
+def _kinds(old: Connection | None, new: Connection) -> Iterator[Kind]:
+    """The kinds of what happened, at least one where the status changed: the count of connections hangs on it."""
+    was = old.status if old is not None else None
+    if old is None and new.restored_from is not None:
+        yield Kind.RESTORED
+        yield _BY_STATUS.get(new.status, Kind.IN_DOUBT)
+    elif new.status is Status.ACTIVE and (old is None or old.grant_id != new.grant_id):
+        yield Kind.CONNECTED if was in (None, Status.DISCONNECTED) else Kind.RECONNECTED
+    elif old is not None and new.status is Status.ACTIVE and new.generation > old.generation:
+        yield Kind.REFRESHED
+        if _recovered_from(old, new) is not None:
+            yield Kind.RECOVERED
+    elif new.status is not was:
+        yield _BY_STATUS.get(new.status, Kind.STATUS_CHANGED)
+    elif old is not None:
+        yield from _lesser(old, new)
+
+
+_BY_STATUS = {
+    Status.REAUTHORIZATION_REQUIRED: Kind.REAUTHORIZATION_REQUIRED,
+    Status.DISCONNECTED: Kind.DISCONNECTED,
+}
+
+
+def _lesser(old: Connection, new: Connection) -> Iterator[Kind]:
+    """What happens within one state and generation."""
+    if new.at_risk is not None and old.at_risk is None:
+        yield Kind.AT_RISK
+    if new.in_doubt is not None and old.in_doubt is None:
+        yield Kind.IN_DOUBT
+    elif (new.retries or 0) > (old.retries or 0):
+        yield Kind.ATTEMPT_FAILED
+    elif old.attempt is not None and new.attempt is None:
+        yield Kind.ATTEMPT_RELEASED
+
+
+def _recovered_from(old: Connection, new: Connection) -> str | None:
+    """The gravest thing that was wrong with `old`, where nothing is wrong with `new`."""
+    if new.in_doubt is not None or new.at_risk is not None:
+        return None
+    if old.status is Status.REAUTHORIZATION_REQUIRED:
+        return Kind.REAUTHORIZATION_REQUIRED.value
+    if old.in_doubt is not None:
+        return Kind.IN_DOUBT.value
+    return Kind.AT_RISK.value if old.at_risk is not None else None
+
+
+_SINCE: Mapping[Kind, Callable[[Connection], int | None]] = {
+    Kind.REAUTHORIZATION_REQUIRED: lambda new: new.ended_at,
+    Kind.DISCONNECTED: lambda new: new.ended_at,
+    Kind.IN_DOUBT: lambda new: new.in_doubt,
+    Kind.AT_RISK: lambda new: new.at_risk,
+}
+_COMMITS = frozenset({Kind.CONNECTED, Kind.RECONNECTED, Kind.REFRESHED, Kind.RECOVERED})
+_ALIVE = _COMMITS | {Kind.RESTORED, Kind.AT_RISK, Kind.IN_DOUBT, Kind.ATTEMPT_FAILED, Kind.ATTEMPT_RELEASED}
+
+
+def _entry(change_id: str, at: int, kind: Kind, old: Connection | None, new: Connection) -> Entry:
+    attempt_id = old.attempt.id if old is not None and old.attempt is not None else None
+    if kind in _COMMITS:
+        attempt_id = new.committed_by
+    elif kind is Kind.AT_RISK:
+        attempt_id = None
+    return Entry(
+        id=f"{change_id}-{kind}",
+        kind=kind,
+        at=at,
+        connection_id=new.id,
+        environment=new.environment or (old.environment if old is not None else None) or None,
+        tenant=new.tenant or (old.tenant if old is not None else None),
+        status=kind.value if kind is Kind.REMOVED else public_status(new),
+        generation=new.generation,
+        attempt_id=attempt_id,
+        reason=new.reason if kind is Kind.REAUTHORIZATION_REQUIRED else None,
+        since=_SINCE[kind](new) if kind in _SINCE else None,
+        deadline=(new.deadline or None) if kind in _ALIVE else None,
+        retries=new.retries if kind in (Kind.ATTEMPT_FAILED, Kind.IN_DOUBT) else None,
+        recovered_from=_recovered_from(old, new) if kind is Kind.RECOVERED and old is not None else None,
+    )
+
+
+def _utc(seconds: int | None) -> str | None:
+    """A time as RFC 3339 has it, in UTC."""
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

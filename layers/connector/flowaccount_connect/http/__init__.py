@@ -1,0 +1,1 @@
+"""HTTP for the handlers: requests, problems, pages. Only handlers import it."""

@@ -1,0 +1,205 @@
+"""What an answer of FlowAccount's token endpoint means.
+
+Judged by its body, since errors can come with HTTP 200 (seen on the live sandbox). The order: whole tokens without an
+error; then a status of 500 and above is doubt; then the error code; then the status. Whatever is not known to be
+permanent is doubt, and never the connection's fault.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+
+from flowaccount_connect.domain.ids import is_connection_id
+
+BODY_LIMIT = 64 * 1024
+"""The most that is read of a body, in bytes."""
+
+LONGEST_LIFETIME = 30 * 86_400
+"""An `expires_in` beyond this is capped: nothing of FlowAccount's is likely to outlive 30 days. Seconds."""
+
+LONGEST_RETRY_AFTER = 3_600
+"""A `Retry-After` beyond this is capped, so that no header can put a connection to sleep for good. Seconds."""
+
+
+class Outcome(StrEnum):
+    """What came of one request to the token endpoint."""
+
+    TOKENS = "tokens"
+    REJECTED = "rejected"
+    """`invalid_grant`: the code or refresh token is not, or no longer, good."""
+    CONFIGURATION_ERROR = "configuration_error"
+    """The stack's fault, not the connection's: wrong client, secret, path or scope. Nothing was consumed."""
+    THROTTLED = "throttled"
+    """429: nothing was consumed."""
+    IN_DOUBT = "in_doubt"
+    """No usable answer: nobody can tell whether the token was rotated."""
+    INCOMPLETE = "incomplete"
+    """A code exchange that cannot become a connection: no refresh token, or no usable `supportCode`."""
+    WRONG_CONNECTION = "wrong_connection"
+    """Tokens of another business than the one asked for."""
+    NOT_SENT = "not_sent"
+    """The request provably never left: DNS, TCP or TLS failed, or its time was up before the first byte."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSet:
+    """The tokens of one answer. Its repr shows none of them."""
+
+    access_token: str
+    refresh_token: str | None
+    expires_in: int | None
+    """Seconds from the moment the request was sent; `None` if the answer gave no usable figure."""
+    support_code: str | None
+
+    def __repr__(self) -> str:
+        return f"TokenSet(support_code={self.support_code!r}, expires_in={self.expires_in!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an answer means: the outcome, the tokens if there are any, and what to log of an error."""
+
+    outcome: Outcome
+    tokens: TokenSet | None = None
+    error: str | None = None
+    """A known OAuth error code, or `unknown`; never text of the server's own."""
+    retry_after: int | None = None
+    """Seconds the server asked to be left alone, if it did."""
+    status: int | None = None
+
+    @property
+    def proves_unspent(self) -> bool:
+        """Whether the token that was sent is certainly as good as before (design, invariant 1)."""
+        return self.outcome in (Outcome.NOT_SENT, Outcome.THROTTLED, Outcome.CONFIGURATION_ERROR)
+
+
+TOO_MANY_REQUESTS = 429
+
+_BY_ERROR = {
+    "invalid_grant": Outcome.REJECTED,
+    "invalid_client": Outcome.CONFIGURATION_ERROR,
+    "unauthorized_client": Outcome.CONFIGURATION_ERROR,
+    "unsupported_grant_type": Outcome.CONFIGURATION_ERROR,
+    "invalid_scope": Outcome.CONFIGURATION_ERROR,
+    "invalid_request": Outcome.CONFIGURATION_ERROR,
+    "temporarily_unavailable": Outcome.IN_DOUBT,
+    "server_error": Outcome.IN_DOUBT,
+}
+
+_BY_STATUS = {
+    403: Outcome.CONFIGURATION_ERROR,
+    404: Outcome.CONFIGURATION_ERROR,
+    405: Outcome.CONFIGURATION_ERROR,
+    TOO_MANY_REQUESTS: Outcome.THROTTLED,
+}
+
+
+def classify(
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    connection_id: str | None = None,
+    now: float = 0.0,
+) -> Answer:
+    """Say what an answer means (RFC 6749 sections 5.1 and 5.2, and FlowAccount's page, read with suspicion).
+
+    `connection_id` is the connection that was refreshed, or `None` for the exchange of a code. `now` (epoch seconds)
+    turns a `Retry-After` date into seconds. Never raises, whatever the server sent.
+    """
+    fields = json_object(body)
+    error = fields.get("error") or None
+    if isinstance(error, str):
+        error = error.strip() or None
+    code = (error if error in _BY_ERROR else "unknown") if isinstance(error, str) else "unknown" if error else None
+
+    if error is None:
+        answer = _tokens(fields, connection_id, status)
+        if answer is not None:
+            return answer
+    if status >= 500:
+        return Answer(Outcome.IN_DOUBT, error=code, status=status)
+    outcome = _BY_ERROR.get(error) if isinstance(error, str) else None
+    if outcome is None or (outcome is Outcome.IN_DOUBT and status == TOO_MANY_REQUESTS):
+        # An error that proves nothing leaves it to the status to say that nothing was looked at.
+        outcome = _BY_STATUS.get(status, Outcome.IN_DOUBT)
+    retry_after = _retry_after(headers, now) if status == TOO_MANY_REQUESTS else None
+    return Answer(outcome, error=code, retry_after=retry_after, status=status)
+
+
+def _tokens(fields: Mapping[str, object], connection_id: str | None, status: int) -> Answer | None:
+    """The answer these fields make as tokens, or `None` if they are not tokens one could use."""
+    access_token = _token(fields.get("access_token"))
+    if access_token is None:
+        return None
+    refresh_token = _token(fields.get("refresh_token"))
+    given = fields.get("supportCode")
+    support_code = given if isinstance(given, str) and given.strip() else None
+    succeeded = 200 <= status < 300
+    tokens = TokenSet(access_token, refresh_token, _lifetime(fields.get("expires_in")), support_code)
+    if connection_id is None:
+        if refresh_token is not None and is_connection_id(support_code):
+            return Answer(Outcome.TOKENS, tokens, status=status)
+        return Answer(Outcome.INCOMPLETE, status=status) if succeeded else None
+    if refresh_token is None and not succeeded:
+        # Half a success with an error status proves nothing; whole tokens are tokens whatever the status.
+        return None
+    if support_code is not None and support_code != connection_id:
+        return Answer(Outcome.WRONG_CONNECTION, tokens, status=status)
+    return Answer(Outcome.TOKENS, tokens, status=status)
+
+
+def _token(value: object) -> str | None:
+    """A token as RFC 6749 (appendix A.12, A.17) has it: one or more visible ASCII characters or spaces."""
+    if isinstance(value, str) and value.strip() and value.isascii() and value.isprintable():
+        return value
+    return None
+
+
+def _lifetime(value: object) -> int | None:
+    """Seconds from an `expires_in` that may be a number or a numeric string; `None` if it is neither or absurd."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        seconds = float(value)
+    except (ValueError, OverflowError):
+        return None
+    if not math.isfinite(seconds) or seconds < 1:
+        return None
+    return min(int(seconds), LONGEST_LIFETIME)
+
+
+def json_object(body: bytes) -> Mapping[str, object]:
+    """The JSON object in `body`, or an empty one; a byte order mark is forgiven. Never raises."""
+    if len(body) > BODY_LIMIT:
+        return {}
+    try:
+        value = json.loads(body.decode("utf-8-sig"), parse_int=_whole_number)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _whole_number(digits: str) -> int | float:
+    # int() refuses more than 4,300 digits, and a whole token set must not be lost to a silly number beside it.
+    return int(digits) if len(digits) <= 20 else math.inf
+
+
+def _retry_after(headers: Mapping[str, str], now: float) -> int | None:
+    """Seconds from a `Retry-After` in seconds or as a date (RFC 9110 section 10.2.3); `None` if there is none."""
+    value = next((v for k, v in headers.items() if k.lower() == "retry-after"), "").strip()
+    if value.isascii() and value.isdigit():
+        seconds = float(value[:9])
+    else:
+        try:
+            date = parsedate_to_datetime(value)
+        except (ValueError, TypeError, IndexError, OverflowError):
+            return None
+        if date.tzinfo is None:
+            date = date.replace(tzinfo=UTC)
+        seconds = (date - datetime.fromtimestamp(now, UTC)).total_seconds()
+    return min(max(math.ceil(seconds), 0), LONGEST_RETRY_AFTER)

@@ -1,0 +1,245 @@
+"""The table's stream: each change is kept in the connection's history, counted, and put on the event bus.
+
+At least once, whatever fails: what the table or the bus does not take goes to a queue, from which it comes back by
+itself; what that queue does not take either stays in the stream. Nothing of a change is carried but what `_CARRIED`
+names: the tokens are not in it, sealed or not.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from flowaccount_connect import aws_error
+from flowaccount_connect.domain import events
+from flowaccount_connect.domain.connection import Status
+from flowaccount_connect.domain.events import SOURCE, Entry, Event, Kind
+from flowaccount_connect.domain.log import Log, fault
+from flowaccount_connect.storage.connections import from_item
+from flowaccount_connect.storage.dynamodb import Item, StoreUnavailable, number, text
+from flowaccount_connect.storage.history import History, Moved
+
+_CARRIED = frozenset(
+    {
+        *("pk", "sk", "status", "environment", "tenant", "grant_id", "generation", "connected_at", "requested_at"),
+        *("access_expires_at", "deadline", "refresh_at", "retries", "in_doubt", "at_risk", "committed_by"),
+        *("attempt_id", "attempt_started_at", "lease_until", "reason", "ended_at", "restored_from"),
+        # Of an event item.
+        *("type", "at", "connection_id"),
+    }
+)
+_RESERVE = 15.0
+"""What is kept of the invocation's time to put away what could not be published, in seconds."""
+_BATCH = 10
+"""The most entries that PutEvents and SendMessageBatch take."""
+
+
+class Malformed(Exception):
+    """Not a record of the stream, nor a message of the queue."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change of one item, without anything secret. `at` in epoch seconds."""
+
+    id: str
+    """Of the change itself, so the same however often and by whichever way it is delivered."""
+    sequence: str
+    """Orders the changes of one item."""
+    at: int
+    old: Item | None
+    new: Item | None
+
+
+def read_record(record: Mapping[str, Any]) -> Change:
+    """The change that a record of the stream tells. Raises `Malformed`."""
+    try:
+        told = record["dynamodb"]
+        return _change(
+            record["eventID"],
+            told["SequenceNumber"],
+            told["ApproximateCreationDateTime"],
+            told.get("OldImage"),
+            told.get("NewImage"),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        raise Malformed("not a record of the table's stream") from None
+
+
+def read_message(body: str) -> Change:
+    """The change that a message of the queue carries. Raises `Malformed`."""
+    try:
+        told = json.loads(body)
+        return _change(told["id"], told["sequence"], told["at"], told["old"], told["new"])
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError):
+        raise Malformed("not a message of the queue of what is unpublished") from None
+
+
+def _change(id_: str, sequence: str, at: float, old: Item | None, new: Item | None) -> Change:
+    if not sequence.isdigit() or not id_:
+        raise ValueError("ids are texts, sequence numbers digits")
+    return Change(id_, sequence, int(at), _carried(old), _carried(new))
+
+
+def _carried(image: Item | None) -> Item | None:
+    return {name: value for name, value in image.items() if name in _CARRIED} if image else None
+
+
+class Bus(Protocol):
+    """What is used of an EventBridge client."""
+
+    def put_events(self, **kwargs: Any) -> Any: ...
+
+
+class Sqs(Protocol):
+    """What is used of an SQS client."""
+
+    def send_message_batch(self, **kwargs: Any) -> Any: ...
+
+
+class UnpublishedQueue:
+    """Where changes wait that could not be published."""
+
+    def __init__(self, sqs: Sqs, url: str, log: Log) -> None:
+        self._sqs = sqs
+        self._url = url
+        self._log = log
+
+    def send(self, changes: Sequence[Change]) -> list[Change]:
+        """Put changes away; returns those that the queue did not take."""
+        refused: list[Change] = []
+        for at in range(0, len(changes), _BATCH):
+            batch = changes[at : at + _BATCH]
+            messages = [
+                {
+                    "Id": str(i),
+                    "MessageBody": json.dumps(
+                        {"id": c.id, "sequence": c.sequence, "at": c.at, "old": c.old, "new": c.new}
+                    ),
+                }
+                for i, c in enumerate(batch)
+            ]
+            try:
+                answer = self._sqs.send_message_batch(QueueUrl=self._url, Entries=messages)
+                refused += [batch[int(failed["Id"])] for failed in answer.get("Failed", [])]
+            except Exception as error:
+                self._log.error("not put away", extra={"error": aws_error.code(error)})
+                refused += batch
+        return refused
+
+
+@dataclass(slots=True)
+class Published:
+    """What became of some changes."""
+
+    events: int = 0
+    """How many events the bus took."""
+    failed: list[Change] = field(default_factory=list)
+    """Changes that are to be told again, as a whole."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publisher:
+    """Tells of changes: to the history, then to the bus. `bus_name` is the event bus's name."""
+
+    history: History
+    bus: Bus
+    bus_name: str
+    environment: str
+    log: Log
+    publish_refreshed: bool = False
+    """Whether each refresh is an event, too."""
+
+    def publish(self, changes: Sequence[Change], *, remaining: Callable[[], float]) -> Published:
+        """Tell of each change, while time remains. Raises nothing: what was not told is `failed`."""
+        published = Published()
+        waiting: list[tuple[Change, Event]] = []
+        for change in changes:
+            if remaining() < _RESERVE:
+                self.log.error("no time left", extra={"change_id": change.id})
+                published.failed.append(change)
+                continue
+            try:
+                told = self.entries(change)
+                self._record(change, told)
+                waiting += [(change, made) for entry in told if (made := self._event(entry)) is not None]
+            except StoreUnavailable as error:
+                self.log.error("not recorded", extra={"change_id": change.id, "error": str(error)})
+                published.failed.append(change)
+            except Exception as error:
+                self.log.error("unexpected", extra={"change_id": change.id, **fault(error)})
+                published.failed.append(change)
+        for at in range(0, len(waiting), _BATCH):
+            batch = waiting[at : at + _BATCH]
+            refused = self._put(batch) if remaining() > _RESERVE else [change for change, _ in batch]
+            published.events += len(batch) - len(refused)
+            published.failed += [change for change in refused if change not in published.failed]
+        return published
+
+    def entries(self, change: Change) -> tuple[Entry, ...]:
+        """What a change tells."""
+        item = change.new or change.old or {}
+        kind = text(item, "sk")
+        if kind == "EVENT":
+            # The item's own end is no news.
+            return () if change.new is None else (self._of_event_item(change.id, item),)
+        old, new = (from_item(image) if image else None for image in (change.old, change.new))
+        told = events.import_entries if kind == "IMPORT" else events.entries
+        return told(change.id, change.at, old, new)
+
+    def _of_event_item(self, change_id: str, item: Item) -> Entry:
+        kind = Kind((text(item, "type") or "").removeprefix("connection."))
+        return Entry(
+            id=f"{change_id}-{kind}",
+            kind=kind,
+            at=number(item, "at") or 0,
+            connection_id=text(item, "connection_id") or "",
+            environment=self.environment,
+            tenant=text(item, "tenant"),
+            reason=text(item, "reason"),
+        )
+
+    def _record(self, change: Change, told: Sequence[Entry]) -> None:
+        if told:
+            old, new = _counted(change.old), _counted(change.new)
+            self.history.write(told, change.sequence, Moved(old, new) if old != new else None)
+
+    def _event(self, entry: Entry) -> Event | None:
+        return events.event(entry) if self.publish_refreshed or entry.kind is not Kind.REFRESHED else None
+
+    def _put(self, batch: Sequence[tuple[Change, Event]]) -> list[Change]:
+        """Put up to ten events; returns the changes of those that the bus did not take."""
+        try:
+            answer = self.bus.put_events(
+                Entries=[
+                    {
+                        "EventBusName": self.bus_name,
+                        "Source": SOURCE,
+                        "DetailType": made.type,
+                        "Detail": json.dumps(made.detail),
+                        "Time": change.at,
+                    }
+                    for change, made in batch
+                ]
+            )
+        except Exception as error:
+            self.log.error("not published", extra={"events": len(batch), "error": aws_error.code(error)})
+            return [change for change, _ in batch]
+        refused = []
+        for (change, made), result in zip(batch, answer["Entries"], strict=True):
+            if "EventId" not in result:
+                code = result.get("ErrorCode")
+                self.log.error("not published", extra={"event_id": made.detail["id"], "error": code})
+                refused.append(change)
+        return refused
+
+
+def _counted(image: Item | None) -> str | None:
+    """What an item counts as; `None` for what does not count."""
+    if image is None or text(image, "sk") == "EVENT":
+        return None
+    if text(image, "sk") == "IMPORT":
+        return "importing" if events.is_under_way(from_item(image)) else None
+    # A tombstone is no connection. That it is tidied up has no entry, so there is nothing that would count it once.
+    status = text(image, "status")
+    return None if status == Status.DISCONNECTED else status

@@ -1,0 +1,1 @@
+"""The rotation protocol: how a refresh token is spent once, and never lost."""

@@ -1,0 +1,48 @@
+"""The `refresh` function as other functions ask it: to refresh a connection now, or to prove an import."""
+
+import json
+from typing import Any
+
+from flowaccount_connect import aws_error
+from flowaccount_connect.domain.log import Log
+
+LONGEST_INVOCATION = 17.0
+"""The longest that `refresh` is waited for, in seconds."""
+
+
+class RefreshFunction:
+    """Invokes `refresh` and waits for it. `client` is a Lambda client.
+
+    What came of it, the table tells. A slow or failed invocation changes nothing, so nothing here ever raises; it is
+    logged, by its code.
+    """
+
+    def __init__(self, client: Any, function: str, log: Log) -> None:
+        self._client = client
+        self._function = function
+        self._log = log
+
+    def refresh(self, connection_id: str, generation: int) -> int:
+        """Refresh if the connection is still of `generation`.
+
+        Returns the seconds before which FlowAccount is not to be asked again, where `refresh` says so, else 0.
+        """
+        return self._invoke({"connection_id": connection_id, "generation": generation})
+
+    def prove(self, connection_id: str) -> None:
+        """Prove the connection's import now, if nobody does already; else the schedule goes on with it."""
+        self._invoke({"connection_id": connection_id, "import": True})
+
+    def _invoke(self, payload: dict[str, object]) -> int:
+        try:
+            answer = self._client.invoke(
+                FunctionName=self._function,
+                InvocationType="RequestResponse",
+                Payload=json.dumps(payload).encode(),
+            )
+            wait, code = json.loads(answer["Payload"].read()).get("retry_after"), answer.get("FunctionError")
+        except Exception as error:
+            wait, code = None, aws_error.code(error)
+        if code is not None:
+            self._log.warning("refresh did not answer", extra={"connection_id": payload["connection_id"], "code": code})
+        return wait if isinstance(wait, int) and wait > 0 else 0

@@ -1,0 +1,1 @@
+"""What a function starts with: settings, wiring, observability. Only handlers import it."""

@@ -1,0 +1,263 @@
+"""The one place that puts things together: for each function what it is made of, from its environment.
+
+Called once, at the start of a process; what only one function needs is imported by its builder, so that no other pays
+for it. Wrong configuration raises `InvalidSetting`, which names the setting.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from flowaccount_connect.runtime import settings
+from flowaccount_connect.runtime.observability import logger
+
+if TYPE_CHECKING:
+    from flowaccount_connect.aws_client import AwsClient
+    from flowaccount_connect.connect.begin import Authorize, BeginSettings
+    from flowaccount_connect.connect.callback import Callback
+    from flowaccount_connect.connect.confirm import Confirmation
+    from flowaccount_connect.connections.managing import Managing
+    from flowaccount_connect.oauth.token_endpoint import TokenEndpoint
+    from flowaccount_connect.publishing.publisher import Publisher, UnpublishedQueue
+    from flowaccount_connect.rotation.circuit import Circuit
+    from flowaccount_connect.rotation.pending_commits import Salvage
+    from flowaccount_connect.rotation.protocol import Rotation
+    from flowaccount_connect.rotation.refresh_function import RefreshFunction
+    from flowaccount_connect.scheduling.pacing import Pace
+    from flowaccount_connect.scheduling.sweep import Sweep
+    from flowaccount_connect.storage.sealing import Sealer
+    from flowaccount_connect.tokens.serving import Serving
+
+
+def client(service: str, *, read_timeout: float = 2.0, attempts: int = 2) -> "AwsClient":
+    """A client of an AWS service: short timeouts and one retry, since an invocation has little time.
+
+    One call takes 7 seconds at worst (`longest`): two tries, each a second to connect and two to be answered, and up to
+    a second between them. The time budgets of `rotation` count on it.
+    """
+    from flowaccount_connect.aws_client import AwsClient
+
+    return AwsClient(service, read_timeout=read_timeout, attempts=attempts)
+
+
+def authorize() -> "Authorize":
+    """What `authorize` is made of."""
+    from flowaccount_connect.connect.begin import Authorize
+    from flowaccount_connect.storage.attempts import SessionStore
+    from flowaccount_connect.storage.links import LinkStore
+
+    stack, table = settings.stack(), client("dynamodb")
+    return Authorize(
+        sessions=SessionStore(table, stack.table, stack.environment),
+        links=LinkStore(table, stack.table, stack.environment),
+        settings=begin_settings(),
+    )
+
+
+def begin_settings(variables: Mapping[str, str] = os.environ) -> "BeginSettings":
+    """The settings of `authorize`. Raises `InvalidSetting`."""
+    from flowaccount_connect.connect.begin import BeginSettings
+
+    read = settings.Reader(variables)
+    return BeginSettings(
+        endpoint=read.url("AUTHORIZE_ENDPOINT"),
+        client_id=read.text("CLIENT_ID"),
+        redirect_uri=read.optional_url("REDIRECT_URI"),
+        return_urls=read.urls("ALLOWED_RETURN_URLS"),
+        session_lifetime=settings.session_lifetime(read),
+        direct_connect=read.choice("DIRECT_CONNECT", "refused", "allowed") == "allowed",
+        pkce=read.choice("PKCE", "disabled", "enabled") == "enabled",
+    )
+
+
+def callback() -> "tuple[Callback, TokenEndpoint, frozenset[str]]":
+    """What `callback` is made of, the endpoint whose connections it closes, and the allowed return URLs."""
+    from flowaccount_connect.connect.callback import Callback
+    from flowaccount_connect.domain.schedule import Schedule
+    from flowaccount_connect.oauth.client_secret import ClientSecret
+    from flowaccount_connect.oauth.token_endpoint import TokenEndpoint
+    from flowaccount_connect.rotation.pending_commits import SalvageQueue
+    from flowaccount_connect.storage.attempts import SessionStore
+    from flowaccount_connect.storage.links import LinkStore
+
+    stack, tokens, read = settings.stack(), settings.tokens(), settings.Reader(os.environ)
+    table = client("dynamodb")
+    endpoint = TokenEndpoint(tokens.endpoint, tokens.client_id)
+    made = Callback(
+        client=table,
+        table=stack.table,
+        environment=stack.environment,
+        sessions=SessionStore(table, stack.table, stack.environment),
+        links=LinkStore(table, stack.table, stack.environment),
+        endpoint=endpoint,
+        secret=ClientSecret(client("secretsmanager"), tokens.client_secret_name),
+        sealer=_sealer(stack, tokens.key_id),
+        salvage=SalvageQueue(client("sqs"), tokens.salvage_queue_url),
+        schedule=Schedule(tokens.refresh_after, tokens.refresh_token_lifetime),
+        access_token_lifetime=tokens.access_token_lifetime,
+        issuer=read.optional("ISSUER"),
+    )
+    return made, endpoint, read.urls("ALLOWED_RETURN_URLS")
+
+
+def refresh() -> "tuple[Rotation, Rotation, Circuit, Pace, TokenEndpoint]":
+    """What `refresh` is made of, for connections and for imports, its circuit, its pace, and the
+    endpoint that it closes."""
+    from dataclasses import replace
+
+    from flowaccount_connect.connect.importing import ImportSalvage, Proving
+    from flowaccount_connect.domain.schedule import Schedule
+    from flowaccount_connect.oauth.client_secret import ClientSecret
+    from flowaccount_connect.oauth.token_endpoint import TokenEndpoint
+    from flowaccount_connect.rotation.circuit import Circuit
+    from flowaccount_connect.rotation.pending_commits import SalvageQueue
+    from flowaccount_connect.rotation.protocol import Rotation
+    from flowaccount_connect.storage.connections import ConnectionStore
+    from flowaccount_connect.storage.imports import ImportStore
+
+    stack, tokens, read = settings.stack(), settings.tokens(), settings.Reader(os.environ)
+    endpoint = TokenEndpoint(tokens.endpoint, tokens.client_id)
+    policy = read.choice("REPLAY_POLICY", "allowed", "never")
+    table = client("dynamodb")
+    queue = SalvageQueue(client("sqs"), tokens.salvage_queue_url)
+    rotation = Rotation(
+        store=ConnectionStore(table, stack.table),
+        endpoint=endpoint,
+        secret=ClientSecret(client("secretsmanager"), tokens.client_secret_name),
+        sealer=_sealer(stack, tokens.key_id),
+        salvage=queue,
+        schedule=Schedule(tokens.refresh_after, tokens.refresh_token_lifetime),
+        replay_policy="never" if policy == "never" else "allowed",
+        lease_seconds=read.number("LEASE_SECONDS", 180, 60, 3_600),
+        access_token_lifetime=tokens.access_token_lifetime,
+    )
+    imports = replace(
+        rotation,
+        store=ImportStore(table, stack.table, stack.environment),
+        endpoint=Proving(endpoint),
+        salvage=ImportSalvage(queue, stack.environment),
+    )
+    return rotation, imports, Circuit(table, stack.table), _pace(table, stack), endpoint
+
+
+def salvage() -> "Salvage":
+    """What `salvage` is made of."""
+    from flowaccount_connect.rotation.pending_commits import Salvage
+
+    return Salvage(client("dynamodb"), settings.stack().table)
+
+
+def sweep() -> "Sweep":
+    """What `sweep` is made of."""
+    from flowaccount_connect.domain.schedule import Schedule
+    from flowaccount_connect.scheduling.sweep import DueIndex, RefreshQueue, Sweep
+    from flowaccount_connect.storage.connections import ConnectionStore
+    from flowaccount_connect.storage.history import Counts
+
+    stack, read = settings.stack(), settings.Reader(os.environ)
+    table = client("dynamodb")
+    return Sweep(
+        index=DueIndex(table, stack.table),
+        queue=RefreshQueue(client("sqs"), read.text("REFRESH_QUEUE_URL")),
+        pace=_pace(table, stack),
+        marks=ConnectionStore(table, stack.table),
+        counts=Counts(table, stack.table),
+        schedule=Schedule(*settings.refresh_times(read)),
+        at_risk_before=settings.at_risk_before(read),
+    )
+
+
+def token() -> "tuple[Serving, bool, str | None]":
+    """What `token` is made of, whether anybody may connect without a host's link, and the redirect URI, beside which
+    one does; `None`: a stage variable says it."""
+    from flowaccount_connect.storage.connections import ConnectionStore
+    from flowaccount_connect.tokens.demand import Demand
+    from flowaccount_connect.tokens.serving import AccessTokens, Serving
+
+    stack, read = settings.stack(), settings.Reader(os.environ)
+    table = client("dynamodb")
+    serving = Serving(
+        store=ConnectionStore(table, stack.table),
+        tokens=AccessTokens(_sealer(stack, read.text("KEY_ID"))),
+        demand=Demand(table, stack.table),
+        refresh=_refresh_function(read).refresh,
+    )
+    direct = read.choice("DIRECT_CONNECT", "refused", "allowed") == "allowed"
+    return serving, direct, read.optional_url("REDIRECT_URI")
+
+
+def connections() -> "Managing":
+    """What `connections` is made of."""
+    from flowaccount_connect.connections.managing import Managing
+    from flowaccount_connect.storage.connections import ConnectionStore
+    from flowaccount_connect.storage.history import History
+    from flowaccount_connect.storage.imports import ImportStore
+
+    stack, read = settings.stack(), settings.Reader(os.environ)
+    table = client("dynamodb")
+    return Managing(
+        client=table,
+        table=stack.table,
+        store=ConnectionStore(table, stack.table),
+        imports=ImportStore(table, stack.table, stack.environment),
+        histories=History(table, stack.table),
+        sealer=_sealer(stack, read.text("KEY_ID")),
+        prove=_refresh_function(read).prove,
+        refresh_token_lifetime=settings.refresh_token_lifetime(read),
+    )
+
+
+def publish() -> "tuple[Publisher, UnpublishedQueue]":
+    """What `publish` is made of, and the queue for what it could not publish."""
+    from flowaccount_connect.publishing.publisher import Publisher, UnpublishedQueue
+    from flowaccount_connect.storage.history import History
+
+    stack, read = settings.stack(), settings.Reader(os.environ)
+    publisher = Publisher(
+        history=History(client("dynamodb"), stack.table),
+        bus=client("events"),
+        bus_name=read.text("EVENT_BUS_NAME"),
+        environment=stack.environment,
+        log=logger,
+        publish_refreshed=read.choice("PUBLISH_REFRESHED", "disabled", "enabled") == "enabled",
+    )
+    return publisher, UnpublishedQueue(client("sqs"), read.text("UNPUBLISHED_QUEUE_URL"), logger)
+
+
+def confirmation(table: Any = None) -> "Confirmation":
+    """What else `connections` is made of: the host's side of connecting, with the DynamoDB client there is."""
+    from flowaccount_connect.connect.confirm import Confirmation
+    from flowaccount_connect.storage.links import LinkStore
+
+    stack, read, table = settings.stack(), settings.Reader(os.environ), table or client("dynamodb")
+    return Confirmation(
+        client=table,
+        table=stack.table,
+        environment=stack.environment,
+        links=LinkStore(table, stack.table, stack.environment),
+        return_urls=read.urls("ALLOWED_RETURN_URLS"),
+        lifetime=settings.session_lifetime(read),
+        redirect_uri=read.optional_url("REDIRECT_URI"),
+    )
+
+
+def _refresh_function(read: settings.Reader) -> "RefreshFunction":
+    from flowaccount_connect.rotation.refresh_function import LONGEST_INVOCATION, RefreshFunction
+
+    # One try: a second invocation would only wait for the first, whose claim stands; so one that is sent again where a
+    # kept connection had ended does no harm. The second that is taken off is what connecting may take.
+    waits = client("lambda", read_timeout=LONGEST_INVOCATION - 1, attempts=1)
+    return RefreshFunction(waits, read.text("REFRESH_FUNCTION"), logger)
+
+
+def _pace(table: Any, stack: settings.Stack) -> "Pace":
+    from flowaccount_connect.scheduling.pacing import Pace, PaceStore, Rule
+
+    limit = settings.Reader(os.environ).number("REFRESHES_PER_MINUTE", 15, 1, 60_000)
+    return Pace(PaceStore(table, stack.table), Rule(limit))
+
+
+def _sealer(stack: settings.Stack, key_id: str) -> "Sealer":
+    from flowaccount_connect.storage.sealing import Sealer
+
+    return Sealer(client("kms"), key_id, stack=stack.name, environment=stack.environment)

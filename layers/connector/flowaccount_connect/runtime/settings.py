@@ -1,0 +1,145 @@
+"""The stack's settings, read from the environment once, each function checking exactly the variables it needs."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, cast
+
+from flowaccount_connect.domain.return_urls import is_secure
+
+Environment = Literal["sandbox", "production"]
+
+
+class InvalidSetting(Exception):
+    """The stack is configured wrongly; the message names the setting and says what it must be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Reads one setting at a time and says which one is wrong."""
+
+    variables: Mapping[str, str]
+
+    def text(self, name: str) -> str:
+        """A setting that must be there."""
+        value = self.variables.get(name, "")
+        if not value.strip():
+            raise InvalidSetting(f"{name} is not set")
+        return value
+
+    def optional(self, name: str) -> str | None:
+        """A setting that may be absent or empty."""
+        return self.variables.get(name) or None
+
+    def number(self, name: str, default: int, low: int, high: int) -> int:
+        """A whole number from `low` to `high`."""
+        text = self.variables.get(name) or str(default)
+        if not (text.isascii() and text.isdigit() and len(text) <= 12 and low <= int(text) <= high):
+            raise InvalidSetting(f"{name} must be a whole number from {low} to {high}")
+        return int(text)
+
+    def choice(self, name: str, *choices: str) -> str:
+        """One of `choices`, the first by default."""
+        value = self.variables.get(name) or choices[0]
+        if value not in choices:
+            raise InvalidSetting(f"{name} must be one of {', '.join(choices)}")
+        return value
+
+    def url(self, name: str) -> str:
+        """An endpoint: https, or http on a loopback host."""
+        value = self.text(name)
+        if not is_secure(value):
+            raise InvalidSetting(f"{name} must be an absolute https URL (http only on a loopback host)")
+        return value
+
+    def optional_url(self, name: str) -> str | None:
+        """An endpoint that may be absent or empty."""
+        return self.url(name) if self.optional(name) else None
+
+    def urls(self, name: str) -> frozenset[str]:
+        """URLs joined by spaces; none is fine."""
+        values = frozenset((self.variables.get(name) or "").split())
+        if not all(is_secure(value) for value in values):
+            raise InvalidSetting(
+                f"every URL of {name} must be absolute https (http only on a loopback host), without a fragment"
+            )
+        return values
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stack:
+    """What every function knows of the stack it belongs to."""
+
+    environment: Environment
+    name: str
+    table: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokens:
+    """Settings of whoever talks to the token endpoint and stores what it answers. Durations in seconds."""
+
+    endpoint: str
+    client_id: str
+    client_secret_name: str
+    key_id: str
+    refresh_token_lifetime: int
+    refresh_after: int
+    access_token_lifetime: int
+    """Assumed where an answer gives no usable `expires_in`."""
+    salvage_queue_url: str
+
+
+def stack(variables: Mapping[str, str] = os.environ) -> Stack:
+    """The settings common to all functions. Raises `InvalidSetting`."""
+    read = Reader(variables)
+    return Stack(
+        environment=cast("Environment", read.choice("ENVIRONMENT", "sandbox", "production")),
+        name=read.text("STACK"),
+        table=read.text("TABLE_NAME"),
+    )
+
+
+def session_lifetime(read: Reader) -> int:
+    """How long a user may take to connect, in seconds. Raises `InvalidSetting`."""
+    return read.number("SESSION_LIFETIME", 3_600, 60, 86_400)
+
+
+def refresh_token_lifetime(read: Reader) -> int:
+    """How long a refresh token lives after the last token request, in seconds. Raises `InvalidSetting`."""
+    return read.number("REFRESH_TOKEN_LIFETIME", 86_400, 10, 365 * 86_400)
+
+
+def refresh_times(read: Reader) -> tuple[int, int]:
+    """After how many seconds a connection is refreshed, and how many its refresh token lives; between the two there is
+    time for a last try (`Schedule`). Raises `InvalidSetting`."""
+    after, lifetime = read.number("REFRESH_AFTER", 6 * 3_600, 1, 365 * 86_400), refresh_token_lifetime(read)
+    if after >= lifetime - max(lifetime // 60, 1):
+        raise InvalidSetting("REFRESH_AFTER must be less than REFRESH_TOKEN_LIFETIME, by more than a sixtieth of that")
+    return after, lifetime
+
+
+def at_risk_before(read: Reader) -> int:
+    """With how many seconds left a connection is at risk. Raises `InvalidSetting`.
+
+    Never more than three quarters of what is left when it falls due: else what is in order would be announced, and a
+    shorter interval or lifetime needs no other setting beside it.
+    """
+    after, lifetime = refresh_times(read)
+    return min(read.number("AT_RISK_BEFORE", 12 * 3_600, 1, 365 * 86_400), max((lifetime - after) * 3 // 4, 1))
+
+
+def tokens(variables: Mapping[str, str] = os.environ) -> Tokens:
+    """The settings of `callback` and `refresh`. Raises `InvalidSetting`."""
+    read = Reader(variables)
+    after, lifetime = refresh_times(read)
+    return Tokens(
+        endpoint=read.url("TOKEN_ENDPOINT"),
+        client_id=read.text("CLIENT_ID"),
+        client_secret_name=read.text("CLIENT_SECRET_NAME"),
+        key_id=read.text("KEY_ID"),
+        refresh_token_lifetime=lifetime,
+        refresh_after=after,
+        access_token_lifetime=read.number("ACCESS_TOKEN_LIFETIME", 3_600, 60, 86_400),
+        salvage_queue_url=read.text("SALVAGE_QUEUE_URL"),
+    )

@@ -1,0 +1,187 @@
+"""What happened to each connection, kept for 90 days beside it; and how many connections there are.
+
+An entry's key follows from the change it tells of, so telling it again writes the same item. Where a change moves a
+connection from one status to another, the entry and the count are written in one transaction that happens once.
+"""
+
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from flowaccount_connect.domain.events import Entry, Kind
+from flowaccount_connect.domain.schedule import random_fraction
+from flowaccount_connect.storage import cursor
+from flowaccount_connect.storage.cursor import InvalidNext
+from flowaccount_connect.storage.dynamodb import (
+    AttributeValue,
+    Client,
+    ConditionRefused,
+    Item,
+    StoreUnavailable,
+    call,
+    n,
+    number,
+    s,
+    text,
+)
+
+KEPT = 90 * 86_400
+"""How long an entry is kept, in seconds."""
+
+_SORT = re.compile(r"[0-9]{12}#[0-9]{40}#[0-9]{1,2}")
+_TEXTS = ("environment", "tenant", "status", "attempt_id", "reason", "recovered_from")
+_NUMBERS = ("generation", "since", "deadline", "retries")
+_TRIES = 6
+"""How often a transaction is tried that met another one at the count."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A connection's change of status; `None` is one that is not there."""
+
+    old: str | None
+    new: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Entries, newest first, and where the next page begins; `None` on the last."""
+
+    entries: tuple[Entry, ...]
+    next: str | None
+
+
+class History:
+    """The entries of one table. `client` is a DynamoDB client."""
+
+    def __init__(self, client: Client, table: str, *, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._client = client
+        self._table = table
+        self._sleep = sleep
+
+    def write(self, entries: Sequence[Entry], sequence: str, moved: Moved | None) -> None:
+        """Write what one change tells; and count it, once, where it `moved` a connection.
+
+        `sequence` orders the changes of one connection within a second. Idempotent. Raises `StoreUnavailable`.
+        """
+        puts: list[dict[str, object]] = [
+            {"TableName": self._table, "Item": _item(entry, sequence, place)} for place, entry in enumerate(entries)
+        ]
+        if moved is None:
+            for put in puts:
+                call(self._client.put_item, **put)
+            return
+        # The entry of this very change is there: so it was counted.
+        puts[0]["ConditionExpression"] = "attribute_not_exists(pk)"
+        self._once([*({"Put": put} for put in puts), {"Update": _count(self._table, moved)}])
+
+    def _once(self, writes: list[dict[str, dict[str, object]]]) -> None:
+        for tried in range(1, _TRIES + 1):
+            try:
+                call(self._client.transact_write_items, TransactItems=writes)
+            except ConditionRefused:
+                return
+            except StoreUnavailable as error:
+                # Another transaction was at the count: nothing was written, and it is over in a moment.
+                if str(error) != "TransactionCanceledException" or tried == _TRIES:
+                    raise
+                self._sleep(0.05 * 2**tried * random_fraction())
+            else:
+                return
+
+    def page(self, connection_id: str, *, limit: int, now: int, next_: str | None = None) -> Page:
+        """What happened to a connection, newest first, at most `limit` entries of the last 90 days.
+
+        `next_` is a former page's `next`. Raises `InvalidNext`, `StoreUnavailable`.
+        """
+        start = {} if next_ is None else {"ExclusiveStartKey": _key(connection_id, _decode(next_))}
+        answer = call(
+            self._client.query,
+            TableName=self._table,
+            # What has expired lies at the old end, and is left out here: it is deleted days late.
+            KeyConditionExpression="pk = :pk AND sk > :oldest",
+            ExpressionAttributeValues={":pk": s(_partition(connection_id)), ":oldest": s(f"{now - KEPT:012d}")},
+            ScanIndexForward=False,
+            # One more than asked for says whether there is more.
+            Limit=limit + 1,
+            **start,
+        )
+        items = answer["Items"]
+        last = text(items[limit - 1], "sk") if len(items) > limit else None
+        return Page(tuple(_entry(item) for item in items[:limit]), cursor.encode(last) if last else None)
+
+
+class Counts:
+    """How many connections there are, by status. `client` is a DynamoDB client."""
+
+    def __init__(self, client: Client, table: str) -> None:
+        self._client = client
+        self._table = table
+
+    def get(self) -> dict[str, int]:
+        """The number of connections by status, without those that nothing was ever in. Raises `StoreUnavailable`."""
+        answer = call(self._client.get_item, TableName=self._table, Key=_COUNT, ConsistentRead=True)
+        item = answer.get("Item", {})
+        return {name: number(item, name) or 0 for name in item if name not in ("pk", "sk")}
+
+
+_COUNT = {"pk": s("COUNT"), "sk": s("connections")}
+
+
+def _count(table: str, moved: Moved) -> dict[str, object]:
+    """One connection less in the old status, one more in the new."""
+    names, values, actions = {}, {":zero": n(0), ":one": n(1)}, []
+    for name, status, sign in (("#old", moved.old, "-"), ("#new", moved.new, "+")):
+        if status is not None:
+            names[name] = status
+            actions.append(f"{name} = if_not_exists({name}, :zero) {sign} :one")
+    return {
+        "TableName": table,
+        "Key": _COUNT,
+        "UpdateExpression": f"SET {', '.join(actions)}",
+        "ExpressionAttributeNames": names,
+        "ExpressionAttributeValues": values,
+    }
+
+
+def _partition(connection_id: str) -> str:
+    """A history is no part of its connection's own partition, so that who writes histories can write no connection."""
+    return f"HISTORY#{connection_id}"
+
+
+def _key(connection_id: str, sort: str) -> dict[str, AttributeValue]:
+    return {"pk": s(_partition(connection_id)), "sk": s(sort)}
+
+
+def _item(entry: Entry, sequence: str, place: int) -> dict[str, AttributeValue]:
+    item = _key(entry.connection_id, f"{entry.at:012d}#{sequence:0>40}#{place}")
+    item |= {"id": s(entry.id), "kind": s(entry.kind), "at": n(entry.at), "ttl": n(entry.at + KEPT)}
+    item |= {name: s(value) for name in _TEXTS if (value := getattr(entry, name)) is not None}
+    return item | {name: n(value) for name in _NUMBERS if (value := getattr(entry, name)) is not None}
+
+
+def _entry(item: Item) -> Entry:
+    return Entry(
+        id=text(item, "id") or "",
+        kind=Kind(text(item, "kind") or ""),
+        at=number(item, "at") or 0,
+        connection_id=(text(item, "pk") or "").removeprefix("HISTORY#"),
+        environment=text(item, "environment"),
+        tenant=text(item, "tenant"),
+        status=text(item, "status"),
+        generation=number(item, "generation"),
+        attempt_id=text(item, "attempt_id"),
+        reason=text(item, "reason"),
+        since=number(item, "since"),
+        deadline=number(item, "deadline"),
+        retries=number(item, "retries"),
+        recovered_from=text(item, "recovered_from"),
+    )
+
+
+def _decode(next_: str) -> str:
+    sort = cursor.decode(next_)
+    if not _SORT.fullmatch(sort):
+        raise InvalidNext("this is not the `next` of a page of history")
+    return sort

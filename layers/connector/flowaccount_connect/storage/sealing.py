@@ -1,0 +1,205 @@
+"""Tokens at rest: access and refresh token sealed together, AES-256-GCM under a data key of KMS (envelope encryption).
+
+The KMS encryption context is the stack and its environment, so a data key of another stack does not open, and one data
+key may serve as many sets as a worker's batch has: KMS would else cost as much as all the rest of a refresh. What a
+ciphertext belongs to is its associated data: moved to another item, it does not open.
+"""
+
+import json
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from flowaccount_connect import aws_error
+from flowaccount_connect.domain.connection import Sealed
+
+SETS_PER_KEY = 50
+"""How many sets one data key seals, at most: what one batch of the refresh queue may hold."""
+
+KEY_AGE = 300
+"""How long a data key is used to seal, at most, in seconds."""
+
+_FORMAT = b"\x01"
+_NONCE_BYTES = 12
+_KEYS_KEPT = 512
+
+
+class SealingUnavailable(Exception):
+    """KMS could not be reached or refused; nothing was lost, and only the time it takes to mend it helps."""
+
+
+class CannotOpen(Exception):
+    """A ciphertext that is not this item's, or was changed: it never opens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """An opened set. Its repr shows nothing of it."""
+
+    access_token: str
+    refresh_token: str
+
+    def __repr__(self) -> str:
+        return "Tokens(…)"
+
+
+@dataclass(frozen=True, slots=True)
+class DataKey:
+    """A data key: 32 bytes to seal with, and its wrapped form to be stored beside what it sealed."""
+
+    plaintext: bytes
+    wrapped: bytes
+
+    def __repr__(self) -> str:
+        return "DataKey(…)"
+
+
+class _Opening:
+    """A data key that KMS is being asked to open: one asks, whoever else wants it waits for the lock."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.key: bytes | None = None
+        self.failure: SealingUnavailable | CannotOpen | None = None
+
+
+class Kms(Protocol):
+    """What is used of a KMS client."""
+
+    def generate_data_key(self, **kwargs: Any) -> Any: ...
+    def decrypt(self, **kwargs: Any) -> Any: ...
+
+
+class Sealer:
+    """Seals and opens token sets; opened data keys are kept in memory, the least recently used go first.
+
+    Safe for several threads. `clock` is in epoch seconds.
+    """
+
+    def __init__(
+        self, kms: Kms, key_id: str, *, stack: str, environment: str, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._kms = kms
+        self._key_id = key_id
+        self._environment = environment
+        self._context = {"stack": stack, "environment": environment}
+        self._clock = clock
+        self._opened: OrderedDict[bytes, bytes] = OrderedDict()
+        self._opening: dict[bytes, _Opening] = {}
+        self._lock = threading.Lock()
+        self._key: DataKey | None = None
+        self._key_left = 0
+        self._key_until = 0.0
+        self._refused = 0
+        self._making = threading.Lock()
+
+    def data_key(self) -> DataKey:
+        """A data key for one set: the one in use, or a new one by one call of KMS. Raises `SealingUnavailable`.
+
+        Whoever waited while another thread asked in vain does not ask again: KMS would be waited for once for each.
+        """
+        refused = self._refused
+        with self._making:
+            if self._key is None or self._key_left == 0 or self._clock() >= self._key_until:
+                if self._refused != refused:
+                    raise SealingUnavailable("asked in vain a moment ago")
+                self._key = None
+                try:
+                    self._key = self._new_data_key()
+                except SealingUnavailable:
+                    self._refused += 1
+                    raise
+                self._key_left, self._key_until = SETS_PER_KEY, self._clock() + KEY_AGE
+            self._key_left -= 1
+            return self._key
+
+    def _new_data_key(self) -> DataKey:
+        answer = self._call(
+            self._kms.generate_data_key,
+            KeyId=self._key_id,
+            KeySpec="AES_256",
+            EncryptionContext=self._context,
+        )
+        return DataKey(answer["Plaintext"], answer["CiphertextBlob"])
+
+    def seal(self, tokens: Tokens, key: DataKey, *, owner: str, grant_id: str) -> Sealed:
+        """Seal `tokens` for the item `owner` and the consent `grant_id`. Calls nobody and cannot fail for tokens
+        of the token endpoint."""
+        nonce = os.urandom(_NONCE_BYTES)
+        plaintext = json.dumps([tokens.access_token, tokens.refresh_token]).encode()
+        ciphertext = AESGCM(key.plaintext).encrypt(nonce, plaintext, self._owner(owner, grant_id))
+        return Sealed(_FORMAT + nonce + ciphertext, key.wrapped)
+
+    def open(self, sealed: Sealed, *, owner: str, grant_id: str) -> Tokens:
+        """Open what was sealed for the same owner and grant: one call of KMS, none while the data key is remembered.
+
+        Who comes while the same data key is being opened shares what comes of it.
+
+        Raises `SealingUnavailable`, `CannotOpen`.
+        """
+        key = self._unwrap(sealed.data_key)
+        nonce, ciphertext = sealed.ciphertext[1 : 1 + _NONCE_BYTES], sealed.ciphertext[1 + _NONCE_BYTES :]
+        try:
+            if sealed.ciphertext[:1] != _FORMAT:
+                raise CannotOpen("unknown format")
+            plaintext = AESGCM(key).decrypt(nonce, ciphertext, self._owner(owner, grant_id))
+            access_token, refresh_token = json.loads(plaintext)
+        except (InvalidTag, ValueError):
+            raise CannotOpen("not sealed for this item") from None
+        return Tokens(access_token, refresh_token)
+
+    def _owner(self, owner: str, grant_id: str) -> bytes:
+        return json.dumps([owner, self._environment, grant_id]).encode()
+
+    def _unwrap(self, wrapped: bytes) -> bytes:
+        with self._lock:
+            if wrapped in self._opened:
+                self._opened.move_to_end(wrapped)
+                return self._opened[wrapped]
+            opening = self._opening.setdefault(wrapped, _Opening())
+        with opening.lock:
+            if opening.failure is not None:
+                raise type(opening.failure)(str(opening.failure))
+            if opening.key is None:
+                opening.key = self._decrypted(wrapped, opening)
+            return opening.key
+
+    def _decrypted(self, wrapped: bytes, opening: _Opening) -> bytes:
+        key: bytes | None = None
+        try:
+            answer = self._call(
+                self._kms.decrypt,
+                CiphertextBlob=wrapped,
+                KeyId=self._key_id,
+                EncryptionContext=self._context,
+            )
+            key = answer["Plaintext"]
+        except (SealingUnavailable, CannotOpen) as failure:
+            opening.failure = failure
+            raise
+        finally:
+            # Who comes from here on finds the key, or asks anew.
+            with self._lock:
+                self._opening.pop(wrapped, None)
+                if key is not None:
+                    self._opened[wrapped] = key
+                    while len(self._opened) > _KEYS_KEPT:
+                        self._opened.popitem(last=False)
+        return key
+
+    @staticmethod
+    def _call(operation: Any, **parameters: Any) -> Any:
+        try:
+            return operation(**parameters)
+        except Exception as error:
+            code = aws_error.code(error)
+            if code in ("InvalidCiphertextException", "IncorrectKeyException"):
+                raise CannotOpen(code) from None
+            raise SealingUnavailable(code) from None

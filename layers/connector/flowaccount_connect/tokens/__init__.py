@@ -1,0 +1,1 @@
+"""Serving a valid access token, refreshed first where it must be."""

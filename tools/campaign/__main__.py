@@ -1,0 +1,120 @@
+"""`python -m tools.campaign`: kill refresh workers, lose answers, and account for every refresh token ever issued.
+
+Exit code 0 if every token is explained, no rule was broken, and a loss that is made on purpose at the end is noticed;
+1 if not, with the whole history of what is not explained; 2 if the stack could not be brought up.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from tools.campaign import proof, report
+from tools.campaign.accounting import account
+from tools.campaign.stage import Stage, bring_up
+from tools.campaign.waves import Campaign, Tally
+from tools.local import stack
+from tools.local.errors import LocalError
+from tools.local.places import STATE, shown
+from tools.local.steps import Steps
+
+SIZE = 24
+"""Connections of a campaign; half of them are refreshed in each wave."""
+
+SHORT_SIZE = 14
+"""The same of the short campaign."""
+
+SHORT_STRIKES = 6
+"""Kills and dropped answers of the short campaign."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The whole of it; returns the exit code."""
+    options = _options(arguments)
+    console = Console(highlight=False)
+    seeds = options.seed or list(range(1, (1 if options.short else options.seeds) + 1))
+    size, strikes = (SHORT_SIZE, SHORT_STRIKES) if options.short else (SIZE, -(-options.kills // len(seeds)))
+    try:
+        stage = bring_up(Steps(console))
+    except LocalError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    try:
+        return _run(stage, seeds, size, strikes, console)
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        if not options.keep:
+            stack.down()
+
+
+def _run(stage: Stage, seeds: Sequence[int], size: int, strikes: int, console: Console) -> int:
+    """One campaign for each seed, the sabotage, the report."""
+    results = []
+    for seed in seeds:
+        campaign, result = _campaign(stage, seed, size, strikes, console)
+        results.append(result)
+    noticed = None
+    if results[-1].account.clean:
+        # Last, for it spoils the evidence.
+        noticed = proof.is_noticed(proof.sabotage(stage, campaign))
+    report.show(console, results, noticed)
+    report.write(STATE / "report.json", results, noticed)
+    report.draw(STATE / "report.png", results)
+    console.print(f"\n  {shown(STATE / 'report.json')}   {shown(STATE / 'report.png')}")
+    return 0 if noticed and all(result.account.clean for result in results) else 1
+
+
+def _campaign(stage: Stage, seed: int, size: int, strikes: int, console: Console) -> tuple[Campaign, report.Result]:
+    """One seed."""
+    started = time.monotonic()
+    words = TextColumn("seed {task.fields[seed]}: {task.fields[kills]} kills, {task.fields[drops]} answers dropped")
+    with Progress(words, BarColumn(), TimeElapsedColumn(), console=console, transient=True) as progress:
+        task = progress.add_task("", total=strikes, seed=seed, kills=0, drops=0)
+
+        def tell(tally: Tally) -> None:
+            progress.update(task, completed=tally.strikes, kills=tally.kills, drops=tally.drops)
+
+        campaign = Campaign(stage, seed, size, strikes, tell)
+        evidence = campaign.run()
+    result = report.Result(
+        seed=seed,
+        seconds=time.monotonic() - started,
+        tally=campaign.tally,
+        evidence=evidence,
+        account=account(evidence),
+    )
+    mark = "[green]✓[/]" if result.account.clean else "[red]✗[/]"
+    console.print(
+        f"{mark} seed {seed}: {campaign.tally.kills} kills, {campaign.tally.drops} answers dropped, "
+        f"{len(result.account.fates)} tokens [dim]{result.seconds:.0f} s[/]"
+    )
+    report.tell_blame(console, evidence, result.account, f"seed {seed}")
+    report.keep(STATE / f"evidence-{seed}.json", evidence)
+    return campaign, result
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tools.campaign", description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--seed", type=int, action="append", help="this seed only; may be given more than once")
+    parser.add_argument("--seeds", type=_positive, default=5, help="seeds 1 to SEEDS (default: 5)")
+    parser.add_argument(
+        "--kills", type=_positive, default=500, help="kills and dropped answers over all seeds, kills the majority"
+    )
+    parser.add_argument("--short", action="store_true", help="one seed and a few kills, for CI")
+    parser.add_argument("--keep", action="store_true", help="leave the stack up afterwards")
+    return parser.parse_args(arguments)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError(text)
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

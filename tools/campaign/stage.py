@@ -1,0 +1,314 @@
+"""What the campaign plays on: the deployed stack, the simulator's control API, the workers, the logs."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import time
+from collections import Counter
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import boto3
+import psutil
+import requests
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from flowaccount_connect.domain.ids import new_attempt_id
+from flowaccount_connect.storage.connections import Rotated, from_item, grant_update, key_of
+from flowaccount_connect.storage.sealing import Sealer
+from tools.campaign.evidence import Finish, Kill
+from tools.local import stack
+from tools.local.deployment import STACK_NAME
+from tools.local.settings import Settings
+from tools.local.stack import Stack
+from tools.local.steps import Steps
+
+VISIBILITY = 10
+"""Seconds after which the refresh queue delivers again what a killed worker had taken: not six minutes here."""
+
+RETURN_URL = "http://127.0.0.1:4580/connected"
+
+# Of a line of /proc/net/tcp: local port, remote port and inode of an established connection, or of one that the other
+# side has closed.
+_TCP = re.compile(rb": [0-9A-F]{8}:([0-9A-F]{4}) [0-9A-F]{8}:([0-9A-F]{4}) 0[18] \S+ \S+ \S+ +\d+ +\d+ (\d+)")
+
+
+class Stage:
+    """The local stack, up. Linux only: it is `/proc` that tells what a worker has in its hands."""
+
+    def __init__(self, up: Stack) -> None:
+        assert up.simulator_url is not None  # noqa: S101 - this campaign brought it up with one
+        self.up = up
+        self._simulator = up.simulator_url
+        self._simulator_port = int(up.simulator_url.rpartition(":")[2])
+        self._session = requests.Session()
+        self._mark = f"/ministack-lambda-{up.functions['refresh']}-"
+        self._here = up.logs["emulator"].rpartition("/log/")[0]
+        self._known: dict[int, psutil.Process] = {}
+        self._others: set[int] = set()
+        self.table = self.client("dynamodb")
+        self.queues = self.client("sqs")
+        self.functions = self.client("lambda")
+        self.sealer = Sealer(self.client("kms"), up.key_id, stack=STACK_NAME, environment="sandbox")
+
+    def client(self, service: str) -> Any:
+        """A client of an AWS service with the rights of the stack's IAM user, which tries once."""
+        return boto3.client(
+            service,  # type: ignore[call-overload]
+            endpoint_url=self.up.aws_endpoint_url,
+            region_name=self.up.region,
+            aws_access_key_id=self.up.access_key_id,
+            aws_secret_access_key=self.up.secret_access_key,
+            config=Config(retries={"total_max_attempts": 1}, read_timeout=60, max_pool_connections=32),
+        )
+
+    # The simulator
+
+    def control(self, method: str, path: str, body: object = None) -> Any:
+        """One request to the simulator's control API."""
+        answer = self._session.request(method, f"{self._simulator}/_control/{path}", json=body, timeout=30)
+        answer.raise_for_status()
+        return answer.json()
+
+    def token_requests(self, after: int = 0) -> list[dict[str, Any]]:
+        """What reached the token endpoint after the request of that number, oldest first."""
+        seen: list[dict[str, Any]] = self.control("GET", f"requests?after={after}")["requests"]
+        return [one for one in seen if one["kind"] == "token"]
+
+    def ledger(self) -> list[dict[str, Any]]:
+        """All refresh tokens ever issued."""
+        entries: list[dict[str, Any]] = self.control("GET", "ledger")["entries"]
+        return [entry for entry in entries if entry["kind"] == "refresh_token"]
+
+    # The table
+
+    def items(self) -> dict[str, dict[str, Any]]:
+        """All connections as the table holds them, by business."""
+        found: dict[str, dict[str, Any]] = {}
+        for page in self.table.get_paginator("scan").paginate(TableName=self.up.table, ConsistentRead=True):
+            for item in page["Items"]:
+                if item["sk"]["S"] == "CONNECTION":
+                    found[item["pk"]["S"].removeprefix("CONNECTION#")] = item
+        return found
+
+    def item(self, business: str) -> dict[str, Any]:
+        """One connection as the table holds it; empty where there is none."""
+        answer = self.table.get_item(TableName=self.up.table, Key=key_of(business), ConsistentRead=True)
+        item: dict[str, Any] = answer.get("Item", {})
+        return item
+
+    def refresh_token(self, item: dict[str, Any]) -> str:
+        """The refresh token that an item holds, opened as the product would. Never to be shown."""
+        connection = from_item(item)
+        if connection.sealed is None:
+            return ""
+        return self.sealer.open(connection.sealed, owner=connection.id, grant_id=connection.grant_id).refresh_token
+
+    def store(self, business: str, grant_id: str, rotated: Rotated) -> None:
+        """Write a connection as the callback does."""
+        update = grant_update(
+            self.up.table,
+            business,
+            grant_id=grant_id,
+            attempt_id=new_attempt_id(),
+            environment="sandbox",
+            rotated=rotated,
+            now=rotated.requested_at,
+        )
+        self.table.update_item(**update)
+
+    def let_fall_due(self, business: str) -> None:
+        """Let the time pass until an active connection falls due."""
+        with contextlib.suppress(self.table.exceptions.ConditionalCheckFailedException):
+            self.table.update_item(
+                TableName=self.up.table,
+                Key=key_of(business),
+                UpdateExpression="SET refresh_at = :then",
+                ConditionExpression="#status = :active",
+                ExpressionAttributeNames={"#status": "status"},
+                ExpressionAttributeValues={":then": {"N": str(int(time.time()) - 1)}, ":active": {"S": "active"}},
+            )
+
+    def let_lease_end(self, business: str, attempt: str) -> None:
+        """Let the time pass until the lease of an attempt whose process is gone has run out."""
+        with contextlib.suppress(self.table.exceptions.ConditionalCheckFailedException):
+            self.table.update_item(
+                TableName=self.up.table,
+                Key=key_of(business),
+                UpdateExpression="SET lease_until = :then",
+                ConditionExpression="attempt_id = :attempt",
+                ExpressionAttributeValues={":then": {"N": str(int(time.time()) - 1)}, ":attempt": {"S": attempt}},
+            )
+
+    def clear(self) -> None:
+        """Start anew: no connections, no messages, an empty ledger."""
+        for process in self.workers():
+            self.end(process)
+        for url in self.up.queues.values():
+            self.queues.purge_queue(QueueUrl=url)
+        for business in self.items():
+            self.table.delete_item(TableName=self.up.table, Key=key_of(business))
+        self.control("POST", "reset")
+        self.control("POST", "settings", {"rate_limit": False})
+
+    # The workers
+
+    def invoke(self, business: str) -> str:
+        """Invoke `refresh` for what is due, and say what came of it; a killed worker is an answer, too."""
+        event = json.dumps({"connection_id": business}).encode()
+        try:
+            answer = self.functions.invoke(FunctionName=self.up.functions["refresh"], Payload=event)
+        except (BotoCoreError, ClientError) as error:
+            return type(error).__name__  # What it did, if anything, the evidence will tell.
+        told = json.loads(answer["Payload"].read())
+        return "died" if "FunctionError" in answer else str(told.get("outcome", told.get("error")))
+
+    def send(self, businesses: list[str]) -> None:
+        """Send messages to the refresh queue, as `sweep` does."""
+        entries = [
+            {"Id": str(number), "MessageBody": json.dumps({"connection_id": business})}
+            for number, business in enumerate(businesses)
+        ]
+        if entries:
+            self.queues.send_message_batch(QueueUrl=self.up.queues["refresh"], Entries=entries)
+
+    def workers(self) -> list[psutil.Process]:
+        """The living worker processes of `refresh`, which the emulator of this stack has started."""
+        for pid in set(psutil.pids()) - self._known.keys() - self._others:
+            try:
+                process = psutil.Process(pid)
+                command = " ".join(process.cmdline())
+            except psutil.Error:
+                continue
+            if self._mark in command and self._here in command:
+                self._known[pid] = process
+            elif command and "ministack" not in command:
+                # A worker is seen as its parent's copy for a moment; everything else is looked at once.
+                self._others.add(pid)
+        for pid, process in list(self._known.items()):
+            if not _lives(process):
+                del self._known[pid]
+        return list(self._known.values())
+
+    def connections(self) -> dict[int, list[int]]:
+        """By worker: the local ports of its connections to the token endpoint."""
+        by_inode = {}
+        for line in _TCP.finditer(Path("/proc/net/tcp").read_bytes()):
+            local, remote, inode = line.groups()
+            if int(remote, 16) == self._simulator_port:
+                by_inode[f"socket:[{int(inode)}]"] = int(local, 16)
+        return {process.pid: _held(process.pid, by_inode) for process in self.workers()} if by_inode else {}
+
+    def is_idle(self, process: psutil.Process) -> bool:
+        """Whether a worker waits for an invocation: its main thread reads its standard input. Linux tells."""
+        try:
+            return Path(f"/proc/{process.pid}/syscall").read_text().startswith("0 0x0 ")
+        except OSError:
+            return not _lives(process)
+
+    def kill(self, process: psutil.Process, aim: str) -> Kill | None:
+        """Kill -9, held still for the moment it takes to see what it had in its hands.
+
+        `None` if it was gone, or had nothing to do: then it goes on unharmed.
+        """
+        try:
+            process.send_signal(signal.SIGSTOP)
+        except psutil.Error:
+            return None
+        at = time.time()
+        sockets = len(self.connections().get(process.pid, []))
+        if not sockets and self.is_idle(process):
+            with contextlib.suppress(psutil.Error):
+                process.send_signal(signal.SIGCONT)
+            return None
+        self.end(process)
+        return Kill(at=at, pid=process.pid, aim=aim, sockets=sockets)
+
+    def end(self, process: psutil.Process) -> None:
+        """Kill -9, and wait until it is gone."""
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+        until = time.monotonic() + 5
+        while _lives(process) and time.monotonic() < until:
+            time.sleep(0.002)
+
+    def log(self, since: float) -> list[dict[str, Any]]:
+        """The structured lines that `refresh` has logged."""
+        pages = self.client("logs").get_paginator("filter_log_events")
+        group = f"/aws/lambda/{self.up.functions['refresh']}"
+        lines = []
+        for page in pages.paginate(logGroupName=group, startTime=int(since * 1000)):
+            lines += [_json(event["message"]) for event in page["events"]]
+        return [line for line in lines if "message" in line and _at(line) >= since]
+
+    @staticmethod
+    def finishes(log: list[dict[str, Any]]) -> list[Finish]:
+        """What `refresh` logged of the attempts that ended."""
+        lines = [line for line in log if line["message"] == "refresh"]
+        in_invocation = Counter(line["request_id"] for line in lines)
+        return [
+            Finish(
+                at=_at(line),
+                business=line["connection_id"],
+                attempt=line["attempt_id"],
+                outcome=line["outcome"],
+                exchange=line["exchange_ms"] / 1000 if "exchange_ms" in line else None,
+                alone=in_invocation[line["request_id"]] == 1,
+            )
+            for line in lines
+            if "attempt_id" in line
+        ]
+
+
+def bring_up(steps: Steps) -> Stage:
+    """Bring the campaign's own stack up, with nothing in it that acts by itself. Raises `LocalError`."""
+    parameters = {
+        "AllowedReturnUrls": RETURN_URL,
+        "Schedule": "disabled",
+        "RefreshConcurrency": "3",
+        "RefreshesPerMinute": "60000",
+        "PublicRateLimit": "1000",
+        "PublicBurstLimit": "1000",
+    }
+    stage = Stage(stack.up(Settings(parameters=parameters), steps))
+    stage.queues.set_queue_attributes(
+        QueueUrl=stage.up.queues["refresh"], Attributes={"VisibilityTimeout": str(VISIBILITY)}
+    )
+    return stage
+
+
+def _held(pid: int, by_inode: dict[str, int]) -> list[int]:
+    """Which of these sockets, given by what their descriptors link to, a process has open."""
+    ports = []
+    with contextlib.suppress(OSError):
+        for descriptor in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                port = by_inode.get(os.readlink(f"/proc/{pid}/fd/{descriptor}"))
+                ports += [port] if port is not None else []
+    return ports
+
+
+def _lives(process: psutil.Process) -> bool:
+    """Whether it is there and no zombie. Its id is not used again within a campaign's moments."""
+    try:
+        state = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return False
+    return state not in "ZX"
+
+
+def _at(line: dict[str, Any]) -> float:
+    """When a structured line was written."""
+    return datetime.strptime(line["timestamp"], "%Y-%m-%d %H:%M:%S,%f%z").timestamp()
+
+
+def _json(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}

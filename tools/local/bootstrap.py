@@ -1,0 +1,182 @@
+"""Makes the two virtual environments that everything else runs in: ``python3 local/bootstrap.py``.
+
+``.local/venv`` has the tools, ``.local/emulator-venv`` the AWS emulator. Both are Python 3.13, as functions
+are. Nothing is done when they are there and made from the same requirements. Runs on any Python from 3.9 on,
+with its standard library alone. Exit code 1 and one line on standard error say what to install when something
+is missing.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+STATE = ROOT / ".local"
+LOG = STATE / "log" / "bootstrap.log"
+
+# What is needed always; see `main`.
+ENVIRONMENTS = (
+    ("venv", "requirements/dev.txt", "the tools"),
+    ("emulator-venv", "requirements/emulator.txt", "the AWS emulator"),
+)
+
+
+class MissingError(Exception):
+    """Something must be installed by hand; the message says what, in one line."""
+
+
+def run(command: list[str]) -> None:
+    """Runs a command; what it says goes to the log. Raises ``subprocess.CalledProcessError``."""
+    with LOG.open("a") as log:
+        print("$", " ".join(command), file=log, flush=True)
+        subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+
+
+def python_313(candidate: str) -> str | None:
+    """The interpreter behind a command, if that is a Python 3.13 that really runs, else ``None``.
+
+    A version manager's shim may be on PATH and fail; a virtual environment is no base for another.
+    """
+    question = "import sys; print(sys.version_info[:2] == (3, 13) and getattr(sys, '_base_executable', '') or '')"
+    try:
+        answer = subprocess.run([candidate, "-c", question], capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() or None
+
+
+def find_python(uv: str) -> str:
+    """A Python 3.13: on PATH, pyenv's, one that uv knows or can fetch. Raises ``MissingError``."""
+    pyenv = os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv")
+    for candidate in [
+        "python3.13",
+        sys.executable,
+        *sorted(glob.glob(f"{pyenv}/versions/3.13.*/bin/python3.13")),
+    ]:
+        python = python_313(candidate)
+        if python:
+            return python
+    for fetch in (False, True):
+        try:
+            if fetch:
+                run([uv, "python", "install", "3.13"])
+            answer = subprocess.run([uv, "python", "find", "3.13"], capture_output=True, text=True, check=True)
+        except (OSError, subprocess.CalledProcessError):
+            continue
+        python = python_313(answer.stdout.strip())
+        if python:
+            return python
+    raise MissingError("Python 3.13, the functions' runtime, was not found: install it so that `python3.13` runs.")
+
+
+def find_uv() -> str:
+    """The uv that installs everything: on PATH, else in ``.local/uv``. Raises ``MissingError``."""
+    # Not that of an environment that is about to be made anew, should somebody have activated it.
+    elsewhere = [folder for folder in os.environ.get("PATH", "").split(os.pathsep) if STATE not in Path(folder).parents]
+    for candidate in ("uv", str(STATE / "uv" / "bin" / "uv")):
+        found = shutil.which(candidate, path=os.pathsep.join(elsewhere))
+        if found and subprocess.run([found, "--version"], capture_output=True, check=False).returncode == 0:
+            return found
+    say("uv, which installs the rest")
+    home = STATE / "uv"
+    shutil.rmtree(home, ignore_errors=True)
+    try:
+        run([sys.executable, "-m", "venv", str(home)])
+    except subprocess.CalledProcessError:
+        shutil.rmtree(home, ignore_errors=True)
+        raise MissingError(
+            "python3 has no working venv: install it (Debian: apt-get install python3-venv), or uv."
+        ) from None
+    requirements = str(ROOT / "requirements/bootstrap.txt")
+    run(
+        [
+            str(home / "bin" / "python"),
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--require-hashes",
+            "-r",
+            requirements,
+        ]
+    )
+    return str(home / "bin" / "uv")
+
+
+def fingerprint(requirements: Path) -> str:
+    """A name for what an environment is made from."""
+    return hashlib.sha256(requirements.read_bytes()).hexdigest()
+
+
+def is_ready(folder: Path, requirements: Path) -> bool:
+    """Whether an environment is complete and made from these requirements."""
+    stamp = folder / "made-from"
+    try:
+        return stamp.read_text() == fingerprint(requirements) and python_313(str(folder / "bin" / "python")) is not None
+    except OSError:
+        return False
+
+
+def make(uv: str, python: str, folder: Path, requirements: Path) -> None:
+    """Makes one environment anew."""
+    shutil.rmtree(folder, ignore_errors=True)
+    run([uv, "venv", "--no-config", "--quiet", "--python", python, str(folder)])
+    target = str(folder / "bin" / "python")
+    run(
+        [
+            uv,
+            "pip",
+            "install",
+            "--no-config",
+            "--quiet",
+            "--python",
+            target,
+            "--require-hashes",
+            "-r",
+            str(requirements),
+        ]
+    )
+    (folder / "made-from").write_text(fingerprint(requirements))
+
+
+def say(what: str) -> None:
+    """One line about what is being installed."""
+    print(f"installing {what} …", file=sys.stderr, flush=True)
+
+
+def main(environments: tuple[tuple[str, str, str], ...] = ENVIRONMENTS) -> None:
+    """Makes what is not ready of some environments; each is its folder, what it is made from, what to call it."""
+    waiting = [
+        (STATE / name, ROOT / requirements, what)
+        for name, requirements, what in environments
+        if not is_ready(STATE / name, ROOT / requirements)
+    ]
+    if not waiting:
+        return
+    LOG.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        uv = find_uv()
+        python = find_python(uv)
+        for folder, requirements, what in waiting:
+            say(what)
+            started = time.monotonic()
+            make(uv, python, folder, requirements)
+            print(f"installed {what} in {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+    except MissingError as missing:
+        sys.exit(f"error: {missing}")
+    except subprocess.CalledProcessError:
+        log = LOG.relative_to(ROOT)
+        sys.exit(f"error: an installation failed (is the package index reachable?); the end of {log} says why.")
+
+
+if __name__ == "__main__":
+    if sys.version_info < (3, 9):  # noqa: UP036 - it is started by whatever python3 there is
+        sys.exit("error: python3 is older than 3.9: install a newer Python, best 3.13.")
+    main()

@@ -1,0 +1,169 @@
+"""`make run`: brings the stack up, does its whole job once before your eyes, and stays until Ctrl-C."""
+
+import sys
+import time
+from dataclasses import replace
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import requests
+from rich.console import Console
+from rich.markup import escape
+
+from tools.local import service, settings, stack
+from tools.local.errors import LocalError
+from tools.local.stack import Stack
+from tools.local.steps import Steps
+from tools.local.visit import Visitor, chromium, visitor
+
+USER, BUSINESS = "somchai", "N1000001"
+REFRESH_AFTER = 5
+"""Seconds after which the demo's connections fall due, so that the rotation can be watched."""
+
+
+class Story:
+    """Tells what happens, step by step, and shows no secret whole."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._chapter = 0
+
+    def chapter(self, title: str) -> None:
+        """A numbered heading."""
+        self._chapter += 1
+        self._console.print(f"\n[bold]{self._chapter}  {escape(title)}[/]")
+
+    def line(self, label: str, value: object) -> None:
+        """A fact: what it is, and its value."""
+        self._console.print(f"   [dim]{escape(label):<22}[/] {escape(str(value))}", soft_wrap=True)
+
+    def say(self, text: str) -> None:
+        """A sentence."""
+        self._console.print(f"   {escape(text)}", soft_wrap=True)
+
+
+def main() -> None:
+    """The whole of `make run`; ends with everything ended."""
+    console = Console(highlight=False)
+    try:
+        wanted = settings.read()
+        if "RefreshAfter" not in wanted.parameters:
+            wanted = replace(wanted, parameters={**wanted.parameters, "RefreshAfter": str(REFRESH_AFTER)})
+        up = stack.up(wanted, Steps(console))
+    except LocalError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted; what was started has been ended")
+    try:
+        story = Story(console)
+        if up.simulator_url:
+            _job(up, story)
+        _stay(up, story, console)
+    except KeyboardInterrupt:
+        pass
+    except LocalError as error:
+        sys.exit(f"error: {error}")
+    finally:
+        stack.down()
+    console.print("\neverything has ended")
+
+
+def _job(up: Stack, story: Story) -> None:
+    """Connect, look at what is stored, rotate, read a token, use it."""
+    story.chapter("A business owner clicks “Connect FlowAccount”")
+    begun = requests.get(up.authorize_url, allow_redirects=False, timeout=30)
+    if begun.status_code != 302:
+        raise LocalError(f"authorize answered {begun.status_code}; its log group tells why")
+    login = urlsplit(begun.headers["Location"])
+    story.line("GET", up.authorize_url)
+    story.line("302 to", f"{login.scheme}://{login.netloc}{login.path}")
+    for name, value in parse_qsl(login.query):
+        story.line(f"  {name}", _hidden(value) if name == "state" else value)
+    story.line(
+        "browser bound by",
+        f"{begun.headers['Set-Cookie'].partition('=')[0]}=…; Secure; HttpOnly; SameSite=Lax",
+    )
+
+    real = "in headless Chromium" if chromium() else "over plain HTTP, since no Chromium is installed here"
+    story.chapter(f"The owner logs in and picks a business, {real}")
+    with visitor(lambda title: story.line("page", title)) as owner:
+        _connect(up, story, owner)
+
+    story.chapter("What is stored now")
+    item = service.connection_item(up, BUSINESS)
+    if item is None:
+        raise LocalError(f"no connection was stored; the log of {up.functions['callback']} tells why")
+    _show(story, item)
+
+    story.chapter("The schedule ticks: sweep finds what is due, refresh rotates it")
+    due = int(item["refresh_at"]["N"])
+    time.sleep(max(0.0, due - time.time() + 0.1))
+    tick = service.invoke(up, "sweep", {})
+    story.line("sweep", f"{tick['due']} due, {tick['dispatched']} dispatched")
+    rotated = service.until_generation(up, BUSINESS, int(item["generation"]["N"]) + 1, patience=40)
+    story.line("generation", f"{item['generation']['N']} → {rotated['generation']['N']}")
+    _show(story, rotated)
+
+    story.chapter("A service asks for a valid access token, signed with its AWS credentials")
+    answer = service.call(up, "GET", f"/connections/{BUSINESS}/token")
+    if answer.status_code != 200:
+        raise LocalError(f"token answered {answer.status_code}: {answer.text}")
+    token = answer.json()
+    story.line("GET", f"{up.api_url}/connections/{BUSINESS}/token")
+    for name, value in token.items():
+        story.line(f"  {name}", _hidden(value) if name == "access_token" else value)
+
+    story.chapter("… and reads the company's name with it")
+    path = "test" if token["environment"] == "sandbox" else "v1"
+    company = requests.get(
+        f"{up.simulator_url}/{path}/company/info",
+        headers={"Authorization": f"Bearer {token['access_token']}"},
+        timeout=30,
+    ).json()
+    # The misspelling is FlowAccount's own.
+    story.line("company", company["data"]["compnayName"])
+
+
+def _connect(up: Stack, story: Story, owner: Visitor) -> None:
+    arrived = owner.connect(up.authorize_url, user=USER, business=BUSINESS)
+    if arrived.page != "connected":
+        raise LocalError(f"the connect ended with {arrived.status} on the page {arrived.page}")
+    story.line("came back to", f"{arrived.url.partition('?')[0]}?code=…&state=…")
+    story.line("the code went to", f"{up.simulator_url}/…/token, once, from callback")
+
+
+def _show(story: Story, item: dict[str, Any]) -> None:
+    now = time.time()
+    story.line("connection", item["pk"]["S"].removeprefix("CONNECTION#"))
+    story.line("status", item["status"]["S"])
+    story.line("generation", item["generation"]["N"])
+    story.line("tokens", f"{len(item['tokens']['B'])} bytes of ciphertext")
+    story.line("refreshed next in", f"{max(int(item['refresh_at']['N']) - now, 0):.0f} s")
+    story.line("refresh token dies in", f"{(int(item['deadline']['N']) - now) / 3600:.1f} h")
+
+
+def _stay(up: Stack, story: Story, console: Console) -> None:
+    """Until Ctrl-C: the schedule ticks once a minute, and every rotation is told."""
+    story.chapter("Your turn")
+    story.line("connect a business", up.authorize_url)
+    story.say("The schedule ticks once a minute. Ctrl-C ends everything.")
+    database, seen = service.client(up, "dynamodb"), dict[str, tuple[str, str]]()
+    while True:
+        # A look at a handful of items of a demo; the product itself never scans.
+        for item in database.scan(TableName=up.table)["Items"]:
+            name = item["pk"]["S"].removeprefix("CONNECTION#")
+            if item["sk"]["S"] != "CONNECTION":
+                continue
+            state = (item["generation"]["N"], item["status"]["S"])
+            if seen.get(name) not in (None, state):
+                console.print(f"   {time.strftime('%H:%M:%S')}  {name}  {state[1]}, generation {state[0]}")
+            seen[name] = state
+        time.sleep(2)
+
+
+def _hidden(secret: str) -> str:
+    return f"… ({len(secret)} characters, not shown)"
+
+
+if __name__ == "__main__":
+    main()

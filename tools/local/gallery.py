@@ -1,0 +1,212 @@
+"""Every page that people see, in a real browser: `make screenshots` takes their pictures, tests look them over.
+
+The stack's own pages are served as the functions answer with them, headers included; the stand-in's are its own.
+"""
+
+import itertools
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import TYPE_CHECKING, cast
+from urllib.parse import urlencode
+
+from flowaccount_connect.http import pages
+from tools.local import ports, processes, stand_in
+from tools.local.errors import LocalError
+from tools.local.places import LOCAL, shown
+from tools.local.visit import browser
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+HERE = LOCAL / "screenshots"
+LOCALES = {"th": "th-TH", "en": "en-US"}
+SCHEMES = ("light", "dark")
+SIZES = {"320": (320, 640, 1), "320-large-text": (320, 640, 2), "390": (390, 844, 1), "1280": (1280, 800, 1)}
+"""Name: width and height of the window in CSS pixels, and how many times larger than usual text is set."""
+
+REFERENCE = "c6af9ac6-7b61-11e6-9a41-93e8deadbeef"
+BACK = "https://app.example.com/accounting/done?error=access_denied"
+_REDIRECT_URI = "http://127.0.0.1:9/callback"
+
+
+@dataclass(frozen=True, slots=True)
+class Exhibit:
+    """One page: whose it is, what it is called there, and how a browser gets to it."""
+
+    owner: str
+    name: str
+    languages: tuple[str, ...]
+    """The languages it speaks one at a time; one stands for both where they are side by side."""
+    visit: Callable[["Page"], object]
+
+    def __str__(self) -> str:
+        return f"{self.owner}-{self.name}"
+
+
+@contextmanager
+def exhibits() -> Iterator[list[Exhibit]]:
+    """Every page there is; they can be visited for as long as the block runs."""
+    port = ports.choose()
+    stand_in_process = stand_in.start(port, stand_in.CLIENT_ID, "not used here", [_REDIRECT_URI], {})
+    try:
+        with _served() as url:
+            yield _ours(url) + _stand_ins(f"http://{ports.HOST}:{port}")
+    finally:
+        processes.stop(stand_in_process)
+
+
+@contextmanager
+def screen(launched: "Browser", language: str, scheme: str, size: str) -> Iterator[Callable[[Exhibit], "Page"]]:
+    """A browser on a screen of that size, in that language and colour scheme; call it to see an exhibit."""
+    width, height, text = SIZES[size]
+    context = launched.new_context(
+        locale=LOCALES[language],
+        color_scheme="dark" if scheme == "dark" else "light",
+        viewport={"width": width, "height": height},
+        device_scale_factor=2,
+    )
+    page = context.new_page()
+
+    def show(exhibit: Exhibit) -> "Page":
+        exhibit.visit(page)
+        # What a reader's own setting does; the policy forbids pages to style themselves, not those who look at them.
+        page.evaluate("times => document.documentElement.style.fontSize = `${100 * times}%`", text)
+        return page
+
+    try:
+        yield show
+    finally:
+        context.close()
+
+
+def photograph() -> int:
+    """Take a picture of every page in every language, size and scheme, and a contact sheet. Returns how many."""
+    HERE.mkdir(parents=True, exist_ok=True)
+    for old in HERE.glob("*.png"):
+        old.unlink()
+    taken: list[tuple[str, str]] = []
+    with browser() as launched, exhibits() as every:
+        if launched is None:
+            raise LocalError("No Chromium or Chrome is installed: install one to take screenshots.")
+        for size, scheme, language in itertools.product(SIZES, SCHEMES, LOCALES):
+            with screen(launched, language, scheme, size) as show:
+                for exhibit in every:
+                    if language in exhibit.languages:
+                        name = f"{exhibit}-{language}-{size}-{scheme}.png"
+                        show(exhibit).screenshot(path=HERE / name, full_page=True)
+                        taken.append((f"{size} {scheme} {language}", name))
+    (HERE / "index.html").write_text(_contact_sheet(taken))
+    return len(taken)
+
+
+def _contact_sheet(taken: list[tuple[str, str]]) -> str:
+    """All pictures on one page, by group."""
+    parts = [
+        "<!doctype html><title>Every page</title><style>body{font:14px sans-serif;background:#999}"
+        "figure{display:inline-block;margin:8px;vertical-align:top}img{width:240px}</style>"
+    ]
+    for group, pictures in itertools.groupby(taken, lambda one: one[0]):
+        parts.append(f"<h2>{group}</h2>")
+        parts += [f'<figure><img src="{n}" alt=""><figcaption>{n}</figcaption></figure>' for _, n in pictures]
+    return "\n".join(parts)
+
+
+def _ours(url: str) -> list[Exhibit]:
+    def visit(kind: str) -> Callable[["Page"], object]:
+        return lambda page: page.goto(f"{url}/{kind}")
+
+    return [Exhibit("connect", kind, tuple(LOCALES), visit(kind)) for kind in sorted(pages.KINDS)]
+
+
+def _stand_ins(url: str) -> list[Exhibit]:
+    asked = {
+        "response_type": "code",
+        "scope": "flowaccount-api offline_access",
+        "client_id": stand_in.CLIENT_ID,
+        "redirect_uri": _REDIRECT_URI,
+        "state": "s",
+    }
+
+    def sign_in(page: "Page", **other: str) -> None:
+        page.goto(f"{url}/connect/authorize?{urlencode(asked | other)}")
+
+    def refused(page: "Page") -> None:
+        sign_in(page)
+        page.fill("#username", "somchai")
+        page.fill("#password", "wrong")
+        page.click("#sign-in")
+        page.wait_for_selector("#problem")
+
+    def businesses(page: "Page") -> None:
+        sign_in(page)
+        page.click('[data-user="somchai"]')
+        page.wait_for_selector("[data-business]")
+
+    def cancelled(page: "Page") -> None:
+        page.request.post(f"{url}/_control/settings", data={"cancel": "stranded"})
+        sign_in(page)
+        page.click("#cancel")
+        page.wait_for_selector('[data-page="cancelled"]')
+
+    walks = {
+        "sign-in": sign_in,
+        "sign-in-refused": refused,
+        "businesses": businesses,
+        "cancelled": cancelled,
+        "error": lambda page: sign_in(page, client_id="unheard-of"),
+        "ended": lambda page: page.goto(f"{url}/connect/businesses?attempt=unheard-of"),
+    }
+    return [Exhibit("stand-in", name, ("th",), walk) for name, walk in walks.items()]
+
+
+class _OurPages(BaseHTTPRequestHandler):
+    """Answers `/{kind}` with the page as a function would."""
+
+    timeout = 5
+
+    def do_GET(self) -> None:
+        kind = self.path.strip("/")
+        if kind not in pages.KINDS:
+            self.send_error(404)
+            return
+        back = None if kind == "connected" else BACK
+        answer = pages.page(
+            kind, accept_language=self.headers.get("Accept-Language", ""), reference=REFERENCE, back=back
+        )
+        body = str(answer["body"]).encode()
+        self.send_response(cast("int", answer["statusCode"]))
+        for name, value in cast("dict[str, str]", answer["headers"]).items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def _served() -> Iterator[str]:
+    # With threads, since Chromium also opens connections on which it may never send anything.
+    with ThreadingHTTPServer((ports.HOST, 0), _OurPages) as server:
+        server.block_on_close = False
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://{ports.HOST}:{server.server_port}"
+        server.shutdown()
+
+
+def main() -> None:
+    """Take the pictures and say where they are."""
+    try:
+        number = photograph()
+    except LocalError as error:
+        sys.exit(f"error: {error}")
+    print(f"{number} pictures; {shown(HERE / 'index.html')} shows them all")
+
+
+if __name__ == "__main__":
+    main()

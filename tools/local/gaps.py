@@ -1,0 +1,74 @@
+"""What the emulator does not take from the template, set by API calls: the template stays what AWS gets.
+
+Each value is read from the processed template, so that there is nothing to keep in step by hand.
+"""
+
+import json
+from typing import Any
+
+from tools.local import emulator
+from tools.local.deployment import API_ID, STACK_NAME
+
+
+def fill(port: int, table: str, concurrency: int) -> None:
+    """Sets what is missing, on the stack that was just deployed. Doing it again changes nothing."""
+    resources = _resources(port)
+    _table(port, table, resources["Table"]["Properties"])
+    _refresh_queue(port, concurrency)
+    _gateway_responses(port, resources["Api"]["Properties"]["Body"])
+    _throttles(port)
+
+
+def _resources(port: int) -> dict[str, Any]:
+    """The resources of the stack as the SAM transform left them."""
+    answer = emulator.client("cloudformation", port).get_template(StackName=STACK_NAME, TemplateStage="Processed")
+    body = answer["TemplateBody"]
+    resources: dict[str, Any] = (body if isinstance(body, dict) else json.loads(body))["Resources"]
+    return resources
+
+
+def _table(port: int, table: str, properties: dict[str, Any]) -> None:
+    """Time to live and point-in-time recovery."""
+    database = emulator.client("dynamodb", port)
+    wanted = properties["TimeToLiveSpecification"]
+    now = database.describe_time_to_live(TableName=table)["TimeToLiveDescription"]
+    if now["TimeToLiveStatus"] != "ENABLED":
+        database.update_time_to_live(TableName=table, TimeToLiveSpecification=wanted)
+    database.update_continuous_backups(
+        TableName=table, PointInTimeRecoverySpecification=properties["PointInTimeRecoverySpecification"]
+    )
+
+
+def _refresh_queue(port: int, concurrency: int) -> None:
+    """How many workers take from the refresh queue: the parameter arrives as text, which stops the poller."""
+    functions = emulator.client("lambda", port)
+    mappings = functions.list_event_source_mappings(FunctionName=f"{STACK_NAME}-refresh:live")["EventSourceMappings"]
+    for mapping in mappings:
+        functions.update_event_source_mapping(UUID=mapping["UUID"], ScalingConfig={"MaximumConcurrency": concurrency})
+
+
+def _gateway_responses(port: int, body: dict[str, Any]) -> None:
+    """The gateway's own errors, which an import of an OpenAPI body leaves out; a deployment takes them up."""
+    gateway = emulator.client("apigateway", port)
+    for kind, response in body["x-amazon-apigateway-gateway-responses"].items():
+        gateway.put_gateway_response(
+            restApiId=API_ID,
+            responseType=kind,
+            statusCode=str(response["statusCode"]),
+            responseParameters=response.get("responseParameters", {}),
+            responseTemplates=response.get("responseTemplates", {}),
+        )
+    gateway.create_deployment(restApiId=API_ID, stageName="live")
+
+
+def _throttles(port: int) -> None:
+    """The limits of single routes, whose paths a template writes as API Gateway does (`/~1authorize`)."""
+    gateway = emulator.client("apigateway", port)
+    for method, limits in gateway.get_stage(restApiId=API_ID, stageName="live")["methodSettings"].items():
+        if "~1" in method:
+            wanted = {"rateLimit": limits["throttlingRateLimit"], "burstLimit": limits["throttlingBurstLimit"]}
+            changes = [
+                {"op": "replace", "path": f"{method}/throttling/{name}", "value": str(value)}
+                for name, value in wanted.items()
+            ]
+            gateway.update_stage(restApiId=API_ID, stageName="live", patchOperations=changes)

@@ -1,0 +1,48 @@
+"""The template's own constraints on its parameters, checked before anything is started."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from tools.local.errors import LocalError
+from tools.local.places import ROOT
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads a template, whatever short forms of CloudFormation's are in it."""
+
+
+_Loader.add_multi_constructor("!", lambda _loader, _suffix, _node: None)
+
+
+def check(values: Mapping[str, str], names: Mapping[str, str]) -> None:
+    """Raises ``LocalError`` for the first value that the template does not accept, by the name it was given.
+
+    ``names`` are our names and the parameters they set.
+    """
+    text = (ROOT / "template.yaml").read_text()
+    declared: dict[str, dict[str, Any]] = yaml.load(text, _Loader)["Parameters"]  # noqa: S506 - a safe one
+    for name, parameter in names.items():
+        if parameter in values and not _accepts(declared[parameter], values[parameter]):
+            raise LocalError(f"{name}={values[parameter]} is not accepted: {_expectation(declared[parameter])}")
+
+
+def _accepts(declared: dict[str, Any], value: str) -> bool:
+    """Whether CloudFormation would take the value."""
+    if "AllowedValues" in declared and value not in map(str, declared["AllowedValues"]):
+        return False
+    if declared["Type"] == "Number":
+        if not re.fullmatch(r"[0-9]{1,12}", value):
+            return False
+        return bool(declared.get("MinValue", 0) <= int(value) <= declared.get("MaxValue", int(value)))
+    entries = value.split(",") if declared["Type"] == "CommaDelimitedList" else [value]
+    return all(re.fullmatch(declared.get("AllowedPattern", ".*"), entry) for entry in entries)
+
+
+def _expectation(declared: dict[str, Any]) -> str:
+    """What it should have been."""
+    if "AllowedValues" in declared:
+        return f"one of {', '.join(map(str, declared['AllowedValues']))}."
+    return str(declared["ConstraintDescription"])

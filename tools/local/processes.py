@@ -1,0 +1,115 @@
+"""Background processes: started in a session of their own, and ended without ever touching anybody else's."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from tools.local.errors import LocalError
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process that we started: its id, which is its process group's too, and when it began (s since 1970).
+
+    Ids are used again by the operating system; an id together with its start is not.
+    """
+
+    pid: int
+    started: float
+
+
+def start(command: Sequence[str], environment: Mapping[str, str], log: Path, directory: Path) -> Process:
+    """Starts a program in the background, with this environment and nothing else, its output in ``log``."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as output:
+        child = subprocess.Popen(
+            command,
+            env=dict(environment),
+            cwd=directory,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    # It goes on when we end; whoever reaps it then, it is not for this object to complain.
+    child.returncode = 0
+    try:
+        return Process(child.pid, psutil.Process(child.pid).create_time())
+    except psutil.NoSuchProcess:
+        return Process(child.pid, time.time())
+
+
+def wait_until(ready: Callable[[], bool], process: Process, patience: float, failure: str) -> None:
+    """Waits until a program that was just started is ``ready``, for ``patience`` seconds at most.
+
+    Raises ``LocalError`` with ``failure``, the program ended, when it is not by then or has given up itself.
+    """
+    deadline = time.monotonic() + patience
+    while not ready():
+        if not is_alive(process) or time.monotonic() > deadline:
+            stop(process)
+            raise LocalError(failure)
+        time.sleep(0.05)
+
+
+def is_alive(process: Process) -> bool:
+    """Whether it is still running, and is still the one that we started."""
+    try:
+        found = psutil.Process(process.pid)
+        return _same(found, process) and found.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def stop(process: Process, patience: float = 1.5) -> None:
+    """Ends it and what it started in its process group: asks first, insists after ``patience`` seconds.
+
+    Does nothing when it is gone already.
+    """
+    for sent in (signal.SIGTERM, signal.SIGKILL):
+        members = _group(process)
+        for member in members:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.send_signal(sent)
+        deadline = time.monotonic() + patience
+        while _group(process) and time.monotonic() < deadline:
+            _reap(process)
+            time.sleep(0.1)
+    _reap(process)
+
+
+def _same(found: psutil.Process, process: Process) -> bool:
+    """Whether a process found by its id began when ours did (the system counts hundredths of a second)."""
+    return abs(found.create_time() - process.started) < 0.05
+
+
+def _group(process: Process) -> list[psutil.Process]:
+    """Who lives in the process group that ours leads or led; no other group can have that id."""
+    try:
+        leader = psutil.Process(process.pid)
+        if not _same(leader, process):
+            return []
+    except psutil.NoSuchProcess:
+        pass
+    members = []
+    for candidate in psutil.process_iter():
+        try:
+            ours = os.getpgid(candidate.pid) == process.pid and candidate.create_time() >= process.started - 0.05
+            if ours and candidate.status() != psutil.STATUS_ZOMBIE:
+                members.append(candidate)
+        except (ProcessLookupError, PermissionError, psutil.Error):
+            continue
+    return members
+
+
+def _reap(process: Process) -> None:
+    """Takes the exit status of a child of this very program, so that it does not stay as a zombie."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(process.pid, os.WNOHANG)

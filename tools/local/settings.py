@@ -1,0 +1,96 @@
+"""The settings of the local stack, as `make up NAME=value` gives them."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tools.local import parameters
+from tools.local.errors import LocalError
+
+# Our names, and the template's parameters that they set. What is not given keeps the template's default.
+PARAMETERS = {
+    "ENVIRONMENT": "Environment",
+    "ALLOWED_RETURN_URLS": "AllowedReturnUrls",
+    "ISSUER": "Issuer",
+    "SCHEDULE": "Schedule",
+    "REFRESH_AFTER": "RefreshAfter",
+    "REFRESH_TOKEN_LIFETIME": "RefreshTokenLifetime",
+    "ACCESS_TOKEN_LIFETIME": "AccessTokenLifetime",
+    "AT_RISK_BEFORE": "AtRiskBefore",
+    "REFRESHES_PER_MINUTE": "RefreshesPerMinute",
+    "REFRESH_CONCURRENCY": "RefreshConcurrency",
+    "REPLAY_POLICY": "ReplayPolicy",
+    "DIRECT_CONNECT": "DirectConnect",
+    "PKCE": "Pkce",
+    "SESSION_LIFETIME": "SessionLifetime",
+    "PUBLIC_RATE_LIMIT": "PublicRateLimit",
+    "PUBLIC_BURST_LIMIT": "PublicBurstLimit",
+    "PUBLISH_REFRESHED": "PublishRefreshed",
+    "ALARM_EMAIL": "AlarmEmail",
+    "LOG_LEVEL": "LogLevel",
+}
+
+# What has to come together to talk to another authorization server than the stand-in.
+_SERVER = ("AUTHORIZE_ENDPOINT", "TOKEN_ENDPOINT", "CLIENT_ID", "CLIENT_SECRET")
+
+# A return URL to play with: the stand-in for the host's own page.
+_RETURN_URLS = "http://127.0.0.1:4580/connected"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """Another authorization server than the stand-in, and our client there."""
+
+    authorize_endpoint: str
+    token_endpoint: str
+    client_id: str
+    client_secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What to bring up. Without a ``server`` it is the stand-in for FlowAccount."""
+
+    server: Server | None = None
+    redirect_uri: str | None = None
+    """Empty: the local API's own ``/callback``."""
+    port: int | None = None
+    """The emulator's; empty: 4566, or a free one if that is taken."""
+    parameters: Mapping[str, str] = field(default_factory=lambda: {"AllowedReturnUrls": _RETURN_URLS})
+    """Template parameters by name."""
+
+    @property
+    def environment(self) -> str:
+        """``sandbox`` or ``production``."""
+        return self.parameters.get("Environment", "sandbox")
+
+
+def read(variables: Mapping[str, str] = os.environ) -> Settings:
+    """The settings from environment variables, which is how make passes them. Raises ``LocalError``."""
+    given = {name: variables[name].strip() for name in _SERVER if variables.get(name, "").strip()}
+    server = None
+    if given:
+        missing = [name for name in _SERVER if name not in given]
+        if missing:
+            raise LocalError(
+                f"{' and '.join(given)} given without {' and '.join(missing)}: another server needs all four."
+            )
+        server = Server(
+            authorize_endpoint=given["AUTHORIZE_ENDPOINT"],
+            token_endpoint=given["TOKEN_ENDPOINT"],
+            client_id=given["CLIENT_ID"],
+            client_secret=given["CLIENT_SECRET"],
+        )
+    port = variables.get("PORT", "").strip()
+    if port and not (port.isdigit() and 0 < int(port) < 65_536):
+        raise LocalError(f"PORT must be a port number, not {port}.")
+    given_parameters = {
+        parameter: variables[name].strip() for name, parameter in PARAMETERS.items() if variables.get(name, "").strip()
+    }
+    parameters.check(given_parameters, PARAMETERS)
+    return Settings(
+        server=server,
+        redirect_uri=variables.get("REDIRECT_URI", "").strip() or None,
+        port=int(port) if port else None,
+        parameters={"AllowedReturnUrls": _RETURN_URLS} | given_parameters,
+    )
