@@ -1,7 +1,7 @@
 # FlowAccount Connect on one machine. `make run` shows it, `make test` tests it; see README.md.
 
 .DEFAULT_GOAL := help
-.PHONY: fuzz help run up down dashboard probe test check lint typecheck validate explore mutants campaign simulate bench screenshots audit format build deploy lock clean bootstrap
+.PHONY: about-test fuzz help run up down env dashboard probe test check lint typecheck validate explore mutants campaign simulate bench screenshots audit format build deploy lock clean bootstrap
 
 PYTHON := .local/venv/bin/python
 # The tools of the environment first, with them Python 3.13, uv and sam; but not for what makes that environment.
@@ -24,6 +24,9 @@ up: bootstrap ## Bring the stack up in the background; .local/stack.json says wh
 down: ## End what `make up` started
 	@if [ -x $(PYTHON) ]; then $(PYTHON) -m tools.local.down; else echo "nothing is running"; fi
 
+env: bootstrap ## Print the exports that the README's examples need: eval "$$(make env)"
+	@$(PYTHON) -m tools.local.env
+
 dashboard: bootstrap ## Draw the CloudWatch dashboard of the stack that is up; .local/dashboard/dashboard.png
 	@$(PYTHON) -m tools.local.dashboard
 
@@ -31,8 +34,12 @@ dashboard: bootstrap ## Draw the CloudWatch dashboard of the stack that is up; .
 probe: bootstrap ## Find out how FlowAccount behaves where its documentation is silent (without CLIENT_ID: a demonstration)
 	@PYTHONPATH=layers/connector $(PYTHON) -m tools.probe
 
-test: check ## Check everything, then run all tests
-	$(PYTHON) -m pytest $(PYTEST)
+test: about-test check ## Check everything, then run all tests
+	@$(PYTHON) -m pytest $(PYTEST)
+
+about-test: bootstrap
+	@echo "Checks style, types and template (1 minute), then runs all tests: unit, proof of the rotation, contract, simulator,"
+	@echo "template, and end to end on a deployed local stack in a browser. 15 to 20 minutes on two cores."
 
 check: lint typecheck validate ## Lint, types, template
 

@@ -19,6 +19,8 @@ from tools.local.visit import Visitor, chromium, visitor
 USER, BUSINESS = "somchai", "N1000001"
 REFRESH_AFTER = 5
 """Seconds after which the demo's connections fall due, so that the rotation can be watched."""
+_SOON = 60
+"""A refresh that is due within so many seconds is waited for."""
 
 
 class Story:
@@ -46,10 +48,8 @@ def main() -> None:
     """The whole of `make run`; ends with everything ended."""
     console = Console(highlight=False)
     try:
-        wanted = settings.read()
-        if "RefreshAfter" not in wanted.parameters:
-            wanted = replace(wanted, parameters={**wanted.parameters, "RefreshAfter": str(REFRESH_AFTER)})
-        up = stack.up(wanted, Steps(console))
+        found = _running(console)
+        up = found or stack.up(_for_the_demo(settings.read()), Steps(console))
     except LocalError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
@@ -64,8 +64,30 @@ def main() -> None:
     except LocalError as error:
         sys.exit(f"error: {error}")
     finally:
-        stack.down()
-    console.print("\neverything has ended")
+        if found is None:
+            stack.down()
+    console.print("\nthe stack of `make up` goes on" if found else "\neverything has ended")
+
+
+def _running(console: Console) -> Stack | None:
+    """The stack of an earlier `make up`, which is used as it is. Raises `LocalError` where settings ask for another."""
+    found = stack.running()
+    if found is None:
+        return None
+    if given := settings.given_on_the_command_line():
+        raise LocalError(
+            f"A stack is up already, with settings of its own. Run `make down` first to use {', '.join(given)}, "
+            "or `make run` alone to use the stack that is up."
+        )
+    console.print("A stack is up (make up): it is used as it is, and stays up.")
+    return found
+
+
+def _for_the_demo(wanted: settings.Settings) -> settings.Settings:
+    """The settings, with connections that fall due within seconds unless a setting says otherwise."""
+    if "RefreshAfter" in wanted.parameters:
+        return wanted
+    return replace(wanted, parameters={**wanted.parameters, "RefreshAfter": str(REFRESH_AFTER)})
 
 
 def _job(up: Stack, story: Story) -> None:
@@ -95,11 +117,7 @@ def _job(up: Stack, story: Story) -> None:
         raise LocalError(f"no connection was stored; the log of {up.functions['callback']} tells why")
     _show(story, item)
 
-    story.chapter("The schedule ticks: sweep finds what is due, refresh rotates it")
-    due = int(item["refresh_at"]["N"])
-    time.sleep(max(0.0, due - time.time() + 0.1))
-    tick = service.invoke(up, "sweep", {})
-    story.line("sweep", f"{tick['due']} due, {tick['dispatched']} dispatched")
+    _refresh(up, story, item)
     rotated = service.until_generation(up, BUSINESS, int(item["generation"]["N"]) + 1, patience=40)
     story.line("generation", f"{item['generation']['N']} → {rotated['generation']['N']}")
     _show(story, rotated)
@@ -122,6 +140,20 @@ def _job(up: Stack, story: Story) -> None:
     ).json()
     # The misspelling is FlowAccount's own.
     story.line("company", company["data"]["compnayName"])
+
+
+def _refresh(up: Stack, story: Story, item: dict[str, Any]) -> None:
+    """By the schedule where the connection falls due soon, else on demand."""
+    wait = int(item["refresh_at"]["N"]) - time.time()
+    if wait > _SOON:
+        story.chapter("Its refresh is hours away, so refresh is asked for one now")
+        asked = {"connection_id": BUSINESS, "generation": int(item["generation"]["N"])}
+        story.line("refresh", service.invoke(up, "refresh", asked)["outcome"])
+        return
+    story.chapter("The schedule ticks: sweep finds what is due, refresh rotates it")
+    time.sleep(max(0.0, wait + 0.1))
+    tick = service.invoke(up, "sweep", {})
+    story.line("sweep", f"{tick['due']} due, {tick['dispatched']} dispatched")
 
 
 def _connect(up: Stack, story: Story, owner: Visitor) -> None:

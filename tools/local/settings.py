@@ -1,6 +1,8 @@
 """The settings of the local stack, as `make up NAME=value` gives them."""
 
+import difflib
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -32,6 +34,9 @@ PARAMETERS = {
 
 # What has to come together to talk to another authorization server than the stand-in.
 _SERVER = ("AUTHORIZE_ENDPOINT", "TOKEN_ENDPOINT", "CLIENT_ID", "CLIENT_SECRET")
+
+_NAMES = (*PARAMETERS, *_SERVER, "REDIRECT_URI", "PORT")
+"""Every name that a setting can have."""
 
 # A return URL to play with: the stand-in for the host's own page.
 _RETURN_URLS = "http://127.0.0.1:4580/connected"
@@ -65,8 +70,24 @@ class Settings:
         return self.parameters.get("Environment", "sandbox")
 
 
+def given_on_the_command_line(variables: Mapping[str, str] = os.environ) -> list[str]:
+    """The names of the settings in `make up NAME=value`. Raises ``LocalError`` where a name is not a setting's.
+
+    make passes them on twice: as variables, among all others, and in MAKEFLAGS, where a space inside a value has a
+    backslash before it.
+    """
+    names = re.findall(r"(?<!\\)(?:^|\s)([A-Za-z_][A-Za-z0-9_]*)=", variables.get("MAKEFLAGS", ""))
+    for name in names:
+        if name not in _NAMES:
+            close = difflib.get_close_matches(name, _NAMES, 1)
+            meant = f" Did you mean {close[0]}?" if close else f" The settings are: {', '.join(sorted(_NAMES))}."
+            raise LocalError(f"{name} is not a setting.{meant}")
+    return names
+
+
 def read(variables: Mapping[str, str] = os.environ) -> Settings:
     """The settings from environment variables, which is how make passes them. Raises ``LocalError``."""
+    given_on_the_command_line(variables)
     given = {name: variables[name].strip() for name in _SERVER if variables.get(name, "").strip()}
     server = None
     if given:

@@ -120,6 +120,18 @@ def read() -> Stack:
         raise LocalError("The stack is not up: run `make up` first.") from None
 
 
+def running() -> Stack | None:
+    """The stack that an earlier `make up` left running, or `None`."""
+    state = _read_state()
+    port = state.emulator_port
+    if not (state.emulator and port and processes.is_alive(state.emulator) and emulator.is_healthy(port)):
+        return None
+    try:
+        return read()
+    except LocalError:
+        return None
+
+
 def _up(settings: Settings, state: _State, steps: Steps) -> Stack:
     """The steps of `up`, each keeping what is already as wanted."""
     if settings.server:
@@ -207,7 +219,7 @@ def _ensure_simulator(settings: Settings, state: _State, steps: Steps, callback_
     ):
         if settings.parameters.get(parameter, "").isdigit():
             options[option] = int(settings.parameters[parameter])
-    made_from = _digest(_files_of("simulator"), callback_url, sorted(options.items()))
+    made_from = _digest(_files_of("tools/simulator"), callback_url, sorted(options.items()))
     port = state.simulator_port
     if not (
         state.simulator and port and processes.is_alive(state.simulator) and state.simulator_made_from == made_from

@@ -1,0 +1,32 @@
+"""The settings of `make up`: a misspelt one is refused by name, and a value never counts as a name."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tools.local import settings
+from tools.local.errors import LocalError
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (" -- ALLOWED_RETURN_URL=x", "Did you mean ALLOWED_RETURN_URLS?"),
+        ("s -- REFRESH_AFTR=30 PORT=4566", "Did you mean REFRESH_AFTER?"),
+        (" -- XYZZY=1", "The settings are: ACCESS_TOKEN_LIFETIME, "),
+    ],
+)
+def test_a_misspelt_setting_is_refused_by_its_name(flags: str, says: str) -> None:
+    with pytest.raises(LocalError, match=r"is not a setting\.") as refused:
+        settings.read({"MAKEFLAGS": flags})
+    assert says in str(refused.value)
+
+
+@given(st.text(st.characters(exclude_characters="\\ \t\n", min_codepoint=33, max_codepoint=126), min_size=1))
+def test_what_stands_in_a_value_is_no_name(value: str) -> None:
+    escaped = f" -- ISSUER=a\\ NAME={value} PORT=1"
+    assert settings.given_on_the_command_line({"MAKEFLAGS": escaped}) == ["ISSUER", "PORT"]
+
+
+def test_without_make_nothing_was_given() -> None:
+    assert settings.given_on_the_command_line({}) == []
