@@ -12,7 +12,7 @@ from tools.benchmarks import calls, compared, money, report
 from tools.benchmarks.calls import Calls
 from tools.benchmarks.programs import FLOOR, Function, Program, Took
 from tools.benchmarks.report import Section
-from tools.benchmarks.timed import FIRST_BATCH, IN_BATCH, MANY, ONE_BY_ONE, OURS, READY, TOKEN, Figures
+from tools.benchmarks.timed import FIRST_BATCH, IN_BATCH, ONE_BY_ONE, OURS, READY, TOKEN, WORKER, Figures
 from tools.benchmarks.wire import Wire, wire
 from tools.local.errors import LocalError
 
@@ -25,9 +25,9 @@ def figures(**ours: float) -> Figures:
     """As if the floor and the other programs had taken 100 ms for everything, and ours so many."""
     made = Figures()
     for name, figure in {"ready": READY, "token": TOKEN, "batch": IN_BATCH, "first_batch": FIRST_BATCH}.items():
-        made.add(figure, FLOOR if figure in (READY, TOKEN) else "another", took(100), operations=1)
+        made.add((figure, FLOOR if figure in (READY, TOKEN) else "another"), took(100), operations=1)
         if name in ours:
-            made.add(figure, "authorize" if figure == READY else OURS, took(ours[name]), operations=1)
+            made.add((figure, "authorize" if figure == READY else OURS), took(ours[name]), operations=1)
     return made
 
 
@@ -51,8 +51,8 @@ def test_a_target_is_a_multiple_of_the_floor_or_of_the_cheapest_other(figure: st
 def test_a_worker_has_to_refresh_fifteen_times_as_many() -> None:
     for each, code in ((20, 0), (21, 1)):
         made = Figures()
-        made.add(ONE_BY_ONE, OURS, took(300), operations=1)
-        made.add(MANY, OURS, took(each * 50), operations=50)
+        made.add((WORKER, ONE_BY_ONE), took(300), operations=1)
+        made.add((WORKER, OURS), took(each * 50), operations=50)
         assert report.exit_code(compared.sections(made)) == code
 
 
@@ -172,7 +172,7 @@ def test_an_allowance_is_taken_from_its_line_alone() -> None:
 
 def test_a_dashboard_that_is_left_out_costs_nothing() -> None:
     made = costs()
-    bare, drawn = (replace(made, template=replace(made.template, dashboards=number)) for number in (0, 1))
+    bare, drawn = (replace(made, standing={**made.standing, "AWS::CloudWatch::Dashboard": number}) for number in (0, 1))
     assert drawn.idle().total - bare.idle().total == pytest.approx(made.price["dashboard_month"])
 
 
@@ -185,4 +185,4 @@ def test_a_connect_is_four_requests_and_what_each_of_them_asks() -> None:
 def test_of_a_refresh_the_stream_wakes_publish_once() -> None:
     made = costs()
     # Alone in its batch, and once for its history.
-    assert made.refresh(100)["Lambda requests"] == pytest.approx(2 * made.price["lambda_request"])
+    assert made.refresh()["Lambda requests"] == pytest.approx(2 * made.price["lambda_request"])

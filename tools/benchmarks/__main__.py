@@ -7,9 +7,9 @@ Prints tables, and writes `.local/bench/performance.json` and `.png`. Exit code 
 import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 
 from rich.console import Console
+from rich.markdown import Markdown
 
 from tools.benchmarks import calls, compared, money, programs, report
 from tools.benchmarks.programs import FUNCTIONS, HOME
@@ -63,13 +63,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except LocalError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    report.show(console, sections)
+    console.print(Markdown(report.markdown(sections)))
+    ours = (OURS, *FUNCTIONS)
     report.write_json(HOME / "performance.json", sections)
-    report.draw(HOME / "performance.png", sections, (OURS, *FUNCTIONS))
+    report.draw(HOME / "performance.png", sections, ours)
     console.print(f"\n{shown(HOME)}/performance.json and .png have all figures.")
     if options.write_docs:
-        report.write_docs(PAGE, sections, f"{datetime.now(UTC):%d %B %Y}")
-        report.draw(PAGE.with_suffix(".png"), sections, (OURS, *FUNCTIONS))
+        report.write_docs(PAGE, sections)
+        report.draw(PAGE.with_suffix(".png"), sections, ours)
         console.print(f"{shown(PAGE)} and its picture have been written.")
     return report.exit_code(sections)
 

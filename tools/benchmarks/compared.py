@@ -1,88 +1,84 @@
-"""The tables of what was timed, with the target beside each figure that has one."""
+"""The tables of what was timed: each figure as a multiple of the floor, or of what one would write instead."""
 
 import statistics
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from tools.benchmarks import timed
 from tools.benchmarks.programs import FLOOR, FUNCTIONS
-from tools.benchmarks.report import Comparison, Section
+from tools.benchmarks.report import Row, Section
 from tools.benchmarks.stack import BATCH
 from tools.benchmarks.timed import OURS, Figures
 
-READY_TARGETS = dict.fromkeys(FUNCTIONS, 1.0) | {"callback": 1.2, "refresh": 1.2}
-MEMORY_TARGETS = dict.fromkeys(FUNCTIONS, 1.1)
-CPU = "CPU ms"
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One table: a figure of several programs, and the target of some."""
+
+    title: str
+    figure: str
+    targets: Mapping[str, float]
+    """By program, as a multiple of the base."""
+    base_title: str
+    base: timed.Name | None
+    """A figure of a program; `None`: the cheapest program that is not ours."""
+    unit: str = timed.CPU
+    at_least: bool = False
+    """Whether a target is the least that is wanted, not the most."""
+
+    def section(self, figures: Figures) -> Section:
+        """As it was taken. A program whose figure could not be taken misses its target, and the table says why."""
+        taken = {name: values for (figure, name), values in figures.taken[self.unit].items() if figure == self.figure}
+        missed = {name: why for (figure, name), why in figures.missed.items() if figure == self.figure}
+        if self.base is None:
+            theirs = [values for name, values in taken.items() if name != OURS]
+            base = min(theirs, key=statistics.median, default=[])
+        else:
+            base = figures.taken[self.unit].get(self.base, [])
+        rows = [self._row(name, taken[name], base) for name in taken]
+        for name in missed.keys() - taken.keys():
+            target = self.targets.get(name)
+            cells = (name, f"not taken: {missed[name]}", "", self._wanted(target))
+            rows.append(Row(cells, None if target is None else False, taken=False))
+        partly = [f"{name}: not in every round: {why}." for name, why in missed.items() if name in taken]
+        return Section(self.title, ("", self.unit, f"× {self.base_title}", "target"), rows, " ".join(partly))
+
+    def _row(self, name: str, values: list[float], base: list[float]) -> Row:
+        middle, target = statistics.median(values), self.targets.get(name)
+        low, _, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else [middle] * 3
+        value = f"{middle:.3g} ({low:.3g} to {high:.3g})"
+        if not base:
+            return Row((name, value, "nothing to compare with", self._wanted(target)), None, middle, taken=False)
+        ratio = round(middle / statistics.median(base), 2)
+        met = None if target is None else ratio >= target if self.at_least else ratio <= target
+        return Row((name, value, f"{ratio:.2f}", self._wanted(target)), met, middle)
+
+    def _wanted(self, target: float | None) -> str:
+        return "" if target is None else f"{'≥' if self.at_least else '≤'} {target:g}"
+
+
+_READY = dict.fromkeys(FUNCTIONS, 1.0) | {"callback": 1.2, "refresh": 1.2}
+_MEMORY = dict.fromkeys(FUNCTIONS, 1.1)
+_FLOOR = ("floor", (timed.READY, FLOOR))
+_FIRST_READ = ("floor with its first get_item", (timed.FIRST_TOKEN, FLOOR))
+_GET_ITEM = ("boto3's get_item", (timed.TOKEN, FLOOR))
+_ONE_BY_ONE = ("ours, one by one", (timed.WORKER, timed.ONE_BY_ONE))
+_OTHERS = ("the cheapest other", None)
+_SLOW = f"One worker where FlowAccount takes {timed.LATENCY * 1_000:.0f} ms"
+
+COMPARISONS = (
+    Comparison("Cold start until ready", timed.READY, _READY, *_FLOOR),
+    Comparison("Cold start and a first token, by TLS", timed.FIRST_TOKEN, {OURS: 1.0}, *_FIRST_READ),
+    Comparison(f"Cold start and a first batch of {BATCH}, by TLS", timed.FIRST_BATCH, {OURS: 2.5}, *_FLOOR),
+    Comparison("Peak memory when ready", timed.READY, _MEMORY, *_FLOOR, timed.MEMORY),
+    Comparison(f"Peak memory after a first batch of {BATCH}", timed.FIRST_BATCH, {OURS: 1.3}, *_FLOOR, timed.MEMORY),
+    Comparison("A token, warm", timed.TOKEN, {OURS: 1.05}, *_GET_ITEM),
+    Comparison(f"A refresh in a batch of {BATCH}, warm", timed.IN_BATCH, {OURS: 0.9}, *_OTHERS),
+    Comparison("A refresh alone, with its handshake, warm", timed.ALONE, {OURS: 1.4}, *_OTHERS),
+    Comparison(_SLOW, timed.WORKER, {OURS: 15}, *_ONE_BY_ONE, timed.RATE, at_least=True),
+)
 
 
 def sections(figures: Figures) -> list[Section]:
-    """A table for each figure that was taken, or could not be; none for what nobody asked for."""
-
-    def of(values: Mapping[timed.Name, list[float]], figure: str) -> dict[str, list[float]]:
-        return {name: taken for (one, name), taken in values.items() if one == figure}
-
-    def missed(*names: str) -> dict[str, str]:
-        return {name: why for (one, name), why in figures.missed.items() if one in names}
-
-    ready, memory = of(figures.cpu, timed.READY), of(figures.memory, timed.READY)
-    token, first_token = of(figures.cpu, timed.TOKEN), of(figures.cpu, timed.FIRST_TOKEN)
-    batch, alone = of(figures.cpu, timed.IN_BATCH), of(figures.cpu, timed.ALONE)
-    singly = _a_second(of(figures.wall, timed.ONE_BY_ONE))
-    floor, least = ("floor", ready.get(FLOOR, [])), ("floor", memory.get(FLOOR, []))
-    made = [
-        Comparison("Cold start until ready", CPU, ready, *floor, READY_TARGETS, missed(timed.READY)),
-        Comparison(
-            "Cold start and a first token, by TLS",
-            CPU,
-            first_token,
-            "floor with its first get_item",
-            first_token.get(FLOOR, []),
-            {OURS: 1.0},
-            missed(timed.FIRST_TOKEN),
-        ),
-        Comparison(
-            f"Cold start and a first batch of {BATCH}, by TLS",
-            CPU,
-            of(figures.cpu, timed.FIRST_BATCH),
-            *floor,
-            {OURS: 2.5},
-            missed(timed.FIRST_BATCH),
-        ),
-        Comparison("Peak memory when ready", "MiB", memory, *least, MEMORY_TARGETS),
-        Comparison(
-            f"Peak memory after a first batch of {BATCH}",
-            "MiB",
-            of(figures.memory, timed.FIRST_BATCH),
-            *least,
-            {OURS: 1.3},
-        ),
-        Comparison(
-            "A token, warm", CPU, token, "boto3's get_item", token.get(FLOOR, []), {OURS: 1.05}, missed(timed.TOKEN)
-        ),
-        Comparison(
-            f"A refresh in a batch of {BATCH}", CPU, batch, *_cheapest(batch), {OURS: 0.9}, missed(timed.IN_BATCH)
-        ),
-        Comparison(
-            "A refresh alone, with its handshake", CPU, alone, *_cheapest(alone), {OURS: 1.4}, missed(timed.ALONE)
-        ),
-        Comparison(
-            f"One worker where FlowAccount takes {timed.LATENCY * 1_000:.0f} ms",
-            "refreshes a second",
-            _a_second(of(figures.wall, timed.MANY)) | {f"{name}, one by one": one for name, one in singly.items()},
-            "ours, one by one",
-            singly.get(OURS, []),
-            {OURS: 15},
-            missed(timed.MANY, timed.ONE_BY_ONE),
-            at_least=True,
-        ),
-    ]
-    return [one.section() for one in made if one.values or one.missed]
-
-
-def _cheapest(values: Mapping[str, list[float]]) -> tuple[str, list[float]]:
-    """The figure of the cheapest program that is not ours, with what it is called."""
-    theirs = [taken for name, taken in values.items() if name != OURS]
-    return "the cheapest other", min(theirs, key=statistics.median, default=[])
-
-
-def _a_second(milliseconds: Mapping[str, list[float]]) -> dict[str, list[float]]:
-    return {name: [1_000 / one for one in taken] for name, taken in milliseconds.items()}
+    """A table for each figure that was taken or could not be; none for what nobody asked for."""
+    return [made for made in (one.section(figures) for one in COMPARISONS) if made.rows]

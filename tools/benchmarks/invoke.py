@@ -28,10 +28,13 @@ class Context:
         return int((self._end - time.monotonic()) * 1_000)
 
 
-def peak() -> int:
-    """The process's peak of memory until now, in KiB."""
+def took(cpu: float, wall: float) -> dict[str, float]:
+    """Milliseconds of CPU since the process began, and of CPU and time since these; MiB at the peak until now."""
+    started, now = time.process_time(), time.perf_counter()
     with open("/proc/self/status") as status:
-        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+        peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+    spent = {"started": started, "cpu": started - cpu, "wall": now - wall}
+    return {name: seconds * 1_000 for name, seconds in spent.items()} | {"memory": peak / 1_024}
 
 
 def main() -> None:
@@ -40,7 +43,7 @@ def main() -> None:
     log = os.memfd_create("log")
     os.dup2(log, 1)
     handler = getattr(importlib.import_module(sys.argv[1]), sys.argv[2])
-    told.write(json.dumps({"started": time.process_time(), "memory": peak()}) + "\n")
+    told.write(json.dumps(took(0, 0) | {"answers": [], "log": ""}) + "\n")
     for line in sys.stdin:
         asked = json.loads(line)
         os.ftruncate(log, 0)
@@ -52,10 +55,9 @@ def main() -> None:
             if asked["answers"]:
                 answers.append(answer)
         sys.stdout.flush()
-        started = time.process_time()
-        took = {"started": started, "cpu": started - cpu, "wall": time.perf_counter() - wall, "memory": peak()}
+        spent = took(cpu, wall)
         text = os.pread(log, os.fstat(log).st_size, 0).decode() if asked["answers"] else ""
-        told.write(json.dumps(took | {"answers": answers, "log": text}) + "\n")
+        told.write(json.dumps(spent | {"answers": answers, "log": text}) + "\n")
 
 
 main()

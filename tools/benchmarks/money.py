@@ -1,17 +1,16 @@
 """What a stack costs in a month: counted calls, metrics, log and CPU, the template's resources, a dated price list.
 
-What cannot be counted on one machine is in `Assumed`. Connections are at rest: kept alive, and read by nobody.
+What cannot be counted on one machine is in `Assumed`. Connections are at rest: kept alive, and read by nobody. At ten
+thousand of them a refresh is nearly always alone in its batch.
 """
 
 import json
-import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from flowaccount_connect.domain.schedule import Schedule
-from flowaccount_connect.storage.sealing import KEY_AGE, SETS_PER_KEY
 from tools import deployed
 from tools.benchmarks import calls
 from tools.benchmarks.calls import Calls
@@ -42,36 +41,20 @@ class Assumed:
     """Seconds that FlowAccount takes for a token request, with the handshake before it."""
     report: int = 320
     """Bytes that Lambda itself logs of each invocation."""
-    window: float = 1.0
-    """Seconds for which the refresh queue gathers a batch."""
-    headroom: float = 0.7
-    """Load as a share of the rate that the stack is given."""
     item: int = 1_100
     """Bytes of a connection with its index entries."""
     entry: int = 450
     """Bytes of an entry of a history; kept for 90 days."""
-    answer: int = 1_200
-    """Bytes of a token's answer, with its headers."""
     polls: float = 5 * 3
     """Long polls a minute of a queue that feeds a function: five pollers, twenty seconds each."""
 
 
-@dataclass(frozen=True, slots=True)
-class Template:
-    """What exists whether it is used or not."""
-
-    alarms: int
-    dashboards: int
-    polled_queues: int
-
-
-def template() -> Template:
-    """Of template.yaml as it is."""
+def standing() -> Counter[str]:
+    """How many of each type of resource template.yaml has, and of each type of event of its functions."""
     resources = list(deployed.resources().values())
-    kinds = Counter(resource["Type"] for resource in resources)
     functions = [one["Properties"] for one in resources if one["Type"] == "AWS::Serverless::Function"]
     events = [event["Type"] for function in functions for event in function.get("Events", {}).values()]
-    return Template(kinds["AWS::CloudWatch::Alarm"], kinds["AWS::CloudWatch::Dashboard"], events.count("SQS"))
+    return Counter([*(one["Type"] for one in resources), *events])
 
 
 class Bill(dict[str, float]):
@@ -105,16 +88,15 @@ class Costs:
 
     calls: Mapping[str, Calls]
     price: Mapping[str, float]
-    template: Template
+    standing: Mapping[str, int]
     assumed: Assumed = Assumed()
 
-    def invocation(self, operation: str, *, seconds: float | None = None, waits: float = 0.0, of: float = 1) -> Bill:
-        """One run of a function for so many operations. It takes its CPU, slower; its calls, one by one; its waits."""
+    def invocation(self, operation: str, *, waits: float = 0.0) -> Bill:
+        """One run of a function. It takes its CPU, slower; its calls, one by one; and what it waits."""
         counted = self.calls[operation]
-        if seconds is None:
-            asked = sum(number for name, number in counted.requests.items() if not name.startswith("token endpoint"))
-            seconds = counted.cpu / 1_000 * self.assumed.slower + asked * self.assumed.call + waits
-        logged = (counted.logged * of + self.assumed.report) / 1e9
+        asked = sum(number for name, number in counted.requests.items() if not name.startswith("token endpoint"))
+        seconds = counted.cpu / 1_000 * self.assumed.slower + asked * self.assumed.call + waits
+        logged = (counted.logged + self.assumed.report) / 1e9
         return Bill(
             {
                 "Lambda time": seconds * self.assumed.memory_gb * self.price["lambda_x86_64_gb_second"],
@@ -123,8 +105,8 @@ class Costs:
             }
         )
 
-    def asked(self, operation: str, *, kms: float | None = None) -> Bill:
-        """What its calls cost; `kms`: where another number of calls of KMS is to be expected."""
+    def asked(self, operation: str) -> Bill:
+        """What its calls cost."""
         counted, of = self.calls[operation], Bill()
         for name, number in counted.requests.items():
             of[name.partition(".")[0]] += number
@@ -132,10 +114,9 @@ class Costs:
         return Bill(
             {
                 "table units": units + counted.read_units * self.price["dynamodb_read_unit"],
-                "KMS requests": (of["kms"] if kms is None else kms) * self.price["kms_request"],
+                "KMS requests": of["kms"] * self.price["kms_request"],
                 "SQS": of["sqs"] * self.price["sqs_request"],
                 "EventBridge": of["events"] * self.price["eventbridge_event"],
-                "secret": of["secretsmanager"] * self.price["secret_request"],
             }
         )
 
@@ -145,12 +126,12 @@ class Costs:
         bill = (self.invocation(tick) + self.asked(tick)).times(_MINUTES)
         return bill + Bill(
             {
-                "alarms": self.template.alarms * price["alarm_month"],
+                "alarms": self.standing["AWS::CloudWatch::Alarm"] * price["alarm_month"],
                 "metrics": len(self.calls[tick].metrics) * price["metric_month"],
-                "dashboard": self.template.dashboards * price["dashboard_month"],
+                "dashboard": self.standing["AWS::CloudWatch::Dashboard"] * price["dashboard_month"],
                 "key": price["kms_key_month"],
                 "secret": price["secret_month"],
-                "SQS": self.template.polled_queues * self.assumed.polls * _MINUTES * price["sqs_request"],
+                "SQS": self.standing["SQS"] * self.assumed.polls * _MINUTES * price["sqs_request"],
                 "EventBridge": _MINUTES * price["scheduler_invocation"],
             }
         )
@@ -162,42 +143,30 @@ class Costs:
         gb = connections * (self.assumed.item + _REFRESHES * 3 * self.assumed.entry) / 1e9
         stored = {"table storage": gb * self.price["dynamodb_gb_month"]}
         stored["table recovery"] = gb * self.price["dynamodb_recovery_gb_month"]
-        refreshes = self.refresh(connections).times(connections * _REFRESHES)
+        refreshes = self.refresh().times(connections * _REFRESHES)
         return self.idle() + refreshes + Bill({"metrics": more, **stored})
 
-    def refresh(self, connections: int) -> Bill:
-        """One scheduled refresh, the entry of its history, and its share of queue, batch and data key."""
-        assumed, rate = self.assumed, connections * _REFRESHES / (_MINUTES * 60)
-        batch = min(max(rate * assumed.window, 1.0), 50.0)
-        operation = calls.IN_BATCH if batch >= 25 else calls.ALONE
-        # The slots of a batch lie as far apart as the stack's rate says; its calls run side by side.
-        spread, busy = (batch - 1) * assumed.headroom / rate, self.calls[operation].cpu / 1_000 * assumed.slower * batch
-        seconds = max(spread, busy) + 5 * assumed.call + assumed.exchange
-        # A worker has a new data key for as many as come while it is used; an old one is opened once for those.
-        workers = max(math.ceil(rate / batch * (assumed.exchange + assumed.window)), 1)
-        sets = min(max(rate * KEY_AGE / workers, 1.0), float(SETS_PER_KEY))
-        # Messages are sent by tens where a tick has so many; received and deleted with their batch.
-        messages = 1 / min(max(rate * 60, 1.0), 10) + 2 / min(batch, 10)
-        bill = self.invocation(operation, seconds=seconds, of=batch).times(1 / batch)
-        bill += self.asked(operation, kms=2 / sets) + Bill({"SQS": messages * self.price["sqs_request"]})
+    def refresh(self) -> Bill:
+        """One scheduled refresh, alone in its batch, and the entry of its history. Its message is sent with nine
+        others, received and deleted."""
+        bill = self.invocation(calls.ALONE, waits=self.assumed.exchange) + self.asked(calls.ALONE)
+        bill += Bill({"SQS": (0.1 + 2) * self.price["sqs_request"]})
         return bill + self.invocation(calls.REFRESHED) + self.asked(calls.REFRESHED)
 
     def token(self) -> Bill:
         """One call of `GET /connections/{id}/token`."""
-        sent = self.assumed.answer / 1e9 * self.price["transfer_out_gb"]
         bill = self.invocation(calls.TOKEN) + self.asked(calls.TOKEN)
-        return bill + Bill({"API Gateway": self.price["api_gateway_rest_request"], "transfer": sent})
+        return bill + Bill({"API Gateway": self.price["api_gateway_rest_request"]})
 
     def connect(self) -> Bill:
         """One consent by an app's link, as the template has it by default, and what `publish` makes of it."""
         bill = self.invocation(calls.CONNECTED) + self.asked(calls.CONNECTED)
         for operation in (calls.LINK, calls.LINK_AUTHORIZE, calls.LINK_CALLBACK, calls.CONFIRM):
-            exchanges = operation == calls.LINK_CALLBACK
-            bill += self.invocation(operation, waits=self.assumed.exchange if exchanges else 0.0)
-            # A worker that connects few businesses has a new data key for each.
-            bill += self.asked(operation, kms=1.0 if exchanges else None)
+            waits = self.assumed.exchange if operation == calls.LINK_CALLBACK else 0.0
+            bill += self.invocation(operation, waits=waits) + self.asked(operation)
             bill += Bill({"API Gateway": self.price["api_gateway_rest_request"]})
-        return bill
+        # A worker that connects few businesses has a new data key for each.
+        return bill + Bill({"KMS requests": self.price["kms_request"]})
 
     def less_free(self, bill: Bill) -> Bill:
         """The bill of an account that uses its always-free allowances for nothing else."""
@@ -219,7 +188,7 @@ class Costs:
 def costs(counted: Mapping[str, Calls]) -> Costs:
     """Today's template and prices, with what was counted."""
     listed = json.loads(PRICES.read_text("utf-8"))["prices"]
-    return Costs(counted, {name: float(entry["usd"]) for name, entry in listed.items()}, template())
+    return Costs(counted, {name: float(entry["usd"]) for name, entry in listed.items()}, standing())
 
 
 def section(counted: Mapping[str, Calls]) -> Section:
@@ -239,8 +208,9 @@ def section(counted: Mapping[str, Calls]) -> Section:
         row("a month, 10,000 connections, less what is always free", made.less_free(many), AT),
         row("1,000 token calls", made.token().times(1_000), 1_000),
         row("1,000 connects", made.connect().times(1_000), 1_000),
-        row("1,000 refreshes, at 10,000 connections", made.refresh(AT).times(1_000), 1_000),
+        row("1,000 refreshes", made.refresh().times(1_000), 1_000),
     ]
-    note = f"{made.template.alarms} alarms; {len(counted[calls.NOTHING_DUE].metrics)} metrics without a connection."
+    alarms, metrics = made.standing["AWS::CloudWatch::Alarm"], len(counted[calls.NOTHING_DUE].metrics)
+    note = f"{alarms} alarms; {metrics} metrics without a connection."
     columns = ("", "USD", "each", "target", "what dominates")
     return Section("Money, at list prices of ap-southeast-1", columns, rows, note, judged=False)

@@ -191,15 +191,7 @@ class Function:
         timer.cancel()
         if not line:
             raise self._failure()
-        told = json.loads(line)
-        return Took(
-            started=told["started"] * 1_000,
-            memory=told["memory"] / 1_024,
-            cpu=told.get("cpu", 0.0) * 1_000,
-            wall=told.get("wall", 0.0) * 1_000,
-            answers=told.get("answers", []),
-            log=told.get("log", ""),
-        )
+        return Took(**json.loads(line))
 
     def _failure(self) -> LocalError:
         self._process.wait()

@@ -4,9 +4,9 @@ CPU is of the user and the system together, which on a function with less than o
 Everything is spoken by TLS. A figure that could not be taken is named with the reason, and the others go on.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from itertools import islice
 
 from rich.console import Console
 from rich.progress import track
@@ -20,25 +20,24 @@ LATENCY = 0.3
 """Seconds that FlowAccount takes for a token request where a worker's throughput is measured."""
 
 READY, FIRST_TOKEN, FIRST_BATCH = "ready", "first token", "first batch"
-TOKEN, IN_BATCH, ALONE = "token", "refresh in a batch", "refresh alone"
-MANY, ONE_BY_ONE = "in batches at 300 ms", "one by one at 300 ms"
+TOKEN, IN_BATCH, ALONE, WORKER = "token", "refresh in a batch", "refresh alone", "a slow worker"
+ONE_BY_ONE = "ours, one by one"
+
+CPU, MEMORY, RATE = "CPU ms", "peak MiB", "refreshes a second"
 
 Name = tuple[str, str]
 """A figure, and the program that it is of."""
 
 
-@dataclass(slots=True)
 class Figures:
-    """What was taken, round by round; and why what was not taken was not."""
+    """What was taken, round by round, by unit; and why what was not taken was not.
 
-    cpu: dict[Name, list[float]] = field(default_factory=dict)
-    """Milliseconds: of one operation, or of a process since it began."""
-    wall: dict[Name, list[float]] = field(default_factory=dict)
-    """Milliseconds of one operation."""
-    memory: dict[Name, list[float]] = field(default_factory=dict)
-    """MiB at the peak of a process."""
-    missed: dict[Name, str] = field(default_factory=dict)
-    """The last reason why a figure, or a round of it, could not be taken."""
+    CPU is of one operation, or of a process since it began.
+    """
+
+    def __init__(self) -> None:
+        self.taken: dict[str, dict[Name, list[float]]] = {CPU: {}, MEMORY: {}, RATE: {}}
+        self.missed: dict[Name, str] = {}
 
     @contextmanager
     def taking(self, figure: str, program: str) -> Iterator[None]:
@@ -48,12 +47,13 @@ class Figures:
         except LocalError as error:
             self.missed[figure, program] = str(error)
 
-    def add(self, figure: str, program: str, took: Took, *, operations: int = 0) -> None:
+    def add(self, of: Name, took: Took, *, operations: int = 0) -> None:
         """One round, of so many operations; 0: what counts is the whole process until now."""
-        name = figure, program
-        self.cpu.setdefault(name, []).append(took.cpu / operations if operations else took.started)
-        self.wall.setdefault(name, []).append(took.wall / max(operations, 1))
-        self.memory.setdefault(name, []).append(took.memory)
+        values = {CPU: took.cpu / operations if operations else took.started, MEMORY: took.memory}
+        if operations:
+            values[RATE] = operations / took.wall * 1_000
+        for unit, value in values.items():
+            self.taken[unit].setdefault(of, []).append(value)
 
 
 class Run:
@@ -73,17 +73,15 @@ class Run:
         for number, figures in self._rounds("cold starts", rounds):
             for name, program in programs.items():
                 with figures.taking(READY, name), self._started(program, "token") as function:
-                    figures.add(READY, name, function.ready)
+                    figures.add((READY, name), function.ready)
             for name, program in ({OURS: functions["token"]} | self._others).items():
                 with figures.taking(FIRST_TOKEN, name), self._started(program, "token") as function:
-                    figures.add(FIRST_TOKEN, name, function.answer([self._token(name)]))
+                    figures.add((FIRST_TOKEN, name), function.answer([self._token(name)]))
             if number > batches:
                 continue
             for name, program in ({OURS: functions["refresh"]} | self._instead).items():
-                with figures.taking(FIRST_BATCH, name):
-                    due = self._due(name, BATCH)
-                    with self._started(program, "refresh") as function:
-                        self._refresh(figures, FIRST_BATCH, name, function, [due], since_start=True)
+                with figures.taking(FIRST_BATCH, name), self._started(program, "refresh") as function:
+                    self._refresh(figures, (FIRST_BATCH, name), function, [BATCH], since_start=True)
 
     def warm(self, rounds: int, tokens: int) -> None:
         """Processes that live on: a token, a refresh in a batch, and a refresh alone in its invocation."""
@@ -93,34 +91,27 @@ class Run:
                 for name, function in readers.items():
                     with figures.taking(TOKEN, name):
                         took = function.answer([self._token(name)] * tokens, answers=False)
-                        figures.add(TOKEN, name, took, operations=tokens)
+                        figures.add((TOKEN, name), took, operations=tokens)
                 for name, function in workers.items():
-                    with figures.taking(IN_BATCH, name):
-                        self._refresh(figures, IN_BATCH, name, function, [self._due(name, BATCH)])
-                    with figures.taking(ALONE, name):
-                        singly = [[one] for one in self._due(name, 10)]
-                        self._refresh(figures, ALONE, name, function, singly)
+                    self._refresh(figures, (IN_BATCH, name), function, [BATCH])
+                    self._refresh(figures, (ALONE, name), function, [1] * 10)
 
     def worker(self, batches: int, alone: int) -> None:
         """One refresh worker while FlowAccount takes its time: ours in batches and one by one, and what others do."""
         with ExitStack() as running:
-            workers = self._kept(running, MANY, "refresh")
+            workers = self._kept(running, WORKER, "refresh")
+            running.callback(self._stack.wire.delay, 0.0)
             for number, figures in self._rounds("a worker", batches):
-                self._stack.wire.latency = LATENCY if number else 0.0
+                self._stack.wire.delay(LATENCY if number else 0.0)
                 for name, function in workers.items():
-                    with figures.taking(MANY, name):
-                        # The others are one by one in a batch, too: a few of them are enough.
-                        due = self._due(name, BATCH if name == OURS else alone)
-                        self._refresh(figures, MANY, name, function, [due])
-                with figures.taking(ONE_BY_ONE, OURS):
-                    singly = [[one] for one in self._due(OURS, alone)]
-                    self._refresh(figures, ONE_BY_ONE, OURS, workers[OURS], singly)
-            self._stack.wire.latency = 0.0
+                    # The others go one by one through a batch, too: a few connections are enough.
+                    self._refresh(figures, (WORKER, name), function, [BATCH if name == OURS else alone])
+                    if name == OURS:
+                        self._refresh(figures, (WORKER, ONE_BY_ONE), function, [1] * alone)
 
     def _rounds(self, title: str, rounds: int) -> Iterator[tuple[int, Figures]]:
         """The numbers of rounds, and where their figures go. The first one, 0, warms up: its figures go nowhere."""
-        numbers: Iterable[int] = range(rounds + 1)
-        for number in track(numbers, title, total=rounds + 1, console=self._console, transient=True):
+        for number in track(range(rounds + 1), title, console=self._console, transient=True):
             yield number, self.figures if number else Figures()
 
     def _started(self, program: Program, act: str) -> Function:
@@ -140,26 +131,19 @@ class Run:
         """An event that asks for the token of a connection that the program knows. The floor reads one of ours."""
         return token_of(self._ours if program in (OURS, FLOOR) else self._theirs[0])
 
-    def _due(self, program: str, count: int) -> list[str]:
-        """Connections to refresh. Ours are new ones each time, since what was refreshed is not due again."""
-        return self._stack.due(count) if program == OURS else self._theirs[:count]
-
     def _refresh(
-        self,
-        figures: Figures,
-        figure: str,
-        program: str,
-        function: Function,
-        batches: Sequence[Sequence[str]],
-        *,
-        since_start: bool = False,
+        self, figures: Figures, of: Name, function: Function, sizes: list[int], *, since_start: bool = False
     ) -> None:
-        """Have these batches refreshed. Raises `LocalError` if less than nine in ten were: on a busy machine a worker
-        lets some slots of the rate pass, and leaves their connections to the next tick."""
-        self._stack.wire.counted()
-        took = function.answer([records(some) for some in batches])
-        asked, sent = sum(map(len, batches)), self._stack.wire.counted().requests["token endpoint.POST"]
-        failed = sum(len(answer["batchItemFailures"]) for answer in took.answers)
-        if failed or sent < 0.9 * asked:
-            raise LocalError(f"{sent} of {asked} were refreshed, {failed} failed")
-        figures.add(figure, program, took, operations=0 if since_start else sent)
+        """Have batches of these sizes refreshed. It is no figure if less than nine in ten were: on a busy machine a
+        worker lets some slots of the rate pass, and leaves their connections to the next tick."""
+        with figures.taking(*of):
+            # Ours are new ones each time, since what was refreshed is not due again.
+            due = iter(self._stack.due(sum(sizes)) if of[1] in (OURS, ONE_BY_ONE) else self._theirs)
+            events = [records(list(islice(due, size))) for size in sizes]
+            self._stack.wire.counted()
+            took = function.answer(events)
+            sent = self._stack.wire.counted().requests["token endpoint.POST"]
+            failed = sum(len(answer["batchItemFailures"]) for answer in took.answers)
+            if failed or sent < 0.9 * sum(sizes):
+                raise LocalError(f"{sent} of {sum(sizes)} were refreshed, {failed} failed")
+            figures.add(of, took, operations=0 if since_start else sent)

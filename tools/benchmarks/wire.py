@@ -65,7 +65,7 @@ class Count:
 
 
 class Wire(ThreadingHTTPServer):
-    """The server. `latency` is how many seconds a token request takes."""
+    """The server."""
 
     daemon_threads = True
     request_queue_size = 512
@@ -79,13 +79,17 @@ class Wire(ThreadingHTTPServer):
         # The thread that answers makes the handshake, not the one that accepts.
         self.socket = tls.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
         self.url = f"https://{HOST}:{self.server_port}"
-        self.latency = 0.0
+        self._latency = 0.0
         # DynamoDB Local closes idle connections now and then: the request is sent again on a new one.
         again = urllib3.Retry(3, backoff_factor=0.05, allowed_methods=None)
         self._dynamodb = urllib3.connection_from_url(dynamodb, maxsize=64, retries=again, timeout=30)
         self._businesses = count(1_000_000)
         self._key = AESGCM(AESGCM.generate_key(256))
         self._count, self._lock = Count(), threading.Lock()
+
+    def delay(self, seconds: float) -> None:
+        """From now on a refresh takes FlowAccount so long."""
+        self._latency = seconds
 
     def counted(self) -> Count:
         """What was asked since this was last called."""
@@ -102,7 +106,6 @@ class Wire(ThreadingHTTPServer):
         """Status and body for one request."""
         if path == "/token":
             self._asked("token endpoint.POST")
-            time.sleep(self.latency)
             return 200, json.dumps(self._tokens(body)).encode()
         if path.startswith("/2015-03-31/functions/"):
             self._asked("lambda.Invoke")
@@ -174,10 +177,11 @@ class Wire(ThreadingHTTPServer):
         """Tokens for whoever asks; each code is another business's."""
         access, refresh = (secrets.token_urlsafe(_TOKEN)[:_TOKEN] for _ in range(2))
         made = {"access_token": access, "refresh_token": refresh, "expires_in": 86_400, "token_type": "Bearer"}
-        if parse_qs(body)[b"grant_type"] == [b"authorization_code"]:
-            with self._lock:
-                made["supportCode"] = f"N{next(self._businesses)}"
-        return made
+        if parse_qs(body)[b"grant_type"] != [b"authorization_code"]:
+            time.sleep(self._latency)
+            return made
+        with self._lock:
+            return made | {"supportCode": f"N{next(self._businesses)}"}
 
 
 class _Handler(BaseHTTPRequestHandler):

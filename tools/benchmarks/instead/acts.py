@@ -29,21 +29,28 @@ def token(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
     return _answer(200, {"access_token": connection.tokens["access_token"], "token_type": "Bearer", "expires_in": left})
 
 
-def refresh(event: Mapping[str, Any], ask: Callable[[str], Mapping[str, Any]]) -> dict[str, Any]:
-    """A batch of a queue, one after the other, with its partial failures; `ask` trades a refresh token for new ones."""
-    failed = []
-    for record in event["Records"]:
-        try:
-            connection: Any = vault.load(json.loads(record["body"])["connection_id"])
-            answer = ask(connection.tokens["refresh_token"])
-            connection.expires_at = int(time.time()) + int(answer["expires_in"])
-            connection.tokens = {name: answer[name] for name in ("access_token", "refresh_token")}
-            stored = vault.store(connection)
-            logger.info(json.dumps({"message": "refreshed" if stored else "lost", "connection": connection.id}))
-        except Exception:
-            logger.exception("not refreshed")
-            failed.append({"itemIdentifier": record["messageId"]})
-    return {"batchItemFailures": failed}
+def refreshing(ask: Callable[[str], Mapping[str, Any]]) -> Callable[[Mapping[str, Any], object], dict[str, Any]]:
+    """The handler of a queue: a batch, one after the other, with its partial failures.
+
+    `ask` trades a refresh token for new ones.
+    """
+
+    def refresh(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
+        failed = []
+        for record in event["Records"]:
+            try:
+                connection: Any = vault.load(json.loads(record["body"])["connection_id"])
+                answer = ask(connection.tokens["refresh_token"])
+                connection.expires_at = int(time.time()) + int(answer["expires_in"])
+                connection.tokens = {name: answer[name] for name in ("access_token", "refresh_token")}
+                stored = vault.store(connection)
+                logger.info(json.dumps({"message": "refreshed" if stored else "lost", "connection": connection.id}))
+            except Exception:
+                logger.exception("not refreshed")
+                failed.append({"itemIdentifier": record["messageId"]})
+        return {"batchItemFailures": failed}
+
+    return refresh
 
 
 def _answer(status: int, body: dict[str, Any]) -> dict[str, Any]:

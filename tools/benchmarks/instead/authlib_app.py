@@ -9,12 +9,6 @@ from authlib.integrations.requests_client import OAuth2Session  # type: ignore[i
 from . import acts, vault
 
 _session: Any = None
-token = acts.token
-
-
-def refresh(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
-    """The refresh queue."""
-    return acts.refresh(event, _ask)
 
 
 def _ask(refresh_token: str) -> Mapping[str, Any]:
@@ -29,3 +23,6 @@ def _ask(refresh_token: str) -> Mapping[str, Any]:
         os.environ["TOKEN_ENDPOINT"], refresh_token=refresh_token, timeout=15
     )
     return answer
+
+
+token, refresh = acts.token, acts.refreshing(_ask)

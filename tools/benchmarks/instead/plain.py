@@ -9,12 +9,6 @@ import requests
 from . import acts, vault
 
 _session = requests.Session()
-token = acts.token
-
-
-def refresh(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
-    """The refresh queue."""
-    return acts.refresh(event, _ask)
 
 
 def _ask(refresh_token: str) -> Mapping[str, Any]:
@@ -28,3 +22,6 @@ def _ask(refresh_token: str) -> Mapping[str, Any]:
     answer.raise_for_status()
     made: dict[str, Any] = answer.json()
     return made
+
+
+token, refresh = acts.token, acts.refreshing(_ask)

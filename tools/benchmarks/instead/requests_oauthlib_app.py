@@ -9,12 +9,6 @@ from requests_oauthlib import OAuth2Session  # type: ignore[import-untyped]
 from . import acts, vault
 
 _session = OAuth2Session(os.environ["CLIENT_ID"])
-token = acts.token
-
-
-def refresh(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
-    """The refresh queue."""
-    return acts.refresh(event, _ask)
 
 
 def _ask(refresh_token: str) -> Mapping[str, Any]:
@@ -26,3 +20,6 @@ def _ask(refresh_token: str) -> Mapping[str, Any]:
         timeout=15,
     )
     return answer
+
+
+token, refresh = acts.token, acts.refreshing(_ask)
