@@ -100,8 +100,11 @@ def _trust(packages: Path) -> None:
             file.write(b"\n" + root().cert_pem.bytes())
 
 
-def environment(program: Program, wire: Wire) -> dict[str, str]:
-    """The variables of a function, as the template sets them, with AWS and FlowAccount at `wire`."""
+def environment(program: Program, wire: Wire, rate: int) -> dict[str, str]:
+    """The variables of a function, as the template sets them, with AWS and FlowAccount at `wire`.
+
+    `rate`: refreshes a minute.
+    """
     return {
         "PATH": "/usr/bin:/bin",
         "LANG": "C.UTF-8",
@@ -126,7 +129,7 @@ def environment(program: Program, wire: Wire) -> dict[str, str]:
         "KEY_ID": "key",
         "DIRECT_CONNECT": "allowed",
         "ALLOWED_RETURN_URLS": "https://app.example.com/accounting/done",
-        "REFRESHES_PER_MINUTE": "60000",
+        "REFRESHES_PER_MINUTE": str(rate),
         "REFRESH_FUNCTION": "refresh",
         "REFRESH_QUEUE_URL": f"{wire.url}/refresh",
         "SALVAGE_QUEUE_URL": f"{wire.url}/salvage",

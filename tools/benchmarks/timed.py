@@ -98,6 +98,7 @@ class Run:
 
     def worker(self, batches: int, alone: int) -> None:
         """One refresh worker while FlowAccount takes its time: ours in batches and one by one, and what others do."""
+        self._stack.rate = 60_000
         with ExitStack() as running:
             workers = self._kept(running, WORKER, "refresh")
             running.callback(self._stack.wire.delay, 0.0)
