@@ -106,9 +106,6 @@ class Functions:
     def close(self) -> None:
         """End what `__init__` began."""
         logging.getLogger().removeHandler(self._others)
-        for module in self._made.values():
-            if hasattr(module, "_endpoint"):
-                module._endpoint.close()
 
     def set(self, **variables: str) -> None:
         """Set environment variables for functions that are made from here on."""

@@ -18,6 +18,7 @@ from typing import NoReturn
 from flowaccount_connect.domain.ids import is_connection_id
 from flowaccount_connect.oauth.authorization_url import authorization_url
 from flowaccount_connect.oauth.token_answer import Outcome, TokenSet
+from flowaccount_connect.oauth.token_endpoint import NO_ANSWER
 from tools.probe.consent import Consents, Stuck, leads_somewhere, parameters_of
 from tools.probe.findings import Findings, Json
 from tools.probe.target import Target
@@ -827,7 +828,7 @@ class Probe:
 
     def _is_no(self, seen: Seen) -> bool:
         """Whether it is a refusal: by the product's rules, or because what was never issued gets just the same."""
-        whole = seen.tokens is None and seen.answer.status is not None and seen.answer.error != "no_answer"
+        whole = seen.tokens is None and seen.answer.status is not None and seen.answer.error not in NO_ANSWER
         alike = [kind for name, kind in self._alike.items() if seen.wrong_secret or name != "invalid_client"]
         return seen.refused or (whole and seen.kind in alike)
 
@@ -1090,7 +1091,7 @@ def _said(seen: Seen) -> str:
     """An answer in a few words."""
     if seen.answer.status is None:
         return seen.look
-    if seen.answer.error in (None, "no_answer"):
+    if seen.answer.error is None or seen.answer.error in NO_ANSWER:
         return seen.look if seen.tokens is None else f"tokens with HTTP {seen.answer.status}"
     error = "an unknown error" if seen.answer.error == "unknown" else f"`{seen.answer.error}`"
     return f"{error} with HTTP {seen.answer.status}"

@@ -4,6 +4,7 @@ Requests go out through the product's own `TokenEndpoint` and are judged by its 
 keeps what the product never does: which fields an answer had, and how it looked. Bodies are described, never quoted.
 """
 
+import json
 import re
 import threading
 import time
@@ -16,7 +17,7 @@ from typing import Any
 import requests
 
 from flowaccount_connect.oauth.token_answer import BODY_LIMIT, Answer, Outcome, TokenSet, classify, json_object
-from flowaccount_connect.oauth.token_endpoint import TokenEndpoint
+from flowaccount_connect.oauth.token_endpoint import NO_ANSWER, TokenEndpoint
 from tools.probe.target import Target
 
 WINDOW = 60
@@ -279,11 +280,7 @@ class Wire:
             heard.append((status, headers, body))
             return classify(status, headers, body, **known)
 
-        endpoint = TokenEndpoint(self._target.token_endpoint, self._target.client_id, clock=self.clock, judge=judge)
-        try:
-            answer = send(endpoint)
-        finally:
-            endpoint.close()
+        answer = send(TokenEndpoint(self._target.token_endpoint, self._target.client_id, clock=self.clock, judge=judge))
         seen = replace(_seen(answer, heard[0] if heard else None, self.clock()), wrong_secret=wrong_secret)
         if seen.tokens is not None:
             self._books.secrets |= {seen.tokens.access_token, seen.tokens.refresh_token or ""}
@@ -321,11 +318,12 @@ def _seen(answer: Answer, heard: Heard | None, now: float) -> Seen:
         words = "the request could not be sent" if answer.outcome is Outcome.NOT_SENT else "no answer in time"
         return Seen(answer=answer, look=words)
     status, headers, body = heard
-    whole = answer.error != "no_answer"
+    whole = answer.error not in NO_ANSWER
     tokens = answer.tokens
-    if tokens is None and answer.outcome is Outcome.INCOMPLETE:
-        # Read as on a refresh, where neither a business nor a new refresh token is needed.
-        tokens = classify(status, headers, body, connection_id="", now=now).tokens
+    if tokens is None and whole and answer.outcome in (Outcome.INCOMPLETE, Outcome.IN_DOUBT):
+        # Read as on a refresh that names no business: the probe needs neither a business nor a new refresh token.
+        nameless = json.dumps(dict(json_object(body)) | {"supportCode": None}).encode()
+        tokens = classify(status, headers, nameless, connection_id="", now=now).tokens
     words = look(status, headers, body, answer.error)
     return Seen(
         answer=answer,

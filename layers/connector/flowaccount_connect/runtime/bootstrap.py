@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from flowaccount_connect.connect.callback import Callback
     from flowaccount_connect.connect.confirm import Confirmation
     from flowaccount_connect.connections.managing import Managing
-    from flowaccount_connect.oauth.token_endpoint import TokenEndpoint
     from flowaccount_connect.publishing.publisher import Publisher, UnpublishedQueue
     from flowaccount_connect.rotation.circuit import Circuit
     from flowaccount_connect.rotation.pending_commits import Salvage
@@ -70,8 +69,8 @@ def begin_settings(variables: Mapping[str, str] = os.environ) -> "BeginSettings"
     )
 
 
-def callback() -> "tuple[Callback, TokenEndpoint, frozenset[str]]":
-    """What `callback` is made of, the endpoint whose connections it closes, and the allowed return URLs."""
+def callback() -> "tuple[Callback, frozenset[str]]":
+    """What `callback` is made of, and the allowed return URLs."""
     from flowaccount_connect.connect.callback import Callback
     from flowaccount_connect.domain.schedule import Schedule
     from flowaccount_connect.oauth.client_secret import ClientSecret
@@ -97,12 +96,11 @@ def callback() -> "tuple[Callback, TokenEndpoint, frozenset[str]]":
         access_token_lifetime=tokens.access_token_lifetime,
         issuer=read.optional("ISSUER"),
     )
-    return made, endpoint, read.urls("ALLOWED_RETURN_URLS")
+    return made, read.urls("ALLOWED_RETURN_URLS")
 
 
-def refresh() -> "tuple[Rotation, Rotation, Circuit, Pace, TokenEndpoint]":
-    """What `refresh` is made of, for connections and for imports, its circuit, its pace, and the
-    endpoint that it closes."""
+def refresh() -> "tuple[Rotation, Rotation, Circuit, Pace]":
+    """What `refresh` is made of, for connections and for imports, its circuit, and its pace."""
     from dataclasses import replace
 
     from flowaccount_connect.connect.importing import ImportSalvage, Proving
@@ -137,7 +135,7 @@ def refresh() -> "tuple[Rotation, Rotation, Circuit, Pace, TokenEndpoint]":
         endpoint=Proving(endpoint),
         salvage=ImportSalvage(queue, stack.environment),
     )
-    return rotation, imports, Circuit(table, stack.table), _pace(table, stack), endpoint
+    return rotation, imports, Circuit(table, stack.table), _pace(table, stack)
 
 
 def salvage() -> "Salvage":
