@@ -43,15 +43,18 @@ def test_the_first_token_of_a_process_opens_a_data_key_too(calls: dict[str, Call
 
 def test_a_refresh_in_a_batch_costs_a_claim_a_commit_and_one_post(calls: dict[str, Calls]) -> None:
     made = calls[calls_of.IN_BATCH]
-    share_of_pace = PACE / 50
     assert made.requests["token endpoint.POST"] == 1
-    assert made.requests["dynamodb.UpdateItem"] == CLAIM_AND_COMMIT + share_of_pace
-    assert made.read_units == 0
-    assert made.write_units == 4 + share_of_pace
+    paces = made.requests["dynamodb.UpdateItem"] - CLAIM_AND_COMMIT
+    # One place in the pace for the batch; on a busy machine a refresh may come too late for its own, and takes another.
+    assert PACE / 50 <= round(paces, 6) <= 5 * PACE / 50
+    assert made.write_units == pytest.approx(4 + paces)
+    # Whoever waits for a second looks whether FlowAccount has asked for a pause meanwhile.
+    assert made.read_units <= 1 / 50
     # One data key seals a batch, and none is opened twice by a connection; most are remembered.
     assert made.requests["kms.GenerateDataKey"] <= 1 / 50
     assert made.requests.get("kms.Decrypt", 0) <= 1
-    assert set(made.requests) <= {"dynamodb.UpdateItem", "kms.Decrypt", "kms.GenerateDataKey", "token endpoint.POST"}
+    rare = {"dynamodb.GetItem", "kms.Decrypt", "kms.GenerateDataKey"}
+    assert set(made.requests) <= {"dynamodb.UpdateItem", "token endpoint.POST"} | rare
 
 
 @pytest.mark.parametrize("operation", [calls_of.ALONE, calls_of.ON_DEMAND])

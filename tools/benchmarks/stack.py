@@ -28,13 +28,13 @@ BATCH = 50
 class Stack:
     """What is measured, ready to be started. `table` is boto3's client of the engine, which nothing counts.
 
-    `rate` is how many refreshes a minute a process is started with. By default, the refreshes of a batch begin twenty
+    `rate` is how many refreshes a minute a process is started with. By default, the refreshes of a batch begin ten
     milliseconds apart, so that they do not wait for the processor together, and none comes too late for its slot.
     """
 
     def __init__(self, served: Wire, table: Any, functions: Mapping[str, Program], running: ExitStack) -> None:
         self.wire, self.table, self.functions = served, table, functions
-        self.rate = 3_000
+        self.rate = 6_000
         self._running = running
         self._authorize, self._callback = self.kept("authorize"), self.kept("callback")
 
