@@ -168,3 +168,15 @@ def _tick(measured: Stack, connections: int) -> tuple[dict[str, int], float]:
     sweep.answer([{}])
     counted = measured.wire.counted()
     return dict(counted.requests), counted.read_units
+
+
+def test_nothing_that_is_cut_from_the_layer_makes_the_floor_faster(tmp_path: Path) -> None:
+    """Its packages are as `pip install` leaves them: all of botocore's services, bytecode that is checked by date."""
+    program = programs.others(tmp_path)[programs.FLOOR]
+    packages = program.path[-1]
+    assert packages.is_relative_to(tmp_path)
+    assert len(list((packages / "botocore" / "data").iterdir())) > 300
+    (compiled,) = (packages / "botocore" / "__pycache__").glob("client.*.pyc")
+    assert compiled.read_bytes()[4:8] == bytes(4)
+    dated = int.from_bytes(compiled.read_bytes()[8:12], "little")
+    assert dated == int((packages / "botocore" / "client.py").stat().st_mtime)

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ from tools.benchmarks import calls, compared, money, report
 from tools.benchmarks.calls import Calls
 from tools.benchmarks.programs import FLOOR, Function, Program, Took
 from tools.benchmarks.report import Section
-from tools.benchmarks.timed import FIRST_BATCH, IN_BATCH, ONE_BY_ONE, OURS, READY, TOKEN, WORKER, Figures
+from tools.benchmarks.timed import CPU, FIRST_BATCH, IN_BATCH, ONE_BY_ONE, OURS, READY, TOKEN, WORKER, Figures
 from tools.benchmarks.wire import Wire, wire
 from tools.local.errors import LocalError
 
@@ -46,6 +46,14 @@ def met(sections: list[Section]) -> dict[str, bool]:
 def test_a_target_is_a_multiple_of_the_floor_or_of_the_cheapest_other(figure: str, reached: int, missed: int) -> None:
     assert report.exit_code(compared.sections(figures(**{figure: reached}))) == 0
     assert report.exit_code(compared.sections(figures(**{figure: missed}))) == 1
+
+
+def test_a_first_answer_counts_from_the_start_of_its_process() -> None:
+    made = Figures()
+    answered = Took(started=150, memory=40, cpu=50, wall=60, answers=[], log="")
+    made.add((FIRST_BATCH, OURS), answered)
+    made.add((IN_BATCH, OURS), answered, operations=50)
+    assert made.taken[CPU] == {(FIRST_BATCH, OURS): [150], (IN_BATCH, OURS): [1]}
 
 
 def test_a_worker_has_to_refresh_fifteen_times_as_many() -> None:
@@ -108,24 +116,29 @@ def test_a_process_that_hangs_or_fails_ends_with_its_reason(program: Program, ev
 
 
 class _Rude(BaseHTTPRequestHandler):
-    """Answers one request of a connection, says that it will answer more, and closes it."""
+    """Answers the first request of each connection, and closes it when the second one comes."""
 
     protocol_version = "HTTP/1.1"
+    answered = False
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
+        if self.answered:
+            self.close_connection = True
+            return
+        self.answered = True
         self.send_response(200)
         self.send_header("Content-Length", "2")
         self.end_headers()
         self.wfile.write(b"{}")
-        self.close_connection = True
 
     def log_message(self, *_: object) -> None: ...
 
 
 @pytest.fixture
 def before_a_rude_engine() -> Iterator[Wire]:
-    with HTTPServer(("127.0.0.1", 0), _Rude) as engine:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Rude) as engine:
+        engine.daemon_threads = True
         thread = threading.Thread(target=engine.serve_forever)
         thread.start()
         with wire(f"http://127.0.0.1:{engine.server_port}") as made:
