@@ -30,7 +30,7 @@ env: bootstrap ## Print the exports that the README's examples need: eval "$$(ma
 dashboard: bootstrap ## Draw the CloudWatch dashboard of the stack that is up; .local/dashboard/dashboard.png
 	@$(PYTHON) -m tools.local.dashboard
 
-# RATE_LIMIT=1 LIFETIMES=1 OPEN=1 PLAN=1; docs/probe.md. The client secret is best exported, or typed when asked for.
+# RATE_LIMIT=1 PACE=15; docs/probe.md. The client secret is best exported, or typed when asked for.
 probe: bootstrap ## Find out how FlowAccount behaves where its documentation is silent (without CLIENT_ID: a demonstration)
 	@PYTHONPATH=layers/connector $(PYTHON) -m tools.probe
 
