@@ -37,7 +37,7 @@ def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         with running as client:
             client.create_table(TableName="connections", **deployed.table())
             client.get_waiter("table_exists").wait(TableName="connections", WaiterConfig={"Delay": 1})
-            ours = engines.aws_client(client)
+            ours = engines.functions_client(client)
             yield request.param, ours
             ours.close()
     except (engines.Missing, LocalError) as missing:

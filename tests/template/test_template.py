@@ -34,6 +34,7 @@ COMMON = {
     "STACK",
     "TABLE_NAME",
     "SETTINGS_VERSION",
+    "RES_OPTIONS",
     "POWERTOOLS_SERVICE_NAME",
     "POWERTOOLS_METRICS_NAMESPACE",
     "POWERTOOLS_LOG_LEVEL",
@@ -735,7 +736,9 @@ def test_every_function_starts_with_what_the_template_gives_it_and_knows_the_clo
             monkeypatch.setenv(name, str(given.get(parameter, template["Parameters"][parameter].get("Default"))))
         elif isinstance(value, str):
             monkeypatch.setenv(name, value)
-    monkeypatch.setenv("AWS_REGION", "ap-southeast-1")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "role")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "ap-southeast-1")
     made = getattr(bootstrap, function)()
     if function == "sweep":
         assert (made.schedule.refresh_token_lifetime, made.schedule.refresh_after) == (int(lifetime), int(after))

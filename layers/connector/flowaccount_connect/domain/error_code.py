@@ -1,7 +1,7 @@
-"""What may be said of an error of AWS: its code. The SDK's own messages can quote what they were given."""
+"""What may be logged of an error of AWS: its code. An SDK's message can quote parameters."""
 
 
-def code(error: Exception) -> str:
+def error_code(error: Exception) -> str:
     """The code of an error response (`ThrottlingException`), or the exception's type where there was no response."""
     response = getattr(error, "response", None)
     if isinstance(response, dict):
