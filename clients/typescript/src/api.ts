@@ -52,7 +52,7 @@ export class Api {
     this.#options = options;
   }
 
-  /** What the answer's JSON holds; `undefined` where it is empty. Raises `FlowAccountConnectError`, or the signal's reason. */
+  /** The answer's JSON, `undefined` where it is empty. Raises `FlowAccountConnectError`, or the signal's reason. */
   async call(call: Call): Promise<unknown> {
     const until = Date.now() + this.#options.patience * 1000;
     for (let pause = 0.5; ; pause = Math.min(pause * 2, 8)) {
@@ -91,7 +91,8 @@ export class Api {
     logger.debug?.(`FlowAccount Connect: ${call.method} ${url.pathname}: ${answer.status}`);
     const fields = parsed(text);
     if (answer.ok) {
-      if (text && fields === undefined) throw new InvalidAnswer(`${url.origin} does not answer as FlowAccount Connect does: check the URL.`);
+      if (text && fields === undefined)
+        throw new InvalidAnswer(`${url.origin} does not answer as FlowAccount Connect does: check the URL.`);
       return fields;
     }
     const about = typeof fields === "object" && fields !== null ? (fields as Fields) : {};
@@ -104,20 +105,28 @@ export class Api {
     const word = String([cause?.code, code, name].find((each) => typeof each === "string") ?? "Error");
     const origin = this.#options.url.origin;
     if (/CERT|SSL|TLS|EPROTO|UNABLE_TO/.test(word)) {
-      return new InvalidAnswer(`The certificate of ${origin} is not trusted (${word}): check the URL, or set NODE_EXTRA_CA_CERTS.`);
+      return new InvalidAnswer(
+        `The certificate of ${origin} is not trusted (${word}): check the URL, or set NODE_EXTRA_CA_CERTS.`,
+      );
     }
     if (/^(HPE|Z)_/.test(word)) {
-      return new InvalidAnswer(`${origin} does not answer in proper HTTP (${word}): check the URL, and what stands in between.`);
+      return new InvalidAnswer(
+        `${origin} does not answer in proper HTTP (${word}): check the URL, and what stands in between.`,
+      );
     }
     const why = word === "TimeoutError" ? `no answer in ${this.#options.timeout} seconds` : word;
-    return new TemporarilyUnavailable({ code: "unreachable", status: 0, detail: `The stack's API cannot be reached (${why}).` }, 1);
+    return new TemporarilyUnavailable(
+      { code: "unreachable", status: 0, detail: `The stack's API cannot be reached (${why}).` },
+      1,
+    );
   }
 }
 
 function queryOf(query: Call["query"] = {}): string {
   const pairs = Object.entries(query).filter((pair) => pair[1] !== undefined);
   // As Signature Version 4 encodes: a space is %20, and these five are not left as they are.
-  const encoded = (value: string) => encodeURIComponent(value).replace(/[!'()*]/g, (sign) => `%${sign.charCodeAt(0).toString(16).toUpperCase()}`);
+  const encoded = (value: string) =>
+    encodeURIComponent(value).replace(/[!'()*]/g, (sign) => `%${sign.charCodeAt(0).toString(16).toUpperCase()}`);
   return pairs.length === 0 ? "" : `?${pairs.map(([name, value]) => `${name}=${encoded(String(value))}`).join("&")}`;
 }
 
@@ -126,7 +135,8 @@ async function read(answer: Response): Promise<string> {
   let size = 0;
   for await (const chunk of answer.body ?? []) {
     size += chunk.length;
-    if (size > LONGEST_ANSWER) throw new InvalidAnswer("The answer is too long for FlowAccount Connect: check the URL.");
+    if (size > LONGEST_ANSWER)
+      throw new InvalidAnswer("The answer is too long for FlowAccount Connect: check the URL.");
     chunks.push(chunk);
   }
   return new TextDecoder().decode(Buffer.concat(chunks));
@@ -156,7 +166,11 @@ function refusal(answer: Response, fields: Fields, whyDenied: () => Problem): Fl
   if (status === 401 || status === 403) return whyDenied();
   if (status === 409 && code === "reauthorization_required") {
     const since = fields["since"];
-    return new ReauthorizationRequired(about, typeof since === "number" ? new Date(since * 1000) : null, text("reconnect_url"));
+    return new ReauthorizationRequired(
+      about,
+      typeof since === "number" ? new Date(since * 1000) : null,
+      text("reconnect_url"),
+    );
   }
   if (status === 404 && code === "connection_not_found") return new ConnectionNotFound(about);
   if (status === 429 || [500, 502, 503, 504].includes(status)) {
@@ -164,5 +178,7 @@ function refusal(answer: Response, fields: Fields, whyDenied: () => Problem): Fl
     return new TemporarilyUnavailable(about, /^\d{1,6}$/.test(header) ? Number(header) : 5);
   }
   if (code !== null && status >= 400) return new Problem(about);
-  return new InvalidAnswer(`The API answers with status ${status}, and not as FlowAccount Connect does: check the URL.`);
+  return new InvalidAnswer(
+    `The API answers with status ${status}, and not as FlowAccount Connect does: check the URL.`,
+  );
 }

@@ -65,8 +65,8 @@ export interface ConnectionsOptions extends ListOptions {
 /**
  * A stack of FlowAccount Connect. Make one and keep it: it keeps the tokens.
  *
- * Each method raises a `FlowAccountConnectError`: `TemporarilyUnavailable`, `AccessDenied`, `NotConfigured`, `InvalidAnswer`,
- * or another `Problem`, of which those that a method is known for are named there.
+ * Each method raises a `FlowAccountConnectError`: `TemporarilyUnavailable`, `AccessDenied`, `NotConfigured`,
+ * `InvalidAnswer`, or another `Problem`. The documentation of a method names the errors that are its own.
  */
 export class FlowAccountConnect {
   readonly url: string;
@@ -80,7 +80,10 @@ export class FlowAccountConnect {
   /** Raises `NotConfigured` where the URL or the region is missing or wrong. */
   constructor(options: FlowAccountConnectOptions = {}) {
     const given = options.url ?? process.env["FLOWACCOUNT_CONNECT_URL"] ?? "";
-    if (given === "") throw new NotConfigured("Give the URL of the stack's API, or set FLOWACCOUNT_CONNECT_URL (the stack's output ApiUrl).");
+    if (given === "")
+      throw new NotConfigured(
+        "Give the URL of the stack's API, or set FLOWACCOUNT_CONNECT_URL (the stack's output ApiUrl).",
+      );
     const url = secure(given, "The API's URL");
     if (url.search || url.hash) throw new NotConfigured("The API's URL must end with its path.");
     this.url = url.href.replace(/\/$/, "");
@@ -109,21 +112,23 @@ export class FlowAccountConnect {
    * After FlowAccount refused a token: report it, and get the next one. `rejected` is the token, or an answer of
    * `flowaccountFetch`.
    *
-   * `flowaccountFetch` does this by itself after a 401. Call it where FlowAccount answers 200 with `{"status": false}` and words that
-   * mean a withdrawn consent. The stack refreshes such a connection at most once a minute. Raises `ReauthorizationRequired` where
-   * only a new consent helps, `TemporarilyUnavailable` (code `refreshed_just_now`) where the token was new a moment ago.
+   * `flowaccountFetch` does this by itself after a 401. Call it where FlowAccount answers 200 with `{"status": false}`
+   * and words that mean a withdrawn consent. The stack refreshes such a connection at most once a minute. Raises
+   * `ReauthorizationRequired` where only a new consent helps, and `TemporarilyUnavailable` (code `refreshed_just_now`)
+   * where the token was new a moment ago.
    */
   async reportRejected(rejected: AccessToken | Response, { signal }: CallOptions = {}): Promise<AccessToken> {
     const token = rejected instanceof Response ? this.#used.get(rejected) : rejected;
-    if (token === undefined) throw new TypeError("reportRejected takes an AccessToken, or a Response of this client's flowaccountFetch");
+    if (token === undefined)
+      throw new TypeError("reportRejected takes an AccessToken, or a Response of this client's flowaccountFetch");
     return this.#token(token.supportCode, { minTtl: 0, rejected: token.generation }, signal);
   }
 
   /**
    * A `fetch` for FlowAccount's API, as one connected business: it adds the token, for FlowAccount's origin only.
    *
-   * After a 401 it reports the token and repeats the request once with the next one; not if its body is a stream, which can
-   * be read once. It raises what `accessToken` and `fetch` raise, and `HostNotAllowed` for another origin.
+   * After a 401 it reports the token and repeats the request once with the next one. It does not repeat a body that can
+   * be read only once: a stream, or that of a `Request`. It raises what `accessToken` and `fetch` raise, and `HostNotAllowed` for another origin.
    */
   flowaccountFetch(connectionId: string, options: FlowAccountFetchOptions = {}): typeof fetch {
     const allowed = options.allowedOrigins ?? [process.env["FLOWACCOUNT_URL"] || FLOWACCOUNT];
@@ -131,7 +136,9 @@ export class FlowAccountConnect {
     return async (input, init = {}) => {
       const url = new URL(input instanceof Request ? input.url : input);
       if (!origins.has(url.origin)) {
-        throw new HostNotAllowed(`A token of FlowAccount's goes to ${[...origins].join(", ")} only, not to ${url.origin}.`);
+        throw new HostNotAllowed(
+          `A token of FlowAccount's goes to ${[...origins].join(", ")} only, not to ${url.origin}.`,
+        );
       }
       const given = input instanceof Request ? input : undefined;
       const signal = init.signal ?? given?.signal;
@@ -150,7 +157,8 @@ export class FlowAccountConnect {
       try {
         next = await this.reportRejected(token, { signal });
       } catch (error) {
-        if (error instanceof TemporarilyUnavailable || error instanceof AccessDenied) return answer; // FlowAccount's own answer says more.
+        // Here FlowAccount's own answer says more.
+        if (error instanceof TemporarilyUnavailable || error instanceof AccessDenied) return answer;
         await answer.body?.cancel();
         throw error;
       }
@@ -167,12 +175,19 @@ export class FlowAccountConnect {
   }
 
   /** All connections, or those of one status or tenant. Pages are fetched as they are needed. */
-  async *connections({ status, tenant, pageSize, signal }: ConnectionsOptions = {}): AsyncGenerator<Connection, void, undefined> {
+  async *connections({ status, tenant, pageSize, signal }: ConnectionsOptions = {}): AsyncGenerator<
+    Connection,
+    void,
+    undefined
+  > {
     yield* this.#list("/connections", { status, tenant, limit: pageSize }, "connections", readConnection, signal);
   }
 
   /** What happened to the connection in the last 90 days, newest first. Empty for one that is unknown. */
-  async *history(connectionId: string, { pageSize, signal }: ListOptions = {}): AsyncGenerator<HistoryEntry, void, undefined> {
+  async *history(
+    connectionId: string,
+    { pageSize, signal }: ListOptions = {},
+  ): AsyncGenerator<HistoryEntry, void, undefined> {
     yield* this.#list(`${pathOf(connectionId)}/history`, { limit: pageSize }, "entries", readHistoryEntry, signal);
   }
 
@@ -189,9 +204,15 @@ export class FlowAccountConnect {
    * `TemporarilyUnavailable`, look at `connection()` before you repeat it. Raises `Problem` with the code `import_refused`
    * (`reason` says why), `already_connected` or `import_under_way`.
    */
-  async importConnection(connectionId: string, token: { refreshToken: string; tenant?: string }, { signal }: CallOptions = {}): Promise<Connection> {
+  async importConnection(
+    connectionId: string,
+    token: { refreshToken: string; tenant?: string },
+    { signal }: CallOptions = {},
+  ): Promise<Connection> {
     const body = { refresh_token: token.refreshToken, tenant: token.tenant };
-    return readConnection(await this.#api.call({ method: "POST", path: pathOf(connectionId), body, signal, repeat: false }));
+    return readConnection(
+      await this.#api.call({ method: "POST", path: pathOf(connectionId), body, signal, repeat: false }),
+    );
   }
 
   /** A link for one of your users: send the browser to `connectUrl`. `tenant` is the tenant of whoever is logged in. */
@@ -210,9 +231,14 @@ export class FlowAccountConnect {
    *
    * A repetition says the same. Raises `Problem` where it is not to be confirmed: its `code` and `ending` say why.
    */
-  async confirm({ confirmation, tenant }: { confirmation: string; tenant: string }, { signal }: CallOptions = {}): Promise<Connection> {
+  async confirm(
+    { confirmation, tenant }: { confirmation: string; tenant: string },
+    { signal }: CallOptions = {},
+  ): Promise<Connection> {
     const body = { confirmation, tenant };
-    const connection = readConnection(await this.#api.call({ method: "POST", path: "/connect-links/confirm", body, signal }));
+    const connection = readConnection(
+      await this.#api.call({ method: "POST", path: "/connect-links/confirm", body, signal }),
+    );
     this.#tokens.forget(connection.supportCode);
     return connection;
   }
@@ -231,7 +257,10 @@ export class FlowAccountConnect {
         );
         const token = readAccessToken(answer, connectionId, askedAt);
         if (token.status !== "active") {
-          this.#logger.warn?.(`FlowAccount Connect: the connection ${connectionId} is in danger (${token.status}); its token lasts until ${token.expiresAt.toISOString()}`);
+          const until = token.expiresAt.toISOString();
+          this.#logger.warn?.(
+            `FlowAccount Connect: ${connectionId} is in danger (${token.status}); its token lasts until ${until}`,
+          );
         }
         return token;
       },
@@ -248,7 +277,11 @@ export class FlowAccountConnect {
   ): AsyncGenerator<Item, void, undefined> {
     let next: string | undefined;
     do {
-      const page = readPage(await this.#api.call({ method: "GET", path, query: { ...query, next }, signal }), name, read);
+      const page = readPage(
+        await this.#api.call({ method: "GET", path, query: { ...query, next }, signal }),
+        name,
+        read,
+      );
       yield* page.items;
       next = page.next ?? undefined;
     } while (next !== undefined);
@@ -257,7 +290,8 @@ export class FlowAccountConnect {
 
 /** Raises `Problem` as the API does, for an id that would lead to another route too. */
 function pathOf(connectionId: string): string {
-  if (/^[A-Za-z0-9._-]{1,64}$/.test(connectionId) && !/^\.{1,2}$/.test(connectionId)) return `/connections/${connectionId}`;
+  if (/^[A-Za-z0-9._-]{1,64}$/.test(connectionId) && !/^\.{1,2}$/.test(connectionId))
+    return `/connections/${connectionId}`;
   const detail = "A connection's id is FlowAccount's supportCode: 1 to 64 letters, digits, '.', '_' or '-'.";
   throw new Problem({ code: "invalid_connection_id", status: 400, detail });
 }
@@ -266,7 +300,13 @@ function pathOf(connectionId: string): string {
 function secure(given: string | URL, what: string): URL {
   const url = URL.canParse(String(given)) ? new URL(given) : undefined;
   const loopback = ["localhost", "127.0.0.1", "[::1]"].includes(url?.hostname ?? "");
-  if (url !== undefined && (url.protocol === "https:" || (url.protocol === "http:" && loopback)) && !url.username && !url.password) return url;
+  if (
+    url !== undefined &&
+    (url.protocol === "https:" || (url.protocol === "http:" && loopback)) &&
+    !url.username &&
+    !url.password
+  )
+    return url;
   throw new NotConfigured(`${what} must be absolute https (http on a loopback host only), without a user name.`);
 }
 

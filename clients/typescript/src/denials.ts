@@ -2,7 +2,7 @@
 
 import { AccessDenied, type Denial } from "./errors.js";
 
-/** AWS's own words, in its header `x-amzn-errortype` or its message, or the stack's codes for them. The first match counts. */
+/** AWS's own words (header `x-amzn-errortype`, message), and the stack's codes for them. The first match counts. */
 const WORDS: readonly (readonly [Denial, RegExp])[] = [
   ["clock", /signature expired|signature not yet current|RequestExpired|RequestTimeTooSkewed/i],
   ["expired", /ExpiredToken|credentials_expired|token included in the request is expired/i],
@@ -26,7 +26,7 @@ export interface Sent {
 /**
  * The error of an answer with status 401 or 403. `fields` is its body.
  *
- * AWS's own text is not in it: for a wrong signature that text repeats the headers that were signed, session token included.
+ * AWS's own text is not in it: for a wrong signature that text repeats the signed headers, the session token too.
  */
 export function denied(answer: Response, fields: Readonly<Record<string, unknown>>, sent: Sent): AccessDenied {
   const words = ["message", "Message", "code", "title", "detail"].map((name) => fields[name]);
@@ -64,11 +64,11 @@ function advice(denial: Denial, sent: Sent, skew: number): string {
     case "expired":
       return "The AWS credentials have expired: renew them.";
     case "keys":
-      return "AWS does not accept these AWS keys: the access key id, its secret or the session token is wrong, or was deleted.";
+      return "AWS does not accept these AWS keys: the access key id, its secret or the session token is wrong or deleted.";
     case "permission":
       return `The AWS identity may not do this: its policy needs execute-api:Invoke on ${path}.`;
     case "region":
-      return `The request was signed for the region ${sent.region}, and the stack is in another: set the option region, or AWS_REGION.`;
+      return `The stack is not in ${sent.region}, for which the request was signed: set the option region, or AWS_REGION.`;
     case "stage":
       return `The API has no route ${path}: check API id, region and stage in the URL (the stack's output ApiUrl).`;
     case "unknown":

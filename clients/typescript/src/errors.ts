@@ -111,9 +111,13 @@ export class TemporarilyUnavailable extends Problem {
 
 /**
  * Why AWS refused a request, by AWS's own words:
- * `clock`: the clock of this machine is wrong; `expired`: the credentials have expired; `keys`: the access key, its secret
- * or the session token is wrong; `permission`: a policy does not allow it; `region`: the signature is for another region;
- * `stage`: the URL has no such stage or route; `unknown`: AWS does not say.
+ * - `clock`: the clock of this machine is wrong;
+ * - `expired`: the credentials have expired;
+ * - `keys`: the access key, its secret or the session token is wrong;
+ * - `permission`: a policy does not allow it;
+ * - `region`: the signature is for another region;
+ * - `stage`: the URL has no such stage or route;
+ * - `unknown`: AWS does not say.
  */
 export type Denial = "clock" | "expired" | "keys" | "permission" | "region" | "stage" | "unknown";
 

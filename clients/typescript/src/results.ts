@@ -8,10 +8,13 @@ type OrNewer<Known extends string> = Known | (string & {});
 export type Environment = OrNewer<"sandbox" | "production">;
 
 /**
- * `in_doubt`: active, but it is unknown whether FlowAccount took the last refresh token. `importing`: an import is not proved yet.
- * `disconnected`: ended by you; kept for 30 days.
+ * - `in_doubt`: active, but it is unknown whether FlowAccount took the last refresh token;
+ * - `importing`: an import is not proved yet;
+ * - `disconnected`: ended by you; the stack keeps it for 30 days.
  */
-export type ConnectionStatus = OrNewer<"active" | "in_doubt" | "importing" | "reauthorization_required" | "disconnected">;
+export type ConnectionStatus = OrNewer<
+  "active" | "in_doubt" | "importing" | "reauthorization_required" | "disconnected"
+>;
 
 /** A business that was connected. */
 export interface Connection {
@@ -80,7 +83,10 @@ export class AccessToken {
   readonly expiresAt: Date;
   readonly #value: string;
 
-  constructor(value: string, about: Pick<AccessToken, "supportCode" | "environment" | "generation" | "status" | "expiresAt">) {
+  constructor(
+    value: string,
+    about: Pick<AccessToken, "supportCode" | "environment" | "generation" | "status" | "expiresAt">,
+  ) {
     this.supportCode = about.supportCode;
     this.environment = about.environment;
     this.generation = about.generation;

@@ -20,7 +20,8 @@ export type AwsCredentialsProvider = () => Promise<AwsCredentials>;
 const EARLY = 300_000;
 
 /** What a network does to the providers that fetch credentials; all else is a mistake in the configuration. */
-const PASSING = /^(ECONN|ETIMEDOUT|EAI_AGAIN|ENOTFOUND|ENETUNREACH|EHOSTUNREACH|EPIPE|Timeout|Throttling|TooManyRequests)/;
+const PASSING =
+  /^(ECONN|ETIMEDOUT|EAI_AGAIN|ENOTFOUND|ENETUNREACH|EHOSTUNREACH|EPIPE|Timeout|Throttling|TooManyRequests)/;
 
 export class Signer {
   readonly region: string;
@@ -33,9 +34,12 @@ export class Signer {
   constructor(url: URL, region: string | undefined, credentials: AwsCredentials | AwsCredentialsProvider | undefined) {
     this.region = region ?? regionOf(url);
     if (!/^[a-z0-9-]+$/.test(this.region)) {
-      throw new NotConfigured("No AWS region, or no proper one: set the option region, or AWS_REGION, to that of the stack.");
+      throw new NotConfigured(
+        "No AWS region, or no proper one: set the option region, or AWS_REGION, to that of the stack.",
+      );
     }
-    this.#provider = typeof credentials === "function" ? credentials : credentials ? async () => credentials : ofTheEnvironment();
+    this.#provider =
+      typeof credentials === "function" ? credentials : credentials ? async () => credentials : ofTheEnvironment();
     this.#signer = new SignatureV4({
       service: "execute-api",
       region: this.region,
@@ -66,7 +70,8 @@ export class Signer {
 
   #credentials(): Promise<AwsCredentials> {
     const kept = this.#kept;
-    if (kept && (kept.expiration === undefined || kept.expiration.getTime() - Date.now() > EARLY)) return Promise.resolve(kept);
+    if (kept && (kept.expiration === undefined || kept.expiration.getTime() - Date.now() > EARLY))
+      return Promise.resolve(kept);
     this.#fetching ??= this.#fetch().finally(() => (this.#fetching = undefined));
     return this.#fetching;
   }
@@ -81,7 +86,8 @@ export class Signer {
     for (const name of ["accessKeyId", "secretAccessKey", "sessionToken"] as const) {
       const value = found[name] ?? (name === "sessionToken" ? "-" : "");
       // Whatever would break a header is refused here: the error of `fetch` would quote it.
-      if (!/^[!-~]+$/.test(value)) throw new NotConfigured(`The AWS credentials' ${name} is empty, or has a space or a line break in it.`);
+      if (!/^[!-~]+$/.test(value))
+        throw new NotConfigured(`The AWS credentials' ${name} is empty, or has a space or a line break in it.`);
     }
     return (this.#kept = found);
   }
@@ -93,20 +99,25 @@ function regionOf(url: URL): string {
   return host?.[1] ?? process.env["AWS_REGION"] ?? process.env["AWS_DEFAULT_REGION"] ?? "";
 }
 
-/** AWS SDK v3's default chain: environment, SSO, profiles, web identity, containers, instances. Loaded when it is needed. */
+/** AWS SDK v3's default chain: environment, SSO, profiles, web identity, containers, instances. Loaded when needed. */
 function ofTheEnvironment(): AwsCredentialsProvider {
   let chain: Promise<AwsCredentialsProvider> | undefined;
-  return async () => (await (chain ??= import("@aws-sdk/credential-providers").then((sdk) => sdk.fromNodeProviderChain())))();
+  return async () =>
+    (await (chain ??= import("@aws-sdk/credential-providers").then((sdk) => sdk.fromNodeProviderChain())))();
 }
 
 function unusable(error: unknown): FlowAccountConnectError {
-  const { name = "", code = "", $metadata } = error as { name?: string; code?: string; $metadata?: { httpStatusCode?: number } };
+  const {
+    name = "",
+    code = "",
+    $metadata,
+  } = error as { name?: string; code?: string; $metadata?: { httpStatusCode?: number } };
   const word = [code, name].find((each) => /^[A-Za-z_]+$/.test(each)) ?? "Error";
   if (PASSING.test(word) || ($metadata?.httpStatusCode ?? 0) >= 500) {
     const detail = `The AWS credentials cannot be fetched at the moment (${word}).`;
     return new TemporarilyUnavailable({ code: "credentials_unavailable", status: 0, detail }, 1);
   }
   return new NotConfigured(
-    `No AWS credentials can be had (${word}): give this process a role, or set AWS_PROFILE, or AWS_ACCESS_KEY_ID and its kin.`,
+    `No AWS credentials were found (${word}): give this process a role, or set AWS_PROFILE or AWS_ACCESS_KEY_ID.`,
   );
 }

@@ -6,7 +6,7 @@ import { untilAborted } from "./waiting.js";
 /** Milliseconds before its end from which on a token is not used any more: a request takes time. */
 const SPENT = 5_000;
 
-/** A token with less life left than was asked for is the best one for now; the stack is asked again after so many milliseconds. */
+/** A token with less life left than was asked for is the best one for now: the stack is asked again after this (ms). */
 const AGAIN = 30_000;
 
 /** Connections whose tokens are kept; the least recently used go first. */
@@ -40,8 +40,14 @@ export class TokenCache {
    *
    * `fetch` runs once for all who wait, and is aborted when all of them have given up; `signal` is this caller's alone.
    */
-  async get(id: string, wanted: Wanted, fetch: (signal: AbortSignal) => Promise<AccessToken>, signal?: AbortSignal): Promise<AccessToken> {
-    if (wanted.rejected !== undefined && this.#kept.get(id)?.token.generation === wanted.rejected) this.#kept.delete(id);
+  async get(
+    id: string,
+    wanted: Wanted,
+    fetch: (signal: AbortSignal) => Promise<AccessToken>,
+    signal?: AbortSignal,
+  ): Promise<AccessToken> {
+    if (wanted.rejected !== undefined && this.#kept.get(id)?.token.generation === wanted.rejected)
+      this.#kept.delete(id);
     for (;;) {
       signal?.throwIfAborted();
       const kept = this.#kept.get(id);

@@ -15,8 +15,9 @@ export interface VerifyOptions {
 /**
  * The payload of a webhook that one of `secrets` (`whsec_…`) has signed: its JSON, read.
  *
- * `body` is what was received, byte by byte, before anything has read its JSON. A webhook may arrive twice, always with the
- * same `webhook-id`: remember the ids that you have worked on. Raises `InvalidSignature`, and `NotConfigured` for no secret or a wrong one.
+ * `body` is what was received, byte by byte, before anything has read its JSON. A webhook may arrive twice, always with
+ * the same `webhook-id`: remember the ids that you have worked on. Raises `InvalidSignature`, and `NotConfigured` where
+ * a secret is missing or malformed.
  */
 export function verify<Payload = unknown>(
   body: string | Uint8Array,
@@ -34,9 +35,12 @@ export function verify<Payload = unknown>(
   }
   const good = keys.some((key) => {
     const expected = createHmac("sha256", key).update(`${id}.${timestamp}.`).update(body).digest();
-    return signatures.some((signature) => signature.startsWith("v1,") && equal(Buffer.from(signature.slice(3), "base64"), expected));
+    return signatures.some(
+      (signature) => signature.startsWith("v1,") && equal(Buffer.from(signature.slice(3), "base64"), expected),
+    );
   });
-  if (!good) throw new InvalidSignature("The webhook is not signed with any of these secrets, or was changed on its way.");
+  if (!good)
+    throw new InvalidSignature("The webhook is not signed with any of these secrets, or was changed on its way.");
   const text = typeof body === "string" ? body : new TextDecoder().decode(body);
   try {
     return JSON.parse(text) as Payload;
@@ -54,8 +58,12 @@ function keyOf(secret: string): Buffer {
 }
 
 function header(headers: WebhookHeaders, name: string): string {
-  const found = headers instanceof Headers ? headers.get(name) : Object.entries(headers).find(([key]) => key.toLowerCase() === name)?.[1];
-  if (typeof found !== "string" || found === "") throw new InvalidSignature(`The request has no header ${name}: it is no webhook.`);
+  const found =
+    headers instanceof Headers
+      ? headers.get(name)
+      : Object.entries(headers).find(([key]) => key.toLowerCase() === name)?.[1];
+  if (typeof found !== "string" || found === "")
+    throw new InvalidSignature(`The request has no header ${name}: it is no webhook.`);
   return found;
 }
 

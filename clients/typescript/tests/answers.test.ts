@@ -6,7 +6,15 @@ import { createServer } from "node:net";
 import { test } from "node:test";
 import { gzipSync } from "node:zlib";
 
-import { AccessDenied, FlowAccountConnect, InvalidAnswer, NotConfigured, Problem, TemporarilyUnavailable, type Denial } from "../src/index.js";
+import {
+  AccessDenied,
+  FlowAccountConnect,
+  InvalidAnswer,
+  NotConfigured,
+  Problem,
+  TemporarilyUnavailable,
+  type Denial,
+} from "../src/index.js";
 import { connectionFields, FakeStack, failure, ID, json, KEYS, problem, REGION, type Reply } from "./fake.js";
 
 const WHOLE = JSON.stringify({ ...connectionFields(ID), reason: "secret-of-the-body" });
@@ -46,19 +54,22 @@ for (const [name, reply] of Object.entries(UNREACHABLE)) {
 }
 
 const GARBLED: Record<string, Reply> = {
-  "HTML": (response) => response.writeHead(200, { "content-type": "text/html" }).end("<html>secret-page</html>"),
+  HTML: (response) => response.writeHead(200, { "content-type": "text/html" }).end("<html>secret-page</html>"),
   "half JSON": (response) => response.writeHead(200).end(WHOLE.slice(0, -20)),
-  "empty": (response) => response.writeHead(200).end(),
+  empty: (response) => response.writeHead(200).end(),
   "a list": json(200, ["secret-list"]),
-  "null": json(200, null),
+  null: json(200, null),
   "another API's": json(200, { access_token: "secret-other" }),
   "falsely gzipped": (response) => response.writeHead(200, { "content-encoding": "gzip" }).end(WHOLE),
-  "gzipped, and cut": (response) => response.writeHead(200, { "content-encoding": "gzip" }).end(gzipSync(WHOLE).subarray(0, 60)),
+  "gzipped, and cut": (response) =>
+    response.writeHead(200, { "content-encoding": "gzip" }).end(gzipSync(WHOLE).subarray(0, 60)),
   "wrongly chunked": raw(`HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n${WHOLE}`, drop),
   "no HTTP": raw("SSH-2.0-OpenSSH_9.2\r\n", drop),
   "a redirect": (response) => response.writeHead(302, { location: "https://evil.example/" }).end(),
   "without end": (response) => {
-    const more = () => { while (response.write("secret-".repeat(4096))); };
+    const more = () => {
+      while (response.write("secret-".repeat(4096)));
+    };
     response.writeHead(200).on("drain", more);
     more();
   },
@@ -78,7 +89,9 @@ for (const [name, reply] of Object.entries(GARBLED)) {
 
 test("gzip and a byte order mark are read", async (t) => {
   const stack = await FakeStack.start(t);
-  stack.replies.push((response) => response.writeHead(200, { "content-encoding": "gzip" }).end(gzipSync(`\uFEFF${WHOLE}`)));
+  stack.replies.push((response) =>
+    response.writeHead(200, { "content-encoding": "gzip" }).end(gzipSync(`\uFEFF${WHOLE}`)),
+  );
   assert.equal((await stack.client().connection(ID)).reason, "secret-of-the-body");
 });
 
@@ -93,7 +106,10 @@ test("a server without TLS behind https is a wrong URL, not a matter of time", a
   await new Promise<void>((listening) => server.listen(0, "127.0.0.1", listening));
   t.after(() => server.close());
   const url = `https://127.0.0.1:${(server.address() as { port: number }).port}/live`;
-  const error = await failure(new FlowAccountConnect({ url, region: REGION, credentials: KEYS, patience: 60 }).connection(ID), InvalidAnswer);
+  const error = await failure(
+    new FlowAccountConnect({ url, region: REGION, credentials: KEYS, patience: 60 }).connection(ID),
+    InvalidAnswer,
+  );
   assert.match(error.message, /certificate/);
 });
 
@@ -115,16 +131,21 @@ for (const [status, code, header, after] of [
 
 test("API Gateway's own 503, without a code, is temporary too", async (t) => {
   const stack = await FakeStack.start(t);
-  stack.replies.push(json(503, { message: "Service Unavailable" }), (response) => response.writeHead(502).end("<html>"));
+  stack.replies.push(json(503, { message: "Service Unavailable" }), (response) =>
+    response.writeHead(502).end("<html>"),
+  );
   assert.equal((await failure(stack.client().accessToken(ID), TemporarilyUnavailable)).status, 503);
   assert.equal((await failure(stack.client().accessToken(ID), TemporarilyUnavailable)).status, 502);
 });
 
 test("patience: repeated while it lasts, never sooner than Retry-After, and not at all where that is too long", async (t) => {
   const stack = await FakeStack.start(t);
-  stack.replies.push(problem(503, "token_unavailable", {}, { "retry-after": "1" }), problem(429, "too_many_requests", {}, { "retry-after": "0" }));
+  stack.replies.push(
+    problem(503, "token_unavailable", {}, { "retry-after": "1" }),
+    problem(429, "too_many_requests", {}, { "retry-after": "0" }),
+  );
   const waits: string[] = [];
-  const debug = (line: string) => void waits.push(.../again in (.*) s/.exec(line)?.slice(1) ?? []);
+  const debug = (line: string) => void waits.push(...(/again in (.*) s/.exec(line)?.slice(1) ?? []));
   assert.equal((await stack.client({ patience: 20, logger: { debug } }).accessToken(ID)).generation, 1);
   assert.deepEqual(waits, ["1", "1"], "as long as the stack asks, and each time longer");
   assert.equal(stack.seen.length, 3);
@@ -137,7 +158,10 @@ test("an abort ends the waiting", async (t) => {
   const stack = await FakeStack.start(t);
   stack.replies.push(problem(503, "store_unavailable", {}, { "retry-after": "50" }));
   const controller = new AbortController();
-  const call = stack.client({ patience: 100, logger: { debug: (line) => void (line.includes("again") && controller.abort(new Error("enough"))) } });
+  const call = stack.client({
+    patience: 100,
+    logger: { debug: (line) => void (line.includes("again") && controller.abort(new Error("enough"))) },
+  });
   await assert.rejects(call.connection(ID, { signal: controller.signal }), /enough/);
 });
 
@@ -145,9 +169,10 @@ test("a problem keeps its code, reason, ending and request", async (t) => {
   const stack = await FakeStack.start(t);
   stack.replies.push(problem(409, "connect_failed", { ending: "wrong_business", reason: "rejected" }));
   const error = await failure(stack.client().confirm({ confirmation: "secret-c", tenant: "t" }), Problem);
-  assert.deepEqual([error.name, error.code, error.status, error.ending, error.reason, error.requestId, error.detail], [
-    "Problem", "connect_failed", 409, "wrong_business", "rejected", "r-1", "Detail of connect_failed.",
-  ]);
+  assert.deepEqual(
+    [error.name, error.code, error.status, error.ending, error.reason, error.requestId, error.detail],
+    ["Problem", "connect_failed", 409, "wrong_business", "rejected", "r-1", "Detail of connect_failed."],
+  );
   assert.match(error.message, /connect_failed: .* \(request r-1\)/);
 });
 
@@ -173,7 +198,12 @@ test("a clock that is wrong is called that, by how much and in which direction",
 test("wrong keys: a secret, an access key, a session token, or none", async (t) => {
   const stack = await FakeStack.start(t);
   const { sessionToken: _, ...without } = KEYS;
-  for (const credentials of [{ ...KEYS, secretAccessKey: "secret-wrong" }, { ...KEYS, accessKeyId: "AKIDWRONG" }, { ...KEYS, sessionToken: "secret-old" }, without]) {
+  for (const credentials of [
+    { ...KEYS, secretAccessKey: "secret-wrong" },
+    { ...KEYS, accessKeyId: "AKIDWRONG" },
+    { ...KEYS, sessionToken: "secret-old" },
+    without,
+  ]) {
     const [why, message] = await denial(stack.client({ credentials }).connection(ID));
     assert.equal(why, "keys");
     assert.match(message, /access key/);
@@ -187,7 +217,8 @@ test("a wrong region names the one that was used", async (t) => {
   assert.match(message, /us-east-1/);
 });
 
-const USER = "User: arn:aws:iam::123456789012:user/app is not authorized to perform: execute-api:Invoke on resource: arn:aws:execute-api:…";
+const USER =
+  "User: arn:aws:iam::123456789012:user/app is not authorized to perform: execute-api:Invoke on resource: arn:aws:execute-api:…";
 
 for (const [name, why, body, type] of [
   ["AWS's own words for a missing permission", "permission", { Message: USER }, "AccessDeniedException"],
@@ -195,11 +226,36 @@ for (const [name, why, body, type] of [
   ["an explicit deny", "permission", { Message: `${USER} with an explicit deny` }, "AccessDeniedException"],
   ["the stack's code for a missing permission", "permission", { code: "access_denied", title: "Access denied" }, ""],
   ["AWS's own words for an unknown stage", "stage", { message: "Forbidden" }, "ForbiddenException"],
-  ["AWS's own words for an unknown route", "stage", { message: "Missing Authentication Token" }, "MissingAuthenticationTokenException"],
-  ["the stack's code for an unknown route", "stage", { code: "not_signed", title: "The request is not signed, or there is no such route" }, ""],
-  ["AWS's own words for expired credentials", "expired", { message: "The security token included in the request is expired" }, "ExpiredTokenException"],
-  ["the stack's code for expired credentials", "expired", { code: "credentials_expired", title: "The credentials have expired" }, ""],
-  ["the stack's code for a wrong signature", "keys", { code: "invalid_signature", title: "The signature does not match" }, ""],
+  [
+    "AWS's own words for an unknown route",
+    "stage",
+    { message: "Missing Authentication Token" },
+    "MissingAuthenticationTokenException",
+  ],
+  [
+    "the stack's code for an unknown route",
+    "stage",
+    { code: "not_signed", title: "The request is not signed, or there is no such route" },
+    "",
+  ],
+  [
+    "AWS's own words for expired credentials",
+    "expired",
+    { message: "The security token included in the request is expired" },
+    "ExpiredTokenException",
+  ],
+  [
+    "the stack's code for expired credentials",
+    "expired",
+    { code: "credentials_expired", title: "The credentials have expired" },
+    "",
+  ],
+  [
+    "the stack's code for a wrong signature",
+    "keys",
+    { code: "invalid_signature", title: "The signature does not match" },
+    "",
+  ],
   ["a firewall's page", "unknown", "<html>secret-page</html>", ""],
 ] as const) {
   test(`403, ${name}: ${why}`, async (t) => {
@@ -227,14 +283,30 @@ test("a real answer of an unknown route", async (t) => {
 
 test("a fetch of the app's own is used, and its errors are translated", async (t) => {
   const stack = await FakeStack.start(t);
-  const error = await failure(stack.client({ fetch: () => Promise.reject(new Error("secret-proxy")) }).connection(ID), TemporarilyUnavailable);
+  const error = await failure(
+    stack.client({ fetch: () => Promise.reject(new Error("secret-proxy")) }).connection(ID),
+    TemporarilyUnavailable,
+  );
   assert.equal(error.code, "unreachable");
   assert.equal(stack.seen.length, 0);
 });
 
 test("a URL that is missing or unsafe is refused at once", async () => {
   delete process.env["FLOWACCOUNT_CONNECT_URL"];
-  for (const url of [undefined, "", "api.example", "http://api.example/live", "https://user:secret-p@api.example/live", "ftp://127.0.0.1/", "https://api.example/live?x=secret-1"]) {
-    await failure(Promise.resolve().then(() => new FlowAccountConnect({ region: REGION, credentials: KEYS, ...(url === undefined ? {} : { url }) })), NotConfigured);
+  for (const url of [
+    undefined,
+    "",
+    "api.example",
+    "http://api.example/live",
+    "https://user:secret-p@api.example/live",
+    "ftp://127.0.0.1/",
+    "https://api.example/live?x=secret-1",
+  ]) {
+    await failure(
+      Promise.resolve().then(
+        () => new FlowAccountConnect({ region: REGION, credentials: KEYS, ...(url === undefined ? {} : { url }) }),
+      ),
+      NotConfigured,
+    );
   }
 });

@@ -12,7 +12,11 @@ const before = { ...process.env };
 
 beforeEach(() => {
   for (const name of Object.keys(process.env)) if (MINE.test(name)) delete process.env[name];
-  Object.assign(process.env, { AWS_EC2_METADATA_DISABLED: "true", AWS_CONFIG_FILE: "/nowhere/config", AWS_SHARED_CREDENTIALS_FILE: "/nowhere/credentials" });
+  Object.assign(process.env, {
+    AWS_EC2_METADATA_DISABLED: "true",
+    AWS_CONFIG_FILE: "/nowhere/config",
+    AWS_SHARED_CREDENTIALS_FILE: "/nowhere/credentials",
+  });
 });
 
 afterEach(() => {
@@ -35,7 +39,10 @@ test("everything comes from the environment where nothing is given", async (t) =
 test("a profile is read as the AWS SDK reads it", async (t) => {
   const stack = await FakeStack.start(t);
   const file = join(mkdtempSync(join(tmpdir(), "profile-")), "credentials");
-  writeFileSync(file, `[app]\naws_access_key_id=${KEYS.accessKeyId}\naws_secret_access_key=${KEYS.secretAccessKey}\naws_session_token=${KEYS.sessionToken}\n`);
+  writeFileSync(
+    file,
+    `[app]\naws_access_key_id=${KEYS.accessKeyId}\naws_secret_access_key=${KEYS.secretAccessKey}\naws_session_token=${KEYS.sessionToken}\n`,
+  );
   Object.assign(process.env, { AWS_SHARED_CREDENTIALS_FILE: file, AWS_PROFILE: "app", AWS_DEFAULT_REGION: REGION });
   assert.equal((await new FlowAccountConnect({ url: stack.url }).accessToken(ID)).generation, 1);
 });
@@ -50,7 +57,12 @@ test("no credentials anywhere: raised at once, with what to do", async (t) => {
 
 test("credentials that would break a header are refused without showing them", async (t) => {
   const stack = await FakeStack.start(t);
-  for (const wrong of [{ sessionToken: "secret-with\nbreak" }, { accessKeyId: "secret- space" }, { secretAccessKey: "" }, { accessKeyId: "secret-กุญแจ" }]) {
+  for (const wrong of [
+    { sessionToken: "secret-with\nbreak" },
+    { accessKeyId: "secret- space" },
+    { secretAccessKey: "" },
+    { accessKeyId: "secret-กุญแจ" },
+  ]) {
     const error = await failure(stack.client({ credentials: { ...KEYS, ...wrong } }).connection(ID), NotConfigured);
     assert.ok(error.message.includes(Object.keys(wrong)[0] ?? "?"));
   }
@@ -102,7 +114,12 @@ test("the region: the option, then the one in the URL, then the environment; a w
     return new Response(null, { status: 204 });
   };
   const disconnect = (url: string, region?: string) =>
-    new FlowAccountConnect({ url, credentials: KEYS, fetch: spy, ...(region === undefined ? {} : { region }) }).disconnect(ID);
+    new FlowAccountConnect({
+      url,
+      credentials: KEYS,
+      fetch: spy,
+      ...(region === undefined ? {} : { region }),
+    }).disconnect(ID);
   const aws = "https://a1b2c3.execute-api.ap-southeast-7.amazonaws.com/live";
   assert.throws(() => disconnect("https://connect.example/live"), NotConfigured);
   Object.assign(process.env, { AWS_REGION: "eu-west-1" });

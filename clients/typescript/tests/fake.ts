@@ -9,7 +9,11 @@ import { inspect } from "node:util";
 import { FlowAccountConnect, type FlowAccountConnectOptions } from "../src/index.js";
 
 export const REGION = "ap-southeast-1";
-export const KEYS = { accessKeyId: "AKIDEXAMPLE", secretAccessKey: "wJalrXUtnFEMI", sessionToken: "session/token+of=STS" };
+export const KEYS = {
+  accessKeyId: "AKIDEXAMPLE",
+  secretAccessKey: "wJalrXUtnFEMI",
+  sessionToken: "session/token+of=STS",
+};
 export const ID = "N1234567";
 
 export interface Seen {
@@ -30,12 +34,27 @@ export function json(status: number, body: unknown, headers: Record<string, stri
   };
 }
 
-export function problem(status: number, code: string, more: Record<string, unknown> = {}, headers: Record<string, string> = {}): Reply {
-  const body = { type: "about:blank", title: "Refused", status, code, detail: `Detail of ${code}.`, request_id: "r-1", ...more };
+export function problem(
+  status: number,
+  code: string,
+  more: Record<string, unknown> = {},
+  headers: Record<string, string> = {},
+): Reply {
+  const body = {
+    type: "about:blank",
+    title: "Refused",
+    status,
+    code,
+    detail: `Detail of ${code}.`,
+    request_id: "r-1",
+    ...more,
+  };
   return json(status, body, headers);
 }
 
-async function listen(handler: (request: IncomingMessage, response: ServerResponse, body: string) => void): Promise<Server> {
+async function listen(
+  handler: (request: IncomingMessage, response: ServerResponse, body: string) => void,
+): Promise<Server> {
   const server = createServer((request, response) => {
     const chunks: Buffer[] = [];
     request.on("data", (chunk: Buffer) => chunks.push(chunk));
@@ -115,7 +134,11 @@ export class FakeStack {
       case "GET connections ": {
         if (id === undefined) {
           const all = [...this.connections.values()];
-          return page("connections", all.filter((each) => ["status", "tenant"].every((name) => !query[name] || each[name] === query[name])), query);
+          return page(
+            "connections",
+            all.filter((each) => ["status", "tenant"].every((name) => !query[name] || each[name] === query[name])),
+            query,
+          );
         }
         const found = this.connections.get(id);
         return found ? json(200, found) : problem(404, "connection_not_found");
@@ -129,7 +152,11 @@ export class FakeStack {
         if (id === "confirm") return json(200, connectionFields(ID, { tenant: body?.["tenant"] }));
         return json(201, { connect_url: `${this.url}/authorize?link=8x`, expires_at: 1_795_312_800 });
     }
-    return json(403, { message: "Missing Authentication Token" }, { "x-amzn-errortype": "MissingAuthenticationTokenException" });
+    return json(
+      403,
+      { message: "Missing Authentication Token" },
+      { "x-amzn-errortype": "MissingAuthenticationTokenException" },
+    );
   }
 
   token(id = ID): Record<string, unknown> {
@@ -175,20 +202,26 @@ function page(name: string, all: Record<string, unknown>[], query: Record<string
 /** What AWS answers to a request whose Signature Version 4 is not good; `undefined` where it is. */
 function refusedSignature(request: IncomingMessage, body: string, now: number): Reply | undefined {
   const refused = (type: string, message: string) => json(403, { message }, { "x-amzn-errortype": type });
-  const pattern = /^AWS4-HMAC-SHA256 Credential=([^/]+)\/(\d{8})\/([^/]+)\/execute-api\/aws4_request, SignedHeaders=([^,]+), Signature=([0-9a-f]{64})$/;
+  const pattern =
+    /^AWS4-HMAC-SHA256 Credential=([^/]+)\/(\d{8})\/([^/]+)\/execute-api\/aws4_request, SignedHeaders=([^,]+), Signature=([0-9a-f]{64})$/;
   const found = pattern.exec(request.headers.authorization ?? "");
   if (found === null) return refused("MissingAuthenticationTokenException", "Missing Authentication Token");
   const [, key = "", day = "", region = "", signed = "", signature = ""] = found;
-  if (region !== REGION) return refused("InvalidSignatureException", `Credential should be scoped to a valid region, not '${region}'.`);
+  if (region !== REGION)
+    return refused("InvalidSignatureException", `Credential should be scoped to a valid region, not '${region}'.`);
   if (key !== KEYS.accessKeyId || request.headers["x-amz-security-token"] !== KEYS.sessionToken) {
     return refused("UnrecognizedClientException", "The security token included in the request is invalid.");
   }
   const stamp = String(request.headers["x-amz-date"]);
   const time = Date.parse(stamp.replace(/^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z$/, "$1-$2-$3T$4:$5:$6Z"));
   if (!stamp.startsWith(day) || now - time > 300_000) {
-    return refused("InvalidSignatureException", `Signature expired: ${stamp} is now earlier than ${new Date(now).toISOString()} (5 min.)`);
+    return refused(
+      "InvalidSignatureException",
+      `Signature expired: ${stamp} is now earlier than ${new Date(now).toISOString()} (5 min.)`,
+    );
   }
-  if (time - now > 300_000) return refused("InvalidSignatureException", `Signature not yet current: ${stamp} is still later than now (5 min.)`);
+  if (time - now > 300_000)
+    return refused("InvalidSignatureException", `Signature not yet current: ${stamp} is still later than now (5 min.)`);
   const sha256 = (text: string) => createHash("sha256").update(text).digest("hex");
   const mac = (secret: string | Buffer, text: string) => createHmac("sha256", secret).update(text).digest();
   const names = signed.split(";");
@@ -206,7 +239,10 @@ function refusedSignature(request: IncomingMessage, body: string, now: number): 
     sha256(body),
   ].join("\n");
   const toSign = ["AWS4-HMAC-SHA256", stamp, `${day}/${region}/execute-api/aws4_request`, sha256(canonical)].join("\n");
-  const signingKey = [day, region, "execute-api", "aws4_request"].reduce<string | Buffer>(mac, `AWS4${KEYS.secretAccessKey}`);
+  const signingKey = [day, region, "execute-api", "aws4_request"].reduce<string | Buffer>(
+    mac,
+    `AWS4${KEYS.secretAccessKey}`,
+  );
   if (mac(signingKey, toSign).toString("hex") === signature) return undefined;
   return refused(
     "InvalidSignatureException",
@@ -246,18 +282,32 @@ export class FakeFlowAccount {
       authorization === `Bearer ${this.good}`
         ? json(200, { status: true, code: 0, data: { companyId: 6, compnayName: "Somchai Trading" } })
         : json(401, { status: false, message: "Unauthorized" });
-    (this.reply ?? own)(response, { method: request.method ?? "", path, query: {}, headers: request.headers, body: undefined });
+    (this.reply ?? own)(response, {
+      method: request.method ?? "",
+      path,
+      query: {},
+      headers: request.headers,
+      body: undefined,
+    });
   }
 }
 
 /** The error that `promise` is rejected with, shown in every way that a log may show it. */
-export async function failure<Kind extends Error>(promise: Promise<unknown>, kind: new (...given: never[]) => Kind): Promise<Kind & { shown: string }> {
+export async function failure<Kind extends Error>(
+  promise: Promise<unknown>,
+  kind: new (...given: never[]) => Kind,
+): Promise<Kind & { shown: string }> {
   const error: unknown = await promise.then(
     () => new Error("nothing was raised"),
     (raised: unknown) => raised,
   );
   if (!(error instanceof kind)) throw error;
-  const shown = [inspect(error, { depth: 9, showHidden: true }), String(error), error.stack, JSON.stringify(error)].join("\n");
+  const shown = [
+    inspect(error, { depth: 9, showHidden: true }),
+    String(error),
+    error.stack,
+    JSON.stringify(error),
+  ].join("\n");
   for (const secret of ["secret-", KEYS.secretAccessKey, KEYS.sessionToken]) {
     if (shown.includes(secret)) throw new Error(`the error shows ${secret}: ${shown}`);
   }

@@ -20,7 +20,12 @@ test("a request to FlowAccount carries the token", async (t) => {
 test("no other origin gets one, and nothing is sent to it", async (t) => {
   const { stack, flowaccount, connect, call } = await both(t);
   const other = await FakeFlowAccount.start(t);
-  for (const url of [other.url, flowaccount.url.replace("127.0.0.1", "localhost"), "https://openapi.flowaccount.com.evil.example/", "https://openapi.flowaccount.com/"]) {
+  for (const url of [
+    other.url,
+    flowaccount.url.replace("127.0.0.1", "localhost"),
+    "https://openapi.flowaccount.com.evil.example/",
+    "https://openapi.flowaccount.com/",
+  ]) {
     await failure(call(url), HostNotAllowed);
     await failure(call(new URL(url)), HostNotAllowed);
     await failure(call(new Request(url)), HostNotAllowed);
@@ -37,8 +42,14 @@ test("a redirect to another origin does not take the token along, and its 401 sa
   const other = await FakeFlowAccount.start(t);
   flowaccount.reply = (response) => response.writeHead(302, { location: `${other.url}/elsewhere` }).end();
   assert.equal((await call(`${flowaccount.url}/v1/file`)).status, 401);
-  assert.deepEqual(other.seen.map((seen) => seen.authorization), [undefined]);
-  assert.deepEqual(stack.seen.map((seen) => seen.method), ["GET"]);
+  assert.deepEqual(
+    other.seen.map((seen) => seen.authorization),
+    [undefined],
+  );
+  assert.deepEqual(
+    stack.seen.map((seen) => seen.method),
+    ["GET"],
+  );
 });
 
 for (const [name, input] of [
@@ -52,8 +63,14 @@ for (const [name, input] of [
     const [target, init] = input(`${flowaccount.url}/v1/x`);
     const answer = await call(target as string, init as RequestInit);
     assert.equal(answer.status, 200);
-    assert.deepEqual(stack.seen.map((seen) => seen.body), [undefined, { rejected_generation: 1 }]);
-    assert.deepEqual(flowaccount.seen.map((seen) => seen.authorization), ["Bearer secret-access-1", "Bearer secret-access-2"]);
+    assert.deepEqual(
+      stack.seen.map((seen) => seen.body),
+      [undefined, { rejected_generation: 1 }],
+    );
+    assert.deepEqual(
+      flowaccount.seen.map((seen) => seen.authorization),
+      ["Bearer secret-access-1", "Bearer secret-access-2"],
+    );
     assert.equal(flowaccount.seen[0]?.body, flowaccount.seen[1]?.body);
   });
 }
@@ -64,6 +81,15 @@ test("a second 401 is the answer", async (t) => {
   assert.equal((await call(`${flowaccount.url}/v1/x`)).status, 401);
   assert.equal(flowaccount.seen.length, 2);
   assert.equal(stack.seen.length, 2);
+});
+
+test("where the stack answers with the refused token again, nothing is repeated", async (t) => {
+  const { stack, flowaccount, connect, call } = await both(t);
+  flowaccount.good = "another";
+  await connect.accessToken(ID);
+  stack.replies.push(json(200, stack.token()));
+  assert.equal((await call(`${flowaccount.url}/v1/x`)).status, 401);
+  assert.equal(flowaccount.seen.length, 1);
 });
 
 test("a body that can be read once is not repeated; its token is reported all the same", async (t) => {
@@ -97,7 +123,10 @@ test("a 200 that means a withdrawn consent is reported by its answer", async (t)
   assert.equal(((await answer.json()) as { status: boolean }).status, false);
   assert.equal((await connect.reportRejected(answer)).generation, 2);
   assert.equal((await connect.reportRejected(answer)).generation, 2, "that token was replaced already");
-  assert.deepEqual(stack.seen.map((seen) => seen.body), [undefined, { rejected_generation: 1 }]);
+  assert.deepEqual(
+    stack.seen.map((seen) => seen.body),
+    [undefined, { rejected_generation: 1 }],
+  );
   await assert.rejects(connect.reportRejected(new Response()), TypeError);
 });
 

@@ -34,7 +34,9 @@ test("the first example runs", async (t) => {
 
 test("every method that the README calls is one, and every error is in its table", () => {
   const called = [...README.matchAll(/connect\.(\w+)\(/g)].map(([, name = ""]) => name);
-  const methods = Object.getOwnPropertyNames(connecting.FlowAccountConnect.prototype).filter((name) => name !== "constructor");
+  const methods = Object.getOwnPropertyNames(connecting.FlowAccountConnect.prototype).filter(
+    (name) => name !== "constructor",
+  );
   assert.deepEqual([...new Set(called)].sort(), methods.sort());
   const listed = [...README.matchAll(/^\| `(\w+)` \|/gm)].map(([, name = ""]) => name);
   const raised = Object.keys(errors).filter((name) => !["FlowAccountConnectError", "InvalidSignature"].includes(name));

@@ -2,7 +2,15 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { inspect } from "node:util";
 
-import { ConnectionNotFound, InvalidAnswer, Problem, ReauthorizationRequired, TemporarilyUnavailable } from "../src/index.js";
+import {
+  ConnectionNotFound,
+  InvalidAnswer,
+  Problem,
+  ReauthorizationRequired,
+  TemporarilyUnavailable,
+} from "../src/index.js";
+import { AccessToken } from "../src/results.js";
+import { TokenCache } from "../src/tokens.js";
 import { FakeStack, failure, ID, json, KEYS, problem, type Reply } from "./fake.js";
 
 test("a token comes with what goes with it, and is kept", async (t) => {
@@ -10,10 +18,16 @@ test("a token comes with what goes with it, and is kept", async (t) => {
   const connect = stack.client();
   const token = await connect.accessToken(ID);
   assert.equal(token.value, "secret-access-1");
-  assert.deepEqual([token.supportCode, token.environment, token.generation, token.status], [ID, "sandbox", 1, "active"]);
+  assert.deepEqual(
+    [token.supportCode, token.environment, token.generation, token.status],
+    [ID, "sandbox", 1, "active"],
+  );
   assert.ok(Math.abs(token.expiresAt.getTime() - Date.now() - 86_400_000) < 60_000);
   assert.equal(await connect.accessToken(ID), token);
-  assert.deepEqual(stack.seen.map((seen) => [seen.method, seen.path, seen.query]), [["GET", `/connections/${ID}/token`, { min_ttl: "300" }]]);
+  assert.deepEqual(
+    stack.seen.map((seen) => [seen.method, seen.path, seen.query]),
+    [["GET", `/connections/${ID}/token`, { min_ttl: "300" }]],
+  );
 });
 
 test("a token is fetched anew before it has less life than was asked for", async (t) => {
@@ -113,13 +127,16 @@ test("who aborts is alone with it, even who asked first", async (t) => {
 
 test("a request that nobody waits for is given up, and who comes then asks anew", async (t) => {
   const stack = await FakeStack.start(t);
-  const connect = stack.client();
+  const connect = stack.client({ timeout: 3600 });
   const closed = new Promise<void>((close) => stack.replies.push((response) => response.on("close", close)));
   const impatient = new AbortController();
   const both = [1, 2].map(() => connect.accessToken(ID, { signal: impatient.signal }));
   while (stack.seen.length === 0) await new Promise((later) => setTimeout(later, 5));
   impatient.abort();
-  assert.deepEqual((await Promise.allSettled(both)).map((each) => each.status), ["rejected", "rejected"]);
+  assert.deepEqual(
+    (await Promise.allSettled(both)).map((each) => each.status),
+    ["rejected", "rejected"],
+  );
   assert.equal((await connect.accessToken(ID)).generation, 1);
   await closed;
   assert.equal(stack.seen.length, 2);
@@ -131,15 +148,48 @@ test("an aborted signal sends nothing", async (t) => {
   await assert.rejects(stack.client().accessToken(ID, { signal }), /too late/);
   await assert.rejects(stack.client().connection(ID, { signal }), /too late/);
   assert.equal(stack.seen.length, 0);
+  const connect = stack.client();
+  await connect.accessToken(ID);
+  await assert.rejects(connect.accessToken(ID, { signal }), /too late/, "nor is what is kept served");
+});
+
+test("ten thousand tokens are kept; those that were not used for the longest time go first", async () => {
+  const cache = new TokenCache();
+  let fetched = 0;
+  const get = (id: string) =>
+    cache.get(id, { minTtl: 300 }, async () => {
+      fetched += 1;
+      return new AccessToken("t", {
+        supportCode: id,
+        environment: "sandbox",
+        generation: 1,
+        status: "active",
+        expiresAt: new Date(Date.now() + 9e6),
+      });
+    });
+  for (let n = 0; n < 10_000; n += 1) await get(`N${n}`);
+  await get("N0"); // Used again, it is not the next to go.
+  await get("N10000");
+  assert.equal(fetched, 10_001);
+  await get("N0");
+  assert.equal(fetched, 10_001);
+  await get("N1");
+  assert.equal(fetched, 10_002);
 });
 
 test("a rejected token is reported by its generation, once for all, and never served again", async (t) => {
   const stack = await FakeStack.start(t);
   const connect = stack.client();
   const token = await connect.accessToken(ID);
-  const all = await Promise.all([...Array.from({ length: 20 }, () => connect.reportRejected(token)), connect.accessToken(ID)]);
+  const all = await Promise.all([
+    ...Array.from({ length: 20 }, () => connect.reportRejected(token)),
+    connect.accessToken(ID),
+  ]);
   assert.deepEqual(new Set(all.map((each) => each.generation)), new Set([2]));
-  assert.deepEqual(stack.seen.slice(1).map((seen) => [seen.method, seen.body]), [["POST", { rejected_generation: 1 }]]);
+  assert.deepEqual(
+    stack.seen.slice(1).map((seen) => [seen.method, seen.body]),
+    [["POST", { rejected_generation: 1 }]],
+  );
   assert.equal((await connect.reportRejected(token)).generation, 2, "another has brought the next one already");
   assert.equal(stack.seen.length, 2);
 });
@@ -185,9 +235,18 @@ test("what was on its way when the connection was ended is not kept", async (t) 
 
 test("a new consent is needed: why, since when, and where", async (t) => {
   const stack = await FakeStack.start(t);
-  stack.replies.push(problem(409, "reauthorization_required", { reason: "expired", since: 1_795_312_800, reconnect_url: "https://app.example/again" }));
+  stack.replies.push(
+    problem(409, "reauthorization_required", {
+      reason: "expired",
+      since: 1_795_312_800,
+      reconnect_url: "https://app.example/again",
+    }),
+  );
   const error = await failure(stack.client().accessToken(ID), ReauthorizationRequired);
-  assert.deepEqual([error.reason, error.since, error.reconnectUrl], ["expired", new Date(1_795_312_800_000), "https://app.example/again"]);
+  assert.deepEqual(
+    [error.reason, error.since, error.reconnectUrl],
+    ["expired", new Date(1_795_312_800_000), "https://app.example/again"],
+  );
   assert.deepEqual([error.status, error.code, error.requestId], [409, "reauthorization_required", "r-1"]);
 });
 
@@ -195,8 +254,15 @@ test("an answer that gives no proper token of this connection is none", async (t
   const stack = await FakeStack.start(t);
   const connect = stack.client();
   const wrong: Record<string, unknown>[] = [
-    { access_token: "" }, { access_token: 7 }, { access_token: "secret-\nx" }, { access_token: "secret-ไทย" }, { expires_in: "soon" },
-    { generation: 1.5 }, { generation: null }, { support_code: "N7654321" }, { status: null },
+    { access_token: "" },
+    { access_token: 7 },
+    { access_token: "secret-\nx" },
+    { access_token: "secret-ไทย" },
+    { expires_in: "soon" },
+    { generation: 1.5 },
+    { generation: null },
+    { support_code: "N7654321" },
+    { status: null },
   ];
   for (const changed of wrong) {
     stack.replies.push(json(200, { ...stack.token(), ...changed }));
@@ -225,7 +291,14 @@ test("a connection in danger is logged as a warning, and nothing that is logged 
   await connect.accessToken(ID);
   assert.equal(lines.filter((line) => line.startsWith("warning:") && line.includes("refresh_failing")).length, 1);
   assert.ok(lines.some((line) => line.includes("503")));
-  const shown = [...lines, inspect(connect, { depth: 9, showHidden: true }), inspect(token, { showHidden: true }), JSON.stringify({ connect, token }), `${token}`].join("\n");
+  const shown = [
+    ...lines,
+    inspect(connect, { depth: 9, showHidden: true }),
+    inspect(token, { showHidden: true }),
+    JSON.stringify({ connect, token }),
+    `${token}`,
+  ].join("\n");
   assert.ok(shown.includes(ID));
-  for (const secret of ["secret-access", KEYS.secretAccessKey, KEYS.sessionToken]) assert.ok(!shown.includes(secret), shown);
+  for (const secret of ["secret-access", KEYS.secretAccessKey, KEYS.sessionToken])
+    assert.ok(!shown.includes(secret), shown);
 });

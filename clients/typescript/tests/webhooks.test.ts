@@ -38,7 +38,9 @@ test("the specification's own example is good, apart from its age", (t) => {
     "webhook-timestamp": "1614265330",
     "webhook-signature": "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
   };
-  assert.deepEqual(webhooks.verify('{"test": 2432232314}', headers, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"), { test: 2432232314 });
+  assert.deepEqual(webhooks.verify('{"test": 2432232314}', headers, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"), {
+    test: 2432232314,
+  });
 });
 
 test("while a secret is replaced, either is good: of the receiver's, and of the sender's", () => {
@@ -60,9 +62,14 @@ test("what was changed, or signed by another, is refused", () => {
     ["the version", BODY, { ...good, "webhook-signature": signature.replace("v1,", "v2,") }],
     ["a cut signature", BODY, { ...good, "webhook-signature": signature.slice(0, 20) }],
     ["an empty signature", BODY, { ...good, "webhook-signature": "v1," }],
-    ["another algorithm", BODY, { ...good, "webhook-signature": `v1,${createHmac("sha1", "k").update(BODY).digest("base64")}` }],
+    [
+      "another algorithm",
+      BODY,
+      { ...good, "webhook-signature": `v1,${createHmac("sha1", "k").update(BODY).digest("base64")}` },
+    ],
   ];
-  for (const [what, body, headers] of wrong) assert.throws(() => webhooks.verify(body, headers, SECRET), InvalidSignature, what);
+  for (const [what, body, headers] of wrong)
+    assert.throws(() => webhooks.verify(body, headers, SECRET), InvalidSignature, what);
   for (const name of Object.keys(good)) {
     const { [name]: _, ...without } = good;
     assert.throws(() => webhooks.verify(BODY, without, SECRET), InvalidSignature, name);
