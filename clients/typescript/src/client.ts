@@ -128,7 +128,8 @@ export class FlowAccountConnect {
    * A `fetch` for FlowAccount's API, as one connected business: it adds the token, for FlowAccount's origin only.
    *
    * After a 401 it reports the token and repeats the request once with the next one. It does not repeat a body that can
-   * be read only once: a stream, or that of a `Request`. It raises what `accessToken` and `fetch` raise, and `HostNotAllowed` for another origin.
+   * be read only once: a stream, or that of a `Request`. It raises what `accessToken` and `fetch` raise, and
+   * `HostNotAllowed` for another origin.
    */
   flowaccountFetch(connectionId: string, options: FlowAccountFetchOptions = {}): typeof fetch {
     const allowed = options.allowedOrigins ?? [process.env["FLOWACCOUNT_URL"] || FLOWACCOUNT];
@@ -152,7 +153,7 @@ export class FlowAccountConnect {
       const token = await this.accessToken(connectionId, { minTtl: options.minTtl, signal });
       const answer = await send(token);
       // `fetch` leaves the token out where a redirect leads to another origin: a 401 from there says nothing of it.
-      if (answer.status !== 401 || (answer.redirected && !origins.has(new URL(answer.url).origin))) return answer;
+      if (answer.status !== 401 || (answer.redirected && new URL(answer.url).origin !== url.origin)) return answer;
       let next: AccessToken;
       try {
         next = await this.reportRejected(token, { signal });

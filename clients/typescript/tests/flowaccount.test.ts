@@ -38,8 +38,9 @@ test("no other origin gets one, and nothing is sent to it", async (t) => {
 });
 
 test("a redirect to another origin does not take the token along, and its 401 says nothing of the token", async (t) => {
-  const { stack, flowaccount, call } = await both(t);
+  const { stack, flowaccount, connect } = await both(t);
   const other = await FakeFlowAccount.start(t);
+  const call = connect.flowaccountFetch(ID, { allowedOrigins: [flowaccount.url, other.url] });
   flowaccount.reply = (response) => response.writeHead(302, { location: `${other.url}/elsewhere` }).end();
   assert.equal((await call(`${flowaccount.url}/v1/file`)).status, 401);
   assert.deepEqual(
