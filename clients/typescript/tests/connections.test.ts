@@ -157,6 +157,8 @@ test("a connection is ended, and its token is not kept", async (t) => {
   await failure(connect.accessToken(ID), ConnectionNotFound);
   stack.replies.push(problem(409, "connected_meanwhile"));
   assert.equal((await failure(connect.disconnect(ID), Problem)).code, "connected_meanwhile");
+  stack.replies.push((response) => response.writeHead(200).end("<html>a login page</html>"));
+  await failure(connect.disconnect(ID), InvalidAnswer);
 });
 
 test("an import is sent once, whatever comes back", async (t) => {
