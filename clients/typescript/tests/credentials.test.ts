@@ -125,8 +125,9 @@ test("the region: the option, then the one in the URL, then the environment; a w
   Object.assign(process.env, { AWS_REGION: "eu-west-1" });
   await disconnect(aws);
   await disconnect(aws.replace("a1b2c3", "a1b2c3-vpce-0f"));
+  await disconnect("https://vpce-0f-1a.execute-api.ap-southeast-7.vpce.amazonaws.com/live");
   await disconnect("https://connect.example/live");
   await disconnect(aws, "us-east-1");
-  assert.deepEqual(scopes, ["ap-southeast-7", "ap-southeast-7", "eu-west-1", "us-east-1"]);
+  assert.deepEqual(scopes, ["ap-southeast-7", "ap-southeast-7", "ap-southeast-7", "eu-west-1", "us-east-1"]);
   assert.throws(() => disconnect(aws, "us\neast"), NotConfigured);
 });
