@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.contract import deployed, engines
+from tests.contract import engines
 from tests.support.dynamodb_model import DynamoDbModel
+from tools import deployed
 from tools.local.errors import LocalError
 
 _numbers = itertools.count(1)

@@ -6,9 +6,9 @@ import pytest
 from botocore.exceptions import ClientError
 
 from flowaccount_connect.storage.connections import key_of
-from tests.contract import deployed
 from tests.contract.conftest import Table
 from tests.support import dynamodb_model
+from tools import deployed
 
 HOLDS = [
     ("attribute_exists(pk)", True),

@@ -16,7 +16,7 @@ from flowaccount_connect.storage.connections import ConnectionStore, Refused, Ro
 from flowaccount_connect.storage.dynamodb import call
 from tests.support.dynamodb_model import DynamoDbModel
 from tests.unit.tables import Table
-from tools.benchmarks.memory import Memory, PaceMemory, Row, connection_of
+from tools.simulation.memory import Memory, PaceMemory, Row, connection_of
 
 IDS = ("N1", "N2", "N3")
 STEPS = 1_500

@@ -1,6 +1,6 @@
 """What the stack keeps things in, in memory and fast: the same promises as the table's, without its expressions.
 
-`tests/unit/test_benchmarks.py` holds the store against the real one, over the model of DynamoDB, step by step.
+`tests/simulation/test_memory.py` holds the store against the real one, over the model of DynamoDB, step by step.
 """
 
 import heapq

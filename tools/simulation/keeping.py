@@ -29,10 +29,10 @@ from flowaccount_connect.scheduling.sweep import Message, Sweep
 from flowaccount_connect.storage.connections import Rotated, StoreUnavailable
 from flowaccount_connect.storage.sealing import Tokens
 from flowaccount_connect.tokens.serving import DEFAULT_MIN_TTL
-from tools.benchmarks.authorization_server import AuthorizationServer, Verdict
-from tools.benchmarks.memory import KnownSecret, Memory, PaceMemory, Unsealed
-from tools.benchmarks.record import Record
-from tools.benchmarks.trace import HOUR, START, Newcomer, Trace, Trouble
+from tools.simulation.authorization_server import AuthorizationServer, Verdict
+from tools.simulation.memory import KnownSecret, Memory, PaceMemory, Unsealed
+from tools.simulation.record import Record
+from tools.simulation.trace import HOUR, START, Newcomer, Trace, Trouble
 
 WORKERS = 5
 BATCH = 50

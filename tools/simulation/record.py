@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from tools.benchmarks.authorization_server import AuthorizationServer
-from tools.benchmarks.trace import LIFETIME, START, Trace
+from tools.simulation.authorization_server import AuthorizationServer
+from tools.simulation.trace import LIFETIME, START, Trace
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.benchmarks.trace import HOUR, LIFETIME, START, Trace, Trouble
+from tools.simulation.trace import HOUR, LIFETIME, START, Trace, Trouble
 from tools.simulator.rates import RateLimiter
 
 

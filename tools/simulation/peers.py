@@ -12,9 +12,9 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.benchmarks.authorization_server import AuthorizationServer, Verdict
-from tools.benchmarks.record import Record
-from tools.benchmarks.trace import DAY, HOUR, START, Trace, Trouble
+from tools.simulation.authorization_server import AuthorizationServer, Verdict
+from tools.simulation.record import Record
+from tools.simulation.trace import DAY, HOUR, START, Trace, Trouble
 
 _PATIENCE = 30.0
 """How long each of them waits for an answer, in seconds."""

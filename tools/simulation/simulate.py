@@ -1,4 +1,4 @@
-"""`python -m tools.benchmarks.simulate`: our schedule and those of others through the same days, side by side.
+"""`python -m tools.simulation.simulate`: our schedule and those of others through the same days, side by side.
 
 Exit code 0 if our stack lost no connection and stayed within its rate; 1 if not.
 """
@@ -19,10 +19,10 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from tools.benchmarks import report
-from tools.benchmarks.record import Record
-from tools.benchmarks.trace import DAY, MONTH, SHORT, START, Trace
 from tools.local.places import STATE, shown
+from tools.simulation import report
+from tools.simulation.record import Record
+from tools.simulation.trace import DAY, MONTH, SHORT, START, Trace
 
 OURS = "ours"
 POLICIES = (OURS, "Nango", "Vault plugin", "authproxy", "on demand")
@@ -128,10 +128,10 @@ def _share(progress: Any) -> None:
 def simulate(trace: Trace, policy: str, number: int) -> Record:
     """One policy on one trace, in a process of the pool."""
     if policy == OURS:
-        from tools.benchmarks.keeping import Keeping  # noqa: PLC0415 - the peers need nothing of ours
+        from tools.simulation.keeping import Keeping  # noqa: PLC0415 - the peers need nothing of ours
 
         return Keeping(trace).run(functools.partial(_tell, number))
-    from tools.benchmarks.peers import PEERS  # noqa: PLC0415
+    from tools.simulation.peers import PEERS  # noqa: PLC0415
 
     return PEERS[policy](trace).run(functools.partial(_tell, number))
 
@@ -141,7 +141,7 @@ def _tell(number: int, now: float) -> None:
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tools.benchmarks.simulate", description=__doc__.split("\n", 1)[0])
+    parser = argparse.ArgumentParser(prog="python -m tools.simulation.simulate", description=__doc__.split("\n", 1)[0])
     parser.add_argument("--seed", type=int, default=1, help="another trace (default: 1)")
     parser.add_argument("--days", type=int, help="fewer days, or more (default: 30)")
     parser.add_argument("--short", action="store_true", help="1,500 connections over 9 days, for CI")
