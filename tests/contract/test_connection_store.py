@@ -9,8 +9,9 @@ import pytest
 from flowaccount_connect.domain.connection import Attempt, Connection, Reason, Sealed, Status
 from flowaccount_connect.domain.schedule import shard_of
 from flowaccount_connect.scheduling.sweep import DueIndex
-from flowaccount_connect.storage.connections import ConnectionStore, Refused, Rotated, from_item, grant_update, key_of
+from flowaccount_connect.storage.connections import ConnectionStore, Refused, from_item, grant_update, key_of
 from flowaccount_connect.storage.dynamodb import ConditionRefused, call, n, s
+from flowaccount_connect.storage.stored_tokens import StoredTokens
 from tests.contract.conftest import Table
 
 NOW = 1_000_000
@@ -31,7 +32,7 @@ def grant(table: Table) -> Callable[..., None]:
             grant_id=grant_id,
             attempt_id=attempt_id,
             environment="sandbox",
-            rotated=rotated(f"{grant_id} tokens", at),
+            tokens=rotated(f"{grant_id} tokens", at),
             now=at,
         )
         call(table.client.update_item, **update)
@@ -39,8 +40,8 @@ def grant(table: Table) -> Callable[..., None]:
     return write
 
 
-def rotated(tokens: str, at: int) -> Rotated:
-    return Rotated(
+def rotated(tokens: str, at: int) -> StoredTokens:
+    return StoredTokens(
         sealed=Sealed(tokens.encode(), b"key"),
         requested_at=at,
         access_expires_at=at + 3_600,

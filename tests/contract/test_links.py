@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from flowaccount_connect.domain.connection import Status
-from flowaccount_connect.rotation.pending_commits import Salvage, SalvageOutcome, SalvageQueue
+from flowaccount_connect.rotation.pending_commits import PendingCommits, PendingOutcome, PendingQueue
 from flowaccount_connect.storage.connections import ConnectionStore, grant_update, key_of, tenant_check
 from flowaccount_connect.storage.dynamodb import ConditionRefused, call, s
 from flowaccount_connect.storage.links import (
@@ -45,7 +45,7 @@ def link(links: LinkStore) -> ConnectLink:
 
 
 def waiting(table: Table, grant_id: str = "g1") -> Waiting:
-    return Waiting(connection_id=table.connection_id, grant_id=grant_id, rotated=rotated(f"{grant_id} tokens", NOW))
+    return Waiting(connection_id=table.connection_id, grant_id=grant_id, tokens=rotated(f"{grant_id} tokens", NOW))
 
 
 def granted(table: Table, *, grant_id: str = "g1", tenant: str | None = TENANT) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def granted(table: Table, *, grant_id: str = "g1", tenant: str | None = TENANT) 
         grant_id=grant_id,
         attempt_id=f"attempt of {grant_id}",
         environment="sandbox",
-        rotated=rotated(f"{grant_id} tokens", NOW),
+        tokens=rotated(f"{grant_id} tokens", NOW),
         now=NOW,
         tenant=tenant,
     )
@@ -209,11 +209,11 @@ def test_what_waits_is_dropped_with_its_event_once(table: Table, link: ConnectLi
 
 def test_a_salvaged_set_waits_like_any_other_or_is_too_late(table: Table, link: ConnectLink) -> None:
     sent = Sent()
-    SalvageQueue(sent, "queue").send_waiting(link.id, "a1", waiting(table))
-    salvage = Salvage(table.client, table.name)
-    assert salvage.apply(sent.body, now=NOW + CONFIRM_WITHIN) == (SalvageOutcome.TOO_LATE, table.connection_id)
-    assert salvage.apply(sent.body, now=NOW + 1) == (SalvageOutcome.APPLIED, table.connection_id)
+    PendingQueue(sent, "queue").send_waiting(link.id, "a1", waiting(table))
+    salvage = PendingCommits(table.client, table.name)
+    assert salvage.apply(sent.body, now=NOW + CONFIRM_WITHIN) == (PendingOutcome.TOO_LATE, table.connection_id)
+    assert salvage.apply(sent.body, now=NOW + 1) == (PendingOutcome.APPLIED, table.connection_id)
     assert stored(table, link).waiting == waiting(table)
-    assert salvage.apply(sent.body, now=NOW + 1) == (SalvageOutcome.APPLIED_BEFORE, table.connection_id)
-    SalvageQueue(sent, "queue").send_waiting("gone", "a1", waiting(table))
-    assert salvage.apply(sent.body, now=NOW) == (SalvageOutcome.UNKNOWN, table.connection_id)
+    assert salvage.apply(sent.body, now=NOW + 1) == (PendingOutcome.APPLIED_BEFORE, table.connection_id)
+    PendingQueue(sent, "queue").send_waiting("gone", "a1", waiting(table))
+    assert salvage.apply(sent.body, now=NOW) == (PendingOutcome.UNKNOWN, table.connection_id)

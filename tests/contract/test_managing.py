@@ -30,7 +30,7 @@ def connect(table: Table, grant_id: str = "g1") -> None:
             grant_id=grant_id,
             attempt_id="a0",
             environment="sandbox",
-            rotated=rotated(f"{grant_id} tokens", NOW - 100),
+            tokens=rotated(f"{grant_id} tokens", NOW - 100),
             now=NOW - 100,
         ),
     )

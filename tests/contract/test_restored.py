@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from flowaccount_connect.domain.connection import Connection, Reason, Sealed, Status
-from flowaccount_connect.rotation.pending_commits import Salvage, SalvageOutcome, SalvageQueue
+from flowaccount_connect.rotation.pending_commits import PendingCommits, PendingOutcome, PendingQueue
 from flowaccount_connect.scheduling.sweep import DueIndex
-from flowaccount_connect.storage.connections import ConnectionStore, Rotated, key_of, put_absent, restored
+from flowaccount_connect.storage.connections import ConnectionStore, key_of, put_absent, restored
 from flowaccount_connect.storage.dynamodb import Item, n
+from flowaccount_connect.storage.stored_tokens import StoredTokens
 from tests.contract.conftest import Table
 from tests.contract.test_connection_store import NOW, attempt, grant, refused, rotated, store
 from tests.contract.test_sessions_and_salvage import Sent
@@ -158,11 +159,11 @@ def test_a_set_that_was_salvaged_before_the_loss_is_newer_than_the_backup(
         store.require_reauthorization(table.connection_id, there.generation, "a1", Reason.ROTATION_LOST, now=LATER)
     sent = Sent()
     # The table had gone on to generation 3 when it was lost, after the backup's 1.
-    SalvageQueue(sent, "url").send_rotation(table.connection_id, "g1", 3, "a4", rotated("newest", NOW + 900))
-    outcome, _ = Salvage(table.client, table.name).apply(sent.body, now=LATER)
+    PendingQueue(sent, "url").send_rotation(table.connection_id, "g1", 3, "a4", rotated("newest", NOW + 900))
+    outcome, _ = PendingCommits(table.client, table.name).apply(sent.body, now=LATER)
     found = store.get(table.connection_id)
     assert found is not None
-    assert (outcome, found.status) == (SalvageOutcome.APPLIED, Status.ACTIVE)
+    assert (outcome, found.status) == (PendingOutcome.APPLIED, Status.ACTIVE)
     assert found.sealed == Sealed(b"newest", b"key")
     assert found.generation == there.generation + 1
 
@@ -186,7 +187,7 @@ def test_no_other_set_passes_the_fence(
 ) -> None:
     grant()
     there = put()
-    late: Rotated = rotated("another", requested_at)
+    late: StoredTokens = rotated("another", requested_at)
     assert refused(lambda: store.commit(table.connection_id, grant_id, generation, "a4", late)) == there
 
 

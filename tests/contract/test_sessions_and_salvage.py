@@ -6,7 +6,7 @@ import pytest
 
 from flowaccount_connect.domain.connection import Attempt, Reason, Status
 from flowaccount_connect.domain.ids import fingerprint
-from flowaccount_connect.rotation.pending_commits import Salvage, SalvageOutcome, SalvageQueue
+from flowaccount_connect.rotation.pending_commits import PendingCommits, PendingOutcome, PendingQueue
 from flowaccount_connect.storage.attempts import ConnectSession, SessionRefused, SessionStore
 from flowaccount_connect.storage.connections import ConnectionStore, grant_update
 from flowaccount_connect.storage.dynamodb import ConditionRefused, StoreUnavailable, call
@@ -41,7 +41,7 @@ def granted(table: Table, grant_id: str = "g1", attempt_id: str = "a0") -> dict[
         grant_id=grant_id,
         attempt_id=attempt_id,
         environment="sandbox",
-        rotated=rotated(f"{grant_id} tokens", NOW),
+        tokens=rotated(f"{grant_id} tokens", NOW),
         now=NOW,
     )
 
@@ -121,9 +121,9 @@ def test_a_repeated_transaction_succeeds_and_writes_nothing(table: Table) -> Non
 
 
 def test_a_salvaged_refresh_is_applied_once_and_in_any_order(table: Table) -> None:
-    queue, salvage = Sent(), Salvage(table.client, table.name)
+    queue, salvage = Sent(), PendingCommits(table.client, table.name)
     store = ConnectionStore(table.client, table.name)
-    sends = SalvageQueue(queue, "queue")
+    sends = PendingQueue(queue, "queue")
     sends.send_rotation(table.connection_id, "g1", 1, "a1", rotated("first", NOW))
     first = queue.body
     sends.send_rotation(table.connection_id, "g1", 2, "a2", rotated("second", NOW))
@@ -131,13 +131,13 @@ def test_a_salvaged_refresh_is_applied_once_and_in_any_order(table: Table) -> No
     # Nothing is there: the table may have been lost, and is waited for as long as the token may be of use.
     with pytest.raises(StoreUnavailable):
         salvage.apply(first, now=NOW)
-    assert salvage.apply(first, now=NOW + 2 * 86_400)[0] is SalvageOutcome.UNKNOWN
+    assert salvage.apply(first, now=NOW + 2 * 86_400)[0] is PendingOutcome.UNKNOWN
     call(table.client.update_item, **granted(table))
-    assert salvage.apply(second, now=NOW)[0] is SalvageOutcome.TOO_LATE
-    assert salvage.apply(first, now=NOW)[0] is SalvageOutcome.APPLIED
-    assert salvage.apply(first, now=NOW)[0] is SalvageOutcome.APPLIED_BEFORE
-    assert salvage.apply(second, now=NOW)[0] is SalvageOutcome.APPLIED
-    assert salvage.apply(first, now=NOW)[0] is SalvageOutcome.TOO_LATE
+    assert salvage.apply(second, now=NOW)[0] is PendingOutcome.TOO_LATE
+    assert salvage.apply(first, now=NOW)[0] is PendingOutcome.APPLIED
+    assert salvage.apply(first, now=NOW)[0] is PendingOutcome.APPLIED_BEFORE
+    assert salvage.apply(second, now=NOW)[0] is PendingOutcome.APPLIED
+    assert salvage.apply(first, now=NOW)[0] is PendingOutcome.TOO_LATE
     found = store.get(table.connection_id)
     assert found is not None
     assert found.sealed is not None
@@ -145,25 +145,25 @@ def test_a_salvaged_refresh_is_applied_once_and_in_any_order(table: Table) -> No
 
 
 def test_a_salvaged_consent_is_applied_once_and_never_over_a_later_one(table: Table) -> None:
-    queue, salvage = Sent(), Salvage(table.client, table.name)
-    sends = SalvageQueue(queue, "queue")
+    queue, salvage = Sent(), PendingCommits(table.client, table.name)
+    sends = PendingQueue(queue, "queue")
     sends.send_grant(table.connection_id, "g1", "a1", "sandbox", rotated("first", NOW))
     first = queue.body
     sends.send_grant(table.connection_id, "g2", "a2", "sandbox", rotated("second", NOW))
-    assert salvage.apply(first, now=NOW)[0] is SalvageOutcome.APPLIED
-    assert salvage.apply(first, now=NOW)[0] is SalvageOutcome.APPLIED_BEFORE
-    assert salvage.apply(queue.body, now=NOW)[0] is SalvageOutcome.APPLIED
-    assert salvage.apply(first, now=NOW)[0] is SalvageOutcome.TOO_LATE
+    assert salvage.apply(first, now=NOW)[0] is PendingOutcome.APPLIED
+    assert salvage.apply(first, now=NOW)[0] is PendingOutcome.APPLIED_BEFORE
+    assert salvage.apply(queue.body, now=NOW)[0] is PendingOutcome.APPLIED
+    assert salvage.apply(first, now=NOW)[0] is PendingOutcome.TOO_LATE
 
 
 def test_a_salvaged_set_revives_what_failed_meanwhile(table: Table) -> None:
     queue, store = Sent(), ConnectionStore(table.client, table.name)
     call(table.client.update_item, **granted(table))
-    SalvageQueue(queue, "queue").send_rotation(table.connection_id, "g1", 1, "a1", rotated("salvaged", NOW))
+    PendingQueue(queue, "queue").send_rotation(table.connection_id, "g1", 1, "a1", rotated("salvaged", NOW))
     attempt = Attempt(id="a2", started_at=NOW, lease_until=NOW + 180)
     store.claim(table.connection_id, attempt, generation=1, now=NOW)
     store.require_reauthorization(table.connection_id, 1, "a2", Reason.ROTATION_LOST, now=NOW)
-    assert Salvage(table.client, table.name).apply(queue.body, now=NOW)[0] is SalvageOutcome.APPLIED
+    assert PendingCommits(table.client, table.name).apply(queue.body, now=NOW)[0] is PendingOutcome.APPLIED
     found = store.get(table.connection_id)
     assert found is not None
     assert (found.status, found.reason, found.generation) == (Status.ACTIVE, None, 2)

@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 from flowaccount_connect.connect.callback import Ended, Ending
 from flowaccount_connect.domain.connection import Status
-from flowaccount_connect.rotation.pending_commits import SalvageOutcome
-from flowaccount_connect.rotation.protocol import RefreshOutcome
+from flowaccount_connect.rotation.outcomes import RefreshOutcome
+from flowaccount_connect.rotation.pending_commits import PendingOutcome
 from tests.model.process import SCHEDULE, UNAVAILABLE, Node
 from tests.model.server import ACCESS_TOKEN_LIFETIME, ANOTHER_FAMILY, BUSINESS, Server, family, parent, serial
 
@@ -40,7 +40,6 @@ class Stored(NamedTuple):
     attempt: str | None = None
     lease_until: int = 0
     reason: str | None = None
-    quarantine: bool = False
     committed_by: str | None = None
 
     @classmethod
@@ -67,7 +66,6 @@ class Stored(NamedTuple):
             attempt=plain.get("attempt_id"),
             lease_until=plain.get("lease_until", 0),
             reason=plain.get("reason"),
-            quarantine="quarantine" in plain,
             committed_by=plain.get("committed_by"),
         )
 
@@ -184,9 +182,9 @@ def report_is_true(node: Node, stored: Stored, salvaged: bool) -> str | None:
     match outcome.outcome:
         case RefreshOutcome.REFRESHED if stays:
             return f"reported as refreshed, while {stored.token} is stored still"
-        case RefreshOutcome.SALVAGED if stays and not salvaged:
+        case RefreshOutcome.PENDING if stays and not salvaged:
             return "reported as salvaged, and is not in the salvage queue"
-        case RefreshOutcome.REFRESHED | RefreshOutcome.SALVAGED | RefreshOutcome.LOST:
+        case RefreshOutcome.REFRESHED | RefreshOutcome.PENDING | RefreshOutcome.LOST:
             return None
         case other if stored.committed_by == f"a{node.attempt}":
             return f"reported as {other}, while it is stored"
@@ -331,9 +329,9 @@ def disconnect_ends_what_was_asked(grant_id: str | None, before: Stored, after: 
     return None
 
 
-def salvage_tells_the_truth(outcome: SalvageOutcome, before: Stored, after: Stored) -> str | None:
+def salvage_tells_the_truth(outcome: PendingOutcome, before: Stored, after: Stored) -> str | None:
     """2. A salvaged set is applied, or something at least as new is there."""
-    if outcome is SalvageOutcome.APPLIED and before == after:
+    if outcome is PendingOutcome.APPLIED and before == after:
         return "reported as applied, and nothing changed"
     return None
 

@@ -15,17 +15,19 @@ from typing import Any, NamedTuple, NoReturn
 from botocore.exceptions import ClientError
 
 import flowaccount_connect.connect.callback as callback_module
+import flowaccount_connect.storage.connections as connections_module
 from flowaccount_connect.connect.callback import Callback, Ended, Returned
 from flowaccount_connect.domain.connection import Sealed
 from flowaccount_connect.domain.schedule import Schedule
 from flowaccount_connect.oauth.client_secret import ClientSecret
 from flowaccount_connect.oauth.token_answer import Answer, Outcome, classify
-from flowaccount_connect.rotation.pending_commits import SalvageQueue
-from flowaccount_connect.rotation.protocol import Refresh, Rotation
+from flowaccount_connect.rotation.outcomes import Refresh
+from flowaccount_connect.rotation.pending_commits import PendingQueue
+from flowaccount_connect.rotation.protocol import Rotation
 from flowaccount_connect.storage.attempts import SessionStore
 from flowaccount_connect.storage.connections import ConnectionStore
 from flowaccount_connect.storage.links import LinkStore
-from flowaccount_connect.storage.sealing import CannotOpen, DataKey, SealingUnavailable, Tokens
+from flowaccount_connect.storage.sealing import CannotOpen, DataKey, SealingUnavailable, TokenPair
 from tests.model.server import BUSINESS
 from tests.model.server import Answer as ServerAnswer
 
@@ -207,7 +209,7 @@ class _Replay:
             endpoint=self,
             secret=ClientSecret(self, "client", clock=self.clock),
             sealer=self,
-            salvage=SalvageQueue(self, "salvage"),
+            queue=PendingQueue(self, "salvage"),
             schedule=SCHEDULE,
             replay_policy=policy,
             clock=self.clock,
@@ -230,7 +232,7 @@ class _Replay:
             endpoint=self,
             secret=ClientSecret(self, "client", clock=self.clock),
             sealer=self,
-            salvage=SalvageQueue(self, "salvage"),
+            queue=PendingQueue(self, "salvage"),
             schedule=SCHEDULE,
             clock=self.clock,
             sleep=lambda _seconds: None,
@@ -253,7 +255,7 @@ class _Replay:
         self._ids += 1
         return f"a{self._node.attempt}" + "'" * (self._ids - 1)
 
-    def seal(self, tokens: Tokens, key: DataKey, *, owner: str, grant_id: str) -> Sealed:
+    def seal(self, tokens: TokenPair, key: DataKey, *, owner: str, grant_id: str) -> Sealed:
         content = [tokens.access_token, tokens.refresh_token, owner, grant_id]
         return Sealed(json.dumps(content).encode(), key.wrapped)
 
@@ -296,13 +298,13 @@ class _Replay:
             raise ClientError({"Error": {"Code": "InternalServiceError"}}, "GetSecretValue")
         return {"SecretString": json.dumps({"client_secret": f"secret {version}"})}
 
-    def open(self, sealed: Sealed, *, owner: str, grant_id: str) -> Tokens:
+    def open(self, sealed: Sealed, *, owner: str, grant_id: str) -> TokenPair:
         if not self._call("key", "decrypt", None):
             raise SealingUnavailable("InternalException")
         access_token, refresh_token, *sealed_for = json.loads(sealed.ciphertext)
         if sealed_for != [owner, grant_id]:
             raise CannotOpen("not sealed for this item")
-        return Tokens(access_token, refresh_token)
+        return TokenPair(access_token, refresh_token)
 
     def data_key(self) -> DataKey:
         if not self._call("key", "data key", None):
@@ -398,7 +400,7 @@ def _bytes(content: dict[str, Any]) -> Any:
 
 def salvaged(message: dict[str, Any]) -> list[str]:
     """What a message of the salvage queue carries: access token, refresh token, owner, grant."""
-    content: list[str] = json.loads(base64.b64decode(message["rotated"]["tokens"]))
+    content: list[str] = json.loads(base64.b64decode(message["tokens"]["tokens"]))
     return content
 
 

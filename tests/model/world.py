@@ -14,9 +14,10 @@ from botocore.exceptions import ClientError
 
 from flowaccount_connect.domain.connection import Sealed
 from flowaccount_connect.domain.ids import fingerprint
-from flowaccount_connect.rotation.pending_commits import Salvage, SalvageOutcome
+from flowaccount_connect.rotation.pending_commits import PendingCommits, PendingOutcome
 from flowaccount_connect.storage.attempts import ConnectSession, SessionStore
-from flowaccount_connect.storage.connections import ConnectionStore, Refused, Rotated, grant_update, key_of
+from flowaccount_connect.storage.connections import ConnectionStore, Refused, grant_update, key_of
+from flowaccount_connect.storage.stored_tokens import StoredTokens
 from tests.model import invariants, process, server
 from tests.model.invariants import Sent, Stored
 from tests.model.process import LOST, NOT_SENT, TABLE, UNAVAILABLE, Call, Node, Processes
@@ -129,16 +130,16 @@ class World:
     _table_numbers: dict[Snapshot, int] = field(init=False, default_factory=dict)
     _stored: list[Stored] = field(init=False, default_factory=list)
     _writes: dict[tuple[int, Any], tuple[int, tuple[str, str]]] = field(init=False, default_factory=dict)
-    _applied: dict[tuple[int, str, int], tuple[int, SalvageOutcome]] = field(init=False, default_factory=dict)
+    _applied: dict[tuple[int, str, int], tuple[int, PendingOutcome]] = field(init=False, default_factory=dict)
     _carried: dict[str, tuple[str, str]] = field(init=False, default_factory=dict)
     _model: Any = field(init=False, default_factory=DynamoDbModel)
-    _salvage: Salvage = field(init=False)
+    _salvage: PendingCommits = field(init=False)
     _store: ConnectionStore = field(init=False)
     _checked: set[tuple[Any, ...]] = field(init=False, default_factory=set)
 
     def __post_init__(self) -> None:
         self.processes = Processes(self.config.policy)
-        self._salvage = Salvage(self._model, TABLE)
+        self._salvage = PendingCommits(self._model, TABLE)
         self._store = ConnectionStore(self._model, TABLE)
 
     def first(self) -> State:
@@ -147,7 +148,7 @@ class World:
         given, token = server.consent(Server(), "code of the first")
         assert token is not None
         content = [process.access_token(token, 0, asked_at), token, BUSINESS, "grant-0"]
-        rotated = Rotated(
+        rotated = StoredTokens(
             sealed=Sealed(json.dumps(content).encode(), b"wrapped"),
             requested_at=asked_at,
             access_expires_at=asked_at + server.ACCESS_TOKEN_LIFETIME,
@@ -160,7 +161,7 @@ class World:
             grant_id="grant-0",
             attempt_id="a0",
             environment=process.ENVIRONMENT,
-            rotated=rotated,
+            tokens=rotated,
             now=asked_at,
         )
         self._model.update_item(**grant)
@@ -525,13 +526,13 @@ class World:
             at = state.queue.index(body)
             step = f"salvage: {token}: {outcome}"
             removed = after._replace(queue=state.queue[:at] + state.queue[at + 1 :])
-            if outcome is not SalvageOutcome.APPLIED_BEFORE:
+            if outcome is not PendingOutcome.APPLIED_BEFORE:
                 self._keeps(state, removed, step)
             yield step, self._doubted(removed, step)
             if self._may(state, "repeated"):
                 yield f"{step}, to be delivered again", self._fault(after)
 
-    def _salvaged(self, state: State, body: str) -> tuple[State, SalvageOutcome]:
+    def _salvaged(self, state: State, body: str) -> tuple[State, PendingOutcome]:
         key = (state.table, body, state.now)
         found = self._applied.get(key)
         if found is None:

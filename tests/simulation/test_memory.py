@@ -12,8 +12,9 @@ from flowaccount_connect.domain.connection import Attempt, Connection, Reason, S
 from flowaccount_connect.domain.schedule import DUE_SHARDS
 from flowaccount_connect.scheduling.pacing import PaceRefused, PaceStore, State
 from flowaccount_connect.scheduling.sweep import DueIndex
-from flowaccount_connect.storage.connections import ConnectionStore, Refused, Rotated, StoreUnavailable, grant_update
-from flowaccount_connect.storage.dynamodb import call
+from flowaccount_connect.storage.connections import ConnectionStore, Refused
+from flowaccount_connect.storage.dynamodb import StoreUnavailable, call, grant_update
+from flowaccount_connect.storage.stored_tokens import StoredTokens
 from tests.support.dynamodb_model import DynamoDbModel
 from tests.unit.tables import Table
 from tools.benchmarks.memory import Memory, PaceMemory, Row, connection_of
@@ -33,11 +34,11 @@ class Both:
         self.now = 1_000_000
         self.attempts = 0
 
-    def rotated(self) -> Rotated:
+    def rotated(self) -> StoredTokens:
         age = self.chance.choice((0, 0, 30))
         sealed = Sealed(f"set {self.chance.random()}".encode(), b"key")
         requested_at = self.now - age
-        return Rotated(
+        return StoredTokens(
             sealed=sealed,
             requested_at=requested_at,
             access_expires_at=requested_at + 3_600,
@@ -48,7 +49,7 @@ class Both:
     def connect(self, name: str) -> None:
         rotated = self.rotated()
         update = grant_update(
-            "table", name, grant_id="g", attempt_id="callback", environment="sandbox", rotated=rotated, now=self.now
+            "table", name, grant_id="g", attempt_id="callback", environment="sandbox", tokens=rotated, now=self.now
         )
         call(self.model.update_item, **update)
         self.fast.connect(name, "g", "callback", rotated, now=self.now)

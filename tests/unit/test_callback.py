@@ -15,7 +15,7 @@ from flowaccount_connect.domain.connection import Status
 from flowaccount_connect.domain.ids import fingerprint
 from flowaccount_connect.oauth.client_secret import RETRY_AFTER
 from flowaccount_connect.oauth.token_answer import Answer, Outcome
-from flowaccount_connect.rotation.pending_commits import Salvage, SalvageOutcome
+from flowaccount_connect.rotation.pending_commits import PendingCommits, PendingOutcome
 from flowaccount_connect.rotation.protocol import COMMIT_RESERVE, LONGEST_EXCHANGE, SHORTEST_EXCHANGE
 from flowaccount_connect.storage.attempts import SessionStore, verifier_of
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
@@ -357,8 +357,8 @@ def test_while_the_table_stays_away_the_set_goes_as_ciphertext_to_the_salvage_qu
     assert "access-2" not in message["MessageBody"]
     assert "refresh-2" not in message["MessageBody"]
     assert world.clock.now < NOW + 28
-    applied = Salvage(world.table, "table").apply(message["MessageBody"], now=NOW + 60)
-    assert applied == (SalvageOutcome.APPLIED, CONNECTION)
+    applied = PendingCommits(world.table, "table").apply(message["MessageBody"], now=NOW + 60)
+    assert applied == (PendingOutcome.APPLIED, CONNECTION)
     assert world.opened() == ("access-2", "refresh-2")
 
 
@@ -368,8 +368,8 @@ def test_a_salvaged_set_that_had_been_written_after_all_is_recognised(world: Wor
     world.endpoint.on_post = world.table.clear  # The session's item is gone; the set is written alone.
     world.table.faults["transact_write_items"].insert(0, Fault(_session_gone()))
     finish(world)
-    applied, _ = Salvage(world.table, "table").apply(world.sqs.sent[0]["MessageBody"], now=NOW + 60)
-    assert applied is SalvageOutcome.APPLIED_BEFORE
+    applied, _ = PendingCommits(world.table, "table").apply(world.sqs.sent[0]["MessageBody"], now=NOW + 60)
+    assert applied is PendingOutcome.APPLIED_BEFORE
 
 
 def _session_gone() -> Exception:

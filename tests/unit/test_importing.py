@@ -4,15 +4,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import pytest
-
 from flowaccount_connect.connect.importing import ImportSalvage, Proving
+
 from flowaccount_connect.domain.connection import Connection, Sealed, Status
 from flowaccount_connect.oauth.token_answer import Answer, Outcome
-from flowaccount_connect.rotation.pending_commits import Salvage, SalvageOutcome
+from flowaccount_connect.rotation.pending_commits import PendingCommits, PendingOutcome
 from flowaccount_connect.rotation.protocol import RefreshOutcome, ReplayPolicy, Rotation
-from flowaccount_connect.storage.connections import Rotated
 from flowaccount_connect.storage.imports import AlreadyConnected, ImportStore, UnderWay
-from flowaccount_connect.storage.sealing import Tokens
+from flowaccount_connect.storage.sealing import TokenPair
+from flowaccount_connect.storage.stored_tokens import StoredTokens
 from tests.unit.fakes import CONNECTION, NOW, tokens
 from tests.unit.tables import Fault, client_error
 from tests.unit.worlds import World
@@ -25,7 +25,7 @@ REJECTED = Answer(Outcome.REJECTED, error="invalid_grant", status=400)
 SILENT = Answer(Outcome.IN_DOUBT)
 
 
-ROTATED = Rotated(
+ROTATED = StoredTokens(
     sealed=Sealed(b"", b""),
     requested_at=NOW,
     access_expires_at=NOW + 3_600,
@@ -52,7 +52,7 @@ class Imports:
         """Store the given token."""
         now = int(self.world.clock())
         sealer = self.world.sealer
-        sealed = sealer.seal(Tokens("", token), sealer.data_key(), owner=CONNECTION, grant_id=grant_id)
+        sealed = sealer.seal(TokenPair("", token), sealer.data_key(), owner=CONNECTION, grant_id=grant_id)
         self.store.begin(CONNECTION, grant_id, sealed, deadline=now + 86_400, now=now)
 
     def prove(self, *answers: Answer, policy: ReplayPolicy = "allowed", seconds: float = 45) -> RefreshOutcome:
@@ -80,10 +80,10 @@ class Imports:
         """The refresh tokens that were sent."""
         return [token for token, _ in self.world.endpoint.posts]
 
-    def salvage(self) -> SalvageOutcome:
+    def salvage(self) -> PendingOutcome:
         """Apply the first message of the salvage queue."""
         message = self.world.sqs.sent[0]["MessageBody"]
-        return Salvage(self.world.table, "table").apply(message, now=int(self.world.clock()))[0]
+        return PendingCommits(self.world.table, "table").apply(message, now=int(self.world.clock()))[0]
 
     def events(self) -> list[str]:
         """The reasons of the events."""
@@ -293,13 +293,13 @@ def test_a_table_that_falters_after_the_post_costs_nothing(
 
 def test_a_set_that_the_table_did_not_take_is_salvaged_and_the_token_is_not_sent_again(imports: Imports) -> None:
     imports.world.endpoint.on_post = lambda: imports.world.table.faults["transact_write_items"].extend([DOWN] * 50)
-    assert imports.prove(tokens()) is RefreshOutcome.SALVAGED
+    assert imports.prove(tokens()) is RefreshOutcome.PENDING
     imports.world.table.faults.clear()
     body = imports.world.sqs.sent[0]["MessageBody"]
     assert "refresh-2" not in body
-    assert imports.salvage() is SalvageOutcome.APPLIED
+    assert imports.salvage() is PendingOutcome.APPLIED
     assert proved(imports)
-    assert imports.salvage() is SalvageOutcome.APPLIED_BEFORE
+    assert imports.salvage() is PendingOutcome.APPLIED_BEFORE
     imports.later()
     assert imports.prove(tokens("access-3", "refresh-3")) is RefreshOutcome.UNKNOWN
     assert imports.sent() == [GIVEN]
@@ -312,7 +312,7 @@ def test_a_salvaged_set_comes_through_although_the_import_was_given_up(imports: 
     imports.world.endpoint.on_post = lambda: None
     imports.later()
     assert imports.prove(REJECTED) is RefreshOutcome.REAUTHORIZATION_REQUIRED
-    assert imports.salvage() is SalvageOutcome.APPLIED
+    assert imports.salvage() is PendingOutcome.APPLIED
     assert proved(imports)
 
 
@@ -320,8 +320,8 @@ def test_a_late_success_comes_through_although_another_import_follows(imports: I
     imports.prove(REJECTED)
     imports.begin("019affff", "another")
     late = salvaged(imports, MINE, "access-late", "refresh-late")
-    outcome, _ = Salvage(imports.world.table, "table").apply(late, now=NOW)
-    assert outcome is SalvageOutcome.APPLIED
+    outcome, _ = PendingCommits(imports.world.table, "table").apply(late, now=NOW)
+    assert outcome is PendingOutcome.APPLIED
     assert imports.world.opened() == ("access-late", "refresh-late")
     assert imports.store.get(CONNECTION) is not None
     imports.prove(tokens())
@@ -331,11 +331,11 @@ def test_a_late_success_comes_through_although_another_import_follows(imports: I
 def test_of_two_answers_to_the_given_token_the_later_wins(imports: Imports) -> None:
     first = salvaged(imports, MINE, "access-1", "refresh-1", at=NOW)
     second = salvaged(imports, MINE, "access-2", "refresh-2", at=NOW + 200)
-    apply = Salvage(imports.world.table, "table").apply
+    apply = PendingCommits(imports.world.table, "table").apply
     assert [apply(body, now=NOW)[0] for body in (first, second, first)] == [
-        SalvageOutcome.APPLIED,
-        SalvageOutcome.APPLIED,
-        SalvageOutcome.TOO_LATE,
+        PendingOutcome.APPLIED,
+        PendingOutcome.APPLIED,
+        PendingOutcome.TOO_LATE,
     ]
     assert imports.world.opened() == ("access-2", "refresh-2")
 
@@ -343,7 +343,7 @@ def test_of_two_answers_to_the_given_token_the_later_wins(imports: Imports) -> N
 def salvaged(imports: Imports, grant_id: str, access: str, refresh: str, at: int = NOW) -> str:
     """A message of the salvage queue with the set of an import."""
     sealer = imports.world.sealer
-    sealed = sealer.seal(Tokens(access, refresh), sealer.data_key(), owner=CONNECTION, grant_id=grant_id)
+    sealed = sealer.seal(TokenPair(access, refresh), sealer.data_key(), owner=CONNECTION, grant_id=grant_id)
     rotated = replace(ROTATED, sealed=sealed, requested_at=at)
     imports.world.salvage.send_import(CONNECTION, grant_id, f"late {at}", "sandbox", rotated)
     return str(imports.world.sqs.sent.pop()["MessageBody"])
@@ -378,7 +378,7 @@ def test_a_disconnect_ends_the_import_and_its_answer_revives_nothing(imports: Im
     assert there is not None
     assert (there.status, there.sealed, there.generation) == (Status.DISCONNECTED, None, 1)
     late = salvaged(imports, MINE, "access-late", "refresh-late", at=NOW + 500)
-    assert Salvage(imports.world.table, "table").apply(late, now=NOW)[0] is SalvageOutcome.TOO_LATE
+    assert PendingCommits(imports.world.table, "table").apply(late, now=NOW)[0] is PendingOutcome.TOO_LATE
 
 
 def test_a_disconnect_ends_the_dead_connection_and_its_import(dead: Imports) -> None:

@@ -252,7 +252,7 @@ class Life:
                 grant_id=f"{self.consents:04}",
                 attempt_id=f"c{self.consents}",
                 environment="sandbox",
-                rotated=rotated("t", NOW),
+                tokens=rotated("t", NOW),
                 now=NOW,
             )
             self.table.update_item(**update)

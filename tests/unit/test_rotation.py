@@ -4,7 +4,7 @@ import pytest
 
 from flowaccount_connect.domain.connection import Attempt, Connection, Reason, Status
 from flowaccount_connect.oauth.token_answer import Answer, Outcome, TokenSet
-from flowaccount_connect.rotation.pending_commits import Salvage, SalvageOutcome
+from flowaccount_connect.rotation.pending_commits import PendingCommits, PendingOutcome
 from flowaccount_connect.rotation.protocol import (
     COMMIT_RESERVE,
     LONGEST_EXCHANGE,
@@ -489,13 +489,13 @@ def test_a_commit_whose_acknowledgement_was_lost_is_recognised(world: World) -> 
 
 def test_a_set_the_table_does_not_take_is_salvaged_as_ciphertext_within_the_time(world: World) -> None:
     world.endpoint.on_post = lambda: world.table.faults["update_item"].extend([Fault(UNREACHABLE)] * 99)
-    assert refresh(world).outcome is RefreshOutcome.SALVAGED
+    assert refresh(world).outcome is RefreshOutcome.PENDING
     assert world.clock.now < NOW + 45
     text = world.sqs.sent[0]["MessageBody"]
     assert "access-2" not in text
     assert "refresh-2" not in text
     world.table.faults.clear()
-    assert Salvage(world.table, "table").apply(text, now=NOW)[0] is SalvageOutcome.APPLIED
+    assert PendingCommits(world.table, "table").apply(text, now=NOW)[0] is PendingOutcome.APPLIED
     assert world.opened() == ("access-2", "refresh-2")
 
 
@@ -522,7 +522,7 @@ def test_to_the_last_whoever_takes_the_new_tokens_first_gets_them(world: World, 
 
     world.clock.on_sleep = mend
     said = refresh(world)
-    assert said.outcome is (RefreshOutcome.REFRESHED if mends == "table" else RefreshOutcome.SALVAGED)
+    assert said.outcome is (RefreshOutcome.REFRESHED if mends == "table" else RefreshOutcome.PENDING)
     assert said.queue_error is None
 
 
@@ -549,16 +549,16 @@ def test_tokens_whose_table_was_lost_meanwhile_wait_for_it_in_the_salvage_queue(
     gone = {"TableName": "table", "Key": {"pk": {"S": f"CONNECTION#{CONNECTION}"}, "sk": {"S": "CONNECTION"}}}
     world.endpoint.on_post = lambda: _ignored(world.table.model.transact_write_items(TransactItems=[{"Delete": gone}]))
     said = refresh(world)
-    assert (said.outcome, said.table_error) == (RefreshOutcome.SALVAGED, "nothing there")
+    assert (said.outcome, said.table_error) == (RefreshOutcome.PENDING, "nothing there")
     text = world.sqs.sent[0]["MessageBody"]
     with pytest.raises(StoreUnavailable):
-        Salvage(world.table, "table").apply(text, now=NOW)
+        PendingCommits(world.table, "table").apply(text, now=NOW)
     dead_for_long = NOW + 2 * 86_400
-    assert Salvage(world.table, "table").apply(text, now=dead_for_long)[0] is SalvageOutcome.UNKNOWN
+    assert PendingCommits(world.table, "table").apply(text, now=dead_for_long)[0] is PendingOutcome.UNKNOWN
     world.table.put(
         "CONNECTION", CONNECTION, **{k: v if isinstance(v, str | bytes) else int(v) for k, v in backup.items()}
     )
-    assert Salvage(world.table, "table").apply(text, now=NOW)[0] is SalvageOutcome.APPLIED
+    assert PendingCommits(world.table, "table").apply(text, now=NOW)[0] is PendingOutcome.APPLIED
     assert world.opened() == ("access-2", "refresh-2")
 
 

@@ -10,21 +10,21 @@ from hypothesis import strategies as st
 from flowaccount_connect.domain.connection import Sealed
 from flowaccount_connect.rotation.pending_commits import (
     MalformedMessage,
-    Salvage,
-    SalvageOutcome,
-    SalvageQueue,
+    PendingCommits,
+    PendingOutcome,
+    PendingQueue,
     SalvageUnavailable,
 )
-from flowaccount_connect.storage.connections import Rotated
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
+from flowaccount_connect.storage.stored_tokens import StoredTokens
 from tests.unit.fakes import CONNECTION, GRANT, NOW, FakeSqs
 from tests.unit.tables import Fault, Table, client_error
 
 OLDER, LATER = "0198b5a0-0000", "0198b5a0-9999"
 
 
-def rotated(name: str = "2") -> Rotated:
-    return Rotated(
+def rotated(name: str = "2") -> StoredTokens:
+    return StoredTokens(
         sealed=Sealed(f"\x01ciphertext-{name}\xff".encode("latin-1"), b"key\x00"),
         requested_at=NOW,
         access_expires_at=NOW + 86_400,
@@ -40,13 +40,13 @@ def body(sqs: FakeSqs) -> str:
 
 def rotation(generation: int = 1, attempt_id: str = "attempt-1", grant_id: str = GRANT, name: str = "2") -> str:
     sqs = FakeSqs()
-    SalvageQueue(sqs, "url").send_rotation(CONNECTION, grant_id, generation, attempt_id, rotated(name))
+    PendingQueue(sqs, "url").send_rotation(CONNECTION, grant_id, generation, attempt_id, rotated(name))
     return body(sqs)
 
 
 def consent(grant_id: str = GRANT, attempt_id: str = "attempt-1", name: str = "2") -> str:
     sqs = FakeSqs()
-    SalvageQueue(sqs, "url").send_grant(CONNECTION, grant_id, attempt_id, "sandbox", rotated(name))
+    PendingQueue(sqs, "url").send_grant(CONNECTION, grant_id, attempt_id, "sandbox", rotated(name))
     return body(sqs)
 
 
@@ -57,14 +57,14 @@ def table() -> Table:
     return table
 
 
-def apply(table: Table, text: str) -> SalvageOutcome:
-    outcome, connection_id = Salvage(table, "table").apply(text, now=NOW + 500)
+def apply(table: Table, text: str) -> PendingOutcome:
+    outcome, connection_id = PendingCommits(table, "table").apply(text, now=NOW + 500)
     assert connection_id == CONNECTION
     return outcome
 
 
 def test_a_rotation_arrives_as_it_was_sent(table: Table) -> None:
-    assert apply(table, rotation()) is SalvageOutcome.APPLIED
+    assert apply(table, rotation()) is PendingOutcome.APPLIED
     item = table.item("CONNECTION", CONNECTION)
     assert (item["tokens"], item["data_key"]) == (rotated().sealed.ciphertext, rotated().sealed.data_key)
     assert (item["requested_at"], item["access_expires_at"]) == (NOW, NOW + 86_400)
@@ -74,7 +74,7 @@ def test_a_rotation_arrives_as_it_was_sent(table: Table) -> None:
 
 def test_a_consent_arrives_as_it_was_sent_where_nothing_was_before() -> None:
     table = Table()
-    assert apply(table, consent()) is SalvageOutcome.APPLIED
+    assert apply(table, consent()) is PendingOutcome.APPLIED
     item = table.item("CONNECTION", CONNECTION)
     assert (item["grant_id"], item["generation"], item["environment"]) == (GRANT, 1, "sandbox")
     assert item["tokens"] == rotated().sealed.ciphertext
@@ -84,7 +84,7 @@ def test_a_consent_arrives_as_it_was_sent_where_nothing_was_before() -> None:
 def test_a_duplicate_changes_nothing_and_is_recognised(table: Table, text: str) -> None:
     apply(table, text)
     before = table.item("CONNECTION", CONNECTION)
-    assert apply(table, text) is SalvageOutcome.APPLIED_BEFORE
+    assert apply(table, text) is PendingOutcome.APPLIED_BEFORE
     assert table.item("CONNECTION", CONNECTION) == before
 
 
@@ -94,14 +94,14 @@ def test_a_duplicate_changes_nothing_and_is_recognised(table: Table, text: str) 
 )
 def test_a_set_that_comes_too_late_is_dropped(table: Table, text: str) -> None:
     before = table.item("CONNECTION", CONNECTION)
-    assert apply(table, text) is SalvageOutcome.TOO_LATE
+    assert apply(table, text) is PendingOutcome.TOO_LATE
     assert table.item("CONNECTION", CONNECTION) == before
 
 
 def test_what_was_disconnected_stays_so(table: Table) -> None:
     table.put("CONNECTION", CONNECTION, status="disconnected", grant_id=GRANT, generation=2)
     for text in (rotation(1), consent(GRANT), consent(OLDER)):
-        assert apply(table, text) is SalvageOutcome.TOO_LATE
+        assert apply(table, text) is PendingOutcome.TOO_LATE
     assert table.item("CONNECTION", CONNECTION)["status"] == "disconnected"
 
 
@@ -164,7 +164,7 @@ def test_a_message_that_is_none_of_ours_is_told_and_not_quoted(table: Table, tex
 
 
 def test_a_queue_that_takes_nothing_is_told_by_its_code() -> None:
-    queue = SalvageQueue(FakeSqs(error=client_error("OverLimit")), "url")
+    queue = PendingQueue(FakeSqs(error=client_error("OverLimit")), "url")
     with pytest.raises(SalvageUnavailable, match=r"^OverLimit$"):
         queue.send_rotation(CONNECTION, GRANT, 1, "attempt-1", rotated())
     with pytest.raises(SalvageUnavailable, match=r"^OverLimit$"):

@@ -10,16 +10,16 @@ from flowaccount_connect.domain.connection import Attempt, Connection, Reason, S
 from flowaccount_connect.storage.connections import (
     ConnectionStore,
     Refused,
-    Rotated,
     due_shard,
     from_item,
     grant_update,
 )
 from flowaccount_connect.storage.dynamodb import ConditionRefused, StoreUnavailable, call
+from flowaccount_connect.storage.stored_tokens import StoredTokens
 from tests.unit.fakes import CONNECTION, GRANT, NOW
 from tests.unit.tables import Fault, Table, client_error
 
-ROTATED = Rotated(
+ROTATED = StoredTokens(
     sealed=Sealed(b"ciphertext-2", b"key-2"),
     requested_at=NOW,
     access_expires_at=NOW + 86_400,
@@ -44,7 +44,7 @@ def store(table: Table) -> ConnectionStore:
 
 
 def grant(table: Table, grant_id: str, attempt_id: str = "consent") -> None:
-    first = Rotated(
+    first = StoredTokens(
         sealed=Sealed(b"ciphertext-1", b"key-1"),
         requested_at=NOW - 22_000,
         access_expires_at=NOW + 1_000,
@@ -57,7 +57,7 @@ def grant(table: Table, grant_id: str, attempt_id: str = "consent") -> None:
         grant_id=grant_id,
         attempt_id=attempt_id,
         environment="sandbox",
-        rotated=first,
+        tokens=first,
         now=NOW - 22_000,
     )
     call(table.update_item, **update)

@@ -107,7 +107,7 @@ class Life:
             grant_id=self.name,
             attempt_id="consent",
             environment="sandbox",
-            rotated=rotated("t", self.now),
+            tokens=rotated("t", self.now),
             now=self.now,
             tenant=tenant,
         )

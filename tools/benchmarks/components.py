@@ -20,7 +20,7 @@ from flowaccount_connect.domain.ids import new_attempt_id, new_grant_id, new_sec
 from flowaccount_connect.domain.schedule import Schedule
 from flowaccount_connect.storage.connections import ConnectionStore, due_shard, grant_update, key_of
 from flowaccount_connect.storage.dynamodb import n, s
-from flowaccount_connect.storage.sealing import Kms, Sealer, Tokens
+from flowaccount_connect.storage.sealing import Kms, Sealer, TokenPair
 from tests.contract import deployed
 from tools.local import dynamodb_local, processes
 
@@ -124,7 +124,7 @@ def fill(url: str, name: str, numbers: range, *, due: int, now: int, kms: Kms) -
     def write(batch: tuple[int, ...]) -> None:
         items = []
         for number in batch:
-            tokens = Tokens(new_secret(), new_secret())
+            tokens = TokenPair(new_secret(), new_secret())
             sealed = sealer.seal(tokens, sealer.data_key(), owner=name_of(number), grant_id=grant_id)
             items.append(filling.item(number, sealed))
         _put(client_, name, items)
@@ -176,7 +176,7 @@ def _put(client_: AwsClient, table: str, items: Sequence[Mapping[str, Any]]) -> 
 
 def _callback(table: str, grant_id: str, now: int) -> dict[str, Any]:
     """The write of a first consent; sealed tokens and wrapped key have the lengths that real ones have."""
-    from flowaccount_connect.rotation.protocol import timed  # noqa: PLC0415 - the heart is not needed to fill a table
+    from flowaccount_connect.rotation.new_tokens import timed  # noqa: PLC0415 - the heart is not needed to fill a table
 
     rotated = timed(Sealed(b"tokens".ljust(121), b"key".ljust(184)), 86_400, now, Schedule())
     return grant_update(
@@ -185,7 +185,7 @@ def _callback(table: str, grant_id: str, now: int) -> dict[str, Any]:
         grant_id=grant_id,
         attempt_id=new_attempt_id(),
         environment="sandbox",
-        rotated=rotated,
+        tokens=rotated,
         now=now,
     )
 

@@ -12,8 +12,10 @@ from flowaccount_connect.domain.connection import Attempt, Connection, Reason, S
 from flowaccount_connect.domain.schedule import DUE_SHARDS, shard_of
 from flowaccount_connect.scheduling.pacing import PaceRefused, State
 from flowaccount_connect.scheduling.sweep import Due, Page, Wanted
-from flowaccount_connect.storage.connections import Refused, Rotated, StoreUnavailable
-from flowaccount_connect.storage.sealing import DataKey, Tokens
+from flowaccount_connect.storage.connections import Refused
+from flowaccount_connect.storage.dynamodb import StoreUnavailable
+from flowaccount_connect.storage.sealing import DataKey, TokenPair
+from flowaccount_connect.storage.stored_tokens import StoredTokens
 
 
 @dataclass(slots=True)
@@ -122,7 +124,7 @@ class Memory:
         return row.shown()
 
     def commit(
-        self, connection_id: str, grant_id: str, generation: int, attempt_id: str, rotated: Rotated
+        self, connection_id: str, grant_id: str, generation: int, attempt_id: str, rotated: StoredTokens
     ) -> Connection:
         """Fenced by grant and generation only; of two answers to one token the later wins."""
         row = self._row(connection_id)
@@ -134,7 +136,7 @@ class Memory:
         self._set_tokens(row, attempt_id, rotated)
         return row.shown()
 
-    def commit_kept(self, connection_id: str, generation: int, attempt_id: str, rotated: Rotated) -> Connection:
+    def commit_kept(self, connection_id: str, generation: int, attempt_id: str, rotated: StoredTokens) -> Connection:
         """Fenced by generation and attempt; the doubt stays."""
         row = self._held(connection_id, generation, attempt_id)
         self._set_tokens(row, attempt_id, rotated)
@@ -176,7 +178,7 @@ class Memory:
         self._schedule(row, None)
         return row.shown()
 
-    def connect(self, connection_id: str, grant_id: str, attempt_id: str, rotated: Rotated, *, now: int) -> None:
+    def connect(self, connection_id: str, grant_id: str, attempt_id: str, rotated: StoredTokens, *, now: int) -> None:
         """A first consent."""
         row = Row(
             id=connection_id,
@@ -258,7 +260,7 @@ class Memory:
             raise Refused(row.shown())
         return row
 
-    def _set_tokens(self, row: Row, attempt_id: str, rotated: Rotated) -> None:
+    def _set_tokens(self, row: Row, attempt_id: str, rotated: StoredTokens) -> None:
         row.sealed = rotated.sealed
         row.requested_at = rotated.requested_at
         row.access_expires_at = rotated.access_expires_at
@@ -331,13 +333,13 @@ class Unsealed:
         """The one key."""
         return self._KEY
 
-    def seal(self, tokens: Tokens, key: DataKey, *, owner: str, grant_id: str) -> Sealed:  # noqa: ARG002
+    def seal(self, tokens: TokenPair, key: DataKey, *, owner: str, grant_id: str) -> Sealed:  # noqa: ARG002
         """The refresh token as it is."""
         return Sealed(tokens.refresh_token.encode(), key.wrapped)
 
-    def open(self, sealed: Sealed, *, owner: str, grant_id: str) -> Tokens:  # noqa: ARG002
+    def open(self, sealed: Sealed, *, owner: str, grant_id: str) -> TokenPair:  # noqa: ARG002
         """The same again."""
-        return Tokens("access", sealed.ciphertext.decode())
+        return TokenPair("access", sealed.ciphertext.decode())
 
 
 class KnownSecret:

@@ -381,7 +381,7 @@ def _token(one: dict[str, Any]) -> Token:
         consent=one["consent"],
         issued_at=one["issued_at"],
         issued_by=one["issued_by"],
-        rotated=one["outcome"] == "rotated",
+        tokens=one["outcome"] == "rotated",
         works=one["works"],
     )
 

@@ -9,24 +9,19 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Protocol
 
 from flowaccount_connect.domain.ids import fingerprint, new_attempt_id, new_grant_id
 from flowaccount_connect.domain.schedule import Schedule
 from flowaccount_connect.oauth.client_secret import SecretMisconfigured, SecretUnavailable
 from flowaccount_connect.oauth.token_answer import Answer, Outcome
-from flowaccount_connect.rotation.protocol import (
-    Lost,
-    Salvaged,
-    Seals,
-    Secret,
-    exchange_budget,
-    persist,
-    persist_or_salvage,
-    timed,
-)
+from flowaccount_connect.rotation.new_tokens import timed
+from flowaccount_connect.rotation.pending_commits import PendingCommit, Target
+from flowaccount_connect.rotation.ports import CodeEndpoint, Queue, Seals, Secret
+from flowaccount_connect.rotation.time_left import TimeLeft
+from flowaccount_connect.rotation.writes import Lost, Pending, persist, persist_or_queue
 from flowaccount_connect.storage.attempts import ConnectSession, SessionRefused, SessionStore, link_in, verifier_of
-from flowaccount_connect.storage.connections import Rotated, from_item, grant_update, tenant_check
+from flowaccount_connect.storage.commits import Commit
+from flowaccount_connect.storage.connections import from_item, grant_update, tenant_check
 from flowaccount_connect.storage.dynamodb import Client, ConditionRefused, StoreUnavailable, call
 from flowaccount_connect.storage.links import (
     ConnectLink,
@@ -38,7 +33,8 @@ from flowaccount_connect.storage.links import (
     link_from_item,
     refused_put,
 )
-from flowaccount_connect.storage.sealing import SealingUnavailable, Tokens
+from flowaccount_connect.storage.sealing import SealingUnavailable, TokenPair
+from flowaccount_connect.storage.stored_tokens import StoredTokens
 
 
 class Ending(StrEnum):
@@ -109,23 +105,6 @@ class Ended:
         return not stored or self.note is not None
 
 
-class Endpoint(Protocol):
-    """Where codes are exchanged; see `token_endpoint.TokenEndpoint`."""
-
-    def exchange_code(
-        self, code: str, redirect_uri: str, client_secret: str, *, budget: float, verifier: str | None = None
-    ) -> Answer: ...
-
-
-class Salvages(Protocol):
-    """Where a set goes that the table did not take; see `salvage.SalvageQueue`."""
-
-    def send_grant(
-        self, connection_id: str, grant_id: str, attempt_id: str, environment: str, rotated: Rotated
-    ) -> None: ...
-    def send_waiting(self, link_id: str, attempt_id: str, waiting: Waiting) -> None: ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Callback:
     """Finishes connects."""
@@ -135,10 +114,10 @@ class Callback:
     environment: str
     sessions: SessionStore
     links: LinkStore
-    endpoint: Endpoint
+    endpoint: CodeEndpoint
     secret: Secret
     sealer: Seals
-    salvage: Salvages
+    queue: Queue
     schedule: Schedule
     access_token_lifetime: int = 3_600
     issuer: str | None = None
@@ -234,7 +213,7 @@ class Callback:
             data_key = self.sealer.data_key()
         except SealingUnavailable as error:
             return Ended(ending=Ending.TEMPORARILY_UNAVAILABLE, session=session, note=f"sealing: {error}")
-        budget = exchange_budget(remaining)
+        budget = TimeLeft(remaining).for_exchange()
         if budget is None:
             return Ended(ending=Ending.TEMPORARILY_UNAVAILABLE, session=session, note="no time left")
         grant_id, sent_at = new_grant_id(self.clock), int(self.clock())
@@ -253,14 +232,14 @@ class Callback:
             return Ended(ending=ending, session=session, exchange=answer)
         connection_id = tokens.support_code or ""
         sealed = self.sealer.seal(
-            Tokens(tokens.access_token, tokens.refresh_token or ""),
+            TokenPair(tokens.access_token, tokens.refresh_token or ""),
             data_key,
             owner=connection_id,
             grant_id=grant_id,
         )
-        rotated = timed(sealed, tokens.expires_in or self.access_token_lifetime, sent_at, self.schedule)
+        rotated = timed(sealed, tokens.expires_in or self.access_token_lifetime, sent_at, self.schedule, issued=tokens)
         if link is not None:
-            waiting = Waiting(connection_id=connection_id, grant_id=grant_id, rotated=rotated)
+            waiting = Waiting(connection_id=connection_id, grant_id=grant_id, tokens=rotated)
             return self._keep(session, link, waiting, answer, remaining)
         return self._store(session, connection_id, grant_id, rotated, answer, remaining)
 
@@ -282,7 +261,7 @@ class Callback:
             return self._refuse(kept, link, Refusal.OTHER_BUSINESS, remaining)
         writes: list[dict[str, object]] = [
             {"ConditionCheck": tenant_check(self.table, waiting.connection_id, link.tenant)},
-            {"Update": keeping(self.table, link.id, attempt_id, waiting, now=waiting.rotated.requested_at)},
+            {"Update": keeping(self.table, link.id, attempt_id, waiting, now=waiting.tokens.requested_at)},
             {"Update": self.sessions.finishing(session.id, _result(kept))},
         ]
 
@@ -303,16 +282,22 @@ class Callback:
                 return write()
             return kept
 
-        def salvage() -> None:
-            self.salvage.send_waiting(link.id, attempt_id, waiting)
+        def send() -> None:
+            commit = Commit(
+                connection_id=waiting.connection_id,
+                grant_id=waiting.grant_id,
+                attempt_id=attempt_id,
+                tokens=waiting.tokens,
+            )
+            self.queue.send(PendingCommit(target=Target.LINK, commit=commit, link_id=link.id))
 
         try:
-            stored = persist_or_salvage(write, salvage, remaining, self.sleep)
+            stored = persist_or_queue(write, send, TimeLeft(remaining, self.sleep))
         except Lost:
             return replace(kept, ending=Ending.TEMPORARILY_UNAVAILABLE, connection_id=None, note="lost")
         if isinstance(stored, Refusal):
             return self._refuse(kept, link, stored, remaining)
-        return replace(kept, note="salvaged") if isinstance(stored, Salvaged) else stored
+        return replace(kept, note="pending") if isinstance(stored, Pending) else stored
 
     def _refuse(self, kept: Ended, link: ConnectLink, reason: Refusal, remaining: Callable[[], float]) -> Ended:
         """Keep nothing of a business that must not be connected here but the event that says so."""
@@ -330,7 +315,7 @@ class Callback:
                 call(self.client.transact_write_items, TransactItems=writes, ClientRequestToken=token)
             return True
 
-        if persist(write, remaining, self.sleep) is None:
+        if persist(write, TimeLeft(remaining, self.sleep)) is None:
             return replace(ended, note=f"{reason.value}, not announced")
         return ended
 
@@ -339,7 +324,7 @@ class Callback:
         session: ConnectSession,
         connection_id: str,
         grant_id: str,
-        rotated: Rotated,
+        rotated: StoredTokens,
         answer: Answer,
         remaining: Callable[[], float],
     ) -> Ended:
@@ -352,7 +337,7 @@ class Callback:
             grant_id=grant_id,
             attempt_id=attempt_id,
             environment=self.environment,
-            rotated=rotated,
+            tokens=rotated,
             now=rotated.requested_at,
         )
         result = self.sessions.finishing(session.id, _result(connected))
@@ -373,14 +358,21 @@ class Callback:
                 return write()
             return connected
 
-        def salvage() -> None:
-            self.salvage.send_grant(connection_id, grant_id, attempt_id, self.environment, rotated)
+        def send() -> None:
+            commit = Commit(
+                connection_id=connection_id,
+                grant_id=grant_id,
+                attempt_id=attempt_id,
+                environment=self.environment,
+                tokens=rotated,
+            )
+            self.queue.send(PendingCommit(target=Target.CONSENT, commit=commit))
 
         try:
-            stored = persist_or_salvage(write, salvage, remaining, self.sleep)
+            stored = persist_or_queue(write, send, TimeLeft(remaining, self.sleep))
         except Lost:
             return replace(connected, ending=Ending.TEMPORARILY_UNAVAILABLE, connection_id=None, note="lost")
-        return replace(connected, note="salvaged") if isinstance(stored, Salvaged) else stored
+        return replace(connected, note="pending") if isinstance(stored, Pending) else stored
 
 
 def _result(ended: Ended) -> str:

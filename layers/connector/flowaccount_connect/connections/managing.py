@@ -5,20 +5,20 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Protocol
 
 from flowaccount_connect.connections.listing import Listed, Listing, Reads, read
-from flowaccount_connect.domain.connection import Connection, Sealed, Status, public_status
+from flowaccount_connect.domain.connection import Connection, Status, public_status
 from flowaccount_connect.domain.events import Entry
 from flowaccount_connect.domain.ids import new_grant_id
 from flowaccount_connect.http import problems
 from flowaccount_connect.http.problems import Problem, invalid, unavailable
+from flowaccount_connect.rotation.ports import Seals
 from flowaccount_connect.storage.connections import ConnectionStore, Refused, from_item, key_of
 from flowaccount_connect.storage.cursor import InvalidNext
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
 from flowaccount_connect.storage.history import History
 from flowaccount_connect.storage.imports import IMPORTING, AlreadyConnected, ImportStore, UnderWay
-from flowaccount_connect.storage.sealing import DataKey, SealingUnavailable, Tokens
+from flowaccount_connect.storage.sealing import SealingUnavailable, TokenPair
 
 DEFAULT_LIMIT = 50
 LONGEST_PAGE = 100
@@ -28,13 +28,6 @@ LONGEST_REFRESH_TOKEN = 4_096
 """The most characters a token to import may have."""
 
 _REFRESH_TOKEN = re.compile(rf"[!-~]{{1,{LONGEST_REFRESH_TOKEN}}}")
-
-
-class Seals(Protocol):
-    """What seals token sets; see `sealing.Sealer`."""
-
-    def data_key(self) -> DataKey: ...
-    def seal(self, tokens: Tokens, key: DataKey, *, owner: str, grant_id: str) -> Sealed: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +96,8 @@ class Managing:
                 self.imports.cancel(imported, connection, now=now)
             elif connection is None:
                 raise problems.connection_not_found()
-            elif connection.status is not Status.DISCONNECTED:
+            else:
+                # A tombstone too: its door shuts on what was consented to since.
                 self.store.disconnect(connection_id, connection.grant_id, now=now)
         except Refused as refused:
             there = refused.connection
@@ -133,7 +127,7 @@ class Managing:
             key = self.sealer.data_key()
         except SealingUnavailable:
             raise problems.key_unavailable() from None
-        sealed = self.sealer.seal(Tokens("", refresh_token), key, owner=connection_id, grant_id=grant_id)
+        sealed = self.sealer.seal(TokenPair("", refresh_token), key, owner=connection_id, grant_id=grant_id)
         try:
             # How old the token is, nobody says: of what waits to be proved, half a life is taken to be left.
             deadline = now + self.refresh_token_lifetime // 2

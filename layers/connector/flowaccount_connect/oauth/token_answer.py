@@ -54,6 +54,10 @@ class TokenSet:
     expires_in: int | None
     """Seconds from the moment the request was sent; `None` if the answer gave no usable figure."""
     support_code: str | None
+    refresh_expires_in: int | None = None
+    """Seconds that the answer announces for the refresh token; `None` if it announces none."""
+    authorization_expires_in: int | None = None
+    """Seconds that the answer announces for the whole consent, however often it is refreshed; `None` if none."""
 
     def __repr__(self) -> str:
         return f"TokenSet(support_code={self.support_code!r}, expires_in={self.expires_in!r})"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from flowaccount_connect.oauth.token_endpoint import TokenEndpoint
     from flowaccount_connect.publishing.publisher import Publisher, UnpublishedQueue
     from flowaccount_connect.rotation.circuit import Circuit
-    from flowaccount_connect.rotation.pending_commits import Salvage
+    from flowaccount_connect.rotation.pending_commits import PendingCommits
     from flowaccount_connect.rotation.protocol import Rotation
     from flowaccount_connect.rotation.refresh_function import RefreshFunction
     from flowaccount_connect.scheduling.pacing import Pace
@@ -73,10 +73,9 @@ def begin_settings(variables: Mapping[str, str] = os.environ) -> "BeginSettings"
 def callback() -> "tuple[Callback, TokenEndpoint, frozenset[str]]":
     """What `callback` is made of, the endpoint whose connections it closes, and the allowed return URLs."""
     from flowaccount_connect.connect.callback import Callback
-    from flowaccount_connect.domain.schedule import Schedule
     from flowaccount_connect.oauth.client_secret import ClientSecret
     from flowaccount_connect.oauth.token_endpoint import TokenEndpoint
-    from flowaccount_connect.rotation.pending_commits import SalvageQueue
+    from flowaccount_connect.rotation.pending_commits import PendingQueue
     from flowaccount_connect.storage.attempts import SessionStore
     from flowaccount_connect.storage.links import LinkStore
 
@@ -92,8 +91,8 @@ def callback() -> "tuple[Callback, TokenEndpoint, frozenset[str]]":
         endpoint=endpoint,
         secret=ClientSecret(client("secretsmanager"), tokens.client_secret_name),
         sealer=_sealer(stack, tokens.key_id),
-        salvage=SalvageQueue(client("sqs"), tokens.salvage_queue_url),
-        schedule=Schedule(tokens.refresh_after, tokens.refresh_token_lifetime),
+        queue=PendingQueue(client("sqs"), tokens.salvage_queue_url),
+        schedule=tokens.schedule(),
         access_token_lifetime=tokens.access_token_lifetime,
         issuer=read.optional("ISSUER"),
     )
@@ -105,12 +104,10 @@ def refresh() -> "tuple[Rotation, Rotation, Circuit, Pace, TokenEndpoint]":
     endpoint that it closes."""
     from dataclasses import replace
 
-    from flowaccount_connect.connect.importing import ImportSalvage, Proving
-    from flowaccount_connect.domain.schedule import Schedule
     from flowaccount_connect.oauth.client_secret import ClientSecret
     from flowaccount_connect.oauth.token_endpoint import TokenEndpoint
     from flowaccount_connect.rotation.circuit import Circuit
-    from flowaccount_connect.rotation.pending_commits import SalvageQueue
+    from flowaccount_connect.rotation.pending_commits import PendingQueue, Target
     from flowaccount_connect.rotation.protocol import Rotation
     from flowaccount_connect.storage.connections import ConnectionStore
     from flowaccount_connect.storage.imports import ImportStore
@@ -119,14 +116,13 @@ def refresh() -> "tuple[Rotation, Rotation, Circuit, Pace, TokenEndpoint]":
     endpoint = TokenEndpoint(tokens.endpoint, tokens.client_id)
     policy = read.choice("REPLAY_POLICY", "allowed", "never")
     table = client("dynamodb")
-    queue = SalvageQueue(client("sqs"), tokens.salvage_queue_url)
     rotation = Rotation(
         store=ConnectionStore(table, stack.table),
         endpoint=endpoint,
         secret=ClientSecret(client("secretsmanager"), tokens.client_secret_name),
         sealer=_sealer(stack, tokens.key_id),
-        salvage=queue,
-        schedule=Schedule(tokens.refresh_after, tokens.refresh_token_lifetime),
+        queue=PendingQueue(client("sqs"), tokens.salvage_queue_url),
+        schedule=tokens.schedule(),
         replay_policy="never" if policy == "never" else "allowed",
         lease_seconds=read.number("LEASE_SECONDS", 180, 60, 3_600),
         access_token_lifetime=tokens.access_token_lifetime,
@@ -134,17 +130,16 @@ def refresh() -> "tuple[Rotation, Rotation, Circuit, Pace, TokenEndpoint]":
     imports = replace(
         rotation,
         store=ImportStore(table, stack.table, stack.environment),
-        endpoint=Proving(endpoint),
-        salvage=ImportSalvage(queue, stack.environment),
+        target=Target.IMPORT,
     )
     return rotation, imports, Circuit(table, stack.table), _pace(table, stack), endpoint
 
 
-def salvage() -> "Salvage":
+def salvage() -> "PendingCommits":
     """What `salvage` is made of."""
-    from flowaccount_connect.rotation.pending_commits import Salvage
+    from flowaccount_connect.rotation.pending_commits import PendingCommits
 
-    return Salvage(client("dynamodb"), settings.stack().table)
+    return PendingCommits(client("dynamodb"), settings.stack().table)
 
 
 def sweep() -> "Sweep":
