@@ -6,12 +6,19 @@ import pytest
 
 from flowaccount_connect.domain.connection import Attempt, Reason, Status
 from flowaccount_connect.domain.ids import fingerprint
-from flowaccount_connect.rotation.pending_commits import PendingCommits, PendingOutcome, PendingQueue
+from flowaccount_connect.rotation.pending_commits import (
+    PendingCommit,
+    PendingCommits,
+    PendingOutcome,
+    PendingQueue,
+    Target,
+)
 from flowaccount_connect.storage.attempts import ConnectSession, SessionRefused, SessionStore
 from flowaccount_connect.storage.connections import ConnectionStore, grant_update
 from flowaccount_connect.storage.dynamodb import ConditionRefused, StoreUnavailable, call
 from tests.contract.conftest import Table
 from tests.contract.test_connection_store import NOW, rotated
+from tests.support.commits import commit_of
 
 
 class Sent:
@@ -124,9 +131,17 @@ def test_a_salvaged_refresh_is_applied_once_and_in_any_order(table: Table) -> No
     queue, salvage = Sent(), PendingCommits(table.client, table.name)
     store = ConnectionStore(table.client, table.name)
     sends = PendingQueue(queue, "queue")
-    sends.send_rotation(table.connection_id, "g1", 1, "a1", rotated("first", NOW))
+    sends.send(
+        PendingCommit(
+            target=Target.CONNECTION, commit=commit_of(table.connection_id, "g1", 1, "a1", rotated("first", NOW))
+        )
+    )
     first = queue.body
-    sends.send_rotation(table.connection_id, "g1", 2, "a2", rotated("second", NOW))
+    sends.send(
+        PendingCommit(
+            target=Target.CONNECTION, commit=commit_of(table.connection_id, "g1", 2, "a2", rotated("second", NOW))
+        )
+    )
     second = queue.body
     # Nothing is there: the table may have been lost, and is waited for as long as the token may be of use.
     with pytest.raises(StoreUnavailable):
@@ -147,9 +162,17 @@ def test_a_salvaged_refresh_is_applied_once_and_in_any_order(table: Table) -> No
 def test_a_salvaged_consent_is_applied_once_and_never_over_a_later_one(table: Table) -> None:
     queue, salvage = Sent(), PendingCommits(table.client, table.name)
     sends = PendingQueue(queue, "queue")
-    sends.send_grant(table.connection_id, "g1", "a1", "sandbox", rotated("first", NOW))
+    sends.send(
+        PendingCommit(
+            target=Target.CONSENT, commit=commit_of(table.connection_id, "g1", 0, "a1", rotated("first", NOW))
+        )
+    )
     first = queue.body
-    sends.send_grant(table.connection_id, "g2", "a2", "sandbox", rotated("second", NOW))
+    sends.send(
+        PendingCommit(
+            target=Target.CONSENT, commit=commit_of(table.connection_id, "g2", 0, "a2", rotated("second", NOW))
+        )
+    )
     assert salvage.apply(first, now=NOW)[0] is PendingOutcome.APPLIED
     assert salvage.apply(first, now=NOW)[0] is PendingOutcome.APPLIED_BEFORE
     assert salvage.apply(queue.body, now=NOW)[0] is PendingOutcome.APPLIED
@@ -159,7 +182,11 @@ def test_a_salvaged_consent_is_applied_once_and_never_over_a_later_one(table: Ta
 def test_a_salvaged_set_revives_what_failed_meanwhile(table: Table) -> None:
     queue, store = Sent(), ConnectionStore(table.client, table.name)
     call(table.client.update_item, **granted(table))
-    PendingQueue(queue, "queue").send_rotation(table.connection_id, "g1", 1, "a1", rotated("salvaged", NOW))
+    PendingQueue(queue, "queue").send(
+        PendingCommit(
+            target=Target.CONNECTION, commit=commit_of(table.connection_id, "g1", 1, "a1", rotated("salvaged", NOW))
+        )
+    )
     attempt = Attempt(id="a2", started_at=NOW, lease_until=NOW + 180)
     store.claim(table.connection_id, attempt, generation=1, now=NOW)
     store.require_reauthorization(table.connection_id, 1, "a2", Reason.ROTATION_LOST, now=NOW)

@@ -37,7 +37,7 @@ def test_a_short_campaign_explains_every_token_and_notices_one_that_is_taken_awa
 
 
 def token(name: str, at: float, *, by: str | None = None, rotated: bool = False, works: bool = True) -> Token:
-    return Token(fingerprint=name, business="N1", consent="c", issued_at=at, issued_by=by, tokens=rotated, works=works)
+    return Token(fingerprint=name, business="N1", consent="c", issued_at=at, issued_by=by, rotated=rotated, works=works)
 
 
 def request(number: int, at: float, presented: str, issued: str | None, *faults: str, gone: bool = False) -> Request:
@@ -62,7 +62,7 @@ def finish(at: float, outcome: str, attempt: str = "x") -> Finish:
 def lost_on_the_way(*faults: str) -> Evidence:
     """A was spent for B; B never arrived; A was sent again and refused."""
     return Evidence(
-        tokens=[token("A", 50, tokens=True, works=False), token("B", 100, by="A")],
+        tokens=[token("A", 50, rotated=True, works=False), token("B", 100, by="A")],
         requests=[request(1, 100, "A", "B", *faults), request(2, 110, "A", None)],
         finishes=[finish(110.02, "reauthorization_required", "y")],
         dead=[Dead(business="N1", at=111, reason="rotation_lost", stored="A", works=False)],
@@ -188,7 +188,7 @@ def test_a_token_that_is_sent_again_after_a_verdict_is_a_breach() -> None:
 
 def test_an_active_connection_with_a_spent_token_is_a_breach() -> None:
     evidence = Evidence(
-        tokens=[token("A", 50, tokens=True, works=False), token("B", 100, by="A")],
+        tokens=[token("A", 50, rotated=True, works=False), token("B", 100, by="A")],
         requests=[request(1, 100, "A", "B")],
         finishes=[finish(100.02, "refreshed")],
         stored={"N1": "A"},

@@ -29,7 +29,7 @@ from hypothesis import strategies as st
 from flowaccount_connect import aws_client, aws_error
 from flowaccount_connect.aws_client import IDLE_AGE, AwsClient, AwsError, Credentials, sign
 from flowaccount_connect.oauth import tls
-from flowaccount_connect.rotation import protocol as rotation
+from flowaccount_connect.rotation import time_left
 from flowaccount_connect.rotation.refresh_function import LONGEST_INVOCATION, RefreshFunction
 from flowaccount_connect.runtime import bootstrap, settings
 from flowaccount_connect.runtime.observability import logger
@@ -459,7 +459,7 @@ def test_what_a_call_takes_at_worst_is_what_the_time_budgets_count_on(monkeypatc
     monkeypatch.setenv("AWS_REGION", REGION)
     monkeypatch.setenv("REFRESH_FUNCTION", "refresh")
     made = bootstrap.client("dynamodb")
-    assert made.longest == rotation.LONGEST_WRITE == rotation.SALVAGE_RESERVE
+    assert made.longest == time_left.LONGEST_WRITE == time_left.QUEUE_RESERVE
     waiting = bootstrap._refresh_function(settings.Reader(os.environ))._client
     assert waiting.longest == LONGEST_INVOCATION
 

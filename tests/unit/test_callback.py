@@ -16,7 +16,7 @@ from flowaccount_connect.domain.ids import fingerprint
 from flowaccount_connect.oauth.client_secret import RETRY_AFTER
 from flowaccount_connect.oauth.token_answer import Answer, Outcome
 from flowaccount_connect.rotation.pending_commits import PendingCommits, PendingOutcome
-from flowaccount_connect.rotation.protocol import COMMIT_RESERVE, LONGEST_EXCHANGE, SHORTEST_EXCHANGE
+from flowaccount_connect.rotation.time_left import COMMIT_RESERVE, LONGEST_EXCHANGE, SHORTEST_EXCHANGE
 from flowaccount_connect.storage.attempts import SessionStore, verifier_of
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
 from tests.unit.fakes import CONNECTION, NOW, tokens

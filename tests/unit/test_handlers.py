@@ -10,7 +10,7 @@ import pytest
 
 from flowaccount_connect.domain.ids import fingerprint
 from flowaccount_connect.http.pages import KINDS
-from flowaccount_connect.rotation.protocol import COMMIT_RESERVE, SHORTEST_EXCHANGE
+from flowaccount_connect.rotation.time_left import COMMIT_RESERVE, SHORTEST_EXCHANGE
 from flowaccount_connect.runtime import observability
 from flowaccount_connect.runtime.settings import InvalidSetting
 from flowaccount_connect.storage.attempts import ConnectSession, cookie_name

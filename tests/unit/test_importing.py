@@ -4,15 +4,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import pytest
-from flowaccount_connect.connect.importing import ImportSalvage, Proving
 
 from flowaccount_connect.domain.connection import Connection, Sealed, Status
 from flowaccount_connect.oauth.token_answer import Answer, Outcome
-from flowaccount_connect.rotation.pending_commits import PendingCommits, PendingOutcome
-from flowaccount_connect.rotation.protocol import RefreshOutcome, ReplayPolicy, Rotation
+from flowaccount_connect.rotation.outcomes import RefreshOutcome
+from flowaccount_connect.rotation.pending_commits import PendingCommit, PendingCommits, PendingOutcome, Target
+from flowaccount_connect.rotation.protocol import ReplayPolicy, Rotation
 from flowaccount_connect.storage.imports import AlreadyConnected, ImportStore, UnderWay
 from flowaccount_connect.storage.sealing import TokenPair
 from flowaccount_connect.storage.stored_tokens import StoredTokens
+from tests.support.commits import commit_of
 from tests.unit.fakes import CONNECTION, NOW, tokens
 from tests.unit.tables import Fault, client_error
 from tests.unit.worlds import World
@@ -62,8 +63,7 @@ class Imports:
         rotation: Rotation = replace(
             self.world.rotation(policy),
             store=self.store,
-            endpoint=Proving(self.world.endpoint),
-            salvage=ImportSalvage(self.world.salvage, "sandbox"),
+            target=Target.IMPORT,
             attempt_id=lambda: f"attempt-{self.attempts}",
         )
         return rotation.refresh(CONNECTION, remaining=self.world.clock.remaining(seconds)).outcome
@@ -80,8 +80,8 @@ class Imports:
         """The refresh tokens that were sent."""
         return [token for token, _ in self.world.endpoint.posts]
 
-    def salvage(self) -> PendingOutcome:
-        """Apply the first message of the salvage queue."""
+    def apply_pending(self) -> PendingOutcome:
+        """Apply the first pending commit."""
         message = self.world.sqs.sent[0]["MessageBody"]
         return PendingCommits(self.world.table, "table").apply(message, now=int(self.world.clock()))[0]
 
@@ -297,9 +297,9 @@ def test_a_set_that_the_table_did_not_take_is_salvaged_and_the_token_is_not_sent
     imports.world.table.faults.clear()
     body = imports.world.sqs.sent[0]["MessageBody"]
     assert "refresh-2" not in body
-    assert imports.salvage() is PendingOutcome.APPLIED
+    assert imports.apply_pending() is PendingOutcome.APPLIED
     assert proved(imports)
-    assert imports.salvage() is PendingOutcome.APPLIED_BEFORE
+    assert imports.apply_pending() is PendingOutcome.APPLIED_BEFORE
     imports.later()
     assert imports.prove(tokens("access-3", "refresh-3")) is RefreshOutcome.UNKNOWN
     assert imports.sent() == [GIVEN]
@@ -312,7 +312,7 @@ def test_a_salvaged_set_comes_through_although_the_import_was_given_up(imports: 
     imports.world.endpoint.on_post = lambda: None
     imports.later()
     assert imports.prove(REJECTED) is RefreshOutcome.REAUTHORIZATION_REQUIRED
-    assert imports.salvage() is PendingOutcome.APPLIED
+    assert imports.apply_pending() is PendingOutcome.APPLIED
     assert proved(imports)
 
 
@@ -345,7 +345,8 @@ def salvaged(imports: Imports, grant_id: str, access: str, refresh: str, at: int
     sealer = imports.world.sealer
     sealed = sealer.seal(TokenPair(access, refresh), sealer.data_key(), owner=CONNECTION, grant_id=grant_id)
     rotated = replace(ROTATED, sealed=sealed, requested_at=at)
-    imports.world.salvage.send_import(CONNECTION, grant_id, f"late {at}", "sandbox", rotated)
+    commit = commit_of(CONNECTION, grant_id, 0, f"late {at}", rotated)
+    imports.world.queue.send(PendingCommit(target=Target.IMPORT, commit=commit))
     return str(imports.world.sqs.sent.pop()["MessageBody"])
 
 

@@ -4,16 +4,10 @@ import pytest
 
 from flowaccount_connect.domain.connection import Attempt, Connection, Reason, Status
 from flowaccount_connect.oauth.token_answer import Answer, Outcome, TokenSet
+from flowaccount_connect.rotation.outcomes import Refresh, RefreshOutcome
 from flowaccount_connect.rotation.pending_commits import PendingCommits, PendingOutcome
-from flowaccount_connect.rotation.protocol import (
-    COMMIT_RESERVE,
-    LONGEST_EXCHANGE,
-    LONGEST_WRITE,
-    SHORTEST_EXCHANGE,
-    Refresh,
-    RefreshOutcome,
-    ReplayPolicy,
-)
+from flowaccount_connect.rotation.protocol import ReplayPolicy
+from flowaccount_connect.rotation.time_left import COMMIT_RESERVE, LONGEST_EXCHANGE, LONGEST_WRITE, SHORTEST_EXCHANGE
 from flowaccount_connect.scheduling.pacing import Pace, PaceStore, Permit, Rule
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
 from tests.unit.fakes import CONNECTION, NOW, tokens

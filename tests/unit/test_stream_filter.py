@@ -29,6 +29,7 @@ from flowaccount_connect.storage.dynamodb import ConditionRefused, call
 from flowaccount_connect.storage.history import History
 from flowaccount_connect.storage.imports import AlreadyConnected, ImportStore, UnderWay
 from tests.contract.test_connection_store import rotated
+from tests.support.commits import commit_of
 from tests.unit.fakes import CONNECTION, NOW, Clock, FakeEvents
 from tests.unit.streams import StreamingTable, is_of_interest, patterns
 from tests.unit.tables import Table
@@ -87,7 +88,7 @@ class Life:
     def commit(self, store: ConnectionStore) -> None:
         there = self.of(store)
         holder = there.attempt.id if there.attempt is not None else "late"
-        store.commit(CONNECTION, there.grant_id, there.generation, holder, rotated("t", self.now))
+        store.commit(commit_of(CONNECTION, there.grant_id, there.generation, holder, rotated("t", self.now)))
 
     def fenced(self, store: ConnectionStore, write: str, *arguments: Any, **named: Any) -> None:
         """A write that only the holder of the claim may make."""
@@ -116,7 +117,7 @@ class Life:
     def bury(self) -> None:
         there = self.store.get(CONNECTION)
         seen = there.grant_id if there is not None else None
-        update = burial("table", CONNECTION, seen=seen, grant_id=self.name, environment="sandbox", now=self.now)
+        update = burial("table", CONNECTION, seen=seen, environment="sandbox", now=self.now)
         self.transact({"Update": update})
 
     def transact(self, write: dict[str, Any]) -> None:

@@ -20,6 +20,7 @@ from flowaccount_connect.storage.sealing import Sealer, TokenPair
 from flowaccount_connect.storage.stored_tokens import StoredTokens
 from flowaccount_connect.tokens.demand import Demand
 from flowaccount_connect.tokens.serving import AccessTokens, Serving
+from tests.support.commits import commit_of
 from tests.unit.fakes import (
     CONNECTION,
     GRANT,
@@ -61,7 +62,7 @@ class World:
         self.demand = Demand(self.table, "table")
         self.secret = ClientSecret(self.secrets, "name", clock=self.clock)
         self.schedule = Schedule(fraction=lambda: 0.0)
-        self.salvage = PendingQueue(self.sqs, "url")
+        self.queue = PendingQueue(self.sqs, "url")
 
     def connect(self, *, age: int = 22_000, lifetime: int = 86_400, grant_id: str = GRANT) -> Connection:
         """A connection whose tokens are `age` seconds old, generation 1."""
@@ -133,7 +134,10 @@ class World:
         """Let somebody else move the generation on, a moment ago."""
         there = self.connection()
         sealed = self.sealer.seal(
-            TokenPair("access-other", "refresh-other"), self.sealer.data_key(), owner=CONNECTION, grant_id=there.grant_id
+            TokenPair("access-other", "refresh-other"),
+            self.sealer.data_key(),
+            owner=CONNECTION,
+            grant_id=there.grant_id,
         )
         now = int(self.clock())
         rotated = StoredTokens(
@@ -144,7 +148,7 @@ class World:
             refresh_at=now + 21_600,
         )
         ConnectionStore(self.table.quiet(), "table").commit(
-            CONNECTION, there.grant_id, there.generation, "another", rotated
+            commit_of(CONNECTION, there.grant_id, there.generation, "another", rotated)
         )
 
     def begin(
@@ -220,7 +224,7 @@ class World:
             endpoint=self.endpoint,
             secret=self.secret,
             sealer=self.sealer,
-            salvage=self.salvage,
+            queue=self.queue,
             schedule=self.schedule,
             issuer=issuer,
             clock=self.clock,
@@ -234,7 +238,7 @@ class World:
             endpoint=self.endpoint,
             secret=self.secret,
             sealer=self.sealer,
-            salvage=self.salvage,
+            queue=self.queue,
             schedule=self.schedule,
             replay_policy=replay_policy,
             clock=self.clock,

@@ -381,7 +381,7 @@ def _token(one: dict[str, Any]) -> Token:
         consent=one["consent"],
         issued_at=one["issued_at"],
         issued_by=one["issued_by"],
-        tokens=one["outcome"] == "rotated",
+        rotated=one["outcome"] == "rotated",
         works=one["works"],
     )
 

@@ -1,4 +1,4 @@
-"""Sets that the table did not take: carried as ciphertext, applied late, twice and in any order without harm."""
+"""Commits that the table did not take: carried as ciphertext, applied late, twice and in any order without harm."""
 
 import json
 from typing import Any
@@ -10,13 +10,16 @@ from hypothesis import strategies as st
 from flowaccount_connect.domain.connection import Sealed
 from flowaccount_connect.rotation.pending_commits import (
     MalformedMessage,
+    PendingCommit,
     PendingCommits,
     PendingOutcome,
     PendingQueue,
-    SalvageUnavailable,
+    Target,
 )
+from flowaccount_connect.rotation.writes import QueueUnavailable
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
 from flowaccount_connect.storage.stored_tokens import StoredTokens
+from tests.support.commits import commit_of
 from tests.unit.fakes import CONNECTION, GRANT, NOW, FakeSqs
 from tests.unit.tables import Fault, Table, client_error
 
@@ -40,13 +43,15 @@ def body(sqs: FakeSqs) -> str:
 
 def rotation(generation: int = 1, attempt_id: str = "attempt-1", grant_id: str = GRANT, name: str = "2") -> str:
     sqs = FakeSqs()
-    PendingQueue(sqs, "url").send_rotation(CONNECTION, grant_id, generation, attempt_id, rotated(name))
+    commit = commit_of(CONNECTION, grant_id, generation, attempt_id, rotated(name))
+    PendingQueue(sqs, "url").send(PendingCommit(target=Target.CONNECTION, commit=commit))
     return body(sqs)
 
 
 def consent(grant_id: str = GRANT, attempt_id: str = "attempt-1", name: str = "2") -> str:
     sqs = FakeSqs()
-    PendingQueue(sqs, "url").send_grant(CONNECTION, grant_id, attempt_id, "sandbox", rotated(name))
+    commit = commit_of(CONNECTION, grant_id, 0, attempt_id, rotated(name))
+    PendingQueue(sqs, "url").send(PendingCommit(target=Target.CONSENT, commit=commit))
     return body(sqs)
 
 
@@ -130,7 +135,7 @@ def test_a_table_that_stays_away_is_tried_again_later(table: Table) -> None:
 
 def malformed() -> list[Any]:
     good: dict[str, Any] = json.loads(rotation())
-    set_ = good["rotated"]
+    set_ = good["tokens"]
     without = [{k: v for k, v in good.items() if k != name} for name in good]
     times = ("requested_at", "access_expires_at", "deadline", "refresh_at")
     return [
@@ -142,15 +147,15 @@ def malformed() -> list[Any]:
         '"CANARY"',
         "[" * 100_000,
         *map(json.dumps, without),
-        json.dumps(good | {"kind": "CANARY"}),
+        json.dumps(good | {"target": "CANARY"}),
         json.dumps(good | {"generation": "CANARY"}),
         json.dumps(good | {"generation": None}),
         json.dumps(good | {"generation": float("inf")}),
-        json.dumps(good | {"rotated": "CANARY"}),
-        json.dumps(good | {"rotated": set_ | {"tokens": "CANARY!"}}),
-        json.dumps(good | {"rotated": set_ | {"tokens": 7}}),
-        json.dumps(good | {"rotated": set_ | {"data_key": "\u0e01"}}),
-        *(json.dumps(good | {"rotated": set_ | {time: "CANARY"}}) for time in times),
+        json.dumps(good | {"tokens": "CANARY"}),
+        json.dumps(good | {"tokens": set_ | {"tokens": "CANARY!"}}),
+        json.dumps(good | {"tokens": set_ | {"tokens": 7}}),
+        json.dumps(good | {"tokens": set_ | {"data_key": "\u0e01"}}),
+        *(json.dumps(good | {"tokens": set_ | {time: "CANARY"}}) for time in times),
     ]
 
 
@@ -165,7 +170,5 @@ def test_a_message_that_is_none_of_ours_is_told_and_not_quoted(table: Table, tex
 
 def test_a_queue_that_takes_nothing_is_told_by_its_code() -> None:
     queue = PendingQueue(FakeSqs(error=client_error("OverLimit")), "url")
-    with pytest.raises(SalvageUnavailable, match=r"^OverLimit$"):
-        queue.send_rotation(CONNECTION, GRANT, 1, "attempt-1", rotated())
-    with pytest.raises(SalvageUnavailable, match=r"^OverLimit$"):
-        queue.send_grant(CONNECTION, GRANT, "attempt-1", "sandbox", rotated())
+    with pytest.raises(QueueUnavailable, match=r"^OverLimit$"):
+        queue.send(PendingCommit.from_json(rotation()))
