@@ -352,7 +352,7 @@ def test_a_reconnect_beats_what_is_in_flight_and_moves_the_generation_on(world: 
 def test_while_the_table_stays_away_the_set_goes_as_ciphertext_to_the_salvage_queue(world: World) -> None:
     world.table.faults["transact_write_items"] = [Fault(client_error("InternalServerError"))] * 99
     ended = finish(world)
-    assert (ended.ending, ended.note, ended.connection_id) == (Ending.CONNECTED, "salvaged", CONNECTION)
+    assert (ended.ending, ended.note, ended.connection_id) == (Ending.CONNECTED, "pending", CONNECTION)
     (message,) = world.sqs.sent
     assert "access-2" not in message["MessageBody"]
     assert "refresh-2" not in message["MessageBody"]

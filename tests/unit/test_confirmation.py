@@ -456,7 +456,7 @@ def away(world: World) -> tuple[str, str]:
     made = world.link()
     world.table.faults["transact_write_items"] = [Fault(client_error("InternalServerError"))] * 99
     ended = come_back(world, made[0])
-    assert (ended.ending, ended.note) == (Ending.TO_BE_CONFIRMED, "salvaged")
+    assert (ended.ending, ended.note) == (Ending.TO_BE_CONFIRMED, "pending")
     world.table.faults.clear()
     return made
 

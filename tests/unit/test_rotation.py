@@ -99,23 +99,6 @@ def test_a_new_refresh_token_ends_the_doubt(world: World) -> None:
     assert world.connection().in_doubt is None
 
 
-@pytest.mark.parametrize(("in_doubt", "reason"), [(None, Reason.REJECTED), (NOW - 500, Reason.ROTATION_LOST)])
-def test_a_refusal_ends_the_connection_and_says_whether_a_rotation_was_lost(
-    world: World, in_doubt: int | None, reason: Reason
-) -> None:
-    world.change(in_doubt=in_doubt)
-    world.endpoint.answers = [Answer(Outcome.REJECTED, error="invalid_grant", status=400)]
-    said = refresh(world)
-    assert (said.outcome, said.reason, said.error) == (
-        RefreshOutcome.REAUTHORIZATION_REQUIRED,
-        reason,
-        "invalid_grant",
-    )
-    there = world.connection()
-    assert (there.status, there.reason, there.refresh_at) == (Status.REAUTHORIZATION_REQUIRED, reason, None)
-    assert unchanged_tokens(world)
-
-
 @pytest.mark.parametrize(
     ("answer", "outcome"),
     [
@@ -448,17 +431,14 @@ def test_a_replaced_secret_sends_nothing_again_after_any_other_answer(world: Wor
     assert len(world.endpoint.posts) == 1
 
 
-def test_tokens_of_another_business_are_quarantined_and_used_for_nobody(world: World) -> None:
+def test_tokens_of_another_business_are_dropped(world: World) -> None:
     theirs = TokenSet("access-theirs", "refresh-theirs", 3_600, "N7654321")
     world.endpoint.answers = [Answer(Outcome.WRONG_CONNECTION, theirs)]
-    said = refresh(world)
-    assert (said.reason, said.answered_for) == (Reason.WRONG_CONNECTION, "N7654321")
+    done = refresh(world)
+    assert (done.reason, done.answered_for) == (Reason.WRONG_CONNECTION, "N7654321")
     there = world.connection()
     assert (there.status, there.reason) == (Status.REAUTHORIZATION_REQUIRED, Reason.WRONG_CONNECTION)
     assert unchanged_tokens(world)
-    item = world.table.item("CONNECTION", CONNECTION)
-    assert b"theirs" not in item["quarantine"]
-    assert item["quarantine_key"]
     assert len([key for key in world.table.items if key[1] == "CONNECTION"]) == 1
 
 
@@ -634,7 +614,7 @@ def test_a_release_or_refusal_that_the_table_did_not_take_at_once_is_written_aga
     world.endpoint.on_post = lambda: world.table.faults["update_item"].append(Fault(UNREACHABLE))
     refresh(world)
     assert world.connection().attempt is None
-    assert (world.connection().status is Status.ACTIVE) is (outcome is not Outcome.REJECTED)
+    assert (world.connection().refused_at is not None) is (outcome is Outcome.REJECTED)
 
 
 def test_the_facts_of_a_refresh_hold_no_token(world: World) -> None:

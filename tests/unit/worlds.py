@@ -40,6 +40,15 @@ BROWSER = "secret-of-the-browser"
 TENANT = "tenant-7"
 
 
+class Unwell:
+    """An endpoint that is not well: no refusal of it is final."""
+
+    def verdict_allowed(self, now: int) -> bool:
+        """Never."""
+        assert now
+        return False
+
+
 @dataclass
 class World:
     """Everything there is; tests change it and look at it."""
