@@ -52,18 +52,20 @@ def begin(
 
 
 def test_a_disconnect_leaves_the_tombstone(table: Table, store: ConnectionStore) -> None:
-    connect(table)
+    connect(table, "0")
     store.claim(table.connection_id, attempt("a1"), generation=None, now=NOW)
-    ended = store.disconnect(table.connection_id, "g1", now=NOW)
-    assert (ended.status, ended.generation, ended.grant_id, ended.sealed) == (Status.DISCONNECTED, 2, "g1", None)
+    ended = store.disconnect(table.connection_id, "0", now=NOW)
+    assert (ended.status, ended.generation, ended.grant_id > "0", ended.sealed) == (Status.DISCONNECTED, 2, True, None)
     item = table.client.get_item(TableName=table.name, Key=key_of(table.connection_id), ConsistentRead=True)["Item"]
     assert set(item) == {
         *("pk", "sk", "status", "listed_as", "environment", "grant_id", "generation", "connected_at", "ended_at", "ttl")
     }
     assert (
-        refused(lambda: store.commit(commit_of(table.connection_id, "g1", 1, "a1", rotated("late", NOW + 9)))) == ended
+        refused(lambda: store.commit(commit_of(table.connection_id, "0", 1, "a1", rotated("late", NOW + 9)))) == ended
     )
-    assert refused(lambda: store.disconnect(table.connection_id, "g1", now=NOW + 5)) == ended
+    assert refused(lambda: store.disconnect(table.connection_id, "0", now=NOW + 5)) == ended
+    again = store.disconnect(table.connection_id, ended.grant_id, now=NOW + 5)
+    assert again.grant_id > ended.grant_id
 
 
 def test_a_disconnect_ends_only_the_consent_it_was_asked_to_end(table: Table, store: ConnectionStore) -> None:

@@ -58,8 +58,7 @@ def explore(config: Config) -> Found:
             state, depth = waiting.popleft()
             visited += 1
             _recovers(world, state, recovered)
-            if world.must_end(state) and not world.ends(state, ended):
-                raise Violation("ends", "no token works, and nothing says so", "(and so on)")
+            _ends(world, state, ended)
             for step, after in world.steps(state):
                 steps += 1
                 if after not in came:
@@ -88,6 +87,11 @@ def _recovers(world: World, state: State, known: set[State]) -> None:
         raise Violation(wrong.invariant, wrong.what, f"(with no further fault) {wrong.step}") from None
     if not recovers:
         raise Violation("recovers", "a working token is held, and the connection never becomes well", "(and so on)")
+
+
+def _ends(world: World, state: State, known: set[State]) -> None:
+    if world.must_end(state) and not world.ends(state, known):
+        raise Violation("ends", "no token works, and nothing says so", "(and so on)")
 
 
 def _way_to(state: State, came: dict[State, tuple[State, str] | None]) -> list[str]:

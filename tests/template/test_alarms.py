@@ -130,4 +130,4 @@ def test_every_queue_of_dead_letters_is_watched(template: Template) -> None:
 
 
 def test_the_use_of_the_salvage_queue_is_alarmed(template: Template) -> None:
-    assert set(watched(template, "NumberOfMessagesSent")) == {"PendingQueue"}
+    assert set(watched(template, "NumberOfMessagesSent")) == {"SalvageQueue"}

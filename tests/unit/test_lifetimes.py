@@ -1,4 +1,4 @@
-"""Lifetimes as they are announced: shorter ones count at once, longer ones where a setting says so, and a consent ends."""
+"""Lifetimes as announced: shorter ones count at once, longer ones where a setting says so, and a consent ends."""
 
 from dataclasses import replace
 

@@ -70,10 +70,10 @@ class Schedule:
     def consent_ends_at(
         self, requested_at: int, announced: int | None, known: int | None = None, *, renewed: bool
     ) -> int | None:
-        """When the consent ends, after an answer to a request sent at `requested_at`; `None`: nothing says that it does.
+        """When the consent ends, after an answer to a request sent at `requested_at`; `None`: nobody knows an end.
 
         `announced` is how long the answer says that the consent still lasts, `known` the end known before. Only a
-        `renewed` consent, one that the user has just given, begins `consent_lifetime`. Of several ends the first counts.
+        `renewed` consent, which the user has just given, begins `consent_lifetime`. Of several ends the first counts.
         """
         ends = [known] if known is not None else []
         if renewed and self.consent_lifetime is not None:

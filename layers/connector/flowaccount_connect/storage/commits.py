@@ -1,4 +1,4 @@
-"""A commit: new tokens, and all that the write that stores them must know, whether it is done now or waits in a queue."""
+"""A commit: new tokens, and all that the write that stores them must know, now or later out of a queue."""
 
 from dataclasses import dataclass
 

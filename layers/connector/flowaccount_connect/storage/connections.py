@@ -269,18 +269,25 @@ _KEPT_IN_A_TOMBSTONE = ("pk", "sk", "generation", "environment", "connected_at")
 
 
 def burial(
-    table: str, connection_id: str, *, seen: str | None, now: int, environment: str | None = None
+    table: str,
+    connection_id: str,
+    *,
+    seen: str | None,
+    now: int,
+    environment: str | None = None,
+    imported: str = "",
 ) -> dict[str, object]:
     """The conditional write of a disconnect. It leaves a tombstone: no tokens, no tenant, and a shut door.
 
     The tombstone's grant id is of the disconnect's own moment. So a consent that was given before finds a later grant
     id stored and is refused, however it arrives: as a confirmation, a callback, a pending commit or an import. `seen`
     is the stored grant id, `None` where no connection is stored (then `environment` must be given); refused where
-    another is stored. `now` is in epoch seconds. To be sent alone or in a transaction.
+    another is stored. `imported` is the grant id of an import that ends too. `now` is in epoch seconds. To be sent
+    alone or in a transaction.
     """
     placed, condition = "", "attribute_not_exists(grant_id)"
     values = {
-        ":door": s(_door(seen, now)),
+        ":door": s(_door(now, seen or "", imported)),
         ":disconnected": s(Status.DISCONNECTED),
         ":listed": s(listed_as(connection_id, Status.DISCONNECTED)),
         ":now": n(now),
@@ -307,9 +314,10 @@ def burial(
     }
 
 
-def _door(seen: str | None, now: int) -> str:
-    """The grant id of a disconnect in the second `now`: greater than any that was made in that second or before."""
-    return max(new_grant_id(lambda: now + 1), seen or "")
+def _door(now: int, *ended: str) -> str:
+    """The grant id of a disconnect in the second `now`: greater than any that was made in that second or before, and
+    not less than those that it ends, whatever the clock of their maker showed."""
+    return max(new_grant_id(lambda: now + 1), *ended)
 
 
 def grant_update(
@@ -371,7 +379,7 @@ def restored(item: Item, *, restored_to: int, now: int, disconnected: bool = Fal
         return {name: kept[name] for name in _KEPT_IN_A_TOMBSTONE if name in kept} | {
             "status": s(Status.DISCONNECTED),
             "listed_as": s(listed_as(there.id, Status.DISCONNECTED)),
-            "grant_id": s(_door(there.grant_id, now)),
+            "grant_id": s(_door(now, there.grant_id)),
             "ended_at": n(now),
             "ttl": n(now + TOMBSTONE_KEPT),
         }

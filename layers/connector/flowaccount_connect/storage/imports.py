@@ -245,6 +245,7 @@ class ImportStore(ConnectionStore):
             imported.id,
             seen=connection.grant_id if connection is not None else None,
             environment=self._environment,
+            imported=imported.grant_id,
             now=now,
         )
         try:
