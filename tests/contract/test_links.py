@@ -6,7 +6,13 @@ import pytest
 
 from flowaccount_connect.domain.connection import Status
 from flowaccount_connect.domain.ids import new_secret
-from flowaccount_connect.rotation.pending_commits import Salvage, SalvageOutcome, SalvageQueue
+from flowaccount_connect.rotation.pending_commits import (
+    PendingCommit,
+    PendingCommits,
+    PendingOutcome,
+    PendingQueue,
+    Target,
+)
 from flowaccount_connect.storage.connections import ConnectionStore, grant_update, key_of, tenant_check
 from flowaccount_connect.storage.dynamodb import ConditionRefused, call, s
 from flowaccount_connect.storage.links import (
@@ -27,6 +33,7 @@ from flowaccount_connect.storage.links import (
 from tests.contract.conftest import Table
 from tests.contract.test_attempts_and_salvage import Sent
 from tests.contract.test_connection_store import NOW, rotated
+from tests.support.commits import commit_of
 
 TENANT = "tenant-7"
 
@@ -48,7 +55,7 @@ def link(links: LinkStore) -> Link:
 
 
 def waiting(table: Table, grant_id: str = "g1") -> Waiting:
-    return Waiting(connection_id=table.connection_id, grant_id=grant_id, rotated=rotated(f"{grant_id} tokens", NOW))
+    return Waiting(connection_id=table.connection_id, grant_id=grant_id, tokens=rotated(f"{grant_id} tokens", NOW))
 
 
 def granted(table: Table, *, grant_id: str = "g1", tenant: str | None = TENANT) -> dict[str, Any]:
@@ -58,7 +65,7 @@ def granted(table: Table, *, grant_id: str = "g1", tenant: str | None = TENANT) 
         grant_id=grant_id,
         attempt_id=f"attempt of {grant_id}",
         environment="sandbox",
-        rotated=rotated(f"{grant_id} tokens", NOW),
+        tokens=rotated(f"{grant_id} tokens", NOW),
         now=NOW,
         tenant=tenant,
     )
@@ -165,7 +172,7 @@ def test_a_confirmation_connects_and_empties_the_link_in_one(table: Table, link:
     connection = ConnectionStore(table.client, table.name).get(table.connection_id)
     assert connection is not None
     assert (connection.status, connection.tenant, connection.generation) == (Status.ACTIVE, TENANT, 1)
-    assert connection.sealed == waiting(table).rotated.sealed
+    assert connection.sealed == waiting(table).tokens.sealed
     ended = stored(table, link)
     assert (ended.result, ended.waiting, ended.connection_id) == ("connected", None, table.connection_id)
     with pytest.raises(ConditionRefused) as caught:
@@ -211,16 +218,22 @@ def test_what_waits_is_dropped_with_its_event_once(table: Table, link: Link) -> 
     assert "Item" not in table.client.get_item(TableName=table.name, Key=key_of(table.connection_id))
 
 
-def test_a_salvaged_set_waits_like_any_other_or_is_too_late(table: Table, link: Link) -> None:
+def pending(table: Table, link_id: str) -> PendingCommit:
+    found = waiting(table)
+    commit = commit_of(found.connection_id, found.grant_id, 0, "a1", found.tokens)
+    return PendingCommit(target=Target.LINK, commit=commit, link_id=link_id)
+
+
+def test_a_pending_commit_waits_like_any_other_or_is_too_late(table: Table, link: Link) -> None:
     sent = Sent()
-    SalvageQueue(sent, "queue").send_waiting(link.id, "a1", waiting(table))
-    salvage = Salvage(table.client, table.name)
-    assert salvage.apply(sent.body, now=NOW + CONFIRM_WITHIN) == (SalvageOutcome.TOO_LATE, table.connection_id)
-    assert salvage.apply(sent.body, now=NOW + 1) == (SalvageOutcome.APPLIED, table.connection_id)
+    PendingQueue(sent, "queue").send(pending(table, link.id))
+    salvage = PendingCommits(table.client, table.name)
+    assert salvage.apply(sent.body, now=NOW + CONFIRM_WITHIN) == (PendingOutcome.TOO_LATE, table.connection_id)
+    assert salvage.apply(sent.body, now=NOW + 1) == (PendingOutcome.APPLIED, table.connection_id)
     assert stored(table, link).waiting == waiting(table)
-    assert salvage.apply(sent.body, now=NOW + 1) == (SalvageOutcome.APPLIED_BEFORE, table.connection_id)
-    SalvageQueue(sent, "queue").send_waiting("gone", "a1", waiting(table))
-    assert salvage.apply(sent.body, now=NOW) == (SalvageOutcome.UNKNOWN, table.connection_id)
+    assert salvage.apply(sent.body, now=NOW + 1) == (PendingOutcome.APPLIED_BEFORE, table.connection_id)
+    PendingQueue(sent, "queue").send(pending(table, "gone"))
+    assert salvage.apply(sent.body, now=NOW) == (PendingOutcome.UNKNOWN, table.connection_id)
 
 
 def test_what_a_tenant_does_is_counted_by_the_minute_and_by_the_act(links: LinkStore) -> None:

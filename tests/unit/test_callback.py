@@ -16,8 +16,8 @@ from flowaccount_connect.domain.connection import Status
 from flowaccount_connect.domain.ids import fingerprint
 from flowaccount_connect.oauth.client_secret import RETRY_AFTER
 from flowaccount_connect.oauth.token_answer import Answer, Outcome
-from flowaccount_connect.rotation.pending_commits import Salvage, SalvageOutcome
-from flowaccount_connect.rotation.protocol import COMMIT_RESERVE, LONGEST_EXCHANGE, SHORTEST_EXCHANGE
+from flowaccount_connect.rotation.pending_commits import PendingCommits, PendingOutcome
+from flowaccount_connect.rotation.time_left import COMMIT_RESERVE, LONGEST_EXCHANGE, SHORTEST_EXCHANGE
 from flowaccount_connect.storage.attempts import AttemptStore, verifier_of
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
 from tests.unit.fakes import CONNECTION, NOW, tokens
@@ -353,13 +353,13 @@ def test_a_reconnect_beats_what_is_in_flight_and_moves_the_generation_on(world: 
 def test_while_the_table_stays_away_the_set_goes_as_ciphertext_to_the_salvage_queue(world: World) -> None:
     world.table.faults["transact_write_items"] = [Fault(client_error("InternalServerError"))] * 99
     ended = finish(world)
-    assert (ended.ending, ended.note, ended.connection_id) == (Ending.CONNECTED, "salvaged", CONNECTION)
+    assert (ended.ending, ended.note, ended.connection_id) == (Ending.CONNECTED, "pending", CONNECTION)
     (message,) = world.sqs.sent
     assert "access-2" not in message["MessageBody"]
     assert "refresh-2" not in message["MessageBody"]
     assert world.clock.now < NOW + 28
-    applied = Salvage(world.table, "table").apply(message["MessageBody"], now=NOW + 60)
-    assert applied == (SalvageOutcome.APPLIED, CONNECTION)
+    applied = PendingCommits(world.table, "table").apply(message["MessageBody"], now=NOW + 60)
+    assert applied == (PendingOutcome.APPLIED, CONNECTION)
     assert world.opened() == ("access-2", "refresh-2")
 
 
@@ -369,8 +369,8 @@ def test_a_salvaged_set_that_had_been_written_after_all_is_recognised(world: Wor
     world.endpoint.on_post = world.table.clear  # The attempt's item is gone; the set is written alone.
     world.table.faults["transact_write_items"].insert(0, Fault(_attempt_gone()))
     finish(world)
-    applied, _ = Salvage(world.table, "table").apply(world.sqs.sent[0]["MessageBody"], now=NOW + 60)
-    assert applied is SalvageOutcome.APPLIED_BEFORE
+    applied, _ = PendingCommits(world.table, "table").apply(world.sqs.sent[0]["MessageBody"], now=NOW + 60)
+    assert applied is PendingOutcome.APPLIED_BEFORE
 
 
 def _attempt_gone() -> Exception:

@@ -15,7 +15,7 @@ from flowaccount_connect.domain.errors import Failure
 from flowaccount_connect.domain.ids import LONGEST_TENANT, fingerprint
 from flowaccount_connect.http.problems import STATUS
 from flowaccount_connect.oauth.token_answer import Answer, Outcome
-from flowaccount_connect.rotation.pending_commits import Salvage, SalvageOutcome
+from flowaccount_connect.rotation.pending_commits import PendingCommits, PendingOutcome
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
 from flowaccount_connect.storage.links import CONFIRM_WITHIN, KEPT, LinkStore
 from tests.unit.fakes import CONNECTION, NOW, tokens
@@ -455,9 +455,9 @@ def test_connecting_without_a_link_leaves_a_business_with_its_tenant(world: Worl
 # While the table stays away ------------------------------------------------------------------------------------------
 
 
-def salvage(world: World, *, at: int) -> SalvageOutcome:
+def salvage(world: World, *, at: int) -> PendingOutcome:
     (message,) = world.sqs.sent
-    outcome, _ = Salvage(world.table, "table").apply(message["MessageBody"], now=at)
+    outcome, _ = PendingCommits(world.table, "table").apply(message["MessageBody"], now=at)
     return outcome
 
 
@@ -467,7 +467,7 @@ def away(world: World) -> tuple[str, str]:
     made = world.link()
     world.table.faults["transact_write_items"] = [Fault(client_error("InternalServerError"))] * 99
     ended = come_back(world, made[0])
-    assert (ended.ending, ended.note) == (Ending.TO_BE_CONFIRMED, "salvaged")
+    assert (ended.ending, ended.note) == (Ending.TO_BE_CONFIRMED, "pending")
     world.table.faults.clear()
     return made
 
@@ -480,21 +480,21 @@ def test_a_set_that_waits_for_the_app_is_salvaged_as_ciphertext_and_confirmed(
     message = world.sqs.sent[0]["MessageBody"]
     for secret in ("access-2", "refresh-2", link, confirmation):
         assert secret not in message
-    assert salvage(world, at=NOW + 60) is SalvageOutcome.APPLIED
-    assert salvage(world, at=NOW + 61) is SalvageOutcome.APPLIED_BEFORE
+    assert salvage(world, at=NOW + 60) is PendingOutcome.APPLIED
+    assert salvage(world, at=NOW + 61) is PendingOutcome.APPLIED_BEFORE
     assert world.confirmation().confirm(confirmation, TENANT).id == CONNECTION
-    assert salvage(world, at=NOW + 62) is SalvageOutcome.APPLIED_BEFORE
+    assert salvage(world, at=NOW + 62) is PendingOutcome.APPLIED_BEFORE
     assert world.opened() == ("access-2", "refresh-2")
 
 
 def test_a_salvaged_set_whose_time_is_over_is_dropped(world: World, away: tuple[str, str]) -> None:
-    assert salvage(world, at=NOW + 100_000) is SalvageOutcome.TOO_LATE
+    assert salvage(world, at=NOW + 100_000) is PendingOutcome.TOO_LATE
     assert "tokens" not in link_item(world, away[0])
 
 
 def test_a_salvaged_set_whose_link_is_gone_is_dropped(world: World, away: tuple[str, str]) -> None:
     world.table.clear()
-    assert salvage(world, at=NOW + 60) is SalvageOutcome.UNKNOWN
+    assert salvage(world, at=NOW + 60) is PendingOutcome.UNKNOWN
     assert world.table.items == {}
 
 

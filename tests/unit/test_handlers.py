@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from flowaccount_connect.domain.errors import InvalidSetting
 from flowaccount_connect.domain.ids import fingerprint
 from flowaccount_connect.http.pages import KINDS
-from flowaccount_connect.rotation.protocol import COMMIT_RESERVE, SHORTEST_EXCHANGE
+from flowaccount_connect.rotation.time_left import COMMIT_RESERVE, SHORTEST_EXCHANGE
 from flowaccount_connect.runtime import observability
 from flowaccount_connect.storage.attempts import ConnectAttempt, cookie_name
 from flowaccount_connect.storage.connections import due_shard

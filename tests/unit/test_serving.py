@@ -11,7 +11,7 @@ from flowaccount_connect.http.problems import Problem
 from flowaccount_connect.http.problems import problem as problem_of
 from flowaccount_connect.rotation.refresh_function import LONGEST_INVOCATION
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
-from flowaccount_connect.storage.sealing import Sealer, Tokens
+from flowaccount_connect.storage.sealing import Sealer, TokenPair
 from flowaccount_connect.tokens.serving import AccessTokens, Served
 from tests.unit.fakes import CONNECTION, NOW
 from tests.unit.tables import Fault, client_error
@@ -72,9 +72,9 @@ class Opener:
     def __init__(self) -> None:
         self.opened: list[tuple[str, str, bytes]] = []
 
-    def open(self, sealed: Sealed, *, owner: str, grant_id: str) -> Tokens:
+    def open(self, sealed: Sealed, *, owner: str, grant_id: str) -> TokenPair:
         self.opened.append((owner, grant_id, sealed.ciphertext))
-        return Tokens(f"access of {owner} {len(self.opened)}", "refresh")
+        return TokenPair(f"access of {owner} {len(self.opened)}", "refresh")
 
 
 def test_opened_tokens_are_remembered_by_what_was_sealed_and_the_oldest_are_forgotten() -> None:

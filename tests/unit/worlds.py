@@ -9,16 +9,18 @@ from flowaccount_connect.domain.connection import Attempt, Connection
 from flowaccount_connect.domain.ids import fingerprint
 from flowaccount_connect.domain.schedule import Schedule
 from flowaccount_connect.oauth.client_secret import ClientSecret
-from flowaccount_connect.rotation.pending_commits import SalvageQueue
+from flowaccount_connect.rotation.pending_commits import PendingQueue
 from flowaccount_connect.rotation.protocol import ReplayPolicy, Rotation
 from flowaccount_connect.rotation.refresh_function import RefreshFunction
 from flowaccount_connect.runtime.observability import logger
 from flowaccount_connect.storage.attempts import AttemptStore, ConnectAttempt, browser_secret
-from flowaccount_connect.storage.connections import ConnectionStore, Rotated, grant_update
+from flowaccount_connect.storage.connections import ConnectionStore, grant_update
 from flowaccount_connect.storage.links import LinkStore
-from flowaccount_connect.storage.sealing import Sealer, Tokens
+from flowaccount_connect.storage.sealing import Sealer, TokenPair
+from flowaccount_connect.storage.stored_tokens import StoredTokens
 from flowaccount_connect.tokens.demand import Demand
 from flowaccount_connect.tokens.serving import AccessTokens, Serving
+from tests.support.commits import commit_of
 from tests.unit.fakes import (
     CONNECTION,
     GRANT,
@@ -36,6 +38,15 @@ from tests.unit.tables import Table
 STATE = "state-of-flowaccount"
 BROWSER = "secret-of-the-browser"
 TENANT = "tenant-7"
+
+
+class Unwell:
+    """An endpoint that is not well: no refusal of it is final."""
+
+    def verdict_allowed(self, now: int) -> bool:
+        """Never."""
+        assert now
+        return False
 
 
 @dataclass
@@ -60,7 +71,7 @@ class World:
         self.demand = Demand(self.table, "table")
         self.secret = ClientSecret(self.secrets, "name", clock=self.clock)
         self.schedule = Schedule(fraction=lambda: 0.0)
-        self.salvage = SalvageQueue(self.sqs, "url")
+        self.queue = PendingQueue(self.sqs, "url")
 
     def connect(self, *, age: int = 22_000, lifetime: int = 86_400, grant_id: str = GRANT) -> Connection:
         """A connection whose tokens are `age` seconds old, generation 1."""
@@ -72,8 +83,8 @@ class World:
             grant_id=grant_id,
             attempt_id="consent",
             environment="sandbox",
-            rotated=Rotated(
-                sealed=self.sealer.seal(Tokens("access-1", "refresh-1"), key, owner=CONNECTION, grant_id=grant_id),
+            tokens=StoredTokens(
+                sealed=self.sealer.seal(TokenPair("access-1", "refresh-1"), key, owner=CONNECTION, grant_id=grant_id),
                 requested_at=requested_at,
                 access_expires_at=requested_at + lifetime,
                 deadline=requested_at + 86_400,
@@ -132,10 +143,13 @@ class World:
         """Let somebody else move the generation on, a moment ago."""
         there = self.connection()
         sealed = self.sealer.seal(
-            Tokens("access-other", "refresh-other"), self.sealer.data_key(), owner=CONNECTION, grant_id=there.grant_id
+            TokenPair("access-other", "refresh-other"),
+            self.sealer.data_key(),
+            owner=CONNECTION,
+            grant_id=there.grant_id,
         )
         now = int(self.clock())
-        rotated = Rotated(
+        rotated = StoredTokens(
             sealed=sealed,
             requested_at=now,
             access_expires_at=now + 86_400,
@@ -143,7 +157,7 @@ class World:
             refresh_at=now + 21_600,
         )
         ConnectionStore(self.table.quiet(), "table").commit(
-            CONNECTION, there.grant_id, there.generation, "another", rotated
+            commit_of(CONNECTION, there.grant_id, there.generation, "another", rotated)
         )
 
     def begin(
@@ -223,7 +237,7 @@ class World:
             endpoint=self.endpoint,
             secret=self.secret,
             sealer=self.sealer,
-            salvage=self.salvage,
+            queue=self.queue,
             schedule=self.schedule,
             issuer=issuer,
             clock=self.clock,
@@ -237,7 +251,7 @@ class World:
             endpoint=self.endpoint,
             secret=self.secret,
             sealer=self.sealer,
-            salvage=self.salvage,
+            queue=self.queue,
             schedule=self.schedule,
             replay_policy=replay_policy,
             clock=self.clock,

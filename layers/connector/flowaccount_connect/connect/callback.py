@@ -8,26 +8,21 @@ import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 from flowaccount_connect.connect.endings import Ending
 from flowaccount_connect.domain.ids import fingerprint, new_attempt_id, new_grant_id
 from flowaccount_connect.domain.schedule import Schedule
 from flowaccount_connect.oauth.client_secret import SecretMisconfigured, SecretUnavailable
 from flowaccount_connect.oauth.token_answer import Answer, Outcome
+from flowaccount_connect.rotation.new_tokens import timed
+from flowaccount_connect.rotation.pending_commits import PendingCommit, Target
 from flowaccount_connect.rotation.permits import Paced, Permit
-from flowaccount_connect.rotation.protocol import (
-    Lost,
-    Salvaged,
-    Seals,
-    Secret,
-    exchange_budget,
-    persist,
-    persist_or_salvage,
-    timed,
-)
+from flowaccount_connect.rotation.ports import CodeEndpoint, Queue, Seals, Secret
+from flowaccount_connect.rotation.time_left import TimeLeft
+from flowaccount_connect.rotation.writes import Lost, Pending, persist, persist_or_queue
 from flowaccount_connect.storage.attempts import AttemptRefused, AttemptStore, ConnectAttempt, link_in, verifier_of
-from flowaccount_connect.storage.connections import Rotated, from_item, grant_update, tenant_check
+from flowaccount_connect.storage.commits import Commit
+from flowaccount_connect.storage.connections import from_item, grant_update, tenant_check
 from flowaccount_connect.storage.dynamodb import Client, ConditionRefused, StoreUnavailable, call
 from flowaccount_connect.storage.links import (
     Act,
@@ -41,7 +36,8 @@ from flowaccount_connect.storage.links import (
     link_from_item,
     refused_put,
 )
-from flowaccount_connect.storage.sealing import SealingUnavailable, Tokens
+from flowaccount_connect.storage.sealing import SealingUnavailable, TokenPair
+from flowaccount_connect.storage.stored_tokens import StoredTokens
 
 EXCHANGES_PER_MINUTE = 6
 """The most codes that the links of one tenant can send in one minute."""
@@ -97,23 +93,6 @@ class Ended:
         return not stored or self.note is not None
 
 
-class Endpoint(Protocol):
-    """Where codes are exchanged; see `token_endpoint.TokenEndpoint`."""
-
-    def exchange_code(
-        self, code: str, redirect_uri: str, client_secret: str, *, budget: float, verifier: str | None = None
-    ) -> Answer: ...
-
-
-class Salvages(Protocol):
-    """Where a token set goes that the table did not take; see `rotation.pending_commits.SalvageQueue`."""
-
-    def send_grant(
-        self, connection_id: str, grant_id: str, attempt_id: str, environment: str, rotated: Rotated
-    ) -> None: ...
-    def send_waiting(self, link_id: str, attempt_id: str, waiting: Waiting) -> None: ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Callback:
     """Finishes connects."""
@@ -123,10 +102,10 @@ class Callback:
     environment: str
     attempts: AttemptStore
     links: LinkStore
-    endpoint: Endpoint
+    endpoint: CodeEndpoint
     secret: Secret
     sealer: Seals
-    salvage: Salvages
+    queue: Queue
     schedule: Schedule
     access_token_lifetime: int = 3_600
     issuer: str | None = None
@@ -261,7 +240,7 @@ class Callback:
             data_key = self.sealer.data_key()
         except SealingUnavailable as error:
             return Ended(ending=Ending.TEMPORARILY_UNAVAILABLE, attempt=attempt, note=f"sealing: {error}")
-        budget = exchange_budget(remaining)
+        budget = TimeLeft(remaining).for_exchange()
         if budget is None:
             return Ended(ending=Ending.TEMPORARILY_UNAVAILABLE, attempt=attempt, note="no time left")
         grant_id, sent_at = new_grant_id(self.clock), int(self.clock())
@@ -283,14 +262,14 @@ class Callback:
             return Ended(ending=ending, attempt=attempt, exchange=answer)
         connection_id = tokens.support_code or ""
         sealed = self.sealer.seal(
-            Tokens(tokens.access_token, tokens.refresh_token or ""),
+            TokenPair(tokens.access_token, tokens.refresh_token or ""),
             data_key,
             owner=connection_id,
             grant_id=grant_id,
         )
-        rotated = timed(sealed, tokens.expires_in or self.access_token_lifetime, sent_at, self.schedule)
+        rotated = timed(sealed, tokens.expires_in or self.access_token_lifetime, sent_at, self.schedule, issued=tokens)
         if link is not None:
-            waiting = Waiting(connection_id=connection_id, grant_id=grant_id, rotated=rotated)
+            waiting = Waiting(connection_id=connection_id, grant_id=grant_id, tokens=rotated)
             return self._keep(attempt, link, waiting, answer, remaining)
         return self._store(attempt, connection_id, grant_id, rotated, answer, remaining)
 
@@ -312,7 +291,7 @@ class Callback:
             return self._refuse(kept, link, Refusal.OTHER_BUSINESS, remaining)
         writes: list[dict[str, object]] = [
             {"ConditionCheck": tenant_check(self.table, waiting.connection_id, link.tenant)},
-            {"Update": keeping(self.table, link.id, attempt_id, waiting, now=waiting.rotated.requested_at)},
+            {"Update": keeping(self.table, link.id, attempt_id, waiting, now=waiting.tokens.requested_at)},
             {"Update": self.attempts.finishing(attempt.id, _result(kept))},
         ]
 
@@ -333,16 +312,22 @@ class Callback:
                 return write()
             return kept
 
-        def salvage() -> None:
-            self.salvage.send_waiting(link.id, attempt_id, waiting)
+        def send() -> None:
+            commit = Commit(
+                connection_id=waiting.connection_id,
+                grant_id=waiting.grant_id,
+                attempt_id=attempt_id,
+                tokens=waiting.tokens,
+            )
+            self.queue.send(PendingCommit(target=Target.LINK, commit=commit, link_id=link.id))
 
         try:
-            stored = persist_or_salvage(write, salvage, remaining, self.sleep)
+            stored = persist_or_queue(write, send, TimeLeft(remaining, self.sleep))
         except Lost:
             return replace(kept, ending=Ending.TEMPORARILY_UNAVAILABLE, connection_id=None, note="lost")
         if isinstance(stored, Refusal):
             return self._refuse(kept, link, stored, remaining)
-        return replace(kept, note="salvaged") if isinstance(stored, Salvaged) else stored
+        return replace(kept, note="pending") if isinstance(stored, Pending) else stored
 
     def _refuse(self, kept: Ended, link: Link, reason: Refusal, remaining: Callable[[], float]) -> Ended:
         """Store nothing of a business that must not be connected but the event."""
@@ -360,7 +345,7 @@ class Callback:
                 call(self.client.transact_write_items, TransactItems=writes, ClientRequestToken=token)
             return True
 
-        if persist(write, remaining, self.sleep) is None:
+        if persist(write, TimeLeft(remaining, self.sleep)) is None:
             return replace(ended, note=f"{reason.value}, not announced")
         return ended
 
@@ -369,7 +354,7 @@ class Callback:
         attempt: ConnectAttempt,
         connection_id: str,
         grant_id: str,
-        rotated: Rotated,
+        rotated: StoredTokens,
         answer: Answer,
         remaining: Callable[[], float],
     ) -> Ended:
@@ -383,7 +368,7 @@ class Callback:
             grant_id=grant_id,
             attempt_id=attempt_id,
             environment=self.environment,
-            rotated=rotated,
+            tokens=rotated,
             now=rotated.requested_at,
         )
         result = self.attempts.finishing(attempt.id, _result(connected))
@@ -404,14 +389,21 @@ class Callback:
                 return write()
             return connected
 
-        def salvage() -> None:
-            self.salvage.send_grant(connection_id, grant_id, attempt_id, self.environment, rotated)
+        def send() -> None:
+            commit = Commit(
+                connection_id=connection_id,
+                grant_id=grant_id,
+                attempt_id=attempt_id,
+                environment=self.environment,
+                tokens=rotated,
+            )
+            self.queue.send(PendingCommit(target=Target.CONSENT, commit=commit))
 
         try:
-            stored = persist_or_salvage(write, salvage, remaining, self.sleep)
+            stored = persist_or_queue(write, send, TimeLeft(remaining, self.sleep))
         except Lost:
             return replace(connected, ending=Ending.TEMPORARILY_UNAVAILABLE, connection_id=None, note="lost")
-        return replace(connected, note="salvaged") if isinstance(stored, Salvaged) else stored
+        return replace(connected, note="pending") if isinstance(stored, Pending) else stored
 
 
 def _result(ended: Ended) -> str:

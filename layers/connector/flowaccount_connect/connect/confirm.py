@@ -153,7 +153,7 @@ class Confirmation:
             grant_id=waiting.grant_id,
             attempt_id=link.consumed_by or "",
             environment=self.environment,
-            rotated=waiting.rotated,
+            tokens=waiting.tokens,
             now=now,
             tenant=tenant,
         )

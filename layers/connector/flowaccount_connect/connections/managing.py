@@ -4,7 +4,6 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 from flowaccount_connect.connections.errors import (
     AlreadyConnected,
@@ -14,18 +13,20 @@ from flowaccount_connect.connections.errors import (
     ImportUnread,
     InvalidRefreshToken,
     InvalidStatus,
+    OfAnotherTenant,
 )
 from flowaccount_connect.connections.listing import LONGEST_PAGE, Listed, Listing, Reads, read
-from flowaccount_connect.domain.connection import Connection, Sealed, Status, public_status
+from flowaccount_connect.domain.connection import Connection, Status, public_status
 from flowaccount_connect.domain.errors import ConnectionNotFound, InvalidTenant, KeyUnavailable
 from flowaccount_connect.domain.events import Entry
 from flowaccount_connect.domain.ids import is_tenant, new_grant_id
+from flowaccount_connect.rotation.ports import Seals
 from flowaccount_connect.storage import imports
 from flowaccount_connect.storage.connections import ConnectionStore, Refused, from_item, key_of
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
 from flowaccount_connect.storage.history import History
 from flowaccount_connect.storage.imports import IMPORTING, ImportStore
-from flowaccount_connect.storage.sealing import DataKey, SealingUnavailable, Tokens
+from flowaccount_connect.storage.sealing import SealingUnavailable, TokenPair
 
 __all__ = ["DEFAULT_LIMIT", "LONGEST_PAGE", "Imported", "Managing", "shown"]
 
@@ -45,13 +46,6 @@ class Imported:
 
     shown: dict[str, object]
     proved: bool
-
-
-class Seals(Protocol):
-    """What seals token sets; see `sealing.Sealer`."""
-
-    def data_key(self) -> DataKey: ...
-    def seal(self, tokens: Tokens, key: DataKey, *, owner: str, grant_id: str) -> Sealed: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +108,8 @@ class Managing:
                 self.imports.cancel(imported, connection, now=now)
             elif connection is None:
                 raise ConnectionNotFound
-            elif connection.status is not Status.DISCONNECTED:
+            else:
+                # A tombstone too: its door shuts on consents given since.
                 self.store.disconnect(connection_id, connection.grant_id, now=now)
         except Refused as refused:
             there = refused.connection
@@ -124,25 +119,33 @@ class Managing:
     def import_(self, connection_id: str, refresh_token: object, *, tenant: object = None) -> Imported:
         """Take over a refresh token from an older integration: it is stored, sealed, before it is sent.
 
-        Raises `InvalidRefreshToken`, `KeyUnavailable`, `AlreadyConnected`, `ImportUnderWay`, `ImportRefused` with the
-        `reason`, `ImportUnread`. After `StoreUnavailable` the token can be stored or not.
+        With a `tenant` the connection becomes that tenant's. Raises `InvalidRefreshToken`, `InvalidTenant`,
+        `KeyUnavailable`, `AlreadyConnected`, `OfAnotherTenant`, `ImportUnderWay`, `ImportUnread`, and `ImportRefused`
+        with the `reason`; shortly after a refusal also with the seconds before the next try. After `StoreUnavailable`
+        the token can be stored or not.
         """
         if not isinstance(refresh_token, str) or _REFRESH_TOKEN.fullmatch(refresh_token) is None:
             raise InvalidRefreshToken
+        if tenant is not None and not (isinstance(tenant, str) and is_tenant(tenant)):
+            raise InvalidTenant
         grant_id, now = new_grant_id(self.clock), int(self.clock())
         try:
             key = self.sealer.data_key()
         except SealingUnavailable:
             raise KeyUnavailable from None
-        sealed = self.sealer.seal(Tokens("", refresh_token), key, owner=connection_id, grant_id=grant_id)
+        sealed = self.sealer.seal(TokenPair("", refresh_token), key, owner=connection_id, grant_id=grant_id)
         try:
             # Nobody knows the age of the token, so half of its lifetime is assumed to be left.
             deadline = now + self.refresh_token_lifetime // 2
-            self.imports.begin(connection_id, grant_id, sealed, deadline=deadline, now=now)
+            self.imports.begin(connection_id, grant_id, sealed, deadline=deadline, now=now, tenant=tenant)
         except imports.AlreadyConnected:
             raise AlreadyConnected from None
+        except imports.OtherTenant:
+            raise OfAnotherTenant from None
         except imports.UnderWay:
             raise ImportUnderWay from None
+        except imports.CoolingDown as cooling:
+            raise ImportRefused({"reason": cooling.reason}, retry_after=max(cooling.until - now, 1)) from None
         self.prove(connection_id)
         return self._imported(connection_id, grant_id)
 
@@ -183,7 +186,7 @@ def shown(connection: Connection) -> dict[str, object]:
     """A connection as the API shows it: no tokens, times in epoch seconds, `None` for what the item does not have."""
     return {
         "support_code": connection.id,
-        "environment": connection.environment,
+        "environment": connection.environment or None,
         "status": public_status(connection),
         "tenant": connection.tenant,
         "generation": connection.generation,
@@ -192,6 +195,7 @@ def shown(connection: Connection) -> dict[str, object]:
         "access_expires_at": connection.access_expires_at or None,
         "deadline": connection.deadline or None,
         "refresh_at": connection.refresh_at,
+        "consent_ends_at": connection.consent_ends_at,
         "in_doubt_since": connection.in_doubt,
         "at_risk_since": connection.at_risk,
         "reason": connection.reason,

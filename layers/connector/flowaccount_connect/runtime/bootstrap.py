@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from flowaccount_connect.connections.managing import Managing
     from flowaccount_connect.publishing.publisher import Publisher, UnpublishedQueue
     from flowaccount_connect.rotation.circuit import Circuit
-    from flowaccount_connect.rotation.pending_commits import Salvage
+    from flowaccount_connect.rotation.pending_commits import PendingCommits
     from flowaccount_connect.rotation.protocol import Rotation
     from flowaccount_connect.rotation.refresh_function import RefreshFunction
     from flowaccount_connect.scheduling.pacing import Pace
@@ -89,10 +89,9 @@ def callback() -> "tuple[Callback, frozenset[str]]":
     fifth of the rate at most.
     """
     from flowaccount_connect.connect.callback import Callback
-    from flowaccount_connect.domain.schedule import Schedule
     from flowaccount_connect.oauth.client_secret import ClientSecret
     from flowaccount_connect.oauth.token_endpoint import TokenEndpoint
-    from flowaccount_connect.rotation.pending_commits import SalvageQueue
+    from flowaccount_connect.rotation.pending_commits import PendingQueue
     from flowaccount_connect.storage.attempts import AttemptStore
     from flowaccount_connect.storage.links import LinkStore
 
@@ -108,8 +107,8 @@ def callback() -> "tuple[Callback, frozenset[str]]":
         endpoint=endpoint,
         secret=ClientSecret(client("secretsmanager"), tokens.client_secret_name),
         sealer=_sealer(stack, tokens.key_id),
-        salvage=SalvageQueue(client("sqs"), tokens.salvage_queue_url),
-        schedule=Schedule(tokens.refresh_after, tokens.refresh_token_lifetime),
+        queue=PendingQueue(client("sqs"), tokens.salvage_queue_url),
+        schedule=tokens.schedule(),
         access_token_lifetime=tokens.access_token_lifetime,
         issuer=read.optional("ISSUER"),
         permits=pace.on_demand,
@@ -123,12 +122,10 @@ def refresh() -> "tuple[Rotation, Rotation, Circuit, Pace]":
     """What `refresh` is made of, for connections and for imports, its circuit, and its pace."""
     from dataclasses import replace
 
-    from flowaccount_connect.connect.importing import ImportSalvage, Proving
-    from flowaccount_connect.domain.schedule import Schedule
     from flowaccount_connect.oauth.client_secret import ClientSecret
     from flowaccount_connect.oauth.token_endpoint import TokenEndpoint
     from flowaccount_connect.rotation.circuit import Circuit
-    from flowaccount_connect.rotation.pending_commits import SalvageQueue
+    from flowaccount_connect.rotation.pending_commits import PendingQueue, Target
     from flowaccount_connect.rotation.protocol import Rotation
     from flowaccount_connect.storage.connections import ConnectionStore
     from flowaccount_connect.storage.imports import ImportStore
@@ -137,14 +134,13 @@ def refresh() -> "tuple[Rotation, Rotation, Circuit, Pace]":
     endpoint = TokenEndpoint(tokens.endpoint, tokens.client_id)
     policy = read.choice("REPLAY_POLICY", "allowed", "never")
     table = client("dynamodb")
-    queue = SalvageQueue(client("sqs"), tokens.salvage_queue_url)
     rotation = Rotation(
         store=ConnectionStore(table, stack.table),
         endpoint=endpoint,
         secret=ClientSecret(client("secretsmanager"), tokens.client_secret_name),
         sealer=_sealer(stack, tokens.key_id),
-        salvage=queue,
-        schedule=Schedule(tokens.refresh_after, tokens.refresh_token_lifetime),
+        queue=PendingQueue(client("sqs"), tokens.salvage_queue_url),
+        schedule=tokens.schedule(),
         replay_policy="never" if policy == "never" else "allowed",
         lease_seconds=read.number("LEASE_SECONDS", 180, 60, 3_600),
         access_token_lifetime=tokens.access_token_lifetime,
@@ -152,18 +148,17 @@ def refresh() -> "tuple[Rotation, Rotation, Circuit, Pace]":
     imports = replace(
         rotation,
         store=ImportStore(table, stack.table, stack.environment),
-        endpoint=Proving(endpoint),
-        salvage=ImportSalvage(queue, stack.environment),
+        target=Target.IMPORT,
     )
     return rotation, imports, Circuit(table, stack.table), _pace(table, stack)
 
 
 @_without_collection
-def salvage() -> "Salvage":
+def salvage() -> "PendingCommits":
     """What `salvage` is made of."""
-    from flowaccount_connect.rotation.pending_commits import Salvage
+    from flowaccount_connect.rotation.pending_commits import PendingCommits
 
-    return Salvage(client("dynamodb"), settings.stack().table)
+    return PendingCommits(client("dynamodb"), settings.stack().table)
 
 
 @_without_collection

@@ -17,16 +17,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from flowaccount_connect.domain.connection import Sealed
 from flowaccount_connect.domain.ids import derived, fingerprint, new_secret
-from flowaccount_connect.storage.connections import Rotated
 from flowaccount_connect.storage.dynamodb import (
     AttributeValue,
     Client,
     ConditionRefused,
     Item,
-    b,
-    binary,
     call,
     n,
     number,
@@ -34,6 +30,7 @@ from flowaccount_connect.storage.dynamodb import (
     text,
 )
 from flowaccount_connect.storage.event_items import event_put
+from flowaccount_connect.storage.stored_tokens import ATTRIBUTES, StoredTokens, from_item, setting
 
 CONFIRM_WITHIN = 900
 """How long a link's token set waits for the confirmation, from the callback, in seconds."""
@@ -45,7 +42,7 @@ MINUTE = 60
 
 TO_BE_CONFIRMED = "to_be_confirmed"
 CONNECTED = "connected"
-_SET = "tokens, data_key, requested_at, access_expires_at, deadline, refresh_at"
+_SET = ", ".join(ATTRIBUTES)
 
 
 class Refusal(StrEnum):
@@ -80,7 +77,7 @@ class Waiting:
 
     connection_id: str
     grant_id: str
-    rotated: Rotated
+    tokens: StoredTokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,25 +235,18 @@ def keeping(table: str, link_id: str, attempt_id: str, waiting: Waiting, *, now:
 
     To be sent alone or in a transaction.
     """
-    rotated = waiting.rotated
+    assignments, _, values = setting(waiting.tokens)
     return {
         "TableName": table,
         "Key": _key(link_id),
-        "UpdateExpression": "SET #result = :waiting, connection_id = :connection, grant_id = :grant, "
-        "tokens = :tokens, data_key = :data_key, requested_at = :requested_at, "
-        "access_expires_at = :access_expires_at, deadline = :deadline, refresh_at = :refresh_at",
+        "UpdateExpression": f"SET #result = :waiting, connection_id = :connection, grant_id = :grant, {assignments}",
         "ConditionExpression": "consumed_by = :attempt AND attribute_not_exists(#result) AND confirm_until > :now",
         "ExpressionAttributeNames": {"#result": "result"},
-        "ExpressionAttributeValues": {
+        "ExpressionAttributeValues": values
+        | {
             ":waiting": s(TO_BE_CONFIRMED),
             ":connection": s(waiting.connection_id),
             ":grant": s(waiting.grant_id),
-            ":tokens": b(rotated.sealed.ciphertext),
-            ":data_key": b(rotated.sealed.data_key),
-            ":requested_at": n(rotated.requested_at),
-            ":access_expires_at": n(rotated.access_expires_at),
-            ":deadline": n(rotated.deadline),
-            ":refresh_at": n(rotated.refresh_at),
             ":attempt": s(attempt_id),
             ":now": n(now),
         },
@@ -324,21 +314,10 @@ def refused_put(
 
 def link_from_item(item: Item) -> Link:
     """The link that an item of the table describes."""
-    ciphertext, data_key = binary(item, "tokens"), binary(item, "data_key")
-    connection_id, grant_id = text(item, "connection_id"), text(item, "grant_id")
+    connection_id, grant_id, tokens = text(item, "connection_id"), text(item, "grant_id"), from_item(item)
     waiting = None
-    if ciphertext and data_key:
-        waiting = Waiting(
-            connection_id=connection_id or "",
-            grant_id=grant_id or "",
-            rotated=Rotated(
-                sealed=Sealed(ciphertext, data_key),
-                requested_at=number(item, "requested_at") or 0,
-                access_expires_at=number(item, "access_expires_at") or 0,
-                deadline=number(item, "deadline") or 0,
-                refresh_at=number(item, "refresh_at") or 0,
-            ),
-        )
+    if tokens is not None:
+        waiting = Waiting(connection_id=connection_id or "", grant_id=grant_id or "", tokens=tokens)
     return Link(
         id=(text(item, "pk") or "").removeprefix("LINK#"),
         key=text(item, "key") or "",

@@ -4,14 +4,14 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
 
-from flowaccount_connect.domain.connection import Connection, Sealed, Status, public_status
+from flowaccount_connect.domain.connection import REFRESH_FAILING, Connection, Sealed, Status, public_status
 from flowaccount_connect.domain.errors import ConnectionNotFound, KeyUnavailable
+from flowaccount_connect.rotation.ports import Opens
 from flowaccount_connect.rotation.refresh_function import LONGEST_INVOCATION
 from flowaccount_connect.storage.connections import ConnectionStore
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
-from flowaccount_connect.storage.sealing import CannotOpen, SealingUnavailable, Tokens
+from flowaccount_connect.storage.sealing import CannotOpen, SealingUnavailable
 from flowaccount_connect.tokens.demand import FORCED_EVERY, Demand, Turn
 from flowaccount_connect.tokens.errors import (
     ReauthorizationRequired,
@@ -27,9 +27,6 @@ DEFAULT_MIN_TTL = 300
 
 FRESH = 60
 """A token younger than this is as fresh as it gets, in seconds."""
-
-REFRESH_FAILING = "refresh_failing"
-"""The status of an active connection with a living token whose refresh, which was called for, did not succeed yet."""
 
 _RESERVE = 8.0
 """Kept for the last read's outcome: opening the tokens may take a call of KMS. Seconds."""
@@ -60,12 +57,6 @@ class Served:
 
     def __repr__(self) -> str:
         return f"Served(support_code={self.support_code!r}, generation={self.generation})"
-
-
-class Opens(Protocol):
-    """What opens sealed sets; see `sealing.Sealer`."""
-
-    def open(self, sealed: Any, *, owner: str, grant_id: str) -> Tokens: ...
 
 
 class AccessTokens:
