@@ -392,12 +392,16 @@ def test_where_nothing_can_be_done_flowaccounts_own_answer_stands(
 
 def test_a_token_refused_for_good_says_how_to_connect_again(stack: Server, books: Server) -> None:
     stack.say(
-        given(1), refused(409, "reauthorization_required", reason="rejected", since=5, reconnect_url="https://a/b")
+        given(1),
+        refused(
+            409, "reauthorization_required", reason="rejected", since=5, tenant="t", expected_connection=CONNECTION
+        ),
     )
     books.say(reply(401))
     with pytest.raises(ReauthorizationRequired) as caught:
         requests.get(page(books), auth=auth(stack, books), timeout=5)
-    assert (caught.value.reason, caught.value.since, caught.value.reconnect_url) == ("rejected", 5, "https://a/b")
+    assert (caught.value.reason, caught.value.since) == ("rejected", 5)
+    assert (caught.value.tenant, caught.value.expected_connection) == ("t", CONNECTION)
 
 
 def test_only_a_401_is_reported(stack: Server, books: Server) -> None:

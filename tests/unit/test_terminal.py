@@ -19,7 +19,7 @@ import requests
 from hypothesis import given, strategies
 
 from flowaccount_connect_client import __version__, cache, signing
-from flowaccount_connect_client.cli import csv_import, returning, tables, target
+from flowaccount_connect_client.cli import csv_import, loopback, tables, target
 from flowaccount_connect_client.cli.main import main
 from tests.unit.servers import Answer, Asked, Line, Server, drop, eventually, reply, unused_port
 
@@ -348,7 +348,7 @@ def test_connect_takes_nothing_from_another_page(stack: Server) -> None:
         assert come_back(stack, state="of-somebody-else", confirmation="c").status_code == 404
         url = json.loads(stack.asked[0].body)["return_url"]
         state = json.loads(stack.asked[0].body)["state"]
-        elsewhere = requests.get(url.replace(returning.PATH, "/"), params={"state": state}, timeout=10)
+        elsewhere = requests.get(url.replace(loopback.PATH, "/"), params={"state": state}, timeout=10)
         rebound = requests.get(url, params={"state": state}, headers={"Host": "evil.example"}, timeout=10)
         assert (elsewhere.status_code, rebound.status_code, len(stack.asked)) == (404, 404, 1)
         come_back(stack, confirmation="c")
@@ -360,7 +360,7 @@ def test_connect_says_why_nothing_is_connected(stack: Server, capsys: pytest.Cap
     stack.say(link())
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(main, arguments)
-        come_back(stack, error="access_denied")
+        come_back(stack, error="access_denied", confirmation="c")
         assert running.result(20) == 1
         assert "access_denied" in capsys.readouterr().err
         stack.asked.clear()
@@ -398,6 +398,11 @@ def test_connect_says_that_its_port_is_taken(server: Server, stack: Server, caps
     [
         (refused(404, "connection_not_found"), 3, "connection_not_found"),
         (refused(409, "reauthorization_required", reconnect_url="https://a/b"), 4, "https://a/b"),
+        (
+            refused(409, "reauthorization_required", tenant="shop 7", expected_connection="N1"),
+            4,
+            "flowaccount-connect connect 'shop 7' --expected N1",
+        ),
         (refused(503, "store_unavailable"), 5, "Try again in 5 s"),
         (drop, 5, "cannot be reached"),
         (refused(403, "access_denied"), 6, "execute-api:Invoke"),

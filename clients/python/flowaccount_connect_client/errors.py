@@ -85,12 +85,18 @@ class ConnectionNotFound(Problem):
 
 
 class ReauthorizationRequired(Problem):
-    """Only a new consent of the business's user helps: send the user to a new link, or to `reconnect_url`."""
+    """Only a new consent of the business's user helps.
 
+    `connect_link(error.tenant, return_url, expected_connection=error.expected_connection)` makes the link to send to
+    that user. A member that the stack does not give is `None`.
+    """
+
+    tenant: str | None = None
+    expected_connection: str | None = None
     since: int | None = None
-    """Since when, in epoch seconds, where the stack says it."""
+    """Since when, in epoch seconds."""
     reconnect_url: str | None = None
-    """Where the user can consent again, if the stack allows that without a link."""
+    """Where the user can consent again, if the stack connects without links, too."""
 
 
 class TemporarilyUnavailable(Problem):

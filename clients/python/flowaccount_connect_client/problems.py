@@ -33,7 +33,9 @@ _WORDS: tuple[tuple[Denial, str], ...] = (
 _SKEW = 300
 """AWS takes signatures that are at most so old, in seconds."""
 
-_MEMBERS = (("reason", str), ("ending", str), ("since", int), ("reconnect_url", str))
+_MEMBERS: dict[str, type] = {"since": int} | dict.fromkeys(
+    ("reason", "ending", "tenant", "expected_connection", "reconnect_url"), str
+)
 
 
 def error_of(answer: Answer, *, base: str, method: str, path: str) -> FlowAccountConnectError:
@@ -47,7 +49,7 @@ def error_of(answer: Answer, *, base: str, method: str, path: str) -> FlowAccoun
     if kind is None:
         return InvalidAnswer(f"{base} answers with status {status}, and not as FlowAccount Connect: check the URL.")
     error = kind(code or "unavailable", status, detail, _text(fields, "request_id"))
-    for name, type_ in _MEMBERS:
+    for name, type_ in _MEMBERS.items():
         if hasattr(kind, name) and isinstance(fields.get(name), type_):
             setattr(error, name, fields[name])
     if isinstance(error, TemporarilyUnavailable):

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import queue
+import shlex
 import sys
 import time
 import webbrowser
@@ -26,7 +27,7 @@ from flowaccount_connect_client import (
     TemporarilyUnavailable,
     __version__,
 )
-from flowaccount_connect_client.cli import csv_import, returning, tables, target
+from flowaccount_connect_client.cli import csv_import, loopback, tables, target
 from flowaccount_connect_client.rules import is_connection_id
 
 OK, FAILED, USAGE, NOT_FOUND, REAUTHORIZATION, LATER, DENIED = range(7)
@@ -77,8 +78,14 @@ def _fail(text: str, code: int) -> int:
 
 def _words(error: FlowAccountConnectError) -> str:
     """An error with what mends it."""
-    if isinstance(error, ReauthorizationRequired) and error.reconnect_url:
-        return f"{error} Reconnect: {error.reconnect_url}"
+    if isinstance(error, ReauthorizationRequired):
+        how = f" Reconnect: {error.reconnect_url}" if error.reconnect_url else ""
+        if error.tenant and error.expected_connection:
+            command = shlex.join(
+                ["flowaccount-connect", "connect", error.tenant, "--expected", error.expected_connection]
+            )
+            how += f" By a link: {command}"
+        return f"{error}{how}"
     if isinstance(error, TemporarilyUnavailable):
         return f"{error} Try again in {error.retry_after} s."
     if isinstance(error, Problem) and (why := error.ending or error.reason):
@@ -206,7 +213,7 @@ def _import(api: FlowAccountConnect, given: argparse.Namespace) -> int:
 
 def _connect(api: FlowAccountConnect, given: argparse.Namespace) -> int:
     try:
-        with returning.listening(given.port) as back:
+        with loopback.listening(given.port) as back:
             return _connected(api, given, back)
     except OSError as error:
         if error.filename is not None:
@@ -214,7 +221,7 @@ def _connect(api: FlowAccountConnect, given: argparse.Namespace) -> int:
         return _fail(f"cannot listen on 127.0.0.1:{given.port} ({error.strerror}); --port chooses another", USAGE)
 
 
-def _connected(api: FlowAccountConnect, given: argparse.Namespace, back: returning.Return) -> int:
+def _connected(api: FlowAccountConnect, given: argparse.Namespace, back: loopback.ReturnUrl) -> int:
     try:
         made = api.connect_link(given.tenant, back.url, expected_connection=given.expected, state=back.state)
     except Problem as error:
@@ -229,7 +236,7 @@ def _connected(api: FlowAccountConnect, given: argparse.Namespace, back: returni
         came = back.came.get(timeout=max(0.0, min(given.wait, made.expires_at - time.time())))
     except queue.Empty:
         return _fail("nobody came back in time; run it again for a new link", FAILED)
-    if "confirmation" not in came:
+    if "confirmation" not in came or "error" in came:
         return _fail(f"nothing is connected ({came.get('error') or 'the browser brought no confirmation'})", FAILED)
     connected = api.confirm(came["confirmation"], given.tenant)
     if given.json:
@@ -322,8 +329,8 @@ def _parser() -> argparse.ArgumentParser:
     connect.add_argument(
         "--port",
         type=_number(1, 65_535),
-        default=returning.PORT,
-        help=f"where your browser comes back to, on this machine; http://127.0.0.1:PORT{returning.PATH} "
+        default=loopback.PORT,
+        help=f"where your browser comes back to, on this machine; http://127.0.0.1:PORT{loopback.PATH} "
         "must be one of the stack's AllowedReturnUrls",
     )
     return parser
