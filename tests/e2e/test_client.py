@@ -113,7 +113,7 @@ def test_a_dead_connection_says_how_to_connect_again(
     up: Stack, simulator: Simulator, connection: str, books: Callable[[], Any], set_item: Any
 ) -> None:
     now = int(time.time())
-    set_item(connection, requested_at=now - 90_000, access_expires_at=now - 10, refresh_at=now - 5)
+    set_item(connection, requested_at=now - 90_000, access_expires_at=now - 10, refresh_at=now - 5, deadline=now - 5)
     simulator.fault("error", code="invalid_grant", status=400)
     with pytest.raises(ReauthorizationRequired) as caught:
         books()
