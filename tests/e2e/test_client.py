@@ -26,10 +26,11 @@ from flowaccount_connect_client import (
     signing,
 )
 from flowaccount_connect_client.cli import target
-from tests.e2e.conftest import Simulator
+from tests.e2e.conftest import TERMINAL_PORT, Simulator
 from tools.local import service
 from tools.local.places import ROOT, STACK_FILE
 from tools.local.stack import Stack
+from tools.local.visit import HttpVisitor
 from tools.simulator import people
 
 COMPANY = """
@@ -215,6 +216,27 @@ def test_the_terminal_tool_manages_connections(
     assert tool("disconnect", brought).returncode == 2, "it asks"
     assert tool("disconnect", brought, "--yes").returncode == 0
     assert tool("token", brought).returncode == 3
+
+
+def test_the_terminal_tool_connects_a_business_of_ones_own(
+    up: Stack, simulator: Simulator, installed: Path, variables: dict[str, str], tool: Any
+) -> None:
+    own = "N1000003"
+    assert tool("disconnect", own, "--yes").returncode in (0, 3)
+    time.sleep(2)  # A disconnect ends all consents of its second, and of the one that follows.
+    command: list[str | Path] = [installed / "flowaccount-connect", "--json", "connect", "me", "--wait", "60"]
+    command += ["--port", str(TERMINAL_PORT)]
+    with subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stderr is not None
+        link = running.stderr.readline().strip()
+        arrived = HttpVisitor().connect(link, user="somchai", business=own)
+        out, told = running.communicate(timeout=60)
+    assert (arrived.status, running.returncode) == (200, 0), told
+    connected = json.loads(out)
+    assert (connected["support_code"], connected["tenant"], connected["status"]) == (own, "me", "active")
+    assert "confirmation" not in arrived.html
+    assert tool("disconnect", own, "--yes").returncode == 0
+    assert tool("history", "N404404").returncode == 3
 
 
 def test_the_terminal_tool_finds_a_stack_by_its_name(
