@@ -230,3 +230,11 @@ def test_a_pending_commit_waits_like_any_other_or_is_too_late(table: Table, link
     assert salvage.apply(sent.body, now=NOW + 1) == (PendingOutcome.APPLIED_BEFORE, table.connection_id)
     PendingQueue(sent, "queue").send(pending(table, "gone"))
     assert salvage.apply(sent.body, now=NOW) == (PendingOutcome.UNKNOWN, table.connection_id)
+
+
+def test_a_confirmed_link_names_the_consent_that_it_brought(table: Table, link: ConnectLink) -> None:
+    """So that an old confirmation can be told from the connection's present consent."""
+    keep(table, link)
+    confirm(table, link)
+    found = stored(table, link)
+    assert (found.result, found.grant_id, found.waiting) == ("connected", "g1", None)

@@ -783,8 +783,13 @@ class World:
         return self.config.ends and stored.active and not state.queue and not state.server.works(stored.token)
 
     def ends(self, state: State, known: set[State]) -> bool:
-        """Whether, with no further fault, it ends."""
-        return self._comes_to(state, known, lambda there: not self._stored[there.table].active)
+        """Whether, with no further fault, it ends, or becomes well by what a worker holds."""
+
+        def reached(there: State) -> bool:
+            stored = self._stored[there.table]
+            return not stored.active or there.server.works(stored.token)
+
+        return self._comes_to(state, known, reached)
 
     def recovers(self, state: State, known: set[State]) -> bool:
         """Whether, with no further fault, the connection becomes well again: active, with a token that works.

@@ -439,6 +439,15 @@ def test_a_refused_import_changes_nothing(functions: Functions, world: World, fl
     assert body(ask(functions))["connections"] == []
 
 
+def test_a_refused_import_cools_down(functions: Functions, world: World, flowaccount: Server) -> None:
+    flowaccount.say(reply(400, b'{"error": "invalid_grant"}'))
+    functions.call("connections", event("import"))
+    again = functions.call("connections", event("import"))
+    assert problem(again) == (409, "import_refused")
+    assert (json.loads(again["body"])["reason"], len(flowaccount.asked)) == ("rejected", 1)
+    assert 0 < int(again["headers"]["Retry-After"]) <= 600
+
+
 def test_an_active_connection_is_not_imported_over(functions: Functions, world: World, flowaccount: Server) -> None:
     world.connect()
     before = world.table.items

@@ -17,7 +17,7 @@ from flowaccount_connect.storage.connections import ConnectionStore, Refused, fr
 from flowaccount_connect.storage.cursor import InvalidNext
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
 from flowaccount_connect.storage.history import History
-from flowaccount_connect.storage.imports import IMPORTING, AlreadyConnected, ImportStore, UnderWay
+from flowaccount_connect.storage.imports import IMPORTING, AlreadyConnected, CoolingDown, ImportStore, UnderWay
 from flowaccount_connect.storage.sealing import SealingUnavailable, TokenPair
 
 DEFAULT_LIMIT = 50
@@ -139,6 +139,14 @@ class Managing:
                 "import_under_way",
                 HTTPStatus.CONFLICT,
                 "An import of this connection has not ended yet: look at the connection, or end it first.",
+            ) from None
+        except CoolingDown as cooling:
+            raise Problem(
+                "import_refused",
+                HTTPStatus.CONFLICT,
+                "An import of this connection was refused a moment ago; nothing was sent. Wait before the next one.",
+                retry_after=max(cooling.until - now, 1),
+                extra={"reason": cooling.reason},
             ) from None
         except StoreUnavailable:
             raise _unwritable() from None
