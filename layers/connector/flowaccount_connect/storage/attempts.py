@@ -40,7 +40,7 @@ class ConnectSession:
 
     def is_bound_to(self, secret: str | None) -> bool:
         """Whether the browser that holds `secret` is the one that began."""
-        return secret is not None and hmac.compare_digest(self.binding, fingerprint(secret))
+        return secret is not None and hmac.compare_digest(self.binding.encode(), fingerprint(secret).encode())
 
 
 def cookie_name(session_id: str) -> str:

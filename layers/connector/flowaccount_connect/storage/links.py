@@ -145,7 +145,9 @@ class LinkStore:
     def of_session(self, session: str) -> ConnectLink | None:
         """The link that a session ends, or `None` where it ends none. Raises `StoreUnavailable`."""
         item = self._get(link_id_of(session))
-        if item is None or not hmac.compare_digest(text(item, "session") or "", fingerprint(session)):
+        if item is None or not hmac.compare_digest(
+            (text(item, "session") or "").encode(), fingerprint(session).encode()
+        ):
             return None
         return link_from_item(item)
 
