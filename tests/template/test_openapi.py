@@ -85,4 +85,4 @@ def test_its_words_are_the_packages(described: Described) -> None:
     assert schemas["Reason"]["enum"] == [*Reason]
     (status,) = [p for p in described["paths"]["/connections"]["get"]["parameters"] if p.get("name") == "status"]
     assert status["schema"]["enum"] == [*Listed]
-    assert set(schemas["Status"]["enum"]) == {*Listed, "in_doubt"}
+    assert set(schemas["Status"]["enum"]) == {*Listed, "in_doubt", "refresh_failing", "unreadable"}

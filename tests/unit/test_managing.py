@@ -556,3 +556,19 @@ def test_a_next_of_no_history_is_refused(functions: Functions, value: str) -> No
 def test_a_history_out_of_reach_is_a_matter_of_time(functions: Functions, world: World) -> None:
     world.table.faults["query"].append(Fault(client_error("InternalServerError")))
     assert problem(functions.call("connections", event("history"))) == (503, "store_unavailable")
+
+
+def test_a_refusal_that_is_not_final_is_shown_alone_and_in_the_list(functions: Functions, world: World) -> None:
+    world.change(refused_at=NOW)
+    assert body(functions.call("connections", event("connection")))["status"] == "refresh_failing"
+    assert [one["status"] for one in body(ask(functions))["connections"]] == ["refresh_failing"]
+    world.change(refused_at=None, refused_alone=NOW)
+    assert body(functions.call("connections", event("connection")))["status"] == "refresh_failing"
+
+
+def test_an_item_that_nobody_understands_is_shown_as_unreadable_and_stops_no_list(
+    functions: Functions, world: World
+) -> None:
+    world.change(reason="because")
+    assert body(functions.call("connections", event("connection")))["status"] == "unreadable"
+    assert [one["status"] for one in body(ask(functions))["connections"]] == ["unreadable"]

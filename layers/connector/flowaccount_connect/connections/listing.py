@@ -105,6 +105,8 @@ _SHOWN = (
     "deadline",
     "refresh_at",
     "in_doubt",
+    "refused_at",
+    "refused_alone",
     "at_risk",
     "reason",
     "ended_at",
