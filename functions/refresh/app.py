@@ -16,7 +16,7 @@ from flowaccount_connect.runtime.observability import COUNT, MILLISECONDS, SECON
 from flowaccount_connect.scheduling.pacing import Permit
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
 
-_rotation, _imports, _circuit, _pace, _endpoint = bootstrap.refresh()
+_rotation, _imports, _circuit, _pace = bootstrap.refresh()
 
 _workers = ThreadPoolExecutor(50)
 """A thread for each message that a batch may have (`BatchSize`), started with the first that need them, and kept."""
@@ -41,12 +41,9 @@ def handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
     def remaining() -> float:
         return float(context.get_remaining_time_in_millis()) / 1000
 
-    try:
-        if "Records" in event:
-            return _batch(event["Records"], remaining)
-        return _on_demand(event, remaining)
-    finally:
-        _endpoint.close()
+    if "Records" in event:
+        return _batch(event["Records"], remaining)
+    return _on_demand(event, remaining)
 
 
 @dataclass(frozen=True, slots=True)

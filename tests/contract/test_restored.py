@@ -19,8 +19,8 @@ from flowaccount_connect.storage.connections import ConnectionStore, key_of, put
 from flowaccount_connect.storage.dynamodb import Item, n
 from flowaccount_connect.storage.stored_tokens import StoredTokens
 from tests.contract.conftest import Table
+from tests.contract.test_attempts_and_salvage import Sent
 from tests.contract.test_connection_store import NOW, attempt, grant, refused, rotated, store
-from tests.contract.test_sessions_and_salvage import Sent
 from tests.support.commits import commit_of
 
 __all__ = ["grant", "store"]

@@ -119,7 +119,7 @@ def short() -> list[Config]:
         Config(name="a reconnect", consents=1, faults=1, starts=2),
         Config(name="reconnect and disconnect", consents=1, disconnects=1, starts=2, faults=1, limit=10_000),
         Config(name="two consents", workers=0, consents=2, starts=2, faults=1),
-        Config(name="one session, two callbacks", workers=0, consents=2, starts=2, same_session=True, faults=1),
+        Config(name="one attempt, two callbacks", workers=0, consents=2, starts=2, same_attempt=True, faults=1),
         Config(name="tombstone forgotten", workers=1, consents=1, disconnects=1, forgets=True, starts=2, faults=1,
                may=STORE_FAULTS, limit=10_000),
         Config(name="near the deadline", age=86_400 - 1_500, starts=2, faults=1),

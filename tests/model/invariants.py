@@ -3,7 +3,8 @@
 import json
 from typing import Any, NamedTuple
 
-from flowaccount_connect.connect.callback import Ended, Ending
+from flowaccount_connect.connect.callback import Ended
+from flowaccount_connect.connect.endings import Ending
 from flowaccount_connect.domain.connection import Status
 from flowaccount_connect.rotation.outcomes import RefreshOutcome
 from flowaccount_connect.rotation.pending_commits import PendingOutcome
@@ -276,6 +277,17 @@ def a_second_refusal_is_waited_for(before: Stored, after: Stored, node: Node | N
     return None
 
 
+def a_final_refusal_ends_it(before: Stored, after: Stored, node: Node | None) -> str | None:
+    """4. What was refused for good is not put back to be tried once more: the second refusal, one past the deadline, or
+    that of an import, while the endpoint is well."""
+    released = before.attempt is not None and after.attempt is None and after.active and after.token == before.token
+    if not released or node is None or node.answer != REFUSAL or node.posted != before.token or not node.healthy:
+        return None
+    twice = before.refused_at is not None and node.sent_at >= before.refused_at + APART
+    final = twice or node.sent_at >= before.deadline or before.is_import
+    return f"put back after the refusal of {node.sent_at}, which was final" if final else None
+
+
 def ends_when_its_time_is_over(before: Stored, after: Stored, node: Node | None, now: int) -> str | None:
     """4. A full lifetime after its deadline a connection is not put back to be tried once more: not while the endpoint
     is silent, and not where it alone is refused."""
@@ -357,7 +369,7 @@ def own_business(stored: Stored) -> str | None:
     return None
 
 
-# 7. A session is consumed once; a code is sent once
+# 7. An attempt is consumed once; a code is sent once
 
 
 def code_is_sent_once(code: str, sent: frozenset[str]) -> str | None:

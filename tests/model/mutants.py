@@ -229,7 +229,7 @@ MUTANTS = [
            _may("lost", starts=1)),
     # Wrong connection
     Mutant("an answer for another business is recognised", "oauth/token_answer.py",
-           "if support_code is not None and support_code != connection_id:", "if support_code == connection_id == '':",
+           "if _blank(named) or named == connection_id:", "if _blank(named) or is_connection_id(named):",
            _may("misdirected", starts=1)),
     Mutant("an answer for another business is not stored", "rotation/protocol.py",
            "if outcome is Outcome.WRONG_CONNECTION or (self.is_import", "if (self.is_import",
@@ -268,10 +268,10 @@ MUTANTS = [
            "call(self._client.update_item, **update)",
            'call(self._client.update_item, **(update | {"ConditionExpression": "attribute_exists(pk)"}))',
            _may("failed", "hurried", "repeated", workers=0, consents=1, starts=1)),
-    # Sessions
-    Mutant("a session is consumed once", "storage/attempts.py",
+    # Attempts
+    Mutant("an attempt is consumed once", "storage/attempts.py",
            "attribute_not_exists(consumed_by) AND expires_at > :now", "expires_at > :now",
-           _may(workers=0, consents=2, same_session=True)),
+           _may(workers=0, consents=2, same_attempt=True)),
     # Disconnect
     Mutant("a disconnect leaves a tombstone", "storage/connections.py",
            'grant_id = :door, ended_at = :now, "\n        f"{_COUNTED}, #ttl = :ttl{placed} "\n        f"REMOVE ',
@@ -367,7 +367,8 @@ MUTANTS = [
            "(consumed_by = :attempt OR attribute_exists(pk)) AND confirm_until",
            _may("failed", "hurried", "repeated", workers=0, consents=1, links=True, starts=2)),
     Mutant("a confirmation ends its link", "storage/links.py",
-           'f"SET #result = :connected REMOVE {_SET}"', 'f"SET confirmed = :connected"',
+           'f"SET #result = :connected, grant_id = :grant, #ttl = :ttl REMOVE {_SET}"',
+           'f"SET confirmed = :connected, grant_id = :grant, #ttl = :ttl"',
            _may(workers=0, consents=1, links=True, starts=3)),
     Mutant("what the table does not take of a link is queued", "connect/callback.py",
            "self.queue.send(PendingCommit(target=Target.LINK, commit=commit, link_id=link.id))", "self.clock()",

@@ -21,15 +21,15 @@ import flowaccount_connect.storage.event_items as events_module
 from flowaccount_connect.connect.callback import Callback, Ended, Returned
 from flowaccount_connect.connect.confirm import Confirmation
 from flowaccount_connect.domain.connection import Sealed
+from flowaccount_connect.domain.errors import Failure
 from flowaccount_connect.domain.schedule import Schedule
-from flowaccount_connect.http.problems import Problem
 from flowaccount_connect.oauth.client_secret import ClientSecret
 from flowaccount_connect.oauth.token_answer import Answer, Outcome, classify
 from flowaccount_connect.rotation.outcomes import Refresh
 from flowaccount_connect.rotation.pending_commits import PendingQueue, Target
 from flowaccount_connect.rotation.permits import Paced
 from flowaccount_connect.rotation.protocol import Rotation
-from flowaccount_connect.storage.attempts import SessionStore, browser_secret
+from flowaccount_connect.storage.attempts import AttemptStore, browser_secret
 from flowaccount_connect.storage.connections import ConnectionStore
 from flowaccount_connect.storage.imports import ImportStore
 from flowaccount_connect.storage.links import LinkStore
@@ -87,7 +87,7 @@ class Node:
     started_at: int
     generation: int | None
     subject: str
-    """The session of a callback, or what confirms."""
+    """The attempt of a callback, or what confirms."""
     events: tuple[Event, ...]
     call: Call | None = None
     """The call it makes next; `None` once it has ended."""
@@ -142,7 +142,7 @@ class Processes:
 
     def start(self, attempt: int, now: int, kind: str, *, generation: int | None = None, subject: str = "") -> Node:
         """A new process: a refresh of what is due, or of one generation on demand; the proof of an import; the callback
-        of a session; or a confirmation."""
+        of an attempt; or a confirmation."""
         key = (attempt, now, kind, generation, subject)
         if key not in self._roots:
             node = Node(len(self.nodes), attempt, kind, now, generation, subject, (), healthy=not self._unwell)
@@ -257,7 +257,7 @@ class _Replay:
             attempt_id=self.attempt_id,
         ).refresh(BUSINESS, generation=self._node.generation, permit=self, remaining=self.remaining)
 
-    def run_callback(self, session: str) -> Ended:
+    def run_callback(self, attempt: str) -> Ended:
         def grant_id(clock: Callable[[], float]) -> str:
             return f"grant-{int(clock()):09d}-{self._node.attempt}"
 
@@ -267,7 +267,7 @@ class _Replay:
             client=self,
             table=TABLE,
             environment=ENVIRONMENT,
-            sessions=_Named(self, SessionStore(self, TABLE, "sandbox")),  # type: ignore[arg-type]
+            attempts=_Named(self, AttemptStore(self, TABLE, "sandbox")),  # type: ignore[arg-type]
             links=LinkStore(self, TABLE, "sandbox"),
             endpoint=self,
             secret=ClientSecret(self, "client", clock=self.clock),
@@ -278,7 +278,7 @@ class _Replay:
             sleep=lambda _seconds: None,
             attempt_id=self.attempt_id,
         ).finish(
-            Returned(state=session, code=f"code of {session}", error=None, issuer=None, secret=browser_of(session)),
+            Returned(state=attempt, code=f"code of {attempt}", error=None, issuer=None, secret=browser_of(attempt)),
             remaining=self.remaining,
         )
 
@@ -286,18 +286,23 @@ class _Replay:
         confirm_module.new_attempt_id = self.attempt_id  # type: ignore[attr-defined]
         events_module.new_event_id = self.event_id  # type: ignore[assignment, attr-defined]
         try:
-            return Confirmation(
-                client=self,
-                table=TABLE,
-                environment=ENVIRONMENT,
-                links=LinkStore(self, TABLE, ENVIRONMENT),
-                return_urls=(),
-                lifetime=3_600,
-                redirect_uri=None,
-                clock=self.clock,
-            ).confirm(secret, TENANT)
-        except Problem as problem:
-            return problem.code
+            return (
+                Confirmation(
+                    client=self,
+                    table=TABLE,
+                    environment=ENVIRONMENT,
+                    links=LinkStore(self, TABLE, ENVIRONMENT),
+                    connections=ConnectionStore(self, TABLE),
+                    return_urls=(),
+                    lifetime=3_600,
+                    redirect_uri=None,
+                    clock=self.clock,
+                )
+                .confirm(secret, TENANT)
+                .id
+            )
+        except Failure as failure:
+            return failure.code
 
     # What is not a call
 
@@ -430,9 +435,9 @@ class _Named:
         return named
 
 
-def browser_of(session: str) -> str:
-    """What the browser's cookie holds: the link that it opened too, where the session is that of a link."""
-    return browser_secret("browser", session if session.startswith("link") else None)
+def browser_of(attempt: str) -> str:
+    """What the browser's cookie holds: the link that it opened too, where the attempt is that of a link."""
+    return browser_secret("browser", attempt if attempt.startswith("link") else None)
 
 
 def access_token(refresh_token: str, attempt: int, sent_at: int) -> str:

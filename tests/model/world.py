@@ -16,11 +16,11 @@ import flowaccount_connect.storage.connections as connections_module
 from flowaccount_connect.domain.connection import Sealed
 from flowaccount_connect.domain.ids import fingerprint
 from flowaccount_connect.rotation.pending_commits import PendingCommits, PendingOutcome
-from flowaccount_connect.storage.attempts import ConnectSession, SessionStore
+from flowaccount_connect.storage.attempts import AttemptStore, ConnectAttempt
 from flowaccount_connect.storage.connections import ConnectionStore, Refused, grant_update, key_of
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
 from flowaccount_connect.storage.imports import ImportStore
-from flowaccount_connect.storage.links import ConnectLink
+from flowaccount_connect.storage.links import Link
 from flowaccount_connect.storage.stored_tokens import StoredTokens
 from tests.model import invariants, process, server
 from tests.model.invariants import Sent, Stored
@@ -63,9 +63,9 @@ class Config:
     may: frozenset[str] = EVERYTHING
     """Which faults."""
     consents: int = 0
-    """How many callbacks run, each with a session of its own."""
-    same_session: bool = False
-    """All callbacks have the same session and code."""
+    """How many callbacks run, each with an attempt of its own."""
+    same_attempt: bool = False
+    """All callbacks have the same attempt and code."""
     links: bool = False
     """The callbacks end in a link each, and the app confirms what they brought, perhaps late, perhaps twice."""
     imported: bool = False
@@ -173,7 +173,7 @@ class World:
         self._store = ConnectionStore(self._model, TABLE)
 
     def first(self) -> State:
-        """One connection, connected `age` ago, or an import of one; and the sessions of the consents to come."""
+        """One connection, connected `age` ago, or an import of one; and the attempts of the consents to come."""
         asked_at = START - self.config.age
         given, token = server.consent(Server(), "code of the first")
         assert token is not None
@@ -209,14 +209,14 @@ class World:
                 UpdateExpression="SET in_doubt = :since",
                 ExpressionAttributeValues={":since": {"N": str(asked_at)}},
             )
-        sessions = SessionStore(self._model, TABLE, "sandbox")
+        attempts = AttemptStore(self._model, TABLE, "sandbox")
         for number in range(self.config.consents):
-            session = self._session(number)
+            attempt = self._attempt_named(number)
             link = f"link {number}" if self.config.links else None
-            sessions.create(
-                ConnectSession(
-                    id=fingerprint(session),
-                    binding=fingerprint(process.browser_of(session)),
+            attempts.create(
+                ConnectAttempt(
+                    id=fingerprint(attempt),
+                    binding=fingerprint(process.browser_of(attempt)),
                     redirect_uri="https://x/callback",
                     expires_at=START + 10**6,
                     link=fingerprint(link) if link is not None else None,
@@ -243,8 +243,8 @@ class World:
             confirms=2 if self.config.links else 0,
         )
 
-    def _session(self, number: int) -> str:
-        return f"{'link' if self.config.links else 'state'} {0 if self.config.same_session else number}"
+    def _attempt_named(self, number: int) -> str:
+        return f"{'link' if self.config.links else 'state'} {0 if self.config.same_attempt else number}"
 
     def stored(self, state: State) -> Stored:
         """The connection as the table has it."""
@@ -310,6 +310,7 @@ class World:
                 ("refusal_is_noted_truly", invariants.refusal_is_noted_truly),
                 ("a_second_refusal_is_waited_for", invariants.a_second_refusal_is_waited_for),
                 ("refused_alone_is_noted", invariants.refused_alone_is_noted),
+                ("a_final_refusal_ends_it", invariants.a_final_refusal_ends_it),
             ):
                 _hold(check(before, after, node), name, step)
             over = invariants.ends_when_its_time_is_over(before, after, node, now)
@@ -404,16 +405,16 @@ class World:
             elif config.on_demand and stored.retries is None:
                 yield from self._start(state, number, stored.generation)
         begun = {self.processes.nodes[n].subject for n, _ in state.workers if self.processes.nodes[n].is_callback}
-        for number_of_session in range(config.consents):
-            session = self._session(number_of_session)
-            mark = f"code of {session}"
-            if (session in begun or mark in state.server.burned) and not config.same_session:
+        for number_of_attempt in range(config.consents):
+            attempt = self._attempt_named(number_of_attempt)
+            mark = f"code of {attempt}"
+            if (attempt in begun or mark in state.server.burned) and not config.same_attempt:
                 continue
-            if config.same_session and len(state.workers) - refreshing >= config.consents:
+            if config.same_attempt and len(state.workers) - refreshing >= config.consents:
                 continue
-            node = self.processes.start(number, state.now, "callback", subject=session)
+            node = self.processes.start(number, state.now, "callback", subject=attempt)
             after = state._replace(started=number, workers=_with(state.workers, (node.number, PENDING)))
-            yield f"{_name(node)}: the browser comes back with {session}", after
+            yield f"{_name(node)}: the browser comes back with {attempt}", after
             break
         if state.confirms and self._waiting[state.table]:
             node = self.processes.start(number, state.now, "confirm", subject=_confirms("link 0"))
@@ -881,11 +882,11 @@ def _door(clock: Callable[[], float]) -> str:
 def _link(link: str) -> dict[str, Any]:
     """The item of a link that its user has opened."""
     key = "key of the link"
-    made = ConnectLink(id=fingerprint(link), key=key, tenant=process.TENANT, return_url="", expires_at=START + 10**6)
+    made = Link(id=fingerprint(link), key=key, tenant=process.TENANT, return_url="", expires_at=START + 10**6)
     return {
         "pk": {"S": f"LINK#{made.id}"},
         "sk": {"S": "LINK"},
-        "session": {"S": fingerprint(made.session(link))},
+        "confirmation": {"S": fingerprint(made.confirmation(link))},
         "key": {"S": key},
         "environment": {"S": process.ENVIRONMENT},
         "tenant": {"S": process.TENANT},
@@ -896,8 +897,8 @@ def _link(link: str) -> dict[str, Any]:
 
 def _confirms(link: str) -> str:
     """What confirms a link."""
-    made = ConnectLink(id=fingerprint(link), key="key of the link", tenant="", return_url="", expires_at=0)
-    return made.session(link)
+    made = Link(id=fingerprint(link), key="key of the link", tenant="", return_url="", expires_at=0)
+    return made.confirmation(link)
 
 
 def _waiting(item: dict[str, tuple[str, Any]]) -> tuple[str, str]:

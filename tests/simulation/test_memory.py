@@ -18,7 +18,7 @@ from flowaccount_connect.storage.stored_tokens import StoredTokens
 from tests.support.commits import commit_of
 from tests.support.dynamodb_model import DynamoDbModel
 from tests.unit.tables import Table
-from tools.benchmarks.memory import Memory, PaceMemory, Row, connection_of
+from tools.simulation.memory import Memory, PaceMemory, Row, connection_of
 
 IDS = ("N1", "N2", "N3")
 STEPS = 1_500

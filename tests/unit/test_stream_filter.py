@@ -252,8 +252,8 @@ def test_a_claim_that_records_a_doubt_wakes_it() -> None:
     assert [(passes, tells) for _, passes, tells in told(life)] == [(True, True), (False, False), (True, True)]
 
 
-def test_histories_counts_and_sessions_are_not_read_back_in() -> None:
-    for kind in ("HISTORY", "COUNT", "SESSION", "LINK", "PACE", "CIRCUIT"):
+def test_histories_counts_and_attempts_are_not_read_back_in() -> None:
+    for kind in ("HISTORY", "COUNT", "ATTEMPT", "LINK", "TENANT", "PACE", "CIRCUIT"):
         image = {"pk": {"S": kind}, "sk": {"S": kind}}
         assert not is_of_interest({"dynamodb": {"Keys": image, "NewImage": image}})
         assert not is_of_interest({"dynamodb": {"Keys": image, "NewImage": image, "OldImage": image}})

@@ -13,7 +13,7 @@ from flowaccount_connect.rotation.pending_commits import PendingQueue
 from flowaccount_connect.rotation.protocol import ReplayPolicy, Rotation
 from flowaccount_connect.rotation.refresh_function import RefreshFunction
 from flowaccount_connect.runtime.observability import logger
-from flowaccount_connect.storage.attempts import ConnectSession, SessionStore, browser_secret
+from flowaccount_connect.storage.attempts import AttemptStore, ConnectAttempt, browser_secret
 from flowaccount_connect.storage.connections import ConnectionStore, grant_update
 from flowaccount_connect.storage.links import LinkStore
 from flowaccount_connect.storage.sealing import Sealer, TokenPair
@@ -64,7 +64,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.store = ConnectionStore(self.table, "table")
-        self.sessions = SessionStore(self.table, "table", "sandbox")
+        self.attempts = AttemptStore(self.table, "table", "sandbox")
         self.links = LinkStore(self.table, "table", "sandbox")
         self.sealer = Sealer(self.kms, "key", stack="connect", environment="sandbox")
         self.access_tokens = AccessTokens(self.sealer)
@@ -163,9 +163,9 @@ class World:
     def begin(
         self, *, return_url: str | None = "https://app.example.com/done", expires_in: int = 3_600, pkce: bool = False
     ) -> None:
-        """A connect session that waits for its callback."""
-        self.sessions.create(
-            ConnectSession(
+        """An attempt that waits for its callback."""
+        self.attempts.create(
+            ConnectAttempt(
                 id=fingerprint(STATE),
                 binding=fingerprint(BROWSER),
                 redirect_uri="https://api.example/live/callback",
@@ -177,23 +177,26 @@ class World:
         self.table.calls.clear()
 
     def link(self, *, tenant: str = TENANT, expected: str | None = None) -> tuple[str, str]:
-        """A host's link, opened in the browser by a session that waits for its callback: the link and its session."""
-        link, session = self.links.create(
+        """A link, opened in the browser by an attempt that waits for its callback: the link and its confirmation."""
+        link = self.links.create(
             tenant=tenant,
             return_url="https://app.example.com/done",
             expected_connection=expected,
             expires_at=int(self.clock()) + 3_600,
         )
         self.open(link)
-        return link, session
+        made = self.links.opened(link)
+        assert made is not None
+        self.table.calls.clear()
+        return link, made.confirmation(link)
 
     def open(self, link: str, *, state: str = STATE, secret: str = BROWSER) -> str:
         """Open a link once more, in a tab of its own; the value of the tab's cookie."""
         cookie = browser_secret(secret, link)
         found = self.links.opened(link)
         assert found is not None
-        self.sessions.create(
-            ConnectSession(
+        self.attempts.create(
+            ConnectAttempt(
                 id=fingerprint(state),
                 binding=fingerprint(cookie),
                 redirect_uri="https://api.example/live/callback",
@@ -206,21 +209,22 @@ class World:
         return cookie
 
     def confirmation(self) -> Confirmation:
-        """The host's side of connecting here."""
+        """The app's side of connecting here."""
         return Confirmation(
             client=self.table,
             table="table",
             environment="sandbox",
             links=self.links,
+            connections=self.store,
             return_urls=frozenset({"https://app.example.com/done"}),
             lifetime=3_600,
             redirect_uri=None,
             clock=self.clock,
         )
 
-    def session(self) -> dict[str, Any]:
-        """The session's item."""
-        return self.table.item("SESSION", fingerprint(STATE))
+    def attempt(self) -> dict[str, Any]:
+        """The item of the attempt."""
+        return self.table.item("ATTEMPT", fingerprint(STATE))
 
     def callback(self, issuer: str | None = None) -> Callback:
         """What finishes connects here."""
@@ -228,7 +232,7 @@ class World:
             client=self.table,
             table="table",
             environment="sandbox",
-            sessions=self.sessions,
+            attempts=self.attempts,
             links=self.links,
             endpoint=self.endpoint,
             secret=self.secret,

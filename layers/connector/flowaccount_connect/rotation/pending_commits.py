@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
-from flowaccount_connect import aws_error
+from flowaccount_connect.domain.error_code import error_code
 from flowaccount_connect.rotation.writes import QueueUnavailable
 from flowaccount_connect.storage import links, stored_tokens
 from flowaccount_connect.storage.commits import Commit
@@ -104,7 +104,7 @@ class PendingQueue:
         try:
             self._sqs.send_message(QueueUrl=self._url, MessageBody=pending.to_json())
         except Exception as error:
-            raise QueueUnavailable(aws_error.code(error)) from None
+            raise QueueUnavailable(error_code(error)) from None
 
 
 class PendingOutcome(StrEnum):

@@ -5,14 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, cast
 
+from flowaccount_connect.domain.errors import InvalidSetting
 from flowaccount_connect.domain.return_urls import is_secure
 from flowaccount_connect.domain.schedule import Schedule
 
 Environment = Literal["sandbox", "production"]
-
-
-class InvalidSetting(Exception):
-    """The stack is configured wrongly; the message names the setting and says what it must be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +114,9 @@ def stack(variables: Mapping[str, str] = os.environ) -> Stack:
     )
 
 
-def session_lifetime(read: Reader) -> int:
-    """How long a user may take to connect, in seconds. Raises `InvalidSetting`."""
-    return read.number("SESSION_LIFETIME", 3_600, 60, 86_400)
+def link_lifetime(read: Reader) -> int:
+    """How long a link or an attempt can be used, in seconds. Raises `InvalidSetting`."""
+    return read.number("LINK_LIFETIME", 3_600, 60, 86_400)
 
 
 def refresh_token_lifetime(read: Reader) -> int:
@@ -128,8 +125,10 @@ def refresh_token_lifetime(read: Reader) -> int:
 
 
 def refresh_times(read: Reader) -> tuple[int, int]:
-    """After how many seconds a connection is refreshed, and how many its refresh token lives; between the two there is
-    time for a last try (`Schedule`). Raises `InvalidSetting`."""
+    """After how many seconds a connection is refreshed, and how many seconds its refresh token lives.
+
+    The first is smaller, so that time for a last try is left (`Schedule`). Raises `InvalidSetting`.
+    """
     after, lifetime = read.number("REFRESH_AFTER", 6 * 3_600, 1, 365 * 86_400), refresh_token_lifetime(read)
     if after >= lifetime - max(lifetime // 60, 1):
         raise InvalidSetting("REFRESH_AFTER must be less than REFRESH_TOKEN_LIFETIME, by more than a sixtieth of that")

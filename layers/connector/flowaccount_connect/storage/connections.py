@@ -263,7 +263,7 @@ class ConnectionStore:
 
 
 FREE_OR_SAME = "(attribute_not_exists(#tenant) OR #tenant = :tenant)"
-"""The condition that a connection belongs to no tenant of the app's, or to this one."""
+"""The condition that a connection belongs to no tenant, or to this one."""
 
 _KEPT_IN_A_TOMBSTONE = ("pk", "sk", "generation", "environment", "connected_at")
 
