@@ -24,8 +24,8 @@ _PORTS = {"https": 443, "http": 80}
 def is_connection_id(value: object) -> bool:
     """Whether `value` can name a connection: 1 to 64 ASCII letters, digits, `.`, `_`, `-`.
 
-    FlowAccount's `supportCode` is the id. It ends up in paths, keys and policies, so nothing else is let in; `.` and
-    `..` neither, which lead to another path (RFC 3986 section 5.2.4).
+    FlowAccount's `supportCode` is the id. It stands in paths, keys and policies, so nothing else is accepted. URL
+    parsers take `.` and `..` for folders, so these are refused too.
     """
     return isinstance(value, str) and _CONNECTION_ID.fullmatch(value) is not None and value not in (".", "..")
 
