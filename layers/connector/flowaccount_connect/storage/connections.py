@@ -282,8 +282,8 @@ def burial(
     The tombstone's grant id is of the disconnect's own moment. So a consent that was given before finds a later grant
     id stored and is refused, however it arrives: as a confirmation, a callback, a pending commit or an import. `seen`
     is the stored grant id, `None` where no connection is stored (then `environment` must be given); refused where
-    another is stored. `imported` is the grant id of an import that ends too. `now` is in epoch seconds, with their fraction. To be sent
-    alone or in a transaction.
+    another is stored. `imported` is the grant id of an import that ends too. `now` is in epoch seconds with their
+    fraction. To be sent alone or in a transaction.
     """
     placed, condition = "", "attribute_not_exists(grant_id)"
     values = {
