@@ -43,7 +43,6 @@ CONNECTIONS = 200
 LIFETIME = 80
 LIFETIMES = 3.25
 REFRESH_AFTER = 16
-AT_RISK_BEFORE = 25
 OUTAGE = 15
 TICK = 4.0
 
@@ -108,7 +107,6 @@ def deployed(flowaccount: FlowAccount) -> Iterator[Stage]:
         "CLIENT_SECRET": CLIENT_SECRET,
         "REFRESH_AFTER": str(REFRESH_AFTER),
         "REFRESH_TOKEN_LIFETIME": str(LIFETIME),
-        "AT_RISK_BEFORE": str(AT_RISK_BEFORE),
         "REFRESHES_PER_MINUTE": str(LIMIT),
         "REFRESH_CONCURRENCY": "3",
         "SCHEDULE": "disabled",

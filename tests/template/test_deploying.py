@@ -39,7 +39,8 @@ class Deployed:
         ((function, given),) = value.items()
         match function:
             case "Ref":
-                return self.known[given]
+                # What is no parameter is a resource: its name will do.
+                return self.known.get(given, given)
             case "Fn::Sub":
                 return re.sub(r"\$\{([\w:.]+)\}", lambda name: str(self.known[name[1]]), given)
             case "Fn::If":
@@ -50,6 +51,12 @@ class Deployed:
                 return not self.of(given[0])
             case "Fn::Or":
                 return any(map(self.of, given))
+            case "Fn::FindInMap":
+                first, *keys = map(self.of, given)
+                return self.template["Mappings"][first][keys[0]][keys[1]]
+            case "Fn::Join":
+                separator, parts = given[0], self.of(given[1])
+                return separator.join(parts.split(",") if isinstance(parts, str) else map(self.of, parts))
         return value
 
     def accepted(self) -> bool:

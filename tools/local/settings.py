@@ -18,7 +18,6 @@ PARAMETERS = {
     "REFRESH_AFTER": "RefreshAfter",
     "REFRESH_TOKEN_LIFETIME": "RefreshTokenLifetime",
     "ACCESS_TOKEN_LIFETIME": "AccessTokenLifetime",
-    "AT_RISK_BEFORE": "AtRiskBefore",
     "REFRESHES_PER_MINUTE": "RefreshesPerMinute",
     "REFRESH_CONCURRENCY": "RefreshConcurrency",
     "REPLAY_POLICY": "ReplayPolicy",
