@@ -7,7 +7,7 @@ from flowaccount_connect.http import pages
 from flowaccount_connect.http import request as http_request
 from flowaccount_connect.http.problems import INTERNAL, MISCONFIGURED, Problem, Response, unavailable
 from flowaccount_connect.runtime import bootstrap
-from flowaccount_connect.runtime.observability import COUNT, fault, logger, metrics, observed
+from flowaccount_connect.runtime.observability import fault, logger, observed
 from flowaccount_connect.runtime.settings import InvalidSetting, Reader
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
 
@@ -39,7 +39,6 @@ def handler(event: Mapping[str, Any], context: Any) -> Response:
     except Exception as error:
         logger.error("unexpected", extra=fault(error))
         return _problem(request, INTERNAL, "temporarily_unavailable")
-    metrics.add_metric("ConnectsBegun", COUNT, 1)
     return http_request.redirect(302, begun.location, [begun.cookie])
 
 

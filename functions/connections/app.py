@@ -9,7 +9,7 @@ from flowaccount_connect.http import request as http_request
 from flowaccount_connect.http.problems import INTERNAL, MISCONFIGURED, SECURITY_HEADERS, Problem, Response, unavailable
 from flowaccount_connect.http.request import Request, json_answer
 from flowaccount_connect.runtime import bootstrap
-from flowaccount_connect.runtime.observability import COUNT, fault, logger, metrics, observed
+from flowaccount_connect.runtime.observability import fault, logger, observed
 from flowaccount_connect.runtime.settings import InvalidSetting, Reader
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
 
@@ -28,7 +28,6 @@ def handler(event: Mapping[str, Any], context: Any) -> Response:
         return route(request)
     except Problem as problem:
         logger.info("refused", extra={"code": problem.code})
-        metrics.add_metric("RequestsRefused", COUNT, 1)
         return problem.response(request.id)
     except StoreUnavailable as error:
         logger.error("the table did not acknowledge", extra={"error": str(error)})

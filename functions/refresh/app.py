@@ -1,16 +1,16 @@
 """The refresh queue, and direct invocations on demand: refreshes connections by the rotation protocol."""
 
 import json
-import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from flowaccount_connect.domain.connection import Reason
 from flowaccount_connect.domain.ids import is_connection_id
 from flowaccount_connect.rotation.protocol import Refresh, RefreshOutcome, Rotation, exchange_budget
 from flowaccount_connect.runtime import bootstrap
-from flowaccount_connect.runtime.observability import COUNT, MILLISECONDS, SECONDS, fault, logger, metrics, observed
+from flowaccount_connect.runtime.observability import COUNT, fault, logger, metrics, observed
 from flowaccount_connect.scheduling.pacing import Permit
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
 
@@ -30,6 +30,15 @@ _ALARMING = frozenset(
         RefreshOutcome.SALVAGED,
     }
 )
+
+_UNWELL = frozenset({RefreshOutcome.CONFIGURATION_ERROR, RefreshOutcome.CIRCUIT_OPEN, RefreshOutcome.NOT_PREPARED})
+"""Nothing was sent, or what was sent was refused for all connections alike."""
+
+_UNANSWERED = frozenset({RefreshOutcome.NOT_SENT, RefreshOutcome.IN_DOUBT, RefreshOutcome.THROTTLED})
+"""FlowAccount is not there, says nothing that can be used, or asks for patience."""
+
+_LOST = frozenset({Reason.ROTATION_LOST, Reason.WRONG_CONNECTION})
+"""New tokens there were, and this connection has none of them."""
 
 
 @observed
@@ -92,7 +101,7 @@ def _batch(records: list[Mapping[str, Any]], remaining: Callable[[], float]) -> 
             failed += message.message_ids
         else:
             # Counted here, since metrics are not safe for several threads.
-            _count(refresh)
+            _count(refresh, message.rotation)
     return _failed(failed)
 
 
@@ -149,7 +158,7 @@ def _on_demand(event: Mapping[str, Any], remaining: Callable[[], float]) -> dict
         logger.error("unexpected", extra={"connection_id": connection_id, **fault(error)})
         return {"error": "internal_error", "detail": "This is a fault of the stack; its log tells where."}
     _log(refresh)
-    _count(refresh)
+    _count(refresh, _rotation_of(event))
     wait = {} if refresh.retry_after is None else {"retry_after": refresh.retry_after}
     return {
         "outcome": refresh.outcome.value,
@@ -181,22 +190,17 @@ def _log(refresh: Refresh) -> None:
         logger.info("refresh", extra=facts)
 
 
-def _count(refresh: Refresh) -> None:
-    """The metrics of one refresh."""
-    metrics.add_metric(f"Refresh{_camel(refresh.outcome)}", COUNT, 1)
-    if refresh.reason is not None:
-        metrics.add_metric(f"Reauthorization{_camel(refresh.reason)}", COUNT, 1)
-    if refresh.outcome in (RefreshOutcome.NOT_SENT, RefreshOutcome.IN_DOUBT):
-        # FlowAccount is not there, or says nothing that can be used.
+def _count(refresh: Refresh, rotation: Rotation) -> None:
+    """The metrics of one refresh: one for each class of what the alarms wait for, and none while all is well.
+
+    The line of log says which case it was.
+    """
+    if refresh.outcome is RefreshOutcome.LOST or refresh.reason in _LOST:
+        metrics.add_metric("TokensLost", COUNT, 1)
+    if refresh.outcome in _UNWELL:
+        metrics.add_metric("Unwell", COUNT, 1)
+    if refresh.outcome in _UNANSWERED:
         metrics.add_metric("Unanswered", COUNT, 1)
-    if refresh.outcome is RefreshOutcome.IN_DOUBT and refresh.in_doubt_since is not None:
-        metrics.add_metric("InDoubtFor", SECONDS, max(int(time.time()) - refresh.in_doubt_since, 0))
-    if refresh.outcome in (RefreshOutcome.CONFIGURATION_ERROR, RefreshOutcome.CIRCUIT_OPEN):
-        # The one to alarm on: it goes on for as long as the configuration is refused, and ends with it.
-        metrics.add_metric("ConfigurationRefused", COUNT, 1)
-    if refresh.exchange_ms is not None:
-        metrics.add_metric("ExchangeLatency", MILLISECONDS, refresh.exchange_ms)
-
-
-def _camel(words: str) -> str:
-    return "".join(word.capitalize() for word in words.split("_"))
+    # An import that is refused was no connection yet.
+    if refresh.outcome is RefreshOutcome.REAUTHORIZATION_REQUIRED and rotation is not _imports:
+        metrics.add_metric("Reauthorizations", COUNT, 1)

@@ -9,7 +9,7 @@ from urllib.parse import urljoin
 from flowaccount_connect.http import request as http_request
 from flowaccount_connect.http.problems import INTERNAL, Problem, Response, invalid
 from flowaccount_connect.runtime import bootstrap
-from flowaccount_connect.runtime.observability import COUNT, fault, logger, metrics, observed
+from flowaccount_connect.runtime.observability import fault, logger, observed
 from flowaccount_connect.tokens.serving import DEFAULT_MIN_TTL, LONGEST_MIN_TTL
 
 _serving, _direct_connect, _redirect_uri = bootstrap.token()
@@ -31,12 +31,10 @@ def handler(event: Mapping[str, Any], context: Any) -> Response:
         )
     except Problem as problem:
         logger.info("refused", extra={"code": problem.code})
-        metrics.add_metric("TokensRefused", COUNT, 1)
         return problem.response(request.id)
     except Exception as error:
         logger.error("unexpected", extra=fault(error))
         return INTERNAL.response(request.id)
-    metrics.add_metric("TokensServed", COUNT, 1)
     body = {
         "access_token": served.access_token,
         "token_type": "Bearer",

@@ -340,7 +340,7 @@ def test_a_429_pauses_the_whole_stack_and_blames_nobody(stage: Stage, form: str)
 
 def test_a_dead_letter_that_is_driven_back_is_harmless(stage: Stage) -> None:
     (business,) = connect(stage, 1, refresh_at=-1)
-    queue, dead = stage.up.queues["refresh"], stage.up.queues["refresh-dead-letters"]
+    queue, dead = stage.up.queues["refresh"], stage.up.queues["dead-letters"]
 
     def visibility(seconds: int) -> None:
         stage.queues.set_queue_attributes(QueueUrl=queue, Attributes={"VisibilityTimeout": str(seconds)})
@@ -350,7 +350,7 @@ def test_a_dead_letter_that_is_driven_back_is_harmless(stage: Stage) -> None:
     try:
         with denied(stage.up, "refresh", "dynamodb:UpdateItem"):
             send(stage, [business])
-            until(lambda: waiting(stage, "refresh-dead-letters") > 0)
+            until(lambda: waiting(stage, "dead-letters") > 0)
             rest(stage)
     finally:
         visibility(int(before["Attributes"]["VisibilityTimeout"]))
@@ -363,6 +363,6 @@ def test_a_dead_letter_that_is_driven_back_is_harmless(stage: Stage) -> None:
         stage.queues.send_message(QueueUrl=queue, MessageBody=letter["Body"])
         stage.queues.delete_message(QueueUrl=dead, ReceiptHandle=letter["ReceiptHandle"])
     rest(stage)
-    assert waiting(stage, "refresh-dead-letters") == 0
+    assert waiting(stage, "dead-letters") == 0
     assert outcomes(stage) == {"issued": 1}
     assert_all_alive(stage, [business])

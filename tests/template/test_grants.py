@@ -37,9 +37,9 @@ GRANTS: dict[str, set[str]] = {
         "sqs:SendMessage on RefreshQueue",
     },
     "refresh": {
-        "dynamodb:DeleteItem on Table if CONNECTION#*, EVENT#*",
+        "dynamodb:DeleteItem on Table if CONNECTION#*",
         "dynamodb:GetItem on Table if CIRCUIT",
-        "dynamodb:GetItem on Table if CONNECTION#*, EVENT#*",
+        "dynamodb:GetItem on Table if CONNECTION#*",
         "dynamodb:GetItem on Table if PACE",
         "dynamodb:PutItem on Table if CONNECTION#*, EVENT#*",
         "dynamodb:UpdateItem on Table if CIRCUIT",
@@ -54,7 +54,7 @@ GRANTS: dict[str, set[str]] = {
         "sqs:SendMessage on SalvageQueue",
     },
     "salvage": {
-        "dynamodb:DeleteItem on Table if CONNECTION#*, LINK#*",
+        "dynamodb:DeleteItem on Table if CONNECTION#*",
         "dynamodb:UpdateItem on Table if CONNECTION#*, LINK#*",
         "sqs:DeleteMessage on SalvageDeadLetters",
         "sqs:DeleteMessage on SalvageQueue",
@@ -95,7 +95,7 @@ GRANTS: dict[str, set[str]] = {
         "sqs:DeleteMessage on Unpublished",
         "sqs:GetQueueAttributes on Unpublished",
         "sqs:ReceiveMessage on Unpublished",
-        "sqs:SendMessage on PublishDeadLetters",
+        "sqs:SendMessage on DeadLetters",
         "sqs:SendMessage on Unpublished",
     },
 }
@@ -147,7 +147,7 @@ def test_every_role_is_a_functions_the_ticks_or_the_deployments(template: Templa
     tick = template["Resources"]["TickRole"]
     assert set(grants(tick)) == {
         "lambda:InvokeFunction on function:${AWS::StackName}-sweep:live",
-        "sqs:SendMessage on TickDeadLetters",
+        "sqs:SendMessage on DeadLetters",
     }
 
 

@@ -35,7 +35,6 @@ COMMON = {
     "SETTINGS_VERSION",
     "POWERTOOLS_SERVICE_NAME",
     "POWERTOOLS_METRICS_NAMESPACE",
-    "POWERTOOLS_LOG_LEVEL",
 }
 
 TOKENS = {
@@ -415,7 +414,7 @@ def test_the_schedule_has_its_role_its_dead_letters_and_bounded_retries(translat
     properties = schedule["Properties"]
     assert "Name" not in properties
     assert properties["Target"]["RoleArn"] == {"Fn::GetAtt": ["TickRole", "Arn"]}
-    assert properties["Target"]["DeadLetterConfig"] == {"Arn": {"Fn::GetAtt": ["TickDeadLetters", "Arn"]}}
+    assert properties["Target"]["DeadLetterConfig"] == {"Arn": {"Fn::GetAtt": ["DeadLetters", "Arn"]}}
     assert properties["Target"]["RetryPolicy"]["MaximumRetryAttempts"] <= 3
     assert "Aliaslive" in json.dumps(properties["Target"]["Arn"])
 
@@ -452,7 +451,7 @@ def test_the_refresh_queue_hands_over_batches_to_a_bounded_number_of_workers(tem
     assert source["Properties"]["ScalingConfig"] == {"MaximumConcurrency": {"Ref": "RefreshConcurrency"}}
     assert template["Parameters"]["RefreshConcurrency"]["MinValue"] >= 2, "SQS knows no less"
     queue = template["Resources"]["RefreshQueue"]["Properties"]
-    assert queue["RedrivePolicy"]["deadLetterTargetArn"] == {"Fn::GetAtt": ["RefreshDeadLetters", "Arn"]}
+    assert queue["RedrivePolicy"]["deadLetterTargetArn"] == {"Fn::GetAtt": ["DeadLetters", "Arn"]}
     assert queue["RedrivePolicy"]["maxReceiveCount"] == 5
     assert queue["MessageRetentionPeriod"] == Schedule().refresh_token_lifetime
 
@@ -485,7 +484,7 @@ def test_nothing_of_the_stream_is_lost_silently(template: Template, translated: 
     assert stream["BisectBatchOnFunctionError"] is True
     assert "MaximumRetryAttempts" not in stream, "what does not depend on the record must not drop it"
     assert 43_200 <= stream["MaximumRecordAgeInSeconds"] < 86_400, "while the stream still has it"
-    assert stream["DestinationConfig"]["OnFailure"]["Destination"] == {"Fn::GetAtt": ["PublishDeadLetters", "Arn"]}
+    assert stream["DestinationConfig"]["OnFailure"]["Destination"] == {"Fn::GetAtt": ["DeadLetters", "Arn"]}
     events = template["Resources"]["PublishFunction"]["Properties"]["Events"]
     assert events["Unpublished"]["Properties"]["Queue"] == {"Fn::GetAtt": ["Unpublished", "Arn"]}
 
@@ -502,23 +501,26 @@ def test_only_the_refresh_queue_is_read_by_a_bounded_number_of_workers(template:
     assert template["Parameters"]["RefreshConcurrency"]["Default"] == 2, "a new account has ten in all"
 
 
-def test_only_own_rules_and_alarms_send_to_the_operators_topic_and_only_where_there_is_an_operator(
-    template: Template,
-) -> None:
-    resources = template["Resources"]
-    rules, alarms = resources["OperatorTopicPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+def test_rules_and_own_alarms_send_to_the_topic(template: Template) -> None:
+    rules, alarms = template["Resources"]["AlarmTopicPolicy"]["Properties"]["PolicyDocument"]["Statement"]
     assert rules["Principal"] == {"Service": "events.amazonaws.com"}
-    assert rules["Condition"] == {
-        "ArnEquals": {
-            "aws:SourceArn": [{"Fn::GetAtt": ["AtRiskRule", "Arn"]}, {"Fn::GetAtt": ["ReauthorizationRule", "Arn"]}]
-        }
-    }
+    assert "Condition" not in rules, "SNS supports none in a statement for EventBridge"
     assert alarms["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
     (source,) = alarms["Condition"]["ArnLike"].values()
     assert source["Fn::Sub"].endswith(":${AWS::AccountId}:alarm:${AWS::StackName}-*")
     assert rules["Action"] == alarms["Action"] == "sns:Publish"
-    for name in ("OperatorTopic", "OperatorTopicPolicy", "AtRiskRule", "ReauthorizationRule"):
-        assert resources[name]["Condition"] == "MailOperator", name
+
+
+def test_the_stack_makes_a_topic_unless_it_is_given_one_and_an_address_is_subscribed_to_its_own(
+    template: Template,
+) -> None:
+    resources = template["Resources"]
+    assert resources["AlarmTopic"]["Condition"] == resources["AlarmTopicPolicy"]["Condition"] == "OwnTopic"
+    assert resources["AlarmSubscription"]["Condition"] == "MailOperator"
+    topic = {"Fn::If": ["OwnTopic", {"Ref": "AlarmTopic"}, {"Ref": "AlarmTopicArn"}]}
+    for name in ("AtRiskRule", "ReauthorizationRule"):
+        assert [target["Arn"] for target in resources[name]["Properties"]["Targets"]] == [topic], name
+        assert "Condition" not in resources[name], name
 
 
 @pytest.mark.parametrize("rule", ["AtRiskRule", "ReauthorizationRule"])
@@ -703,11 +705,3 @@ def test_a_line_above_every_resource_says_why_it_exists(request: pytest.FixtureR
     for number in range(start + 1, end):
         if re.fullmatch(r"  \w+:", lines[number]):
             assert lines[number - 1].startswith("  # "), f"line {number + 1}: {lines[number].strip()}"
-
-
-def test_functions_start_from_snapshots_where_a_parameter_says_so(template: Template, translated: Template) -> None:
-    assert template["Parameters"]["SnapStart"]["Default"] == "disabled"
-    assert template["Mappings"]["Words"]["SnapStart"] == {"enabled": "PublishedVersions", "disabled": "None"}
-    chosen = {"ApplyOn": {"Fn::FindInMap": ["Words", "SnapStart", {"Ref": "SnapStart"}]}}
-    for logical_id in FUNCTIONS.values():
-        assert translated["Resources"][logical_id]["Properties"]["SnapStart"] == chosen

@@ -25,10 +25,8 @@ PARAMETERS = {
     "PKCE": "Pkce",
     "SESSION_LIFETIME": "SessionLifetime",
     "PUBLIC_RATE_LIMIT": "PublicRateLimit",
-    "PUBLIC_BURST_LIMIT": "PublicBurstLimit",
     "PUBLISH_REFRESHED": "PublishRefreshed",
     "ALARM_EMAIL": "AlarmEmail",
-    "LOG_LEVEL": "LogLevel",
 }
 
 # What has to come together to talk to another authorization server than the stand-in.

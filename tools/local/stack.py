@@ -23,12 +23,10 @@ from tools.local.steps import Steps
 FUNCTIONS = ("authorize", "callback", "sweep", "refresh", "salvage", "token", "connections", "publish")
 QUEUES = (
     "refresh",
-    "refresh-dead-letters",
     "salvage",
     "salvage-dead-letters",
-    "tick-dead-letters",
     "unpublished",
-    "publish-dead-letters",
+    "dead-letters",
 )
 
 
