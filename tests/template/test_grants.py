@@ -21,10 +21,10 @@ GRANTS: dict[str, set[str]] = {
         "dynamodb:PutItem on Table if SESSION#*",
     },
     "callback": {
-        "dynamodb:ConditionCheckItem on Table if CONNECTION#*",
+        "dynamodb:ConditionCheckItem on Table if CONNECTION#*, LINK#*, SESSION#*",
         "dynamodb:GetItem on Table if LINK#*, SESSION#*",
-        "dynamodb:PutItem on Table if EVENT#*",
-        "dynamodb:UpdateItem on Table if CONNECTION#*, LINK#*, SESSION#*",
+        "dynamodb:PutItem on Table if EVENT#*, LINK#*",
+        "dynamodb:UpdateItem on Table if CONNECTION#*, EVENT#*, LINK#*, SESSION#*",
         "kms:GenerateDataKey on Key if StringEqualsIfExists environment, StringEqualsIfExists stack",
         "secretsmanager:GetSecretValue on secret:${Name}-??????",
         "sqs:SendMessage on SalvageQueue",
@@ -79,8 +79,7 @@ GRANTS: dict[str, set[str]] = {
         "dynamodb:PutItem on Table if EVENT#*, LINK#*",
         "dynamodb:Query on ${Table.Arn}/index/status",
         "dynamodb:Query on Table if HISTORY#*",
-        "dynamodb:UpdateItem on Table if CONNECTION#*",
-        "dynamodb:UpdateItem on Table if LINK#*",
+        "dynamodb:UpdateItem on Table if CONNECTION#*, EVENT#*, LINK#*",
         "kms:GenerateDataKey on Key if StringEqualsIfExists environment, StringEqualsIfExists stack",
         "lambda:InvokeFunction on RefreshFunction.Alias",
     },
@@ -187,6 +186,23 @@ def test_lambda_may_put_away_what_it_gives_up(template: Template) -> None:
 
 
 TRANSACTIONS: dict[str, list[list[tuple[str, str]]]] = {
+    "callback": [
+        # What a link brought waits for the app, unless it belongs to another tenant.
+        [("ConditionCheckItem", "CONNECTION#N1"), ("UpdateItem", "LINK#1"), ("UpdateItem", "SESSION#1")],
+        # A refusal is announced.
+        [("PutItem", "EVENT#N1"), ("UpdateItem", "LINK#1")],
+        # A business is connected.
+        [("UpdateItem", "CONNECTION#N1"), ("UpdateItem", "SESSION#1")],
+    ],
+    "connections": [
+        # A token is imported.
+        [("ConditionCheckItem", "CONNECTION#N1"), ("PutItem", "CONNECTION#N1")],
+        # It is given up.
+        [("UpdateItem", "CONNECTION#N1"), ("DeleteItem", "CONNECTION#N1")],
+        # What a link brought is confirmed, or refused and announced.
+        [("UpdateItem", "CONNECTION#N1"), ("UpdateItem", "LINK#1")],
+        [("UpdateItem", "LINK#1"), ("PutItem", "EVENT#N1")],
+    ],
     "refresh": [
         # An import is refused, and announced.
         [("UpdateItem", "CONNECTION#N1"), ("PutItem", "EVENT#N1")],
