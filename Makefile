@@ -65,10 +65,10 @@ campaign: bootstrap ## Kill refresh workers and lose answers at random, account 
 
 # SIMULATE="--short", "--days 10", "--seed 2"; the picture of docs/ is drawn by SIMULATE="--picture docs/scheduling.svg".
 simulate: bootstrap ## Thirty days in a virtual clock: our schedule and those of others, what each loses (a quarter of an hour)
-	@PYTHONPATH=layers/connector $(PYTHON) -m tools.benchmarks.simulate $(SIMULATE)
+	@PYTHONPATH=layers/connector $(PYTHON) -m tools.simulation.simulate $(SIMULATE)
 
-# BENCH="--only cold", "--only operations throughput scale", "--short", "--write-docs" for docs/performance.md; docs/performance.md.
-bench: bootstrap ## Cold starts, CPU, calls, throughput, scale and money, beside what one would write instead (ten minutes)
+# BENCH="--only cold", "--only calls warm worker", "--short", "--write-docs" for docs/performance.md; docs/performance.md.
+bench: bootstrap ## Cold starts, CPU, memory, calls, throughput and money, beside what one would write instead (ten minutes)
 	@PYTHONPATH=layers/connector $(PYTHON) -m tools.benchmarks $(BENCH)
 
 screenshots: bootstrap ## Take pictures of every page, in both languages, on phone and desktop, light and dark
@@ -101,7 +101,7 @@ PIN = uv pip compile --quiet --no-config --universal --upgrade --python-version 
 lock: bootstrap ## Pin newer versions of all packages
 	$(PIN) requirements/dev.in -o requirements/dev.txt
 	$(PIN) -c requirements/dev.txt layers/dependencies/requirements.in -o layers/dependencies/requirements.txt
-	$(PIN) -c requirements/dev.txt tools/benchmarks/instead/requirements.in -o tools/benchmarks/instead/requirements.txt
+	$(PIN) -c requirements/dev.txt requirements/instead.in -o requirements/instead.txt
 	$(PIN) requirements/emulator.in -o requirements/emulator.txt
 	$(PIN) -c requirements/dev.txt requirements/bootstrap.in -o requirements/bootstrap.txt
 	$(PIN) requirements/audit.in -o requirements/audit.txt

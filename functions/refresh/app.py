@@ -8,7 +8,9 @@ from typing import Any
 
 from flowaccount_connect.domain.connection import Reason
 from flowaccount_connect.domain.ids import is_connection_id
-from flowaccount_connect.rotation.protocol import Refresh, RefreshOutcome, Rotation, exchange_budget
+from flowaccount_connect.rotation.outcomes import Refresh, RefreshOutcome
+from flowaccount_connect.rotation.protocol import Rotation
+from flowaccount_connect.rotation.time_left import TimeLeft
 from flowaccount_connect.runtime import bootstrap
 from flowaccount_connect.runtime.observability import COUNT, fault, logger, metrics, observed
 from flowaccount_connect.scheduling.pacing import Permit
@@ -27,7 +29,7 @@ _ALARMING = frozenset(
         RefreshOutcome.LOST,
         RefreshOutcome.CONFIGURATION_ERROR,
         RefreshOutcome.NOT_PREPARED,
-        RefreshOutcome.SALVAGED,
+        RefreshOutcome.PENDING,
     }
 )
 
@@ -101,7 +103,7 @@ def _batch(records: list[Mapping[str, Any]], remaining: Callable[[], float]) -> 
             failed += message.message_ids
         else:
             # Counted here, since metrics are not safe for several threads.
-            _count(refresh, message.rotation)
+            _count(refresh)
     return _failed(failed)
 
 
@@ -129,7 +131,7 @@ def _in_its_slot(message: _Message, permit: Permit | None, remaining: Callable[[
     if permit is None:
         return Refresh(outcome=RefreshOutcome.PACED, connection_id=message.connection_id)
     permit.wait(_AHEAD)
-    if exchange_budget(remaining) is None:
+    if TimeLeft(remaining).for_exchange() is None:
         return Refresh(outcome=RefreshOutcome.NO_TIME, connection_id=message.connection_id)
     return _refresh(message.rotation, message.connection_id, None, permit, remaining)
 
@@ -158,7 +160,7 @@ def _on_demand(event: Mapping[str, Any], remaining: Callable[[], float]) -> dict
         logger.error("unexpected", extra={"connection_id": connection_id, **fault(error)})
         return {"error": "internal_error", "detail": "This is a fault of the stack; its log tells where."}
     _log(refresh)
-    _count(refresh, _rotation_of(event))
+    _count(refresh)
     wait = {} if refresh.retry_after is None else {"retry_after": refresh.retry_after}
     return {
         "outcome": refresh.outcome.value,
@@ -190,17 +192,17 @@ def _log(refresh: Refresh) -> None:
         logger.info("refresh", extra=facts)
 
 
-def _count(refresh: Refresh, rotation: Rotation) -> None:
+def _count(refresh: Refresh) -> None:
     """The metrics of one refresh: one for each class of what the alarms wait for, and none while all is well.
 
     The line of log says which case it was.
     """
-    if refresh.outcome is RefreshOutcome.LOST or refresh.reason in _LOST:
+    ended = refresh.outcome is RefreshOutcome.REAUTHORIZATION_REQUIRED
+    if refresh.outcome is RefreshOutcome.LOST or (ended and refresh.reason in _LOST):
         metrics.add_metric("TokensLost", COUNT, 1)
     if refresh.outcome in _UNWELL:
         metrics.add_metric("Unwell", COUNT, 1)
     if refresh.outcome in _UNANSWERED:
         metrics.add_metric("Unanswered", COUNT, 1)
-    # An import that is refused was no connection yet.
-    if refresh.outcome is RefreshOutcome.REAUTHORIZATION_REQUIRED and rotation is not _imports:
+    if ended:
         metrics.add_metric("Reauthorizations", COUNT, 1)

@@ -18,13 +18,16 @@ from tools.local.places import EMULATOR_TOOLS, ROOT
 GRANTS: dict[str, set[str]] = {
     "authorize": {
         "dynamodb:GetItem on Table if LINK#*",
-        "dynamodb:PutItem on Table if SESSION#*",
+        "dynamodb:PutItem on Table if ATTEMPT#*",
     },
     "callback": {
-        "dynamodb:ConditionCheckItem on Table if CONNECTION#*, LINK#*, SESSION#*",
-        "dynamodb:GetItem on Table if LINK#*, SESSION#*",
+        "dynamodb:ConditionCheckItem on Table if ATTEMPT#*, CONNECTION#*, LINK#*",
+        "dynamodb:GetItem on Table if ATTEMPT#*, LINK#*",
+        "dynamodb:GetItem on Table if PACE",
         "dynamodb:PutItem on Table if EVENT#*, LINK#*",
-        "dynamodb:UpdateItem on Table if CONNECTION#*, EVENT#*, LINK#*, SESSION#*",
+        "dynamodb:UpdateItem on Table if ATTEMPT#*, CONNECTION#*, EVENT#*, LINK#*",
+        "dynamodb:UpdateItem on Table if PACE",
+        "dynamodb:UpdateItem on Table if TENANT#*",
         "kms:GenerateDataKey on Key if StringEqualsIfExists environment, StringEqualsIfExists stack",
         "secretsmanager:GetSecretValue on secret:${Name}-??????",
         "sqs:SendMessage on SalvageQueue",
@@ -80,6 +83,7 @@ GRANTS: dict[str, set[str]] = {
         "dynamodb:Query on ${Table.Arn}/index/status",
         "dynamodb:Query on Table if HISTORY#*",
         "dynamodb:UpdateItem on Table if CONNECTION#*, EVENT#*, LINK#*",
+        "dynamodb:UpdateItem on Table if TENANT#*",
         "kms:GenerateDataKey on Key if StringEqualsIfExists environment, StringEqualsIfExists stack",
         "lambda:InvokeFunction on RefreshFunction.Alias",
     },
@@ -188,11 +192,11 @@ def test_lambda_may_put_away_what_it_gives_up(template: Template) -> None:
 TRANSACTIONS: dict[str, list[list[tuple[str, str]]]] = {
     "callback": [
         # What a link brought waits for the app, unless it belongs to another tenant.
-        [("ConditionCheckItem", "CONNECTION#N1"), ("UpdateItem", "LINK#1"), ("UpdateItem", "SESSION#1")],
+        [("ConditionCheckItem", "CONNECTION#N1"), ("UpdateItem", "LINK#1"), ("UpdateItem", "ATTEMPT#1")],
         # A refusal is announced.
         [("PutItem", "EVENT#N1"), ("UpdateItem", "LINK#1")],
         # A business is connected.
-        [("UpdateItem", "CONNECTION#N1"), ("UpdateItem", "SESSION#1")],
+        [("UpdateItem", "CONNECTION#N1"), ("UpdateItem", "ATTEMPT#1")],
     ],
     "connections": [
         # A token is imported.

@@ -32,7 +32,9 @@ def environment(template: Template, function: str, **parameters: str) -> dict[st
 def started(template: Template, function: str, **parameters: str) -> Iterator[Any]:
     """What the function makes of its environment as it starts. Raises `InvalidSetting` where it does not start."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_REGION", "ap-southeast-1")
+        patch.setenv("AWS_DEFAULT_REGION", "ap-southeast-1")
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.setenv(name, "role")
         for name, value in environment(template, function, **parameters).items():
             patch.setenv(name, value)
         yield getattr(bootstrap, function)(*([lambda _: None] if function in CHANGES else []))
@@ -130,7 +132,7 @@ def test_a_url_is_https_or_on_loopback_and_free_of_tricks(
 
 
 @pytest.mark.parametrize("value", ["3600.5", "1e3", "0", "-1", " 3600", "soon"])
-@pytest.mark.parametrize("parameter", ["RefreshAfter", "RefreshTokenLifetime", "RefreshesPerMinute"])
+@pytest.mark.parametrize("parameter", ["RefreshAfter", "RefreshTokenLifetime", "RefreshesPerMinute", "LinkLifetime"])
 def test_a_number_that_a_function_reads_is_whole(template: Template, parameter: str, value: str) -> None:
     """CloudFormation's own `Number` is any number."""
     assert template["Parameters"][parameter]["Type"] == "String"

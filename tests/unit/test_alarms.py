@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from flowaccount_connect.domain.connection import Reason
-from flowaccount_connect.rotation.protocol import Refresh, RefreshOutcome
+from flowaccount_connect.rotation.outcomes import Refresh, RefreshOutcome
 from flowaccount_connect.scheduling.sweep import Tick
 from tests.template.conftest import ROOT, read
 from tests.unit.fakes import CONNECTION
@@ -47,13 +47,13 @@ def functions(
 Happening = Callable[[Functions, World, Server, pytest.MonkeyPatch], None]
 
 
-def refreshed(outcome: RefreshOutcome, reason: Reason | None = None, *, imported: bool = False) -> Happening:
-    """A refresh that ends so, of a connection or of an import."""
+def refreshed(outcome: RefreshOutcome, reason: Reason | None = None) -> Happening:
+    """A refresh that ends so."""
 
     def happen(functions: Functions, _: World, __: Server, monkeypatch: pytest.MonkeyPatch) -> None:
         ended = Refresh(outcome=outcome, connection_id=CONNECTION, reason=reason)
         monkeypatch.setattr(type(functions.module("refresh")._rotation), "refresh", lambda *_, **__: ended)
-        functions.call("refresh", event("refresh-on-demand") | ({"import": True} if imported else {}), seconds=45)
+        functions.call("refresh", event("refresh-on-demand"), seconds=45)
 
     return happen
 
@@ -150,7 +150,7 @@ def test_what_is_well_writes_no_metric(
 def test_an_import_that_is_refused_is_no_reauthorization(
     functions: Functions, world: World, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    refreshed(ENDED, Reason.REJECTED, imported=True)(functions, world, server, monkeypatch)
+    refreshed(RefreshOutcome.IMPORT_REFUSED, Reason.REJECTED)(functions, world, server, monkeypatch)
     assert not {name for line in functions.logs().splitlines() for name in _metrics(line)}
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from flowaccount_connect.domain.connection import Reason
 from flowaccount_connect.rotation.circuit import RECOVERY, REFUSALS, Circuit
-from flowaccount_connect.rotation.protocol import Refresh, RefreshOutcome
+from flowaccount_connect.rotation.outcomes import Refresh, RefreshOutcome
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
 from tests.unit.tables import Fault, Table, client_error
 

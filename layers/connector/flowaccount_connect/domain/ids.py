@@ -8,15 +8,24 @@ import secrets
 import time
 from collections.abc import Callable
 
-_CONNECTION_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+LONGEST_TENANT = 128
+"""The most characters of the app's id of a tenant."""
+
+_CONNECTION_ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,64}")
 
 
 def is_connection_id(value: object) -> bool:
     """Whether `value` can name a connection: 1 to 64 ASCII letters, digits, `.`, `_`, `-`.
 
-    FlowAccount's `supportCode` is the id. It ends up in paths, keys and policies, so nothing else is let in.
+    FlowAccount's `supportCode` is the id. It ends up in paths, keys and policies, so nothing else is let in; and not `.`
+    or `..`, which URL parsers take for folders.
     """
     return isinstance(value, str) and _CONNECTION_ID.fullmatch(value) is not None
+
+
+def is_tenant(value: object) -> bool:
+    """Whether `value` can name a tenant: the app's own id of it, 1 to 128 printable characters."""
+    return isinstance(value, str) and 1 <= len(value) <= LONGEST_TENANT and value.isprintable()
 
 
 def new_grant_id(clock: Callable[[], float] = time.time) -> str:

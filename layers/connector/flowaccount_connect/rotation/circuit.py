@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from flowaccount_connect.domain.connection import Reason
-from flowaccount_connect.rotation.protocol import Refresh, RefreshOutcome
+from flowaccount_connect.rotation.outcomes import Refresh, RefreshOutcome
 from flowaccount_connect.storage.dynamodb import (
     AttributeValue,
     Client,
@@ -40,9 +40,10 @@ _ACCEPTED = frozenset(
     {
         RefreshOutcome.REFRESHED,
         RefreshOutcome.KEPT,
-        RefreshOutcome.SALVAGED,
+        RefreshOutcome.PENDING,
         RefreshOutcome.LOST,
         RefreshOutcome.REAUTHORIZATION_REQUIRED,
+        RefreshOutcome.IMPORT_REFUSED,
     }
 )
 """Outcomes after which FlowAccount certainly knew the client."""

@@ -4,22 +4,23 @@ Called once, at the start of a process; what only one function needs is imported
 for it. Wrong configuration raises `InvalidSetting`, which names the setting.
 """
 
+import gc
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from flowaccount_connect.runtime import settings
 from flowaccount_connect.runtime.observability import logger
 
 if TYPE_CHECKING:
-    from flowaccount_connect.aws_client import AwsClient
     from flowaccount_connect.connect.begin import Authorize, BeginSettings
     from flowaccount_connect.connect.callback import Callback
     from flowaccount_connect.connect.confirm import Confirmation
     from flowaccount_connect.connections.managing import Managing
     from flowaccount_connect.publishing.publisher import Publisher, UnpublishedQueue
     from flowaccount_connect.rotation.circuit import Circuit
-    from flowaccount_connect.rotation.pending_commits import Salvage
+    from flowaccount_connect.rotation.pending_commits import PendingCommits
     from flowaccount_connect.rotation.protocol import Rotation
     from flowaccount_connect.rotation.refresh_function import RefreshFunction
     from flowaccount_connect.scheduling.pacing import Pace
@@ -28,26 +29,37 @@ if TYPE_CHECKING:
     from flowaccount_connect.tokens.serving import Serving
 
 
-def client(service: str, *, read_timeout: float = 2.0, attempts: int = 2) -> "AwsClient":
-    """A client of an AWS service: short timeouts and one retry, since an invocation has little time.
+def _without_collection[**Parameters, Made](build: Callable[Parameters, Made]) -> Callable[Parameters, Made]:
+    """`build` without garbage collection: what it loads stays for the process's life, so a search finds nothing."""
 
-    One call takes 7 seconds at worst (`longest`): two tries, each a second to connect and two to be answered, and up to
-    a second between them. The time budgets of `rotation` count on it.
-    """
-    from flowaccount_connect.aws_client import AwsClient
+    @wraps(build)
+    def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Made:
+        gc.disable()
+        try:
+            return build(*args, **kwargs)
+        finally:
+            gc.enable()
 
-    return AwsClient(service, read_timeout=read_timeout, attempts=attempts)
+    return run
 
 
+def client(service: str) -> Any:
+    """A client of an AWS service, with the limits of `aws.client`."""
+    from flowaccount_connect.runtime import aws
+
+    return aws.client(service)
+
+
+@_without_collection
 def authorize() -> "Authorize":
     """What `authorize` is made of."""
     from flowaccount_connect.connect.begin import Authorize
-    from flowaccount_connect.storage.attempts import SessionStore
+    from flowaccount_connect.storage.attempts import AttemptStore
     from flowaccount_connect.storage.links import LinkStore
 
     stack, table = settings.stack(), client("dynamodb")
     return Authorize(
-        sessions=SessionStore(table, stack.table, stack.environment),
+        attempts=AttemptStore(table, stack.table, stack.environment),
         links=LinkStore(table, stack.table, stack.environment),
         settings=begin_settings(),
     )
@@ -63,52 +75,57 @@ def begin_settings(variables: Mapping[str, str] = os.environ) -> "BeginSettings"
         client_id=read.text("CLIENT_ID"),
         redirect_uri=read.optional_url("REDIRECT_URI"),
         return_urls=read.urls("ALLOWED_RETURN_URLS"),
-        session_lifetime=settings.session_lifetime(read),
+        link_lifetime=settings.link_lifetime(read),
         direct_connect=read.choice("DIRECT_CONNECT", "refused", "allowed") == "allowed",
         pkce=read.choice("PKCE", "disabled", "enabled") == "enabled",
     )
 
 
+@_without_collection
 def callback() -> "tuple[Callback, frozenset[str]]":
-    """What `callback` is made of, and the allowed return URLs."""
+    """What `callback` is made of, and the allowed return URLs.
+
+    Each exchange takes room in the rate that all requests to the token endpoint share. The links of one tenant get a
+    fifth of the rate at most.
+    """
     from flowaccount_connect.connect.callback import Callback
-    from flowaccount_connect.domain.schedule import Schedule
     from flowaccount_connect.oauth.client_secret import ClientSecret
     from flowaccount_connect.oauth.token_endpoint import TokenEndpoint
-    from flowaccount_connect.rotation.pending_commits import SalvageQueue
-    from flowaccount_connect.storage.attempts import SessionStore
+    from flowaccount_connect.rotation.pending_commits import PendingQueue
+    from flowaccount_connect.storage.attempts import AttemptStore
     from flowaccount_connect.storage.links import LinkStore
 
     stack, tokens, read = settings.stack(), settings.tokens(), settings.Reader(os.environ)
     table = client("dynamodb")
-    endpoint = TokenEndpoint(tokens.endpoint, tokens.client_id)
+    endpoint, pace = TokenEndpoint(tokens.endpoint, tokens.client_id), _pace(table, stack)
     made = Callback(
         client=table,
         table=stack.table,
         environment=stack.environment,
-        sessions=SessionStore(table, stack.table, stack.environment),
+        attempts=AttemptStore(table, stack.table, stack.environment),
         links=LinkStore(table, stack.table, stack.environment),
         endpoint=endpoint,
         secret=ClientSecret(client("secretsmanager"), tokens.client_secret_name),
         sealer=_sealer(stack, tokens.key_id),
-        salvage=SalvageQueue(client("sqs"), tokens.salvage_queue_url),
-        schedule=Schedule(tokens.refresh_after, tokens.refresh_token_lifetime),
+        queue=PendingQueue(client("sqs"), tokens.salvage_queue_url),
+        schedule=tokens.schedule(),
         access_token_lifetime=tokens.access_token_lifetime,
         issuer=read.optional("ISSUER"),
+        permits=pace.on_demand,
+        exchanges_per_minute=max(pace.rule.limit // 5, 2),
     )
     return made, read.urls("ALLOWED_RETURN_URLS")
 
 
+@_without_collection
 def refresh() -> "tuple[Rotation, Rotation, Circuit, Pace]":
     """What `refresh` is made of, for connections and for imports, its circuit, and its pace."""
     from dataclasses import replace
 
-    from flowaccount_connect.connect.importing import ImportSalvage, Proving
-    from flowaccount_connect.domain.schedule import Schedule
     from flowaccount_connect.oauth.client_secret import ClientSecret
     from flowaccount_connect.oauth.token_endpoint import TokenEndpoint
     from flowaccount_connect.rotation.circuit import Circuit
-    from flowaccount_connect.rotation.pending_commits import SalvageQueue
+    from flowaccount_connect.rotation.pending_commits import PendingQueue, Target
     from flowaccount_connect.rotation.protocol import Rotation
     from flowaccount_connect.storage.connections import ConnectionStore
     from flowaccount_connect.storage.imports import ImportStore
@@ -117,14 +134,13 @@ def refresh() -> "tuple[Rotation, Rotation, Circuit, Pace]":
     endpoint = TokenEndpoint(tokens.endpoint, tokens.client_id)
     policy = read.choice("REPLAY_POLICY", "allowed", "never")
     table = client("dynamodb")
-    queue = SalvageQueue(client("sqs"), tokens.salvage_queue_url)
     rotation = Rotation(
         store=ConnectionStore(table, stack.table),
         endpoint=endpoint,
         secret=ClientSecret(client("secretsmanager"), tokens.client_secret_name),
         sealer=_sealer(stack, tokens.key_id),
-        salvage=queue,
-        schedule=Schedule(tokens.refresh_after, tokens.refresh_token_lifetime),
+        queue=PendingQueue(client("sqs"), tokens.salvage_queue_url),
+        schedule=tokens.schedule(),
         replay_policy="never" if policy == "never" else "allowed",
         lease_seconds=read.number("LEASE_SECONDS", 180, 60, 3_600),
         access_token_lifetime=tokens.access_token_lifetime,
@@ -132,19 +148,20 @@ def refresh() -> "tuple[Rotation, Rotation, Circuit, Pace]":
     imports = replace(
         rotation,
         store=ImportStore(table, stack.table, stack.environment),
-        endpoint=Proving(endpoint),
-        salvage=ImportSalvage(queue, stack.environment),
+        target=Target.IMPORT,
     )
     return rotation, imports, Circuit(table, stack.table), _pace(table, stack)
 
 
-def salvage() -> "Salvage":
+@_without_collection
+def salvage() -> "PendingCommits":
     """What `salvage` is made of."""
-    from flowaccount_connect.rotation.pending_commits import Salvage
+    from flowaccount_connect.rotation.pending_commits import PendingCommits
 
-    return Salvage(client("dynamodb"), settings.stack().table)
+    return PendingCommits(client("dynamodb"), settings.stack().table)
 
 
+@_without_collection
 def sweep() -> "Sweep":
     """What `sweep` is made of."""
     from flowaccount_connect.domain.schedule import Schedule
@@ -165,9 +182,10 @@ def sweep() -> "Sweep":
     )
 
 
+@_without_collection
 def token() -> "tuple[Serving, bool, str | None]":
-    """What `token` is made of, whether anybody may connect without a host's link, and the redirect URI, beside which
-    one does; `None`: a stage variable says it."""
+    """What `token` is made of; whether anybody can connect without a link; and the redirect URI, `None` where the API's
+    stage variable `callbackUrl` is the redirect URI."""
     from flowaccount_connect.storage.connections import ConnectionStore
     from flowaccount_connect.tokens.demand import Demand
     from flowaccount_connect.tokens.serving import AccessTokens, Serving
@@ -184,6 +202,7 @@ def token() -> "tuple[Serving, bool, str | None]":
     return serving, direct, read.optional_url("REDIRECT_URI")
 
 
+@_without_collection
 def connections() -> "Managing":
     """What `connections` is made of."""
     from flowaccount_connect.connections.managing import Managing
@@ -205,6 +224,7 @@ def connections() -> "Managing":
     )
 
 
+@_without_collection
 def publish() -> "tuple[Publisher, UnpublishedQueue]":
     """What `publish` is made of, and the queue for what it could not publish."""
     from flowaccount_connect.publishing.publisher import Publisher, UnpublishedQueue
@@ -222,9 +242,11 @@ def publish() -> "tuple[Publisher, UnpublishedQueue]":
     return publisher, UnpublishedQueue(client("sqs"), read.text("UNPUBLISHED_QUEUE_URL"), logger)
 
 
+@_without_collection
 def confirmation(table: Any = None) -> "Confirmation":
-    """What else `connections` is made of: the host's side of connecting, with the DynamoDB client there is."""
+    """What else `connections` is made of: the app's side of connecting, with the DynamoDB client of `connections`."""
     from flowaccount_connect.connect.confirm import Confirmation
+    from flowaccount_connect.storage.connections import ConnectionStore
     from flowaccount_connect.storage.links import LinkStore
 
     stack, read, table = settings.stack(), settings.Reader(os.environ), table or client("dynamodb")
@@ -233,18 +255,19 @@ def confirmation(table: Any = None) -> "Confirmation":
         table=stack.table,
         environment=stack.environment,
         links=LinkStore(table, stack.table, stack.environment),
+        connections=ConnectionStore(table, stack.table),
         return_urls=read.urls("ALLOWED_RETURN_URLS"),
-        lifetime=settings.session_lifetime(read),
+        lifetime=settings.link_lifetime(read),
         redirect_uri=read.optional_url("REDIRECT_URI"),
     )
 
 
 def _refresh_function(read: settings.Reader) -> "RefreshFunction":
     from flowaccount_connect.rotation.refresh_function import LONGEST_INVOCATION, RefreshFunction
+    from flowaccount_connect.runtime import aws
 
-    # One try: a second invocation would only wait for the first, whose claim stands; so one that is sent again where a
-    # kept connection had ended does no harm. The second that is taken off is what connecting may take.
-    waits = client("lambda", read_timeout=LONGEST_INVOCATION - 1, attempts=1)
+    # One attempt: a second invocation would only wait for the first one, whose claim stands.
+    waits = aws.client("lambda", read_timeout=LONGEST_INVOCATION - aws.CONNECT_TIMEOUT, attempts=1)
     return RefreshFunction(waits, read.text("REFRESH_FUNCTION"), logger)
 
 

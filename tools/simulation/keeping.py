@@ -1,0 +1,367 @@
+"""Our stack under a virtual clock: the real tick, schedule, pace and rotation, in simulated surroundings.
+
+Simulated are the table, the queue and the workers that take from it, the scheduler, and FlowAccount. A refresh runs to
+its end at the moment it begins, on a clock of its own that its answer moves on; what refreshes do to each other in
+between is the matter of `make explore`.
+"""
+
+import contextlib
+import gc
+import heapq
+import itertools
+import random
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from types import TracebackType
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+from flowaccount_connect.domain.connection import Status
+from flowaccount_connect.domain.schedule import TICK, Schedule
+from flowaccount_connect.oauth.token_answer import Answer, Outcome, TokenSet
+from flowaccount_connect.rotation.new_tokens import timed
+from flowaccount_connect.rotation.pending_commits import PendingCommit
+from flowaccount_connect.rotation.protocol import Rotation
+from flowaccount_connect.scheduling import sweep
+from flowaccount_connect.scheduling.pacing import Pace, Rule
+from flowaccount_connect.scheduling.sweep import Message, Sweep
+from flowaccount_connect.storage.commits import Commit
+from flowaccount_connect.storage.dynamodb import StoreUnavailable
+from flowaccount_connect.storage.sealing import TokenPair
+from flowaccount_connect.tokens.serving import DEFAULT_MIN_TTL
+from tools.simulation.authorization_server import AuthorizationServer, Verdict
+from tools.simulation.memory import KnownSecret, Memory, PaceMemory, Unsealed
+from tools.simulation.record import Record
+from tools.simulation.trace import HOUR, START, Newcomer, Trace, Trouble
+
+WORKERS = 5
+BATCH = 50
+TIMEOUT = 45.0
+VISIBILITY = 280.0
+"""Of template.yaml: refresh workers at once, messages in a batch, the function's timeout, the queue's visibility."""
+
+_AHEAD = 0.2
+"""Of functions/refresh: how long before its slot a refresh begins, in seconds."""
+
+_SALVAGE_VISIBILITY = 120.0
+_UNANSWERED = 7.0
+"""What a call of a table that cannot be reached takes, in seconds; see `rotation.LONGEST_WRITE`."""
+
+_CRASHES = 0.001
+"""The share of batches that die at any time."""
+
+_FIRST = 1_000_000
+
+
+class _Killed(BaseException):
+    """A worker dies."""
+
+
+class _InTurn:
+    """Stands for the sweep's threads: a million of them would take longer than all they do."""
+
+    def __init__(self, _workers: int) -> None:
+        pass
+
+    def __enter__(self) -> "_InTurn":
+        return self
+
+    def __exit__(self, _type: type[BaseException] | None, _e: BaseException | None, _t: TracebackType | None) -> None:
+        pass
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> "Future[Any]":
+        done: Future[Any] = Future()
+        try:
+            done.set_result(function(*arguments))
+        except StoreUnavailable as error:
+            done.set_exception(error)
+        return done
+
+    def map[A, B](self, function: Callable[[A], B], each: Iterable[A]) -> list[B]:
+        return [function(one) for one in each]
+
+
+class _Clock:
+    """The virtual clock, which everything reads."""
+
+    __slots__ = ("now",)
+
+    def __init__(self) -> None:
+        self.now = float(START)
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class _Endpoint:
+    """FlowAccount as a worker meets it; one that is to die dies here, before anything is sent."""
+
+    def __init__(self, server: AuthorizationServer, clock: _Clock) -> None:
+        self._server = server
+        self._clock = clock
+        self.deadly = False
+
+    def refresh(self, refresh_token: str, client_secret: str, *, connection_id: str, budget: float) -> Answer:  # noqa: ARG002
+        """One POST."""
+        if self.deadly:
+            raise _Killed
+        clock, token = self._clock, int(refresh_token)
+        verdict, took, wait = self._server.refresh(int(connection_id[1:]) - _FIRST, token, clock.now, budget)
+        clock.now += took
+        if verdict is Verdict.TOKENS:
+            return Answer(Outcome.TOKENS, TokenSet("access", str(token + 1), 86_400, connection_id), status=200)
+        if verdict is Verdict.THROTTLED:
+            return Answer(Outcome.THROTTLED, error="unknown", retry_after=wait, status=429)
+        return _ANSWERS[verdict]
+
+
+_ANSWERS = {
+    Verdict.REFUSED: Answer(Outcome.REJECTED, error="invalid_grant", status=400),
+    Verdict.NOT_SENT: Answer(Outcome.NOT_SENT, error="not_sent"),
+    Verdict.NO_ANSWER: Answer(Outcome.IN_DOUBT, error="no_answer"),
+}
+
+
+class _Counts:
+    """Nobody looks at the capacity here."""
+
+    def get(self) -> dict[str, int]:
+        return {}
+
+
+class _Queue:
+    """The refresh queue and the queue of pending commits; see `sweep.RefreshQueue` and `PendingQueue`."""
+
+    def __init__(self, simulation: "Keeping") -> None:
+        self._simulation = simulation
+        self.hidden = 0
+        self.ready: deque[Message] = deque()
+        """Messages that may be taken; `hidden` counts those that are delayed or being worked on."""
+
+    def waiting(self) -> int:
+        return self.hidden + len(self.ready)
+
+    def send(self, messages: list[Message]) -> int:
+        at = self._simulation.clock.now
+        for delay, of_delay in itertools.groupby(messages, key=lambda each: each.delay):
+            self.hide(list(of_delay), at + delay)
+        return 0
+
+    def hide(self, messages: list[Message], until: float) -> None:
+        """Nobody may take them before that."""
+        self.hidden += len(messages)
+        self._simulation.later(until, self._simulation.arrive, messages)
+
+
+class _Pending:
+    """The queue of pending commits; see `rotation.pending_commits.PendingQueue`."""
+
+    def __init__(self, simulation: "Keeping") -> None:
+        self._simulation = simulation
+
+    def send(self, pending: PendingCommit) -> None:
+        self._simulation.later(self._simulation.clock.now, self._simulation.salvage, pending.commit)
+
+
+class Keeping:
+    """One simulation of our stack."""
+
+    def __init__(self, trace: Trace, schedule: Schedule | None = None) -> None:
+        self.trace = trace
+        self.clock = _Clock()
+        self.server = AuthorizationServer(trace)
+        self._chance = random.Random(trace.seed + 2)  # noqa: S311 - repeatable, nothing secret
+        tables, self._paused = trace.periods(Trouble.TABLE), trace.periods(Trouble.PAUSED)
+        self._crashing = trace.periods(Trouble.CRASHES)
+        self.store = Memory(lambda: tables.at(self.clock.now) is None)
+        self._endpoint = _Endpoint(self.server, self.clock)
+        self._queue = _Queue(self)
+        self._schedule = schedule or Schedule(fraction=self._chance.random)
+        self._sealer = Unsealed()
+        self._pace = Pace(
+            PaceMemory(lambda: tables.at(self.clock.now) is None),
+            Rule(trace.refreshes_per_minute),
+            clock=self.clock,
+            sleep=self.clock.sleep,
+        )
+        attempts = itertools.count()
+        self._rotation = Rotation(
+            store=self.store,
+            endpoint=self._endpoint,
+            secret=KnownSecret(),
+            sealer=self._sealer,
+            queue=_Pending(self),
+            schedule=self._schedule,
+            clock=self.clock,
+            sleep=self.clock.sleep,
+            attempt_id=lambda: str(next(attempts)),
+        )
+        self._sweep = Sweep(
+            index=self.store,
+            queue=self._queue,
+            pace=self._pace,
+            marks=self.store,
+            counts=_Counts(),
+            clock=self.clock,
+        )
+        self._periods = np.array([period for period, _ in trace.reads])
+        self._phases = np.array([phase for _, phase in trace.reads])
+        self._idle = WORKERS
+        self._events: list[tuple[float, int, Callable[[Any], None], Any]] = []
+        self._order = itertools.count()
+        self._record = Record(trace, "ours")
+
+    def run(self, progress: Callable[[float], None]) -> Record:
+        """All of it; `progress` is told the time every simulated hour."""
+        newcomers = iter(self.trace.newcomers)
+        self._next_newcomer(newcomers)
+        self.later(START, self._tick, None)
+        self.later(START, self._hour, progress)
+        gc.disable()  # Most of what there is lives for long; collected by the hour.
+        try:
+            with mock.patch.object(sweep, "ThreadPoolExecutor", _InTurn):
+                self._live()
+        finally:
+            gc.enable()
+        return self._record.finish(self.server, self._ended())
+
+    def _live(self) -> None:
+        """One event after the other."""
+        while self._events and self._events[0][0] < self.trace.end:
+            at, _, happen, what = heapq.heappop(self._events)
+            self.clock.now = at
+            happen(what)
+
+    def later(self, at: float, happen: Callable[[Any], None], what: Any) -> None:
+        """Let something happen."""
+        heapq.heappush(self._events, (at, next(self._order), happen, what))
+
+    def arrive(self, messages: list[Message]) -> None:
+        """Messages become visible."""
+        self._queue.hidden -= len(messages)
+        self._queue.ready.extend(messages)
+        self._work()
+
+    def salvage(self, commit: Commit) -> None:
+        """As `salvage` does it: the commit, until the table takes it."""
+        try:
+            self.store.commit(commit)
+        except StoreUnavailable:
+            self.later(self.clock.now + _SALVAGE_VISIBILITY, self.salvage, commit)
+
+    # What happens -----------------------------------------------------------------------------------------------
+
+    def _next_newcomer(self, newcomers: Any) -> None:
+        newcomer = next(newcomers, None)
+        if newcomer is not None:
+            self.later(newcomer.at, self._connect, (newcomer, newcomers))
+
+    def _connect(self, what: tuple[Newcomer, Any]) -> None:
+        newcomer, newcomers = what
+        connection_id, now = f"N{_FIRST + newcomer.number}", self.clock.now
+        issued_at = int(now - newcomer.token_age)
+        self.server.connect(newcomer.number, issued_at)
+        sealed = self._sealer.seal(TokenPair("", "1"), self._sealer.data_key(), owner=connection_id, grant_id="1")
+        rotated = timed(sealed, 86_400, issued_at, self._schedule)
+        self.store.connect(connection_id, "1", "callback", rotated, now=int(now))
+        self._next_newcomer(newcomers)
+
+    def _tick(self, _: None) -> None:
+        """A minute begins: the real tick, unless the scheduler is paused; and the reads that may need a refresh."""
+        now = self.clock.now
+        self.later(now + TICK, self._tick, None)
+        if self._paused.at(now) is None:
+            with contextlib.suppress(StoreUnavailable):
+                self._sweep.tick(remaining=lambda: 50.0)
+        self.clock.now = now
+        left = np.frombuffer(self.server.deadlines) - now
+        due = (self._periods > 0) & (left > -HOUR) & (left < DEFAULT_MIN_TTL + TICK)
+        for number in np.nonzero(due)[0]:
+            wait = (self._phases[number] - now) % self._periods[number]
+            if wait < TICK:
+                self.later(now + float(wait), self._read, f"N{_FIRST + number}")
+
+    def _read(self, connection_id: str) -> None:
+        """A service asks for a token; one that expires before long is refreshed on demand, as `serving` does it."""
+        with contextlib.suppress(StoreUnavailable):
+            connection, end = self.store.get(connection_id), self.clock.now + TIMEOUT
+            if connection is not None and connection.access_expires_at - self.clock.now < DEFAULT_MIN_TTL:
+                self._rotation.refresh(
+                    connection_id,
+                    generation=connection.generation,
+                    permit=self._pace.on_demand(),
+                    remaining=lambda: end - self.clock.now,
+                )
+
+    def _work(self, _: None = None) -> None:
+        """Idle workers take what is ready."""
+        ready = self._queue.ready
+        while ready and self._idle:
+            self._batch([ready.popleft() for _ in range(min(BATCH, len(ready)))])
+
+    def _batch(self, messages: list[Message]) -> None:
+        """One invocation of `refresh`: its refreshes begin each in its slot, and it ends with the last of them.
+
+        What gets no permit is left to the next tick.
+        """
+        clock, begin = self.clock, self.clock.now
+        until = begin + TIMEOUT
+        again: list[Message] = []
+        last = begin
+        crashing = self._crashing.at(begin) is not None
+        dies = self._chance.random() < (0.2 if crashing else _CRASHES)
+
+        def remaining() -> float:
+            return until - clock.now
+
+        messages.sort(key=lambda message: not message.urgent)
+        urgent = sum(message.urgent for message in messages)
+        try:
+            permits = self._pace.permits(urgent, urgent=True) if urgent else []
+            # What is urgent and gets none leaves none to the others.
+            if len(permits) == urgent < len(messages):
+                permits += self._pace.permits(len(messages) - urgent)
+        except StoreUnavailable:
+            permits, again, last = [], messages, begin + _UNANSWERED
+        for message, permit in zip(messages, permits, strict=False):
+            clock.now = begin
+            permit.wait(_AHEAD)
+            self._endpoint.deadly = dies and self._chance.random() < 0.5
+            try:
+                self._rotation.refresh(message.connection_id, permit=permit, remaining=remaining)
+            except StoreUnavailable:
+                clock.now += _UNANSWERED
+                again.append(message)
+            except _Killed:
+                again.append(message)
+            last = max(last, clock.now)
+        self._endpoint.deadly = False
+        clock.now = begin
+        self._idle -= 1
+        worked = len(messages) - len(again)
+        self._queue.hidden += worked
+        self.later(last, self._done, worked)
+        if again:
+            self._queue.hide(again, begin + VISIBILITY)
+
+    def _done(self, finished: int) -> None:
+        """A worker is idle again."""
+        self._queue.hidden -= finished
+        self._idle += 1
+        self._work()
+
+    def _hour(self, progress: Callable[[float], None]) -> None:
+        self.later(self.clock.now + HOUR, self._hour, progress)
+        self._record.sample(self.server, self.clock.now)
+        progress(self.clock.now)
+        gc.collect(1)
+
+    def _ended(self) -> int:
+        """Connections that the stack itself says need a new consent."""
+        return sum(row.status is not Status.ACTIVE for row in self.store.rows.values())
