@@ -21,7 +21,7 @@ GIVEN = {"CLIENT_ID": "my-client", "STACK": NAME, "EMAIL": "operator@example.com
 
 @pytest.fixture
 def account(up: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clients:
-    """The emulator's account, as the environment names it to boto3 and sam; with answers kept in a file of this test's."""
+    """The emulator's account, as the environment names it to boto3 and sam. Answers are kept in a file of the test."""
     for name, value in {
         "AWS_ENDPOINT_URL": up.aws_endpoint_url,
         "AWS_DEFAULT_REGION": up.region,

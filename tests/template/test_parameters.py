@@ -132,7 +132,9 @@ def test_a_url_is_https_or_on_loopback_and_free_of_tricks(
 
 
 @pytest.mark.parametrize("value", ["3600.5", "1e3", "0", "-1", " 3600", "soon"])
-@pytest.mark.parametrize("parameter", ["RefreshAfter", "RefreshTokenLifetime", "RefreshesPerMinute", "LinkLifetime"])
+@pytest.mark.parametrize(
+    "parameter", ["RefreshAfter", "RefreshTokenLifetime", "RefreshesPerMinute", "LinkLifetime", "AccessTokenLifetime"]
+)
 def test_a_number_that_a_function_reads_is_whole(template: Template, parameter: str, value: str) -> None:
     """CloudFormation's own `Number` is any number."""
     assert template["Parameters"][parameter]["Type"] == "String"
@@ -149,3 +151,7 @@ def test_the_schedule_runs_by_the_clock_it_was_given(template: Template, lifetim
 def test_a_short_life_alone_is_enough(template: Template) -> None:
     with started(template, "sweep", RefreshTokenLifetime="3600") as made:
         assert made.schedule.refresh_after < 3600
+
+
+def test_every_number_that_a_function_reads_is_guarded_so(template: Template) -> None:
+    assert [name for name in READ if template["Parameters"][name]["Type"] == "Number"] == []

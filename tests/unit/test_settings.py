@@ -144,9 +144,10 @@ def test_a_wrong_duration_is_named(name: str, value: str) -> None:
 def test_a_refresh_leaves_a_quarter_of_the_tokens_life_whatever_is_set(
     after: str, lifetime: str, expected: int
 ) -> None:
-    read = Reader({"REFRESH_AFTER": after, "REFRESH_TOKEN_LIFETIME": lifetime})
+    times = {"REFRESH_AFTER": after, "REFRESH_TOKEN_LIFETIME": lifetime}
+    read = Reader(times)
     assert settings.refresh_times(read) == (expected, int(lifetime))
-    assert settings.tokens(TOKENS | read.variables).refresh_after == expected
+    assert settings.tokens(TOKENS | times).refresh_after == expected
     Schedule(*settings.refresh_times(read))
 
 
