@@ -3,6 +3,7 @@
 import pytest
 
 from flowaccount_connect.connect.callback import Ended, Returned
+from flowaccount_connect.connect.endings import Ending
 from flowaccount_connect.domain.connection import Status
 from flowaccount_connect.rotation.new_tokens import timed
 from flowaccount_connect.rotation.pending_commits import PendingCommits, PendingOutcome
@@ -44,7 +45,7 @@ def ended(world: World) -> bool:
 def test_a_callback_in_flight(world: World) -> None:
     world.begin()
     world.endpoint.on_post = lambda: disconnect(world)
-    came_back(world)
+    assert came_back(world).ending is Ending.ATTEMPT_EXPIRED  # Its user starts again; nothing says "connected".
     assert ended(world)
 
 
