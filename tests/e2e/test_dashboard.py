@@ -85,8 +85,16 @@ def test_an_event_reaches_the_topic_through_a_rule(up: Stack) -> None:
         name: emulator.client(name, int(up.aws_endpoint_url.rpartition(":")[2])) for name in ("sns", "sqs", "events")
     }
     topic = f"arn:aws:sns:{up.region}:{emulator.ACCOUNT}:{STACK_NAME}-alarms"
-    queue = admin["sqs"].create_queue(QueueName="flowaccount-connect-listener")["QueueUrl"]
-    arn = admin["sqs"].get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    listener = "flowaccount-connect-listener"
+    arn = f"arn:aws:sqs:{up.region}:{emulator.ACCOUNT}:{listener}"
+    allowed = {
+        "Effect": "Allow",
+        "Principal": {"Service": "sns.amazonaws.com"},
+        "Action": "sqs:SendMessage",
+        "Resource": arn,
+    }
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [allowed]})
+    queue = admin["sqs"].create_queue(QueueName=listener, Attributes={"Policy": policy})["QueueUrl"]
     subscription = admin["sns"].subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)["SubscriptionArn"]
     try:
         detail = {"connection_id": "N1", "environment": "sandbox", "deadline": "2026-01-31T06:00:00Z"}
