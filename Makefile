@@ -1,7 +1,7 @@
 # FlowAccount Connect on one machine. `make run` shows it, `make test` tests it; see README.md.
 
 .DEFAULT_GOAL := help
-.PHONY: about-test docs fuzz help run up down env dashboard probe test check lint typecheck validate explore mutants campaign simulate bench screenshots audit format build deploy lock clean bootstrap
+.PHONY: about-test docs fuzz help run up down env dashboard probe test check lint typecheck validate explore mutants campaign simulate bench screenshots audit format build deploy secret lock clean bootstrap
 
 PYTHON := .local/venv/bin/python
 # The tools of the environment first, with them Python 3.13, uv and sam; but not for what makes that environment.
@@ -88,12 +88,16 @@ format: bootstrap ## Format the sources
 	@ruff format .
 	@ruff check --fix .
 
-build: bootstrap ## Build what `sam deploy --guided` deploys (LAYER_ARCHITECTURE=arm64 for Arm)
+build: bootstrap ## Build what `sam deploy` deploys (LAYER_ARCHITECTURE=arm64 for Arm)
 	@LAYER_CACHE=$(CURDIR)/.local/cache sam build
 	@$(PYTHON) -m tools.local.built_for
 
-deploy: build ## Deploy to your AWS account, asking for the settings (CONFIG=production for a section of samconfig.toml)
-	@sam deploy --guided $(if $(CONFIG),--config-env $(CONFIG))
+# ENVIRONMENT=production EMAIL=… RETURN_URLS=… STACK=… PARAMETERS="Name=value …"; docs/deploying.md.
+deploy: bootstrap ## Deploy to your AWS account: CLIENT_ID=… without a question, without it with four
+	@$(PYTHON) -m tools.deploy
+
+secret: bootstrap ## Put in the client secret, typed hidden (STACK=… for another than flowaccount-connect)
+	@$(PYTHON) -m tools.deploy.secret
 
 # Pins every version again, with hashes, for all platforms. The layer takes the versions that the tools were tested with.
 PIN = uv pip compile --quiet --no-config --universal --upgrade --python-version 3.13 --generate-hashes --no-header --no-annotate \

@@ -86,7 +86,6 @@ def up(app: AppSite) -> Iterator[Stack]:
                 parameters={
                     "AllowedReturnUrls": ",".join(allowed),
                     "PublicRateLimit": "1000",
-                    "PublicBurstLimit": "1000",
                     "RefreshesPerMinute": "60000",
                     "PublishRefreshed": "enabled",
                     "AlarmEmail": "operator@example.com",

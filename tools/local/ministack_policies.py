@@ -72,14 +72,20 @@ def tag_context(service: str, iam_action: str, body: bytes, params: dict[str, An
 
 
 def transaction_checks(iam_action: str, body: bytes, region: str, account: str) -> list[tuple[str, str]]:
-    """What a transaction must be allowed: each item's action on its table, with its own keys."""
-    checks: list[tuple[str, str]] = []
+    """What a transaction must be allowed: each item's action on its table, with its own keys and with those of all.
+
+    AWS does not document whether it judges `dynamodb:LeadingKeys` item by item or over the whole call: both must pass.
+    """
     items = json.loads(body or b"{}").get("TransactItems", []) if "Transact" in iam_action else []
+    all_keys = [key for item in items for detail in item.values() for key in leading_keys(detail)]
+    checks: list[tuple[str, str]] = []
     for item in items:
+        own = [key for detail in item.values() for key in leading_keys(detail)]
         for needed, arn in _transaction_checks(iam_action, json.dumps({"TransactItems": [item]}), region, account):
-            table = _Table(arn)
-            table.keys = [key for detail in item.values() for key in leading_keys(detail)]
-            checks.append((needed, table))
+            for keys in (own, all_keys):
+                table = _Table(arn)
+                table.keys = keys
+                checks.append((needed, table))
     return checks
 
 

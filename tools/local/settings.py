@@ -18,7 +18,6 @@ PARAMETERS = {
     "REFRESH_AFTER": "RefreshAfter",
     "REFRESH_TOKEN_LIFETIME": "RefreshTokenLifetime",
     "ACCESS_TOKEN_LIFETIME": "AccessTokenLifetime",
-    "AT_RISK_BEFORE": "AtRiskBefore",
     "REFRESHES_PER_MINUTE": "RefreshesPerMinute",
     "REFRESH_CONCURRENCY": "RefreshConcurrency",
     "REPLAY_POLICY": "ReplayPolicy",
@@ -26,10 +25,8 @@ PARAMETERS = {
     "PKCE": "Pkce",
     "LINK_LIFETIME": "LinkLifetime",
     "PUBLIC_RATE_LIMIT": "PublicRateLimit",
-    "PUBLIC_BURST_LIMIT": "PublicBurstLimit",
     "PUBLISH_REFRESHED": "PublishRefreshed",
     "ALARM_EMAIL": "AlarmEmail",
-    "LOG_LEVEL": "LogLevel",
 }
 
 # What has to come together to talk to another authorization server than the stand-in.

@@ -23,12 +23,10 @@ from tools.local.steps import Steps
 FUNCTIONS = ("authorize", "callback", "sweep", "refresh", "salvage", "token", "connections", "publish")
 QUEUES = (
     "refresh",
-    "refresh-dead-letters",
     "salvage",
     "salvage-dead-letters",
-    "tick-dead-letters",
     "unpublished",
-    "publish-dead-letters",
+    "dead-letters",
 )
 
 
@@ -245,14 +243,9 @@ def _parameters(settings: Settings, simulator_url: str | None, callback_url: str
     else:
         authorize, token = f"{simulator_url}/connect/authorize", f"{simulator_url}/{path}/token"
         client_id = stand_in.CLIENT_ID
-    lifetime = settings.parameters.get("RefreshTokenLifetime", "86400")
     return {
         "RefreshConcurrency": "5",
-        # A clock that is shrunk is shrunk as a whole.
-        "AtRiskBefore": str(max(int(lifetime) // 2, 1)),
         "DirectConnect": "allowed",
-        # Log groups go with the emulator; nothing here is worth protecting.
-        "DeletionProtection": "disabled",
         "AccessLogs": "enabled",
     } | {
         **settings.parameters,

@@ -125,24 +125,22 @@ def refresh_token_lifetime(read: Reader) -> int:
 
 
 def refresh_times(read: Reader) -> tuple[int, int]:
-    """After how many seconds a connection is refreshed, and how many seconds its refresh token lives.
+    """After how many seconds a connection is refreshed, and how many its refresh token lives.
 
-    The first is smaller, so that time for a last try is left (`Schedule`). Raises `InvalidSetting`.
+    Never later than after three quarters of that life, whatever is set: else there would be no time for a second try
+    (`Schedule`), and a template cannot compare two parameters. Raises `InvalidSetting`.
     """
-    after, lifetime = read.number("REFRESH_AFTER", 6 * 3_600, 1, 365 * 86_400), refresh_token_lifetime(read)
-    if after >= lifetime - max(lifetime // 60, 1):
-        raise InvalidSetting("REFRESH_AFTER must be less than REFRESH_TOKEN_LIFETIME, by more than a sixtieth of that")
-    return after, lifetime
+    lifetime = refresh_token_lifetime(read)
+    return min(read.number("REFRESH_AFTER", 6 * 3_600, 1, 365 * 86_400), lifetime * 3 // 4), lifetime
 
 
 def at_risk_before(read: Reader) -> int:
-    """With how many seconds left a connection is at risk. Raises `InvalidSetting`.
+    """With how many seconds left a connection is at risk: half of its refresh token's life. Raises `InvalidSetting`.
 
-    Never more than three quarters of what is left when it falls due: else what is in order would be announced, and a
-    shorter interval or lifetime needs no other setting beside it.
+    Never more than three quarters of what is left when it falls due: else what is in order would be announced.
     """
     after, lifetime = refresh_times(read)
-    return min(read.number("AT_RISK_BEFORE", 12 * 3_600, 1, 365 * 86_400), max((lifetime - after) * 3 // 4, 1))
+    return min(lifetime // 2, max((lifetime - after) * 3 // 4, 1))
 
 
 def tokens(variables: Mapping[str, str] = os.environ) -> TokenSettings:
