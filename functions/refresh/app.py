@@ -8,13 +8,25 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from flowaccount_connect.domain.ids import is_connection_id
+from flowaccount_connect.rotation.health import Change
+from flowaccount_connect.rotation.permits import Kind
 from flowaccount_connect.rotation.protocol import Refresh, RefreshOutcome, Rotation, exchange_budget
 from flowaccount_connect.runtime import bootstrap
 from flowaccount_connect.runtime.observability import COUNT, MILLISECONDS, SECONDS, fault, logger, metrics, observed
-from flowaccount_connect.scheduling.pacing import Permit
+from flowaccount_connect.scheduling.rate import Permit
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
 
-_rotation, _imports, _circuit, _pace, _endpoint = bootstrap.refresh()
+
+def _changed(change: Change) -> None:
+    """One line for each change of the endpoint's health."""
+    facts = {"cause": change.cause.value, "since": change.since}
+    if change.well:
+        logger.warning("the token endpoint is well again", extra=facts)
+    else:
+        logger.error("the token endpoint is unwell", extra=facts)
+
+
+_rotation, _imports, _health, _rate, _endpoint = bootstrap.refresh(_changed)
 
 _workers = ThreadPoolExecutor(50)
 """A thread for each message that a batch may have (`BatchSize`), started with the first that need them, and kept."""
@@ -56,23 +68,24 @@ class _Message:
     urgent: bool
     message_ids: list[str]
 
+    @property
+    def kind(self) -> Kind:
+        """Whom its request is for."""
+        if self.rotation is _imports:
+            return Kind.IMPORT
+        return Kind.URGENT if self.urgent else Kind.SCHEDULED
+
 
 def _batch(records: list[Mapping[str, Any]], remaining: Callable[[], float]) -> dict[str, Any]:
-    """Refresh what is due of a batch, each in its slot; what met an unreachable table is delivered again.
+    """Refresh what is due of a batch, each in its slot. A message that met an unreachable table is delivered again.
 
-    The batch's slots are taken in one go. What gets none is left: it is still due, and the next tick sees it again in
-    its turn. So is what there is no more time for.
+    What gets no slot stays due, and the next tick finds it again. So does what no time is left for.
     """
     messages = _messages(records)
     try:
-        urgent = [message for message in messages if message.urgent]
-        others = [message for message in messages if not message.urgent]
-        permitted: list[tuple[_Message, Permit | None]] = []
-        for some, is_urgent in ((urgent, True), (others, False)):
-            permits: list[Permit | None] = [*_pace.permits(len(some), urgent=is_urgent)] if some else []
-            permitted += zip(some, permits + [None] * (len(some) - len(permits)), strict=True)
+        permitted = list(zip(messages, _permits(messages), strict=True))
     except StoreUnavailable as error:
-        logger.error("the pace cannot be kept", extra={"error": str(error)})
+        logger.error("the rate cannot be kept", extra={"error": str(error)})
         return _failed([one for message in messages for one in message.message_ids])
 
     def run(message: _Message, permit: Permit | None) -> Refresh | None:
@@ -97,6 +110,18 @@ def _batch(records: list[Mapping[str, Any]], remaining: Callable[[], float]) -> 
             # Counted here, since metrics are not safe for several threads.
             _count(refresh)
     return _failed(failed)
+
+
+def _permits(messages: list[_Message]) -> list[Permit | None]:
+    """Permits for a batch, with their slots in one write. Raises `StoreUnavailable`.
+
+    While the endpoint is unwell, hardly any message is sent. Then only what is urgent takes a slot beforehand.
+    """
+    if not _health.unwell:
+        return _rate.permits([message.kind for message in messages])
+    urgent = [message for message in messages if message.urgent]
+    slots = dict(zip(map(id, urgent), _rate.permits([message.kind for message in urgent]), strict=True))
+    return [slots[id(one)] if id(one) in slots else _rate.permit(one.kind) for one in messages]
 
 
 def _messages(records: list[Mapping[str, Any]]) -> list[_Message]:
@@ -125,7 +150,7 @@ def _in_its_slot(message: _Message, permit: Permit | None, remaining: Callable[[
     permit.wait(_AHEAD)
     if exchange_budget(remaining) is None:
         return Refresh(outcome=RefreshOutcome.NO_TIME, connection_id=message.connection_id)
-    return _refresh(message.rotation, message.connection_id, None, permit, remaining)
+    return _refresh(message.rotation, message.connection_id, None, permit, remaining, urgent=message.urgent)
 
 
 def _failed(message_ids: list[str]) -> dict[str, Any]:
@@ -140,8 +165,10 @@ def _on_demand(event: Mapping[str, Any], remaining: Callable[[], float]) -> dict
         return {"error": "invalid_connection_id", "detail": "connection_id must be a supportCode."}
     if generation is not None and (not isinstance(generation, int) or isinstance(generation, bool)):
         return {"error": "invalid_generation", "detail": "generation must be a whole number, or absent."}
+    rotation = _rotation_of(event)
+    permit = _rate.permit(Kind.IMPORT if rotation is _imports else Kind.CALLER)
     try:
-        refresh = _refresh(_rotation_of(event), connection_id, generation, _pace.on_demand(), remaining)
+        refresh = _refresh(rotation, connection_id, generation, permit, remaining)
     except StoreUnavailable as error:
         logger.error("the claim was not acknowledged", extra={"connection_id": connection_id, "error": str(error)})
         return {
@@ -167,12 +194,18 @@ def _rotation_of(message: Mapping[str, Any]) -> Rotation:
 
 
 def _refresh(
-    rotation: Rotation, connection_id: str, generation: int | None, permit: Permit, remaining: Callable[[], float]
+    rotation: Rotation,
+    connection_id: str,
+    generation: int | None,
+    permit: Permit,
+    remaining: Callable[[], float],
+    *,
+    urgent: bool = False,
 ) -> Refresh:
     def run() -> Refresh:
         return rotation.refresh(connection_id, generation=generation, permit=permit, remaining=remaining)
 
-    return _circuit.run(connection_id, run)
+    return _health.run(connection_id, run, urgent=urgent)
 
 
 def _log(refresh: Refresh) -> None:
@@ -194,9 +227,9 @@ def _count(refresh: Refresh) -> None:
         metrics.add_metric("Unanswered", COUNT, 1)
     if refresh.outcome is RefreshOutcome.IN_DOUBT and refresh.in_doubt_since is not None:
         metrics.add_metric("InDoubtFor", SECONDS, max(int(time.time()) - refresh.in_doubt_since, 0))
-    if refresh.outcome in (RefreshOutcome.CONFIGURATION_ERROR, RefreshOutcome.CIRCUIT_OPEN):
-        # The one to alarm on: it goes on for as long as the configuration is refused, and ends with it.
-        metrics.add_metric("ConfigurationRefused", COUNT, 1)
+    if refresh.outcome is RefreshOutcome.UNWELL:
+        # The one to alarm on: it is there for as long as the endpoint is unwell, and ends with that.
+        metrics.add_metric("EndpointUnwell", COUNT, 1)
     if refresh.exchange_ms is not None:
         metrics.add_metric("ExchangeLatency", MILLISECONDS, refresh.exchange_ms)
 

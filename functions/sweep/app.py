@@ -18,6 +18,8 @@ def handler(_event: Mapping[str, Any], context: Any) -> dict[str, Any]:
     logger.info("tick", extra=facts)
     if tick.queue_error is not None:
         logger.error("the refresh queue failed", extra={"error": tick.queue_error, "failed": tick.failed})
+    if tick.unreadable:
+        logger.error("due items that cannot be read", extra={"keys": tick.unreadable})
     if tick.overloaded:
         logger.warning(
             "at this rate and interval the stack can keep %d connections alive, and one plans with 70 %% of that; "
@@ -38,7 +40,7 @@ def handler(_event: Mapping[str, Any], context: Any) -> dict[str, Any]:
     metrics.add_metric("Capacity", COUNT, tick.capacity)
     if not tick.whole:
         metrics.add_metric("TickIncomplete", COUNT, 1)
-    # A metric costs by the hours in which it is there: these are there while they tell something.
+    # A metric costs for each hour in which it is sent. These are sent only while they say something.
     if tick.waiting:
         metrics.add_metric("Waiting", COUNT, tick.waiting)
     if tick.paused:

@@ -24,7 +24,7 @@ from flowaccount_connect.domain.schedule import Schedule
 from flowaccount_connect.oauth.client_secret import SecretMisconfigured, SecretUnavailable
 from flowaccount_connect.oauth.token_answer import TOO_MANY_REQUESTS, Answer, Outcome, TokenSet
 from flowaccount_connect.rotation.pending_commits import SalvageUnavailable
-from flowaccount_connect.rotation.permits import FIRST_PAUSE, Paced, Permit, Unpaced
+from flowaccount_connect.rotation.permits import FIRST_PAUSE, NoPermit, Permit, Unpaced
 from flowaccount_connect.storage.connections import Refused, Rotated, StoreUnavailable
 from flowaccount_connect.storage.sealing import CannotOpen, DataKey, SealingUnavailable, Tokens
 
@@ -76,9 +76,11 @@ class RefreshOutcome(StrEnum):
     """The stack's own rate left no room; nothing was sent."""
     THROTTLED = "throttled"
     CONFIGURATION_ERROR = "configuration_error"
-    CIRCUIT_OPEN = "circuit_open"
-    """Nothing was claimed or sent, since FlowAccount refuses the stack's configuration; see `circuit`."""
+    UNWELL = "unwell"
+    """Nothing was claimed or sent, since the token endpoint is unwell; see `health`."""
     IN_DOUBT = "in_doubt"
+    REFUSED_ONCE = "refused_once"
+    """FlowAccount refused the token for the first time; a second refusal will end the connection."""
     REAUTHORIZATION_REQUIRED = "reauthorization_required"
 
 
@@ -115,8 +117,8 @@ class _Told:
     exchange_ms: int | None = None
 
 
-class _NoPermit(Exception):
-    """The pace could not be kept, so that nothing was sent; the message is an error's code."""
+class _NoRate(Exception):
+    """The rate could not be kept, so that nothing was sent; the message is an error's code."""
 
 
 class Store(Protocol):
@@ -236,10 +238,10 @@ class Rotation:
             return self._release(claimed, RefreshOutcome.NOT_PREPARED, remaining, _Told(type(error).__name__))
         try:
             return self._exchange(claimed, prepared, remaining)
-        except Paced as paced:
-            said = self._release(claimed, RefreshOutcome.PACED, remaining, pause=paced.retry_after)
-            return replace(said, retry_after=paced.retry_after)
-        except _NoPermit as error:
+        except NoPermit as refused:
+            said = self._release(claimed, RefreshOutcome.PACED, remaining, pause=refused.retry_after)
+            return replace(said, retry_after=refused.retry_after)
+        except _NoRate as error:
             return self._release(claimed, RefreshOutcome.NOT_PREPARED, remaining, _Told(str(error)))
 
     # Claim -------------------------------------------------------------------------------------------------------
@@ -375,7 +377,7 @@ class Rotation:
     ) -> tuple[Answer | None, float]:
         """One POST and when it was sent; no answer where too little time remains to store what it would bring.
 
-        Waits for a permit first, for as long as leaves time for a whole exchange. Raises `Paced`, `_NoPermit`.
+        Waits for a permit first, for as long as leaves time for a whole exchange. Raises `NoPermit`, `_NoRate`.
         """
         if exchange_budget(remaining) is None:
             return None, self.clock()
@@ -383,7 +385,7 @@ class Rotation:
             urgent = self.schedule.urgent(int(self.clock()), claimed.deadline)
             prepared.permit.use(remaining() - COMMIT_RESERVE - LONGEST_EXCHANGE, urgent=urgent)
         except StoreUnavailable as error:
-            raise _NoPermit(str(error)) from None
+            raise _NoRate(str(error)) from None
         sent_at, budget = self.clock(), exchange_budget(remaining)
         if budget is None:
             return None, sent_at

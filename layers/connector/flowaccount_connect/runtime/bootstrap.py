@@ -5,7 +5,7 @@ for it. Wrong configuration raises `InvalidSetting`, which names the setting.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from flowaccount_connect.runtime import settings
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from flowaccount_connect.connections.managing import Managing
     from flowaccount_connect.oauth.token_endpoint import TokenEndpoint
     from flowaccount_connect.publishing.publisher import Publisher, UnpublishedQueue
-    from flowaccount_connect.rotation.circuit import Circuit
+    from flowaccount_connect.rotation.health import Change, Health
     from flowaccount_connect.rotation.pending_commits import Salvage
     from flowaccount_connect.rotation.protocol import Rotation
     from flowaccount_connect.rotation.refresh_function import RefreshFunction
-    from flowaccount_connect.scheduling.pacing import Pace
+    from flowaccount_connect.scheduling.rate import Rate
     from flowaccount_connect.scheduling.sweep import Sweep
     from flowaccount_connect.storage.sealing import Sealer
     from flowaccount_connect.tokens.serving import Serving
@@ -100,30 +100,37 @@ def callback() -> "tuple[Callback, TokenEndpoint, frozenset[str]]":
     return made, endpoint, read.urls("ALLOWED_RETURN_URLS")
 
 
-def refresh() -> "tuple[Rotation, Rotation, Circuit, Pace, TokenEndpoint]":
-    """What `refresh` is made of, for connections and for imports, its circuit, its pace, and the
-    endpoint that it closes."""
+def refresh(
+    changed: "Callable[[Change], None]",
+) -> "tuple[Rotation, Rotation, Health, Rate, TokenEndpoint]":
+    """What `refresh` is made of: the rotation of connections and that of imports, the endpoint's health, which reports
+    to `changed`, the rate, and the endpoint that is closed after each invocation."""
     from dataclasses import replace
 
     from flowaccount_connect.connect.importing import ImportSalvage, Proving
     from flowaccount_connect.domain.schedule import Schedule
     from flowaccount_connect.oauth.client_secret import ClientSecret
     from flowaccount_connect.oauth.token_endpoint import TokenEndpoint
-    from flowaccount_connect.rotation.circuit import Circuit
+    from flowaccount_connect.rotation.health import Canary, Health
     from flowaccount_connect.rotation.pending_commits import SalvageQueue
     from flowaccount_connect.rotation.protocol import Rotation
     from flowaccount_connect.storage.connections import ConnectionStore
     from flowaccount_connect.storage.imports import ImportStore
+    from flowaccount_connect.storage.shared_item import SharedItem
 
     stack, tokens, read = settings.stack(), settings.tokens(), settings.Reader(os.environ)
     endpoint = TokenEndpoint(tokens.endpoint, tokens.client_id)
     policy = read.choice("REPLAY_POLICY", "allowed", "never")
     table = client("dynamodb")
     queue = SalvageQueue(client("sqs"), tokens.salvage_queue_url)
+    secret = ClientSecret(client("secretsmanager"), tokens.client_secret_name)
+    rate = _rate(table, stack)
+    canary = Canary(endpoint=endpoint, secret=secret, permits=rate)
+    health = Health(SharedItem(table, stack.table, "HEALTH"), canary, changed=changed)
     rotation = Rotation(
         store=ConnectionStore(table, stack.table),
         endpoint=endpoint,
-        secret=ClientSecret(client("secretsmanager"), tokens.client_secret_name),
+        secret=secret,
         sealer=_sealer(stack, tokens.key_id),
         salvage=queue,
         schedule=Schedule(tokens.refresh_after, tokens.refresh_token_lifetime),
@@ -137,7 +144,7 @@ def refresh() -> "tuple[Rotation, Rotation, Circuit, Pace, TokenEndpoint]":
         endpoint=Proving(endpoint),
         salvage=ImportSalvage(queue, stack.environment),
     )
-    return rotation, imports, Circuit(table, stack.table), _pace(table, stack), endpoint
+    return rotation, imports, health, rate, endpoint
 
 
 def salvage() -> "Salvage":
@@ -159,7 +166,7 @@ def sweep() -> "Sweep":
     return Sweep(
         index=DueIndex(table, stack.table),
         queue=RefreshQueue(client("sqs"), read.text("REFRESH_QUEUE_URL")),
-        pace=_pace(table, stack),
+        rate=_rate(table, stack),
         marks=ConnectionStore(table, stack.table),
         counts=Counts(table, stack.table),
         schedule=Schedule(*settings.refresh_times(read)),
@@ -250,11 +257,12 @@ def _refresh_function(read: settings.Reader) -> "RefreshFunction":
     return RefreshFunction(waits, read.text("REFRESH_FUNCTION"), logger)
 
 
-def _pace(table: Any, stack: settings.Stack) -> "Pace":
-    from flowaccount_connect.scheduling.pacing import Pace, PaceStore, Rule
+def _rate(table: Any, stack: settings.Stack) -> "Rate":
+    from flowaccount_connect.scheduling.rate import Rate, Rule
+    from flowaccount_connect.storage.shared_item import SharedItem
 
     limit = settings.Reader(os.environ).number("REFRESHES_PER_MINUTE", 15, 1, 60_000)
-    return Pace(PaceStore(table, stack.table), Rule(limit))
+    return Rate(SharedItem(table, stack.table, "RATE"), Rule(limit))
 
 
 def _sealer(stack: settings.Stack, key_id: str) -> "Sealer":
