@@ -1,26 +1,28 @@
-"""What the writes of the pace item promise, and how the due index is read in pages."""
+"""What the writes of a shared item promise, and how the due index is read in pages."""
 
 import itertools
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from flowaccount_connect.rotation.permits import Paced
-from flowaccount_connect.scheduling.pacing import Pace, PaceRefused, PaceStore, Rule, State
+from flowaccount_connect.rotation.health import Health, Sign, State
+from flowaccount_connect.rotation.permits import Kind, NoPermit
+from flowaccount_connect.rotation.protocol import Refresh, RefreshOutcome
+from flowaccount_connect.scheduling.rate import Rate, Rule
 from flowaccount_connect.scheduling.sweep import Due, DueIndex, Wanted
 from flowaccount_connect.storage.connections import ConnectionStore, due_shard, key_of
 from flowaccount_connect.storage.dynamodb import n, s
+from flowaccount_connect.storage.shared_item import Changed, SharedItem
 from tests.contract.conftest import Table
 
-S = 1_000_000
 NOW = 1_800_000_000
+KEY = {"pk": s("RATE"), "sk": s("token-endpoint")}
 
 
 @pytest.fixture
-def store(table: Table) -> PaceStore:
-    _forget(table, {"pk": s("PACE"), "sk": s("token-endpoint")})
-    return PaceStore(table.client, table.name)
+def item(table: Table) -> SharedItem:
+    _forget(table, KEY)
+    return SharedItem(table.client, table.name, "RATE")
 
 
 def _forget(table: Table, key: Any) -> None:
@@ -28,66 +30,50 @@ def _forget(table: Table, key: Any) -> None:
         table.client.delete_item(TableName=table.name, Key=key)
 
 
-def refused(write: Callable[[], object]) -> State:
-    with pytest.raises(PaceRefused) as caught:
-        write()
-    return caught.value.state
+def test_of_two_who_saw_the_same_one_writes_and_the_other_sees_what_it_wrote(item: SharedItem) -> None:
+    assert item.get() == {}
+    first = item.replace({}, {"value": n(1)})
+    with pytest.raises(Changed) as caught:
+        item.replace({}, {"value": n(2)})
+    assert {**caught.value.item, **KEY} == {**first, **KEY}
+    second = item.replace(caught.value.item, {"value": n(3)})
+    assert {**item.get(), **KEY} == {**second, **KEY}
+    with pytest.raises(Changed):
+        item.replace(first, {"value": n(4)})
+    assert item.get(consistent=False)["value"] == n(3)
 
 
-def test_the_first_slot_is_there_for_one(store: PaceStore) -> None:
-    assert store.get() == State()
-    assert refused(lambda: store.advance(5, earliest=0, latest=10**18, revision=0)) == State()
-    assert store.restart(NOW * S + 5, latest=NOW * S, revision=0) == State(next_slot=NOW * S + 5)
-    assert refused(lambda: store.restart(NOW * S + 5, latest=NOW * S, revision=0)) == State(next_slot=NOW * S + 5)
-    assert store.get() == State(next_slot=NOW * S + 5)
+@pytest.mark.parametrize("tag", [{"S": "soon"}, {"B": b"1"}, {"N": str(10**30)}, {"N": "-1.5"}], ids=str)
+def test_no_tag_hinders_anybody(table: Table, item: SharedItem, tag: Any) -> None:
+    table.client.put_item(TableName=table.name, Item=KEY | {"tag": tag, "value": n(1)})
+    written = item.replace(item.get(), {"value": n(2)})
+    assert item.get()["value"] == n(2)
+    assert item.replace(written, {"value": n(3)})["value"] == n(3)
 
 
-def test_slots_go_on_within_their_bounds(store: PaceStore) -> None:
-    store.restart(100, latest=0, revision=0)
-    assert store.advance(7, earliest=100, latest=100, revision=0) == State(next_slot=107)
-    assert refused(lambda: store.advance(7, earliest=108, latest=200, revision=0)) == State(next_slot=107)
-    assert refused(lambda: store.advance(7, earliest=0, latest=106, revision=0)) == State(next_slot=107)
-    assert store.restart(300, latest=107, revision=0) == State(next_slot=300)
-
-
-def test_a_429_is_told_once_and_every_writer_must_have_seen_it(store: PaceStore) -> None:
-    store.restart(100, latest=0, revision=0)
-    told = State(next_slot=100, revision=1, paused_until=900, pause=15, slowdown=1_250, slowed_at=50)
-    assert store.throttle(told) == told
-    assert refused(lambda: store.throttle(told)) == told
-    assert refused(lambda: store.advance(7, earliest=0, latest=200, revision=0)) == told
-    assert refused(lambda: store.restart(300, latest=200, revision=0)) == told
-    assert store.advance(7, earliest=0, latest=200, revision=1).next_slot == 107
-
-
-@pytest.mark.parametrize("broken", [{"S": "soon"}, {"B": b"1"}, {"N": str(10**30)}], ids=str)
-def test_what_is_no_slot_and_no_revision_hinders_nobody(table: Table, store: PaceStore, broken: Any) -> None:
-    item = {"pk": s("PACE"), "sk": s("token-endpoint"), "next_slot": broken}
-    if "N" not in broken:
-        item["revision"] = broken
-    table.client.put_item(TableName=table.name, Item=item)
-    assert "N" in broken or store.get() == State()
-    refused(lambda: store.advance(7, earliest=0, latest=2 * NOW * S, revision=0))
-    assert store.restart(NOW * S, latest=NOW * S, revision=0) == State(next_slot=NOW * S)
-    assert store.advance(7, earliest=0, latest=2 * NOW * S, revision=0) == State(next_slot=NOW * S + 7)
-    told = State(next_slot=NOW * S + 7, revision=1, paused_until=900, pause=15, slowdown=1_250, slowed_at=50)
-    assert store.throttle(told) == told
-    # And once it is a revision again, it is kept to.
-    assert refused(lambda: store.advance(7, earliest=0, latest=2 * NOW * S, revision=0)) == told
-
-
-def test_two_processes_never_get_the_same_slot(table: Table, store: PaceStore) -> None:
-    paces = [
-        Pace(PaceStore(table.client, table.name), Rule(60), clock=lambda: float(NOW), sleep=lambda _: None)
-        for _ in range(3)
-    ]
-    taken: list[int] = []
-    for i in range(5):
-        taken += paces[i % 3].take(2, 10.0)
-    with pytest.raises(Paced):
-        paces[0].take(1, 10.0)
+def test_processes_never_get_the_same_slot(table: Table, item: SharedItem) -> None:
+    rates = [Rate(item, Rule(60), clock=lambda: float(NOW), sleep=lambda _: None) for _ in range(3)]
+    taken = [rates[turn % 3].take(Kind.URGENT, 15.0) for turn in range(15)]
+    with pytest.raises(NoPermit):
+        rates[0].take(Kind.URGENT, 15.0)
     assert {b - a for a, b in itertools.pairwise(taken)} == {Rule(60).least_interval}
-    assert store.get().next_slot == taken[-1] + Rule(60).least_interval
+    assert rates[0].look().next_slot == taken[-1] + Rule(60).least_interval
+
+
+def test_what_one_process_learns_of_the_endpoint_another_one_knows(table: Table) -> None:
+    key = {"pk": s("HEALTH"), "sk": s("token-endpoint")}
+    _forget(table, key)
+
+    def health() -> Health:
+        return Health(SharedItem(table.client, table.name, "HEALTH"), lambda: Sign.DOUBT, clock=lambda: float(NOW))
+
+    for i in range(3):
+        assert not health().unwell
+        health().learn(Refresh(outcome=RefreshOutcome.IN_DOUBT, connection_id=f"N{i}", exchange_ms=1), NOW)
+    assert health().unwell
+    health().learn(Refresh(outcome=RefreshOutcome.REFRESHED, connection_id="N9"), NOW)
+    assert health()._look() == State()
+    _forget(table, key)
 
 
 def test_a_page_hands_over_what_is_wanted(table: Table) -> None:

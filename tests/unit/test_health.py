@@ -1,230 +1,495 @@
-"""A configuration that FlowAccount refuses is not hammered on, and works again by itself once it is put right."""
+"""The endpoint's health: a bad hour of the server stops the stack, one bad connection never does; it mends itself."""
 
-import itertools
-import time
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
 from flowaccount_connect.domain.connection import Reason
-from flowaccount_connect.rotation.circuit import RECOVERY, REFUSALS, Circuit
+from flowaccount_connect.oauth.token_answer import Answer, Outcome, TokenSet
+from flowaccount_connect.rotation.health import (
+    ALL_REFUSED,
+    CACHED,
+    DOUBTS,
+    FAILURES,
+    GOOD_TIME,
+    PAUSES,
+    Canary,
+    Change,
+    Health,
+    Sign,
+    sign_of,
+)
+from flowaccount_connect.rotation.permits import Kind, NoPermit
 from flowaccount_connect.rotation.protocol import Refresh, RefreshOutcome
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
+from flowaccount_connect.storage.shared_item import SharedItem
+from tests.unit.fakes import NOW, Clock, FakeEndpoint
 from tests.unit.tables import Fault, Table, client_error
 
-HARMLESS = sorted(set(RefreshOutcome) - {RefreshOutcome.CONFIGURATION_ERROR, RefreshOutcome.CIRCUIT_OPEN})
+KEY = {"pk": {"S": "HEALTH"}, "sk": {"S": "token-endpoint"}}
+CAUSES = {
+    Sign.DOUBT: (RefreshOutcome.IN_DOUBT, DOUBTS),
+    Sign.CONFIGURATION: (RefreshOutcome.CONFIGURATION_ERROR, FAILURES),
+    Sign.REFUSAL: (RefreshOutcome.REFUSED_ONCE, FAILURES),
+}
+"""For each cause the outcome that it shows in, and how many different connections it takes."""
 
 
+@dataclass
+class Stack:
+    """One table, and processes that come upon it. `canary` is what each canary finds."""
+
+    clock: Clock = field(default_factory=Clock)
+    table: Table = field(default_factory=Table)
+    canary: Sign = Sign.DOUBT
+    canaries: list[float] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+
+    def process(self) -> "Worker":
+        def sing() -> Sign:
+            self.canaries.append(self.clock.now)
+            return self.canary
+
+        item = SharedItem(self.table, "table", "HEALTH")
+        return Worker(Health(item, sing, changed=self.changes.append, clock=self.clock))
+
+    def unwell(self, cause: Sign = Sign.DOUBT) -> "Worker":
+        """The endpoint becomes unwell; another process comes upon it."""
+        outcome, count = CAUSES[cause]
+        worker = self.process()
+        for i in range(count):
+            worker.run(outcome, f"F{i}")
+        self.changes.clear()
+        return self.process()
+
+    def put(self, **values: dict[str, str]) -> None:
+        """Somebody puts an item there."""
+        self.table.quiet().put_item(TableName="table", Item=KEY | values)
+
+
+@dataclass
 class Worker:
-    """One process with its own look at the circuit, and how often it was let through."""
+    """One process."""
 
-    def __init__(self, table: Table) -> None:
-        self.circuit = Circuit(table, "table")
-        self.let_through = 0
+    health: Health
+    sent: list[str] = field(default_factory=list)
 
-    def run(self, outcome: RefreshOutcome = RefreshOutcome.CONFIGURATION_ERROR) -> RefreshOutcome:
+    def run(self, outcome: RefreshOutcome, connection_id: str = "N1", *, urgent: bool = False) -> RefreshOutcome:
         """A refresh that would end like this."""
 
         def refresh() -> Refresh:
-            self.let_through += 1
-            return Refresh(outcome=outcome, connection_id="N1")
+            self.sent.append(connection_id)
+            return Refresh(outcome=outcome, connection_id=connection_id, exchange_ms=1)
 
-        return self.circuit.run("N1", refresh).outcome
+        return self.health.run(connection_id, refresh, urgent=urgent).outcome
+
+    def works(self, connection_id: str = "N1") -> bool:
+        """Whether a refresh is let through, and succeeds."""
+        return self.run(RefreshOutcome.REFRESHED, connection_id) is RefreshOutcome.REFRESHED
 
 
 @pytest.fixture
-def table() -> Table:
-    return Table()
+def stack() -> Stack:
+    return Stack()
 
 
-@pytest.fixture
-def opened(table: Table) -> Callable[[float], Worker]:
-    """Opens the circuit some seconds ago, and starts a process that comes upon it."""
-
-    def open_(ago: float) -> Worker:
-        worker = Worker(table)
-        for _ in range(REFUSALS):
-            worker.run()
-        item = {k: v for k, v in table.items["CIRCUIT", "token-endpoint"].items() if k not in ("pk", "sk")}
-        item |= {"opened_at": int(time.time() - ago)}
-        wire = {k: {"S": v} if isinstance(v, str) else {"N": str(v)} for k, v in item.items()}
-        table.quiet().put_item(TableName="table", Item={"pk": {"S": "CIRCUIT"}, "sk": {"S": "token-endpoint"}, **wire})
-        return Worker(table)
-
-    return open_
+# What makes it unwell
 
 
-def test_after_a_few_refusals_in_a_row_nobody_asks_any_more(table: Table) -> None:
-    worker = Worker(table)
-    outcomes = [worker.run() for _ in range(REFUSALS + 5)]
-    assert outcomes == [RefreshOutcome.CONFIGURATION_ERROR] * REFUSALS + [RefreshOutcome.CIRCUIT_OPEN] * 5
-    assert worker.let_through == REFUSALS
+@pytest.mark.parametrize("cause", list(CAUSES))
+def test_failures_of_several_connections_stop_the_whole_stack(stack: Stack, cause: Sign) -> None:
+    outcome, count = CAUSES[cause]
+    worker = stack.process()
+    for i in range(count):
+        assert worker.run(outcome, f"N{i}") is outcome
+    assert not worker.works("N100")
+    assert not stack.process().works("N101")
+    assert worker.sent == [f"N{i}" for i in range(count)]
+    assert stack.changes == [Change(False, cause, NOW)]
 
 
-def test_an_open_circuit_holds_for_every_process(opened: Callable[[float], Worker]) -> None:
-    other = opened(RECOVERY - 5)
-    assert other.run(RefreshOutcome.REFRESHED) is RefreshOutcome.CIRCUIT_OPEN
-    assert other.let_through == 0
+@pytest.mark.parametrize("cause", list(CAUSES))
+def test_the_failures_may_be_those_of_several_processes(stack: Stack, cause: Sign) -> None:
+    outcome, count = CAUSES[cause]
+    for i in range(count):
+        stack.process().run(outcome, f"N{i}")
+    assert not stack.process().works("N100")
 
 
-def test_after_a_minute_one_refresh_is_let_through_and_its_success_closes_the_circuit(
-    table: Table, opened: Callable[[float], Worker]
-) -> None:
-    worker = opened(RECOVERY + 1)
-    assert worker.run(RefreshOutcome.REFRESHED) is RefreshOutcome.REFRESHED
-    assert Worker(table).run(RefreshOutcome.REFRESHED) is RefreshOutcome.REFRESHED
-    assert table.items["CIRCUIT", "token-endpoint"]["state"] == "CLOSED"
+def test_failures_of_different_kinds_count_together(stack: Stack) -> None:
+    worker = stack.process()
+    outcomes = [outcome for outcome, _ in CAUSES.values()]
+    for i in range(FAILURES):
+        worker.run(outcomes[i % 3], f"N{i}")
+    assert worker.health.unwell
 
 
-def test_a_refusal_of_the_one_that_was_let_through_keeps_the_circuit_open(
-    table: Table, opened: Callable[[float], Worker]
-) -> None:
-    worker = opened(RECOVERY + 1)
-    assert worker.run() is RefreshOutcome.CONFIGURATION_ERROR
-    assert worker.run() is RefreshOutcome.CIRCUIT_OPEN
-    assert Worker(table).run() is RefreshOutcome.CIRCUIT_OPEN
+@pytest.mark.parametrize("cause", list(CAUSES))
+def test_one_connection_never_makes_it_unwell_however_often_it_fails(stack: Stack, cause: Sign) -> None:
+    """Nor do as many as it takes, less one."""
+    outcome, count = CAUSES[cause]
+    worker = stack.process()
+    for i in range(50):
+        assert worker.run(outcome, f"N{i % (count - 1)}") is outcome
+    assert worker.works("N100")
+    assert stack.changes == []
 
 
-@pytest.mark.parametrize("outcome", HARMLESS)
-def test_no_other_outcome_opens_the_circuit(table: Table, outcome: RefreshOutcome) -> None:
-    worker = Worker(table)
-    assert [worker.run(outcome) for _ in range(20)] == [outcome] * 20
+@pytest.mark.parametrize("cause", list(CAUSES))
+def test_connections_that_fail_while_others_succeed_stop_nobody(stack: Stack, cause: Sign) -> None:
+    """Eight poisoned ones among healthy ones, as one process sees them, and as several do."""
+    outcome, count = CAUSES[cause]
+    workers = [stack.process() for _ in range(3)]
+    for i in range(200):
+        stack.clock.sleep(1)
+        worker = workers[i % 3]
+        for j in range(count - 1):
+            assert worker.run(outcome, f"P{(i + j) % 8}") is outcome
+        assert worker.works(f"N{i}")
+    assert stack.changes == []
 
 
-def test_a_single_success_forgets_the_refusals_before_it(table: Table) -> None:
-    worker = Worker(table)
-    for _ in range(5):
-        for _ in range(REFUSALS - 1):
-            assert worker.run() is RefreshOutcome.CONFIGURATION_ERROR
-        assert worker.run(RefreshOutcome.REFRESHED) is RefreshOutcome.REFRESHED
+@pytest.mark.parametrize(
+    "outcome",
+    sorted(
+        set(RefreshOutcome)
+        - {outcome for outcome, _ in CAUSES.values()}
+        - {RefreshOutcome.UNWELL, RefreshOutcome.REAUTHORIZATION_REQUIRED}
+    ),
+)
+def test_no_other_outcome_makes_it_unwell(stack: Stack, outcome: RefreshOutcome) -> None:
+    worker = stack.process()
+    assert [worker.run(outcome, f"N{i}") for i in range(20)] == [outcome] * 20
 
 
-def test_while_the_circuit_cannot_be_read_it_counts_as_closed(table: Table) -> None:
-    table.faults["get_item"] = [Fault(client_error("InternalServerError"))] * 50
-    assert Worker(table).run(RefreshOutcome.REFRESHED) is RefreshOutcome.REFRESHED
+@pytest.mark.parametrize(
+    ("reason", "posted", "sign"),
+    [
+        (Reason.REJECTED, True, Sign.REFUSAL),
+        (Reason.IN_DOUBT, True, Sign.DOUBT),
+        (Reason.IN_DOUBT, False, Sign.NOTHING),
+        (Reason.EXPIRED, False, Sign.NOTHING),
+        (Reason.ROTATION_LOST, True, Sign.NOTHING),
+        (Reason.WRONG_CONNECTION, True, Sign.WELL),
+    ],
+)
+def test_an_ending_says_what_its_answer_said(reason: Reason, posted: bool, sign: Sign) -> None:
+    ended = Refresh(
+        outcome=RefreshOutcome.REAUTHORIZATION_REQUIRED,
+        connection_id="N1",
+        reason=reason,
+        exchange_ms=5 if posted else None,
+    )
+    assert sign_of(ended) is sign
 
 
-def test_what_a_refresh_raises_comes_through_and_does_not_count(table: Table) -> None:
+def test_the_refusal_of_a_token_in_doubt_says_nothing() -> None:
+    """It was probably spent in the bad time before, and those come back one after the other when that is over."""
+    refused = Refresh(outcome=RefreshOutcome.REFUSED_ONCE, connection_id="N1", exchange_ms=5)
+    assert sign_of(refused) is Sign.REFUSAL
+    doubted = Refresh(outcome=RefreshOutcome.REFUSED_ONCE, connection_id="N1", exchange_ms=5, in_doubt_since=NOW)
+    assert sign_of(doubted) is Sign.NOTHING
+
+
+# While it is unwell
+
+
+@pytest.mark.parametrize("cause", list(CAUSES))
+def test_no_token_is_spent_to_find_out(stack: Stack, cause: Sign) -> None:
+    worker = stack.unwell(cause)
+    for i in range(6 * 3_600):
+        assert not worker.works(f"N{i % 500}")
+        stack.clock.sleep(1)
+    assert worker.sent == []
+
+
+def test_canaries_go_at_once_and_then_with_growing_pauses_to_a_limit(stack: Stack) -> None:
+    workers = [stack.unwell(), stack.process(), stack.process()]
+    for i in range(3_600):
+        workers[i % 3].works(f"N{i}")
+        stack.clock.sleep(1)
+    pauses = [round(b - a) for a, b in zip(stack.canaries, stack.canaries[1:], strict=False)]
+    assert stack.canaries[0] - NOW <= 1
+    assert tuple(pauses[:4]) == PAUSES
+    assert set(pauses[4:]) == {PAUSES[-1]}
+
+
+@pytest.mark.parametrize("cause", list(CAUSES))
+def test_a_connection_in_its_last_hour_is_tried_all_the_same(stack: Stack, cause: Sign) -> None:
+    outcome, _ = CAUSES[cause]
+    worker = stack.unwell(cause)
+    assert worker.run(outcome, "N5", urgent=True) is outcome
+    assert worker.health.unwell
+    assert worker.run(RefreshOutcome.REFRESHED, "N6", urgent=True) is RefreshOutcome.REFRESHED
+    # That says that everything is well.
+    assert stack.process().works()
+
+
+@pytest.mark.parametrize("cause", list(CAUSES))
+def test_who_failed_is_never_the_one_who_tests(stack: Stack, cause: Sign) -> None:
+    worker = stack.unwell(cause)
+    stack.canary = Sign.WELL
+    _, count = CAUSES[cause]
+    for i in range(count):
+        assert not worker.works(f"F{i}")
+    assert stack.canaries == []
+    assert worker.works("N1")
+
+
+def test_a_refused_configuration_is_over_with_the_first_good_canary(stack: Stack) -> None:
+    worker = stack.unwell(Sign.CONFIGURATION)
+    stack.canary = Sign.WELL
+    assert worker.run(RefreshOutcome.NOT_DUE) is RefreshOutcome.NOT_DUE
+    assert worker.works()
+    assert stack.process().works()
+    assert stack.changes == [Change(True, Sign.CONFIGURATION, NOW)]
+
+
+@pytest.mark.parametrize("cause", [Sign.DOUBT, Sign.REFUSAL])
+def test_after_a_good_canary_one_connection_shows_that_tokens_work(stack: Stack, cause: Sign) -> None:
+    """A server that loses answers, or refuses good tokens, may refuse a made-up one correctly all the time."""
+    outcome, _ = CAUSES[cause]
+    stack.canary = Sign.WELL
+    worker = stack.unwell(cause)
+    for i in range(3_600):
+        worker.run(outcome, f"N{i}")
+        stack.clock.sleep(1)
+    assert len(worker.sent) == len(stack.canaries) <= 15
+    stack.clock.sleep(PAUSES[-1])
+    assert worker.works("W")
+    assert stack.process().works("N1")
+    assert stack.changes == [Change(True, cause, NOW)]
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "cause"),
+    [(Sign.DOUBT, Sign.CONFIGURATION, Sign.CONFIGURATION), (Sign.CONFIGURATION, Sign.DOUBT, Sign.DOUBT)],
+)
+def test_a_canary_says_what_is_wrong(stack: Stack, first: Sign, then: Sign, cause: Sign) -> None:
+    worker = stack.unwell(first)
+    stack.canary = then
+    assert not worker.works()
+    stack.clock.sleep(PAUSES[0])
+    stack.canary = Sign.WELL
+    worker.works()
+    assert stack.changes == [Change(True, cause, NOW)]
+
+
+def test_a_canary_that_was_not_sent_changes_nothing(stack: Stack) -> None:
+    worker = stack.unwell(Sign.CONFIGURATION)
+    stack.canary = Sign.NOTHING
+    assert not worker.works()
+    assert worker.health.unwell
+
+
+def test_of_all_processes_one_sends_the_canary(stack: Stack) -> None:
+    worker, other = stack.unwell(), stack.process()
+    assert other.health.unwell
+    sing = worker.health._canary
+
+    def meanwhile() -> Sign:
+        assert not other.works("N2")
+        return sing()
+
+    worker.health._canary = meanwhile
+    worker.works("N1")
+    assert len(stack.canaries) == 1
+
+
+def test_a_success_from_before_does_not_end_a_bad_time(stack: Stack) -> None:
+    worker = stack.process()
+
+    def slow() -> Refresh:
+        stack.clock.sleep(1)
+        stack.unwell()
+        stack.clock.sleep(CACHED)
+        return Refresh(outcome=RefreshOutcome.REFRESHED, connection_id="N1")
+
+    worker.health.run("N1", slow)
+    assert stack.process().health.unwell
+
+
+def test_a_verdict_waits_while_the_endpoint_is_unwell(stack: Stack) -> None:
+    assert stack.process().health.verdict_allowed(NOW)
+    for cause in (Sign.DOUBT, Sign.CONFIGURATION):
+        worker = stack.unwell(cause)
+        assert not worker.health.verdict_allowed(NOW)
+        assert not worker.health.verdict_allowed(NOW + 86_400)
+        stack.table.clear()
+
+
+def test_refusals_of_all_tokens_for_an_hour_are_believed(stack: Stack) -> None:
+    """Where the app itself was removed at FlowAccount, they are true, and customers must be asked for consent."""
+    worker = stack.unwell(Sign.REFUSAL)
+    assert not worker.health.verdict_allowed(NOW + ALL_REFUSED - 1)
+    assert worker.health.verdict_allowed(NOW + ALL_REFUSED)
+
+
+# What it costs, and what cannot stop it
+
+
+def test_while_all_is_well_it_costs_one_read_in_ten_seconds(stack: Stack) -> None:
+    worker = stack.process()
+    for _ in range(20):
+        assert worker.works()
+    assert stack.table.calls == ["get_item"]
+    stack.clock.sleep(CACHED)
+    assert worker.works()
+    assert stack.table.calls == ["get_item"] * 2
+
+
+def test_the_first_success_after_failures_is_written_and_no_other(stack: Stack) -> None:
+    worker = stack.process()
+    worker.run(RefreshOutcome.IN_DOUBT, "N1")
+    stack.table.calls.clear()
+    assert all(worker.works(f"N{i}") for i in range(20))
+    assert stack.table.calls == ["update_item"]
+
+
+def test_a_table_that_hangs_is_waited_for_once_and_the_endpoint_counts_as_well(stack: Stack) -> None:
+    stack.table.faults["get_item"] = [Fault(client_error("InternalServerError"))] * 50
+    worker = stack.process()
+    assert all(worker.works(f"N{i}") for i in range(20))
+    assert stack.table.calls == ["get_item"]
+
+
+def test_a_process_that_cannot_write_stops_by_itself(stack: Stack) -> None:
+    stack.table.faults["update_item"] = [Fault(client_error("InternalServerError"))] * 50
+    worker = stack.process()
+    for i in range(DOUBTS):
+        worker.run(RefreshOutcome.IN_DOUBT, f"N{i}")
+    assert not worker.works("N100")
+    assert stack.process().works("N100")
+
+
+def test_what_a_refresh_raises_comes_through_and_does_not_count(stack: Stack) -> None:
     def unreachable() -> Refresh:
         raise StoreUnavailable("InternalServerError")
 
-    worker = Worker(table)
-    for _ in range(10):
+    worker = stack.process()
+    for i in range(10):
         with pytest.raises(StoreUnavailable):
-            worker.circuit.run("N1", unreachable)
-    assert worker.run(RefreshOutcome.REFRESHED) is RefreshOutcome.REFRESHED
+            worker.health.run(f"N{i}", unreachable)
+    assert worker.works()
 
 
-def test_the_circuit_is_no_connection_and_no_session(opened: Callable[[float], Worker], table: Table) -> None:
-    opened(0)
-    assert set(table.items) == {("CIRCUIT", "token-endpoint")}
+FAR = 10**30
+TIMES = [{"S": "soon"}, {"N": "-7"}, {"N": str(FAR)}, {"B": b"\0"}, {"N": "1.5"}, {"N": str(NOW + 100_000)}]
 
 
-@pytest.mark.parametrize("reason", [Reason.EXPIRED, Reason.IN_DOUBT])
-def test_an_ending_without_an_answer_of_flowaccount_does_not_close_the_circuit(
-    table: Table, opened: Callable[[float], Worker], reason: Reason
-) -> None:
-    worker = opened(RECOVERY + 1)
-    ended = Refresh(outcome=RefreshOutcome.REAUTHORIZATION_REQUIRED, connection_id="N1", reason=reason)
-    assert worker.circuit.run("N1", lambda: ended) is ended
-    assert table.items["CIRCUIT", "token-endpoint"]["state"] != "CLOSED"
+@pytest.mark.parametrize("value", TIMES, ids=str)
+def test_a_time_that_no_worker_can_have_written_makes_nothing_unwell(stack: Stack, value: Any) -> None:
+    stack.put(unwell_since=value, cause={"S": "doubt"})
+    assert stack.process().works()
 
 
-def test_while_the_circuit_cannot_be_written_nobody_is_let_through_but_nothing_breaks(
-    table: Table, opened: Callable[[float], Worker]
-) -> None:
-    worker = opened(RECOVERY + 1)
-    table.faults["update_item"] = [Fault(client_error("InternalServerError"))]
-    assert worker.run(RefreshOutcome.REFRESHED) is RefreshOutcome.CIRCUIT_OPEN
+@pytest.mark.parametrize("name", ["next_test", "tests", "cause", "failures", "tag"])
+@pytest.mark.parametrize("value", [*TIMES, {"S": "doubt:x:N1 doubt:9:N2 :: a:b ² doubt:²:N3"}], ids=str)
+def test_no_content_of_the_item_stops_a_stack_for_longer_than_a_pause(stack: Stack, name: str, value: Any) -> None:
+    stack.put(**{"unwell_since": {"N": str(NOW - 50)}, "cause": {"S": "doubt"}, name: value})
+    stack.canary = Sign.WELL
+    worker = stack.process()
+    for _ in range(PAUSES[-1] + CACHED):
+        if worker.works("N77"):
+            break
+        stack.clock.sleep(1)
+    else:
+        pytest.fail("it stays unwell")
+    stack.clock.sleep(1)
+    for i in range(DOUBTS):
+        worker.run(RefreshOutcome.IN_DOUBT, f"N{i}")
+    assert stack.process().health.unwell
 
 
-def test_of_all_processes_one_is_let_through(table: Table, opened: Callable[[float], Worker]) -> None:
-    worker, other = opened(RECOVERY + 1), Worker(table)
-
-    def meanwhile() -> Refresh:
-        assert other.run(RefreshOutcome.REFRESHED) is RefreshOutcome.CIRCUIT_OPEN
-        return Refresh(outcome=RefreshOutcome.REFRESHED, connection_id="N1")
-
-    assert worker.circuit.run("N1", meanwhile).outcome is RefreshOutcome.REFRESHED
-    assert other.let_through == 0
+# The canary
 
 
-def test_one_that_never_comes_back_is_not_waited_for_longer_than_a_minute(
-    table: Table, opened: Callable[[float], Worker]
-) -> None:
-    opened(RECOVERY + 1)
-    now = time.time()
-    killed = Circuit(table, "table", clock=lambda: now)
+class Secret:
+    """A client secret that may be replaced."""
 
-    class Killed(BaseException):
-        pass
+    def __init__(self, newer: str | None = None) -> None:
+        self.newer = newer
 
-    def kill() -> Refresh:
-        # What a killed worker does not do any more.
-        table.faults["update_item"] = [Fault(client_error("InternalServerError"))]
-        raise Killed
+    def get(self) -> str:
+        return "old"
 
-    with pytest.raises(Killed):
-        killed.run("N1", kill)
-    for later, outcome in ((RECOVERY - 1, RefreshOutcome.CIRCUIT_OPEN), (RECOVERY, RefreshOutcome.REFRESHED)):
-        clock = itertools.repeat(now + later)
-        other = Circuit(table, "table", clock=clock.__next__)
-        there = other.run("N1", lambda: Refresh(outcome=RefreshOutcome.REFRESHED, connection_id="N1"))
-        assert there.outcome is outcome
+    def newer_than(self, refused: str) -> str | None:
+        assert refused == "old"
+        return self.newer
 
 
-def test_one_that_says_nothing_for_the_configuration_leaves_it_to_the_next(
-    table: Table, opened: Callable[[float], Worker]
-) -> None:
-    worker = opened(RECOVERY + 1)
-    assert worker.run(RefreshOutcome.IN_DOUBT) is RefreshOutcome.IN_DOUBT
-    assert table.items["CIRCUIT", "token-endpoint"]["state"] == "OPEN"
-    assert Worker(table).run(RefreshOutcome.REFRESHED) is RefreshOutcome.REFRESHED
+class Permits:
+    """Permits that are used, or refused."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+        self.kinds: list[Kind] = []
+        self.throttles: list[int | None] = []
+
+    def permit(self, kind: Kind) -> "Permits":
+        self.kinds.append(kind)
+        return self
+
+    def use(self, patience: float, *, urgent: bool = False) -> None:
+        assert (patience, urgent) == (GOOD_TIME, False)
+        if self.error is not None:
+            raise self.error
+
+    def throttled(self, sent_at: float, retry_after: int | None) -> int:
+        assert sent_at == NOW
+        self.throttles.append(retry_after)
+        return 15
 
 
-def test_a_success_of_long_ago_does_not_close_what_opened_since(
-    table: Table, opened: Callable[[float], Worker]
-) -> None:
-    worker = opened(RECOVERY + 1)
-
-    def slow() -> Refresh:
-        opened(0)
-        return Refresh(outcome=RefreshOutcome.REFRESHED, connection_id="N1")
-
-    worker.circuit.run("N1", slow)
-    assert table.items["CIRCUIT", "token-endpoint"]["state"] == "OPEN"
+def canary(answers: Sequence[Answer], secret: Secret | None = None, permits: Permits | None = None) -> Any:
+    endpoint = FakeEndpoint(answers=list(answers))
+    made = Canary(endpoint=endpoint, secret=secret or Secret(), permits=permits or Permits(), clock=Clock())
+    return made, endpoint
 
 
-def test_the_circuit_is_looked_at_once_in_a_while(table: Table) -> None:
-    worker = Worker(table)
-    for _ in range(20):
-        worker.run(RefreshOutcome.REFRESHED)
-    assert table.calls == ["get_item"]
+@pytest.mark.parametrize(
+    ("answer", "sign"),
+    [
+        (Answer(Outcome.REJECTED, error="invalid_grant", status=400), Sign.WELL),
+        (Answer(Outcome.CONFIGURATION_ERROR, error="invalid_client", status=401), Sign.CONFIGURATION),
+        (Answer(Outcome.CONFIGURATION_ERROR, error="unknown", status=404), Sign.CONFIGURATION),
+        (Answer(Outcome.IN_DOUBT, error="no_answer"), Sign.DOUBT),
+        (Answer(Outcome.NOT_SENT, error="not_sent"), Sign.DOUBT),
+        (Answer(Outcome.TOKENS, TokenSet("a", "b", 1, "N1"), status=200), Sign.DOUBT),
+        (Answer(Outcome.THROTTLED, status=429, retry_after=7), Sign.NOTHING),
+    ],
+)
+def test_a_canary_is_well_where_its_token_is_refused_and_nowhere_else(answer: Answer, sign: Sign) -> None:
+    permits = Permits()
+    made, endpoint = canary([answer], permits=permits)
+    assert made() is sign
+    ((token, secret),) = endpoint.posts
+    assert len(token) >= 40
+    assert secret == "old"
+    assert permits.kinds == [Kind.CANARY]
+    assert permits.throttles == ([7] if sign is Sign.NOTHING else [])
 
 
-def test_a_table_that_hangs_is_waited_for_once_and_not_by_each_refresh_in_turn(table: Table) -> None:
-    table.faults["get_item"] = [Fault(client_error("InternalServerError"))] * 50
-    worker = Worker(table)
-    for _ in range(20):
-        assert worker.run(RefreshOutcome.REFRESHED) is RefreshOutcome.REFRESHED
-    assert table.calls == ["get_item"]
+def test_each_canary_has_another_token() -> None:
+    made, endpoint = canary([Answer(Outcome.REJECTED)] * 3)
+    assert [made() for _ in range(3)] == [Sign.WELL] * 3
+    assert len({token for token, _ in endpoint.posts}) == 3
 
 
-@pytest.mark.parametrize("ahead", [RECOVERY + 60, 1_000 * 365 * 86_400])
-def test_a_time_that_no_worker_can_have_written_stops_nothing(opened: Callable[[float], Worker], ahead: int) -> None:
-    assert opened(-ahead).run(RefreshOutcome.REFRESHED) is RefreshOutcome.REFRESHED
+def test_a_canary_tries_a_secret_that_was_replaced_meanwhile() -> None:
+    """So that a client secret that is put right is found without a hand."""
+    refused = Answer(Outcome.CONFIGURATION_ERROR, error="invalid_client", status=401)
+    permits = Permits()
+    made, endpoint = canary([refused, Answer(Outcome.REJECTED)], Secret("new"), permits)
+    assert made() is Sign.WELL
+    assert [secret for _, secret in endpoint.posts] == ["old", "new"]
+    assert permits.kinds == [Kind.CANARY] * 2
 
 
-@pytest.mark.parametrize("until", ["soon", 10**15])
-def test_nobody_is_waited_for_until_a_time_that_no_worker_can_have_written(
-    table: Table, opened: Callable[[float], Worker], until: str | int
-) -> None:
-    worker = opened(RECOVERY + 1)
-    at = {"S": until} if isinstance(until, str) else {"N": str(until)}
-    table.quiet().update_item(
-        TableName="table",
-        Key={"pk": {"S": "CIRCUIT"}, "sk": {"S": "token-endpoint"}},
-        UpdateExpression="SET probe_until = :at",
-        ExpressionAttributeValues={":at": at},
-    )
-    assert worker.run(RefreshOutcome.REFRESHED) is RefreshOutcome.REFRESHED
+@pytest.mark.parametrize("error", [NoPermit(5), StoreUnavailable("RequestTimeout")])
+def test_a_canary_goes_through_the_rate_or_not_at_all(error: Exception) -> None:
+    made, endpoint = canary([], permits=Permits(error))
+    assert made() is Sign.NOTHING
+    assert endpoint.posts == []

@@ -18,13 +18,13 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+from flowaccount_connect.scheduling.pacing import Pace, Rule
 
 from flowaccount_connect.domain.connection import Status
 from flowaccount_connect.domain.schedule import TICK, Schedule
 from flowaccount_connect.oauth.token_answer import Answer, Outcome, TokenSet
 from flowaccount_connect.rotation.protocol import Rotation, timed
 from flowaccount_connect.scheduling import sweep
-from flowaccount_connect.scheduling.pacing import Pace, Rule
 from flowaccount_connect.scheduling.sweep import Message, Sweep
 from flowaccount_connect.storage.connections import Rotated, StoreUnavailable
 from flowaccount_connect.storage.sealing import Tokens

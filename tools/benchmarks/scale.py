@@ -12,10 +12,11 @@ from typing import Any, cast
 from rich.console import Console
 from rich.progress import Progress
 
-from flowaccount_connect.scheduling.pacing import Pace, PaceStore, Rule
+from flowaccount_connect.scheduling.rate import Rate, Rule
 from flowaccount_connect.scheduling.sweep import DueIndex, RefreshQueue, Sweep
 from flowaccount_connect.storage.connections import ConnectionStore
 from flowaccount_connect.storage.history import Counts
+from flowaccount_connect.storage.shared_item import SharedItem
 from tools.benchmarks import components
 
 SMALL, LARGE, DUE = 10_000, 200_000, 100
@@ -85,7 +86,7 @@ def measure(url: str, sizes: Sequence[int], due: int, rounds: int, console: Cons
             sweep = Sweep(
                 index=DueIndex(cast("Any", counted), f"connections-{cost.connections}"),
                 queue=RefreshQueue(Sink(), ""),
-                pace=Pace(PaceStore(cast("Any", counted), f"connections-{cost.connections}"), Rule(2 * due)),
+                rate=Rate(SharedItem(cast("Any", counted), f"connections-{cost.connections}", "RATE"), Rule(2 * due)),
                 marks=ConnectionStore(table, f"connections-{cost.connections}"),
                 counts=Counts(cast("Any", counted), f"connections-{cost.connections}"),
                 clock=lambda: float(now),

@@ -167,6 +167,7 @@ class Health:
 
     def learn(self, done: Refresh, began: int) -> None:
         """Take in what became of a refresh that began at `began` (epoch)."""
+        self._look()
         sign, now = sign_of(done), int(self._clock())
         if sign is Sign.WELL:
             self._succeeded = now
