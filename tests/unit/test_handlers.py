@@ -548,7 +548,7 @@ def test_short_of_time_a_batch_starts_nothing(functions: Functions, world: World
     world.table.calls.clear()
     assert functions.call("refresh", event("refresh-queue"), seconds=16.9) == {"batchItemFailures": []}
     assert server.asked == []
-    assert world.table.calls == ["update_item"]
+    assert world.table.calls == ["get_item", "update_item"]  # The endpoint's health, and the slots.
     assert {line["outcome"] for line in functions.lines() if line["message"] == "refresh"} == {"no_time"}
 
 
@@ -666,7 +666,7 @@ def test_on_demand_what_finds_no_slot_is_told_when_to_come_again(
     assert functions.call("refresh", first, seconds=45)["outcome"] == "refreshed"
     said = functions.call("refresh", event("refresh-on-demand") | {"generation": 2}, seconds=45)
     assert said["outcome"] == "paced"
-    assert 50 <= said["retry_after"] <= 62
+    assert 50 <= said["retry_after"] <= 2 * 62
     assert len(server.asked) == 1
 
 

@@ -185,6 +185,20 @@ def test_an_ending_says_what_its_answer_said(reason: Reason, posted: bool, sign:
     assert sign_of(ended) is sign
 
 
+@pytest.mark.parametrize("outcome", [outcome for outcome, _ in CAUSES.values()])
+def test_only_the_first_failure_of_a_connection_counts(stack: Stack, outcome: RefreshOutcome) -> None:
+    """Those that fail for ever have the soonest deadlines, so that they come one after the other."""
+    worker = stack.process()
+    for i in range(50):
+        again = Refresh(outcome=outcome, connection_id=f"N{i}", exchange_ms=1, retries=2 + i)
+        worker.health.run(f"N{i}", lambda again=again: again)  # type: ignore[misc]
+    assert not worker.health.unwell
+    for i in range(FAILURES):
+        first = Refresh(outcome=outcome, connection_id=f"N{i}", exchange_ms=1, retries=1)
+        worker.health.run(f"N{i}", lambda first=first: first)  # type: ignore[misc]
+    assert worker.health.unwell
+
+
 def test_the_refusal_of_a_token_in_doubt_says_nothing() -> None:
     """It was probably spent in the bad time before, and those come back one after the other when that is over."""
     refused = Refresh(outcome=RefreshOutcome.REFUSED_ONCE, connection_id="N1", exchange_ms=5)

@@ -304,9 +304,9 @@ def test_slots_that_nobody_took_are_gone() -> None:
 def test_a_batch_takes_its_slots_in_one_write() -> None:
     stack = Stack(60_000)
     kinds = [Kind.SCHEDULED] * 30 + [Kind.IMPORT] + [Kind.URGENT] * 19
-    slots = [permit._slot for permit in stack.process().permits(kinds) if permit is not None]
+    slots = [permit._slot or 0 for permit in stack.process().permits(kinds) if permit is not None]
     assert stack.table.calls == ["update_item"]
-    assert [b - a for a, b in itertools.pairwise(sorted(slots)) if a and b] == [Rule(60_000).least_interval] * 49
+    assert [b - a for a, b in itertools.pairwise(sorted(slots))] == [Rule(60_000).least_interval] * 49
     # What is urgent is sent first.
     assert max(slots[31:]) < min(slots[:31])
 
@@ -420,13 +420,16 @@ def test_the_shares_leave_half_to_the_schedule() -> None:
     assert REACH[Kind.SCHEDULED] <= min(REACH[kind] for kind in ONE_IN)
 
 
-def test_while_slots_are_rare_or_429s_come_in_shares_are_strict() -> None:
-    """There a free slot may be one that the schedule asks for a moment later."""
-    stack = Stack(12)
+@pytest.mark.parametrize("limit", [1, 4, 12])
+def test_where_slots_are_rare_the_schedule_has_an_interval_to_ask_for_each(limit: int) -> None:
+    """A caller who asks all the time would get every free slot otherwise, and the schedule hardly any."""
+    stack, interval, reach = Stack(limit), 62 / limit, REACH[Kind.SCHEDULED]
     rate = stack.process()
     assert taken(rate, Kind.CALLER) == [True]
-    stack.clock.sleep(2 * 62 / 12)
+    stack.clock.sleep(2 * interval - reach - 0.1)
     assert taken(rate, Kind.CALLER, Kind.SCHEDULED) == [False, True]
+    stack.clock.sleep(2 * interval - reach + 0.1)
+    assert taken(rate, Kind.CALLER) == [True]
 
 
 def test_a_caller_of_a_dying_connection_is_urgent_and_an_import_never() -> None:
@@ -456,7 +459,11 @@ def test_a_kind_that_had_its_share_learns_when_its_turn_comes() -> None:
     use(rate, kind=Kind.CONNECT)
     with pytest.raises(NoPermit) as caught:
         use(rate, kind=Kind.CONNECT)
-    assert caught.value.retry_after == 6  # Five slots of 62 / 60 seconds.
+    assert caught.value.retry_after == 2  # The next slot, if nobody else takes it.
+    background(rate, 50)
+    with pytest.raises(NoPermit) as caught:
+        use(rate, kind=Kind.CONNECT)
+    assert caught.value.retry_after == 6  # Its fifth slot.
 
 
 def test_nobody_waits_longer_than_there_is_time() -> None:

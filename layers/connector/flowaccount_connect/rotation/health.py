@@ -1,8 +1,8 @@
 """Whether the token endpoint is well: the whole stack's answer to the question whether refresh tokens may be sent now.
 
 The endpoint becomes *unwell* when several different connections fail and none succeeds between them. A failure is a
-refused configuration (wrong secret, path or environment), a missing or unusable answer, or a refused token. One
-connection that always fails, while others succeed, never makes the endpoint unwell.
+refused configuration (wrong secret, path or environment), a missing or unusable answer, or a refused token. Only the
+first failure of a connection counts. So connections that always fail, while others succeed, never make it unwell.
 
 While it is unwell, no connection's token is sent to find out. Instead a **canary** is sent: a refresh with a made-up
 token. If FlowAccount answers `invalid_grant` in good time, then client and server work. The first canary goes at once,
@@ -289,14 +289,16 @@ _SIGNS_OF_ENDS = {
 def sign_of(refresh: Refresh) -> Sign:
     """What a refresh says about the endpoint.
 
-    Without a POST it says nothing. So does the refusal of a token in doubt: it was probably spent before, and then it
-    is refused rightly.
+    Without a POST it says nothing. Only the first failure of a connection counts: if it fails again and again while
+    others succeed, that is its own matter. Nor does the refusal of a token in doubt count: it was probably spent
+    before, and then it is refused rightly.
     """
     sign = _SIGNS.get(refresh.outcome, Sign.NOTHING)
     if refresh.outcome is RefreshOutcome.REAUTHORIZATION_REQUIRED and refresh.exchange_ms is not None:
         sign = _SIGNS_OF_ENDS.get(refresh.reason, Sign.NOTHING) if refresh.reason else Sign.NOTHING
     expected = sign is Sign.REFUSAL and refresh.in_doubt_since is not None
-    return Sign.NOTHING if expected else sign
+    again = sign is not Sign.WELL and (refresh.retries or 0) > 1
+    return Sign.NOTHING if expected or again else sign
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,6 +47,9 @@ COMMIT_RESERVE = LONGEST_WRITE + SALVAGE_RESERVE
 """What must be left of the invocation after the POST, to store its answer or else to salvage it, in seconds."""
 
 
+ALONE_AFTER = 3
+"""After so many failures in a row a connection counts as refused alone: else the endpoint would be unwell by then."""
+
 ReplayPolicy = Literal["allowed", "never"]
 """Whether a token in doubt is sent once more, or costs a new consent."""
 
@@ -98,6 +101,8 @@ class Refresh:
     exchange_ms: int | None = None
     seconds_to_deadline: int | None = None
     in_doubt_since: int | None = None
+    retries: int | None = None
+    """How many refreshes of this connection have failed in a row, this one included."""
     retry_after: int | None = None
     """In how many seconds the stack, which had to wait, goes on."""
     answered_for: str | None = None
@@ -493,7 +498,8 @@ class Rotation:
                 # Nothing was sent, so what is due stays due: its turn, or its last try, may come before the pause ends.
                 refresh_at = min(refresh_at, claimed.refresh_at)
         elif not at_once:
-            refresh_at = self.schedule.retry_at(now, claimed.deadline, retries, not_before=not_before)
+            alone = outcome is RefreshOutcome.CONFIGURATION_ERROR and retries >= ALONE_AFTER
+            refresh_at = self.schedule.retry_at(now, claimed.deadline, retries, not_before=not_before, alone=alone)
         attempt_id = _attempt_id(claimed)
 
         def write() -> Refresh:
@@ -578,6 +584,7 @@ class Rotation:
             exchange_ms=told.exchange_ms,
             seconds_to_deadline=connection.deadline - int(self.clock()),
             in_doubt_since=connection.in_doubt,
+            retries=connection.retries,
         )
 
     def _verdict(self, claimed: Connection, there: Connection | None, told: _Told) -> Refresh:

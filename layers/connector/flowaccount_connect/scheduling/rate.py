@@ -151,11 +151,16 @@ class Rule:
         if not urgent:
             # The slot after this one must still be within the reach of what is urgent.
             reach = max(min(reach, REACH[Kind.URGENT] * _SECOND - interval), 0)
-        free = slot == now and interval <= REACH[Kind.SCHEDULED] * _SECOND
         shared = _SHARED.get(kind)
-        turn = slot if shared is None or free else getattr(state, shared) + ONE_IN[kind] * interval
+        turn = soonest = slot
+        if shared is not None:
+            # The schedule, which reaches less far, has had an interval to ask for a slot before it is free for others.
+            free = max(slot, state.next_slot + interval - int(REACH[Kind.SCHEDULED] * _SECOND))
+            share = getattr(state, shared) + ONE_IN[kind] * interval
+            soonest = max(slot, min(share, free))
+            turn = share if slot > now else soonest
         if turn > slot or slot - now > min(reach, patience * _SECOND):
-            raise NoPermit(max(math.ceil((max(turn, slot) - now) / _SECOND), 1))
+            raise NoPermit(max(math.ceil((soonest - now) / _SECOND), 1))
         return replace(state, next_slot=slot + interval, **{shared: slot} if shared else {}), slot
 
     @staticmethod
