@@ -1,7 +1,7 @@
 """The endpoint's health: a bad hour of the server stops the stack, one bad connection never does; it mends itself."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ from flowaccount_connect.rotation.health import (
     DOUBTS,
     FAILURES,
     GOOD_TIME,
+    NEXT_ONE,
     PAUSES,
     Canary,
     Change,
@@ -203,8 +204,14 @@ def test_the_refusal_of_a_token_in_doubt_says_nothing() -> None:
     """It was probably spent in the bad time before, and those come back one after the other when that is over."""
     refused = Refresh(outcome=RefreshOutcome.REFUSED_ONCE, connection_id="N1", exchange_ms=5)
     assert sign_of(refused) is Sign.REFUSAL
-    doubted = Refresh(outcome=RefreshOutcome.REFUSED_ONCE, connection_id="N1", exchange_ms=5, in_doubt_since=NOW)
-    assert sign_of(doubted) is Sign.NOTHING
+    assert sign_of(replace(refused, in_doubt_since=NOW)) is Sign.NOTHING
+
+
+def test_the_refusal_of_a_token_past_its_deadline_says_nothing() -> None:
+    """Those that were refused for a day come to their end one after the other."""
+    refused = Refresh(outcome=RefreshOutcome.REFUSED_ONCE, connection_id="N1", exchange_ms=5, seconds_to_deadline=1)
+    assert sign_of(refused) is Sign.REFUSAL
+    assert sign_of(replace(refused, seconds_to_deadline=0)) is Sign.NOTHING
 
 
 # While it is unwell
@@ -275,6 +282,19 @@ def test_after_a_good_canary_one_connection_shows_that_tokens_work(stack: Stack,
     assert worker.works("W")
     assert stack.process().works("N1")
     assert stack.changes == [Change(True, cause, NOW)]
+
+
+@pytest.mark.parametrize("cause", [Sign.DOUBT, Sign.REFUSAL])
+def test_one_that_tests_and_shows_nothing_leaves_it_to_the_next(stack: Stack, cause: Sign) -> None:
+    """One that fails for ever must not be the only one who is asked, once in five minutes."""
+    stack.canary = Sign.WELL
+    worker, outcome = stack.unwell(cause), CAUSES[cause][0]
+    for i in range(20):
+        failing = Refresh(outcome=outcome, connection_id=f"P{i}", exchange_ms=1, retries=9)
+        assert worker.health.run(f"P{i}", lambda failing=failing: failing).outcome is outcome  # type: ignore[misc]
+        assert not worker.works()
+        stack.clock.sleep(NEXT_ONE)
+    assert worker.works()
 
 
 @pytest.mark.parametrize(

@@ -381,14 +381,15 @@ class Keeping:
         urgent: bool = False,
     ) -> None:
         """As `health.run` does it, but what is learnt of it is learnt when it has ended."""
+        tests = process.health.unwell and not urgent
         if process.health.admits(connection_id, urgent=urgent):
             began = int(self.clock.now)
             done = self._rotation.refresh(connection_id, generation=generation, permit=permit, remaining=remaining)
-            self.later(self.clock.now, self._learn, (process.health, done, began))
+            self.later(self.clock.now, self._learn, (process.health, done, began, tests))
 
-    def _learn(self, what: tuple[Health, Refresh, int]) -> None:
-        health, done, began = what
-        health.learn(done, began)
+    def _learn(self, what: tuple[Health, Refresh, int, bool]) -> None:
+        health, done, began, tests = what
+        health.learn(done, began, tests=tests)
 
     def _work(self, _: None = None) -> None:
         """Idle workers take what is ready."""

@@ -48,6 +48,9 @@ FAILURES = 5
 PAUSES = (60, 120, 240, 300)
 """Seconds from one canary to the next. The last one is repeated."""
 
+NEXT_ONE = 5
+"""If a connection that tests shows nothing, another one may test after so many seconds."""
+
 CACHED = 10
 """How long a process trusts what it last read, in seconds."""
 
@@ -151,11 +154,12 @@ class Health:
 
         Otherwise nothing is claimed or sent, and the outcome is `UNWELL`. Raises what `refresh` raises.
         """
+        tests = self.unwell and not urgent
         if not self.admits(connection_id, urgent=urgent):
             return Refresh(outcome=RefreshOutcome.UNWELL, connection_id=connection_id)
         began = int(self._clock())
         done = refresh()
-        self.learn(done, began)
+        self.learn(done, began, tests=tests)
         return done
 
     def admits(self, connection_id: str, *, urgent: bool = False) -> bool:
@@ -165,8 +169,8 @@ class Health:
             return True
         return connection_id not in state.failures and self._elected() and self._sings()
 
-    def learn(self, done: Refresh, began: int) -> None:
-        """Take in what became of a refresh that began at `began` (epoch)."""
+    def learn(self, done: Refresh, began: int, *, tests: bool = False) -> None:
+        """Take in what became of a refresh that began at `began` (epoch), and whether it was one that `tests`."""
         self._look()
         sign, now = sign_of(done), int(self._clock())
         if sign is Sign.WELL:
@@ -175,6 +179,8 @@ class Health:
         elif sign is not Sign.NOTHING:
             failure = Failure(sign, now)
             self._update(lambda state: _after_failure(state, done.connection_id, failure, self._succeeded))
+        elif tests:
+            self._update(lambda state: _after_silence(state, now))
 
     def _elected(self) -> bool:
         """Whether this process is the one that sends the next canary. It is, if it can write that down."""
@@ -252,6 +258,12 @@ def _after_success(state: State, began: int) -> State:
     return State()
 
 
+def _after_silence(state: State, now: int) -> State:
+    """The one that tested has shown nothing, as one that was not due, or fails for ever. Soon another one may test."""
+    soon = now + NEXT_ONE
+    return replace(state, next_test=soon) if state.unwell_since is not None and soon < state.next_test else state
+
+
 def _after_failure(state: State, connection_id: str, failure: Failure, succeeded: int) -> State:
     """One connection more has failed. What failed before the last success that this process saw does not count."""
     failures = dict(state.failures)
@@ -290,13 +302,14 @@ def sign_of(refresh: Refresh) -> Sign:
     """What a refresh says about the endpoint.
 
     Without a POST it says nothing. Only the first failure of a connection counts: if it fails again and again while
-    others succeed, that is its own matter. Nor does the refusal of a token in doubt count: it was probably spent
-    before, and then it is refused rightly.
+    others succeed, that is its own matter. Nor does the refusal of a token that was in doubt or past its deadline
+    count: it was probably spent or dead, and then it is refused rightly.
     """
     sign = _SIGNS.get(refresh.outcome, Sign.NOTHING)
     if refresh.outcome is RefreshOutcome.REAUTHORIZATION_REQUIRED and refresh.exchange_ms is not None:
         sign = _SIGNS_OF_ENDS.get(refresh.reason, Sign.NOTHING) if refresh.reason else Sign.NOTHING
-    expected = sign is Sign.REFUSAL and refresh.in_doubt_since is not None
+    dead = refresh.seconds_to_deadline is not None and refresh.seconds_to_deadline <= 0
+    expected = sign is Sign.REFUSAL and (dead or refresh.in_doubt_since is not None)
     again = sign is not Sign.WELL and (refresh.retries or 0) > 1
     return Sign.NOTHING if expected or again else sign
 
