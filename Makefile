@@ -30,7 +30,7 @@ env: bootstrap ## Print the exports that the README's examples need: eval "$$(ma
 dashboard: bootstrap ## Draw the CloudWatch dashboard of the stack that is up; .local/dashboard/dashboard.png
 	@$(PYTHON) -m tools.local.dashboard
 
-# RATE_LIMIT=1 LIFETIMES=1 OPEN=1 PLAN=1; docs/probe.md. The client secret is best exported, or typed when asked for.
+# RATE_LIMIT=1 PACE=15; docs/probe.md. The client secret is best exported, or typed when asked for.
 probe: bootstrap ## Find out how FlowAccount behaves where its documentation is silent (without CLIENT_ID: a demonstration)
 	@PYTHONPATH=layers/connector $(PYTHON) -m tools.probe
 
@@ -65,10 +65,10 @@ campaign: bootstrap ## Kill refresh workers and lose answers at random, account 
 
 # SIMULATE="--short", "--days 10", "--seed 2"; the picture of docs/ is drawn by SIMULATE="--picture docs/scheduling.svg".
 simulate: bootstrap ## Thirty days in a virtual clock: our schedule and those of others, what each loses (a quarter of an hour)
-	@PYTHONPATH=layers/connector $(PYTHON) -m tools.benchmarks.simulate $(SIMULATE)
+	@PYTHONPATH=layers/connector $(PYTHON) -m tools.simulation.simulate $(SIMULATE)
 
-# BENCH="--only cold", "--only operations throughput scale", "--short", "--write-docs" for docs/performance.md; docs/performance.md.
-bench: bootstrap ## Cold starts, CPU, calls, throughput, scale and money, beside what one would write instead (ten minutes)
+# BENCH="--only cold", "--only calls warm worker", "--short", "--write-docs" for docs/performance.md; docs/performance.md.
+bench: bootstrap ## Cold starts, CPU, memory, calls, throughput and money, beside what one would write instead (ten minutes)
 	@PYTHONPATH=layers/connector $(PYTHON) -m tools.benchmarks $(BENCH)
 
 screenshots: bootstrap ## Take pictures of every page, in both languages, on phone and desktop, light and dark
@@ -97,7 +97,7 @@ PIN = uv pip compile --quiet --no-config --universal --upgrade --python-version 
 lock: bootstrap ## Pin newer versions of all packages
 	$(PIN) requirements/dev.in -o requirements/dev.txt
 	$(PIN) -c requirements/dev.txt layers/dependencies/requirements.in -o layers/dependencies/requirements.txt
-	$(PIN) -c requirements/dev.txt tools/benchmarks/instead/requirements.in -o tools/benchmarks/instead/requirements.txt
+	$(PIN) -c requirements/dev.txt requirements/instead.in -o requirements/instead.txt
 	$(PIN) requirements/emulator.in -o requirements/emulator.txt
 	$(PIN) -c requirements/dev.txt requirements/bootstrap.in -o requirements/bootstrap.txt
 	$(PIN) requirements/audit.in -o requirements/audit.txt

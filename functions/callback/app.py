@@ -9,12 +9,13 @@ from flowaccount_connect.domain.return_urls import is_allowed, with_parameters
 from flowaccount_connect.http import pages
 from flowaccount_connect.http import request as http_request
 from flowaccount_connect.http.problems import Problem, Response, invalid
+from flowaccount_connect.http.request import LONGEST_CODE
 from flowaccount_connect.runtime import bootstrap
 from flowaccount_connect.runtime.observability import COUNT, fault, logger, metrics, observed
 from flowaccount_connect.storage.attempts import cookie_name
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
 
-_callback, _endpoint, _return_urls = bootstrap.callback()
+_callback, _return_urls = bootstrap.callback()
 
 
 @observed
@@ -32,16 +33,14 @@ def handler(event: Mapping[str, Any], context: Any) -> Response:
     except Exception as error:
         logger.error("unexpected", extra=fault(error))
         return _page(request, Ending.TEMPORARILY_UNAVAILABLE)
-    finally:
-        _endpoint.close()
     _tell(ended)
     return _answer(request, ended)
 
 
 def _returned(request: http_request.Request) -> Returned:
     """The parameters that are read; others are ignored, since FlowAccount sends `scope` and may send more."""
-    state, code, error = request.only("state"), request.only("code"), request.only("error")
-    issuer = request.only("iss")
+    state, error, issuer = request.only("state"), request.only("error"), request.only("iss")
+    code = request.only("code", LONGEST_CODE)
     if state is None or (code is None and error is None):
         raise invalid("incomplete_callback", "FlowAccount's redirect carries state, and code or error.")
     secret = request.cookie(cookie_name(fingerprint(state)))

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from flowaccount_connect.domain.ids import is_connection_id
-from flowaccount_connect.rotation.health import Change
 from flowaccount_connect.rotation.permits import Kind
 from flowaccount_connect.rotation.protocol import Refresh, RefreshOutcome, Rotation, exchange_budget
 from flowaccount_connect.runtime import bootstrap
@@ -16,17 +15,7 @@ from flowaccount_connect.runtime.observability import COUNT, MILLISECONDS, SECON
 from flowaccount_connect.scheduling.rate import Permit
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
 
-
-def _changed(change: Change) -> None:
-    """One line for each change of the endpoint's health."""
-    facts = {"cause": change.cause.value, "since": change.since}
-    if change.well:
-        logger.warning("the token endpoint is well again", extra=facts)
-    else:
-        logger.error("the token endpoint is unwell", extra=facts)
-
-
-_rotation, _imports, _health, _rate, _endpoint = bootstrap.refresh(_changed)
+_rotation, _imports, _health, _rate = bootstrap.refresh()
 
 _workers = ThreadPoolExecutor(50)
 """A thread for each message that a batch may have (`BatchSize`), started with the first that need them, and kept."""
@@ -51,12 +40,9 @@ def handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
     def remaining() -> float:
         return float(context.get_remaining_time_in_millis()) / 1000
 
-    try:
-        if "Records" in event:
-            return _batch(event["Records"], remaining)
-        return _on_demand(event, remaining)
-    finally:
-        _endpoint.close()
+    if "Records" in event:
+        return _batch(event["Records"], remaining)
+    return _on_demand(event, remaining)
 
 
 @dataclass(frozen=True, slots=True)

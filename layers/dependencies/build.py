@@ -7,19 +7,41 @@ Environment: ``LAYER_ARCHITECTURE`` (``x86_64``, ``arm64`` or ``native``), ``LAY
 """
 
 import compileall
+import gzip
 import hashlib
+import json
 import os
 import py_compile
+import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 REQUIREMENTS = HERE / "requirements.txt"
 
-# The services whose clients the functions make. botocore brings the models of 400 and more.
-SERVICES = frozenset({"dynamodb", "events", "kms", "lambda", "secretsmanager", "sqs"})
+# The operations that the functions call, by service. botocore brings 400 services and more, some with 300 operations;
+# what is missing here fails when it is called, so a test compares this list with the functions' code.
+OPERATIONS = {
+    "dynamodb": ("BatchGetItem", "GetItem", "PutItem", "Query", "TransactWriteItems", "UpdateItem"),
+    "events": ("PutEvents",),
+    "kms": ("Decrypt", "GenerateDataKey"),
+    "lambda": ("Invoke",),
+    "secretsmanager": ("GetSecretValue",),
+    "sqs": ("GetQueueAttributes", "SendMessage", "SendMessageBatch"),
+}
+
+# The authorities that sign for AWS (https://www.amazontrust.com/repository/), by their labels in certifi's file.
+AMAZON_ROOTS = (
+    "Amazon Root CA 1",
+    "Amazon Root CA 2",
+    "Amazon Root CA 3",
+    "Amazon Root CA 4",
+    "Starfield Services Root Certificate Authority - G2",
+)
 
 # Lambda's Python 3.13 runs on Amazon Linux 2023 (glibc 2.34); every package here has a wheel for glibc 2.28.
 PLATFORMS = {
@@ -28,13 +50,16 @@ PLATFORMS = {
     "native": [],
 }
 
-# Never imported at run time: boto3's resources (we use clients), samples, the parts of cffi that only builds
-# need (cryptography imports the compiled _cffi_backend alone), type stubs, packages' own tests, scripts.
+# Never loaded at run time: boto3's resources (we use clients), what only waiters, paginators and examples need, the
+# parts of cffi that only builds need (cryptography imports the compiled _cffi_backend alone), type stubs, packages'
+# own tests, scripts.
 UNUSED = (
     "bin",
     "boto3/data",
     "boto3/examples",
     "botocore/data/*/*/examples-1.json*",
+    "botocore/data/*/*/paginators-1*.json*",
+    "botocore/data/*/*/waiters-2.json*",
     "cffi",
     "pycparser",
     "**/*.pyi",
@@ -70,13 +95,85 @@ def trim(target: Path) -> None:
     for pattern in UNUSED:
         for path in list(target.glob(pattern)):
             remove(path)
-    for path in (target / "botocore" / "data").iterdir():
-        if path.is_dir() and path.name not in SERVICES:
-            remove(path)
     for information in target.glob("*.dist-info"):
         for path in list(information.rglob("*")):
             if path.is_file() and not is_licence(path):
                 path.unlink()
+
+
+def cut_data(data: Path) -> None:
+    """Cuts botocore's data to the services and operations in use: reading it is a third of making a client.
+
+    Not compressed: unpacking takes longer than reading. Only the newest version of a service's interface is kept.
+    """
+    for path in list(data.iterdir()):
+        if path.is_dir() and path.name not in OPERATIONS:
+            remove(path)
+    for service, operations in OPERATIONS.items():
+        *older, newest = sorted((data / service).iterdir())
+        for path in older:
+            remove(path)
+        for packed in newest.glob("*.json.gz"):
+            content = json.loads(gzip.decompress(packed.read_bytes()))
+            packed.unlink()
+            cut = cut_model(content, operations) if packed.name == "service-2.json.gz" else content
+            write(packed.with_suffix(""), cut)
+    endpoints = json.loads((data / "endpoints.json").read_bytes())
+    for partition in endpoints["partitions"]:
+        partition["services"] = {name: at for name, at in partition["services"].items() if name in OPERATIONS}
+    write(data / "endpoints.json", endpoints)
+
+
+def cut_model(model: dict[str, Any], operations: Iterable[str]) -> dict[str, Any]:
+    """A service's model with these operations and the shapes that they reach, without documentation."""
+    kept = {name: model["operations"][name] for name in operations}
+    shapes: dict[str, Any] = {}
+    waiting = list(shapes_in(kept))
+    while waiting:
+        name = waiting.pop()
+        if name not in shapes:
+            shapes[name] = model["shapes"][name]
+            waiting += shapes_in(shapes[name])
+    cut: dict[str, Any] = without_documentation(model | {"operations": kept, "shapes": shapes})
+    return cut
+
+
+def shapes_in(part: object) -> Iterator[str]:
+    """The names of the shapes that a part of a model refers to."""
+    if isinstance(part, dict):
+        if isinstance(part.get("shape"), str):
+            yield part["shape"]
+        for value in part.values():
+            yield from shapes_in(value)
+    elif isinstance(part, list):
+        for value in part:
+            yield from shapes_in(value)
+
+
+def without_documentation(part: Any) -> Any:
+    """A part of a model without its texts. A member that is called `documentation` is no text, and stays."""
+    if isinstance(part, dict):
+        texts = ("documentation", "documentationUrl")
+        return {
+            name: without_documentation(value)
+            for name, value in part.items()
+            if not (name in texts and isinstance(value, str))
+        }
+    return [without_documentation(value) for value in part] if isinstance(part, list) else part
+
+
+def write(path: Path, content: object) -> None:
+    """Writes JSON without spaces."""
+    path.write_text(json.dumps(content, separators=(",", ":")))
+
+
+def cut_authorities(certifi: Path) -> None:
+    """Writes Amazon's authorities beside certifi's file: what verifies AWS is read for each new connection."""
+    found = re.findall(
+        r'# Label: "(.*)"\n(?:#.*\n)*(-----BEGIN[^#]*-----END CERTIFICATE-----\n)', (certifi / "cacert.pem").read_text()
+    )
+    certificates = dict(found)
+    (certifi / "amazon-roots.pem").write_text("".join(certificates[name] for name in AMAZON_ROOTS))
 
 
 def is_licence(path: Path) -> bool:
@@ -112,6 +209,8 @@ def build(target: Path, architecture: str) -> None:
     """Builds the whole layer into ``target``, which must not exist."""
     fetch(target, architecture)
     trim(target)
+    cut_data(target / "botocore" / "data")
+    cut_authorities(target / "certifi")
     compile_all(target)
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.contract import deployed, engines
+from tests.contract import engines
 from tests.support.dynamodb_model import DynamoDbModel
+from tools import deployed
 from tools.local.errors import LocalError
 
 _numbers = itertools.count(1)
@@ -36,7 +37,7 @@ def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         with running as client:
             client.create_table(TableName="connections", **deployed.table())
             client.get_waiter("table_exists").wait(TableName="connections", WaiterConfig={"Delay": 1})
-            ours = engines.aws_client(client)
+            ours = engines.functions_client(client)
             yield request.param, ours
             ours.close()
     except (engines.Missing, LocalError) as missing:

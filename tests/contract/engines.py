@@ -11,11 +11,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import boto3
 from botocore.config import Config
 
-from flowaccount_connect.aws_client import AwsClient, Credentials
+from flowaccount_connect.runtime import aws
 from tools.local import dynamodb_local as local_engine
 from tools.local import processes
 
@@ -62,10 +63,18 @@ def dynamodb_local() -> Iterator[Any]:
         processes.stop(process)
 
 
-def aws_client(made_by: Any) -> AwsClient:
-    """The functions' own client, of the engine of a client of boto3's."""
-    key = Credentials("test", "test", None)
-    return AwsClient("dynamodb", region=REGION, endpoint=made_by.meta.endpoint_url, attempts=1, by=lambda: key)
+def functions_client(made_by: Any, service: str = "dynamodb") -> Any:
+    """A client as the functions have it, of the engine of another client."""
+    environment = {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_ENDPOINT_URL": made_by.meta.endpoint_url,
+    }
+    with mock.patch.dict(os.environ, environment):
+        # DynamoDB Local has tables for each access key, and a session remembers the key that it saw first.
+        aws.shared_session.cache_clear()
+        return aws.client(service)
 
 
 @contextlib.contextmanager

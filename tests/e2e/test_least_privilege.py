@@ -231,7 +231,7 @@ def a_refresh_that_waited_looks_at_the_pace(world: World) -> bool:
     world.set_item(REFRESHED, refresh_at=int(time.time()) - 1)
     world.aws("dynamodb").update_item(
         TableName=world.up.table,
-        Key={"pk": {"S": "PACE"}, "sk": {"S": "token-endpoint"}},
+        Key={"pk": {"S": "RATE"}, "sk": {"S": "token-endpoint"}},
         UpdateExpression="SET next_slot = :at",
         ExpressionAttributeValues={":at": {"N": str(int((time.time() + 2.5) * 1_000_000))}},
     )
@@ -244,14 +244,14 @@ def a_refresh_that_waited_looks_at_the_pace(world: World) -> bool:
 @contextmanager
 def circuit_opened(world: World) -> Iterator[Any]:
     """FlowAccount has refused the configuration three times; the circuit's item. Closed again in the end."""
-    key = {"pk": {"S": "CIRCUIT"}, "sk": {"S": "token-endpoint"}}
+    key = {"pk": {"S": "HEALTH"}, "sk": {"S": "token-endpoint"}}
     try:
         restart(world.up, "refresh")
         world.simulator.fault("error", code="invalid_client", status=200, times=3)
         outcomes = [world.refresh() for _ in range(3)]
         assert outcomes == ["configuration_error"] * 3
         restart(world.up, "refresh")
-        yield world.item("CIRCUIT", "token-endpoint")
+        yield world.item("HEALTH", "token-endpoint")
     finally:
         world.simulator.clear_faults()
         world.aws("dynamodb").delete_item(TableName=world.up.table, Key=key)
@@ -265,7 +265,7 @@ def refusals_open_the_circuit(world: World) -> bool:
 
 def an_open_circuit_is_heeded(world: World) -> bool:
     with circuit_opened(world):
-        return world.refresh() == "circuit_open"
+        return world.refresh() == "unwell"
 
 
 def under_way(world: World, token: str | None = None) -> bool:
@@ -468,19 +468,19 @@ NEEDED: dict[str, Flow] = {
     "callback secretsmanager:GetSecretValue secret": a_new_worker_connects,
     "callback sqs:SendMessage salvage": what_the_table_does_not_take_of_a_connect_is_salvaged,
     "sweep dynamodb:GetItem COUNT": connections_are_counted_in_a_tick,
-    "sweep dynamodb:GetItem PACE": what_is_due_is_dispatched,
+    "sweep dynamodb:GetItem RATE": what_is_due_is_dispatched,
     "sweep dynamodb:Query index/due": what_is_due_is_dispatched,
     "sweep dynamodb:UpdateItem CONNECTION#*": what_is_at_risk_is_marked,
     "sweep sqs:GetQueueAttributes refresh": what_is_due_is_dispatched,
     "sweep sqs:SendMessage refresh": what_is_due_is_dispatched,
     "refresh dynamodb:DeleteItem CONNECTION#*": an_import_is_proved_later,
-    "refresh dynamodb:GetItem CIRCUIT": an_open_circuit_is_heeded,
+    "refresh dynamodb:GetItem HEALTH": an_open_circuit_is_heeded,
     "refresh dynamodb:GetItem CONNECTION#*": an_import_may_keep_its_token,
-    "refresh dynamodb:GetItem PACE": a_refresh_that_waited_looks_at_the_pace,
+    "refresh dynamodb:GetItem RATE": a_refresh_that_waited_looks_at_the_pace,
     "refresh dynamodb:PutItem EVENT#*": a_refused_import_is_announced,
-    "refresh dynamodb:UpdateItem CIRCUIT": refusals_open_the_circuit,
+    "refresh dynamodb:UpdateItem HEALTH": refusals_open_the_circuit,
     "refresh dynamodb:UpdateItem CONNECTION#*": a_connection_is_refreshed,
-    "refresh dynamodb:UpdateItem PACE": a_connection_is_refreshed,
+    "refresh dynamodb:UpdateItem RATE": a_connection_is_refreshed,
     "refresh kms:Decrypt key": a_new_worker_refreshes,
     "refresh kms:GenerateDataKey key": a_new_worker_refreshes,
     "refresh secretsmanager:GetSecretValue secret": a_new_worker_refreshes,

@@ -41,7 +41,7 @@ def refresh(up: Stack, connection: str) -> dict[str, Any]:
 @pytest.fixture
 def closed_circuit(up: Stack) -> Iterator[None]:
     """A circuit that is closed, before and after, whatever becomes of the test."""
-    key = {"pk": {"S": "CIRCUIT"}, "sk": {"S": "token-endpoint"}}
+    key = {"pk": {"S": "HEALTH"}, "sk": {"S": "token-endpoint"}}
 
     def close() -> None:
         service.client(up, "dynamodb").delete_item(TableName=up.table, Key=key)
@@ -61,7 +61,7 @@ def test_a_refused_configuration_stops_the_stack_and_mends_by_itself(
     for _ in range(8):
         make_due(set_item, connections[0])
         outcomes.append(refresh(up, connections[0])["outcome"])
-    assert outcomes == ["configuration_error"] * 3 + ["circuit_open"] * 5
+    assert outcomes == ["configuration_error"] * 3 + ["unwell"] * 5
     assert len(simulator.posts("refresh_token")) == 3
     item = service.connection_item(up, connections[0])
     assert item is not None
@@ -69,7 +69,7 @@ def test_a_refused_configuration_stops_the_stack_and_mends_by_itself(
     assert "in_doubt" not in item
 
     simulator.clear_faults()
-    assert refresh(up, connections[1])["outcome"] == "circuit_open"
+    assert refresh(up, connections[1])["outcome"] == "unwell"
     circuit(up, opened_at=int(time.time()) - 61)
     restart(up, "refresh")
     make_due(set_item, *connections)
@@ -152,7 +152,7 @@ def circuit(up: Stack, *, opened_at: int) -> None:
     """Let the circuit have been opened at another time."""
     service.client(up, "dynamodb").update_item(
         TableName=up.table,
-        Key={"pk": {"S": "CIRCUIT"}, "sk": {"S": "token-endpoint"}},
+        Key={"pk": {"S": "HEALTH"}, "sk": {"S": "token-endpoint"}},
         UpdateExpression="SET opened_at = :at",
         ExpressionAttributeValues={":at": {"N": str(opened_at)}},
     )

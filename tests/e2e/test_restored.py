@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.contract import deployed
 from tests.e2e.conftest import Bus, Simulator, until
+from tools import deployed
 from tools.local import emulator, service
 from tools.local.places import ROOT, STACK_FILE
 from tools.local.stack import Stack

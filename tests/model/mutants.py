@@ -228,7 +228,7 @@ MUTANTS = [
            _may("lost", starts=1)),
     # Wrong connection
     Mutant("an answer for another business is recognised", "oauth/token_answer.py",
-           "if support_code is not None and support_code != connection_id:", "if support_code == connection_id == '':",
+           "if _blank(named) or named == connection_id:", "if _blank(named) or is_connection_id(named):",
            _may("misdirected", starts=1)),
     Mutant("an answer for another business is not stored", "rotation/protocol.py",
            "if answer.outcome is Outcome.WRONG_CONNECTION:", "if answer.status == 0:",

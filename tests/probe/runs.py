@@ -1,18 +1,22 @@
 """Runs of the probe in this process, against a real server, its user played by a program and its pauses by a clock."""
 
+import io
 import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from rich.console import Console
+
+from tests.probe.odd_server import OddConsents, Oddities, odd_server
 from tests.simulator.driver import CLIENT_SECRET, Driver
 from tools.probe import demonstration, parameters
 from tools.probe.consent import Consents
-from tools.probe.experiments import Probe
+from tools.probe.experiments import EXPERIMENTS, Probe
 from tools.probe.report import Report
+from tools.probe.sender import Sender
 from tools.probe.target import Target
-from tools.probe.wire import Books, Wire
 
 NOBODY_EXPECTED = "nobody expected"
 """What a finding says where the probe itself failed."""
@@ -23,21 +27,27 @@ class Run:
     """What came of one run."""
 
     report: Report
-    books: Books
     probe: Probe
     slept: float
 
     def value(self, name: str) -> Any:
-        """What was found out."""
-        return {finding.name: finding.value for finding in self.report.findings}[name]
+        return self.probe.findings.value(name)
 
     def words(self, name: str) -> str:
-        """The same in words."""
-        return {finding.name: finding.words for finding in self.report.findings}[name]
+        return self.probe.findings.found[name].words
 
     def parameter(self, name: str) -> str | None:
-        """A parameter that follows."""
         return {parameter.name: parameter.value for parameter in self.report.parameters}.get(name)
+
+    @property
+    def in_the_way(self) -> set[str]:
+        """The findings that somebody must act on."""
+        return {finding.name for finding in self.report.findings if finding.in_the_way}
+
+    def text(self) -> str:
+        out = io.StringIO()
+        self.report.show(Console(file=out, width=140))
+        return out.getvalue()
 
 
 class Clock:
@@ -56,39 +66,37 @@ class Clock:
         self._advance(seconds)
 
 
-def run(
-    target: Target,
-    consents: Consents,
-    clock: Clock | None = None,
-    *,
-    pace: int = 0,
-    patience: float = 5,
-    **options: Any,
-) -> Run:
+def run(target: Target, consents: Consents, clock: Clock, *, pace: int = 0, patience: float = 5, **options: Any) -> Run:
     """One whole run, whose report is checked for what no report may show."""
-    clock, books = clock or Clock(), Books(secrets={target.client_secret})
-    wire = Wire(target, books, pace=pace, patience=patience, clock=clock, sleep=clock.sleep)
-    probe = Probe(target, consents, wire, books, **options)
-    for experiment in probe.plan():
+    sender = Sender(target, pace=pace, patience=patience, clock=clock, sleep=clock.sleep)
+    probe = Probe(target, consents, sender, **options)
+    for experiment in EXPERIMENTS:
         probe.perform(experiment)
     probe.conclude()
     report = Report(
-        target=target,
+        token_endpoint=target.token_endpoint,
         findings=probe.findings.all(),
         parameters=parameters.follow(probe.findings, target),
-        obstacles=parameters.obstacles(probe.findings),
-        consents=probe.asked,
-        requests=books.total,
+        consents=probe.logins.asked,
+        requests=sender.total,
         finished_at=0,
-        secrets=books.secrets,
+        secrets=sender.secrets,
     )
+    found = Run(report, probe, clock.slept)
     # Its own net taken away: nothing secret was there to be caught.
-    bare = replace(report, secrets=())
-    for text in (bare.markdown(), bare.machine_readable()):
-        assert not [secret for secret in books.secrets if len(secret) >= 8 and secret in text]
+    for text in (replace(report, secrets=()).machine_readable(), *(finding.words for finding in report.findings)):
+        assert not [secret for secret in sender.secrets if len(secret) >= 8 and secret in text]
         assert NOBODY_EXPECTED not in text
     json.loads(report.machine_readable())
-    return Run(report, books, probe, clock.slept)
+    return found
+
+
+def probed(pace: int = 0, **oddities: Any) -> Run:
+    """A run against a server with these oddities."""
+    with odd_server(Oddities(**oddities)) as server:
+        found = run(server.target, OddConsents(), Clock(server.advance), pace=pace)
+        assert found.report.requests == server.token_requests
+    return found
 
 
 class Runs:
@@ -104,7 +112,6 @@ class Runs:
         return self.of(self.target(changes), **options)
 
     def target(self, settings: dict[str, Any] | None = None) -> Target:
-        """The simulator, and the client that it knows."""
         return demonstration.target(self.simulator.url, CLIENT_SECRET, settings or {})
 
     def of(self, target: Target, **options: Any) -> Run:

@@ -1,24 +1,15 @@
 """What the simulator has no switch for: servers with a grace, without rotation, that echo secrets, and worse."""
 
-import io
 import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from rich.console import Console
 
-from tests.probe.odd_server import OddConsents, Oddities, odd_server
-from tests.probe.runs import Clock, Run, run
+from tests.probe.runs import Run, probed
 from tools.probe import parameters
 from tools.probe.findings import Finding
 from tools.probe.report import REMOVED
-
-
-def probed(**options: Any) -> Run:
-    """A run against a server with these oddities."""
-    with odd_server(Oddities(**options)) as server:
-        return run(server.target, OddConsents(), Clock(server.advance))
 
 
 def findings(found: Run, *names: str) -> list[Any]:
@@ -28,200 +19,148 @@ def findings(found: Run, *names: str) -> list[Any]:
 
 def test_a_strict_one_surprises_nobody() -> None:
     found = probed()
-    assert findings(found, "replay", "replay_family", "code_twice", "code_twice_kills") == [
-        "refused",
-        "alive",
-        "no",
-        "no",
+    assert findings(found, "replay", "replay_ends_consent", "pkce", "wrong_verifier") == [
+        *("refused", "no", "works", "refused")
     ]
-    assert findings(found, "redirect_uri", "burnt_code", "pkce") == ["compared", "yes", "enforced"]
-    assert findings(found, "surprises", "wrong_secret_spends", "older_access_token") == ["none", "no", "works"]
-    assert found.report.obstacles == []
-    assert found.report.consents == 6
+    assert (found.value("secret_in_body"), found.value("surprises"), found.in_the_way) == ("yes", "none", set())
+    assert (found.report.consents, found.report.requests) == (4, 9)
 
 
-@pytest.mark.parametrize(("answer", "kind"), [("same", "same_token"), ("new", "new_token")])
-@pytest.mark.parametrize(("seconds", "late"), [(30, "refused"), (600, "accepted")])
-def test_a_grace_and_its_end(answer: str, kind: str, seconds: int, late: str) -> None:
-    found = probed(grace=seconds, grace_answer=answer)
-    assert findings(found, "replay", "replay_late", "replay_family") == [kind, late, "alive"]
-    assert found.parameter("ReplayPolicy") == "allowed"
-
-
-def test_a_grace_after_which_a_reuse_kills() -> None:
-    found = probed(grace=30, kills=True)
-    assert findings(found, "replay", "replay_late", "replay_family") == ["same_token", "refused", "killed"]
-    assert found.parameter("ReplayPolicy") == "never"
-
-
-@pytest.mark.parametrize(("access", "value"), [(False, "alive"), (True, "killed")])
-def test_a_reuse_that_kills_may_take_the_access_tokens_along(access: bool, value: str) -> None:
-    found = probed(kills=True, kills_access=access)
-    assert findings(found, "replay", "replay_family", "replay_access_token") == ["refused", "killed", value]
-    assert found.parameter("ReplayPolicy") == "never"
-    assert found.report.consents <= 10
-
-
-@pytest.mark.parametrize(("rotation", "value"), [("same", "same_token"), ("none", "no_token")])
-def test_no_rotation(rotation: str, value: str) -> None:
-    found = probed(rotation=rotation)
-    assert findings(found, "rotation", "replay", "replay_late", "simultaneous") == [value, "not_rotated", None, None]
-    assert found.parameter("ReplayPolicy") == "allowed"
-    assert "not rotated" in found.words("simultaneous")
+@pytest.mark.parametrize("answer", ["same", "new"])
+@pytest.mark.parametrize(("seconds", "replay"), [(30, "refused"), (600, "accepted")])
+@pytest.mark.parametrize("kills", [False, True])
+def test_a_reuse_is_tried_when_the_stack_would_send_it(answer: str, seconds: int, replay: str, kills: bool) -> None:
+    """A grace that is over by then does not hide that the reuse ends the consent."""
+    found = probed(grace=seconds, grace_answer=answer, kills=kills)
+    ends = kills and replay == "refused"
+    assert findings(found, "replay", "replay_ends_consent") == [replay, "yes" if ends else "no"]
+    assert found.parameter("ReplayPolicy") == ("never" if ends else "allowed")
+    assert found.slept >= 180
 
 
 def test_no_refresh_token_at_all() -> None:
-    found = probed(issues_refresh_token=False)
-    assert found.value("refresh_token") == "absent"
-    assert found.words("rotation") == "No refresh token was issued."
-    assert any("No refresh token" in sentence for sentence in found.report.obstacles)
-    assert found.value("pkce") == "enforced"
+    found = probed(changes={"refresh_token": ...})
+    assert found.in_the_way == {"refresh_token"}
+    assert found.words("replay") == "No refresh token was issued."
+    assert (found.value("refresh_token"), found.value("pkce")) == ("absent", "works")
+
+
+@pytest.mark.parametrize("code", [..., None, "", 42, {"a": 1}, "../x", "N" * 500])
+def test_an_answer_that_names_no_business_is_in_the_way(code: Any) -> None:
+    found = probed(changes={"supportCode": code})
+    assert found.value("support_code") == ("unusable" if code not in (..., None, "") else "absent")
+    assert (found.in_the_way, found.value("replay")) == ({"support_code"}, "refused")
 
 
 @pytest.mark.parametrize(
-    ("change", "name", "value"),
+    ("code", "refresh", "seconds", "follows"),
     [
-        ({"expires_in": "3600"}, "expires_in", "string"),
-        ({"expires_in": ...}, "expires_in", "absent"),
-        ({"expires_in": None}, "expires_in", "null"),
-        ({"expires_in": "soon"}, "expires_in", "unusable"),
-        ({"expires_in": -1}, "expires_in", "unusable"),
-        ({"supportCode": ...}, "support_code", "absent"),
-        ({"supportCode": 42}, "support_code", "unusable"),
-        ({"supportCode": {"a": 1}}, "support_code", "unusable"),
-        ({"supportCode": "../x"}, "support_code", "unusable"),
-        ({"supportCode": "N" * 500}, "support_code", "unusable"),
-        ({"supportCode": "../x"}, "support_code_on_refresh", "unusable"),
-        ({"supportCode": ""}, "support_code", "empty"),
-        ({"token_type": ...}, "token_type", "absent"),
-        ({"token_type": "mac"}, "token_type", "other"),
+        (3_600, ..., {"code": 3_600, "refresh": None}, "3600"),
+        (None, "7200", {"code": None, "refresh": 7_200}, "7200"),
+        (200_000, "soon", {"code": 200_000, "refresh": None}, "86400"),
+        (30, -1, {"code": 30, "refresh": None}, "60"),
+        (3_600, 7_200, {"code": 3_600, "refresh": 7_200}, None),
     ],
 )
-def test_odd_members_of_an_answer(change: dict[str, Any], name: str, value: str) -> None:
-    found = probed(changes=change)
-    assert found.value(name) == value
-    assert found.value("replay") == "refused"
-    in_the_way = any("names no business" in sentence for sentence in found.report.obstacles)
-    assert in_the_way == ("supportCode" in change)
-
-
-def test_a_demanded_challenge_is_found_and_kept_to() -> None:
-    found = probed(demands_challenge=True)
-    assert findings(found, "pkce", "replay", "redirect_uri") == ["required", "refused", "compared"]
-    assert found.parameter("Pkce") == "enabled"
-    assert any("PKCE is demanded" in sentence for sentence in found.report.obstacles)
-
-
-def test_a_demanded_challenge_that_is_not_checked_is_demanded_all_the_same() -> None:
-    found = probed(demands_challenge=True, checks_challenge=False)
-    assert findings(found, "pkce", "pkce_wrong_verifier") == ["required", "accepted"]
-    assert found.parameter("Pkce") == "enabled"
-
-
-def test_a_login_that_refuses_challenges() -> None:
-    found = probed(refuses_challenges="invalid_request")
-    assert findings(found, "pkce", "pkce_wrong_verifier", "replay") == ["refused_at_login", None, "refused"]
-    assert found.parameter("Pkce") == "disabled"
-
-
-def test_a_new_consent_that_ends_the_one_before() -> None:
-    found = probed(ends_earlier_consents=True)
-    assert findings(found, "earlier_consent", "wrong_secret_spends", "code_twice_kills") == ["ended", "no", "no"]
-    assert findings(found, "replay", "replay_family") == ["refused", "alive"]
-    assert probed().value("earlier_consent") == "alive"
-
-
-def test_a_challenge_that_a_missing_verifier_gets_around() -> None:
-    found = probed(missing_verifier_passes=True)
-    assert findings(found, "pkce", "pkce_wrong_verifier", "pkce_missing_verifier") == ["partly", "refused", "accepted"]
+def test_expires_in_of_one_of_the_answers_is_what_the_stack_assumes(
+    code: Any, refresh: Any, seconds: dict[str, Any], follows: str | None
+) -> None:
+    found = probed(changes={"expires_in": code}, refresh_changes={"expires_in": refresh})
+    assert (found.value("expires_in"), found.parameter("AccessTokenLifetime")) == (seconds, follows)
 
 
 @pytest.mark.parametrize(
-    ("options", "name", "value"),
+    ("announced", "seconds", "lifetime", "after"),
     [
-        ({"checks_secret": "last"}, "wrong_secret_spends", "yes"),
-        ({"checks_secret": "never"}, "wrong_secret_spends", "not_checked"),
-        ({"compares_redirect_uri": False}, "redirect_uri", "ignored"),
-        ({"failed_exchange_burns": False}, "burnt_code", "no"),
-        ({"code_works_again": True}, "code_twice", "yes"),
-        ({"second_code_kills": True}, "code_twice_kills", "yes"),
-        ({"access_dies_on_refresh": True}, "older_access_token", "dead"),
-        ({"issuers": ["https://a.example", "https://b.example"]}, "iss", "varies"),
-        ({"issuers": ["https://a.example"] * 2 + [None] + ["https://a.example"]}, "iss", "not_on_cancel"),
-        ({"issuers": ["not an issuer"]}, "iss", "unreadable"),
-        ({"callback": lambda back: back | {"state": "another"}}, "state", "other"),
+        ({"refresh_token_expires_in": 7_200}, 7_200, "7200", "1800"),
+        ({"refresh_expires_in": "2592000"}, 2_592_000, "2592000", None),
+        ({"refresh_token_timeout": 86_400}, 86_400, None, None),
+        ({"refresh_token_expires_in": 10**9}, 10**9, "31536000", None),
+        ({"refresh_expires_in": 0, "refresh_token_expires_in": True}, "not_announced", None, None),
+        ({"refresh_token_expires_in": "9" * 5_000}, "not_announced", None, None),
     ],
 )
-def test_other_oddities(options: dict[str, Any], name: str, value: str) -> None:
-    found = probed(**options)
-    assert found.value(name) == value
-    assert found.parameter("Issuer") is None
+def test_an_announced_lifetime_is_what_the_stack_should_plan_with(
+    announced: dict[str, Any], seconds: Any, lifetime: str | None, after: str | None
+) -> None:
+    found = probed(changes=announced)
+    assert found.value("refresh_token_lifetime") == seconds
+    assert (found.parameter("RefreshTokenLifetime"), found.parameter("RefreshAfter")) == (lifetime, after)
+    assert found.in_the_way == ({"refresh_token_lifetime"} if seconds == 7_200 else set())
 
 
-def test_an_issuer_of_another_host_is_told_and_not_configured() -> None:
-    with odd_server(Oddities(issuers=["https://issuer.example"])) as server:
-        found = run(server.target, OddConsents())
-    assert found.parameter("Issuer") == "https://issuer.example"
-    elsewhere = replace(found.report.target, authorize_endpoint="https://login.example/authorize")
-    (issuer,) = [one for one in parameters.follow(found.probe.findings, elsewhere) if one.name == "Issuer"]
-    assert issuer.value is None
-    assert "issuer.example" in issuer.because
+@pytest.mark.parametrize("checks", [True, False])
+def test_a_demanded_challenge_is_found_and_kept_to(checks: bool) -> None:
+    found = probed(demands_challenge=True, checks_challenge=checks)
+    assert findings(found, "pkce", "replay", "refresh_token") == ["only_with", "refused", "present"]
+    assert (found.value("wrong_verifier"), found.parameter("Pkce")) == ("refused" if checks else "accepted", "enabled")
 
 
-@pytest.mark.parametrize("status", [200, 400, 401, 500])
-def test_errors_as_html_are_no_refusals_to_the_stack_and_are_known_again(status: int) -> None:
-    found = probed(errors=lambda *_: (status, "text/html", "<h1>Something went wrong</h1>"))
+def test_a_secret_that_is_not_checked_is_in_the_way() -> None:
+    found = probed(checks_secret=False)
+    assert found.in_the_way == {"invalid_client"}
+    assert found.value("invalid_client")["error"] == "invalid_grant"
+
+
+@pytest.mark.parametrize(
+    ("issuers", "value"),
+    [
+        (["https://a.example", "https://b.example"], "unusable"),
+        (["https://a.example"] * 3 + [None], "not_on_cancel"),
+        (["not an issuer"], "unusable"),
+    ],
+)
+def test_an_issuer_that_is_not_the_same_everywhere_is_not_configured(issuers: list[str | None], value: str) -> None:
+    found = probed(issuers=issuers)
+    assert (found.value("iss"), found.parameter("Issuer")) == (value, None)
+
+
+def test_an_issuer_is_configured_only_if_it_is_the_host_of_the_login() -> None:
+    found = probed(issuers=["https://issuer.example"])
+    assert (found.value("iss"), found.parameter("Issuer")) == ("https://issuer.example", None)
+    at_home = replace(found.probe.logins._target, authorize_endpoint="https://issuer.example/authorize")
+    (issuer,) = [one for one in parameters.follow(found.probe.findings, at_home) if one.name == "Issuer"]
+    assert issuer.value == "https://issuer.example"
+
+
+@pytest.mark.parametrize("status", [200, 400, 403, 500])
+@pytest.mark.parametrize("body", ["<h1>Something went wrong</h1>", "[1]", '{"error": {"code": 1}}', "[" * 50_000, ""])
+def test_refusals_that_nobody_can_read_are_in_the_way_and_are_no_verdict_on_anything_else(
+    status: int, body: str
+) -> None:
+    found = probed(errors=lambda *_: (status, body))
     assert found.value("invalid_grant")["as_expected"] is False
+    assert "invalid_grant" in found.in_the_way
+    assert findings(found, "replay", "wrong_verifier") == [None, None]
+    assert (found.value("pkce"), found.parameter("ReplayPolicy")) == ("works", None)
     assert found.value("surprises") != "none"
-    assert findings(found, "replay", "replay_family", "pkce") == ["refused", "alive", "enforced"]
-    assert f"HTTP {status}, text/html" in found.words("replay")
-    assert len(found.report.obstacles) == 2
-    assert found.value("rotation") == "new_token"
 
 
-def test_an_error_nobody_knows_is_not_quoted() -> None:
-    found = probed(errors=lambda *_: (400, "application/json", json.dumps({"error": "blue_moon"})))
-    assert found.value("invalid_grant")["error"] == "unknown"
-    assert "blue_moon" not in found.report.machine_readable()
-
-
-def test_what_a_server_echoes_gets_into_no_report() -> None:
-    def echo(code: str, form: dict[str, str]) -> tuple[int, str, str]:
-        told = {
-            "error": code,
+@pytest.mark.parametrize(("error", "replay"), [("invalid_grant", "refused"), ("blue_moon", None)])
+def test_what_a_server_echoes_gets_into_no_report(error: str, replay: str | None) -> None:
+    def echo(_code: str, form: dict[str, str]) -> tuple[int, str]:
+        said = {
+            "error": error,
             "error_description": json.dumps(form),
             form["client_secret"]: 1,
-            "hint": list(form.values()),
+            "hint": [*form.values()],
         }
-        return 400, "application/json", json.dumps(told)
+        return 400, json.dumps(said)
 
-    found = probed(errors=echo, callback=lambda back: back | {back.get("code", "none"): back.get("code", "none")})
-    assert found.value("replay") == "refused"
-
-
-@pytest.mark.parametrize(
-    "body", ["[1]", "null", '{"error": {"code": 1}}', "[" * 50_000, "\x00\x01", '{"access_token": 7}', ""]
-)
-def test_nonsense_instead_of_errors_is_told(body: str) -> None:
-    found = probed(errors=lambda *_: (200, "application/json", body))
-    assert found.value("invalid_grant")["as_expected"] is False
-    assert found.value("replay") == "refused"
-    assert found.value("surprises") != "none"
+    found = probed(errors=echo)
+    assert (found.value("replay"), found.value("surprises") == "none") == (replay, replay is not None)
+    assert "blue_moon" not in found.report.machine_readable() + found.text()
 
 
 def test_a_report_is_a_net_for_what_slipped_through_before() -> None:
-    """Whatever a finding says: no secret, nothing that commands a terminal, no markup, no row of a table broken."""
-    secret = 'a "quoted" secret | of ours'
-    found = probed(issuers=["https://evil.example/[bold]|x"])
-    slipped = Finding("iss", secret, f"\x1b[31m{secret} [red]", (f"a|b\n{secret}",))
+    """Whatever a finding says: no secret, nothing that commands a terminal, no markup."""
+    secret = 'a "quoted" secret of ours'
+    found = probed()
+    slipped = Finding("iss", secret, f"\x1b[31m{secret} [red]")
     report = replace(found.report, findings=[slipped], secrets={secret})
-    out = io.StringIO()
-    report.show(Console(file=out, width=100))
-    for text in (report.markdown(), report.machine_readable(), out.getvalue()):
-        assert secret not in text
-        assert "quoted" not in text
-        assert REMOVED in text
-        assert "\x1b" not in text
-    assert "[red]" in out.getvalue()
-    assert json.loads(report.machine_readable())["findings"]["iss"]["value"] == REMOVED
-    assert [line.count(" | ") for line in report.markdown().splitlines() if "Does the callback" in line] == [2]
+    text = replace(found, report=report).text()
+    for shown in (text, report.machine_readable()):
+        assert "quoted" not in shown
+        assert REMOVED in shown
+        assert "\x1b" not in shown
+    assert "[red]" in text

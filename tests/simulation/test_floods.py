@@ -14,7 +14,7 @@ import pytest
 from flowaccount_connect.domain.schedule import TICK
 from flowaccount_connect.rotation.permits import Kind, NoPermit
 from flowaccount_connect.scheduling.rate import Rate, Rule
-from tools.benchmarks.memory import ItemMemory
+from tools.simulation.memory import ItemMemory
 
 START = 1_800_000_000.0
 MINUTES = 30

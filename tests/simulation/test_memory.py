@@ -15,7 +15,7 @@ from flowaccount_connect.storage.dynamodb import Item, call, n
 from flowaccount_connect.storage.shared_item import Changed, Shared, SharedItem
 from tests.support.dynamodb_model import DynamoDbModel
 from tests.unit.tables import Table
-from tools.benchmarks.memory import ItemMemory, Memory, Row, connection_of
+from tools.simulation.memory import ItemMemory, Memory, Row, connection_of
 
 IDS = ("N1", "N2", "N3")
 STEPS = 1_500

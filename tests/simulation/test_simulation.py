@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from flowaccount_connect.domain.schedule import Schedule
-from tools.benchmarks import simulate
-from tools.benchmarks.authorization_server import AuthorizationServer, Verdict
-from tools.benchmarks.keeping import Keeping
-from tools.benchmarks.trace import DAY, HOUR, LIFETIME, START, Calendar, Period, Trace, Trouble
+from tools.simulation import simulate
+from tools.simulation.authorization_server import AuthorizationServer, Verdict
+from tools.simulation.keeping import Keeping
+from tools.simulation.trace import DAY, HOUR, LIFETIME, START, Calendar, Period, Trace, Trouble
 
 PEERS = {"Nango", "Vault plugin", "authproxy", "on demand"}
 

@@ -1,10 +1,14 @@
 """What `sam build` makes: bytecode that Lambda takes as it is, for all of it, and nothing unneeded."""
 
+import ast
+import hashlib
+import json
 import marshal
 import os
 import platform
 import re
 import shutil
+import ssl
 import struct
 import subprocess
 import sys
@@ -12,9 +16,13 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
+import botocore.session
 import pytest
+from botocore import xform_name
+from botocore.model import ServiceModel
 from samcli.yamlhelper import yaml_parse
 
+from flowaccount_connect.runtime import aws
 from tools.local import built_for, deployment
 from tools.local.places import BUILD
 
@@ -71,12 +79,125 @@ def test_a_function_has_its_own_handler_and_no_other_files(built: Path, name: st
     assert "handler" in (artefact / "app.py").read_text()
 
 
+SERVICES = ("dynamodb", "events", "kms", "lambda", "secretsmanager", "sqs")
+
+
+def whole(service: str) -> ServiceModel:
+    """A service as boto3 describes it."""
+    loader = botocore.session.get_session().get_component("data_loader")
+    return ServiceModel(loader.load_service_model(service, "service-2"), service)
+
+
+def cut(built: Path, service: str) -> ServiceModel:
+    """A service as the layer describes it."""
+    (model,) = (built / "DependenciesLayer" / "python" / "botocore" / "data" / service).glob("*/service-2.json")
+    return ServiceModel(json.loads(model.read_text()), service)
+
+
+def called() -> set[str]:
+    """The names that the functions and their package read of a variable or an attribute: `self._client.get_item`."""
+    sources = [*(ROOT / "layers" / "connector").rglob("*.py"), *(ROOT / "functions").glob("*/*.py")]
+    nodes = [node for path in sources for node in ast.walk(ast.parse(path.read_text("utf-8")))]
+    return {
+        node.attr
+        for node in nodes
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name | ast.Attribute)
+    }
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_the_layer_has_the_operations_that_are_called_and_no_others(built: Path, service: str) -> None:
+    known = whole(service).operation_names
+    assert set(cut(built, service).operation_names) == {name for name in known if xform_name(name) in called()}
+
+
 def test_the_layer_has_the_services_in_use_and_no_others(built: Path) -> None:
     data = built / "DependenciesLayer" / "python" / "botocore" / "data"
-    services = {path.name for path in data.iterdir() if path.is_dir()}
-    assert services == {"dynamodb", "events", "kms", "lambda", "secretsmanager", "sqs"}
-    assert (data / "endpoints.json").exists()
-    assert (data / "partitions.json").exists()
+    assert {path.name for path in data.iterdir() if path.is_dir()} == set(SERVICES)
+    assert not list(data.rglob("*.gz"))
+
+
+def shapes(model: ServiceModel, operation: str) -> dict[str, object]:
+    """All shapes that an operation reaches, each with what botocore reads of it."""
+    made = model.operation_model(operation)
+    waiting = [shape for shape in (made.input_shape, made.output_shape, *made.error_shapes) if shape is not None]
+    found: dict[str, object] = {}
+    while waiting:
+        shape = waiting.pop()
+        if shape.name in found:
+            continue
+        inner = [*getattr(shape, "members", {}).values()]
+        inner += [getattr(shape, name) for name in ("member", "key", "value") if hasattr(shape, name)]
+        found[shape.name] = (shape.type_name, shape.serialization, shape.metadata, [one.name for one in inner])
+        waiting += inner
+    return found
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_what_is_cut_says_the_same_of_each_operation(built: Path, service: str) -> None:
+    all_of_it, ours = whole(service), cut(built, service)
+    assert ours.metadata == all_of_it.metadata
+    for name in ours.operation_names:
+        there, here = all_of_it.operation_model(name), ours.operation_model(name)
+        assert shapes(ours, name) == shapes(all_of_it, name)
+        assert here.http == there.http
+        assert here.idempotent_members == there.idempotent_members
+
+
+ENDPOINTS = """
+import json, sys
+import boto3
+services, regions = json.loads(sys.argv[1])
+sys.stdout.write(json.dumps({
+    region: [boto3.client(service, region_name=region).meta.endpoint_url for service in services] for region in regions
+}))
+"""
+
+
+def test_what_is_cut_knows_where_the_services_are_in_every_partition(built: Path) -> None:
+    partitions = botocore.session.get_session().get_component("data_loader").load_data("partitions")["partitions"]
+    regions = [next(iter(sorted(partition["regions"]))) for partition in partitions]
+    assert len(regions) > 5
+    asked = json.dumps([SERVICES, [*regions, "ap-southeast-1"]])
+    found = []
+    for path in (str(built / "DependenciesLayer" / "python"), os.pathsep.join(sys.path)):
+        run = subprocess.run(
+            [
+                sys.executable,
+                "-S",
+                "-W",
+                "ignore",
+                "-c",
+                ENDPOINTS,
+                asked,
+            ],
+            env={"PYTHONPATH": path, "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "HOME": "/nonexistent"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert run.returncode == 0, run.stderr
+        found.append(json.loads(run.stdout))
+    assert found[0] == found[1]
+    assert "https://dynamodb.ap-southeast-1.amazonaws.com" in found[0]["ap-southeast-1"]
+
+
+def test_the_layer_has_the_authorities_that_sign_for_aws_by_themselves(built: Path) -> None:
+    """https://www.amazontrust.com/repository/ lists them."""
+    certifi = built / "DependenciesLayer" / "python" / "certifi"
+    ours, everybody = (
+        ssl.create_default_context(cafile=str(certifi / name)).get_ca_certs(binary_form=True)
+        for name in (aws.AMAZON_ROOTS, "cacert.pem")
+    )
+    # Fingerprints as Amazon publishes them (SHA-256).
+    assert {hashlib.sha256(root).hexdigest()[:16] for root in ours} == {
+        "8ecde6884f3d87b1",  # Amazon Root CA 1
+        "1ba5b2aa8c65401a",  # Amazon Root CA 2
+        "18ce6cfe7bf14e60",  # Amazon Root CA 3
+        "e35d28419ed02025",  # Amazon Root CA 4
+        "568d6905a2c88708",  # Starfield Services Root Certificate Authority - G2
+    }
+    assert set(ours) < set(everybody)
 
 
 def test_the_layer_leaves_out_what_is_never_loaded_and_keeps_licences(built: Path) -> None:

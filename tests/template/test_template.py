@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from flowaccount_connect.domain.schedule import Schedule
+from flowaccount_connect.rotation.permits import Kind
 from flowaccount_connect.runtime import bootstrap
-from flowaccount_connect.scheduling.pacing import BACKGROUND
+from flowaccount_connect.scheduling.rate import REACH
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,6 +35,7 @@ COMMON = {
     "STACK",
     "TABLE_NAME",
     "SETTINGS_VERSION",
+    "RES_OPTIONS",
     "POWERTOOLS_SERVICE_NAME",
     "POWERTOOLS_METRICS_NAMESPACE",
     "POWERTOOLS_LOG_LEVEL",
@@ -144,8 +146,8 @@ LOGS = {"logs:CreateLogStream", "logs:PutLogEvents"}
 ITEMS: dict[str, set[str]] = {
     "authorize": {"SESSION#*", "LINK#*"},
     "callback": {"SESSION#*", "LINK#*", "CONNECTION#*", "EVENT#*"},
-    "sweep": {"PACE", "COUNT", "CONNECTION#*"},
-    "refresh": {"CONNECTION#*", "CIRCUIT", "EVENT#*", "PACE"},
+    "sweep": {"RATE", "COUNT", "CONNECTION#*"},
+    "refresh": {"CONNECTION#*", "HEALTH", "EVENT#*", "RATE"},
     "token": {"CONNECTION#*", "DEMAND#*"},
     "salvage": {"CONNECTION#*", "LINK#*"},
     "connections": {"CONNECTION#*", "LINK#*", "EVENT#*"},
@@ -439,7 +441,7 @@ def test_the_refresh_queue_hands_over_batches_to_a_bounded_number_of_workers(tem
     assert source["Properties"]["Queue"] == {"Fn::GetAtt": ["RefreshQueue", "Arn"]}
     # Beyond ten, AWS asks for a window; nobody waits in it for longer than slots are taken ahead.
     assert source["Properties"]["BatchSize"] == 50
-    assert 1 <= source["Properties"]["MaximumBatchingWindowInSeconds"] < BACKGROUND
+    assert 1 <= source["Properties"]["MaximumBatchingWindowInSeconds"] < REACH[Kind.SCHEDULED]
     assert source["Properties"]["ScalingConfig"] == {"MaximumConcurrency": {"Ref": "RefreshConcurrency"}}
     assert template["Parameters"]["RefreshConcurrency"]["MinValue"] >= 2, "SQS knows no less"
     queue = template["Resources"]["RefreshQueue"]["Properties"]
@@ -735,7 +737,9 @@ def test_every_function_starts_with_what_the_template_gives_it_and_knows_the_clo
             monkeypatch.setenv(name, str(given.get(parameter, template["Parameters"][parameter].get("Default"))))
         elif isinstance(value, str):
             monkeypatch.setenv(name, value)
-    monkeypatch.setenv("AWS_REGION", "ap-southeast-1")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "role")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "ap-southeast-1")
     made = getattr(bootstrap, function)()
     if function == "sweep":
         assert (made.schedule.refresh_token_lifetime, made.schedule.refresh_after) == (int(lifetime), int(after))

@@ -121,8 +121,10 @@ class FakeSqs:
         assert len({entry["Id"] for entry in entries}) == len(entries)
         self.batches.append(len(entries))
         failed = [entry for i, entry in enumerate(entries) if i in self.refused]
-        self.sent += [entry for entry in entries if entry not in failed]
-        return {"Successful": [], "Failed": [{"Id": entry["Id"]} for entry in failed]} if failed else {"Successful": []}
+        taken = [entry for entry in entries if entry not in failed]
+        self.sent += taken
+        answer = {"Successful": taken, "Failed": failed}
+        return {name: [{"Id": entry["Id"]} for entry in some] for name, some in answer.items() if some}
 
 
 @dataclass
@@ -161,6 +163,9 @@ class FakeLambda:
     invoked: list[dict[str, Any]] = field(default_factory=list)
     act: Callable[[], None] = lambda: None
     answer: Any = field(default_factory=lambda: {"outcome": "refreshed"})
+
+    def close(self) -> None:
+        """Close the connections."""
 
     def invoke(self, **kwargs: Any) -> Any:
         """Invoke."""

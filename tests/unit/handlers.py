@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from flowaccount_connect.domain.ids import fingerprint
-from flowaccount_connect.runtime import bootstrap, observability
+from flowaccount_connect.runtime import aws, observability
 from tests.unit.fakes import Context
 from tests.unit.worlds import World
 
@@ -76,7 +76,7 @@ class Functions:
             "lambda": world.lambdas,
             "events": world.events,
         }
-        monkeypatch.setattr(bootstrap, "client", lambda service, **_: clients[service])
+        monkeypatch.setattr(aws, "client", lambda service, **_: clients[service])
         self.set(
             ENVIRONMENT="sandbox",
             STACK="connect",
@@ -106,9 +106,6 @@ class Functions:
     def close(self) -> None:
         """End what `__init__` began."""
         logging.getLogger().removeHandler(self._others)
-        for module in self._made.values():
-            if hasattr(module, "_endpoint"):
-                module._endpoint.close()
 
     def set(self, **variables: str) -> None:
         """Set environment variables for functions that are made from here on."""

@@ -134,7 +134,11 @@ class Server:
     tls: ssl.SSLContext | None = None
     silent: bool = False
     """Accepts connections and never says anything, not even in a handshake."""
+    ready: threading.Event | None = None
+    """The TLS handshake waits for this event, if there is one."""
     asked: list[Asked] = field(default_factory=list)
+    received: bytearray = field(default_factory=bytearray)
+    """All bytes of all requests, also of those that broke off and so were not asked."""
     connections: int = 0
     lines: list[Line] = field(default_factory=list)
     ended: threading.Event = field(default_factory=threading.Event)
@@ -182,6 +186,8 @@ class Server:
 
     def _serve(self, sock: socket.socket, number: int) -> None:
         sock.settimeout(None)
+        # As servers do: else what follows a TLS handshake waits for an acknowledgement.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         line = Line(sock, number, self.ended)
         self.lines.append(line)
         try:
@@ -189,6 +195,8 @@ class Server:
                 line.hang()
                 return
             if self.tls is not None:
+                if self.ready is not None:
+                    self.ready.wait(15)
                 sock.settimeout(5)
                 line.socket = self.tls.wrap_socket(sock, server_side=True)
             while line.open and not self.ended.is_set():
@@ -219,7 +227,10 @@ class Server:
         method, path, _ = first.split(" ")
         headers = {name.lower(): value.strip() for name, _, value in (line_.partition(":") for line_ in rest)}
         while len(body) < int(headers.get("content-length", 0)):
-            body += self._receive(line)
+            more = self._receive(line)
+            if not more:
+                return None
+            body += more
         return Asked(method, path, headers, body, line.number)
 
     def _receive(self, line: Line) -> bytes:
@@ -227,7 +238,9 @@ class Server:
         line.socket.settimeout(0.05)
         while not self.ended.is_set():
             try:
-                return line.socket.recv(65_536)
+                data = line.socket.recv(65_536)
+                self.received += data
+                return data
             except TimeoutError:
                 continue
         return b""

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
-from tests.contract import deployed
 from tests.support.dynamodb_model import DynamoDbModel
 from tests.unit.tables import Table
+from tools import deployed
 
 
 class StreamingTable(Table):

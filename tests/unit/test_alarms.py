@@ -93,7 +93,7 @@ def ticked(**facts: Any) -> Happening:
 
 HAPPENINGS: dict[tuple[str, str], Happening] = {
     ("callback", "ConnectConfigurationError"): connect_refused,
-    ("refresh", "ConfigurationRefused"): refreshed(RefreshOutcome.CONFIGURATION_ERROR),
+    ("refresh", "EndpointUnwell"): refreshed(RefreshOutcome.UNWELL),
     ("refresh", "InDoubtFor"): refreshed(RefreshOutcome.IN_DOUBT, doubt=1),
     ("refresh", "RefreshLost"): refreshed(RefreshOutcome.LOST),
     ("refresh", "RefreshNotPrepared"): refreshed(RefreshOutcome.NOT_PREPARED),

@@ -1,75 +1,201 @@
-"""What `make bench` makes of its figures: the price is judged by list prices, and the exit code by what is measured."""
+"""`make bench`: what it makes of its figures, what it does where one cannot be taken, and what money it counts."""
 
-from collections import Counter
+import threading
+from collections.abc import Iterator
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
-from tools.benchmarks import money, operations, performance
-from tools.benchmarks.money import Costs
-from tools.benchmarks.operations import Calls, Operations
-from tools.benchmarks.performance import Figures, Row
-from tools.benchmarks.wire import Count
+from tools.benchmarks import calls, compared, money, report
+from tools.benchmarks.calls import Calls
+from tools.benchmarks.programs import FLOOR, Function, Program, Took
+from tools.benchmarks.report import Section
+from tools.benchmarks.timed import CPU, FIRST_BATCH, IN_BATCH, ONE_BY_ONE, OURS, READY, TOKEN, WORKER, Figures
+from tools.benchmarks.wire import Wire, wire
+from tools.local.errors import LocalError
+
+
+def took(milliseconds: float) -> Took:
+    return Took(milliseconds, 40.0, milliseconds, milliseconds, [], "")
+
+
+def figures(**ours: float) -> Figures:
+    """As if the floor and the other programs had taken 100 ms for everything, and ours so many."""
+    made = Figures()
+    for name, figure in {"ready": READY, "token": TOKEN, "batch": IN_BATCH, "first_batch": FIRST_BATCH}.items():
+        made.add((figure, FLOOR if figure in (READY, TOKEN) else "another"), took(100), operations=1)
+        if name in ours:
+            made.add((figure, "authorize" if figure == READY else OURS), took(ours[name]), operations=1)
+    return made
+
+
+def fail(why: str) -> None:
+    raise LocalError(why)
+
+
+def met(sections: list[Section]) -> dict[str, bool]:
+    return {row.cells[0]: row.met for one in sections for row in one.rows if row.met is not None and one.judged}
+
+
+@pytest.mark.parametrize(
+    ("figure", "reached", "missed"),
+    [("ready", 99, 102), ("token", 104, 107), ("batch", 89, 92), ("first_batch", 249, 252)],
+)
+def test_a_target_is_a_multiple_of_the_floor_or_of_the_cheapest_other(figure: str, reached: int, missed: int) -> None:
+    assert report.exit_code(compared.sections(figures(**{figure: reached}))) == 0
+    assert report.exit_code(compared.sections(figures(**{figure: missed}))) == 1
+
+
+def test_a_first_answer_counts_from_the_start_of_its_process() -> None:
+    made = Figures()
+    answered = Took(started=150, memory=40, cpu=50, wall=60, answers=[], log="")
+    made.add((FIRST_BATCH, OURS), answered)
+    made.add((IN_BATCH, OURS), answered, operations=50)
+    assert made.taken[CPU] == {(FIRST_BATCH, OURS): [150], (IN_BATCH, OURS): [1]}
+
+
+def test_a_worker_has_to_refresh_fifteen_times_as_many() -> None:
+    for each, code in ((20, 0), (21, 1)):
+        made = Figures()
+        made.add((WORKER, ONE_BY_ONE), took(300), operations=1)
+        made.add((WORKER, OURS), took(each * 50), operations=50)
+        assert report.exit_code(compared.sections(made)) == code
+
+
+def test_a_figure_that_cannot_be_taken_is_named_and_the_others_go_on() -> None:
+    made = figures(ready=99)
+    with made.taking(TOKEN, OURS):
+        fail("the machine was too busy")
+    sections = compared.sections(made)
+    assert report.exit_code(sections) == 2
+    assert "authorize" in met(sections)
+    (row,) = [row for one in sections for row in one.rows if not row.taken]
+    assert row.cells[:2] == (OURS, "not taken: the machine was too busy")
+
+
+def test_a_round_that_failed_is_noted_and_the_other_rounds_count() -> None:
+    made = figures(ready=99)
+    with made.taking(READY, "authorize"):
+        fail("once")
+    first = compared.sections(made)[0]
+    assert first.note == "authorize: not in every round: once."
+    assert report.exit_code([first]) == 0
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Program:
+    """A function that does what its event says."""
+    text = "import os, time\nlist(range(500_000))\n"
+    text += "def handler(event, context):\n    print('logged')\n    return eval(event)\n"
+    (tmp_path / "app.py").write_text(text)
+    return Program((tmp_path,), "app")
+
+
+def started(program: Program, patience: float = 30.0) -> Function:
+    return Function(program, {"PYTHONPATH": str(program.path[0])}, patience=patience)
+
+
+def test_a_process_is_measured_until_ready_and_not_until_its_end(program: Program) -> None:
+    with started(program) as function:
+        answered = function.answer(["1 + 1", "[0 for _ in range(500_000)] and 3"])
+    assert 0 < function.ready.started < answered.started
+    assert answered.started >= function.ready.started + answered.cpu
+    assert (answered.answers, answered.log) == ([2, 3], "logged\nlogged\n")
+
+
+@pytest.mark.parametrize(
+    ("event", "why"),
+    [("time.sleep(60)", "app: no answer within 1 s"), ("1 / 0", "app: ZeroDivisionError: division by zero")],
+)
+def test_a_process_that_hangs_or_fails_ends_with_its_reason(program: Program, event: str, why: str) -> None:
+    with started(program, patience=1.0) as function, pytest.raises(LocalError) as failed:
+        function.answer([event])
+    assert str(failed.value) == why
+
+
+class _Rude(BaseHTTPRequestHandler):
+    """Answers the first request of each connection, and closes it when the second one comes."""
+
+    protocol_version = "HTTP/1.1"
+    answered = False
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        if self.answered:
+            self.close_connection = True
+            return
+        self.answered = True
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.fixture
+def before_a_rude_engine() -> Iterator[Wire]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Rude) as engine:
+        engine.daemon_threads = True
+        thread = threading.Thread(target=engine.serve_forever)
+        thread.start()
+        with wire(f"http://127.0.0.1:{engine.server_port}") as made:
+            yield made
+        engine.shutdown()
+        thread.join()
+
+
+def test_an_engine_that_closes_its_connections_is_asked_again(before_a_rude_engine: Wire) -> None:
+    headers = {"x-amz-target": "DynamoDB_20120810.GetItem", "content-type": "application/x-amz-json-1.0"}
+    answers = [before_a_rude_engine.answer("/", headers, b"{}") for _ in range(5)]
+    assert answers == [(200, b"{}")] * 5
+
 
 STEPS = (
-    *(operations.ALONE, operations.BATCH, operations.TOKEN, operations.NOTHING_DUE, operations.HISTORY),
-    *(operations.SESSION, operations.LINK_AUTHORIZE, operations.LINK_CALLBACK, operations.CONFIRM, operations.NEW),
+    *(calls.ALONE, calls.IN_BATCH, calls.TOKEN, calls.NOTHING_DUE, calls.REFRESHED, calls.CONNECTED),
+    *(calls.LINK, calls.LINK_AUTHORIZE, calls.LINK_CALLBACK, calls.CONFIRM),
 )
 
 
-def made(cpu: float = 1.0, metrics: int = 1) -> Operations:
-    """As if each operation had taken so much, and written so many metrics."""
+def costs(metrics: int = 1) -> money.Costs:
+    """As if each operation made one write, and wrote so many metrics."""
     names = frozenset(("sweep", str(number)) for number in range(metrics))
-    count = Count(Counter({"dynamodb.UpdateItem": 1}), Counter({"dynamodb.UpdateItem": 1}))
-    return Operations(
-        calls={name: Calls(1, count, cpu=cpu, logged=300.0, metrics=names) for name in STEPS},
-        token={operations.OURS: [0.1], operations.FLOOR: [1.0]},
-        refresh={operations.OURS: [1.0], "another": [4.0]},
-        alone={operations.OURS: [3.0], "another": [4.0]},
-    )
+    one = Calls({"dynamodb.UpdateItem": 1}, 0, 1, cpu=1.0, logged=300.0, metrics=names)
+    return money.costs(dict.fromkeys(STEPS, one))
 
 
-def row(operations_: Operations, title: str) -> Row:
-    (section,) = [one for one in Figures(operations=operations_).sections() if one.title.startswith("Money: a month")]
-    (found,) = [row for row in section.rows if row.cells[0] == title]
-    return found
-
-
-def test_the_goal_is_met_by_list_prices_or_not_at_all() -> None:
-    operations_, listed, free = made(metrics=16), "10,000", "10,000, less what every account has free"
-    costs = performance.costs_of(operations_)
-    assert costs.month(money.AT).total > money.AT * money.GOAL > costs.free(costs.month(money.AT)).total
-    assert (row(operations_, listed).met, row(operations_, free).met) == (False, True)
-
-
-def test_the_exit_code_tells_what_was_measured_and_no_price() -> None:
-    assert Figures(operations=made(metrics=1_000)).met
-    dear = made()
-    slow = replace(dear, refresh=dear.refresh | {operations.OURS: [3.9]})
-    assert not Figures(operations=slow).met
+def test_prices_are_shown_with_their_target_and_do_not_count() -> None:
+    section = money.section(costs(metrics=1_000).calls)
+    assert [row.met for row in section.rows if row.cells[3]] == [False, False]
+    assert report.exit_code([section]) == 0
 
 
 def test_a_metric_costs_whoever_writes_it_and_once() -> None:
-    costs = performance.costs_of(made(metrics=7))
-    assert costs.metrics == 7
-    assert costs.standing()["metrics"] == pytest.approx(7 * costs.price["metric_month"])
+    made = costs(metrics=7)
+    assert made.month(money.AT)["metrics"] == pytest.approx(7 * made.price["metric_month"])
+
+
+def test_an_allowance_is_taken_from_its_line_alone() -> None:
+    made = costs(metrics=12)
+    assert made.less_free(made.idle())["metrics"] == pytest.approx(2 * made.price["metric_month"])
+    assert made.less_free(made.idle())["key"] == made.idle()["key"]
 
 
 def test_a_dashboard_that_is_left_out_costs_nothing() -> None:
-    costs = performance.costs_of(made())
-    bare = replace(costs, template=replace(costs.template, dashboards=0))
-    saved = costs.month(money.AT).total - bare.month(money.AT).total
-    assert saved == pytest.approx(costs.price["dashboard_month"])
+    made = costs()
+    bare, drawn = (replace(made, standing={**made.standing, "AWS::CloudWatch::Dashboard": number}) for number in (0, 1))
+    assert drawn.idle().total - bare.idle().total == pytest.approx(made.price["dashboard_month"])
 
 
 def test_a_connect_is_four_requests_and_what_each_of_them_asks() -> None:
-    costs = performance.costs_of(made())
-    assert costs.connect()["API Gateway"] == pytest.approx(4 * costs.price["api_gateway_rest_request"])
-    assert costs.connect()["table units"] == pytest.approx(5 * costs.price["dynamodb_write_unit"])
+    made = costs()
+    assert made.connect()["API Gateway"] == pytest.approx(4 * made.price["api_gateway_rest_request"])
+    assert made.connect()["table units"] == pytest.approx(5 * made.price["dynamodb_write_unit"])
 
 
 def test_of_a_refresh_the_stream_wakes_publish_once() -> None:
-    costs = performance.costs_of(made())
-    one = Costs(costs.calls, costs.price, costs.template)
-    # Alone in its batch, and told once.
-    assert one.refresh(100)["Lambda requests"] == pytest.approx(2 * costs.price["lambda_request"])
+    made = costs()
+    # Alone in its batch, and once for its history.
+    assert made.refresh()["Lambda requests"] == pytest.approx(2 * made.price["lambda_request"])

@@ -7,6 +7,8 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
 from flowaccount_connect.domain.ids import fingerprint
 from flowaccount_connect.http.pages import KINDS
@@ -29,7 +31,7 @@ from tests.unit.handlers import (
     with_headers,
     with_query,
 )
-from tests.unit.servers import Server, drop, reply
+from tests.unit.servers import Server, drop, eventually, reply
 from tests.unit.tables import Fault, client_error
 from tests.unit.worlds import World
 
@@ -265,6 +267,18 @@ def test_the_sample_callback_connects(functions: Functions, world: World) -> Non
     assert functions.call("callback", event("callback"))["statusCode"] == 303
 
 
+@given(st.integers(1, 10_240))
+@example(2_100)
+@example(10_240)
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_code_is_sent_however_long_it_is(functions: Functions, world: World, server: Server, length: int) -> None:
+    world.table.clear()
+    begin(world)
+    answer = functions.call("callback", with_query(event("callback"), code=["x" * length]))
+    assert answer["statusCode"] == 303
+    assert dict(parse_qsl(server.asked[-1].body.decode()))["code"] == "x" * length
+
+
 def test_without_a_return_url_the_browser_sees_a_page(functions: Functions, world: World) -> None:
     begin(world, return_url=None)
     answer = functions.call("callback", event("callback"))
@@ -346,7 +360,7 @@ BAD_CALLBACKS: list[dict[str, list[str] | None]] = [
     {"code": ["a", "a"]},
     {"error": ["access_denied", "x"]},
     {"iss": ["a", "b"]},
-    {"code": ["x" * 2_049]},
+    {"code": ["x" * 10_241]},
     {"state": ["x" * 2_049]},
 ]
 
@@ -903,8 +917,8 @@ def test_no_connection_outlives_an_invocation(functions: Functions, world: World
         "refresh": lambda: event("refresh-queue"),
     }
     functions.call(name, events[name](), seconds=45)
-    pools = functions.module(name)._endpoint._adapter.poolmanager.pools
-    assert len(pools) == 0
+    assert server.connections == 1
+    assert eventually(lambda: not server.lines[0].open)
 
 
 def test_every_line_of_a_log_says_which_request_it_belongs_to(functions: Functions, world: World) -> None:

@@ -32,6 +32,8 @@ def test_a_support_code_of_letters_digits_and_three_signs_names_a_connection(val
         "N 1",
         "N/1",
         "../N1",
+        ".",
+        "..",
         "N#1",
         "N%31",
         "N1;",

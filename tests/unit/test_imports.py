@@ -39,6 +39,8 @@ ARROWS = {
 """Each folder, and the folders that it may import besides itself."""
 
 ENVIRONMENT = {
+    "AWS_ACCESS_KEY_ID": "unit",
+    "AWS_SECRET_ACCESS_KEY": "unit",
     "AWS_DEFAULT_REGION": "ap-southeast-1",
     "POWERTOOLS_METRICS_NAMESPACE": "FlowAccountConnect",
     "POWERTOOLS_SERVICE_NAME": "unit",
@@ -102,6 +104,12 @@ def test_pure_rules_import_the_standard_library_only() -> None:
     for path in (PACKAGE / "domain").glob("*.py"):
         outside = {name for name in imports_of(path) if name.partition(".")[0] not in (*sys.stdlib_module_names, NAME)}
         assert outside == set(), path
+
+
+def test_clients_of_aws_are_made_in_one_place() -> None:
+    for path in (*PACKAGE.glob("**/*.py"), *(ROOT / "functions").glob("*/*.py")):
+        sdk = {name for name in imports_of(path) if name.partition(".")[0] in ("boto3", "botocore")}
+        assert not sdk or path == PACKAGE / "runtime" / "aws.py", path
 
 
 def test_each_folder_begins_with_what_it_is_for() -> None:

@@ -398,6 +398,15 @@ def test_an_import_is_proved_and_shown(functions: Functions, world: World, flowa
     assert world.kms.decrypts == 2, "one by refresh, one by this test"
 
 
+@pytest.mark.parametrize("length", [4_097, 8_000, 32_768])
+def test_a_long_token_is_imported(functions: Functions, world: World, flowaccount: Server, length: int) -> None:
+    given = {"refresh_token": "x" * length}
+    flowaccount.say(reply(200, json.dumps(PROOF | {"refresh_token": "y" * length}).encode()))
+    answer = functions.call("connections", event("import") | {"body": json.dumps(given)})
+    assert (answer["statusCode"], body(answer)["status"]) == (200, "active")
+    assert world.opened()[1] == "y" * length
+
+
 def test_an_import_that_takes_its_time_is_accepted_and_shown(
     functions: Functions, world: World, flowaccount: Server
 ) -> None:
@@ -467,7 +476,7 @@ def test_a_disconnect_ends_an_import_under_way(functions: Functions, world: Worl
     assert body(functions.call("connections", event("connection")))["status"] == "disconnected"
 
 
-@pytest.mark.parametrize("token", ["", " ", "a b", "tök", "a\n", "x" * 4_097, 7, None, ["a"], True])
+@pytest.mark.parametrize("token", ["", " ", "a b", "tök", "a\n", "x" * 32_769, 7, None, ["a"], True])
 def test_what_cannot_be_a_refresh_token_is_refused_and_not_echoed(
     functions: Functions, world: World, token: object
 ) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flowaccount_connect import aws_error
+from flowaccount_connect.domain.error_code import error_code
 from flowaccount_connect.http.problems import INTERNAL, Problem, invalid, unavailable
 from tests.unit.tables import client_error
 
@@ -59,13 +59,13 @@ def test_a_fault_of_the_stack_says_nothing_else() -> None:
 
 
 def test_of_an_aws_error_only_the_code_is_told() -> None:
-    assert aws_error.code(client_error("ThrottlingException")) == "ThrottlingException"
-    assert aws_error.code(ValueError("CANARY")) == "ValueError"
-    assert aws_error.code(client_error("")) == "ClientError"
+    assert error_code(client_error("ThrottlingException")) == "ThrottlingException"
+    assert error_code(ValueError("CANARY")) == "ValueError"
+    assert error_code(client_error("")) == "ClientError"
 
 
 @pytest.mark.parametrize("response", [{}, {"Error": {}}, {"Error": {"Code": 5}}, "CANARY", None])
 def test_an_odd_aws_error_is_told_by_its_type(response: object) -> None:
     error = RuntimeError("CANARY")
     error.response = response  # type: ignore[attr-defined]
-    assert aws_error.code(error) == "RuntimeError"
+    assert error_code(error) == "RuntimeError"

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from flowaccount_connect.aws_client import AwsError
 from flowaccount_connect.rotation.refresh_function import RefreshFunction
 from flowaccount_connect.runtime.observability import logger
+from tests.unit.tables import client_error
 
 
 class Lambda:
@@ -16,6 +16,10 @@ class Lambda:
 
     def __init__(self, answer: Any) -> None:
         self.answer = answer
+        self.closed = 0
+
+    def close(self) -> None:
+        self.closed += 1
 
     def invoke(self, **_: Any) -> Any:
         if isinstance(self.answer, Exception):
@@ -38,7 +42,7 @@ def answered(payload: bytes, **more: object) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("answer", "code"),
     [
-        (AwsError("TooManyRequestsException"), "TooManyRequestsException"),
+        (client_error("TooManyRequestsException"), "TooManyRequestsException"),
         (TimeoutError("CANARY"), "TimeoutError"),
         (answered(b'{"errorMessage": "CANARY"}', FunctionError="Unhandled"), "Unhandled"),
         (answered(b"<CANARY>"), "JSONDecodeError"),
@@ -48,7 +52,9 @@ def answered(payload: bytes, **more: object) -> dict[str, object]:
 def test_an_invocation_that_failed_is_logged_by_its_code_alone(
     logged: list[tuple[str, dict[str, object]]], answer: Any, code: str
 ) -> None:
-    assert RefreshFunction(Lambda(answer), "refresh", logger).refresh("N1", 3) == 0
+    client = Lambda(answer)
+    assert RefreshFunction(client, "refresh", logger).refresh("N1", 3) == 0
+    assert client.closed == 1
     assert logged == [("refresh did not answer", {"connection_id": "N1", "code": code})]
 
 

@@ -552,6 +552,23 @@ def test_what_is_lost_is_told_before_the_invocation_ends_however_long_each_try_h
     assert world.clock.now < NOW + seconds
 
 
+def test_a_write_that_hangs_twice_as_long_as_it_may_leaves_the_salvage_queue_its_turn(world: World) -> None:
+    """boto3 has no deadline for a whole call: an answer that comes in drops, or a slow resolver, takes longer."""
+    world.sqs.on_send = lambda: world.clock.sleep(0.1)
+
+    def hang(operation: str) -> None:
+        if world.endpoint.posts:
+            world.clock.sleep(2 * LONGEST_WRITE - 0.5)
+            world.table.faults[operation] = [Fault(UNREACHABLE)]
+
+    world.table.on_call = hang
+    world.endpoint.on_post = lambda: world.clock.sleep(LONGEST_EXCHANGE)
+    seconds = COMMIT_RESERVE + LONGEST_EXCHANGE + 1
+    assert refresh(world, seconds=seconds).outcome is RefreshOutcome.SALVAGED
+    assert world.clock.now < NOW + seconds
+    assert len(world.sqs.sent) == 1
+
+
 def test_tokens_whose_table_was_lost_meanwhile_wait_for_it_in_the_salvage_queue(world: World) -> None:
     backup = {k: v for k, v in world.table.item("CONNECTION", CONNECTION).items() if k not in ("pk", "sk")}
     gone = {"TableName": "table", "Key": {"pk": {"S": f"CONNECTION#{CONNECTION}"}, "sk": {"S": "CONNECTION"}}}

@@ -235,7 +235,7 @@ def test_a_claim_that_records_a_doubt_wakes_it() -> None:
 
 
 def test_histories_counts_and_sessions_are_not_read_back_in() -> None:
-    for kind in ("HISTORY", "COUNT", "SESSION", "LINK", "PACE", "CIRCUIT"):
+    for kind in ("HISTORY", "COUNT", "SESSION", "LINK", "RATE", "HEALTH"):
         image = {"pk": {"S": kind}, "sk": {"S": kind}}
         assert not is_of_interest({"dynamodb": {"Keys": image, "NewImage": image}})
         assert not is_of_interest({"dynamodb": {"Keys": image, "NewImage": image, "OldImage": image}})

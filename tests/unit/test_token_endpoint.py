@@ -3,26 +3,28 @@
 Budgets are tiny; that a call returned at all, within the watchdog's time, is what is asserted of time.
 """
 
+import contextlib
 import gzip
 import json
 import logging
 import socket
 import ssl
-import sys
 import threading
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import parse_qs, parse_qsl
 
 import certifi
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from flowaccount_connect import __version__
 from flowaccount_connect.oauth import tls
-from flowaccount_connect.oauth.token_answer import BODY_LIMIT, Answer, Outcome
-from flowaccount_connect.oauth.token_endpoint import TokenEndpoint
+from flowaccount_connect.oauth.token_answer import BODY_LIMIT, Answer, Outcome, classify
+from flowaccount_connect.oauth.token_endpoint import NO_ANSWER, TokenEndpoint, _Form, _Withdrawn
 from tests.unit.servers import (
     Asked,
     Certificates,
@@ -48,18 +50,14 @@ REFUSED = b'{"error":"invalid_grant"}'
 
 
 @pytest.fixture
-def made() -> Iterator[Callable[..., TokenEndpoint]]:
-    """Makes token endpoints, and closes them."""
-    endpoints: list[TokenEndpoint] = []
+def made() -> Callable[..., TokenEndpoint]:
+    """Makes token endpoints."""
 
     def make(url: str, trusted: Path | None = None) -> TokenEndpoint:
         context = tls.context if trusted is None else lambda: ssl.create_default_context(cafile=trusted)
-        endpoints.append(TokenEndpoint(url, "client id&", context=context))
-        return endpoints[-1]
+        return TokenEndpoint(url, "client id&", context=context)
 
-    yield make
-    for endpoint in endpoints:
-        endpoint.close()
+    return make
 
 
 @pytest.fixture
@@ -104,7 +102,7 @@ def test_the_form_is_exact(server: Server, endpoint: TokenEndpoint) -> None:
         "accept": "application/json",
         "accept-encoding": "identity",
         "user-agent": f"flowaccount-connect/{__version__}",
-        "connection": "keep-alive",
+        "connection": "close",
     }
 
 
@@ -161,7 +159,7 @@ def test_cookies_are_not_carried_from_one_refresh_to_the_next(server: Server, en
     server.say(reply(200, WHOLE, "Set-Cookie: a=1; Path=/\r\nSet-Cookie: b=2\r\n"))
     for _ in range(2):
         refresh(endpoint)
-        endpoint.close()
+    assert len(server.asked) == 2
     assert all("cookie" not in asked.headers for asked in server.asked)
 
 
@@ -208,7 +206,6 @@ def test_whatever_the_answer_the_token_goes_out_exactly_once(
     said = refresh(endpoint)
     assert said.outcome is outcome
     assert said.retry_after == (7 if outcome is Outcome.THROTTLED else None)
-    endpoint.close()
     assert (len(server.asked), server.connections) == (1, 1)
 
 
@@ -223,26 +220,89 @@ def test_a_host_without_an_address_is_not_sent(made: Callable[..., TokenEndpoint
     assert refresh(made("http://nowhere.invalid/token")).outcome is Outcome.NOT_SENT
 
 
+def never_sent(server: Server) -> bool:
+    """Whether the connection has ended without a word of the form; the head of a request may have come."""
+    return eventually(lambda: bool(server.lines) and not server.lines[0].open) and not any(
+        word in bytes(server.received) for word in (b"CANARY", b"grant_type")
+    )
+
+
 def test_a_resolver_that_hangs_is_not_sent_within_the_budget_and_never_afterwards(
     server: Server, made: Callable[..., TokenEndpoint], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    resolve, resolved, go_on = socket.getaddrinfo, threading.Event(), threading.Event()
+    resolve, go_on = socket.getaddrinfo, threading.Event()
 
     def slow(*args: object, **kwargs: object) -> object:
         go_on.wait(WATCHDOG)
-        try:
-            return resolve(*args, **kwargs)  # type: ignore[arg-type]
-        finally:
-            resolved.set()
+        return resolve(*args, **kwargs)  # type: ignore[arg-type]
 
     monkeypatch.setattr(socket, "getaddrinfo", slow)
     server.say(reply(200, WHOLE))
-    assert bounded(made(server.url(host="localhost"))).outcome is Outcome.NOT_SENT
+    answer = bounded(made(server.url(host="localhost")))
+    assert (answer.outcome, answer.error) == (Outcome.NOT_SENT, "timeout")
     go_on.set()
-    assert resolved.wait(WATCHDOG)
-    # It does connect now, but the exchange was given up: not a byte is written.
-    assert eventually(lambda: bool(server.lines) and not server.lines[0].open)
+    # It does connect now, but the exchange was given up.
+    assert never_sent(server)
     assert server.asked == []
+
+
+def test_a_handshake_that_ends_after_the_budget_sends_nothing_any_more(
+    made: Callable[..., TokenEndpoint], certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+    wrap = ssl.SSLContext.wrap_socket
+
+    def slow(self: ssl.SSLContext, sock: socket.socket, *args: object, **kwargs: object) -> ssl.SSLSocket:
+        sock.settimeout(WATCHDOG)
+        return wrap(self, sock, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ssl.SSLContext, "wrap_socket", slow)
+    with Server(tls=Certificates.context(certificates.good), ready=go_on) as server:
+        server.say(reply(200, WHOLE))
+        answer = bounded(made(server.url("https"), certificates.good))
+        assert (answer.outcome, answer.error) == (Outcome.NOT_SENT, "timeout")
+        go_on.set()
+        assert never_sent(server)
+        assert server.received.startswith(b"POST /test/token"), "the handshake was not ended"
+        assert server.asked == []
+
+
+def test_a_form_leaves_once_and_never_after_it_was_withdrawn() -> None:
+    form = _Form({"a": "b&"})
+    assert (b"".join(form), len(form)) == (b"a=b%26", 6)
+    assert not form.withdraw()
+    with pytest.raises(_Withdrawn):
+        list(form)
+    late = _Form({"a": "b"})
+    asked = iter(late)
+    assert late.withdraw()
+    for bytes_ in (asked, iter(late)):
+        with pytest.raises(_Withdrawn):
+            next(bytes_)
+
+
+@given(st.lists(st.sampled_from(["take", "withdraw"]), min_size=2, max_size=8))
+def test_of_leaving_and_being_withdrawn_whichever_comes_first_counts(steps: list[str]) -> None:
+    form, start = _Form({"a": "b"}), threading.Barrier(len(steps))
+    left: list[bytes] = []
+    kept: list[bool] = []
+
+    def act(step: str) -> None:
+        start.wait(WATCHDOG)
+        if step == "withdraw":
+            kept.append(form.withdraw())
+            return
+        with contextlib.suppress(_Withdrawn):
+            left.extend(form)
+
+    threads = [threading.Thread(target=act, args=(step,)) for step in steps]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(WATCHDOG)
+    assert len(left) <= 1
+    assert len(set(kept)) <= 1
+    assert (not left) in (kept or [not left])
 
 
 # Were certificates not verified, urllib3's warning of it would be an error here, and hide just that.
@@ -282,7 +342,6 @@ def test_certificates_are_read_once_for_all_connections(
         server.say(reply(200, WHOLE), reply(200, WHOLE))
         for _ in range(2):
             assert refresh(endpoint).outcome is Outcome.TOKENS
-            endpoint.close()
         assert server.connections == 2
 
 
@@ -300,7 +359,6 @@ def test_no_connection_changes_the_context_that_others_are_begun_with(
         server.say(reply(200, WHOLE))
         endpoint = TokenEndpoint(server.url("https"), "client id&", context=lambda: shared)
         assert refresh(endpoint).outcome is Outcome.TOKENS
-        endpoint.close()
 
 
 def test_certificates_and_names_are_verified_by_the_context_of_the_functions() -> None:
@@ -321,20 +379,29 @@ def test_a_handshake_that_hangs_is_not_sent_within_the_budget(made: Callable[...
         assert server.connections == 1
 
 
-def test_a_thread_is_kept_for_the_next_exchange(server: Server, endpoint: TokenEndpoint) -> None:
-    server.say(*[reply(200, WHOLE)] * 10)
-    for _ in range(10):
-        assert refresh(endpoint).outcome is Outcome.TOKENS
-        # As many are idle as there are, so they were never more than one.
-        assert eventually(lambda: len(endpoint._threads._idle) == 1)
-
-
 def test_without_any_time_nothing_is_sent(server: Server, endpoint: TokenEndpoint) -> None:
-    assert refresh(endpoint, 0.0).outcome in (Outcome.NOT_SENT, Outcome.IN_DOUBT)
-    endpoint.close()
-    # Whatever was said, it is true of what the server saw.
-    said = refresh(endpoint, -1.0).outcome
-    assert said in (Outcome.NOT_SENT, Outcome.IN_DOUBT)
+    server.say(reply(200, WHOLE))
+    for budget in (0.0, -1.0):
+        assert refresh(endpoint, budget).outcome is Outcome.NOT_SENT
+    assert server.asked == []
+
+
+def test_without_a_thread_nothing_is_sent(
+    server: Server, endpoint: TokenEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", none)
+    answer = endpoint.refresh(TOKEN, SECRET, connection_id="N1234567", budget=AMPLE)
+    assert (answer.outcome, answer.error) == (Outcome.NOT_SENT, "no_thread")
+    assert server.connections == 0
+
+
+def test_no_character_of_a_code_raises(server: Server, endpoint: TokenEndpoint) -> None:
+    server.say(reply(400, REFUSED))
+    answer = endpoint.exchange_code("\ud800\x00\n", "https://api.example/cb", SECRET, budget=AMPLE)
+    assert answer.outcome is Outcome.REJECTED
 
 
 # In time -----------------------------------------------------------------------------------------------------------
@@ -344,26 +411,27 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d
 
 
 @pytest.mark.parametrize(
-    "answer",
+    ("answer", "let_go"),
     [
-        hang,
-        first(b"", dripping(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 10_000)),
-        first(b"", dripping(b"HTTP/1.1 100 Continue\r\n\r\n" * 1_000)),
-        first(HEAD % 5_000, dripping(b" " * 5_000)),
-        first(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", dripping(b"1\r\n \r\n" * 1_000)),
-        first(HEAD % 5_000, Line.hang),
-        first(b"HTTP/1.1 302 Found\r\nLocation: /x\r\n\r\n", dripping(b" " * 5_000)),
+        (hang, True),
+        (first(b"", dripping(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 10_000)), False),
+        (first(b"", dripping(b"HTTP/1.1 100 Continue\r\n\r\n" * 1_000)), False),
+        (first(HEAD % 5_000, dripping(b" " * 5_000)), True),
+        (first(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", dripping(b"1\r\n \r\n" * 1_000)), True),
+        (first(HEAD % 5_000, Line.hang), True),
+        (first(b"HTTP/1.1 302 Found\r\nLocation: /x\r\n\r\n", dripping(b" " * 5_000)), True),
     ],
     ids=["no answer", "headers drip", "100 for ever", "body drips", "chunks drip", "no body", "redirect drips"],
 )
 def test_a_slow_answer_is_doubt_within_the_budget(
-    server: Server, endpoint: TokenEndpoint, answer: Callable[[Line, Asked], None]
+    server: Server, endpoint: TokenEndpoint, answer: Callable[[Line, Asked], None], let_go: bool
 ) -> None:
     server.say(answer)
-    assert bounded(endpoint).outcome is Outcome.IN_DOUBT
+    said = bounded(endpoint)
+    assert (said.outcome, said.error) == (Outcome.IN_DOUBT, "timeout")
     assert len(server.asked) == 1
-    # The exchange has been hung up, too: nothing of it is left to arrive in the middle of a later one.
-    assert eventually(lambda: not server.lines[0].open)
+    # The connection is let go, too; only headers that drip keep it for as long as the server sends them.
+    assert not let_go or eventually(lambda: not server.lines[0].open)
 
 
 def test_a_slow_answer_is_bounded_over_tls_too(made: Callable[..., TokenEndpoint], certificates: Certificates) -> None:
@@ -383,37 +451,61 @@ def answered_to(token: str) -> bytes:
     return json.dumps(FIELDS | {"access_token": f"for-{token}", "supportCode": None}).encode()
 
 
-@pytest.mark.parametrize("interim", [b"102 Processing", b"103 Early Hints\r\nLink: </x>; rel=preload", b"199 Wait"])
-def test_an_interim_answer_is_not_the_answer(server: Server, endpoint: TokenEndpoint, interim: bytes) -> None:
+def test_each_exchange_has_a_connection_of_its_own_that_ends_with_it(server: Server, endpoint: TokenEndpoint) -> None:
+    # The server would keep it.
+    server.say(reply(200, WHOLE, "Connection: keep-alive\r\n"))
+    for exchanges in (1, 2, 3):
+        assert refresh(endpoint).outcome is Outcome.TOKENS
+        assert server.connections == exchanges
+        assert eventually(lambda: not server.lines[-1].open)
+
+
+@pytest.mark.parametrize(
+    "early",
+    [b"101 Switching Protocols", b"102 Processing", b"103 Early Hints\r\nLink: </x>; rel=preload", b"199 Wait"],
+)
+def test_an_interim_answer_is_not_the_answer_and_the_answer_is_nobody_elses(
+    server: Server, endpoint: TokenEndpoint, early: bytes
+) -> None:
     def answer(line: Line, asked: Asked) -> None:
-        line.send(b"HTTP/1.1 " + interim + b"\r\n\r\n")
-        reply(200, answered_to(parse_qs(asked.body.decode())["refresh_token"][0]))(line, asked)
-
-    server.say(answer, answer)
-    for token in ("a", "b"):
-        told = refresh(endpoint, token=token)
-        assert told.tokens is not None
-        assert told.tokens.access_token == f"for-{token}"
-    assert server.connections == 1
-
-
-@pytest.mark.parametrize("status", [101, 204, 304])
-def test_what_follows_an_answer_without_a_body_is_nobodys(server: Server, endpoint: TokenEndpoint, status: int) -> None:
-    went = threading.Event()
-
-    def answer(line: Line, asked: Asked) -> None:
-        # The body comes once nobody looks any more whether something has arrived on the idle connection.
-        line.send(b"HTTP/1.1 %d Said\r\n\r\n" % status)
-        went.wait(WATCHDOG)
+        line.send(b"HTTP/1.1 " + early + b"\r\n\r\n")
         reply(200, answered_to("a"))(line, asked)
 
     server.say(answer, reply(200, answered_to("b")))
     assert refresh(endpoint, token="a").outcome is Outcome.IN_DOUBT
-    went.set()
     told = refresh(endpoint, token="b")
     assert told.tokens is not None
     assert told.tokens.access_token == "for-b"
-    assert server.connections == 2
+
+
+def test_an_interim_100_is_passed_over(server: Server, endpoint: TokenEndpoint) -> None:
+    head = b"HTTP/1.1 100 Continue\r\n\r\n" * 3
+    server.say(first(head + HEAD % len(WHOLE) + WHOLE, Line.drop))
+    assert refresh(endpoint).outcome is Outcome.TOKENS
+
+
+@pytest.mark.parametrize("status", [204, 304])
+def test_what_follows_an_answer_without_a_body_is_nobodys(server: Server, endpoint: TokenEndpoint, status: int) -> None:
+    server.say(reply(status, answered_to("a")), reply(200, answered_to("b")))
+    assert refresh(endpoint, token="a").outcome is Outcome.IN_DOUBT
+    told = refresh(endpoint, token="b")
+    assert told.tokens is not None
+    assert told.tokens.access_token == "for-b"
+
+
+def test_many_exchanges_at_once_each_get_their_own_answer(server: Server, endpoint: TokenEndpoint) -> None:
+    def answer(line: Line, asked: Asked) -> None:
+        reply(200, answered_to(parse_qs(asked.body.decode())["refresh_token"][0]))(line, asked)
+
+    server.say(answer)
+
+    def one(token: str) -> bool:
+        tokens = refresh(endpoint, token=token).tokens
+        return tokens is not None and tokens.access_token == f"for-{token}"
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(one, map(str, range(100))))
+    assert (len(server.asked), server.connections) == (100, 100)
 
 
 # What broke off, and what is too much ------------------------------------------------------------------------------
@@ -464,10 +556,38 @@ def test_a_refusal_that_we_hung_up_on_ourselves_proves_nothing(
     assert bounded(endpoint).outcome is Outcome.IN_DOUBT
 
 
+ENDS = (Line.drop, Line.reset)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), status=st.sampled_from([200, 400, 401, 403, 404, 429, 500]), end=st.sampled_from(ENDS))
+def test_wherever_an_answer_breaks_off_only_whole_tokens_or_a_whole_refusal_count(
+    server: Server, endpoint: TokenEndpoint, data: st.DataObject, status: int, end: Callable[[Line], None]
+) -> None:
+    body = data.draw(st.sampled_from([WHOLE, REFUSED, b""]), "body")
+    wire = b"HTTP/1.1 %d Said\r\nContent-Length: %d\r\n\r\n" % (status, len(body)) + body
+    cut = data.draw(st.integers(0, len(wire)), "cut")
+    server.say(first(wire[:cut], end) if cut else lambda line, _: end(line))
+    answer = refresh(endpoint)
+    # Of an answer without a body nothing is missing once its length, 0, is known.
+    if cut < len(wire) - (0 if body else 4):
+        assert answer.outcome is Outcome.IN_DOUBT
+        assert answer.error in NO_ANSWER
+    elif end is Line.drop:
+        # After a reset, what had arrived may be lost.
+        assert answer == classify(status, {}, body, connection_id="N1234567")
+
+
 def test_half_tokens_that_broke_off_prove_nothing(server: Server, endpoint: TokenEndpoint) -> None:
     half = b'{"access_token":"a","supportCode":"N1234567"}'
     server.say(reply(200, half, length=len(half) + 10))
     assert refresh(endpoint).outcome is Outcome.IN_DOUBT
+
+
+def test_a_refusal_in_chunks_counts_once_it_has_ended(server: Server, endpoint: TokenEndpoint) -> None:
+    chunks = b"HTTP/1.1 400 Said\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n" % (len(REFUSED), REFUSED)
+    server.say(first(chunks + b"0\r\n\r\n", Line.drop), first(chunks, Line.drop))
+    assert [refresh(endpoint).outcome for _ in range(2)] == [Outcome.REJECTED, Outcome.IN_DOUBT]
 
 
 def flood(status: int, headers: bytes = b"") -> Callable[[Line, Asked], None]:
@@ -497,10 +617,14 @@ def test_the_body_of_a_redirect_is_not_read_to_its_end_either(server: Server, en
     assert server.lines[0].sent < 50_000_000
 
 
-def test_tokens_in_a_body_of_just_64_kb_are_tokens(server: Server, endpoint: TokenEndpoint) -> None:
-    server.say(reply(200, WHOLE.ljust(BODY_LIMIT)), reply(200, WHOLE.ljust(BODY_LIMIT + 1)))
-    assert refresh(endpoint).outcome is Outcome.TOKENS
-    assert refresh(endpoint).outcome is Outcome.IN_DOUBT
+def test_a_refusal_in_a_body_of_just_64_kb_counts_and_tokens_in_any(server: Server, endpoint: TokenEndpoint) -> None:
+    server.say(*[reply(200, body.ljust(BODY_LIMIT + more)) for body in (WHOLE, REFUSED) for more in (0, 1)])
+    assert [refresh(endpoint).outcome for _ in range(4)] == [
+        Outcome.TOKENS,
+        Outcome.TOKENS,
+        Outcome.REJECTED,
+        Outcome.IN_DOUBT,
+    ]
 
 
 def test_a_compressed_answer_is_read_although_none_was_asked_for(server: Server, endpoint: TokenEndpoint) -> None:
@@ -533,69 +657,6 @@ def test_what_claims_to_be_compressed_and_is_not_is_doubt(server: Server, endpoi
     assert refresh(endpoint).outcome is Outcome.IN_DOUBT
 
 
-# Connections that are kept alive -----------------------------------------------------------------------------------
-
-
-def test_connections_are_kept_alive_within_an_invocation_and_none_after_it(
-    server: Server, endpoint: TokenEndpoint
-) -> None:
-    server.say(reply(200, WHOLE))
-    for _ in range(3):
-        assert refresh(endpoint).outcome is Outcome.TOKENS
-    assert server.connections == 1
-    endpoint.close()
-    assert eventually(lambda: not server.lines[0].open)
-    assert refresh(endpoint).outcome is Outcome.TOKENS
-    assert server.connections == 2
-
-
-def test_a_connection_that_the_server_closed_meanwhile_costs_no_second_post(
-    server: Server, endpoint: TokenEndpoint
-) -> None:
-    def answer_and_close(line: Line, asked: Asked) -> None:
-        reply(200, WHOLE)(line, asked)
-        line.drop()
-
-    server.say(answer_and_close)
-    for _ in range(3):
-        assert refresh(endpoint).outcome is Outcome.TOKENS
-        assert eventually(lambda: not server.lines[-1].open)
-    assert len(server.asked) == 3
-
-
-def test_a_reset_of_an_idle_connection_is_doubt_or_a_new_connection_but_one_post(
-    server: Server, endpoint: TokenEndpoint
-) -> None:
-    server.say(reply(200, WHOLE), reset, reply(200, WHOLE))
-    assert refresh(endpoint).outcome is Outcome.TOKENS
-    assert refresh(endpoint).outcome is Outcome.IN_DOUBT
-    assert len(server.asked) == 2
-
-
-def test_the_end_of_one_exchange_never_breaks_into_another(server: Server, endpoint: TokenEndpoint) -> None:
-    """A connection given back is somebody else's: whoever had it before must not hang it up."""
-    slow = threading.Event()
-
-    def wait_a_little(line: Line, asked: Asked) -> None:
-        slow.wait(0.002)
-        reply(200, WHOLE)(line, asked)
-
-    server.say(wait_a_little)
-
-    def many(_: int) -> list[Outcome]:
-        return [endpoint.refresh(TOKEN, SECRET, connection_id="N1234567", budget=AMPLE).outcome for _ in range(40)]
-
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(0.00001)
-    try:
-        with ThreadPoolExecutor(8) as pool:
-            outcomes = [outcome for some in pool.map(many, range(8)) for outcome in some]
-    finally:
-        sys.setswitchinterval(interval)
-    assert outcomes.count(Outcome.TOKENS) == 320
-    assert len(server.asked) == 320
-
-
 def test_one_hung_exchange_does_not_disturb_those_beside_it(server: Server, endpoint: TokenEndpoint) -> None:
     def by_token(line: Line, asked: Asked) -> None:
         (hang if b"slow" in asked.body else reply(200, WHOLE))(line, asked)
@@ -606,6 +667,49 @@ def test_one_hung_exchange_does_not_disturb_those_beside_it(server: Server, endp
         quick = [refresh(endpoint).outcome for _ in range(20)]
     assert quick == [Outcome.TOKENS] * 20
     assert [call.result().outcome for call in slow] == [Outcome.IN_DOUBT] * 3
+
+
+# Why there is no answer ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (reset, "connection"),
+        (drop, "connection"),
+        (hang, "timeout"),
+        (first(b"SSH-2.0-what\r\n\r\n", Line.drop), "connection"),
+        (first(b"HTTP/1.1 400 Said\r\n\r\n" + REFUSED, Line.drop), "connection"),
+        (reply(400, REFUSED, length=5_000), "connection"),
+        (reply(400, REFUSED, "Content-Encoding: gzip\r\n"), "encoding"),
+        (reply(400, REFUSED.ljust(BODY_LIMIT + 1)), "too_long"),
+    ],
+)
+def test_doubt_says_why_there_is_no_whole_answer(
+    server: Server, endpoint: TokenEndpoint, answer: Callable[[Line, Asked], None], error: str
+) -> None:
+    server.say(answer)
+    said = bounded(endpoint)
+    assert (said.outcome, said.error) == (Outcome.IN_DOUBT, error)
+    assert error in NO_ANSWER
+
+
+@UNVERIFIED
+def test_what_was_not_sent_says_why(
+    server: Server, made: Callable[..., TokenEndpoint], certificates: Certificates
+) -> None:
+    def error(url: str) -> str | None:
+        answer = bounded(made(url))
+        assert answer.outcome is Outcome.NOT_SENT
+        assert answer.error in NO_ANSWER
+        return answer.error
+
+    assert error(f"http://127.0.0.1:{unused_port()}/token") == "connection"
+    assert error("http://nowhere.invalid/token") == "connection"
+    with Server(tls=Certificates.context(certificates.good)) as secured:
+        assert error(secured.url("https")) == "tls"
+    with Server(silent=True) as silent:
+        assert error(silent.url("https")) == "timeout"
 
 
 # Nothing secret ----------------------------------------------------------------------------------------------------
@@ -622,6 +726,7 @@ def test_one_hung_exchange_does_not_disturb_those_beside_it(server: Server, endp
         drop,
         hang,
         first(b"CANARY\r\n\r\n", Line.drop),
+        first(b"HTTP/1.1 200 OK\r\n{\r\n" + WHOLE, Line.drop),
         reply(200, b"x", "Content-Encoding: gzip\r\n"),
         reply(200, WHOLE, length=5_000),
     ],

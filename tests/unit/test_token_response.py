@@ -6,11 +6,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from flowaccount_connect.oauth.token_answer import (
     BODY_LIMIT,
+    LONGEST_ANNOUNCED,
     LONGEST_LIFETIME,
     LONGEST_RETRY_AFTER,
     Answer,
@@ -117,18 +118,42 @@ def test_no_token_shows_in_any_text_of_an_answer(
         assert token[::-1] not in shown
 
 
-def test_half_a_success_with_an_error_status_proves_nothing() -> None:
-    assert refreshed({"access_token": "a", "supportCode": "N1234567"}, 401).outcome is Outcome.IN_DOUBT
-    assert classify(500, {}, body(access_token="a")).outcome is Outcome.IN_DOUBT
+BLANK: list[object] = ["", "  ", None]
+NO_STRING: list[object] = [7, 0, 1.5, ["a"], [], {"a": 1}, {}, True, False]
+UNREADABLE: list[object] = ["tök", "a\nb", "R\n", "a\x00", "ก", 12345, *NO_STRING]
 
 
-@pytest.mark.parametrize("token", ["", "  ", "tök", "a\nb", "a\x00", 7, None, ["a"], {"a": 1}, True, "ก"])
-def test_what_is_no_token_is_not_taken_for_one(token: object) -> None:
-    assert refreshed({"access_token": token, "refresh_token": "r"}).outcome is Outcome.IN_DOUBT
-    answer = refreshed({"access_token": "a", "refresh_token": token})
-    assert answer.outcome is Outcome.TOKENS
-    assert answer.tokens is not None
-    assert answer.tokens.refresh_token is None
+@pytest.mark.parametrize("status", [200, 400, 401, 403, 404, 429, 500])
+@pytest.mark.parametrize("connection", [None, "N1234567"])
+@pytest.mark.parametrize("token", [*BLANK, *UNREADABLE])
+def test_what_is_no_access_token_is_not_taken_for_one_and_proves_nothing(
+    token: object, connection: str | None, status: int
+) -> None:
+    answer = classify(status, {}, body(**WHOLE | {"access_token": token}), connection_id=connection)
+    assert answer.outcome is Outcome.IN_DOUBT
+
+
+@pytest.mark.parametrize("token", BLANK)
+def test_a_success_that_names_no_new_refresh_token_keeps_the_old_one(token: object) -> None:
+    for fields in ({"refresh_token": token}, {}):
+        answer = refreshed({"access_token": "a", **fields})
+        assert answer.outcome is Outcome.TOKENS
+        assert answer.tokens is not None
+        assert answer.tokens.refresh_token is None
+
+
+@given(st.sampled_from(UNREADABLE) | JSON.filter(lambda value: value is not None and not isinstance(value, str)))
+def test_a_new_refresh_token_that_cannot_be_read_is_never_taken_for_none(token: object) -> None:
+    assert refreshed(WHOLE | {"refresh_token": token}).outcome is Outcome.IN_DOUBT
+    assert classify(200, {}, body(**WHOLE | {"refresh_token": token})).outcome is Outcome.INCOMPLETE
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 429, 500])
+@pytest.mark.parametrize("connection", [None, "N1234567"])
+def test_tokens_that_are_not_whole_never_prove_that_nothing_was_spent(connection: str | None, status: int) -> None:
+    for half in ({"access_token": "a"}, {"refresh_token": "r"}, {"access_token": "a", "refresh_token": 7}):
+        answer = classify(status, {}, body(**half), connection_id=connection)
+        assert answer.outcome is Outcome.IN_DOUBT
 
 
 def test_a_refresh_for_another_business_is_told_apart() -> None:
@@ -137,9 +162,136 @@ def test_a_refresh_for_another_business_is_told_apart() -> None:
     assert answer.tokens is not None
 
 
-@pytest.mark.parametrize("code", ["n1234567", "N1234567 ", " N1234567", "N1234567\n", "N12345678"])
+@pytest.mark.parametrize("code", ["n1234567", "N12345678", "1234567"])
 def test_an_almost_equal_support_code_is_another_business(code: str) -> None:
     assert refreshed(WHOLE | {"supportCode": code}).outcome is Outcome.WRONG_CONNECTION
+
+
+@pytest.mark.parametrize("code", [2, 1234567, "N1234567 ", " N1234567", "N1234567\n", "../N1", "N 1", "ก1", *NO_STRING])
+def test_a_support_code_that_can_be_no_business_is_no_proof_of_one(code: object) -> None:
+    answer = refreshed(WHOLE | {"supportCode": code})
+    assert (answer.outcome, answer.tokens) == (Outcome.IN_DOUBT, None)
+
+
+@pytest.mark.parametrize("code", BLANK)
+def test_a_refresh_that_names_no_business_is_of_the_one_asked_for(code: object) -> None:
+    assert refreshed(WHOLE | {"supportCode": code}).outcome is Outcome.TOKENS
+
+
+@given(JSON | st.from_regex("[A-Za-z0-9._ -]{1,66}"), STATUSES)
+def test_tokens_are_a_connections_only_if_the_answer_names_it_or_nobody(code: object, status: int) -> None:
+    answer = refreshed(WHOLE | {"supportCode": code}, status)
+    if answer.outcome is Outcome.TOKENS:
+        assert code in (None, "N1234567") or not str(code).strip()
+
+
+# What is around the tokens ------------------------------------------------------------------------------------------
+
+
+@given(st.binary(max_size=200), st.sampled_from([b"", b" \r\n\t", b"\xef\xbb\xbf"]), STATUSES)
+@example(b"{}", b"", 200)
+@example(b'{"error":"invalid_grant"}', b"", 400)
+@example(json.dumps(WHOLE | {"access_token": "b", "supportCode": "N2"}).encode(), b"", 200)
+@example(b"\x00" * 100_000, b"", 200)
+def test_whole_tokens_count_whatever_follows_them(junk: bytes, before: bytes, status: int) -> None:
+    for connection in (None, "N1234567"):
+        answer = classify(status, {}, before + body(**WHOLE) + junk, connection_id=connection)
+        assert answer.outcome is Outcome.TOKENS
+        assert answer.tokens is not None
+        assert answer.tokens.access_token == WHOLE["access_token"]
+
+
+@given(st.sampled_from(sorted(filter(None, KNOWN_ERRORS))), st.binary(min_size=1).filter(lambda junk: junk.strip()))
+@example("invalid_grant", b"{}")
+@example("invalid_client", json.dumps(WHOLE).encode())
+@example("invalid_grant", b" " * BODY_LIMIT + b"{}")
+def test_a_refusal_counts_only_where_nothing_follows_it(error: str, junk: bytes) -> None:
+    answer = classify(400, {}, body(error=error) + junk, connection_id="N1234567")
+    assert (answer.outcome, answer.error) == (Outcome.IN_DOUBT, None)
+
+
+@pytest.mark.parametrize("half", [{"access_token": "a"}, {"access_token": "a", "supportCode": "N1234567"}])
+@pytest.mark.parametrize("status", [200, 403])
+def test_half_tokens_with_junk_are_doubt(half: dict[str, object], status: int) -> None:
+    for connection in (None, "N1234567"):
+        assert classify(status, {}, body(**half) + b"x", connection_id=connection).outcome is Outcome.IN_DOUBT
+
+
+NO_UTF_8 = st.sampled_from([b"\xff", b"\xe9", b"\xa1\xd2\xc3", b"\xed\xa0\x80", b"\xc3", b"\x01", b"\n", b"\x00"])
+
+
+@given(NO_UTF_8, st.integers(0, 8), st.booleans())
+def test_bytes_that_are_no_text_in_another_member_cost_no_token(bad: bytes, at: int, first: bool) -> None:
+    other = b'"business": "' + b"Somchai!"[:at] + bad + b"Somchai!"[at:] + b'"'
+    members = json.dumps(WHOLE).encode()[1:-1]
+    data = b"{" + b", ".join([other, members] if first else [members, other]) + b"}"
+    for connection in (None, "N1234567"):
+        answer = classify(200, {}, data, connection_id=connection)
+        assert answer.outcome is Outcome.TOKENS
+        assert answer.tokens is not None
+        assert answer.tokens.refresh_token == WHOLE["refresh_token"]
+
+
+@given(NO_UTF_8, st.sampled_from(["access_token", "refresh_token", "supportCode"]), st.integers(1, 7))
+def test_bytes_that_are_no_text_in_what_is_read_are_doubt(bad: bytes, member: str, at: int) -> None:
+    value = str(WHOLE[member]).encode()
+    data = body(**WHOLE).replace(value, value[:at] + bad + value[at:])
+    assert classify(200, {}, data, connection_id="N1234567").outcome is Outcome.IN_DOUBT
+    assert classify(200, {}, data).outcome in (Outcome.IN_DOUBT, Outcome.INCOMPLETE)
+
+
+def test_a_description_in_another_encoding_hides_no_error() -> None:
+    # Thai in TIS-620, as older Windows servers write it.
+    data = b'{"error": "invalid_client", "error_description": "\xc3\xcb\xd1\xca\xbc\xd4\xb4"}'
+    assert classify(400, {}, data).outcome is Outcome.CONFIGURATION_ERROR
+
+
+@given(st.integers(1, 60_000))
+@settings(max_examples=10)
+def test_no_token_is_too_long(length: int) -> None:
+    answer = refreshed(WHOLE | {"refresh_token": "r" * length})
+    assert answer.tokens is not None
+    assert answer.tokens.refresh_token == "r" * length
+
+
+# Announced lifetimes -----------------------------------------------------------------------------------------------
+
+REFRESH_NAMES = ("refresh_token_expires_in", "refresh_expires_in", "refresh_token_timeout")
+
+
+@pytest.mark.parametrize("name", REFRESH_NAMES)
+@pytest.mark.parametrize(
+    ("given_", "seconds"),
+    [
+        (86_400, 86_400),
+        ("2592000", 2_592_000),
+        (8_726_400.9, 8_726_400),
+        (1, 1),
+        (0, None),
+        (0.5, None),
+        (-1, None),
+        ("", None),
+        ("for ever", None),
+        ("nan", None),
+        (True, None),
+        (None, None),
+        ([1], None),
+        (10**15, LONGEST_ANNOUNCED),
+    ],
+)
+def test_an_announced_lifetime_is_seconds_or_unknown(name: str, given_: object, seconds: int | None) -> None:
+    answer = refreshed(WHOLE | {name: given_, "authorization_expires_in": given_})
+    assert answer.tokens is not None
+    assert (answer.tokens.refresh_expires_in, answer.tokens.authorization_expires_in) == (seconds, seconds)
+
+
+@given(st.dictionaries(st.sampled_from(REFRESH_NAMES), st.integers(-5, 10**6) | st.sampled_from(["", "x", None])))
+def test_of_several_announced_lifetimes_the_shortest_sane_one_counts(announced: dict[str, object]) -> None:
+    tokens = classify(200, {}, body(**WHOLE, **announced)).tokens
+    assert tokens is not None
+    sane = [value for value in announced.values() if isinstance(value, int) and value > 0]
+    assert tokens.refresh_expires_in == min(sane, default=None)
+    assert tokens.authorization_expires_in is None
 
 
 @pytest.mark.parametrize(

@@ -1,1 +1,1 @@
-"""What keeps connections alive, and for how many: a simulation over days, and two measurements on real components."""
+"""What the deployed functions take, beside boto3 alone and what one would write instead: `make bench`."""

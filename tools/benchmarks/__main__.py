@@ -1,86 +1,78 @@
-"""`make bench`: what the product takes, beside the floor and what one would write instead, in ten minutes at most.
+"""`make bench`: what the product takes, beside the floor and what one would write instead.
 
-Prints tables, draws `.local/bench/performance.png` and writes `.local/bench/performance.json`. Exit code 0 if every
-goal was reached for what is measured, 1 if not, 2 if it could not be measured. The price is shown beside its goal, and
-does not count: it is a list's, of which half has nothing to do with this machine.
+Prints tables, and writes `.local/bench/performance.json` and `.png`. Exit code 0 if every target was reached, 1 if not,
+2 if a figure could not be taken. Prices do not count: half of what they are made of is not of this machine.
 """
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from rich.console import Console
-from rich.progress import track
+from rich.markdown import Markdown
 
-from tools.benchmarks import cold, components, lambdas, operations, performance, scale, throughput
-from tools.benchmarks.performance import Figures
+from tools.benchmarks import calls, compared, money, programs, report
+from tools.benchmarks.programs import FUNCTIONS, HOME
+from tools.benchmarks.report import Row, Section
+from tools.benchmarks.stack import stack
+from tools.benchmarks.timed import OURS, Figures, Run
 from tools.local.errors import LocalError
-from tools.local.places import LOCAL, ROOT, shown
+from tools.local.places import ROOT, shown
 
-SECTIONS = ("cold", "operations", "throughput", "scale")
-FOLDER = LOCAL / "bench"
+PARTS = ("calls", "cold", "warm", "worker")
 PAGE = ROOT / "docs" / "performance.md"
-PICTURE = ROOT / "docs" / "performance.png"
 
 
-def measure(sections: Sequence[str], console: Console, *, short: bool = False) -> Figures:
-    """Measure these sections one after the other. `short` is for a look whether it works. Raises `LocalError`."""
-    figures = Figures()
+def measure(only: Sequence[str], console: Console, *, short: bool) -> list[Section]:
+    """Measure these parts; what cannot be measured has a section that says why. Raises `LocalError` if nothing can."""
     with console.status("building what is deployed"):
-        functions = lambdas.product(lambdas.built())
-        floor = lambdas.floor(functions)
-        instead = lambdas.instead(bytecode=True)
-        shipped = lambdas.instead(bytecode=False)
-
-    def each[One](title: str, rounds: int, made: Iterator[One]) -> One:
-        last = None
-        for last in track(made, title, total=rounds + 1, console=console, transient=True):  # noqa: B007
-            pass
-        if last is None:
-            raise AssertionError("at least one round")
-        return last
-
-    if "cold" in sections:
-        rounds, batch = (1, 5) if short else (cold.ROUNDS, throughput.BATCH)
-        started = cold.measure(functions, floor, instead, shipped, rounds=rounds, batch=batch)
-        figures.cold = each("cold starts", rounds, started)
-    if "operations" in sections:
-        rounds, tokens, refreshes = (1, 5, 5) if short else (operations.ROUNDS, operations.TOKENS, operations.REFRESHES)
-        made = operations.measure(functions, floor, instead, rounds=rounds, tokens=tokens, refreshes=refreshes)
-        figures.operations = each("warm operations", rounds, made)
-    if "throughput" in sections:
-        batch, batches = (4, 1) if short else (throughput.BATCH, throughput.BATCHES)
-        with console.status("one worker at 300 ms"):
-            figures.throughput = throughput.measure(functions, instead, batch=batch, batches=batches)
-    if "scale" in sections:
-        sizes, due, rounds = ((200, 400), 20, 1) if short else ((scale.SMALL, scale.LARGE), scale.DUE, scale.ROUNDS)
-        with components.dynamodb() as url:
-            figures.scale = scale.measure(url, sizes, due, rounds, console)
-    return figures
+        functions, others = programs.product(programs.built()), programs.others()
+    failed, made = Figures(), list[Section]()
+    with stack(functions) as measured:
+        # First, while nothing is due.
+        if "calls" in only:
+            with failed.taking("calls", OURS), console.status("calls"):
+                counted = calls.count(measured, due=100 if short else 300)
+                made += [calls.section(counted), money.section(counted)]
+        run = Run(measured, others, console)
+        parts: Mapping[str, Callable[[], None]] = {
+            "cold": lambda: run.cold(*((1, 1) if short else (15, 3))),
+            "warm": lambda: run.warm(*((1, 20) if short else (7, 200))),
+            "worker": lambda: run.worker(*((1, 5) if short else (4, 10))),
+        }
+        for part in [part for part in parts if part in only]:
+            with failed.taking(part, OURS):
+                parts[part]()
+    problems = [
+        Section(f"Not measured: {part}", ("",), [Row((why,), False, taken=False)])
+        for (part, _), why in failed.missed.items()
+    ]
+    return [*compared.sections(run.figures), *made, *problems]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The whole of it; returns the exit code."""
     parser = argparse.ArgumentParser(prog="make bench", description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=SECTIONS, help="sections (default: all)")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="parts (default: all)")
     parser.add_argument("--short", action="store_true", help="to see that it works; its figures are worthless")
     parser.add_argument("--write-docs", action="store_true", help="write tables and picture into docs/, too")
     options = parser.parse_args(arguments)
     console = Console(highlight=False)
     try:
-        figures = measure(options.only, console, short=options.short)
+        sections = measure(options.only, console, short=options.short)
     except LocalError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    performance.show(console, figures)
-    performance.write_json(FOLDER / "performance.json", figures)
-    performance.draw(FOLDER / "performance.png", figures)
-    console.print(f"\n{shown(FOLDER)}/performance.json and .png have all figures.")
+    console.print(Markdown(report.markdown(sections)))
+    ours = (OURS, *FUNCTIONS)
+    report.write_json(HOME / "performance.json", sections)
+    report.draw(HOME / "performance.png", sections, ours)
+    console.print(f"\n{shown(HOME)}/performance.json and .png have all figures.")
     if options.write_docs:
-        performance.write_docs(PAGE, figures)
-        performance.draw(PICTURE, figures)
-        console.print(f"{shown(PAGE)} and {shown(PICTURE)} have been written.")
-    return 0 if figures.met else 1
+        report.write_docs(PAGE, sections)
+        report.draw(PAGE.with_suffix(".png"), sections, ours)
+        console.print(f"{shown(PAGE)} and its picture have been written.")
+    return report.exit_code(sections)
 
 
 if __name__ == "__main__":

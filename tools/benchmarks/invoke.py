@@ -1,7 +1,8 @@
-"""Run by `lambdas`, in a function's own process: answers events as Lambda's runtime does, and says what they took.
+"""Run in a function's own process by `programs.Function`: answers events as Lambda's runtime does.
 
-Reads lines of JSON, `{"events": […], "answers": true}`; what the function logs is counted. Standard library only, and
-little of it: what is imported here would be no cost of the function.
+Writes a line of JSON when the function's module is imported, which is when Lambda could send it an event, and one for
+each line that it reads: `{"events": […], "answers": true}`. Each says what was taken. Standard library only, and little
+of it: what is imported here would be no cost of the function.
 """
 
 import importlib
@@ -27,30 +28,36 @@ class Context:
         return int((self._end - time.monotonic()) * 1_000)
 
 
+def took(cpu: float, wall: float) -> dict[str, float]:
+    """Milliseconds of CPU since the process began, and of CPU and time since these; MiB at the peak until now."""
+    started, now = time.process_time(), time.perf_counter()
+    with open("/proc/self/status") as status:
+        peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+    spent = {"started": started, "cpu": started - cpu, "wall": now - wall}
+    return {name: seconds * 1_000 for name, seconds in spent.items()} | {"memory": peak / 1_024}
+
+
 def main() -> None:
-    """Answer until there are no more lines; then tell the process's peak of memory, among all else of its status."""
+    """Import, and answer until there are no more lines."""
     told = os.fdopen(os.dup(1), "w", buffering=1)
     log = os.memfd_create("log")
     os.dup2(log, 1)
     handler = getattr(importlib.import_module(sys.argv[1]), sys.argv[2])
+    told.write(json.dumps(took(0, 0) | {"answers": [], "log": ""}) + "\n")
     for line in sys.stdin:
         asked = json.loads(line)
-        answers = []
-        sys.stdout.flush()
         os.ftruncate(log, 0)
         os.lseek(log, 0, os.SEEK_SET)
+        answers = []
         cpu, wall = time.process_time(), time.perf_counter()
         for event in asked["events"]:
             answer = handler(event, Context())
-            if asked.get("answers"):
+            if asked["answers"]:
                 answers.append(answer)
         sys.stdout.flush()
-        cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-        size = os.fstat(log).st_size
-        text = os.pread(log, size, 0).decode() if asked.get("answers") else ""
-        told.write(json.dumps({"answers": answers, "cpu": cpu, "wall": wall, "logged": size, "log": text}) + "\n")
-    with open("/proc/self/status") as status:
-        sys.stderr.write(status.read() if len(sys.argv) > 3 else "")
+        spent = took(cpu, wall)
+        text = os.pread(log, os.fstat(log).st_size, 0).decode() if asked["answers"] else ""
+        told.write(json.dumps(spent | {"answers": answers, "log": text}) + "\n")
 
 
 main()

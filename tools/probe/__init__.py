@@ -1,5 +1,5 @@
-"""The probe: finds out how an authorization server behaves where its documentation is silent.
+"""The probe finds out how an authorization server behaves where its documentation is silent.
 
-``python -m tools.probe`` (or ``make probe``) asks a handful of consents of its user, sends what a careful client would
-and some of what it would not, and ends in a report and the stack's parameters that follow from it. See docs/probe.md.
+``python -m tools.probe`` (or ``make probe``) asks for a few consents of its user, and ends in a report: each question,
+its answer, and the deployment parameter that follows. See docs/probe.md.
 """

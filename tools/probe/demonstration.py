@@ -1,7 +1,6 @@
-"""Without credentials: the probe against the stand-in for FlowAccount, its user played by a program."""
+"""Without a client: the probe against the stand-in for FlowAccount, its user played by a program."""
 
 import json
-import re
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,18 +13,17 @@ from tools.local.visit import HttpVisitor
 from tools.probe.consent import Stuck
 from tools.probe.target import Target
 
-USER, BUSINESS = "somchai", "N1000001"
 REDIRECT_URI = "http://127.0.0.1:9/callback"
 """Nobody listens there: the program that plays the user reads the address and does not follow it."""
 
 
 class PlayedConsents:
-    """A user who always does as he is told, at the simulator or at a server that asks nobody."""
+    """A user who always does what is asked for, at the simulator or at a server that asks nobody."""
 
-    def ask(self, url: str, *, why: str, cancel: bool = False) -> str | None:  # noqa: ARG002 - people want to know why
+    def ask(self, url: str, *, why: str, cancel: bool = False) -> str | None:  # noqa: ARG002 - for people
         """Log in and consent, or cancel; `None` where nobody answers. Raises `Stuck` where the pages lead nowhere."""
         try:
-            return HttpVisitor().consent(url, user=USER, business=None if cancel else BUSINESS)
+            return HttpVisitor().consent(url, user="somchai", business=None if cancel else "N1000001")
         except (KeyError, RuntimeError):
             raise Stuck from None
         except requests.RequestException:
@@ -36,13 +34,10 @@ class PlayedConsents:
 def simulator(settings: str) -> Iterator[Target]:
     """A simulator for as long as the block, with these settings (a JSON object). Raises `LocalError`."""
     try:
-        chosen = json.loads(settings)
-    except ValueError:
-        chosen = None
-    if not isinstance(chosen, dict):
-        raise LocalError('SIMULATOR must be a JSON object of settings, such as {"replay": "forgiving"}.')
-    # More room than the sandbox gives, so that a demonstration does not spend its time waiting.
-    chosen = {"requests_per_minute": 60, **chosen}
+        # More room than the sandbox gives, so that a demonstration does not spend its time waiting.
+        chosen = {"requests_per_minute": 60} | json.loads(settings)
+    except (TypeError, ValueError):
+        raise LocalError('SIMULATOR must be a JSON object of settings, such as {"replay": "forgiving"}.') from None
     secret, port = secrets.token_urlsafe(32), ports.choose()
     process = stand_in.start(port, stand_in.CLIENT_ID, secret, [REDIRECT_URI], chosen)
     try:
@@ -53,12 +48,11 @@ def simulator(settings: str) -> Iterator[Target]:
 
 def target(url: str, secret: str, settings: Mapping[str, object]) -> Target:
     """The simulator at `url` as a target."""
-    path = re.sub(r"[^a-z0-9]", "", str(settings.get("environment", "test")))
+    path = settings.get("environment", "test")
     return Target(
         authorize_endpoint=f"{url}/connect/authorize",
         token_endpoint=f"{url}/{path}/token",
         client_id=stand_in.CLIENT_ID,
         client_secret=secret,
         redirect_uri=REDIRECT_URI,
-        business_api=f"{url}/{path}",
     )

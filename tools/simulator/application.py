@@ -15,7 +15,7 @@ from tools.simulator.tokens import FlowAccountServer, forbidden, token_routes
 
 def create_application(state: State) -> Flask:
     """The application that serves *state*."""
-    app = Flask("simulator", static_url_path="/assets", static_folder="assets", template_folder="templates")
+    app = Flask("tools.simulator", static_url_path="/assets", static_folder="assets", template_folder="templates")
     # In the order in which FlowAccount's page lists them, not by the alphabet.
     app.json.sort_keys = False  # type: ignore[attr-defined]
     server = FlowAccountServer(state)

@@ -11,18 +11,7 @@ from . import acts, vault
 _session: Any = None
 
 
-def token(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
-    """GET /connections/{id}/token."""
-    return acts.token(event, vault)
-
-
-def refresh(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
-    """The refresh queue."""
-    return acts.refresh(event, vault, ask)
-
-
-def ask(refresh_token: str) -> Mapping[str, Any]:
-    """New tokens for a refresh token."""
+def _ask(refresh_token: str) -> Mapping[str, Any]:
     global _session  # noqa: PLW0603 - made once the secret is known, and kept
     if _session is None:
         _session = OAuth2Session(
@@ -34,3 +23,6 @@ def ask(refresh_token: str) -> Mapping[str, Any]:
         os.environ["TOKEN_ENDPOINT"], refresh_token=refresh_token, timeout=15
     )
     return answer
+
+
+token, refresh = acts.token, acts.refreshing(_ask)

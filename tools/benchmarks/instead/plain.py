@@ -11,16 +11,6 @@ from . import acts, vault
 _session = requests.Session()
 
 
-def token(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
-    """GET /connections/{id}/token."""
-    return acts.token(event, vault)
-
-
-def refresh(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
-    """The refresh queue."""
-    return acts.refresh(event, vault, _ask)
-
-
 def _ask(refresh_token: str) -> Mapping[str, Any]:
     form = {
         "grant_type": "refresh_token",
@@ -32,3 +22,6 @@ def _ask(refresh_token: str) -> Mapping[str, Any]:
     answer.raise_for_status()
     made: dict[str, Any] = answer.json()
     return made
+
+
+token, refresh = acts.token, acts.refreshing(_ask)

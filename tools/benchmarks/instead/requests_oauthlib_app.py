@@ -11,16 +11,6 @@ from . import acts, vault
 _session = OAuth2Session(os.environ["CLIENT_ID"])
 
 
-def token(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
-    """GET /connections/{id}/token."""
-    return acts.token(event, vault)
-
-
-def refresh(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
-    """The refresh queue."""
-    return acts.refresh(event, vault, _ask)
-
-
 def _ask(refresh_token: str) -> Mapping[str, Any]:
     answer: Mapping[str, Any] = _session.refresh_token(
         os.environ["TOKEN_ENDPOINT"],
@@ -30,3 +20,6 @@ def _ask(refresh_token: str) -> Mapping[str, Any]:
         timeout=15,
     )
     return answer
+
+
+token, refresh = acts.token, acts.refreshing(_ask)

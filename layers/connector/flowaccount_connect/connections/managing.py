@@ -24,8 +24,10 @@ DEFAULT_LIMIT = 50
 LONGEST_PAGE = 100
 """The most that one page shows."""
 
-LONGEST_REFRESH_TOKEN = 4_096
-"""The most characters a token to import may have."""
+LONGEST_REFRESH_TOKEN = 32_768
+"""The most characters a token to import may have. FlowAccount bounds none; this is half of the largest answer that is
+read (`token_answer.BODY_LIMIT`), which brings two tokens, so a longer one could not be refreshed. Sealed, two of this
+length take a quarter of a DynamoDB item (400 KB) and half of a message of SQS (256 KB)."""
 
 _REFRESH_TOKEN = re.compile(rf"[!-~]{{1,{LONGEST_REFRESH_TOKEN}}}")
 

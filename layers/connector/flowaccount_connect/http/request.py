@@ -11,8 +11,12 @@ from flowaccount_connect.http.problems import SECURITY_HEADERS, Response, invali
 LONGEST_PARAMETER = 2_048
 """The most characters a query parameter of ours may have."""
 
-LONGEST_BODY = 16_384
-"""The most characters a body may have."""
+LONGEST_CODE = 10_240
+"""The most characters a code of FlowAccount's may have, whose length nobody bounds: API Gateway refuses a request whose
+request line and headers are longer than this (its quotas for REST APIs)."""
+
+LONGEST_BODY = 65_536
+"""The most characters a body may have: room for an imported token (`managing.LONGEST_REFRESH_TOKEN`) and the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +34,16 @@ class Request:
         # A query string holds codes and states.
         return f"Request({self.id})"
 
-    def only(self, name: str) -> str | None:
-        """The one value of a query parameter, or `None` where it is absent or empty.
+    def only(self, name: str, longest: int = LONGEST_PARAMETER) -> str | None:
+        """The one value of a query parameter, or `None` where it is absent or empty. `longest` is in characters.
 
         Raises `Problem` (400) where it is repeated or oversized: RFC 6749 section 3.1 forbids repeats.
         """
         values = self.query.get(name, [])
         if len(values) > 1:
             raise invalid("repeated_parameter", f"The parameter {name} is given more than once. Send it once.")
-        if values and len(values[0]) > LONGEST_PARAMETER:
-            raise invalid("oversized_parameter", f"The parameter {name} is longer than {LONGEST_PARAMETER} characters.")
+        if values and len(values[0]) > longest:
+            raise invalid("oversized_parameter", f"The parameter {name} is longer than {longest} characters.")
         return values[0] or None if values else None
 
     def number(self, name: str, default: int, low: int, high: int) -> int:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from flowaccount_connect import aws_error
+from flowaccount_connect.domain.error_code import error_code
 
 MAX_AGE = 300
 """How long a secret is used before it is looked up again, in seconds."""
@@ -91,7 +91,7 @@ class ClientSecret:
         try:
             answer = self._client.get_secret_value(SecretId=self._name)
         except Exception as error:
-            code = aws_error.code(error)
+            code = error_code(error)
             if code in _MISSING:
                 raise SecretMisconfigured(
                     f"the secret {self._name} cannot be read ({code}): create it, or allow this function to read it"

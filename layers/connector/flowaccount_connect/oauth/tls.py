@@ -1,4 +1,4 @@
-"""How every server that a function talks to has to prove who it is."""
+"""How the server of the token endpoint has to prove who it is. For AWS see `runtime.aws`."""
 
 import ssl
 from collections.abc import Iterable

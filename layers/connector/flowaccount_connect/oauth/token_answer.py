@@ -1,8 +1,12 @@
 """What an answer of FlowAccount's token endpoint means.
 
-Judged by its body, since errors can come with HTTP 200 (seen on the live sandbox). The order: whole tokens without an
-error; then a status of 500 and above is doubt; then the error code; then the status. Whatever is not known to be
-permanent is doubt, and never the connection's fault.
+Judged by its body, since errors can come with HTTP 200 (seen on the live sandbox). The order: tokens without an error;
+then a status of 500 and above is doubt; then the error code; then the status. Whatever is not known to be permanent is
+doubt, and never the connection's fault.
+
+To miss tokens costs a customer a consent, and to believe a false refusal costs one, too. So whole tokens (an access and
+a refresh token that can be sent) count in any body that begins with them, and a refusal counts only in a body that is
+one JSON object and nothing else. Where tokens are named but cannot be read, nothing is proved.
 """
 
 import json
@@ -20,6 +24,9 @@ BODY_LIMIT = 64 * 1024
 
 LONGEST_LIFETIME = 30 * 86_400
 """An `expires_in` beyond this is capped: nothing of FlowAccount's is likely to outlive 30 days. Seconds."""
+
+LONGEST_ANNOUNCED = 10 * 365 * 86_400
+"""A lifetime of a refresh token or a consent beyond this is capped: ten years are as good as for ever. Seconds."""
 
 LONGEST_RETRY_AFTER = 3_600
 """A `Retry-After` beyond this is capped, so that no header can put a connection to sleep for good. Seconds."""
@@ -40,7 +47,7 @@ class Outcome(StrEnum):
     INCOMPLETE = "incomplete"
     """A code exchange that cannot become a connection: no refresh token, or no usable `supportCode`."""
     WRONG_CONNECTION = "wrong_connection"
-    """Tokens of another business than the one asked for."""
+    """Tokens of another business than the one asked for, which the answer names."""
     NOT_SENT = "not_sent"
     """The request provably never left: DNS, TCP or TLS failed, or its time was up before the first byte."""
 
@@ -54,6 +61,10 @@ class TokenSet:
     expires_in: int | None
     """Seconds from the moment the request was sent; `None` if the answer gave no usable figure."""
     support_code: str | None
+    refresh_expires_in: int | None = None
+    """Seconds that the answer announces for the refresh token; `None` if it announces none."""
+    authorization_expires_in: int | None = None
+    """Seconds that the answer announces for the whole consent, however often it is refreshed; `None` if none."""
 
     def __repr__(self) -> str:
         return f"TokenSet(support_code={self.support_code!r}, expires_in={self.expires_in!r})"
@@ -66,7 +77,7 @@ class Answer:
     outcome: Outcome
     tokens: TokenSet | None = None
     error: str | None = None
-    """A known OAuth error code, or `unknown`; never text of the server's own."""
+    """A known OAuth error code, or `unknown`, or one of `token_endpoint.NO_ANSWER`; never text of the server's own."""
     retry_after: int | None = None
     """Seconds the server asked to be left alone, if it did."""
     status: int | None = None
@@ -111,16 +122,17 @@ def classify(
     `connection_id` is the connection that was refreshed, or `None` for the exchange of a code. `now` (epoch seconds)
     turns a `Retry-After` date into seconds. Never raises, whatever the server sent.
     """
-    fields = json_object(body)
+    fields, alone = _leading_object(body)
     error = fields.get("error") or None
     if isinstance(error, str):
         error = error.strip() or None
-    code = (error if error in _BY_ERROR else "unknown") if isinstance(error, str) else "unknown" if error else None
-
-    if error is None:
+    if error is None and not (_blank(fields.get("access_token")) and _blank(fields.get("refresh_token"))):
         answer = _tokens(fields, connection_id, status)
-        if answer is not None:
-            return answer
+        whole = answer.tokens is not None and answer.tokens.refresh_token is not None
+        return answer if alone or whole else Answer(Outcome.IN_DOUBT, status=status)
+    if not alone:
+        error = None
+    code = (error if error in _BY_ERROR else "unknown") if isinstance(error, str) else "unknown" if error else None
     if status >= 500:
         return Answer(Outcome.IN_DOUBT, error=code, status=status)
     outcome = _BY_ERROR.get(error) if isinstance(error, str) else None
@@ -131,26 +143,44 @@ def classify(
     return Answer(outcome, error=code, retry_after=retry_after, status=status)
 
 
-def _tokens(fields: Mapping[str, object], connection_id: str | None, status: int) -> Answer | None:
-    """The answer these fields make as tokens, or `None` if they are not tokens one could use."""
+def _tokens(fields: Mapping[str, object], connection_id: str | None, status: int) -> Answer:
+    """What fields mean that name tokens and no error."""
+    doubt = Answer(Outcome.IN_DOUBT, status=status)
     access_token = _token(fields.get("access_token"))
     if access_token is None:
-        return None
+        return doubt
     refresh_token = _token(fields.get("refresh_token"))
-    given = fields.get("supportCode")
-    support_code = given if isinstance(given, str) and given.strip() else None
+    named = fields.get("supportCode")
     succeeded = 200 <= status < 300
-    tokens = TokenSet(access_token, refresh_token, _lifetime(fields.get("expires_in")), support_code)
+    tokens = TokenSet(
+        access_token,
+        refresh_token,
+        _lifetime(fields.get("expires_in"), LONGEST_LIFETIME),
+        named if isinstance(named, str) and named.strip() else None,
+        _refresh_lifetime(fields),
+        _lifetime(fields.get("authorization_expires_in"), LONGEST_ANNOUNCED),
+    )
     if connection_id is None:
-        if refresh_token is not None and is_connection_id(support_code):
+        if refresh_token is not None and is_connection_id(tokens.support_code):
             return Answer(Outcome.TOKENS, tokens, status=status)
-        return Answer(Outcome.INCOMPLETE, status=status) if succeeded else None
-    if refresh_token is None and not succeeded:
-        # Half a success with an error status proves nothing; whole tokens are tokens whatever the status.
-        return None
-    if support_code is not None and support_code != connection_id:
+        return Answer(Outcome.INCOMPLETE, status=status) if succeeded else doubt
+    if refresh_token is None and not (succeeded and _blank(fields.get("refresh_token"))):
+        # The old refresh token is kept only after a success that names no new one. A new one that cannot be read has
+        # replaced the old one all the same.
+        return doubt
+    if _blank(named) or named == connection_id:
+        return Answer(Outcome.TOKENS, tokens, status=status)
+    if is_connection_id(named):
         return Answer(Outcome.WRONG_CONNECTION, tokens, status=status)
-    return Answer(Outcome.TOKENS, tokens, status=status)
+    # What stands where the business belongs is no id. To store the tokens could land them on another's connection. To
+    # end the connection would be a verdict without a proof, and a server that begins to write the field in another way
+    # would end all of them. In doubt the connection is served on, and doubt of several connections stops the sending.
+    return doubt
+
+
+def _blank(value: object) -> bool:
+    """Whether a member says nothing: absent, null, or a string of white space at most."""
+    return value is None or (isinstance(value, str) and not value.strip())
 
 
 def _token(value: object) -> str | None:
@@ -160,8 +190,8 @@ def _token(value: object) -> str | None:
     return None
 
 
-def _lifetime(value: object) -> int | None:
-    """Seconds from an `expires_in` that may be a number or a numeric string; `None` if it is neither or absurd."""
+def _lifetime(value: object, longest: int) -> int | None:
+    """Seconds from a number or a numeric string, `longest` at most; `None` if it is neither, or less than one."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
@@ -170,23 +200,50 @@ def _lifetime(value: object) -> int | None:
         return None
     if not math.isfinite(seconds) or seconds < 1:
         return None
-    return min(int(seconds), LONGEST_LIFETIME)
+    return min(int(seconds), longest)
+
+
+_REFRESH_LIFETIMES = ("refresh_token_expires_in", "refresh_expires_in", "refresh_token_timeout")
+"""The names that servers use: many; Keycloak (where 0 means for ever); draft-ietf-oauth-refresh-token-expiration."""
+
+
+def _refresh_lifetime(fields: Mapping[str, object]) -> int | None:
+    """The announced lifetime of the refresh token; of several the shortest, since it is the safe one to believe."""
+    announced = (_lifetime(fields.get(name), LONGEST_ANNOUNCED) for name in _REFRESH_LIFETIMES)
+    return min((seconds for seconds in announced if seconds is not None), default=None)
 
 
 def json_object(body: bytes) -> Mapping[str, object]:
-    """The JSON object in `body`, or an empty one; a byte order mark is forgiven. Never raises."""
-    if len(body) > BODY_LIMIT:
-        return {}
+    """The JSON object that `body` is, or an empty one if it is anything else or more. Never raises."""
+    fields, alone = _leading_object(body)
+    return fields if alone else {}
+
+
+def _leading_object(body: bytes) -> tuple[Mapping[str, object], bool]:
+    """The JSON object that `body` begins with, or an empty one, and whether it is all there is. Never raises.
+
+    Forgiven are a byte order mark, control characters in strings, and bytes that are not UTF-8: a string that has one
+    is no token, no known error and no id. Of a repeated member the last one counts.
+    """
+    text = body[:BODY_LIMIT].decode("utf-8-sig", errors="replace").lstrip(_WHITE_SPACE)
     try:
-        value = json.loads(body.decode("utf-8-sig"), parse_int=_whole_number)
+        value, end = _decoder.raw_decode(text)
     except (ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
+        return {}, False
+    if not isinstance(value, dict):
+        return {}, False
+    return value, len(body) <= BODY_LIMIT and not text[end:].strip(_WHITE_SPACE)
+
+
+_WHITE_SPACE = " \t\r\n"
 
 
 def _whole_number(digits: str) -> int | float:
     # int() refuses more than 4,300 digits, and a whole token set must not be lost to a silly number beside it.
     return int(digits) if len(digits) <= 20 else math.inf
+
+
+_decoder = json.JSONDecoder(parse_int=_whole_number, strict=False)
 
 
 def _retry_after(headers: Mapping[str, str], now: float) -> int | None:

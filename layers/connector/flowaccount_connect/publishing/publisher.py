@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from flowaccount_connect import aws_error
 from flowaccount_connect.domain import events
 from flowaccount_connect.domain.connection import Status
+from flowaccount_connect.domain.error_code import error_code
 from flowaccount_connect.domain.events import SOURCE, Entry, Event, Kind
 from flowaccount_connect.domain.log import Log, fault
 from flowaccount_connect.storage.connections import from_item
@@ -121,9 +121,10 @@ class UnpublishedQueue:
             ]
             try:
                 answer = self._sqs.send_message_batch(QueueUrl=self._url, Entries=messages)
-                refused += [batch[int(failed["Id"])] for failed in answer.get("Failed", [])]
+                taken = {entry["Id"] for entry in answer.get("Successful", [])}
+                refused += [change for i, change in enumerate(batch) if str(i) not in taken]
             except Exception as error:
-                self._log.error("not put away", extra={"error": aws_error.code(error)})
+                self._log.error("not put away", extra={"error": error_code(error)})
                 refused += batch
         return refused
 
@@ -223,7 +224,7 @@ class Publisher:
                 ]
             )
         except Exception as error:
-            self.log.error("not published", extra={"events": len(batch), "error": aws_error.code(error)})
+            self.log.error("not published", extra={"events": len(batch), "error": error_code(error)})
             return [change for change, _ in batch]
         refused = []
         for (change, made), result in zip(batch, answer["Entries"], strict=True):

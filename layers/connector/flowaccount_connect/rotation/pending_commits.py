@@ -10,8 +10,8 @@ import json
 from enum import StrEnum
 from typing import Any, Protocol
 
-from flowaccount_connect import aws_error
 from flowaccount_connect.domain.connection import Connection, Sealed
+from flowaccount_connect.domain.error_code import error_code
 from flowaccount_connect.storage import links as connect_link
 from flowaccount_connect.storage.connections import ConnectionStore, Refused, Rotated, grant_update, stands_there
 from flowaccount_connect.storage.dynamodb import Client, ConditionRefused, StoreUnavailable, call
@@ -76,7 +76,7 @@ class SalvageQueue:
         try:
             self._sqs.send_message(QueueUrl=self._url, MessageBody=json.dumps(message))
         except Exception as error:
-            raise SalvageUnavailable(aws_error.code(error)) from None
+            raise SalvageUnavailable(error_code(error)) from None
 
 
 class SalvageOutcome(StrEnum):

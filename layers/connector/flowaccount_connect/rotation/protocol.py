@@ -35,7 +35,7 @@ SHORTEST_EXCHANGE = 3.0
 """With less time than this nothing is sent, in seconds."""
 
 LONGEST_WRITE = 7.0
-"""What one write to the table can take at worst, with the timeouts and retries of `wiring.client`, in seconds."""
+"""What one write to the table can take at worst, with the timeouts and retries of `aws.client`, in seconds."""
 
 SALVAGE_RESERVE = 7.0
 """The same for the message to the salvage queue: what is kept for it to the last, in seconds."""

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from flowaccount_connect import aws_error
+from flowaccount_connect.domain.error_code import error_code
 from flowaccount_connect.domain.log import Log
 
 LONGEST_INVOCATION = 17.0
@@ -12,6 +12,9 @@ LONGEST_INVOCATION = 17.0
 
 class RefreshFunction:
     """Invokes `refresh` and waits for it. `client` is a Lambda client.
+
+    Each invocation has a connection of its own. A kept one may have died while the sandbox was frozen, and there is no
+    second attempt: it would wait for as long again.
 
     What came of it, the table tells. A slow or failed invocation changes nothing, so nothing here ever raises; it is
     logged, by its code.
@@ -42,7 +45,9 @@ class RefreshFunction:
             )
             wait, code = json.loads(answer["Payload"].read()).get("retry_after"), answer.get("FunctionError")
         except Exception as error:
-            wait, code = None, aws_error.code(error)
+            wait, code = None, error_code(error)
+        finally:
+            self._client.close()
         if code is not None:
             self._log.warning("refresh did not answer", extra={"connection_id": payload["connection_id"], "code": code})
         return wait if isinstance(wait, int) and wait > 0 else 0

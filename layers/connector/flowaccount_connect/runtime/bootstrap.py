@@ -4,20 +4,20 @@ Called once, at the start of a process; what only one function needs is imported
 for it. Wrong configuration raises `InvalidSetting`, which names the setting.
 """
 
+import gc
 import os
 from collections.abc import Callable, Mapping
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from flowaccount_connect.runtime import settings
 from flowaccount_connect.runtime.observability import logger
 
 if TYPE_CHECKING:
-    from flowaccount_connect.aws_client import AwsClient
     from flowaccount_connect.connect.begin import Authorize, BeginSettings
     from flowaccount_connect.connect.callback import Callback
     from flowaccount_connect.connect.confirm import Confirmation
     from flowaccount_connect.connections.managing import Managing
-    from flowaccount_connect.oauth.token_endpoint import TokenEndpoint
     from flowaccount_connect.publishing.publisher import Publisher, UnpublishedQueue
     from flowaccount_connect.rotation.health import Change, Health
     from flowaccount_connect.rotation.pending_commits import Salvage
@@ -29,17 +29,28 @@ if TYPE_CHECKING:
     from flowaccount_connect.tokens.serving import Serving
 
 
-def client(service: str, *, read_timeout: float = 2.0, attempts: int = 2) -> "AwsClient":
-    """A client of an AWS service: short timeouts and one retry, since an invocation has little time.
+def _without_collection[**Parameters, Made](build: Callable[Parameters, Made]) -> Callable[Parameters, Made]:
+    """`build` without garbage collection: what it loads stays for the process's life, so a search finds nothing."""
 
-    One call takes 7 seconds at worst (`longest`): two tries, each a second to connect and two to be answered, and up to
-    a second between them. The time budgets of `rotation` count on it.
-    """
-    from flowaccount_connect.aws_client import AwsClient
+    @wraps(build)
+    def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Made:
+        gc.disable()
+        try:
+            return build(*args, **kwargs)
+        finally:
+            gc.enable()
 
-    return AwsClient(service, read_timeout=read_timeout, attempts=attempts)
+    return run
 
 
+def client(service: str) -> Any:
+    """A client of an AWS service, with the limits of `aws.client`."""
+    from flowaccount_connect.runtime import aws
+
+    return aws.client(service)
+
+
+@_without_collection
 def authorize() -> "Authorize":
     """What `authorize` is made of."""
     from flowaccount_connect.connect.begin import Authorize
@@ -70,8 +81,9 @@ def begin_settings(variables: Mapping[str, str] = os.environ) -> "BeginSettings"
     )
 
 
-def callback() -> "tuple[Callback, TokenEndpoint, frozenset[str]]":
-    """What `callback` is made of, the endpoint whose connections it closes, and the allowed return URLs."""
+@_without_collection
+def callback() -> "tuple[Callback, frozenset[str]]":
+    """What `callback` is made of, and the allowed return URLs."""
     from flowaccount_connect.connect.callback import Callback
     from flowaccount_connect.domain.schedule import Schedule
     from flowaccount_connect.oauth.client_secret import ClientSecret
@@ -97,14 +109,13 @@ def callback() -> "tuple[Callback, TokenEndpoint, frozenset[str]]":
         access_token_lifetime=tokens.access_token_lifetime,
         issuer=read.optional("ISSUER"),
     )
-    return made, endpoint, read.urls("ALLOWED_RETURN_URLS")
+    return made, read.urls("ALLOWED_RETURN_URLS")
 
 
-def refresh(
-    changed: "Callable[[Change], None]",
-) -> "tuple[Rotation, Rotation, Health, Rate, TokenEndpoint]":
-    """What `refresh` is made of: the rotation of connections and that of imports, the endpoint's health, which reports
-    to `changed`, the rate, and the endpoint that is closed after each invocation."""
+@_without_collection
+def refresh() -> "tuple[Rotation, Rotation, Health, Rate]":
+    """What `refresh` is made of: the rotation of connections and that of imports, the endpoint's health, and the
+    rate."""
     from dataclasses import replace
 
     from flowaccount_connect.connect.importing import ImportSalvage, Proving
@@ -126,7 +137,7 @@ def refresh(
     secret = ClientSecret(client("secretsmanager"), tokens.client_secret_name)
     rate = _rate(table, stack)
     canary = Canary(endpoint=endpoint, secret=secret, permits=rate)
-    health = Health(SharedItem(table, stack.table, "HEALTH"), canary, changed=changed)
+    health = Health(SharedItem(table, stack.table, "HEALTH"), canary, changed=_log_change)
     rotation = Rotation(
         store=ConnectionStore(table, stack.table),
         endpoint=endpoint,
@@ -144,9 +155,10 @@ def refresh(
         endpoint=Proving(endpoint),
         salvage=ImportSalvage(queue, stack.environment),
     )
-    return rotation, imports, health, rate, endpoint
+    return rotation, imports, health, rate
 
 
+@_without_collection
 def salvage() -> "Salvage":
     """What `salvage` is made of."""
     from flowaccount_connect.rotation.pending_commits import Salvage
@@ -154,6 +166,7 @@ def salvage() -> "Salvage":
     return Salvage(client("dynamodb"), settings.stack().table)
 
 
+@_without_collection
 def sweep() -> "Sweep":
     """What `sweep` is made of."""
     from flowaccount_connect.domain.schedule import Schedule
@@ -174,6 +187,7 @@ def sweep() -> "Sweep":
     )
 
 
+@_without_collection
 def token() -> "tuple[Serving, bool, str | None]":
     """What `token` is made of, whether anybody may connect without a host's link, and the redirect URI, beside which
     one does; `None`: a stage variable says it."""
@@ -193,6 +207,7 @@ def token() -> "tuple[Serving, bool, str | None]":
     return serving, direct, read.optional_url("REDIRECT_URI")
 
 
+@_without_collection
 def connections() -> "Managing":
     """What `connections` is made of."""
     from flowaccount_connect.connections.managing import Managing
@@ -214,6 +229,7 @@ def connections() -> "Managing":
     )
 
 
+@_without_collection
 def publish() -> "tuple[Publisher, UnpublishedQueue]":
     """What `publish` is made of, and the queue for what it could not publish."""
     from flowaccount_connect.publishing.publisher import Publisher, UnpublishedQueue
@@ -231,6 +247,7 @@ def publish() -> "tuple[Publisher, UnpublishedQueue]":
     return publisher, UnpublishedQueue(client("sqs"), read.text("UNPUBLISHED_QUEUE_URL"), logger)
 
 
+@_without_collection
 def confirmation(table: Any = None) -> "Confirmation":
     """What else `connections` is made of: the host's side of connecting, with the DynamoDB client there is."""
     from flowaccount_connect.connect.confirm import Confirmation
@@ -250,11 +267,20 @@ def confirmation(table: Any = None) -> "Confirmation":
 
 def _refresh_function(read: settings.Reader) -> "RefreshFunction":
     from flowaccount_connect.rotation.refresh_function import LONGEST_INVOCATION, RefreshFunction
+    from flowaccount_connect.runtime import aws
 
-    # One try: a second invocation would only wait for the first, whose claim stands; so one that is sent again where a
-    # kept connection had ended does no harm. The second that is taken off is what connecting may take.
-    waits = client("lambda", read_timeout=LONGEST_INVOCATION - 1, attempts=1)
+    # One attempt: a second invocation would only wait for the first one, whose claim stands.
+    waits = aws.client("lambda", read_timeout=LONGEST_INVOCATION - aws.CONNECT_TIMEOUT, attempts=1)
     return RefreshFunction(waits, read.text("REFRESH_FUNCTION"), logger)
+
+
+def _log_change(change: "Change") -> None:
+    """One line for each change of the endpoint's health."""
+    facts = {"cause": change.cause.value, "since": change.since}
+    if change.well:
+        logger.warning("the token endpoint is well again", extra=facts)
+    else:
+        logger.error("the token endpoint is unwell", extra=facts)
 
 
 def _rate(table: Any, stack: settings.Stack) -> "Rate":

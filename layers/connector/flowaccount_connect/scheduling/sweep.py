@@ -31,7 +31,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Protocol
 
-from flowaccount_connect import aws_error
+from flowaccount_connect.domain.error_code import error_code
 from flowaccount_connect.domain.ids import is_connection_id
 from flowaccount_connect.domain.schedule import DUE_SHARDS, TICK, Schedule
 from flowaccount_connect.scheduling.rate import Rule, State
@@ -295,7 +295,7 @@ class RefreshQueue:
         try:
             answer = self._sqs.get_queue_attributes(QueueUrl=self._url, AttributeNames=names)
         except Exception as error:
-            raise QueueUnavailable(aws_error.code(error)) from None
+            raise QueueUnavailable(error_code(error)) from None
         return sum(int(answer["Attributes"].get(name, 0)) for name in names)
 
     def send(self, messages: list[Message]) -> int:
@@ -315,8 +315,8 @@ class RefreshQueue:
         try:
             answer = self._sqs.send_message_batch(QueueUrl=self._url, Entries=entries)
         except Exception as error:
-            raise QueueUnavailable(aws_error.code(error)) from None
-        return len(answer.get("Failed", []))
+            raise QueueUnavailable(error_code(error)) from None
+        return len(entries) - len(answer.get("Successful", []))
 
 
 class _Found:

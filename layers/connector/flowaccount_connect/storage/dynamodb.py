@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from flowaccount_connect import aws_error
+from flowaccount_connect.domain.error_code import error_code
 
 AttributeValue = Mapping[str, Any]
 Item = Mapping[str, AttributeValue]
@@ -40,7 +40,7 @@ def call(operation: Any, **parameters: Any) -> Any:
     try:
         return operation(**parameters)
     except Exception as error:
-        code, response = aws_error.code(error), getattr(error, "response", {})
+        code, response = error_code(error), getattr(error, "response", {})
         if code == "ConditionalCheckFailedException":
             raise ConditionRefused([response.get("Item") or None]) from None
         if code == "TransactionCanceledException":

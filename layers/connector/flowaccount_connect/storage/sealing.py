@@ -17,8 +17,8 @@ from typing import Any, Protocol
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from flowaccount_connect import aws_error
 from flowaccount_connect.domain.connection import Sealed
+from flowaccount_connect.domain.error_code import error_code
 
 SETS_PER_KEY = 50
 """How many sets one data key seals, at most: what one batch of the refresh queue may hold."""
@@ -199,7 +199,7 @@ class Sealer:
         try:
             return operation(**parameters)
         except Exception as error:
-            code = aws_error.code(error)
+            code = error_code(error)
             if code in ("InvalidCiphertextException", "IncorrectKeyException"):
                 raise CannotOpen(code) from None
             raise SealingUnavailable(code) from None

@@ -1,0 +1,316 @@
+/** The client: what an app asks of its stack, and FlowAccount's API with a valid token. */
+
+import { Api, type Logger } from "./api.js";
+import { AccessDenied, HostNotAllowed, NotConfigured, Problem, TemporarilyUnavailable } from "./errors.js";
+import {
+  type AccessToken,
+  type Connection,
+  type ConnectionStatus,
+  type ConnectLink,
+  type HistoryEntry,
+  readAccessToken,
+  readConnection,
+  readConnectLink,
+  readHistoryEntry,
+  readPage,
+} from "./results.js";
+import { type AwsCredentials, type AwsCredentialsProvider, Signer } from "./signing.js";
+import { TokenCache, type Wanted } from "./tokens.js";
+
+/** Where FlowAccount's business API is, in the sandbox and in production: the one origin that gets a token. */
+export const FLOWACCOUNT = "https://openapi.flowaccount.com";
+
+export interface FlowAccountConnectOptions {
+  /** The base URL of the stack's API (its output `ApiUrl`); `FLOWACCOUNT_CONNECT_URL` by default. */
+  readonly url?: string | URL;
+  /** The stack's AWS region; by default the one in the URL, then `AWS_REGION`, then `AWS_DEFAULT_REGION`. */
+  readonly region?: string;
+  /** AWS credentials or a provider of them; by default what AWS SDK v3 finds in the environment. */
+  readonly credentials?: AwsCredentials | AwsCredentialsProvider;
+  /** Seconds that a call may wait for repetitions where only time helps; 30 by default, 0 for none. */
+  readonly patience?: number;
+  /** Seconds that one request may take; 35 by default (API Gateway gives up after 29). */
+  readonly timeout?: number;
+  /** Sends all requests; the global `fetch` by default. Give one of your own to use a proxy. */
+  readonly fetch?: typeof fetch;
+  /** Gets what is done (`debug`) and what is in danger (`warn`), never a token. Nothing is logged by default. */
+  readonly logger?: Logger;
+}
+
+export interface CallOptions {
+  /** Ends this call alone; it then raises the signal's reason. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface TokenOptions extends CallOptions {
+  /** Seconds of life that the token has left where a refresh can bring that: 0 to 3600, 300 by default. */
+  readonly minTtl?: number | undefined;
+}
+
+export interface FlowAccountFetchOptions extends Pick<TokenOptions, "minTtl"> {
+  /** Origins that may get the token; by default `FLOWACCOUNT_URL` if it is set, else `FLOWACCOUNT` alone. */
+  readonly allowedOrigins?: readonly string[];
+}
+
+export interface ListOptions extends CallOptions {
+  /** Connections to ask for at once, 1 to 100. */
+  readonly pageSize?: number;
+}
+
+export interface ConnectionsOptions extends ListOptions {
+  readonly status?: ConnectionStatus;
+  readonly tenant?: string;
+}
+
+/**
+ * A stack of FlowAccount Connect. Make one and keep it: it keeps the tokens.
+ *
+ * Each method raises a `FlowAccountConnectError`: `TemporarilyUnavailable`, `AccessDenied`, `NotConfigured`,
+ * `InvalidAnswer`, or another `Problem`. The documentation of a method names the errors that are its own.
+ */
+export class FlowAccountConnect {
+  readonly url: string;
+  readonly #api: Api;
+  readonly #fetch: typeof fetch;
+  readonly #logger: Logger;
+  readonly #tokens = new TokenCache();
+  /** The token that brought each answer of FlowAccount's. */
+  readonly #used = new WeakMap<Response, AccessToken>();
+
+  /** Raises `NotConfigured` where the URL or the region is missing or wrong. */
+  constructor(options: FlowAccountConnectOptions = {}) {
+    const given = options.url ?? process.env["FLOWACCOUNT_CONNECT_URL"] ?? "";
+    if (given === "")
+      throw new NotConfigured(
+        "Give the URL of the stack's API, or set FLOWACCOUNT_CONNECT_URL (the stack's output ApiUrl).",
+      );
+    const url = secure(given, "The API's URL");
+    if (url.search || url.hash) throw new NotConfigured("The API's URL must end with its path.");
+    this.url = url.href.replace(/\/$/, "");
+    this.#fetch = options.fetch ?? ((...request) => fetch(...request));
+    this.#logger = options.logger ?? {};
+    this.#api = new Api({
+      url,
+      signer: new Signer(url, options.region, options.credentials),
+      fetch: this.#fetch,
+      logger: this.#logger,
+      patience: options.patience ?? 30,
+      timeout: options.timeout ?? 35,
+    });
+  }
+
+  /**
+   * An access token of the connection: the one that is kept while it lasts, else one from the stack.
+   *
+   * Raises `ConnectionNotFound`, `ReauthorizationRequired`.
+   */
+  async accessToken(connectionId: string, { minTtl = 300, signal }: TokenOptions = {}): Promise<AccessToken> {
+    return this.#token(connectionId, { minTtl }, signal);
+  }
+
+  /**
+   * After FlowAccount refused a token: report it, and get the next one. `rejected` is the token, or an answer of
+   * `flowaccountFetch`.
+   *
+   * `flowaccountFetch` does this by itself after a 401. Call it where FlowAccount answers 200 with `{"status": false}`
+   * and words that mean a withdrawn consent. The stack refreshes such a connection at most once a minute. Raises
+   * `ReauthorizationRequired` where only a new consent helps, and `TemporarilyUnavailable` (code `refreshed_just_now`)
+   * where the token was new a moment ago.
+   */
+  async reportRejected(rejected: AccessToken | Response, { signal }: CallOptions = {}): Promise<AccessToken> {
+    const token = rejected instanceof Response ? this.#used.get(rejected) : rejected;
+    if (token === undefined)
+      throw new TypeError("reportRejected takes an AccessToken, or a Response of this client's flowaccountFetch");
+    return this.#token(token.supportCode, { minTtl: 0, rejected: token.generation }, signal);
+  }
+
+  /**
+   * A `fetch` for FlowAccount's API, as one connected business: it adds the token, for FlowAccount's origin only.
+   *
+   * After a 401 it reports the token and repeats the request once with the next one. It does not repeat a body that can
+   * be read only once: a stream, or that of a `Request`. It raises what `accessToken` and `fetch` raise, and
+   * `HostNotAllowed` for another origin.
+   */
+  flowaccountFetch(connectionId: string, options: FlowAccountFetchOptions = {}): typeof fetch {
+    const allowed = options.allowedOrigins ?? [process.env["FLOWACCOUNT_URL"] || FLOWACCOUNT];
+    const origins = new Set(allowed.map((origin) => secure(origin, "An allowed origin").origin));
+    return async (input, init = {}) => {
+      const url = new URL(input instanceof Request ? input.url : input);
+      if (!origins.has(url.origin)) {
+        throw new HostNotAllowed(
+          `A token of FlowAccount's goes to ${[...origins].join(", ")} only, not to ${url.origin}.`,
+        );
+      }
+      const given = input instanceof Request ? input : undefined;
+      const signal = init.signal ?? given?.signal;
+      const send = async (token: AccessToken) => {
+        const headers = new Headers(init.headers ?? given?.headers);
+        headers.set("authorization", `Bearer ${token.value}`);
+        const answer = await this.#fetch(input, { ...init, headers });
+        this.#used.set(answer, token);
+        return answer;
+      };
+      const token = await this.accessToken(connectionId, { minTtl: options.minTtl, signal });
+      const answer = await send(token);
+      // `fetch` leaves the token out where a redirect leads to another origin: a 401 from there says nothing of it.
+      if (answer.status !== 401 || (answer.redirected && new URL(answer.url).origin !== url.origin)) return answer;
+      let next: AccessToken;
+      try {
+        next = await this.reportRejected(token, { signal });
+      } catch (error) {
+        // Here FlowAccount's own answer says more.
+        if (error instanceof TemporarilyUnavailable || error instanceof AccessDenied) return answer;
+        await answer.body?.cancel();
+        throw error;
+      }
+      const body = init.body ?? given?.body;
+      if (next.generation === token.generation || isStream(body)) return answer;
+      await answer.body?.cancel();
+      return send(next);
+    };
+  }
+
+  /** The connection as it is now. Raises `ConnectionNotFound`. */
+  async connection(connectionId: string, { signal }: CallOptions = {}): Promise<Connection> {
+    return readConnection(await this.#api.call({ method: "GET", path: pathOf(connectionId), signal }));
+  }
+
+  /** All connections, or those of one status or tenant. Pages are fetched as they are needed. */
+  async *connections({ status, tenant, pageSize, signal }: ConnectionsOptions = {}): AsyncGenerator<
+    Connection,
+    void,
+    undefined
+  > {
+    yield* this.#list("/connections", { status, tenant, limit: pageSize }, "connections", readConnection, signal);
+  }
+
+  /** What happened to the connection in the last 90 days, newest first. Empty for one that is unknown. */
+  async *history(
+    connectionId: string,
+    { pageSize, signal }: ListOptions = {},
+  ): AsyncGenerator<HistoryEntry, void, undefined> {
+    yield* this.#list(`${pathOf(connectionId)}/history`, { limit: pageSize }, "entries", readHistoryEntry, signal);
+  }
+
+  /** End the connection: the stack deletes its tokens. A repetition does no harm. Raises `ConnectionNotFound`. */
+  async disconnect(connectionId: string, { signal }: CallOptions = {}): Promise<void> {
+    await this.#api.call({ method: "DELETE", path: pathOf(connectionId), signal });
+    this.#tokens.forget(connectionId);
+  }
+
+  /**
+   * Take over a refresh token from an older integration, which must not use it any more.
+   *
+   * The connection's status is `importing` while FlowAccount has not proved the token yet. Sent once only: after
+   * `TemporarilyUnavailable`, look at `connection()` before you repeat it. Raises `Problem` with the code `import_refused`
+   * (`reason` says why), `already_connected` or `import_under_way`.
+   */
+  async importConnection(
+    connectionId: string,
+    token: { refreshToken: string; tenant?: string },
+    { signal }: CallOptions = {},
+  ): Promise<Connection> {
+    const body = { refresh_token: token.refreshToken, tenant: token.tenant };
+    return readConnection(
+      await this.#api.call({ method: "POST", path: pathOf(connectionId), body, signal, repeat: false }),
+    );
+  }
+
+  /** A link for one of your users: send the browser to `connectUrl`. `tenant` is the tenant of whoever is logged in. */
+  async connectLink(
+    wanted: { tenant: string; returnUrl: string; expectedConnection?: string; state?: string },
+    { signal }: CallOptions = {},
+  ): Promise<ConnectLink> {
+    const { tenant, returnUrl, expectedConnection, state } = wanted;
+    const body = { tenant, return_url: returnUrl, expected_connection: expectedConnection, state };
+    return readConnectLink(await this.#api.call({ method: "POST", path: "/connect-links", body, signal }));
+  }
+
+  /**
+   * Connect what the browser that brought `confirmation` back chose at FlowAccount. `tenant` is the tenant of whoever is
+   * logged in there: take it from your own login, never from the browser's URL.
+   *
+   * A repetition says the same. Raises `Problem` where it is not to be confirmed: its `code` and `ending` say why.
+   */
+  async confirm(
+    { confirmation, tenant }: { confirmation: string; tenant: string },
+    { signal }: CallOptions = {},
+  ): Promise<Connection> {
+    const body = { confirmation, tenant };
+    const connection = readConnection(
+      await this.#api.call({ method: "POST", path: "/connect-links/confirm", body, signal }),
+    );
+    this.#tokens.forget(connection.supportCode);
+    return connection;
+  }
+
+  #token(connectionId: string, wanted: Wanted, signal: AbortSignal | undefined): Promise<AccessToken> {
+    const path = `${pathOf(connectionId)}/token`;
+    return this.#tokens.get(
+      connectionId,
+      wanted,
+      async (signal) => {
+        const askedAt = Date.now();
+        const answer = await this.#api.call(
+          wanted.rejected === undefined
+            ? { method: "GET", path, query: { min_ttl: wanted.minTtl }, signal }
+            : { method: "POST", path, body: { rejected_generation: wanted.rejected }, signal },
+        );
+        const token = readAccessToken(answer, connectionId, askedAt);
+        if (token.status !== "active") {
+          const until = token.expiresAt.toISOString();
+          this.#logger.warn?.(
+            `FlowAccount Connect: ${connectionId} is in danger (${token.status}); its token lasts until ${until}`,
+          );
+        }
+        return token;
+      },
+      signal,
+    );
+  }
+
+  async *#list<Item>(
+    path: string,
+    query: Record<string, string | number | undefined>,
+    name: string,
+    read: (item: unknown) => Item,
+    signal: AbortSignal | undefined,
+  ): AsyncGenerator<Item, void, undefined> {
+    let next: string | undefined;
+    do {
+      const page = readPage(
+        await this.#api.call({ method: "GET", path, query: { ...query, next }, signal }),
+        name,
+        read,
+      );
+      yield* page.items;
+      next = page.next ?? undefined;
+    } while (next !== undefined);
+  }
+}
+
+/** Raises `Problem` as the API does, for an id that would lead to another route too. */
+function pathOf(connectionId: string): string {
+  if (/^[A-Za-z0-9._-]{1,64}$/.test(connectionId) && !/^\.{1,2}$/.test(connectionId))
+    return `/connections/${connectionId}`;
+  const detail = "A connection's id is FlowAccount's supportCode: 1 to 64 letters, digits, '.', '_' or '-'.";
+  throw new Problem({ code: "invalid_connection_id", status: 400, detail });
+}
+
+/** The URL if it is absolute https, or http on a loopback host. Raises `NotConfigured`. */
+function secure(given: string | URL, what: string): URL {
+  const url = URL.canParse(String(given)) ? new URL(given) : undefined;
+  const loopback = ["localhost", "127.0.0.1", "[::1]"].includes(url?.hostname ?? "");
+  if (
+    url !== undefined &&
+    (url.protocol === "https:" || (url.protocol === "http:" && loopback)) &&
+    !url.username &&
+    !url.password
+  )
+    return url;
+  throw new NotConfigured(`${what} must be absolute https (http on a loopback host only), without a user name.`);
+}
+
+function isStream(body: unknown): boolean {
+  return typeof body === "object" && body !== null && Symbol.asyncIterator in body;
+}

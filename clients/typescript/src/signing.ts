@@ -1,0 +1,123 @@
+/** Signs requests with AWS Signature Version 4, for the service `execute-api`. */
+
+import { Sha256 } from "@aws-crypto/sha256-js";
+import { SignatureV4 } from "@smithy/signature-v4";
+
+import { FlowAccountConnectError, NotConfigured, TemporarilyUnavailable } from "./errors.js";
+
+/** AWS credentials, as AWS SDK v3 has them. */
+export interface AwsCredentials {
+  readonly accessKeyId: string;
+  readonly secretAccessKey: string;
+  readonly sessionToken?: string;
+  readonly expiration?: Date;
+}
+
+/** Brings AWS credentials: any provider of `@aws-sdk/credential-providers` is one. */
+export type AwsCredentialsProvider = () => Promise<AwsCredentials>;
+
+/** Credentials are fetched anew so many milliseconds before they expire. */
+const EARLY = 300_000;
+
+/** What a network does to the providers that fetch credentials; all else is a mistake in the configuration. */
+const PASSING =
+  /^(ECONN|ETIMEDOUT|EAI_AGAIN|ENOTFOUND|ENETUNREACH|EHOSTUNREACH|EPIPE|Timeout|Throttling|TooManyRequests)/;
+
+export class Signer {
+  readonly region: string;
+  readonly #signer: SignatureV4;
+  readonly #provider: AwsCredentialsProvider;
+  #kept: AwsCredentials | undefined;
+  #fetching: Promise<AwsCredentials> | undefined;
+
+  /** Raises `NotConfigured` where no region is known. */
+  constructor(url: URL, region: string | undefined, credentials: AwsCredentials | AwsCredentialsProvider | undefined) {
+    this.region = region ?? regionOf(url);
+    if (!/^[a-z0-9-]+$/.test(this.region)) {
+      throw new NotConfigured(
+        "No AWS region, or no proper one: set the option region, or AWS_REGION, to that of the stack.",
+      );
+    }
+    this.#provider =
+      typeof credentials === "function" ? credentials : credentials ? async () => credentials : ofTheEnvironment();
+    this.#signer = new SignatureV4({
+      service: "execute-api",
+      region: this.region,
+      credentials: () => this.#credentials(),
+      sha256: Sha256,
+    });
+  }
+
+  /** The headers of a request, those that sign it among them. Raises `NotConfigured`, `TemporarilyUnavailable`. */
+  async headers(method: string, url: URL, body: string | undefined): Promise<Record<string, string>> {
+    const { host: _, ...headers } = (
+      await this.#signer.sign({
+        method,
+        protocol: url.protocol,
+        hostname: url.hostname,
+        path: url.pathname,
+        query: Object.fromEntries(url.searchParams),
+        headers: {
+          host: url.host,
+          accept: "application/json",
+          ...(body === undefined ? {} : { "content-type": "application/json" }),
+        },
+        body,
+      })
+    ).headers;
+    return headers;
+  }
+
+  #credentials(): Promise<AwsCredentials> {
+    const kept = this.#kept;
+    if (kept && (kept.expiration === undefined || kept.expiration.getTime() - Date.now() > EARLY))
+      return Promise.resolve(kept);
+    this.#fetching ??= this.#fetch().finally(() => (this.#fetching = undefined));
+    return this.#fetching;
+  }
+
+  async #fetch(): Promise<AwsCredentials> {
+    let found: AwsCredentials;
+    try {
+      found = await this.#provider();
+    } catch (error) {
+      throw unusable(error);
+    }
+    for (const name of ["accessKeyId", "secretAccessKey", "sessionToken"] as const) {
+      const value = found[name] ?? (name === "sessionToken" ? "-" : "");
+      // Whatever would break a header is refused here: the error of `fetch` would quote it.
+      if (!/^[!-~]+$/.test(value))
+        throw new NotConfigured(`The AWS credentials' ${name} is empty, or has a space or a line break in it.`);
+    }
+    return (this.#kept = found);
+  }
+}
+
+/** The region in an address of AWS's own, else the environment's. */
+function regionOf(url: URL): string {
+  const host = /\.execute-api\.([a-z0-9-]+)\.(?:vpce\.)?amazonaws\.com(?:\.cn)?$/.exec(url.hostname);
+  return host?.[1] ?? process.env["AWS_REGION"] ?? process.env["AWS_DEFAULT_REGION"] ?? "";
+}
+
+/** AWS SDK v3's default chain: environment, SSO, profiles, web identity, containers, instances. Loaded when needed. */
+function ofTheEnvironment(): AwsCredentialsProvider {
+  let chain: Promise<AwsCredentialsProvider> | undefined;
+  return async () =>
+    (await (chain ??= import("@aws-sdk/credential-providers").then((sdk) => sdk.fromNodeProviderChain())))();
+}
+
+function unusable(error: unknown): FlowAccountConnectError {
+  const {
+    name = "",
+    code = "",
+    $metadata,
+  } = error as { name?: string; code?: string; $metadata?: { httpStatusCode?: number } };
+  const word = [code, name].find((each) => /^[A-Za-z_]+$/.test(each)) ?? "Error";
+  if (PASSING.test(word) || ($metadata?.httpStatusCode ?? 0) >= 500) {
+    const detail = `The AWS credentials cannot be fetched at the moment (${word}).`;
+    return new TemporarilyUnavailable({ code: "credentials_unavailable", status: 0, detail }, 1);
+  }
+  return new NotConfigured(
+    `No AWS credentials were found (${word}): give this process a role, or set AWS_PROFILE or AWS_ACCESS_KEY_ID.`,
+  );
+}

@@ -1,0 +1,136 @@
+"""boto3's low-level clients, made in this one place, with the limits that the time budgets count on.
+
+All clients share one botocore session: a further client costs a fifth of the first. The session has two handlers
+instead of botocore's 127, which are mostly for other services: the one that gives each transaction its idempotency
+token, and `check_answer`.
+
+How long one call may take:
+- At worst two attempts, each with a second to connect and two seconds to wait for bytes, and up to a second between
+  them: 7 seconds, which is `rotation.LONGEST_WRITE`.
+- boto3 has no deadline for a whole call: a resolver that does not answer, or an answer that arrives in drops, takes
+  longer. `RES_OPTIONS` in the template limits the resolver to two seconds for an attempt. A write after an exchange may
+  take 14 seconds, twice its budget, before the pending commit loses its turn. What takes longer still ends with the
+  invocation, like any crash: the lease outlives the invocation, and a later attempt takes over.
+- A connection that died while the sandbox was frozen fails the first attempt at once; the second one opens another.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from threading import Lock
+from typing import Any
+from zlib import crc32
+
+import boto3
+import botocore.session
+import certifi
+from botocore.config import Config
+from botocore.handlers import generate_idempotent_uuid
+
+from flowaccount_connect import __version__
+
+CONNECT_TIMEOUT = 1.0
+"""Seconds that opening a connection may take, for each address of the service."""
+
+READ_TIMEOUT = 2.0
+"""Seconds without a byte of the answer after which an attempt fails."""
+
+ATTEMPTS = 2
+"""How often a call is tried in all, where the failure may pass (botocore's retry mode "standard")."""
+
+CONNECTIONS = 50
+"""Idle connections that a client keeps: one for each thread of a batch."""
+
+AMAZON_ROOTS = "amazon-roots.pem"
+"""Beside certifi's file: the authorities that sign for AWS. The build of the layer cuts it."""
+
+
+class NoAnswer(Exception):
+    """A service answered with success, but the body is not what the service sent. A write may have happened or not."""
+
+
+def client(service: str, *, read_timeout: float = READ_TIMEOUT, attempts: int = ATTEMPTS) -> Any:
+    """A low-level client of `service`, safe for several threads. `read_timeout` is in seconds.
+
+    A function that starts from a snapshot (SnapStart) has no credentials in its environment, and boto3 looks for them
+    when it makes a client. They must not be in the snapshot: the client is made with its first call.
+    """
+    config = Config(
+        connect_timeout=CONNECT_TIMEOUT,
+        read_timeout=read_timeout,
+        retries={"mode": "standard", "total_max_attempts": attempts},
+        max_pool_connections=CONNECTIONS,
+        parameter_validation=False,
+        user_agent=f"flowaccount-connect/{__version__}",
+    )
+
+    def make(**credentials: str) -> Any:
+        return shared_session().client(service, config=config, verify=_authorities(), **credentials)  # type: ignore[call-overload]
+
+    if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") != "snap-start":
+        return make()
+    # Not used: so that the snapshot has all that the first call would load.
+    make(aws_access_key_id="none", aws_secret_access_key="none").close()  # noqa: S106 - nobody's
+    return _MadeLate(make)
+
+
+def check_answer(*, http_response: Any = None, model: Any = None, **_: Any) -> None:
+    """Refuse a success whose body is not what the service sent. botocore calls it after the last attempt.
+
+    botocore reads a body that is not JSON as an answer without members, and returns the last one even if its checksum
+    is wrong: without this check, a page of a proxy would read as "no such item". DynamoDB sends a checksum with each
+    answer. All other answers, except streams, are JSON objects. Raises `NoAnswer`.
+    """
+    if http_response.status_code >= 300 or model.has_streaming_output:
+        return
+    checksum = http_response.headers.get("x-amz-crc32")
+    if checksum is not None:
+        if checksum != str(crc32(http_response.content)):
+            raise NoAnswer
+        return
+    try:
+        is_object = isinstance(json.loads(http_response.content), dict)
+    except ValueError:
+        is_object = False
+    if not is_object:
+        raise NoAnswer
+
+
+@lru_cache(1)
+def shared_session() -> boto3.Session:
+    """The one session of all clients, made with the first of them."""
+    shared = botocore.session.Session(include_builtin_handlers=False)
+    shared.register("before-parameter-build", generate_idempotent_uuid)  # type: ignore[arg-type]
+    shared.register("after-call", check_answer)
+    return boto3.Session(botocore_session=shared)
+
+
+def _authorities() -> str | None:
+    """The file of authorities that a service's certificate is verified against; `None`: as boto3 is configured.
+
+    boto3 reads the whole file for each new connection. In AWS's main partition Amazon's own authorities sign for all
+    services, and five are read in a tenth of the time that certifi's take. Other partitions keep all of certifi's.
+    """
+    session = shared_session()
+    cut = Path(certifi.where()).with_name(AMAZON_ROOTS)
+    if "AWS_CA_BUNDLE" in os.environ or session.get_partition_for_region(session.region_name) != "aws":
+        return None
+    return str(cut) if cut.is_file() else None
+
+
+class _MadeLate:
+    """A client that is made with its first call."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
+        self._lock = Lock()
+        self._made: Any = None
+
+    def __getattr__(self, name: str) -> Any:
+        # botocore's sessions make one client at a time.
+        with self._lock:
+            if self._made is None:
+                self._made = self._make()
+        return getattr(self._made, name)

@@ -1,0 +1,139 @@
+"""The npm package: its own tests, and what `npm pack` makes of it, installed where nothing else is.
+
+It needs node and npm. What npm installs and builds is under `.local`.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SOURCES = ROOT / "clients" / "typescript"
+BUILT = ROOT / ".local" / "typescript"
+
+IMPORT = """
+import * as all from "flowaccount-connect";
+const connect = new all.FlowAccountConnect({ url: "https://a1.execute-api.ap-southeast-1.amazonaws.com/live" });
+const problem = await connect.accessToken("..").catch((error) => error);
+console.log(JSON.stringify([Object.keys(all).sort(), connect.url, problem instanceof all.Problem, problem.code]));
+"""
+
+TYPED = """
+import { AccessDenied, FlowAccountConnect, webhooks, type Connection, type Denial } from "flowaccount-connect";
+
+const credentials = async () => ({ accessKeyId: "a", secretAccessKey: "b" });
+const connect = new FlowAccountConnect({ credentials, logger: console });
+for await (const connection of connect.connections({ status: "active" })) {
+  const whole: Connection = connection;
+  const deadline: Date | null = whole.deadline;
+  console.log(deadline);
+}
+const answer: Response = await connect.flowaccountFetch("N1")("https://openapi.flowaccount.com/v1/company/info");
+const token: string = (await connect.reportRejected(answer)).value;
+const event = webhooks.verify<{ detail: { id: string } }>("", {}, ["whsec_"]);
+export const why = (error: unknown): Denial | undefined => (error instanceof AccessDenied ? error.denial : undefined);
+console.log(token, event.detail.id);
+// @ts-expect-error A connection's tokens are no part of it.
+console.log((await connect.connection("N1")).refreshToken);
+"""
+
+
+def run(folder: Path, *command: str) -> str:
+    """What a command writes. A command that fails, fails the test with all that it wrote."""
+    # A cache of its own, and nothing but the packages: no audit, no news, no scripts of packages.
+    settings = {"cache": str(ROOT / ".local" / "npm"), "audit": "false", "fund": "false", "update_notifier": "false"}
+    env = os.environ | {f"npm_config_{name}": value for name, value in settings.items()}
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def package() -> Path:
+    """The package's sources beside the packages that they need; those are kept between runs."""
+    BUILT.mkdir(parents=True, exist_ok=True)
+    for name in ("src", "tests"):
+        shutil.rmtree(BUILT / name, ignore_errors=True)
+    ignored = shutil.ignore_patterns("node_modules", "build", "dist", "*.tgz")
+    shutil.copytree(SOURCES, BUILT, dirs_exist_ok=True, ignore=ignored)
+    run(BUILT, "npm", "install", "--ignore-scripts", "--prefer-offline")
+    return BUILT
+
+
+@pytest.fixture(scope="module")
+def tarball(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What would be published."""
+    folder = tmp_path_factory.mktemp("packed")
+    run(package, "npm", "pack", "--silent", "--pack-destination", str(folder))
+    (packed,) = folder.iterdir()
+    return packed
+
+
+@pytest.fixture(scope="module")
+def installed(tarball: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which nothing but the package is installed."""
+    folder = tmp_path_factory.mktemp("installed")
+    run(folder, "npm", "install", "--ignore-scripts", "--prefer-offline", "--prefix", str(folder), str(tarball))
+    return folder
+
+
+def test_its_own_tests_pass(package: Path) -> None:
+    said = run(package, "npm", "test")
+    counts = {name: int(count) for name, count in re.findall(r"^(?:#|ℹ) (\w+) (\d+)$", said, re.MULTILINE)}  # noqa: RUF001
+    assert counts["tests"] == counts["pass"] > 100, said
+
+
+def test_the_package_has_its_code_types_readme_and_license_only(package: Path, tarball: Path) -> None:
+    files = set(run(package, "tar", "-tzf", str(tarball)).split())
+    modules = {path.stem for path in (SOURCES / "src").iterdir()}
+    expected = {"package.json", "README.md", "LICENSE"} | {
+        f"dist/{module}{end}" for module in modules for end in (".js", ".d.ts")
+    }
+    assert files == {f"package/{name}" for name in expected}
+    assert (SOURCES / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
+
+
+def test_it_needs_the_credentials_and_the_signer_of_aws_in_exact_versions_and_nothing_else() -> None:
+    described = json.loads((SOURCES / "package.json").read_text())
+    assert set(described["dependencies"]) == {
+        "@aws-crypto/sha256-js",
+        "@aws-sdk/credential-providers",
+        "@smithy/signature-v4",
+    }
+    versions = [*described["dependencies"].values(), *described["devDependencies"].values()]
+    assert all(re.fullmatch(r"\d+\.\d+\.\d+", version) for version in versions)
+
+
+def test_it_is_imported_where_nothing_else_is_installed(installed: Path) -> None:
+    (installed / "import.mjs").write_text(IMPORT)
+    names, url, is_problem, code = json.loads(run(installed, "node", "import.mjs"))
+    assert names == [
+        "AccessDenied",
+        "ConnectionNotFound",
+        "FLOWACCOUNT",
+        "FlowAccountConnect",
+        "FlowAccountConnectError",
+        "HostNotAllowed",
+        "InvalidAnswer",
+        "InvalidSignature",
+        "NotConfigured",
+        "Problem",
+        "ReauthorizationRequired",
+        "TemporarilyUnavailable",
+        "webhooks",
+    ]
+    assert url == "https://a1.execute-api.ap-southeast-1.amazonaws.com/live"
+    assert (is_problem, code) == (True, "invalid_connection_id")
+
+
+def test_its_types_are_whole_for_a_strict_program(package: Path, installed: Path) -> None:
+    (installed / "typed.mts").write_text(TYPED)
+    tools = package / "node_modules"
+    types = ("--types", "node", "--typeRoots", str(tools / "@types"))
+    target = ("--module", "NodeNext", "--target", "ES2022", "--lib", "ES2023")
+    run(installed, str(tools / ".bin" / "tsc"), "--noEmit", "--strict", *target, *types, "typed.mts")

@@ -1,0 +1,174 @@
+"""What each operation asks of AWS and FlowAccount, counted at the wire, in warm processes of the deployed functions."""
+
+import base64
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from tools.benchmarks.programs import TABLE, Function
+from tools.benchmarks.report import Row, Section
+from tools.benchmarks.stack import BATCH, Stack, asked_with, callback_of, key, records, sample, token_of
+from tools.benchmarks.wire import Count
+from tools.local.errors import LocalError
+from tools.local.metrics import embedded
+
+NOTHING_DUE, MANY_DUE = "tick, with nothing due", "tick, with many due"
+ON_DEMAND, ALONE, IN_BATCH = "refresh on demand", "refresh, in a batch of one", f"refresh, in a batch of {BATCH}"
+FIRST_TOKEN, TOKEN = "token, the first of a process", "token"
+AUTHORIZE, CALLBACK = "authorize", "callback"
+LINK, LINK_AUTHORIZE, LINK_CALLBACK = "the app makes a link", "authorize, by a link", "callback, by a link"
+CONFIRM = "the app confirms"
+CONNECTED, REFRESHED = "publish, for a new connection", "publish, for a refresh"
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """What one operation asks, the average of several."""
+
+    requests: dict[str, float]
+    """By service and operation."""
+    read_units: float
+    write_units: float
+    """Of the table and its indexes."""
+    cpu: float = 0.0
+    """Milliseconds."""
+    logged: float = 0.0
+    """Bytes of log."""
+    metrics: frozenset[tuple[str, str]] = frozenset()
+    """The metrics that it writes, as function and name."""
+
+
+class Counted(dict[str, Calls]):
+    """What was counted, by operation."""
+
+    def __init__(self, stack: Stack) -> None:
+        super().__init__()
+        self._stack = stack
+
+    def ask(self, title: str, function: Function, events: list[Any], operations: int | None = None) -> list[Any]:
+        """Answer these events, which are so many operations, and count; the answers."""
+        self._stack.wire.counted()
+        took, number = function.answer(events), operations or len(events)
+        count: Count = self._stack.wire.counted()
+        found = [metric for line in took.log.splitlines() for metric, _ in embedded(line)]
+        self[title] = Calls(
+            {name: asked / number for name, asked in sorted(count.requests.items())},
+            count.read_units / number,
+            count.write_units / number,
+            took.cpu / number,
+            len(took.log.encode()) / number,
+            frozenset((dict(metric.dimensions)["service"], metric.name) for metric in found),
+        )
+        return took.answers
+
+
+def count(stack: Stack, *, due: int = 300) -> Counted:
+    """Count each operation on a stack with nothing due; then so many are, at least two batches. Raises `LocalError`."""
+    made = Counted(stack)
+    _connects(stack, made)
+    _rotations(stack, made, due)
+    return made
+
+
+def _connects(stack: Stack, made: Counted) -> None:
+    """Connecting at once, and by an app's link, which is what the template's default wants: each step by itself."""
+    authorize, callback, connections = (stack.kept(name) for name in ("authorize", "callback", "connections"))
+    # The first round warms the processes up.
+    for number in (1, 5):
+        begun = made.ask(AUTHORIZE, authorize, [sample("authorize")] * number)
+        _all(303, made.ask(CALLBACK, callback, [callback_of(one) for one in begun]))
+        links = made.ask(LINK, connections, [sample("connect-session")] * number)
+        told = [json.loads(one["body"]) for one in links]
+        begun = made.ask(LINK_AUTHORIZE, authorize, [_opened(one["connect_url"]) for one in told])
+        _all(303, made.ask(LINK_CALLBACK, callback, [callback_of(one) for one in begun]))
+        confirmed = made.ask(CONFIRM, connections, [_confirming(one["session"]) for one in told])
+        _all(200, confirmed)
+
+
+def _rotations(stack: Stack, made: Counted, due: int) -> None:
+    """The life of a connection: published, looked for, refreshed, read."""
+    publish, sweep, refresh, token = (stack.kept(name) for name in ("publish", "sweep", "refresh", "token"))
+    (first,) = stack.connect(1)
+    before = _item(stack, first)
+    for number in (1, 5):
+        made.ask(CONNECTED, publish, [_change(None, before) for _ in range(number)])
+        made.ask(NOTHING_DUE, sweep, [{}] * number)
+    singly, many = stack.due(22), stack.due(due)
+    # A process of its own: what the other one dispatched is not dispatched again.
+    with stack.started(stack.functions["sweep"]) as another:
+        made.ask(MANY_DUE, another, [{}])
+    for one in (first, singly[0]):
+        made.ask(ON_DEMAND, refresh, [{"connection_id": one, "generation": 1}])
+    after = _item(stack, first)
+    made.ask(ALONE, refresh, [records([one]) for one in singly[1:]])
+    # The first batch warms up: each of its threads opens connections of its own. A busy machine may leave some
+    # connections of a batch to the next tick; then the next batch is counted.
+    for some in (many[:BATCH], many[BATCH : 2 * BATCH], stack.due(BATCH), stack.due(BATCH)):
+        warm = IN_BATCH in made
+        made.ask(IN_BATCH, refresh, [records(some)], BATCH)
+        if warm and made[IN_BATCH].requests.get("token endpoint.POST") == 1:
+            break
+    for number in (1, 5):
+        made.ask(REFRESHED, publish, [_change(before, after) for _ in range(number)])
+    made.ask(FIRST_TOKEN, token, [token_of(first)])
+    _all(200, made.ask(TOKEN, token, [token_of(first)] * 20))
+
+
+def _all(status: int, answers: list[Any]) -> None:
+    wrong = [one["statusCode"] for one in answers if one["statusCode"] != status]
+    if wrong:
+        raise LocalError(f"an operation answered {wrong[0]} instead of {status}")
+
+
+def _opened(connect_url: str) -> dict[str, Any]:
+    """A browser opens an app's link."""
+    return asked_with(sample("authorize"), parse_qs(urlsplit(connect_url).query))
+
+
+def _confirming(session: str) -> dict[str, Any]:
+    """The app confirms what its user's browser brought back."""
+    event = sample("connect-session-confirm")
+    event["pathParameters"] = {"session": session}
+    return event
+
+
+def _item(stack: Stack, connection_id: str) -> dict[str, Any]:
+    """An item as the stream has it: bytes in base64."""
+    found = stack.table.get_item(TableName=TABLE, Key=key(connection_id), ConsistentRead=True)["Item"]
+    return {
+        name: {"B": base64.b64encode(value["B"]).decode()} if "B" in value else value for name, value in found.items()
+    }
+
+
+_numbers = iter(range(1, 1_000_000))
+
+
+def _change(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> dict[str, Any]:
+    """A batch of the table's stream with one record; each has another number, as in a stream."""
+    number = str(next(_numbers))
+    images = {"NewImage": new} if old is None else {"OldImage": old, "NewImage": new}
+    keys = {name: new[name] for name in ("pk", "sk")}
+    record = {
+        "eventID": number.zfill(32),
+        "eventName": "INSERT" if old is None else "MODIFY",
+        "dynamodb": {
+            "ApproximateCreationDateTime": time.time(),
+            "Keys": keys,
+            "SequenceNumber": number.zfill(29),
+            **images,
+        },
+    }
+    return {"Records": [record]}
+
+
+def section(counted: Mapping[str, Calls]) -> Section:
+    """As a table."""
+    rows = []
+    for name, calls in counted.items():
+        asked = ", ".join(f"{number:.2g} {what.removeprefix('dynamodb.')}" for what, number in calls.requests.items())
+        rows.append(Row((name, asked, f"{calls.read_units:.3g}", f"{calls.write_units:.3g}")))
+    columns = ("operation, warm", "requests", "read units", "write units")
+    return Section("Calls of an operation, counted at the wire", columns, rows)

@@ -1,0 +1,40 @@
+"""The table as template.yaml deploys it."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+TEMPLATE = Path(__file__).resolve().parents[1] / "template.yaml"
+
+_CREATED = ("AttributeDefinitions", "KeySchema", "GlobalSecondaryIndexes", "BillingMode")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with CloudFormation's tags, which are left as they are: nothing of the schema hangs on one."""
+
+
+def _tag(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> Any:
+    if isinstance(node, yaml.ScalarNode):
+        return {suffix: loader.construct_scalar(node)}
+    if isinstance(node, yaml.SequenceNode):
+        return {suffix: loader.construct_sequence(node, deep=True)}
+    if isinstance(node, yaml.MappingNode):
+        return {suffix: loader.construct_mapping(node, deep=True)}
+    raise TypeError(f"{node.tag} is no tag of a template")
+
+
+_Loader.add_multi_constructor("!", _tag)
+
+
+def resources() -> dict[str, dict[str, Any]]:
+    """The template's resources, by name."""
+    template = yaml.load(TEMPLATE.read_text(), _Loader)  # noqa: S506 - a SafeLoader
+    found: dict[str, dict[str, Any]] = template["Resources"]
+    return found
+
+
+def table() -> dict[str, Any]:
+    """What CreateTable takes of the template's one table: keys, indexes, billing."""
+    (properties,) = (r["Properties"] for r in resources().values() if r["Type"] == "AWS::DynamoDB::Table")
+    return {name: properties[name] for name in _CREATED}

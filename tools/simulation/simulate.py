@@ -1,0 +1,164 @@
+"""`python -m tools.simulation.simulate`: our schedule and those of others through the same days, side by side.
+
+Exit code 0 if our stack lost no connection and stayed within its rate; 1 if not.
+"""
+
+import argparse
+import functools
+import json
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+from tools.local.places import STATE, shown
+from tools.simulation import report
+from tools.simulation.record import Record
+from tools.simulation.trace import DAY, HOSTILE, MONTH, SHORT, START, Trace
+
+OURS = "ours"
+POLICIES = (OURS, "Nango", "Vault plugin", "authproxy", "on demand")
+HANDFUL = 12
+"""How many tokens a brown-out may cost: what is in the air before the first missing answers are noticed."""
+FOLDER = STATE / "simulation"
+
+
+def traces(seed: int, days: int | None, short: bool) -> list[Trace]:
+    """What is simulated: a stack with a raised rate, production's default, and a calm month: the others' best case."""
+    if short:
+        # The same share of what the rate can carry, and a whole lifetime beyond the longest outage.
+        small = Trace(
+            name="short",
+            seed=seed,
+            connections=1_500,
+            days=days or 9,
+            refreshes_per_minute=6,
+            accepted=8,
+            troubles=SHORT,
+        )
+        calm = replace(small, name="short, calm", accepted=None, troubles=(), bulk=0.0, imported=0.0)
+        return [small, calm, replace(small, name="short, hostile", days=10, troubles=HOSTILE, alone=0.05)]
+    month = days or 30
+    large = Trace(
+        name="100,000 at 420 a minute",
+        seed=seed,
+        connections=100_000,
+        days=month,
+        refreshes_per_minute=420,
+        accepted=560,
+        troubles=MONTH,
+    )
+    default = replace(large, name="25,000 at 75 a minute", connections=25_000, refreshes_per_minute=75, accepted=100)
+    calm = replace(default, name="25,000, nothing ever fails", accepted=None, troubles=(), bulk=0.0, imported=0.0)
+    hostile = replace(default, name="25,000 among others' troubles", days=10, troubles=HOSTILE, alone=0.05)
+    return [large, default, calm, hostile]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The whole of it; returns the exit code."""
+    options = _options(arguments)
+    console = Console(highlight=False)
+    began = time.monotonic()
+    chosen = traces(options.seed, options.days, options.short)
+    records = _run(chosen, options.jobs, console)
+    passed = all(_passed(record) for record in records if record.policy == OURS)
+    report.show(console, chosen, records)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    document = {
+        "passed": passed,
+        "seconds": round(time.monotonic() - began, 1),
+        "results": [record.figures() for record in records],
+    }
+    (FOLDER / "report.json").write_text(json.dumps(document, indent=2) + "\n")
+    picture = options.picture or FOLDER / "report.svg"
+    report.draw(picture, chosen[0], [record for record in records if record.trace.name == chosen[0].name])
+    where = shown(picture) if options.picture is None else str(picture)
+    console.print(f"\n  {shown(FOLDER / 'report.json')}   {where}   [dim]{document['seconds']} s[/]")
+    if not passed:
+        console.print("[bold red]Our stack lost a connection, or sent more than it may.[/]")
+    return 0 if passed else 1
+
+
+def _passed(record: Record) -> bool:
+    """Whether our stack lost nothing that it held, and kept to its rate. In a brown-out a handful is lost to it."""
+    swallowed = record.swallowed
+    few = all(lost <= HANDFUL for lost in swallowed)
+    lost = record.lost == sum(swallowed) and (record.ended == 0 or bool(record.trace.alone))
+    return few and lost and record.peak <= record.trace.refreshes_per_minute
+
+
+def _run(chosen: Sequence[Trace], jobs: int, console: Console) -> list[Record]:
+    """Every policy on every trace, each in a process of its own, the longest first."""
+    plan = [(trace, policy) for policy in POLICIES for trace in chosen if policy == OURS or not trace.alone]
+    days = [trace.days for trace, _ in plan]
+    context = multiprocessing.get_context("spawn")
+    progress = context.Array("d", len(plan))
+    done: dict[tuple[str, str], Record] = {}
+    words = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    with (
+        ProcessPoolExecutor(jobs, mp_context=context, initializer=_share, initargs=(progress,)) as pool,
+        Progress(*words, console=console, transient=True) as bar,
+    ):
+        tasks = [bar.add_task(f"{policy}: {trace.name}", total=trace.days, visible=False) for trace, policy in plan]
+        waiting = {pool.submit(simulate, trace, policy, number): number for number, (trace, policy) in enumerate(plan)}
+        futures = set(waiting)
+        while futures:
+            try:
+                for future in as_completed(futures, timeout=0.5):
+                    number = waiting[future]
+                    trace, policy = plan[number]
+                    record = done[trace.name, policy] = future.result()
+                    futures.discard(future)
+                    bar.update(tasks[number], completed=days[number], visible=False)
+                    line = f"{policy}: {trace.name}: {record.lost} lost, {record.sent:,} requests"
+                    console.print(f"[green]✓[/] {line} [dim]{record.seconds:.0f} s[/]")
+            except TimeoutError:
+                for number, task in enumerate(tasks):
+                    bar.update(task, completed=progress[number], visible=0 < progress[number] < days[number])
+    return [done[trace.name, policy] for trace in chosen for policy in POLICIES if (trace.name, policy) in done]
+
+
+_progress: Any = None
+
+
+def _share(progress: Any) -> None:
+    """In a process of the pool: where it tells how far it is."""
+    global _progress  # noqa: PLW0603 - what a process is given at its start, shared memory among it
+    _progress = progress
+
+
+def simulate(trace: Trace, policy: str, number: int) -> Record:
+    """One policy on one trace, in a process of the pool."""
+    if policy == OURS:
+        from tools.simulation.keeping import Keeping  # noqa: PLC0415 - the peers need nothing of ours
+
+        return Keeping(trace).run(functools.partial(_tell, number))
+    from tools.simulation.peers import PEERS  # noqa: PLC0415
+
+    return PEERS[policy](trace).run(functools.partial(_tell, number))
+
+
+def _tell(number: int, now: float) -> None:
+    _progress[number] = (now - START) / DAY
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tools.simulation.simulate", description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--seed", type=int, default=1, help="another trace (default: 1)")
+    parser.add_argument("--days", type=int, help="fewer days, or more (default: 30)")
+    parser.add_argument("--short", action="store_true", help="1,500 connections over 9 days, for CI")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one for each core)")
+    parser.add_argument("--picture", type=Path, help="draw the picture there")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
