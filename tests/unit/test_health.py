@@ -152,6 +152,21 @@ def test_connections_that_fail_while_others_succeed_stop_nobody(stack: Stack, ca
     assert stack.changes == []
 
 
+def test_a_success_between_failures_counts_though_its_process_did_not_know_of_them(stack: Stack) -> None:
+    """It reads the item every ten seconds only. When it adds a failure, it leaves out those before its success."""
+    one, other = stack.process(), stack.process()
+    assert other.works()
+    stack.clock.sleep(1)
+    for i in range(DOUBTS - 1):
+        one.run(RefreshOutcome.IN_DOUBT, f"N{i}")
+    stack.clock.sleep(1)
+    assert other.works()
+    stack.clock.sleep(1)
+    other.run(RefreshOutcome.IN_DOUBT, "N9")
+    assert not other.health.unwell
+    assert not stack.process().health.unwell
+
+
 @pytest.mark.parametrize(
     "outcome",
     sorted(

@@ -380,7 +380,7 @@ def test_what_dies_within_the_hour_finds_a_slot_when_all_others_find_none() -> N
 
 
 @pytest.mark.parametrize("slowdown", [1_000, 3_000])
-@pytest.mark.parametrize("limit", [5, 10, 15, 75, 600])
+@pytest.mark.parametrize("limit", [5, 7, 8, 10, 15, 75, 600])
 def test_nobody_pushes_the_next_slot_out_of_the_reach_of_what_is_urgent(limit: int, slowdown: int) -> None:
     rule, state, now = Rule(limit), State(slowdown=slowdown, slowed_at=NOW * S), NOW * S
     for kind in (Kind.SCHEDULED, Kind.CONNECT, Kind.CALLER, Kind.IMPORT, Kind.CANARY) * 2_000:
@@ -461,9 +461,7 @@ def test_a_kind_that_had_its_share_learns_when_its_turn_comes() -> None:
         use(rate, kind=Kind.CONNECT)
     assert caught.value.retry_after == 2  # The next slot, if nobody else takes it.
     background(rate, 50)
-    with pytest.raises(NoPermit) as caught:
-        use(rate, kind=Kind.CONNECT)
-    assert caught.value.retry_after == 6  # Its fifth slot.
+    assert use(rate, kind=Kind.CONNECT) - NOW >= 4.99 * 62 / 60  # Its fifth slot.
 
 
 def test_nobody_waits_longer_than_there_is_time() -> None:
