@@ -44,8 +44,7 @@ def traces(seed: int, days: int | None, short: bool) -> list[Trace]:
             accepted=8,
             troubles=SHORT,
         )
-        calm = replace(small, name="short, calm", accepted=None, troubles=(), bulk=0.0, imported=0.0)
-        return [small, calm, replace(small, name="short, hostile", days=10, troubles=HOSTILE, alone=0.05)]
+        return [small, replace(small, name="short, calm", accepted=None, troubles=(), bulk=0.0, imported=0.0)]
     month = days or 30
     large = Trace(
         name="100,000 at 420 a minute",
