@@ -96,7 +96,7 @@ def test_the_troubles_of_others_cost_a_handful_in_each_brown_out_and_nothing_els
     trace = replace(small(*troubles, days=10), connections=500, refreshes_per_minute=2, alone=0.05)
     record = Keeping(trace).run(silent)
     assert len(record.swallowed) == 3
-    assert max(record.swallowed) <= simulate.HANDFUL
+    assert max(record.swallowed) <= simulate.handful(trace)
     assert record.lost == sum(record.swallowed)
     assert record.peak <= 2
 

@@ -19,6 +19,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+from flowaccount_connect.rotation.protocol import LONGEST_EXCHANGE
 from tools.local.places import STATE, shown
 from tools.simulation import report
 from tools.simulation.record import Record
@@ -26,8 +27,6 @@ from tools.simulation.trace import DAY, HOSTILE, MONTH, SHORT, START, Trace
 
 OURS = "ours"
 POLICIES = (OURS, "Nango", "Vault plugin", "authproxy", "on demand")
-HANDFUL = 12
-"""How many tokens a brown-out may cost: what is in the air before the first missing answers are noticed."""
 FOLDER = STATE / "simulation"
 
 
@@ -86,10 +85,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if passed else 1
 
 
+def handful(trace: Trace) -> int:
+    """How many tokens a brown-out may cost: what is sent before the first missing answers are given up."""
+    return max(5, int(trace.refreshes_per_minute * LONGEST_EXCHANGE / 60))
+
+
 def _passed(record: Record) -> bool:
     """Whether our stack lost nothing that it held, and kept to its rate. In a brown-out a handful is lost to it."""
     swallowed = record.swallowed
-    few = all(lost <= HANDFUL for lost in swallowed)
+    few = all(lost <= handful(record.trace) for lost in swallowed)
     lost = record.lost == sum(swallowed) and (record.ended == 0 or bool(record.trace.alone))
     return few and lost and record.peak <= record.trace.refreshes_per_minute
 
