@@ -8,15 +8,14 @@ import pytest
 
 from flowaccount_connect.domain.connection import Reason
 from flowaccount_connect.oauth.token_answer import Answer, Outcome, TokenSet
+from flowaccount_connect.rotation.canary import GOOD_TIME, Canary
 from flowaccount_connect.rotation.health import (
     ALL_REFUSED,
     CACHED,
     DOUBTS,
     FAILURES,
-    GOOD_TIME,
     NEXT_ONE,
     PAUSES,
-    Canary,
     Change,
     Health,
     Sign,

@@ -23,7 +23,8 @@ import numpy as np
 from flowaccount_connect.domain.connection import Status
 from flowaccount_connect.domain.schedule import TICK, Schedule
 from flowaccount_connect.oauth.token_answer import Answer, Outcome, TokenSet
-from flowaccount_connect.rotation.health import Canary, Change, Health
+from flowaccount_connect.rotation.canary import Canary
+from flowaccount_connect.rotation.health import Change, Health
 from flowaccount_connect.rotation.permits import Kind, NoPermit
 from flowaccount_connect.rotation.protocol import Refresh, Rotation, timed
 from flowaccount_connect.scheduling import sweep

@@ -8,8 +8,9 @@ While it is unwell, no connection's token is sent to find out. Instead a **canar
 token. If FlowAccount answers `invalid_grant` in good time, then client and server work. The first canary goes at once,
 the next ones after a minute, two, four, and then every five minutes. A refused configuration is over with the first
 good canary. After missing answers or refused tokens the good canary is followed by one refresh of a connection that did
-not fail itself; its success ends the bad time. A canary alone would not do there: a server that loses answers, or
-refuses good tokens, may still refuse a made-up one correctly.
+not fail itself; its success ends the unwell time. If it shows nothing, because it fails for ever or is not due, another
+one tests a few seconds later. A canary alone would not do there: a server that loses answers, or refuses good tokens,
+may still refuse a made-up one correctly.
 
 Two things still happen in an unwell time. A connection in its last hour is tried all the same, since waiting would cost
 it its life. And a success of such a refresh makes the endpoint well at once.
@@ -24,7 +25,6 @@ knows one fixed pause and one kind of failure. Its store writes by PutItem, over
 time.
 """
 
-import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -32,10 +32,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from flowaccount_connect.domain.connection import Reason
-from flowaccount_connect.oauth.client_secret import SecretMisconfigured, SecretUnavailable
-from flowaccount_connect.oauth.token_answer import Answer, Outcome
-from flowaccount_connect.rotation.permits import Kind, NoPermit, Permits
-from flowaccount_connect.rotation.protocol import Endpoint, Refresh, RefreshOutcome, Secret
+from flowaccount_connect.rotation.protocol import Refresh, RefreshOutcome
 from flowaccount_connect.storage.dynamodb import Item, StoreUnavailable, n, number, s, text
 from flowaccount_connect.storage.shared_item import Changed, Shared
 
@@ -53,9 +50,6 @@ NEXT_ONE = 5
 
 CACHED = 10
 """How long a process trusts what it last read, in seconds."""
-
-GOOD_TIME = 10.0
-"""A canary must be answered within so many seconds."""
 
 ALL_REFUSED = 3_600
 """If the endpoint refuses all tokens for so many seconds, and canaries are answered, its refusals are believed."""
@@ -312,47 +306,6 @@ def sign_of(refresh: Refresh) -> Sign:
     expected = sign is Sign.REFUSAL and (dead or refresh.in_doubt_since is not None)
     again = sign is not Sign.WELL and (refresh.retries or 0) > 1
     return Sign.NOTHING if expected or again else sign
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Canary:
-    """Sends a refresh with a made-up token, through the same rate as everything else."""
-
-    endpoint: Endpoint
-    secret: Secret
-    permits: Permits
-    clock: Callable[[], float] = time.time
-
-    def __call__(self) -> Sign:
-        """Send one; what the answer says. `NOTHING` if none was sent, or FlowAccount wants us to slow down."""
-        try:
-            client_secret = self.secret.get()
-            answer = self._send(client_secret)
-            if answer.outcome is Outcome.CONFIGURATION_ERROR and answer.error == "invalid_client":
-                newer = self.secret.newer_than(client_secret)
-                answer = answer if newer is None else self._send(newer)
-        except (NoPermit, StoreUnavailable, SecretUnavailable, SecretMisconfigured):
-            return Sign.NOTHING
-        match answer.outcome:
-            case Outcome.REJECTED:
-                return Sign.WELL
-            case Outcome.CONFIGURATION_ERROR:
-                return Sign.CONFIGURATION
-            case Outcome.THROTTLED:
-                return Sign.NOTHING
-            case _:
-                return Sign.DOUBT
-
-    def _send(self, client_secret: str) -> Answer:
-        permit = self.permits.permit(Kind.CANARY)
-        permit.use(GOOD_TIME)
-        sent_at = self.clock()
-        answer = self.endpoint.refresh(
-            secrets.token_urlsafe(32), client_secret, connection_id="canary", budget=GOOD_TIME
-        )
-        if answer.outcome is Outcome.THROTTLED:
-            permit.throttled(sent_at, answer.retry_after)
-        return answer
 
 
 def _encoded(state: State) -> Item:

@@ -122,7 +122,8 @@ def refresh() -> "tuple[Rotation, Rotation, Health, Rate]":
     from flowaccount_connect.domain.schedule import Schedule
     from flowaccount_connect.oauth.client_secret import ClientSecret
     from flowaccount_connect.oauth.token_endpoint import TokenEndpoint
-    from flowaccount_connect.rotation.health import Canary, Health
+    from flowaccount_connect.rotation.canary import Canary
+    from flowaccount_connect.rotation.health import Health
     from flowaccount_connect.rotation.pending_commits import SalvageQueue
     from flowaccount_connect.rotation.protocol import Rotation
     from flowaccount_connect.storage.connections import ConnectionStore
