@@ -8,8 +8,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from flowaccount_connect.domain.ids import is_connection_id
+from flowaccount_connect.rotation.outcomes import Refresh, RefreshOutcome
 from flowaccount_connect.rotation.permits import Kind
-from flowaccount_connect.rotation.protocol import Refresh, RefreshOutcome, Rotation, exchange_budget
+from flowaccount_connect.rotation.protocol import Rotation
+from flowaccount_connect.rotation.time_left import TimeLeft
 from flowaccount_connect.runtime import bootstrap
 from flowaccount_connect.runtime.observability import COUNT, MILLISECONDS, SECONDS, fault, logger, metrics, observed
 from flowaccount_connect.scheduling.rate import Permit
@@ -28,7 +30,7 @@ _ALARMING = frozenset(
         RefreshOutcome.LOST,
         RefreshOutcome.CONFIGURATION_ERROR,
         RefreshOutcome.NOT_PREPARED,
-        RefreshOutcome.SALVAGED,
+        RefreshOutcome.PENDING,
     }
 )
 
@@ -134,7 +136,7 @@ def _in_its_slot(message: _Message, permit: Permit | None, remaining: Callable[[
     if permit is None:
         return Refresh(outcome=RefreshOutcome.PACED, connection_id=message.connection_id)
     permit.wait(_AHEAD)
-    if exchange_budget(remaining) is None:
+    if TimeLeft(remaining).for_exchange() is None:
         return Refresh(outcome=RefreshOutcome.NO_TIME, connection_id=message.connection_id)
     return _refresh(message.rotation, message.connection_id, None, permit, remaining, urgent=message.urgent)
 
@@ -206,7 +208,7 @@ def _log(refresh: Refresh) -> None:
 def _count(refresh: Refresh) -> None:
     """The metrics of one refresh."""
     metrics.add_metric(f"Refresh{_camel(refresh.outcome)}", COUNT, 1)
-    if refresh.reason is not None:
+    if refresh.reason is not None and refresh.outcome is not RefreshOutcome.IMPORT_REFUSED:
         metrics.add_metric(f"Reauthorization{_camel(refresh.reason)}", COUNT, 1)
     if refresh.outcome in (RefreshOutcome.NOT_SENT, RefreshOutcome.IN_DOUBT):
         # FlowAccount is not there, or says nothing that can be used.

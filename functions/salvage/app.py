@@ -1,4 +1,4 @@
-"""The salvage queue: applies token sets that could not be written when they came."""
+"""The queue of pending commits: applies what could not be written when it came."""
 
 import time
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from flowaccount_connect.runtime import bootstrap
 from flowaccount_connect.runtime.observability import COUNT, fault, logger, metrics, observed
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
 
-_salvage = bootstrap.salvage()
+_commits = bootstrap.salvage()
 
 
 @observed
@@ -18,7 +18,7 @@ def handler(event: Mapping[str, Any], _context: Any) -> dict[str, Any]:
     failed = []
     for record in event.get("Records", []):
         try:
-            outcome, connection_id = _salvage.apply(record["body"], now=int(time.time()))
+            outcome, connection_id = _commits.apply(record["body"], now=int(time.time()))
         except (StoreUnavailable, MalformedMessage) as error:
             logger.error("not applied", extra={"message_id": record.get("messageId"), "error": str(error)})
             failed.append(record.get("messageId"))

@@ -9,9 +9,11 @@ import pytest
 from flowaccount_connect.domain.connection import Attempt, Connection, Reason, Sealed, Status
 from flowaccount_connect.domain.schedule import shard_of
 from flowaccount_connect.scheduling.sweep import DueIndex
-from flowaccount_connect.storage.connections import ConnectionStore, Refused, Rotated, from_item, grant_update, key_of
+from flowaccount_connect.storage.connections import ConnectionStore, Refused, from_item, grant_update, key_of
 from flowaccount_connect.storage.dynamodb import ConditionRefused, call, n, s
+from flowaccount_connect.storage.stored_tokens import StoredTokens
 from tests.contract.conftest import Table
+from tests.support.commits import commit_of
 
 NOW = 1_000_000
 LEASE = NOW + 180
@@ -31,7 +33,7 @@ def grant(table: Table) -> Callable[..., None]:
             grant_id=grant_id,
             attempt_id=attempt_id,
             environment="sandbox",
-            rotated=rotated(f"{grant_id} tokens", at),
+            tokens=rotated(f"{grant_id} tokens", at),
             now=at,
         )
         call(table.client.update_item, **update)
@@ -39,8 +41,8 @@ def grant(table: Table) -> Callable[..., None]:
     return write
 
 
-def rotated(tokens: str, at: int) -> Rotated:
-    return Rotated(
+def rotated(tokens: str, at: int) -> StoredTokens:
+    return StoredTokens(
         sealed=Sealed(tokens.encode(), b"key"),
         requested_at=at,
         access_expires_at=at + 3_600,
@@ -63,7 +65,7 @@ def refused(write: Callable[[], object]) -> Connection | None:
 def test_an_unknown_connection_is_none(store: ConnectionStore, table: Table) -> None:
     assert store.get(table.connection_id) is None
     assert refused(lambda: store.claim(table.connection_id, attempt("a1"), generation=None, now=NOW)) is None
-    assert refused(lambda: store.commit(table.connection_id, "g1", 1, "a1", rotated("x", NOW))) is None
+    assert refused(lambda: store.commit(commit_of(table.connection_id, "g1", 1, "a1", rotated("x", NOW)))) is None
     assert store.get(table.connection_id) is None
 
 
@@ -94,9 +96,7 @@ def test_grants_are_ordered(store: ConnectionStore, table: Table, grant: Callabl
 def test_a_grant_revives_and_clears(store: ConnectionStore, table: Table, grant: Callable[..., None]) -> None:
     grant()
     store.claim(table.connection_id, attempt("a1"), generation=None, now=NOW)
-    store.require_reauthorization(
-        table.connection_id, 1, "a1", Reason.WRONG_CONNECTION, now=NOW, quarantine=Sealed(b"other", b"key")
-    )
+    store.require_reauthorization(table.connection_id, 1, "a1", Reason.WRONG_CONNECTION, now=NOW)
     grant("g2", NOW)
     found = store.get(table.connection_id)
     assert found is not None
@@ -185,7 +185,7 @@ def test_a_commit_changes_everything_together(store: ConnectionStore, table: Tab
     store.claim(table.connection_id, attempt("a1"), generation=None, now=NOW)
     store.release(table.connection_id, 1, "a1", refresh_at=NOW, retries=3, in_doubt=NOW)
     store.claim(table.connection_id, attempt("a2"), generation=None, now=NOW)
-    stored = store.commit(table.connection_id, "g1", 1, "a2", rotated("second", NOW))
+    stored = store.commit(commit_of(table.connection_id, "g1", 1, "a2", rotated("second", NOW)))
     assert stored == store.get(table.connection_id)
     assert (stored.generation, stored.committed_by, stored.sealed) == (2, "a2", Sealed(b"second", b"key"))
     assert (stored.requested_at, stored.access_expires_at, stored.deadline) == (NOW, NOW + 3_600, NOW + 86_400)
@@ -198,11 +198,12 @@ def test_a_commit_is_fenced_by_grant_and_generation_only(
     grant()
     store.claim(table.connection_id, attempt("a1"), generation=None, now=NOW)
     for grant_id, generation in (("g0", 1), ("g2", 1), ("g1", 2)):
-        refused(partial(store.commit, table.connection_id, grant_id, generation, "a1", rotated("x", NOW)))
+        late = commit_of(table.connection_id, grant_id, generation, "a1", rotated("x", NOW - 100_000))
+        refused(partial(store.commit, late))
     store.require_reauthorization(table.connection_id, 1, "a1", Reason.REJECTED, now=NOW)
-    won = store.commit(table.connection_id, "g1", 1, "somebody else", rotated("late", NOW))
+    won = store.commit(commit_of(table.connection_id, "g1", 1, "somebody else", rotated("late", NOW)))
     assert (won.status, won.generation, won.reason) == (Status.ACTIVE, 2, None)
-    own = refused(lambda: store.commit(table.connection_id, "g1", 1, "somebody else", rotated("late", NOW)))
+    own = refused(lambda: store.commit(commit_of(table.connection_id, "g1", 1, "somebody else", rotated("late", NOW))))
     assert own is not None
     assert own.committed_by == "somebody else"
 
@@ -211,16 +212,16 @@ def test_of_two_answers_to_the_same_token_the_later_one_wins(
     store: ConnectionStore, table: Table, grant: Callable[..., None]
 ) -> None:
     grant()
-    first = partial(store.commit, table.connection_id, "g1", 1, "a1", rotated("first", NOW))
-    replay = partial(store.commit, table.connection_id, "g1", 1, "a2", rotated("replay", NOW + 200))
+    first = partial(store.commit, commit_of(table.connection_id, "g1", 1, "a1", rotated("first", NOW)))
+    replay = partial(store.commit, commit_of(table.connection_id, "g1", 1, "a2", rotated("replay", NOW + 200)))
     assert first().generation == 2
     assert replay().generation == 3
-    # Neither comes back: not the earlier one, not by redelivery, and nothing of a generation before the last.
+    # Neither comes back: not the earlier one, not by redelivery, and nothing of an earlier request.
     refused(first)
     refused(replay)
-    assert store.commit(table.connection_id, "g1", 3, "a3", rotated("next", NOW + 300)).generation == 4
-    refused(partial(store.commit, table.connection_id, "g1", 1, "a4", rotated("stale", NOW + 400)))
-    refused(partial(store.commit, table.connection_id, "g2", 3, "a4", rotated("another grant", NOW + 400)))
+    assert store.commit(commit_of(table.connection_id, "g1", 3, "a3", rotated("next", NOW + 300))).generation == 4
+    refused(partial(store.commit, commit_of(table.connection_id, "g1", 1, "a4", rotated("stale", NOW + 250))))
+    refused(partial(store.commit, commit_of(table.connection_id, "g2", 3, "a4", rotated("another grant", NOW + 400))))
     stored = store.get(table.connection_id)
     assert stored is not None
     assert (stored.generation, stored.sealed) == (4, Sealed(b"next", b"key"))
@@ -233,9 +234,9 @@ def test_a_kept_refresh_token_needs_its_attempt_and_leaves_the_doubt(
     store.claim(table.connection_id, attempt("a1"), generation=None, now=NOW)
     store.release(table.connection_id, 1, "a1", refresh_at=NOW, retries=1, in_doubt=NOW - 5)
     store.claim(table.connection_id, attempt("a2"), generation=None, now=NOW)
-    refused(lambda: store.commit_kept(table.connection_id, 1, "a1", rotated("kept", NOW)))
-    refused(lambda: store.commit_kept(table.connection_id, 2, "a2", rotated("kept", NOW)))
-    stored = store.commit_kept(table.connection_id, 1, "a2", rotated("kept", NOW))
+    refused(lambda: store.commit_kept(commit_of(table.connection_id, "g1", 1, "a1", rotated("kept", NOW))))
+    refused(lambda: store.commit_kept(commit_of(table.connection_id, "g1", 2, "a2", rotated("kept", NOW))))
+    stored = store.commit_kept(commit_of(table.connection_id, "g1", 1, "a2", rotated("kept", NOW)))
     assert (stored.generation, stored.in_doubt, stored.attempt, stored.retries) == (2, NOW - 5, None, None)
 
 

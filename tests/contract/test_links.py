@@ -5,14 +5,23 @@ from typing import Any
 import pytest
 
 from flowaccount_connect.domain.connection import Status
-from flowaccount_connect.rotation.pending_commits import Salvage, SalvageOutcome, SalvageQueue
+from flowaccount_connect.domain.ids import new_secret
+from flowaccount_connect.rotation.pending_commits import (
+    PendingCommit,
+    PendingCommits,
+    PendingOutcome,
+    PendingQueue,
+    Target,
+)
 from flowaccount_connect.storage.connections import ConnectionStore, grant_update, key_of, tenant_check
 from flowaccount_connect.storage.dynamodb import ConditionRefused, call, s
 from flowaccount_connect.storage.links import (
     CONFIRM_WITHIN,
-    ConnectLink,
+    Act,
+    Link,
     LinkStore,
     Refusal,
+    TooMany,
     Waiting,
     confirming,
     dropping,
@@ -22,8 +31,9 @@ from flowaccount_connect.storage.links import (
     refused_put,
 )
 from tests.contract.conftest import Table
+from tests.contract.test_attempts_and_salvage import Sent
 from tests.contract.test_connection_store import NOW, rotated
-from tests.contract.test_sessions_and_salvage import Sent
+from tests.support.commits import commit_of
 
 TENANT = "tenant-7"
 
@@ -34,9 +44,9 @@ def links(table: Table) -> LinkStore:
 
 
 @pytest.fixture
-def link(links: LinkStore) -> ConnectLink:
+def link(links: LinkStore) -> Link:
     """A link that a callback has used up, as attempt a1."""
-    made, _ = links.create(tenant=TENANT, return_url="u", expected_connection=None, expires_at=NOW + 10)
+    made = links.create(tenant=TENANT, return_url="u", expires_at=NOW + 10)
     found = links.opened(made)
     assert found is not None
     used = links.consume(found.id, "a1", now=NOW)
@@ -45,7 +55,7 @@ def link(links: LinkStore) -> ConnectLink:
 
 
 def waiting(table: Table, grant_id: str = "g1") -> Waiting:
-    return Waiting(connection_id=table.connection_id, grant_id=grant_id, rotated=rotated(f"{grant_id} tokens", NOW))
+    return Waiting(connection_id=table.connection_id, grant_id=grant_id, tokens=rotated(f"{grant_id} tokens", NOW))
 
 
 def granted(table: Table, *, grant_id: str = "g1", tenant: str | None = TENANT) -> dict[str, Any]:
@@ -55,7 +65,7 @@ def granted(table: Table, *, grant_id: str = "g1", tenant: str | None = TENANT) 
         grant_id=grant_id,
         attempt_id=f"attempt of {grant_id}",
         environment="sandbox",
-        rotated=rotated(f"{grant_id} tokens", NOW),
+        tokens=rotated(f"{grant_id} tokens", NOW),
         now=NOW,
         tenant=tenant,
     )
@@ -65,7 +75,7 @@ def transact(table: Table, *writes: dict[str, Any]) -> None:
     call(table.client.transact_write_items, TransactItems=list(writes))
 
 
-def keep(table: Table, link: ConnectLink, *, attempt_id: str = "a1", now: int = NOW) -> None:
+def keep(table: Table, link: Link, *, attempt_id: str = "a1", now: int = NOW) -> None:
     transact(
         table,
         {"ConditionCheck": tenant_check(table.name, table.connection_id, TENANT)},
@@ -73,26 +83,29 @@ def keep(table: Table, link: ConnectLink, *, attempt_id: str = "a1", now: int = 
     )
 
 
-def confirm(table: Table, link: ConnectLink, *, tenant: str = TENANT, now: int = NOW) -> None:
+def confirm(table: Table, link: Link, *, tenant: str = TENANT, now: int = NOW) -> None:
     transact(
         table,
         {"Update": granted(table, tenant=tenant)},
-        {"Update": confirming(table.name, link.id, tenant, now=now)},
+        {"Update": confirming(table.name, link.id, tenant, grant_id="g1", now=now)},
     )
 
 
-def stored(table: Table, link: ConnectLink) -> ConnectLink:
+def stored(table: Table, link: Link) -> Link:
     key = {"pk": s(f"LINK#{link.id}"), "sk": s("LINK")}
     return link_from_item(table.client.get_item(TableName=table.name, Key=key, ConsistentRead=True)["Item"])
 
 
 def test_a_link_is_used_up_once_in_time_and_in_its_environment(table: Table, links: LinkStore) -> None:
-    made, session = links.create(tenant=TENANT, return_url="u", expected_connection="N1", expires_at=NOW + 10)
-    link = links.of_session(session)
+    made = links.create(
+        tenant=TENANT, return_url="u", expected_connection="N1", app_state="\u0e01", expires_at=NOW + 10
+    )
+    link = links.opened(made)
     assert link is not None
-    assert link == links.opened(made)
-    assert (link.tenant, link.expected_connection, link.session(made)) == (TENANT, "N1", session)
-    assert links.of_session(f"{session}x") is None
+    confirmation = link.confirmation(made)
+    assert link == links.of_confirmation(confirmation)
+    assert (link.tenant, link.expected_connection, link.app_state) == (TENANT, "N1", "\u0e01")
+    assert links.of_confirmation(f"{confirmation}x") is None
     assert links.consume(link.id, "a1", now=NOW + 10) is None
     assert LinkStore(table.client, table.name, "production").consume(link.id, "a1", now=NOW) is None
     used = links.consume(link.id, "a1", now=NOW)
@@ -104,10 +117,10 @@ def test_a_link_is_used_up_once_in_time_and_in_its_environment(table: Table, lin
 
 def test_a_link_that_is_gone_is_not_made_by_using_it_up(links: LinkStore) -> None:
     assert links.consume("gone", "a1", now=NOW) is None
-    assert links.of_session("gone.x") is None
+    assert links.of_confirmation("gone.x") is None
 
 
-def test_a_set_is_kept_once_by_its_own_callback_and_in_time(table: Table, link: ConnectLink) -> None:
+def test_a_set_is_kept_once_by_its_own_callback_and_in_time(table: Table, link: Link) -> None:
     for attempt_id, now in (("a2", NOW), ("a1", NOW + CONFIRM_WITHIN)):
         with pytest.raises(ConditionRefused) as caught:
             keep(table, link, attempt_id=attempt_id, now=now)
@@ -124,11 +137,11 @@ def test_a_set_is_kept_once_by_its_own_callback_and_in_time(table: Table, link: 
     assert link_from_item(there).kept_for("a1")
     assert not link_from_item(there).kept_for("a2")
     with pytest.raises(ConditionRefused):
-        call(table.client.update_item, **failing(table.name, link.id, "a1", "temporarily_unavailable"))
+        call(table.client.update_item, **failing(table.name, link.id, "a1", "temporarily_unavailable", now=NOW))
     assert ConnectionStore(table.client, table.name).get(table.connection_id) is None
 
 
-def test_a_business_of_another_tenant_keeps_nothing(table: Table, link: ConnectLink) -> None:
+def test_a_business_of_another_tenant_keeps_nothing(table: Table, link: Link) -> None:
     transact(table, {"Update": granted(table, grant_id="g0", tenant="tenant-8")})
     with pytest.raises(ConditionRefused) as caught:
         keep(table, link)
@@ -140,9 +153,7 @@ def test_a_business_of_another_tenant_keeps_nothing(table: Table, link: ConnectL
 
 
 @pytest.mark.parametrize("tenant", [TENANT, None])
-def test_a_business_of_the_same_tenant_or_of_nobody_is_welcome(
-    table: Table, link: ConnectLink, tenant: str | None
-) -> None:
+def test_a_business_of_the_same_tenant_or_of_nobody_is_welcome(table: Table, link: Link, tenant: str | None) -> None:
     transact(table, {"Update": granted(table, grant_id="g0", tenant=tenant)})
     keep(table, link)
     confirm(table, link)
@@ -151,7 +162,7 @@ def test_a_business_of_the_same_tenant_or_of_nobody_is_welcome(
     assert (connection.tenant, connection.generation, connection.grant_id) == (TENANT, 2, "g1")
 
 
-def test_a_confirmation_connects_and_empties_the_link_in_one(table: Table, link: ConnectLink) -> None:
+def test_a_confirmation_connects_and_empties_the_link_in_one(table: Table, link: Link) -> None:
     keep(table, link)
     for tenant, now in (("tenant-8", NOW), (TENANT, NOW + CONFIRM_WITHIN)):
         with pytest.raises(ConditionRefused):
@@ -161,7 +172,7 @@ def test_a_confirmation_connects_and_empties_the_link_in_one(table: Table, link:
     connection = ConnectionStore(table.client, table.name).get(table.connection_id)
     assert connection is not None
     assert (connection.status, connection.tenant, connection.generation) == (Status.ACTIVE, TENANT, 1)
-    assert connection.sealed == waiting(table).rotated.sealed
+    assert connection.sealed == waiting(table).tokens.sealed
     ended = stored(table, link)
     assert (ended.result, ended.waiting, ended.connection_id) == ("connected", None, table.connection_id)
     with pytest.raises(ConditionRefused) as caught:
@@ -169,7 +180,7 @@ def test_a_confirmation_connects_and_empties_the_link_in_one(table: Table, link:
     assert None not in caught.value.items
 
 
-def test_a_business_that_is_anothers_by_now_is_not_taken_over(table: Table, link: ConnectLink) -> None:
+def test_a_business_that_is_anothers_by_now_is_not_taken_over(table: Table, link: Link) -> None:
     keep(table, link)
     transact(table, {"Update": granted(table, grant_id="g0", tenant="tenant-8")})
     with pytest.raises(ConditionRefused) as caught:
@@ -188,10 +199,10 @@ def test_a_consent_without_a_tenant_leaves_it(table: Table) -> None:
     assert (connection.tenant, connection.generation) == (TENANT, 2)
 
 
-def test_what_waits_is_dropped_with_its_event_once(table: Table, link: ConnectLink) -> None:
+def test_what_waits_is_dropped_with_its_event_once(table: Table, link: Link) -> None:
     keep(table, link)
     writes: list[dict[str, Any]] = [
-        {"Update": dropping(table.name, link.id, "tenant_mismatch")},
+        {"Update": dropping(table.name, link.id, "tenant_mismatch", now=NOW)},
         {"Put": refused_put(table.name, table.connection_id, Refusal.TENANT_MISMATCH, link, lambda: NOW)},
     ]
     transact(table, *writes)
@@ -207,13 +218,40 @@ def test_what_waits_is_dropped_with_its_event_once(table: Table, link: ConnectLi
     assert "Item" not in table.client.get_item(TableName=table.name, Key=key_of(table.connection_id))
 
 
-def test_a_salvaged_set_waits_like_any_other_or_is_too_late(table: Table, link: ConnectLink) -> None:
+def pending(table: Table, link_id: str) -> PendingCommit:
+    found = waiting(table)
+    commit = commit_of(found.connection_id, found.grant_id, 0, "a1", found.tokens)
+    return PendingCommit(target=Target.LINK, commit=commit, link_id=link_id)
+
+
+def test_a_pending_commit_waits_like_any_other_or_is_too_late(table: Table, link: Link) -> None:
     sent = Sent()
-    SalvageQueue(sent, "queue").send_waiting(link.id, "a1", waiting(table))
-    salvage = Salvage(table.client, table.name)
-    assert salvage.apply(sent.body, now=NOW + CONFIRM_WITHIN) == (SalvageOutcome.TOO_LATE, table.connection_id)
-    assert salvage.apply(sent.body, now=NOW + 1) == (SalvageOutcome.APPLIED, table.connection_id)
+    PendingQueue(sent, "queue").send(pending(table, link.id))
+    salvage = PendingCommits(table.client, table.name)
+    assert salvage.apply(sent.body, now=NOW + CONFIRM_WITHIN) == (PendingOutcome.TOO_LATE, table.connection_id)
+    assert salvage.apply(sent.body, now=NOW + 1) == (PendingOutcome.APPLIED, table.connection_id)
     assert stored(table, link).waiting == waiting(table)
-    assert salvage.apply(sent.body, now=NOW + 1) == (SalvageOutcome.APPLIED_BEFORE, table.connection_id)
-    SalvageQueue(sent, "queue").send_waiting("gone", "a1", waiting(table))
-    assert salvage.apply(sent.body, now=NOW) == (SalvageOutcome.UNKNOWN, table.connection_id)
+    assert salvage.apply(sent.body, now=NOW + 1) == (PendingOutcome.APPLIED_BEFORE, table.connection_id)
+    PendingQueue(sent, "queue").send(pending(table, "gone"))
+    assert salvage.apply(sent.body, now=NOW) == (PendingOutcome.UNKNOWN, table.connection_id)
+
+
+def test_what_a_tenant_does_is_counted_by_the_minute_and_by_the_act(links: LinkStore) -> None:
+    tenant, minute = f"tenant-{new_secret()}", NOW - NOW % 60
+    for at in (minute, minute + 59):
+        links.count(tenant, Act.LINKS, limit=2, now=at)
+    for at, left in ((minute, 60), (minute + 59, 1)):
+        with pytest.raises(TooMany) as caught:
+            links.count(tenant, Act.LINKS, limit=2, now=at)
+        assert caught.value.retry_after == left
+    links.count(tenant, Act.EXCHANGES, limit=2, now=minute)
+    links.count(f"{tenant}'s neighbour", Act.LINKS, limit=2, now=minute)
+    links.count(tenant, Act.LINKS, limit=2, now=minute + 60)
+
+
+def test_a_link_keeps_the_grant_that_it_connected(table: Table, link: Link) -> None:
+    keep(table, link)
+    assert stored(table, link).grant_id == "g1"
+    call(table.client.update_item, **confirming(table.name, link.id, TENANT, grant_id="g2", now=NOW))
+    there = stored(table, link)
+    assert (there.result, there.grant_id, there.waiting) == ("connected", "g2", None)

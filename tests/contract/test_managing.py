@@ -6,9 +6,17 @@ from flowaccount_connect.connections.listing import Listed, Listing, read
 from flowaccount_connect.domain.connection import Reason, Sealed, Status
 from flowaccount_connect.storage.connections import ConnectionStore, Refused, grant_update, key_of
 from flowaccount_connect.storage.dynamodb import call
-from flowaccount_connect.storage.imports import AlreadyConnected, ImportStore, UnderWay
+from flowaccount_connect.storage.imports import (
+    COOLING,
+    AlreadyConnected,
+    CoolingDown,
+    ImportStore,
+    OtherTenant,
+    UnderWay,
+)
 from tests.contract.conftest import Table
 from tests.contract.test_connection_store import NOW, attempt, refused, rotated
+from tests.support.commits import commit_of
 
 
 @pytest.fixture
@@ -30,27 +38,34 @@ def connect(table: Table, grant_id: str = "g1") -> None:
             grant_id=grant_id,
             attempt_id="a0",
             environment="sandbox",
-            rotated=rotated(f"{grant_id} tokens", NOW - 100),
+            tokens=rotated(f"{grant_id} tokens", NOW - 100),
             now=NOW - 100,
         ),
     )
 
 
-def begin(table: Table, imports: ImportStore, grant_id: str = "g5") -> None:
-    imports.begin(table.connection_id, grant_id, Sealed(b"given", b"key"), deadline=NOW + 86_400, now=NOW)
+def begin(
+    table: Table, imports: ImportStore, grant_id: str = "g5", *, now: int = NOW, tenant: str | None = None
+) -> None:
+    sealed = Sealed(b"given", b"key")
+    imports.begin(table.connection_id, grant_id, sealed, deadline=now + 86_400, now=now, tenant=tenant)
 
 
 def test_a_disconnect_leaves_the_tombstone(table: Table, store: ConnectionStore) -> None:
-    connect(table)
+    connect(table, "0")
     store.claim(table.connection_id, attempt("a1"), generation=None, now=NOW)
-    ended = store.disconnect(table.connection_id, "g1", now=NOW)
-    assert (ended.status, ended.generation, ended.grant_id, ended.sealed) == (Status.DISCONNECTED, 2, "g1", None)
+    ended = store.disconnect(table.connection_id, "0", now=NOW)
+    assert (ended.status, ended.generation, ended.grant_id > "0", ended.sealed) == (Status.DISCONNECTED, 2, True, None)
     item = table.client.get_item(TableName=table.name, Key=key_of(table.connection_id), ConsistentRead=True)["Item"]
     assert set(item) == {
         *("pk", "sk", "status", "listed_as", "environment", "grant_id", "generation", "connected_at", "ended_at", "ttl")
     }
-    assert refused(lambda: store.commit(table.connection_id, "g1", 1, "a1", rotated("late", NOW + 9))) == ended
-    assert refused(lambda: store.disconnect(table.connection_id, "g1", now=NOW + 5)) == ended
+    assert (
+        refused(lambda: store.commit(commit_of(table.connection_id, "0", 1, "a1", rotated("late", NOW + 9)))) == ended
+    )
+    assert refused(lambda: store.disconnect(table.connection_id, "0", now=NOW + 5)) == ended
+    again = store.disconnect(table.connection_id, ended.grant_id, now=NOW + 5)
+    assert again.grant_id > ended.grant_id
 
 
 def test_a_disconnect_ends_only_the_consent_it_was_asked_to_end(table: Table, store: ConnectionStore) -> None:
@@ -80,7 +95,7 @@ def test_a_proved_import_becomes_the_connection(table: Table, imports: ImportSto
     begin(table, imports)
     claimed = imports.claim(table.connection_id, attempt("a1"), generation=None, now=NOW)
     assert claimed.sealed == Sealed(b"given", b"key")
-    imports.commit(table.connection_id, "g5", 0, "a1", rotated("proved", NOW))
+    imports.commit(commit_of(table.connection_id, "g5", 0, "a1", rotated("proved", NOW)))
     there = store.get(table.connection_id)
     assert there is not None
     assert (there.status, there.grant_id, there.generation, there.sealed) == (
@@ -88,20 +103,29 @@ def test_a_proved_import_becomes_the_connection(table: Table, imports: ImportSto
         Sealed(b"proved", b"key"),
     )
     assert imports.get(table.connection_id) is None
-    again = refused(lambda: imports.commit(table.connection_id, "g5", 0, "a1", rotated("proved", NOW)))
+    again = refused(lambda: imports.commit(commit_of(table.connection_id, "g5", 0, "a1", rotated("proved", NOW))))
     assert again == there
-    imports.commit(table.connection_id, "g5", 0, "a2", rotated("later", NOW + 1))
+    imports.commit(commit_of(table.connection_id, "g5", 0, "a2", rotated("later", NOW + 1)))
     assert store.get(table.connection_id) is not None
-    assert refused(lambda: imports.commit(table.connection_id, "g4", 0, "a3", rotated("older", NOW + 2))) is not None
+    assert (
+        refused(lambda: imports.commit(commit_of(table.connection_id, "g4", 0, "a3", rotated("older", NOW + 2))))
+        is not None
+    )
 
 
 def test_a_kept_answer_needs_its_own_attempt(table: Table, imports: ImportStore, store: ConnectionStore) -> None:
-    assert refused(lambda: imports.commit_kept(table.connection_id, 0, "a1", rotated("kept", NOW))) is None
+    assert (
+        refused(lambda: imports.commit_kept(commit_of(table.connection_id, "g5", 0, "a1", rotated("kept", NOW))))
+        is None
+    )
     begin(table, imports)
     imports.claim(table.connection_id, attempt("a1"), generation=None, now=NOW)
-    assert refused(lambda: imports.commit_kept(table.connection_id, 0, "a2", rotated("kept", NOW))) is not None
+    assert (
+        refused(lambda: imports.commit_kept(commit_of(table.connection_id, "g5", 0, "a2", rotated("kept", NOW))))
+        is not None
+    )
     assert store.get(table.connection_id) is None
-    imports.commit_kept(table.connection_id, 0, "a1", rotated("kept", NOW))
+    imports.commit_kept(commit_of(table.connection_id, "g5", 0, "a1", rotated("kept", NOW)))
     assert (store.get(table.connection_id) is None, imports.get(table.connection_id)) == (False, None)
 
 
@@ -110,7 +134,7 @@ def test_a_user_who_connected_meanwhile_ends_the_import(
 ) -> None:
     begin(table, imports)
     connect(table, "g9")
-    there = refused(lambda: imports.commit(table.connection_id, "g5", 0, "a1", rotated("late", NOW)))
+    there = refused(lambda: imports.commit(commit_of(table.connection_id, "g5", 0, "a1", rotated("late", NOW))))
     assert there == store.get(table.connection_id)
     assert imports.get(table.connection_id) is None
 
@@ -122,14 +146,36 @@ def test_a_refused_import_is_told_and_changes_nothing_else(
     imports.claim(table.connection_id, attempt("a1"), generation=None, now=NOW)
     end = imports.require_reauthorization
     assert refused(lambda: end(table.connection_id, 0, "a2", Reason.REJECTED, now=NOW)) is not None
-    end(table.connection_id, 0, "a1", Reason.WRONG_CONNECTION, now=NOW, quarantine=Sealed(b"other", b"key"))
+    end(table.connection_id, 0, "a1", Reason.WRONG_CONNECTION, now=NOW)
     over = imports.get(table.connection_id)
     assert over is not None
     assert (over.reason, over.sealed, over.refresh_at, over.attempt) == (Reason.WRONG_CONNECTION, None, None, None)
     there = refused(lambda: end(table.connection_id, 0, "a1", Reason.WRONG_CONNECTION, now=NOW))
     assert there == over
     assert store.get(table.connection_id) is None
-    begin(table, imports, "g6")
+    with pytest.raises(CoolingDown) as cooling:
+        begin(table, imports, "g6", now=NOW + COOLING - 1)
+    assert (cooling.value.reason, cooling.value.until) == (Reason.WRONG_CONNECTION, NOW + COOLING)
+    begin(table, imports, "g6", now=NOW + COOLING)
+
+
+def test_who_imports_owns_the_business(table: Table, imports: ImportStore, store: ConnectionStore) -> None:
+    begin(table, imports, tenant="tenant-1")
+    imports.claim(table.connection_id, attempt("a1"), generation=None, now=NOW)
+    mine = commit_of(table.connection_id, "g5", 0, "a1", rotated("proved", NOW), tenant="tenant-1")
+    imports.commit(mine)
+    there = store.get(table.connection_id)
+    assert there is not None
+    assert there.tenant == "tenant-1"
+    # It needs a new consent: another tenant can import it as little as connect it.
+    store.claim(table.connection_id, attempt("a2"), generation=1, now=NOW)
+    store.require_reauthorization(table.connection_id, 1, "a2", Reason.REJECTED, now=NOW)
+    with pytest.raises(OtherTenant):
+        begin(table, imports, "g6", tenant="tenant-2")
+    assert imports.get(table.connection_id) is None
+    theirs = commit_of(table.connection_id, "g7", 0, "a3", rotated("theirs", NOW + 5), tenant="tenant-2")
+    assert refused(lambda: imports.commit(theirs)) is not None
+    begin(table, imports, "g6", tenant="tenant-1")
 
 
 def test_a_cancelled_import_comes_back_by_nothing(table: Table, imports: ImportStore, store: ConnectionStore) -> None:
@@ -140,7 +186,10 @@ def test_a_cancelled_import_comes_back_by_nothing(table: Table, imports: ImportS
     tombstone = store.get(table.connection_id)
     assert tombstone is not None
     assert (tombstone.status, tombstone.grant_id, tombstone.generation) == (Status.DISCONNECTED, "g5", 1)
-    assert refused(lambda: imports.commit(table.connection_id, "g5", 0, "a1", rotated("late", NOW + 5))) == tombstone
+    assert (
+        refused(lambda: imports.commit(commit_of(table.connection_id, "g5", 0, "a1", rotated("late", NOW + 5))))
+        == tombstone
+    )
     with pytest.raises(Refused):
         imports.cancel(imported, None, now=NOW)
 

@@ -9,7 +9,7 @@ import pytest
 
 from flowaccount_connect.oauth.client_secret import ClientSecret, SecretMisconfigured
 from flowaccount_connect.scheduling.sweep import Message, RefreshQueue
-from flowaccount_connect.storage.sealing import CannotOpen, Sealer, Tokens
+from flowaccount_connect.storage.sealing import CannotOpen, Sealer, TokenPair
 from tests.contract import engines
 
 
@@ -47,7 +47,7 @@ def test_a_key_seals_and_opens(ministack: Any) -> None:
     key = owner(ministack, "kms").create_key()["KeyMetadata"]["KeyId"]
     kms = engines.functions_client(ministack, "kms")
     sealer = Sealer(kms, key, stack="connect", environment="sandbox")
-    tokens = Tokens("access", "refresh")
+    tokens = TokenPair("access", "refresh")
     sealed = sealer.seal(tokens, sealer.data_key(), owner="N1", grant_id="g1")
     other = Sealer(kms, key, stack="connect", environment="sandbox")
     assert other.open(sealed, owner="N1", grant_id="g1") == tokens

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 import requests
 
-from tests.e2e import host_site
-from tests.e2e.host_site import HostSite
+from tests.e2e import app_site
+from tests.e2e.app_site import AppSite
 from tools.local import ports, service, stack
 from tools.local.settings import Settings
 from tools.local.stack import Stack
 from tools.local.visit import HttpVisitor, browser
 
 RETURN_URL = "http://localhost:3000/done"
-HOST_RETURN_URL = f"http://localhost:{ports.choose(4590)}/flowaccount-connected"
+APP_RETURN_URL = f"http://localhost:{ports.choose(4590)}/flowaccount-connected"
 """Where a host listens that a test starts."""
 
 
@@ -61,19 +61,19 @@ class Simulator:
 
 
 @pytest.fixture(scope="session")
-def host() -> Iterator[HostSite]:
-    """A host's own site, to which the stack may send browsers back."""
-    with host_site.served() as site:
+def app() -> Iterator[AppSite]:
+    """The app's own site, to which the stack can send browsers back."""
+    with app_site.served() as site:
         yield site
 
 
 @pytest.fixture(scope="session")
-def up(host: HostSite) -> Iterator[Stack]:
+def up(app: AppSite) -> Iterator[Stack]:
     """The stack, brought up by the real sam build and sam deploy, and ended in the end."""
     allowed = (
         RETURN_URL,
-        HOST_RETURN_URL,
-        host.return_url,
+        APP_RETURN_URL,
+        app.return_url,
         "https://app.example.com/accounting/done",
         "https://shop.example.co.th/flowaccount?from=settings",
     )

@@ -14,8 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from playwright.sync_api import Browser, BrowserContext, Page
 
+from tests.e2e.app_site import AppSite
 from tests.e2e.conftest import Simulator
-from tests.e2e.host_site import HostSite
+from tests.e2e.links import confirmation_of, link_in
 from tools.local import service
 from tools.local.stack import Stack
 from tools.local.visit import HttpVisitor
@@ -74,41 +75,41 @@ def callback_of(page: Page, business: str) -> str:
     return answer.headers["location"]
 
 
-def to_the_host(up: Stack, host: HostSite, state: str = "hosts-own") -> str:
-    return f"{up.authorize_url}?{urlencode({'return_url': host.return_url, 'state': state})}"
+def to_the_app(up: Stack, app: AppSite, state: str = "apps-own") -> str:
+    return f"{up.authorize_url}?{urlencode({'return_url': app.return_url, 'state': state})}"
 
 
 # ---- in a browser ----------------------------------------------------------------------------------------------------
 
 
-def test_the_host_learns_nothing_but_how_it_ended(
-    up: Stack, simulator: Simulator, host: HostSite, person: BrowserContext
+def test_the_app_learns_nothing_but_how_it_ended(
+    up: Stack, simulator: Simulator, app: AppSite, person: BrowserContext
 ) -> None:
     """No Referer, no cookie, no code and no state of FlowAccount's; and the browser's history has none either."""
-    host.visits.clear()
+    app.visits.clear()
     page = person.new_page()
-    connect(page, to_the_host(up, host), "N1000001", host.return_url)
-    ((path, headers),) = host.returned()
-    assert dict(parse_qsl(urlsplit(path).query)) == {"connection": "N1000001", "state": "hosts-own"}
+    connect(page, to_the_app(up, app), "N1000001", app.return_url)
+    ((path, headers),) = app.returned()
+    assert dict(parse_qsl(urlsplit(path).query)) == {"connection": "N1000001", "state": "apps-own"}
     assert "referer" not in headers
     assert "cookie" not in headers
     assert page.evaluate("document.referrer") == ""
     history = person.new_cdp_session(page).send("Page.getNavigationHistory")["entries"]
-    assert history[-1]["url"] == host.url + path
+    assert history[-1]["url"] == app.url + path
     assert not [entry["url"] for entry in history if "code=" in entry["url"] or "/callback" in entry["url"]]
 
 
-def test_a_link_on_a_page_of_ours_sends_no_referer(up: Stack, host: HostSite, person: BrowserContext) -> None:
+def test_a_link_on_a_page_of_ours_sends_no_referer(up: Stack, app: AppSite, person: BrowserContext) -> None:
     """The page at the callback has `state` in its address; whatever is clicked there, nobody is told it."""
-    host.visits.clear()
+    app.visits.clear()
     page = person.new_page()
     page.goto(f"{up.callback_url}?code=abc&state=never-issued")
     page.evaluate(
         "url => { const a = document.createElement('a'); a.href = url; document.body.append(a); a.click() }",
-        host.return_url,
+        app.return_url,
     )
-    page.wait_for_url(host.return_url)
-    ((_, headers),) = host.returned()
+    page.wait_for_url(app.return_url)
+    ((_, headers),) = app.returned()
     assert "referer" not in headers
 
 
@@ -121,9 +122,10 @@ def test_back_and_choosing_again_shows_the_same_and_exchanges_nothing(
     page.go_back()
     page.wait_for_selector('[data-business="N1000002"]')
     choose(page, "N1000002", up.callback_url)
-    assert shown(page) == "connected"
+    # The attempt has ended, and its cookie with it.
+    assert shown(page) == "attempt_used"
     page.reload()
-    assert shown(page) == "connected"
+    assert shown(page) == "attempt_used"
     assert len(simulator.posts("authorization_code")) == 1
 
 
@@ -134,32 +136,32 @@ def test_somebody_elses_browser_cannot_finish_and_spoils_nothing(
     page, other = person.new_page(), stranger.new_page()
     to_businesses(page, up.authorize_url)
     url = callback_of(page, "N1000001")
-    # The stranger has a session of his own, and so a cookie of the same kind.
+    # The stranger has an attempt of his own, and so a cookie of the same kind.
     other.goto(up.authorize_url)
     other.goto(url)
-    assert shown(other) == "session_unknown"
+    assert shown(other) == "attempt_unknown"
     assert simulator.posts() == []
     page.goto(url)
     assert shown(page) == "connected"
     other.goto(url)
-    assert shown(other) == "session_unknown"
+    assert shown(other) == "attempt_used"
     assert len(simulator.posts("authorization_code")) == 1
 
 
 def test_an_attackers_callback_put_on_a_page_connects_nothing_of_his(
-    up: Stack, simulator: Simulator, host: HostSite, person: BrowserContext, stranger: BrowserContext
+    up: Stack, simulator: Simulator, app: AppSite, person: BrowserContext, stranger: BrowserContext
 ) -> None:
-    """Login CSRF: the victim's browser is made to open a callback that belongs to the attacker's session."""
+    """Login CSRF: the victim's browser is made to open a callback that belongs to the attacker's attempt."""
     attackers = stranger.new_page()
     to_businesses(attackers, up.authorize_url, user="anong")
     url = callback_of(attackers, "N1000005")
-    host.pages["/evil"] = f'<img src="{url}"><iframe src="{url}"></iframe><a id="go" href="{url}">prize</a>'
+    app.pages["/evil"] = f'<img src="{url}"><iframe src="{url}"></iframe><a id="go" href="{url}">prize</a>'
     page = person.new_page()
     page.goto(up.authorize_url)
-    page.goto(f"{host.url}/evil")
+    page.goto(f"{app.url}/evil")
     page.click("#go")
     page.wait_for_url(f"{up.callback_url}**")
-    assert shown(page) == "session_unknown"
+    assert shown(page) == "attempt_unknown"
     assert simulator.posts() == []
 
 
@@ -189,13 +191,13 @@ def test_the_cookie_is_this_hosts_alone_and_no_script_reads_it(up: Stack, person
 
 
 @pytest.mark.parametrize("target", ["callback", "authorize"])
-def test_no_page_can_be_framed(up: Stack, host: HostSite, person: BrowserContext, target: str) -> None:
+def test_no_page_can_be_framed(up: Stack, app: AppSite, person: BrowserContext, target: str) -> None:
     url = f"{up.callback_url}?error=access_denied&state=x" if target == "callback" else up.authorize_url
-    host.pages["/frame"] = f'<iframe src="{url}"></iframe>'
+    app.pages["/frame"] = f'<iframe src="{url}"></iframe>'
     refused: list[str] = []
     page = person.new_page()
     page.on("console", lambda message: refused.append(message.text) if "frame" in message.text.lower() else None)
-    page.goto(f"{host.url}/frame")
+    page.goto(f"{app.url}/frame")
     page.wait_for_load_state("networkidle")
     assert page.frames[1].locator("main").count() == 0
     assert refused
@@ -207,7 +209,7 @@ def test_script_in_a_parameter_never_runs_and_is_never_shown(
     page = person.new_page()
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
-    urls = [f"{up.authorize_url}?{urlencode({name: SCRIPT})}" for name in ("return_url", "session", "<b>x", SCRIPT)]
+    urls = [f"{up.authorize_url}?{urlencode({name: SCRIPT})}" for name in ("return_url", "link")]
     parameters = {
         "code": "c",
         "state": "s",
@@ -220,7 +222,7 @@ def test_script_in_a_parameter_never_runs_and_is_never_shown(
     urls += [f"{up.callback_url}?{urlencode(parameters | {name: SCRIPT})}" for name in parameters]
     for url in urls:
         page.goto(url)
-        assert shown(page) in ("invalid_request", "unknown_session", "session_unknown"), url
+        assert shown(page) in ("invalid_request", "unknown_link", "attempt_unknown"), url
         assert page.evaluate("window.ran") is None
         assert "window.ran" not in page.content()
     assert {urlsplit(url).path.rsplit("/", 1)[1] for url in asked} <= {
@@ -240,68 +242,72 @@ def test_the_policy_of_a_page_stops_a_script_that_got_onto_it(up: Stack, person:
 
 
 def test_flowaccounts_own_words_are_neither_shown_nor_handed_on(
-    up: Stack, simulator: Simulator, host: HostSite, person: BrowserContext
+    up: Stack, simulator: Simulator, app: AppSite, person: BrowserContext
 ) -> None:
     """An `error_description` is whatever somebody put into a link; so is an `error` that no specification knows."""
-    host.visits.clear()
+    app.visits.clear()
     page = person.new_page()
-    to_businesses(page, to_the_host(up, host))
+    to_businesses(page, to_the_app(up, app))
     state = parse_qs(urlsplit(callback_of(page, "N1000001")).query)["state"][0]
     query = urlencode(
         {"error": SCRIPT, "error_description": SCRIPT, "error_uri": "https://evil.example", "state": state}
     )
     page.goto(f"{up.callback_url}?{query}")
-    page.wait_for_url(f"{host.return_url}**")
-    ((path, _),) = host.returned()
-    assert dict(parse_qsl(urlsplit(path).query)) == {"error": "authorization_failed", "state": "hosts-own"}
+    page.wait_for_url(f"{app.return_url}**")
+    ((path, _),) = app.returned()
+    assert dict(parse_qsl(urlsplit(path).query)) == {"error": "authorization_failed", "state": "apps-own"}
     assert simulator.posts() == []
 
 
 def test_a_forwarded_link_in_two_browsers_connects_nothing(
-    up: Stack, simulator: Simulator, host: HostSite, person: BrowserContext, stranger: BrowserContext
+    up: Stack, simulator: Simulator, app: AppSite, person: BrowserContext, stranger: BrowserContext
 ) -> None:
-    """The attacker asks the host for a link, the victim opens it and consents; the host confirms for the victim."""
-    host.visits.clear()
+    """The attacker asks the app for a link, the victim opens it and consents; the app confirms for the victim."""
+    app.visits.clear()
     made = service.call(
-        up, "POST", "/connect-sessions", body={"tenant": "the-attacker", "return_url": host.return_url}
+        up, "POST", "/connect-links", body={"tenant": "the-attacker", "return_url": app.return_url}
     ).json()
+    confirmation = confirmation_of(up, made["connect_url"])
     attackers, victims = stranger.new_page(), person.new_page()
     to_businesses(attackers, made["connect_url"])
     to_businesses(victims, made["connect_url"], user="anong")
-    choose(victims, "N1000005", host.return_url)
-    choose(attackers, "N1000001", host.return_url)
-    brought = [dict(parse_qsl(urlsplit(path).query)) for path, _ in host.returned()]
-    assert brought == [{"session": made["session"]}, {"error": "session_used"}]
-    path = f"/connect-sessions/{made['session']}/confirm"
-    answers = [service.call(up, "POST", path, body={"tenant": who}) for who in ("the-victim", "the-attacker")]
+    choose(victims, "N1000005", app.return_url)
+    choose(attackers, "N1000001", app.return_url)
+    brought = [dict(parse_qsl(urlsplit(path).query)) for path, _ in app.returned()]
+    assert brought == [{"confirmation": confirmation}, {"error": "attempt_used"}]
+    wanted = [{"confirmation": confirmation, "tenant": who} for who in ("the-victim", "the-attacker")]
+    answers = [service.call(up, "POST", "/connect-links/confirm", body=body) for body in wanted]
     assert [(one.status_code, one.json()["code"]) for one in answers] == [(409, "tenant_mismatch")] * 2
     assert service.connection_item(up, "N1000005") is None
 
 
 def test_back_to_the_start_from_a_wrong_business_is_one_click(
-    up: Stack, simulator: Simulator, host: HostSite, person: BrowserContext
+    up: Stack, simulator: Simulator, app: AppSite, person: BrowserContext
 ) -> None:
-    """What is refused is told on a page, and its way back tells the host, who gets no Referer either."""
-    host.visits.clear()
-    fields = {"tenant": "t", "return_url": host.return_url, "expected_connection": "N9999999"}
-    made = service.call(up, "POST", "/connect-sessions", body=fields).json()
+    """A refused business is a page, and its way back leads to the app, which gets no Referer either."""
+    app.visits.clear()
+    fields = {"tenant": "t", "return_url": app.return_url, "expected_connection": "N9999999"}
+    made = service.call(up, "POST", "/connect-links", body=fields).json()
     page = person.new_page()
     connect(page, made["connect_url"], "N1000002", up.callback_url)
     assert shown(page) == "wrong_business"
     page.click("a")
-    page.wait_for_url(f"{host.return_url}**")
-    ((path, headers),) = host.returned()
-    assert dict(parse_qsl(urlsplit(path).query)) == {"session": made["session"], "error": "wrong_business"}
+    page.wait_for_url(f"{app.return_url}**")
+    ((path, headers),) = app.returned()
+    assert dict(parse_qsl(urlsplit(path).query)) == {
+        "confirmation": confirmation_of(up, made["connect_url"]),
+        "error": "wrong_business",
+    }
     assert "referer" not in headers
 
 
 # ---- without one -----------------------------------------------------------------------------------------------------
 
 
-def test_a_session_is_worth_nothing_with_another_sessions_cookie(
+def test_an_attempt_is_worth_nothing_with_another_attempts_cookie(
     up: Stack, simulator: Simulator, visitor: HttpVisitor
 ) -> None:
-    """Swapped sessions: two attempts of the same browser, each with the other's cookie value."""
+    """Swapped cookies: two attempts of the same browser, each with the other's cookie value."""
     first = visitor.consent(up.authorize_url, user="somchai", business="N1000001")
     second = visitor.consent(up.authorize_url, user="somchai", business="N1000002")
     host = urlsplit(up.authorize_url).netloc
@@ -309,7 +315,7 @@ def test_a_session_is_worth_nothing_with_another_sessions_cookie(
     own = dict(jar)
     (one, a), (two, b) = jar.items()
     jar |= {one: b, two: a}
-    assert [visitor.follow(first).page, visitor.follow(second).page] == ["session_unknown"] * 2
+    assert [visitor.follow(first).page, visitor.follow(second).page] == ["attempt_unknown"] * 2
     assert simulator.posts() == []
     jar |= own
     assert [visitor.follow(first).page, visitor.follow(second).page] == ["connected"] * 2
@@ -326,7 +332,7 @@ def test_a_repeated_parameter_consumes_nothing_and_the_order_does_not_matter(
     assert visitor.follow(f"{up.callback_url}?{urlencode(pairs[::-1])}").page == "connected"
 
 
-def test_no_header_changes_where_anything_leads(up: Stack, simulator: Simulator, host: HostSite) -> None:
+def test_no_header_changes_where_anything_leads(up: Stack, simulator: Simulator, app: AppSite) -> None:
     evil = "evil.example"
     headers = {
         "Host": evil,
@@ -337,7 +343,7 @@ def test_no_header_changes_where_anything_leads(up: Stack, simulator: Simulator,
         "Referer": f"https://{evil}/",
         "Origin": f"https://{evil}",
     }
-    answer = requests.get(to_the_host(up, host), headers=headers, allow_redirects=False, timeout=30)
+    answer = requests.get(to_the_app(up, app), headers=headers, allow_redirects=False, timeout=30)
     assert answer.status_code == 302
     assert evil not in repr(answer.headers)
     assert parse_qs(urlsplit(answer.headers["Location"]).query)["redirect_uri"] == [up.callback_url]
@@ -345,40 +351,41 @@ def test_no_header_changes_where_anything_leads(up: Stack, simulator: Simulator,
 
 @pytest.mark.parametrize("line_end", ["\r\n", "\n", "\r", "\u2028", "\x00", "\u560d\u560a"])
 def test_no_parameter_writes_a_header(
-    up: Stack, simulator: Simulator, visitor: HttpVisitor, host: HostSite, line_end: str
+    up: Stack, simulator: Simulator, visitor: HttpVisitor, app: AppSite, line_end: str
 ) -> None:
     """CR and LF in either parameter, and the characters that lose bytes on their way to becoming such."""
     injected = f"x{line_end}Set-Cookie: evil=1{line_end}{line_end}<script>"
-    answer = visitor.get(f"{up.authorize_url}?{urlencode({'return_url': host.return_url + injected})}")
+    answer = visitor.get(f"{up.authorize_url}?{urlencode({'return_url': app.return_url + injected})}")
     assert (answer.status_code, "Set-Cookie" in answer.headers) == (400, False)
-    url = to_the_host(up, host, injected)
+    url = to_the_app(up, app, injected)
     answer = visitor.get(url)
     if answer.status_code == 400:
         assert "Set-Cookie" not in answer.headers
         return
-    # Printable all the same: it may be the host's state, and goes back to it percent-encoded.
+    # Printable all the same: it can be the app's state, and goes back to it percent-encoded.
     back = visitor.get(visitor.consent(url, user="somchai", business="N1000001").partition("#")[0])
     assert "evil" not in back.headers.get("Set-Cookie", "")
     assert back.headers["Location"].isascii()
     assert dict(parse_qsl(urlsplit(back.headers["Location"]).query))["state"] == injected
 
 
-def test_a_forged_return_confirms_nothing(up: Stack, simulator: Simulator, host: HostSite) -> None:
+def test_a_forged_return_confirms_nothing(up: Stack, simulator: Simulator, app: AppSite) -> None:
     """A return that no callback made: before anything came of the link, with another's end, with the link itself."""
-    fields = {"tenant": "tenant", "return_url": host.return_url}
-    made, other = (service.call(up, "POST", "/connect-sessions", body=fields).json() for _ in range(2))
-    link = parse_qs(urlsplit(made["connect_url"]).query)["session"][0]
-    own, secret = made["session"].split(".")
+    fields = {"tenant": "tenant", "return_url": app.return_url}
+    made, other = (service.call(up, "POST", "/connect-links", body=fields).json() for _ in range(2))
+    link = link_in(made["connect_url"])
+    own, secret = confirmation_of(up, made["connect_url"]).split(".")
     forged = {
-        made["session"]: (409, "not_finished"),
-        link: (404, "unknown_session"),
-        own: (404, "unknown_session"),
-        f"{own}.{link}": (404, "unknown_session"),
-        f"{own}.{other['session'].split('.')[1]}": (404, "unknown_session"),
-        f"{own}.{secret[:-1]}": (404, "unknown_session"),
+        f"{own}.{secret}": (409, "not_finished"),
+        link: (404, "unknown_confirmation"),
+        own: (404, "unknown_confirmation"),
+        f"{own}.{link}": (404, "unknown_confirmation"),
+        f"{own}.{confirmation_of(up, other['connect_url']).split('.')[1]}": (404, "unknown_confirmation"),
+        f"{own}.{secret[:-1]}": (404, "unknown_confirmation"),
     }
-    for session, expected in forged.items():
-        answer = service.call(up, "POST", f"/connect-sessions/{session}/confirm", body={"tenant": "tenant"})
+    for confirmation, expected in forged.items():
+        wanted = {"confirmation": confirmation, "tenant": "tenant"}
+        answer = service.call(up, "POST", "/connect-links/confirm", body=wanted)
         assert (answer.status_code, answer.json()["code"]) == expected
     assert simulator.posts() == []
 

@@ -1,4 +1,4 @@
-"""Connections as the host manages them, on the deployed stack, under enforced policies."""
+"""Connections as the app manages them, on the deployed stack, under enforced policies."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +16,7 @@ ELSEWHERE = "N1000005"
 
 
 def call(up: Stack, method: str, path: str, body: object = None) -> tuple[int, dict[str, Any]]:
-    """Status and body of one call of the host's."""
+    """Status and body of one call of the app's."""
     answer = service.call(up, method, path, body=body)
     return answer.status_code, answer.json() if answer.content else {}
 

@@ -21,7 +21,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import requests
 
-from tests.e2e.conftest import HOST_RETURN_URL, Simulator
+from tests.e2e.conftest import APP_RETURN_URL, Simulator
+from tests.e2e.links import confirmation_of
 from tests.e2e.tampering import denied, restart
 from tools.local import service
 from tools.local.errors import LocalError
@@ -54,7 +55,7 @@ class World:
         return service.invoke(self.up, function, event)
 
     def call(self, method: str, path: str, body: object = None) -> requests.Response:
-        """A call of the host's."""
+        """A call of the app's."""
         return service.call(self.up, method, path, body=body)
 
     def generation(self, connection: str) -> int:
@@ -83,8 +84,8 @@ def a_login_begins(world: World) -> bool:
 
 
 def a_link_is_made(world: World) -> bool:
-    body = {"tenant": TENANT, "return_url": HOST_RETURN_URL}
-    return world.call("POST", "/connect-sessions", body).status_code == 201
+    body = {"tenant": TENANT, "return_url": APP_RETURN_URL}
+    return world.call("POST", "/connect-links", body).status_code == 201
 
 
 def a_link_opens(world: World) -> bool:
@@ -93,9 +94,14 @@ def a_link_opens(world: World) -> bool:
 
 def link(world: World, tenant: str = TENANT) -> dict[str, Any]:
     """A new link of a tenant's."""
-    answer = world.call("POST", "/connect-sessions", {"tenant": tenant, "return_url": HOST_RETURN_URL})
+    answer = world.call("POST", "/connect-links", {"tenant": tenant, "return_url": APP_RETURN_URL})
     made: dict[str, Any] = answer.json()
-    return made
+    return made | {"confirmation": confirmation_of(world.up, made["connect_url"])}
+
+
+def confirm(world: World, confirmation: str, tenant: str) -> requests.Response:
+    """The app confirms what a browser brought."""
+    return world.call("POST", "/connect-links/confirm", {"confirmation": confirmation, "tenant": tenant})
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +113,7 @@ class Back:
     cookie: str
 
     def callback(self) -> str:
-        """Where it ends: a page, or what the host's page is told; and why, where the log says more."""
+        """Where it ends: a page, or what it brings to the app; and why, where the log says more."""
         event = json.loads((EVENTS / "callback.json").read_text())
         query = {name: value for name, (value,) in parse_qs(urlsplit(self.url).query).items()}
         event |= {"queryStringParameters": query}
@@ -144,7 +150,7 @@ def back(world: World, url: str | None = None, *, user: str = "suda", business: 
 
 
 def back_through_a_link(world: World, tenant: str = TENANT) -> Back:
-    """The same, through a host's link."""
+    """The same, through a link of the app's."""
     return back(world, link(world, tenant)["connect_url"], user="somchai", business=LINKED)
 
 
@@ -159,7 +165,7 @@ def a_new_worker_connects(world: World) -> bool:
 
 
 def what_a_link_brought_waits(world: World) -> bool:
-    return back_through_a_link(world).callback() == "session"
+    return back_through_a_link(world).callback() == "confirmation"
 
 
 def a_business_of_another_tenant_is_announced(world: World) -> bool:
@@ -183,7 +189,7 @@ def a_reload_waits_for_its_callback(world: World) -> bool:
 def a_reload_of_a_link_shows_the_same(world: World) -> bool:
     visit = back_through_a_link(world)
     visit.callback()
-    return visit.callback().startswith("session")
+    return visit.callback().startswith("confirmation")
 
 
 def what_the_table_does_not_take_of_a_connect_is_salvaged(world: World) -> bool:
@@ -229,16 +235,27 @@ def a_new_worker_refreshes(world: World) -> bool:
 def a_refresh_that_waited_looks_at_the_pace(world: World) -> bool:
     """On the alias, whose function has the time to wait."""
     world.set_item(REFRESHED, refresh_at=int(time.time()) - 1)
+    wait_for_a_slot(world)
+    answer = world.aws("lambda").invoke(
+        FunctionName=f"{world.up.functions['refresh']}:live", Payload=json.dumps({"connection_id": REFRESHED}).encode()
+    )
+    return bool(json.loads(answer["Payload"].read()).get("outcome") == "refreshed")
+
+
+def a_connect_that_waited_looks_at_the_pace(world: World) -> bool:
+    visit = back(world)
+    wait_for_a_slot(world)
+    return visit.callback() == "connected"
+
+
+def wait_for_a_slot(world: World) -> None:
+    """Let the next request to the token endpoint wait for 2.5 seconds."""
     world.aws("dynamodb").update_item(
         TableName=world.up.table,
         Key={"pk": {"S": "RATE"}, "sk": {"S": "token-endpoint"}},
         UpdateExpression="SET next_slot = :at REMOVE tag",
         ExpressionAttributeValues={":at": {"N": str(int((time.time() + 2.5) * 1_000_000))}},
     )
-    answer = world.aws("lambda").invoke(
-        FunctionName=f"{world.up.functions['refresh']}:live", Payload=json.dumps({"connection_id": REFRESHED}).encode()
-    )
-    return bool(json.loads(answer["Payload"].read()).get("outcome") == "refreshed")
 
 
 @contextmanager
@@ -348,7 +365,7 @@ def a_salvaged_import_is_applied(world: World) -> bool:
 
 
 def what_a_link_brought_is_salvaged(world: World) -> bool:
-    return salvaged(world, "waiting", link_id=link(world)["session"].partition(".")[0])
+    return salvaged(world, "waiting", link_id=link(world)["confirmation"].partition(".")[0])
 
 
 def a_token_is_served(world: World) -> bool:
@@ -375,13 +392,13 @@ def a_history_is_shown(world: World) -> bool:
 def what_a_link_brought_is_confirmed(world: World) -> bool:
     made = link(world)
     back(world, made["connect_url"], user="somchai", business=LINKED).callback()
-    return world.call("POST", f"/connect-sessions/{made['session']}/confirm", {"tenant": TENANT}).status_code == 200
+    return confirm(world, made["confirmation"], TENANT).status_code == 200
 
 
 def a_confirmation_for_another_is_announced(world: World) -> bool:
     made = link(world)
     back(world, made["connect_url"], user="somchai", business=LINKED).callback()
-    answer = world.call("POST", f"/connect-sessions/{made['session']}/confirm", {"tenant": "another-tenant"})
+    answer = confirm(world, made["confirmation"], "another-tenant")
     return bool(answer.json().get("code") == "tenant_mismatch")
 
 
@@ -459,14 +476,17 @@ type Flow = Callable[[World], bool]
 # What each permission is for: the function, the action, and what on.
 NEEDED: dict[str, Flow] = {
     "authorize dynamodb:GetItem LINK#*": a_link_opens,
-    "authorize dynamodb:PutItem SESSION#*": a_login_begins,
+    "authorize dynamodb:PutItem ATTEMPT#*": a_login_begins,
     "callback dynamodb:ConditionCheckItem CONNECTION#*": what_a_link_brought_waits,
     "callback dynamodb:GetItem LINK#*": a_reload_of_a_link_shows_the_same,
-    "callback dynamodb:GetItem SESSION#*": a_reload_waits_for_its_callback,
+    "callback dynamodb:GetItem ATTEMPT#*": a_reload_waits_for_its_callback,
     "callback dynamodb:PutItem EVENT#*": a_business_of_another_tenant_is_announced,
     "callback dynamodb:UpdateItem CONNECTION#*": a_business_is_connected,
     "callback dynamodb:UpdateItem LINK#*": what_a_link_brought_waits,
-    "callback dynamodb:UpdateItem SESSION#*": a_business_is_connected,
+    "callback dynamodb:UpdateItem ATTEMPT#*": a_business_is_connected,
+    "callback dynamodb:UpdateItem TENANT#*": what_a_link_brought_waits,
+    "callback dynamodb:GetItem PACE": a_connect_that_waited_looks_at_the_pace,
+    "callback dynamodb:UpdateItem PACE": a_business_is_connected,
     "callback kms:GenerateDataKey key": a_new_worker_connects,
     "callback secretsmanager:GetSecretValue secret": a_new_worker_connects,
     "callback sqs:SendMessage salvage": what_the_table_does_not_take_of_a_connect_is_salvaged,
@@ -507,6 +527,7 @@ NEEDED: dict[str, Flow] = {
     "connections dynamodb:Query index/status": connections_are_listed,
     "connections dynamodb:UpdateItem CONNECTION#*": a_connection_is_ended,
     "connections dynamodb:UpdateItem LINK#*": what_a_link_brought_is_confirmed,
+    "connections dynamodb:UpdateItem TENANT#*": a_link_is_made,
     "connections kms:GenerateDataKey key": a_new_worker_imports,
     "connections lambda:InvokeFunction refresh:live": a_token_is_imported,
     "publish dynamodb:PutItem HISTORY#*": a_change_is_told,
@@ -620,10 +641,11 @@ def businesses(up: Stack) -> Iterator[None]:
         )
     for user, business in (("suda", CONNECTED), ("suda", REFRESHED), ("somchai", SERVED), ("suda", SWEPT)):
         assert HttpVisitor().connect(up.authorize_url, user=user, business=business).page == "connected"
-    made = service.call(up, "POST", "/connect-sessions", body={"tenant": TENANT, "return_url": HOST_RETURN_URL}).json()
+    made = service.call(up, "POST", "/connect-links", body={"tenant": TENANT, "return_url": APP_RETURN_URL}).json()
     visitor = HttpVisitor()
     visitor.get(visitor.consent(made["connect_url"], user="somchai", business=LINKED))
-    confirmed = service.call(up, "POST", f"/connect-sessions/{made['session']}/confirm", body={"tenant": TENANT})
+    wanted = {"confirmation": confirmation_of(up, made["connect_url"]), "tenant": TENANT}
+    confirmed = service.call(up, "POST", "/connect-links/confirm", body=wanted)
     assert confirmed.status_code == 200, confirmed.text
     yield
     forget(up)

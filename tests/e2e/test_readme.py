@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from tests.e2e.conftest import HOST_RETURN_URL, Simulator
+from tests.e2e.conftest import APP_RETURN_URL, Simulator
 from tools.local import service
 from tools.local.stack import Stack
 from tools.local.visit import Arrived, ChromiumVisitor, HttpVisitor, Visitor
@@ -21,7 +21,7 @@ from tools.simulator import people
 
 README = Path(__file__).parents[2] / "README.md"
 BUSINESS = "N1000001"
-HOST = HOST_RETURN_URL.removesuffix("/flowaccount-connected")
+APP = APP_RETURN_URL.removesuffix("/flowaccount-connected")
 
 USERS = """
 def tenant():
@@ -72,7 +72,7 @@ def test_the_readmes_service_reads_a_companys_name(
 ) -> None:
     environment = environment_of(up) | {
         "FLOWACCOUNT_URL": str(up.simulator_url),
-        "PYTHONPATH": str(README.parent / "layers" / "connector"),
+        "PYTHONPATH": str(README.parent / "clients" / "python"),
         "LC_ALL": "C.UTF-8",
     }
     command = [*interpreter, example_of(word, language)]
@@ -88,9 +88,9 @@ def readmes_app(up: Stack, tmp_path: Path) -> Iterator[str]:
         TableName=up.table, Key={"pk": {"S": f"CONNECTION#{BUSINESS}"}, "sk": {"S": "CONNECTION"}}
     )
     environment = environment_of(up) | {
-        "RETURN_URL": HOST_RETURN_URL,
-        "PORT": str(urlsplit(HOST).port),
-        "PYTHONPATH": str(README.parent / "layers" / "connector"),
+        "RETURN_URL": APP_RETURN_URL,
+        "PORT": str(urlsplit(APP).port),
+        "PYTHONPATH": str(README.parent / "clients" / "python"),
     }
     command = [sys.executable, "-c", example_of("flask") + USERS]
     with (tmp_path / "log").open("wb") as log:
@@ -98,12 +98,12 @@ def readmes_app(up: Stack, tmp_path: Path) -> Iterator[str]:
     try:
         for _ in range(100):
             try:
-                requests.get(HOST, timeout=5)
+                requests.get(APP, timeout=5)
                 break
             except requests.ConnectionError:
                 assert running.poll() is None, (tmp_path / "log").read_text()
                 time.sleep(0.1)
-        yield HOST
+        yield APP
     finally:
         running.terminate()
         running.wait(10)
@@ -138,15 +138,15 @@ def test_who_has_only_sent_the_link_cannot_have_it_confirmed(
 ) -> None:
     attacker = HttpVisitor()
     link = attacker.get(f"{readmes_app}/as/the-attacker/connect").headers["Location"]
-    # The victim is not logged in at the host, so nothing is confirmed there; the attacker has 15 minutes.
+    # The victim is not logged in at the app, so nothing is confirmed there; the attacker has 15 minutes.
     assert _follow_as(chromium, None, link).status == 500
-    for session in ("", link.partition("session=")[2]):
-        assert attacker.follow(f"{HOST_RETURN_URL}?session={session}").status == 409
+    for confirmation in ("", link.partition("link=")[2]):
+        assert attacker.follow(f"{APP_RETURN_URL}?confirmation={confirmation}").status == 409
     assert service.connection_item(up, BUSINESS) is None
 
 
 def _follow_as(chromium: Any, log_in: str | None, link: str) -> Arrived:
-    """A victim, logged in at the host or not, opens a link that somebody sent and connects."""
+    """A victim, logged in at the app or not, opens a link that somebody sent and connects."""
     if chromium is None:
         visitor = HttpVisitor()
         if log_in:
@@ -159,7 +159,7 @@ def _follow_as(chromium: Any, log_in: str | None, link: str) -> Arrived:
             page.goto(log_in)
         page.goto(link)
         page.click('[data-user="somchai"]')
-        with page.expect_response(lambda answer: answer.url.startswith(HOST_RETURN_URL)) as arrived:
+        with page.expect_response(lambda answer: answer.url.startswith(APP_RETURN_URL)) as arrived:
             page.click(f'[data-business="{BUSINESS}"]')
         page.wait_for_load_state()
         return Arrived(page.url, arrived.value.status, page.content())

@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import HOST_RETURN_URL, Simulator
+from tests.e2e.conftest import APP_RETURN_URL, Simulator
+from tests.e2e.links import confirmation_of
 from tests.e2e.test_whole_flow import ledger_of
 from tests.template.conftest import read
 from tools.local import deployment, emulator, gaps, service
@@ -130,27 +131,27 @@ def deployed(up: Stack, root: Path) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """What somebody began under one release and ends under another: a login, and a link that waits for its host."""
+    """What somebody began under one release and ends under another: a login, and a link that waits for its app."""
 
     up: Stack
     visitor: HttpVisitor
     back: str
-    session: str
+    confirmation: str
 
     @classmethod
     def begin(cls, up: Stack) -> "Begun":
         visitor = HttpVisitor()
         back = visitor.consent(up.authorize_url, user="suda", business=RETURNING)
-        body = {"tenant": "tenant-of-the-upgrade", "return_url": HOST_RETURN_URL}
-        made = service.call(up, "POST", "/connect-sessions", body=body).json()
-        host = HttpVisitor()
-        host.get(host.consent(made["connect_url"], user="suda", business=WAITING))
-        return cls(up, visitor, back, made["session"])
+        body = {"tenant": "tenant-of-the-upgrade", "return_url": APP_RETURN_URL}
+        made = service.call(up, "POST", "/connect-links", body=body).json()
+        other = HttpVisitor()
+        other.get(other.consent(made["connect_url"], user="suda", business=WAITING))
+        return cls(up, visitor, back, confirmation_of(up, made["connect_url"]))
 
     def end(self) -> None:
         assert self.visitor.follow(self.back).page == "connected"
-        confirm = f"/connect-sessions/{self.session}/confirm"
-        answer = service.call(self.up, "POST", confirm, body={"tenant": "tenant-of-the-upgrade"})
+        wanted = {"confirmation": self.confirmation, "tenant": "tenant-of-the-upgrade"}
+        answer = service.call(self.up, "POST", "/connect-links/confirm", body=wanted)
         assert answer.status_code == 200, answer.text
         for business in (RETURNING, WAITING):
             assert service.call(self.up, "GET", f"/connections/{business}/token").status_code == 200

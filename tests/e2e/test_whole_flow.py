@@ -95,7 +95,7 @@ def test_tokens_are_stored_as_ciphertext_only(up: Stack, connection: str) -> Non
     assert token not in repr(item)
 
 
-def test_a_host_gets_its_state_and_the_connection_back(up: Stack, simulator: Simulator, visitor: HttpVisitor) -> None:
+def test_an_app_gets_its_state_and_the_connection_back(up: Stack, simulator: Simulator, visitor: HttpVisitor) -> None:
     allowed = "https://shop.example.co.th/flowaccount?from=settings"
     url = f"{up.authorize_url}?return_url={quote(allowed, safe='')}&state=my%20own%20%26%20state"
     arrived = visitor.connect(url, user="somchai", business="N1000001")

@@ -28,18 +28,18 @@ class Secrets:
 
     def __init__(self, up: Stack, simulator: Simulator) -> None:
         self.hashed = {entry["fingerprint"] for entry in simulator.get("ledger")["entries"]}
-        sessions: list[str] = []
+        confirmations: list[str] = []
         table = service.client(up, "dynamodb").get_paginator("scan")
         for page in table.paginate(TableName=up.table):
             for item in page["Items"]:
-                if item["sk"]["S"] == "SESSION":
-                    self.hashed.add(item["pk"]["S"].removeprefix("SESSION#")[:16])
+                if item["sk"]["S"] == "ATTEMPT":
+                    self.hashed.add(item["pk"]["S"].removeprefix("ATTEMPT#")[:16])
                     self.hashed.add(item["binding"]["S"][:16])
                 if item["sk"]["S"] == "LINK":
                     self.hashed.add(item["pk"]["S"].removeprefix("LINK#")[:16])
-                    sessions.append(item["pk"]["S"].removeprefix("LINK#") + ".")
+                    confirmations.append(item["pk"]["S"].removeprefix("LINK#") + ".")
         secret = service.client(up, "secretsmanager").get_secret_value(SecretId=up.secret)["SecretString"]
-        self.text = [json.loads(secret)["client_secret"], *sessions]
+        self.text = [json.loads(secret)["client_secret"], *confirmations]
         for item in ("N1000001", "N1000002", "N1000003"):
             answer = service.call(up, "GET", f"/connections/{item}/token?min_ttl=0")
             if answer.ok:

@@ -25,8 +25,8 @@ from flowaccount_connect.domain.schedule import Schedule
 from flowaccount_connect.rotation.permits import FIRST_PAUSE
 from flowaccount_connect.scheduling.rate import NEWS, WINDOW
 from flowaccount_connect.scheduling.sweep import RefreshQueue
-from flowaccount_connect.storage.connections import Rotated
-from flowaccount_connect.storage.sealing import Tokens
+from flowaccount_connect.storage.sealing import TokenPair
+from flowaccount_connect.storage.stored_tokens import StoredTokens
 from tests.e2e.conftest import until
 from tests.e2e.tampering import denied
 from tools.campaign.stage import Stage
@@ -137,13 +137,13 @@ def connect(stage: Stage, count: int, **changes: int) -> list[str]:
     def store(consent: dict[str, Any]) -> str:
         business: str = consent["business"]
         grant_id, now = new_grant_id(), int(time.time())
-        tokens = Tokens("the-access-token-of-the-consent", consent["refresh_token"])
+        tokens = TokenPair("the-access-token-of-the-consent", consent["refresh_token"])
         times = {
             "access_expires_at": now + LIFETIME,
             "deadline": schedule.deadline(now),
             "refresh_at": schedule.refresh_at(now),
         }
-        rotated = Rotated(
+        rotated = StoredTokens(
             sealed=stage.sealer.seal(tokens, key, owner=business, grant_id=grant_id),
             requested_at=now,
             **times | {name: now + seconds for name, seconds in changes.items()},

@@ -11,7 +11,7 @@ over a DynamoDB in memory that evaluates their real expressions. Read it in this
 2. `world` says what can happen: a state, and every step from it. Workers call, are killed, are not answered; writes
    fail, are done unacknowledged, are repeated by the SDK, or arrive long after their sender gave up; requests to
    the server travel, are answered, and lose their answers; KMS, Secrets Manager and the queues fail; leases run
-   out; users reconnect and revoke; hosts disconnect; operators change the secret.
+   out; users reconnect and revoke; apps disconnect; operators change the secret.
 3. `server` is FlowAccount in four kinds, since nobody knows which it is: strict, forgiving, newest-only,
    family-revoking.
 4. `process` runs the real code up to its next call, from the results of its calls so far. A worker's state is its
@@ -40,6 +40,6 @@ the last token that works. Not proved, because no client can do it, but for the 
 Bounds on time: the clock takes the values at which something changes (an exchange's end, a lease's, `refresh_at`,
 the deadline); an invocation never outlives the function's timeout. Jitter is fixed at its most. The answers pass
 through the real classification; the token endpoint's sockets, the sealing itself and what the token function serves
-have tests of their own, and so has invariant 8. Import, and the session that waits for a host's confirmation, are
+have tests of their own, and so has invariant 8. Import, and the link that waits for a confirmation, are
 not in the package yet.
 """

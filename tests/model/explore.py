@@ -50,6 +50,7 @@ def explore(config: Config) -> Found:
     came: dict[State, tuple[State, str] | None] = {first: None}
     waiting = deque([(first, 0)])
     recovered: set[State] = set()
+    ended: set[State] = set()
     began, visited, steps, depth = time.monotonic(), 0, 0, 0
     state, violation = first, None
     try:
@@ -57,6 +58,7 @@ def explore(config: Config) -> Found:
             state, depth = waiting.popleft()
             visited += 1
             _recovers(world, state, recovered)
+            _ends(world, state, ended)
             for step, after in world.steps(state):
                 steps += 1
                 if after not in came:
@@ -87,6 +89,11 @@ def _recovers(world: World, state: State, known: set[State]) -> None:
         raise Violation("recovers", "a working token is held, and the connection never becomes well", "(and so on)")
 
 
+def _ends(world: World, state: State, known: set[State]) -> None:
+    if world.must_end(state) and not world.ends(state, known):
+        raise Violation("ends", "no token works, and nothing says so", "(and so on)")
+
+
 def _way_to(state: State, came: dict[State, tuple[State, str] | None]) -> list[str]:
     way: list[str] = []
     while (back := came[state]) is not None:
@@ -112,12 +119,24 @@ def short() -> list[Config]:
         Config(name="a reconnect", consents=1, faults=1, starts=2),
         Config(name="reconnect and disconnect", consents=1, disconnects=1, starts=2, faults=1, limit=10_000),
         Config(name="two consents", workers=0, consents=2, starts=2, faults=1),
-        Config(name="one session, two callbacks", workers=0, consents=2, starts=2, same_session=True, faults=1),
+        Config(name="one attempt, two callbacks", workers=0, consents=2, starts=2, same_attempt=True, faults=1),
         Config(name="tombstone forgotten", workers=1, consents=1, disconnects=1, forgets=True, starts=2, faults=1,
                may=STORE_FAULTS, limit=10_000),
         Config(name="near the deadline", age=86_400 - 1_500, starts=2, faults=1),
         Config(name="at the deadline", age=86_400 - 100, starts=2, faults=1),
         Config(name="the server is down", down=True, faults=1, starts=4),
+        Config(name="refused alone", misfit=True, unwell=True, faults=0, starts=9, workers=1, limit=10_000),
+        Config(name="the endpoint is unwell", unwell=True, faults=1, starts=2, limit=20_000),
+        Config(name="two refusals", faults=2, starts=3, workers=1, may=frozenset({"false refusal", "revoked", "lost"})),
+        Config(name="an import", imported=True, faults=1, starts=2),
+        Config(name="an import and a consent", imported=True, consents=1, faults=1, starts=2, limit=20_000),
+        Config(name="an import and a disconnect", imported=True, consents=1, disconnects=1, faults=1, starts=2,
+               may=STORE_FAULTS, limit=10_000),
+        Config(name="a confirmation", workers=0, consents=1, links=True, faults=1, starts=3, limit=20_000),
+        Config(name="a confirmation and a disconnect", workers=0, consents=1, links=True, disconnects=2, faults=1,
+               starts=3, may=STORE_FAULTS, limit=20_000),
+        Config(name="from a backup", restores=1, faults=1, starts=3, limit=20_000,
+               may=frozenset({"failed", "hurried", "late", "crash", "lost"})),
     ]  # fmt: skip
 
 

@@ -3,15 +3,21 @@
 import json
 from typing import Any, NamedTuple
 
-from flowaccount_connect.connect.callback import Ended, Ending
+from flowaccount_connect.connect.callback import Ended
+from flowaccount_connect.connect.endings import Ending
 from flowaccount_connect.domain.connection import Status
-from flowaccount_connect.rotation.pending_commits import SalvageOutcome
-from flowaccount_connect.rotation.protocol import RefreshOutcome
+from flowaccount_connect.rotation.outcomes import RefreshOutcome
+from flowaccount_connect.rotation.pending_commits import PendingOutcome
 from tests.model.process import SCHEDULE, UNAVAILABLE, Node
 from tests.model.server import ACCESS_TOKEN_LIFETIME, ANOTHER_FAMILY, BUSINESS, Server, family, parent, serial
 
 EXCHANGE = 15
 """The most one POST may take, in seconds."""
+
+APART = 600
+"""How far apart two refusals must be, in seconds."""
+
+REFUSAL = "invalid_grant"
 
 TO_COMMIT = 14
 """What must be left after it: for one write to the table and one message to the salvage queue, at their slowest."""
@@ -36,15 +42,22 @@ class Stored(NamedTuple):
     refresh_at: int | None = None
     due_shard: str | None = None
     in_doubt: int | None = None
+    refused_at: int | None = None
+    refused_alone: int | None = None
     retries: int | None = None
     attempt: str | None = None
     lease_until: int = 0
     reason: str | None = None
-    quarantine: bool = False
     committed_by: str | None = None
+    is_import: bool = False
+    """Whether it is an import, and no connection yet."""
+    beside: bool = False
+    """Whether the import that made this connection is under way still."""
 
     @classmethod
-    def of(cls, item: dict[str, tuple[str, Any]] | None) -> "Stored":
+    def of(
+        cls, item: dict[str, tuple[str, Any]] | None, imported: dict[str, tuple[str, Any]] | None = None
+    ) -> "Stored":
         """What an item of the model's table says."""
         if item is None:
             return cls()
@@ -63,12 +76,17 @@ class Stored(NamedTuple):
             refresh_at=plain.get("refresh_at"),
             due_shard=plain.get("due_shard"),
             in_doubt=plain.get("in_doubt"),
+            refused_at=plain.get("refused_at"),
+            refused_alone=plain.get("refused_alone"),
             retries=plain.get("retries"),
             attempt=plain.get("attempt_id"),
             lease_until=plain.get("lease_until", 0),
             reason=plain.get("reason"),
-            quarantine="quarantine" in plain,
             committed_by=plain.get("committed_by"),
+            is_import=plain["sk"] == "IMPORT",
+            beside=plain["sk"] == "CONNECTION"
+            and imported is not None
+            and (imported["status"][1], imported["grant_id"][1]) == ("active", plain.get("grant_id")),
         )
 
     @property
@@ -130,8 +148,10 @@ def time_to_commit_is_left(budget: float, left: float) -> str | None:
 
 def generation_counts_tokens(before: Stored, after: Stored) -> str | None:
     """2. `generation` counts every change of tokens, by one, and never goes back; nor does the grant."""
-    ended = after.status == Status.DISCONNECTED and before.status != Status.DISCONNECTED
-    changed = (before.access, before.token) != (after.access, after.token) or ended
+    if after.is_import:
+        return None if after.generation == before.generation == 0 else "an import counts no generation"
+    ended = after.status == Status.DISCONNECTED and before != after
+    changed = (before.access, before.token, before.is_import) != (after.access, after.token, after.is_import) or ended
     if after.generation != before.generation + changed:
         return f"generation {before.generation} → {after.generation}, tokens {'changed' if changed else 'unchanged'}"
     if after.grant_id < before.grant_id:
@@ -140,12 +160,17 @@ def generation_counts_tokens(before: Stored, after: Stored) -> str | None:
         return f"{after.attempt} outlived the generation that it had claimed"
     if after.token != before.token and after.in_doubt is not None:
         return "the doubt outlived the token that it was about"
+    if changed and after.refused_at is not None:
+        return "the refusal outlived a success"
     return None
 
 
-def newer_replaces_older(before: Stored, after: Stored) -> str | None:
+def newer_replaces_older(before: Stored, after: Stored, ended: int, *, is_restored: bool) -> str | None:
     """2. Within a consent a set is replaced only by one that was given for it, or for the same token upon a later
-    request; and a disconnected connection comes back by none."""
+    request. 11. A disconnected connection comes back only by a consent that was given after the last disconnect, when
+    the server had issued `ended` tokens. What came from a backup is replaced by any set of a later request."""
+    if after.token and before.status == Status.DISCONNECTED and int(family(after.token)[1:]) <= ended:
+        return f"{after.token} came to life, whose consent was given before the disconnect"
     if (before.access, before.token) == (after.access, after.token) or not after.token:
         return None
     if after.grant_id > before.grant_id:
@@ -156,6 +181,8 @@ def newer_replaces_older(before: Stored, after: Stored) -> str | None:
         if after.requested_at < before.requested_at:
             return f"the access token {before.access} was replaced by the older {after.access}"
         return None
+    if is_restored and family(after.token) == family(before.token):
+        return None if after.requested_at > before.requested_at else f"the older {after.token} came back"
     sibling = parent(after.token) == parent(before.token) and after.requested_at > before.requested_at
     if family(after.token) != family(before.token) or not (sibling or parent(after.token) == serial(before.token)):
         return f"{after.token} replaced {before.token}, which it was not given for"
@@ -173,10 +200,15 @@ def report_is_true(node: Node, stored: Stored, salvaged: bool) -> str | None:
     """2. Whoever received a set and lived to the end says what became of it, and truly."""
     outcome = node.outcome
     if isinstance(outcome, BaseException):
+        if node.kind == "confirm" and not any(event.result == UNAVAILABLE for event in node.events):
+            return f"a confirmation ended with {outcome!r}, though the table never failed"
         return f"it ended with {outcome!r} while it held {node.holds}" if node.holds is not None else None
+    if isinstance(outcome, str):
+        connected = outcome == BUSINESS and node.grant_id is not None and stored.grant_id < node.grant_id
+        return "confirmed, and not connected" if connected else None
     if isinstance(outcome, Ended):
         lost = node.grant_id is not None and stored.grant_id < node.grant_id and not salvaged
-        connected = outcome.ending is Ending.CONNECTED
+        connected = outcome.ending in (Ending.CONNECTED, Ending.TO_BE_CONFIRMED)
         return f"connected, while {node.holds} is stored nowhere" if connected and lost else None
     if outcome is None or node.holds is None:
         return None
@@ -184,9 +216,9 @@ def report_is_true(node: Node, stored: Stored, salvaged: bool) -> str | None:
     match outcome.outcome:
         case RefreshOutcome.REFRESHED if stays:
             return f"reported as refreshed, while {stored.token} is stored still"
-        case RefreshOutcome.SALVAGED if stays and not salvaged:
+        case RefreshOutcome.PENDING if stays and not salvaged:
             return "reported as salvaged, and is not in the salvage queue"
-        case RefreshOutcome.REFRESHED | RefreshOutcome.SALVAGED | RefreshOutcome.LOST:
+        case RefreshOutcome.REFRESHED | RefreshOutcome.PENDING | RefreshOutcome.LOST:
             return None
         case other if stored.committed_by == f"a{node.attempt}":
             return f"reported as {other}, while it is stored"
@@ -208,7 +240,7 @@ def failures_touch_only_their_own(before: Stored, after: Stored, attempt: str, n
     """3. What leaves the tokens alone changes only its own claim, or one whose lease ran out."""
     if (before.access, before.token) != (after.access, after.token) or before == after:
         return None
-    if after.status == Status.DISCONNECTED:
+    if after.status == Status.DISCONNECTED or before.is_import != after.is_import:
         return None
     if before.attempt is None:
         if not before.active:
@@ -224,6 +256,45 @@ def failures_touch_only_their_own(before: Stored, after: Stored, attempt: str, n
 # 4. reauthorization_required only for one of four reasons
 
 
+def refusal_is_noted_truly(before: Stored, after: Stored, node: Node | None) -> str | None:
+    """4. The time of the first refusal is noted by who was refused, and stays until new tokens come."""
+    if before.refused_at == after.refused_at or after.token != before.token or after.access != before.access:
+        return None
+    refused = node is not None and node.posted == before.token and node.answer == REFUSAL
+    if before.refused_at is None and refused and node is not None and after.refused_at == node.sent_at:
+        return None
+    return f"refused_at {before.refused_at} → {after.refused_at} after {node.answer if node else 'nothing'}"
+
+
+def a_second_refusal_is_waited_for(before: Stored, after: Stored, node: Node | None) -> str | None:
+    """4. After a refusal that is not final nobody sends the token for ten minutes, unless the deadline comes first."""
+    released = before.attempt is not None and after.attempt is None and after.active
+    if not released or node is None or node.answer != REFUSAL or node.posted != after.token or after.is_import:
+        return None
+    soonest = node.sent_at + APART
+    if (after.refresh_at or 0) < soonest < after.deadline:
+        return f"refused at {node.sent_at}, and due again at {after.refresh_at}"
+    return None
+
+
+def ends_when_its_time_is_over(before: Stored, after: Stored, node: Node | None, now: int) -> str | None:
+    """4. A full lifetime after its deadline a connection is not put back to be tried once more: not while the endpoint
+    is silent, and not where it alone is refused."""
+    released = before.attempt is not None and after.attempt is None and after.active and after.token == before.token
+    if not released or node is None or now < before.deadline + SCHEDULE.refresh_token_lifetime:
+        return None
+    alone = node.answer == "invalid_request" and node.healthy and (before.retries or 0) >= 3
+    return f"put back after {node.answer}" if alone or node.answer in ("not sent", "no answer", "garbage") else None
+
+
+def refused_alone_is_noted(before: Stored, after: Stored, node: Node | None) -> str | None:
+    """What is refused again and again while the endpoint is well is noted, and nothing else is."""
+    if (before.refused_alone, before.token) == (after.refused_alone, after.token) or after.refused_alone is None:
+        return None
+    alone = node is not None and node.answer == "invalid_request" and node.healthy and (before.retries or 0) >= 3
+    return None if alone else f"noted as refused alone after {node.answer if node else 'nothing'}"
+
+
 def reauthorization_is_earned(
     before: Stored, after: Stored, node: Node | None, now: int, policy: str, sent: frozenset[Sent]
 ) -> str | None:
@@ -233,8 +304,15 @@ def reauthorization_is_earned(
     answer = node.answer if node is not None and node.posted == before.token else None
     match after.reason:
         case "rejected" | "rotation_lost":
-            if answer != "invalid_grant":
+            if answer != REFUSAL or node is None:
                 return f"{after.reason} after {answer or 'nothing'}"
+            if not node.healthy:
+                return f"{after.reason} while the endpoint is unwell"
+            twice = before.refused_at is not None and node.sent_at >= before.refused_at + APART
+            if not (twice or node.sent_at >= before.deadline or before.is_import):
+                return f"{after.reason} after one refusal"
+            if before.is_import:
+                return None if after.reason == "rejected" else "no rotation of an import is lost"
             if (after.reason == "rotation_lost") != (before.in_doubt is not None):
                 return f"{after.reason} of a connection that was {'' if before.in_doubt else 'not '}in doubt"
         case "expired":
@@ -259,7 +337,7 @@ def reauthorization_is_earned(
 
 def one_generation(stored: Stored) -> str | None:
     """5. Both tokens came with one answer (or the refresh token was kept), and the times are those of its request."""
-    if not stored.token:
+    if not stored.token or stored.is_import:
         return None
     refresh_token, _, sent_at = stored.access.split("@")
     if refresh_token != stored.token:
@@ -280,7 +358,7 @@ def own_business(stored: Stored) -> str | None:
     return None
 
 
-# 7. A session is consumed once; a code is sent once
+# 7. An attempt is consumed once; a code is sent once
 
 
 def code_is_sent_once(code: str, sent: frozenset[str]) -> str | None:
@@ -318,10 +396,17 @@ def backoff_ends_before_the_deadline(before: Stored, after: Stored, now: int) ->
     refresh_at, last_try = after.refresh_at or 0, after.deadline - LAST_TRY
     if after.in_doubt is not None:
         last_try = max(last_try, before.lease_until)
+    if after.refused_at is not None:
+        last_try = max(last_try, min(now + APART, after.deadline - 1))
     for end in (last_try, after.deadline - 1):
         if now < end < refresh_at:
             return f"released at {now} until {refresh_at}, with the deadline at {after.deadline}"
     return None
+
+
+def import_ends_with_its_connection(stored: Stored) -> str | None:
+    """1. Where an import made the connection nobody sends the imported token again."""
+    return "the import that made the connection is under way still" if stored.beside else None
 
 
 def disconnect_ends_what_was_asked(grant_id: str | None, before: Stored, after: Stored) -> str | None:
@@ -331,11 +416,20 @@ def disconnect_ends_what_was_asked(grant_id: str | None, before: Stored, after: 
     return None
 
 
-def salvage_tells_the_truth(outcome: SalvageOutcome, before: Stored, after: Stored) -> str | None:
+def salvage_tells_the_truth(outcome: PendingOutcome, before: Stored, after: Stored) -> str | None:
     """2. A salvaged set is applied, or something at least as new is there."""
-    if outcome is SalvageOutcome.APPLIED and before == after:
+    if outcome is PendingOutcome.APPLIED and before == after:
         return "reported as applied, and nothing changed"
     return None
+
+
+def restored_is_in_doubt(lost: Stored, restored: Stored) -> str | None:
+    """What comes back from a backup is in doubt, of a new generation, and disconnected if it was."""
+    if lost.status == Status.DISCONNECTED and restored.status != Status.DISCONNECTED:
+        return "a disconnected connection came back from a backup"
+    if restored.active and restored.in_doubt is None:
+        return "what came from a backup is not in doubt"
+    return None if restored.generation > lost.generation else "the generation went back"
 
 
 def server_agrees(server: Server, stored: Stored) -> bool:

@@ -56,37 +56,33 @@ class Verdict:
     seconds: float
 
 
-_HELD = "#status = :active AND generation = :generation AND attempt_id = :attempt"
-_OF_GENERATION = "#status = :active AND generation = :generation AND (attempt_id = :attempt OR attribute_exists(pk))"
-_COMMIT = (
-    '            condition="grant_id = :grant AND (generation = :generation "\n'
-    '            f"OR ((generation = :next OR {RESTORED} <= :generation) AND requested_at < :requested_at))",'
-)
+_HELD = "HELD,"
+_OF_GENERATION = '"#status = :active AND generation = :generation AND (attempt_id = :attempt OR attribute_exists(pk))",'
+_COMMIT = '            condition="grant_id = :grant AND (generation = :generation OR requested_at < :requested_at)",'
 _COMMITS = (
-    "        return self._update(\n            connection_id,\n"
-    '            update=f"{_SET_TOKENS}, #status = :active, listed_as = :listed, generation = generation '
+    "        return self._update(\n            commit.connection_id,\n"
+    '            update=f"SET {tokens}, #status = :active, listed_as = :listed "'
 )
-_KEPT = 'f"{_SET_TOKENS}, generation = :next REMOVE {ATTEMPT}, at_risk, retries",\n            condition="'
-_FAILED = 'REMOVE {ATTEMPT}, {SCHEDULED}, retries, at_risk",\n            condition="'
-_RELEASED = 'retries = :retries{doubt} REMOVE {ATTEMPT}",\n            condition="'
+_KEPT = 'update=f"SET {tokens} REMOVE {ATTEMPT}, refused_at, refused_alone, retries{cleared}",\n            condition='
+_FAILED = 'f"REMOVE {ATTEMPT}, {SCHEDULED}, retries, at_risk",\n            condition='
+_RELEASED = 'retries = :retries{assignments} REMOVE {ATTEMPT}",\n            condition='
 _CLAIMED = '            update="SET attempt_id = :attempt, attempt_started_at = :started, lease_until = :lease",\n'
-_NEWLY_SET = 'f"REMOVE {ATTEMPT}, {RESTORED}, in_doubt, at_risk, retries, reason, ended_at, quarantine, quarantine_key'
-_GRANTED = f'        {_NEWLY_SET}, #ttl",'
-_COMMITTED = f'            {_NEWLY_SET}",'
+_COMMITTED = '            f"REMOVE {ATTEMPT}, {_TROUBLE}, {_ENDED}{cleared}",'
+_GRANTED = '        f"REMOVE {ATTEMPT}, {_TROUBLE}, {_ENDED}, #ttl{cleared}",'
 _SPLIT = """        self._update(
-            connection_id,
+            commit.connection_id,
             update="SET requested_at = :requested_at, deadline = :deadline, access_expires_at = :expires",
             condition="attribute_exists(#status) AND grant_id = :grant AND generation = :generation",
             values={
-                ":requested_at": n(rotated.requested_at),
-                ":deadline": n(rotated.deadline),
-                ":expires": n(rotated.access_expires_at),
-                ":grant": s(grant_id),
-                ":generation": n(generation),
+                ":requested_at": n(commit.tokens.requested_at),
+                ":deadline": n(commit.tokens.deadline),
+                ":expires": n(commit.tokens.access_expires_at),
+                ":grant": s(commit.grant_id),
+                ":generation": n(commit.generation),
             },
         )
 """
-_NEVER = '        if self.replay_policy == "never":\n'
+_NEVER = '        if self.rotation.replay_policy == "never":\n'
 _LATE_SALVAGE = _may("failed", "hurried", starts=2)
 
 MUTANTS = [
@@ -107,7 +103,7 @@ MUTANTS = [
     Mutant("only what is active is claimed", "storage/connections.py",
            'f"#status = :active AND attribute_not_exists(attempt_id)',
            'f"(#status = :active OR attribute_exists(pk)) AND attribute_not_exists(attempt_id)',
-           _may("revoked", on_demand=True, age=600)),
+           _may("lost", policy="never", on_demand=True, age=600)),
     Mutant("while a failed attempt waits, nobody refreshes on demand", "storage/connections.py",
            "(attribute_not_exists(retries) OR refresh_at <= :now)",
            "(attribute_not_exists(retries) OR refresh_at <= :now OR refresh_at > :now)",
@@ -116,17 +112,18 @@ MUTANTS = [
            "lease_seconds: int = 180", "lease_seconds: int = 10", _may()),
     # Before the POST
     Mutant("the data key is in hand before the POST", "rotation/protocol.py",
-           "self.sealer.seal(opened, prepared.data_key,", "self.sealer.seal(opened, self.sealer.data_key(),",
+           "rotation.sealer.seal(pair, prepared.data_key,", "rotation.sealer.seal(pair, rotation.sealer.data_key(),",
            _may("key", starts=1)),
-    Mutant("never POST with too little time to commit", "rotation/protocol.py",
+    Mutant("never POST with too little time to commit", "rotation/time_left.py",
            "return None if budget < SHORTEST_EXCHANGE else budget", "return max(budget, SHORTEST_EXCHANGE)",
            _may("hurried", starts=1)),
-    Mutant("the time to commit is kept apart from the exchange's", "rotation/protocol.py",
-           "remaining() - COMMIT_RESERVE)", "remaining())", _may("hurried", starts=1)),
+    Mutant("the time to commit is kept apart from the exchange's", "rotation/time_left.py",
+           "min(LONGEST_EXCHANGE, self.seconds() - COMMIT_RESERVE)", "min(LONGEST_EXCHANGE, self.seconds())",
+           _may("hurried", starts=1)),
     # POST
     Mutant("no second POST within an attempt after doubt", "rotation/protocol.py",
            "            case _:\n                return self._doubt(",
-           "            case _:\n                self._post(claimed, prepared, prepared.client_secret, remaining)\n"
+           "            case _:\n                self._post(prepared, prepared.client_secret)\n"
            "                return self._doubt(", _may("lost", starts=1)),
     Mutant("a replay waits until the lease has run out", "rotation/protocol.py",
            "in_doubt=sent_at, not_before=lease_until", "in_doubt=sent_at", _may("lost")),
@@ -134,11 +131,12 @@ MUTANTS = [
            "    if status >= 500:\n", '    if status >= 500 and error != "invalid_grant":\n',
            _may("broken refusal", starts=1)),
     Mutant("invalid_client blames no connection", "rotation/protocol.py",
-           "return self._release(claimed, RefreshOutcome.CONFIGURATION_ERROR, remaining, told)",
-           "return self._end(claimed, Reason.REJECTED, remaining, told)", _may("new secret", starts=1)),
+           "            case Outcome.CONFIGURATION_ERROR:\n                return self._misconfigured()",
+           "            case Outcome.CONFIGURATION_ERROR:\n                return self.end(Reason.REJECTED)",
+           _may("new secret", starts=1)),
     Mutant("a throttled token is not blamed", "rotation/protocol.py",
-           "self._release(claimed, RefreshOutcome.THROTTLED, remaining, told, pause=pause)",
-           "self._end(claimed, Reason.REJECTED, remaining, told)", _may("throttled", starts=1)),
+           "self._release(RefreshOutcome.THROTTLED, pause=pause)", "self.end(Reason.REJECTED)",
+           _may("throttled", starts=1)),
     # Commit
     Mutant("the commit is fenced by generation", "storage/connections.py",
            _COMMIT, _COMMIT.replace("(generation = :generation", "(attribute_exists(pk) OR generation = :generation"),
@@ -147,32 +145,34 @@ MUTANTS = [
            _COMMIT, _COMMIT.replace("grant_id = :grant", "(grant_id = :grant OR attribute_exists(pk))"),
            _may("late", workers=1, consents=1, disconnects=1, forgets=True)),
     Mutant("the commit does not ask for an active connection", "storage/connections.py",
-           _COMMIT, _COMMIT.replace('"grant_id', '"#status = :active AND grant_id'), _LATE_SALVAGE),
+           _COMMIT, _COMMIT.replace('"grant_id', '"#status = :active AND grant_id'),
+           _may("failed", "hurried", policy="never")),
     Mutant("the commit does not ask for its own attempt", "storage/connections.py",
            _COMMIT, _COMMIT.replace('"grant_id', '"attempt_id = :attempt AND grant_id'), _LATE_SALVAGE),
     Mutant("of two answers to the same token the later one wins", "storage/connections.py",
            _COMMIT, _COMMIT.replace("requested_at < :requested_at", "attribute_not_exists(pk)"),
            _may("failed", "hurried", server=Kind.NEWEST_ONLY, starts=2)),
-    Mutant("the commit is tried again while the table does not answer", "rotation/protocol.py",
-           "                return None\n            sleep(pause)",
-           "                return None\n            raise",
+    Mutant("the commit is tried again while the table does not answer", "rotation/writes.py",
+           "            if not time.pause(pause, reserve=reserve):\n                return None",
+           "            if not time.pause(pause, reserve=reserve):\n                return None\n            raise",
            _may("failed", starts=1)),
     Mutant("committed_by tells one's own commit", "rotation/protocol.py",
-           'from None\n                if there.committed_by != attempt_id:',
+           'from None\n                if there.committed_by != commit.attempt_id:',
            "from None\n                if there is not refused:",
            _may("retried", starts=1)),
     Mutant("tokens and expiries change in one write", "storage/connections.py",
            _COMMITS, _SPLIT + _COMMITS, _may(starts=1)),
     Mutant("the access token is sealed with its own refresh token", "rotation/protocol.py",
-           "Tokens(tokens.access_token, tokens.refresh_token or prepared.tokens.refresh_token)",
-           "Tokens(tokens.access_token, prepared.tokens.refresh_token)", _may(starts=1)),
+           "TokenPair(tokens.access_token, tokens.refresh_token or prepared.tokens.refresh_token)",
+           "TokenPair(tokens.access_token, prepared.tokens.refresh_token)", _may(starts=1)),
     Mutant("expiries count from the moment the request was sent", "rotation/protocol.py",
-           "self._settle(claimed, prepared, answer, int(sent_at), remaining, told)",
-           "self._settle(claimed, prepared, answer, int(self.clock()), remaining, told)", _may(starts=1)),
+           "self._settle(prepared, answer, int(sent_at))", "self._settle(prepared, answer, self.now())",
+           _may(starts=1)),
     Mutant("a commit counts the generation", "storage/connections.py",
-           "generation = generation + :one ", "generation = :generation, nothing = :one ", _may(starts=1)),
-    Mutant("a commit ends the doubt", "storage/connections.py", _COMMITTED, _COMMITTED.replace(" in_doubt,", ""), _may("lost",
-           server=Kind.FORGIVING)),
+           "committed_by = :attempt, {_COUNTED}", "committed_by = :attempt, x_one = :one, x_zero = :zero",
+           _may(starts=1)),
+    Mutant("a commit ends the doubt", "storage/connections.py", _COMMITTED, _COMMITTED.replace("{_TROUBLE}", "retries"),
+           _may("lost", server=Kind.FORGIVING)),
     Mutant("a commit ends its attempt", "storage/connections.py", _COMMITTED, _COMMITTED.replace("{ATTEMPT}, ", ""),
            _may(starts=1)),
     # A kept refresh token
@@ -180,30 +180,30 @@ MUTANTS = [
            _KEPT + _HELD, _KEPT + _OF_GENERATION, _may("kept", "late", "crash", starts=3, on_demand=True, age=600)),
     Mutant("a kept refresh token leaves the doubt", "storage/connections.py",
            _KEPT, _KEPT.replace("{ATTEMPT}", "{ATTEMPT}, in_doubt"), _may("lost", "kept")),
-    Mutant("a kept refresh token is no rotation, and never salvaged", "rotation/protocol.py",
-           "if answer.tokens.refresh_token is None:", "if answer.tokens.access_token is None:",
+    Mutant("a kept refresh token is no rotation, and never queued", "rotation/protocol.py",
+           "self._commit_kept(commit) if tokens.refresh_token is None else", "",
            _may("kept", "failed", "hurried", limit=200_000)),
     # Release and failure writes
     Mutant("a release clears the attempt", "storage/connections.py",
            _RELEASED, _RELEASED.replace("{ATTEMPT}", "at_risk"), _may("key", starts=1)),
     Mutant("a release never clears the doubt", "storage/connections.py",
-           _RELEASED, _RELEASED.replace("{ATTEMPT}", '{ATTEMPT}{"" if doubt else ", in_doubt"}'),
+           _RELEASED, _RELEASED.replace("{ATTEMPT}", '{ATTEMPT}{"" if in_doubt else ", in_doubt"}'),
            _may("lost", "key")),
     Mutant("a release is fenced by its attempt", "storage/connections.py",
            _RELEASED + _HELD, _RELEASED + _OF_GENERATION, _may("key", "late")),
     Mutant("an answer in doubt is recorded", "rotation/protocol.py",
            "in_doubt=sent_at, not_before=lease_until", "not_before=lease_until", _may("lost", starts=1)),
     Mutant("a failure is fenced by its attempt", "storage/connections.py",
-           _FAILED + _HELD, _FAILED + _OF_GENERATION, _may("revoked", "late", "crash")),
+           _FAILED + _HELD, _FAILED + _OF_GENERATION, _may("revoked", "late", "crash", age=86_400 + 100)),
     Mutant("a failure asks for an active connection", "storage/connections.py",
-           _FAILED + _HELD, _FAILED + "(#status = :active OR attribute_exists(pk)) AND (generation = :generation OR "
-           "attribute_exists(pk)) AND (attempt_id = :attempt OR attribute_exists(pk))",
-           _may("revoked", "late", disconnects=1, starts=1)),
+           _FAILED + _HELD, _FAILED + '"(#status = :active OR attribute_exists(pk)) AND (generation = :generation OR '
+           'attribute_exists(pk)) AND (attempt_id = :attempt OR attribute_exists(pk))",',
+           _may("revoked", "late", disconnects=1, starts=1, age=86_400 + 100)),
     Mutant("a failure never touches tokens", "storage/connections.py",
            _FAILED, _FAILED.replace("retries, at_risk", "retries, at_risk, access_expires_at, tokens"),
-           _may("revoked", starts=1, on_demand=True, age=600)),
+           _may("lost", policy="never", starts=1, on_demand=True, age=600)),
     Mutant("a refusal after doubt is told apart", "rotation/protocol.py",
-           "lost = claimed.in_doubt is not None", "lost = claimed.at_risk is not None", _may("lost")),
+           "lost = claimed.in_doubt is not None", "lost = claimed.at_risk is not None", _may("lost", starts=3)),
     Mutant("given up only a lifetime after the deadline", "domain/schedule.py",
            "return now >= deadline + self.refresh_token_lifetime", "return now >= deadline",
            _may(down=True, starts=2)),
@@ -216,22 +216,23 @@ MUTANTS = [
            "else now + (deadline - now) // 2 - TICK", "else deadline", _may("lost", age=86_400 - 100, starts=1)),
     # Policy never
     Mutant("policy never: a token in doubt is not sent again", "rotation/protocol.py",
-           'if claimed.in_doubt is not None and self.replay_policy == "never":', "if claimed.sealed is None:",
+           'if self.claimed.in_doubt is not None and self.rotation.replay_policy == "never":',
+           "if self.claimed.sealed is None:",
            _may(policy="never", doubt=True, starts=1)),
     Mutant("policy never: an answer in doubt ends it at once", "rotation/protocol.py",
-           _NEVER + "            return self._end(claimed, Reason.IN_DOUBT, remaining, told)\n",
-           _NEVER + "            return self._release(claimed, RefreshOutcome.IN_DOUBT, remaining)\n",
+           _NEVER + "            return self.end(Reason.IN_DOUBT)\n        lease",
+           _NEVER + "            return self._release(RefreshOutcome.IN_DOUBT)\n        lease",
            _may("lost", policy="never")),
     Mutant("policy allowed: doubt ends no connection", "rotation/protocol.py",
-           _NEVER + "            return self._end(claimed, Reason.IN_DOUBT, remaining, told)\n",
-           _NEVER.replace("==", "!=") + "            return self._end(claimed, Reason.IN_DOUBT, remaining, told)\n",
+           _NEVER + "            return self.end(Reason.IN_DOUBT)\n        lease",
+           _NEVER.replace("==", "!=") + "            return self.end(Reason.IN_DOUBT)\n        lease",
            _may("lost", starts=1)),
     # Wrong connection
     Mutant("an answer for another business is recognised", "oauth/token_answer.py",
            "if _blank(named) or named == connection_id:", "if _blank(named) or is_connection_id(named):",
            _may("misdirected", starts=1)),
     Mutant("an answer for another business is not stored", "rotation/protocol.py",
-           "if answer.outcome is Outcome.WRONG_CONNECTION:", "if answer.status == 0:",
+           "if outcome is Outcome.WRONG_CONNECTION or (self.is_import", "if (self.is_import",
            _may("misdirected", starts=1)),
     # Reconnect
     Mutant("grants are ordered: an older consent finds the door shut", "storage/connections.py",
@@ -243,46 +244,146 @@ MUTANTS = [
     Mutant("a reconnect ends the attempt in flight", "storage/connections.py",
            _GRANTED, _GRANTED.replace("{ATTEMPT}, ", ""), _may(consents=1)),
     Mutant("a reconnect ends the doubt", "storage/connections.py",
-           _GRANTED, _GRANTED.replace(" in_doubt,", ""), _may(consents=1, workers=0, doubt=True)),
+           _GRANTED, _GRANTED.replace("{_TROUBLE}", "retries"),
+           _may(consents=1, workers=0, doubt=True)),
     Mutant("a reconnect counts the generation", "storage/connections.py",
-           "if_not_exists(generation, :zero) + :one ", "if_not_exists(generation, :one) + :zero ",
+           '_COUNTED = "generation = if_not_exists(generation, :zero) + :one"',
+           '_COUNTED = "generation = if_not_exists(generation, :one) + :zero"',
            _may(consents=1, workers=0, starts=1)),
-    # Salvage
-    Mutant("what the table does not take is salvaged", "rotation/protocol.py",
-           "self.salvage.send_rotation(claimed.id, claimed.grant_id, claimed.generation, attempt_id, rotated)",
-           "self.clock()", _may("failed", "hurried", starts=1)),
+    # Pending commits
+    Mutant("what the table does not take goes to the queue", "rotation/protocol.py",
+           "self.rotation.queue.send(PendingCommit(target=self.rotation.target, commit=commit))", "self.now()",
+           _may("failed", "hurried", starts=1)),
     Mutant("so is what it does not take of a consent", "connect/callback.py",
-           "            self.salvage.send_grant(connection_id, grant_id, attempt_id, self.environment, rotated)",
-           "            self.clock()", _may("failed", "hurried", workers=0, consents=1, starts=1)),
-    Mutant("a salvaged refresh is applied under the commit's condition", "rotation/pending_commits.py",
-           "                self._store.commit(connection_id, grant_id, generation, attempt_id, rotated)",
-           "                there = self._store.get(connection_id)\n"
-           "                now_there = there.generation if there else generation\n"
-           "                self._store.commit(connection_id, grant_id, now_there, attempt_id, rotated)",
+           "self.queue.send(PendingCommit(target=Target.CONSENT, commit=commit))", "self.clock()",
+           _may("failed", "hurried", workers=0, consents=1, starts=1)),
+    Mutant("a pending refresh is applied under the commit's condition", "rotation/pending_commits.py",
+           "            self._store.commit(commit)",
+           "            there = self._store.get(commit.connection_id)\n"
+           "            generation = there.generation if there else 0\n"
+           "            import dataclasses\n"
+           "            self._store.commit(dataclasses.replace(commit, generation=generation))",
            _may("failed", "hurried", "repeated")),
-    Mutant("a salvaged consent is applied under the reconnect's condition", "rotation/pending_commits.py",
+    Mutant("a pending consent is applied under the reconnect's condition", "rotation/pending_commits.py",
            "call(self._client.update_item, **update)",
            'call(self._client.update_item, **(update | {"ConditionExpression": "attribute_exists(pk)"}))',
            _may("failed", "hurried", "repeated", workers=0, consents=1, starts=1)),
-    # Sessions
-    Mutant("a session is consumed once", "storage/attempts.py",
+    # Attempts
+    Mutant("an attempt is consumed once", "storage/attempts.py",
            "attribute_not_exists(consumed_by) AND expires_at > :now", "expires_at > :now",
-           _may(workers=0, consents=2, same_session=True)),
+           _may(workers=0, consents=2, same_attempt=True)),
     # Disconnect
     Mutant("a disconnect leaves a tombstone", "storage/connections.py",
-           '"generation = if_not_exists(generation, :zero) + :one, #ttl = :ttl "\n    f"REMOVE tokens,',
-           '"#ttl = :ttl, connected_at = :one, ended_by = :zero "\n    f"REMOVE grant_id, generation, tokens,',
-           _may(disconnects=1, starts=1)),
-    Mutant("a tombstone keeps no time of request, or a late answer would be the later one", "storage/connections.py",
-           "at_risk, retries, reason, requested_at, ", "at_risk, retries, reason, ",
-           _may("late", disconnects=1, starts=2)),
+           'grant_id = :door, ended_at = :now, "\n        f"{_COUNTED}, #ttl = :ttl{placed} "\n        f"REMOVE ',
+           'ended_by = :door, ended_at = :now, "\n        f"x_one = :one, x_zero = :zero, #ttl = :ttl{placed} "\n'
+           '        f"REMOVE grant_id, generation, ', _may(disconnects=1, starts=1)),
     Mutant("a disconnect counts the generation", "storage/connections.py",
-           '"generation = if_not_exists(generation, :zero) + :one, #ttl = :ttl "',
-           '"connected_at = if_not_exists(connected_at, :zero) + :one, #ttl = :ttl "', _may(disconnects=1, starts=1)),
+           '        f"{_COUNTED}, #ttl = :ttl{placed} "',
+           '        f"x_one = :one, x_zero = :zero, #ttl = :ttl{placed} "',
+           _may(disconnects=1, starts=1)),
     Mutant("a disconnect ends only the consent it was asked to end", "storage/connections.py",
-           '"grant_id = :grant AND #status <> :disconnected"',
-           '"(grant_id = :grant OR attribute_exists(pk)) AND #status <> :disconnected"',
+           'condition = "grant_id = :seen"', 'condition = "(grant_id = :seen OR attribute_exists(pk))"',
            _may(disconnects=1, consents=1, workers=0, starts=1)),
+    Mutant("a tombstone's door is of its own moment: no consent in flight comes to life", "storage/connections.py",
+           "max(new_grant_id(lambda: now + 1), *ended)", "max(ended)",
+           _may(disconnects=1, consents=1, workers=0, starts=1)),
+    Mutant("nor what waits for a confirmation", "storage/connections.py",
+           "max(new_grant_id(lambda: now + 1), *ended)", "ended[0]",
+           _may(disconnects=1, consents=1, links=True, workers=0, starts=2)),
+    Mutant("nor what waits in the queue", "storage/connections.py",
+           "max(new_grant_id(lambda: now + 1), *ended)", "ended[0] or str(now)",
+           _may("failed", "hurried", disconnects=1, consents=1, workers=0, starts=1)),
+    Mutant("nor an import", "storage/imports.py",
+           "            self._promote(bury, imported.id, _of_grant(imported.grant_id))",
+           "            bury['ExpressionAttributeValues'] = bury['ExpressionAttributeValues'] | {':door': s('0')}\n"
+           "            self._promote(bury, imported.id, _of_grant(imported.grant_id))",
+           _may(imported=True, disconnects=1, starts=1)),
+    # Two refusals
+    Mutant("one refusal is not final", "domain/schedule.py",
+           "        return again or sent_at >= deadline", "        return True", _may("false refusal", starts=1)),
+    Mutant("two refusals within ten minutes are not final either", "domain/schedule.py",
+           "again = refused_at is not None and sent_at >= refused_at + self.refusals_apart",
+           "again = refused_at is not None", _may("false refusal", "revoked", age=86_400 - 500)),
+    Mutant("ten minutes are ten minutes", "domain/schedule.py", "return min(600, ", "return min(300, ",
+           _may("false refusal", starts=1)),
+    Mutant("the second refusal is final", "domain/schedule.py",
+           "        return again or sent_at >= deadline", "        return sent_at >= deadline",
+           _may("revoked", starts=4, workers=1, ends=True)),
+    Mutant("past its deadline one refusal is final", "domain/schedule.py",
+           "        return again or sent_at >= deadline", "        return again",
+           _may("revoked", age=86_400 + 100, starts=1, ends=True)),
+    Mutant("the first refusal is noted", "rotation/protocol.py",
+           "self._release(RefreshOutcome.REFUSED, refused_at=sent_at,", "self._release(RefreshOutcome.REFUSED,",
+           _may("revoked", starts=3, workers=1, ends=True)),
+    Mutant("the first refusal keeps its time", "storage/connections.py",
+           "{name} = if_not_exists({name}, :{name})", "{name} = :{name}",
+           _may("revoked", starts=2, age=86_400 - 500)),
+    Mutant("a success forgets the refusal", "storage/connections.py",
+           '_TROUBLE = "in_doubt, refused_at, refused_alone, retries"', '_TROUBLE = "in_doubt, refused_alone, retries"',
+           _may("false refusal", starts=2)),
+    Mutant("so does one that keeps the refresh token", "storage/connections.py",
+           _KEPT, _KEPT.replace("refused_at, ", ""), _may("false refusal", "kept", starts=2)),
+    Mutant("a verdict waits while the endpoint is unwell", "rotation/protocol.py",
+           "if final and rotation.health.verdict_allowed(self.now()):", "if final:",
+           _may("revoked", starts=2, unwell=True)),
+    # Refused alone, and silent
+    Mutant("what is refused alone ends when its time is over", "rotation/protocol.py",
+           "        if alone and rotation.schedule.given_up(now, claimed.deadline):", "        if alone and now < 0:",
+           _may(misfit=True, starts=6, workers=1, age=2 * 86_400)),
+    Mutant("a refused configuration ends nobody while the endpoint is unwell", "rotation/protocol.py",
+           'alone = often and self.heard.error != "invalid_client" and rotation.health.verdict_allowed(now)',
+           'alone = often and self.heard.error != "invalid_client"',
+           _may(misfit=True, unwell=True, starts=5, workers=1)),
+    Mutant("nor before it has failed three times", "rotation/protocol.py",
+           "often = (claimed.retries or 0) >= ALONE_AFTER", "often = True",
+           _may(misfit=True, starts=1, workers=1)),
+    Mutant("silence ends when its time is over", "rotation/protocol.py",
+           "if not blameless and schedule.given_up(now, claimed.deadline):", "if not blameless and now < 0:",
+           _may(down=True, starts=1, age=2 * 86_400 + 100)),
+    # Import
+    Mutant("an import is proved at its first refusal, and is no lost rotation", "rotation/protocol.py",
+           "lost = claimed.in_doubt is not None and not self.is_import", "lost = claimed.in_doubt is not None",
+           _may("lost", imported=True, starts=2)),
+    Mutant("one refusal ends an import", "rotation/protocol.py",
+           "final = self.is_import or rotation", "final = rotation",
+           _may("revoked", imported=True, starts=1, ends=True)),
+    Mutant("a refused import leaves the due index", "storage/imports.py",
+           "REMOVE {ATTEMPT}, {SCHEDULED}, listed_as,", "REMOVE {ATTEMPT}, listed_as,",
+           _may("revoked", imported=True, starts=1)),
+    Mutant("an import ends with its connection", "storage/imports.py",
+           'TransactItems=[{"Update": update}, {"Delete": delete}]', 'TransactItems=[{"Update": update}]',
+           _may(imported=True, starts=1, ends=True)),
+    Mutant("what the table does not take of an import is queued as an import's", "rotation/protocol.py",
+           "PendingCommit(target=self.rotation.target, commit=commit)",
+           "PendingCommit(target=Target.CONNECTION, commit=commit)",
+           _may("failed", "hurried", imported=True, starts=1)),
+    Mutant("a later consent wins over an import", "storage/imports.py",
+           'f"{update[\'ConditionExpression\']} OR ({later}{free})"',
+           '"attribute_not_exists(pk) OR attribute_exists(pk) OR grant_id = :grant OR #tenant = :tenant"',
+           _may(imported=True, consents=1, starts=2)),
+    # Confirmation
+    Mutant("what waits for a confirmation is kept once, by its own callback", "storage/links.py",
+           "consumed_by = :attempt AND attribute_not_exists(#result) AND confirm_until",
+           "(consumed_by = :attempt OR attribute_exists(pk)) AND confirm_until",
+           _may("failed", "hurried", "repeated", workers=0, consents=1, links=True, starts=2)),
+    Mutant("a confirmation ends its link", "storage/links.py",
+           'f"SET #result = :connected REMOVE {_SET}"', 'f"SET confirmed = :connected"',
+           _may(workers=0, consents=1, links=True, starts=3)),
+    Mutant("what the table does not take of a link is queued", "connect/callback.py",
+           "self.queue.send(PendingCommit(target=Target.LINK, commit=commit, link_id=link.id))", "self.clock()",
+           _may("failed", "hurried", workers=0, consents=1, links=True, starts=1)),
+    # Restore
+    Mutant("what comes from a backup is in doubt", "storage/connections.py",
+           'return kept | {"in_doubt": n(since), "refresh_at"', 'return kept | {"was_in_doubt": n(since), "refresh_at"',
+           _may(restores=1, starts=0)),
+    Mutant("a restore moves the generation on", "storage/connections.py",
+           "n(there.generation + max(now - restored_to, 1))", "n(there.generation)", _may(restores=1, starts=1)),
+    Mutant("a pending commit is newer than any backup", "storage/connections.py",
+           _COMMIT, _COMMIT.replace("requested_at < :requested_at", "attribute_not_exists(pk)"),
+           _may("failed", "hurried", restores=1, starts=1)),
+    Mutant("what was disconnected stays so through a restore", "storage/connections.py",
+           "if disconnected and there.status is not Status.DISCONNECTED:", "if there.status is Status.UNREADABLE:",
+           _may(restores=1, disconnects=1, starts=0)),
 ]  # fmt: skip
 
 

@@ -1,8 +1,9 @@
 """The real code as a process of the model: run up to its next call, from the results of its calls so far.
 
-`Rotation.refresh` and `Callback.finish` are deterministic in the results of their calls and the time at which these
-came. So a worker's state *is* its history. To go on, the code is run from the start with the recorded results, and
-stopped at the first call that has none; each history is run once, and known by a number from then on.
+`Rotation.refresh`, `Callback.finish` and `Confirmation.confirm` are deterministic in the results of their calls and the
+time at which these came. So a worker's state *is* its history. To go on, the code is run from the start with the
+recorded results, and stopped at the first call that has none; each history is run once, and known by a number from then
+on.
 """
 
 import base64
@@ -15,22 +16,30 @@ from typing import Any, NamedTuple, NoReturn
 from botocore.exceptions import ClientError
 
 import flowaccount_connect.connect.callback as callback_module
+import flowaccount_connect.connect.confirm as confirm_module
+import flowaccount_connect.storage.event_items as events_module
 from flowaccount_connect.connect.callback import Callback, Ended, Returned
+from flowaccount_connect.connect.confirm import Confirmation
 from flowaccount_connect.domain.connection import Sealed
+from flowaccount_connect.domain.errors import Failure
 from flowaccount_connect.domain.schedule import Schedule
 from flowaccount_connect.oauth.client_secret import ClientSecret
 from flowaccount_connect.oauth.token_answer import Answer, Outcome, classify
-from flowaccount_connect.rotation.pending_commits import SalvageQueue
-from flowaccount_connect.rotation.protocol import Refresh, Rotation
-from flowaccount_connect.storage.attempts import SessionStore
+from flowaccount_connect.rotation.outcomes import Refresh
+from flowaccount_connect.rotation.pending_commits import PendingQueue, Target
+from flowaccount_connect.rotation.permits import NoPermit
+from flowaccount_connect.rotation.protocol import Rotation
+from flowaccount_connect.storage.attempts import AttemptStore, browser_secret
 from flowaccount_connect.storage.connections import ConnectionStore
+from flowaccount_connect.storage.imports import ImportStore
 from flowaccount_connect.storage.links import LinkStore
-from flowaccount_connect.storage.sealing import CannotOpen, DataKey, SealingUnavailable, Tokens
+from flowaccount_connect.storage.sealing import CannotOpen, DataKey, SealingUnavailable, TokenPair
 from tests.model.server import BUSINESS
 from tests.model.server import Answer as ServerAnswer
 
 TABLE = "connections"
 ENVIRONMENT = "sandbox"
+TENANT = "tenant"
 FUNCTION_TIMEOUT = 45
 """How long an invocation lives, in seconds (template.yaml)."""
 
@@ -48,7 +57,7 @@ class Call(NamedTuple):
     """One call that leaves the process."""
 
     service: str
-    """`write`, `secret`, `key`, `post`, `exchange` or `queue`."""
+    """`write`, `secret`, `key`, `permit`, `health`, `post`, `exchange` or `queue`."""
     name: str
     """What the trace calls it."""
     request: Any
@@ -73,13 +82,16 @@ class Node:
 
     number: int
     attempt: int
-    is_callback: bool
+    kind: str
+    """`refresh`, `import`, `callback` or `confirm`."""
     started_at: int
     generation: int | None
+    subject: str
+    """The attempt of a callback, or what confirms."""
     events: tuple[Event, ...]
     call: Call | None = None
     """The call it makes next; `None` once it has ended."""
-    outcome: Refresh | Ended | BaseException | None = None
+    outcome: Refresh | Ended | str | BaseException | None = None
     asks_for_time: bool = False
     """Whether it asked how much time is left since its last result."""
     holds: str | None = None
@@ -88,11 +100,25 @@ class Node:
     """Whether the connection was in doubt as it was claimed."""
     lease_until: int = 0
     posted: str | None = None
+    sent_at: int = 0
+    """When its last POST was sent."""
     answer: str | None = None
     """What came of its last POST."""
+    healthy: bool = True
+    """What the endpoint's health last answered; false before it was asked, where it may be unwell."""
     grant_id: str | None = None
-    """The consent that a callback has written, or tried to."""
+    """The consent that a callback or a confirmation has written, or tried to."""
     next: dict[Event, "Node"] = field(default_factory=dict)
+
+    @property
+    def is_callback(self) -> bool:
+        """Whether a browser came back with a code."""
+        return self.kind == "callback"
+
+    @property
+    def refreshes(self) -> bool:
+        """Whether it sends a refresh token."""
+        return self.kind in ("refresh", "import")
 
     @property
     def now(self) -> int:
@@ -108,19 +134,20 @@ class Node:
 class Processes:
     """All histories met so far, and the real code that they came from."""
 
-    def __init__(self, replay_policy: str) -> None:
+    def __init__(self, replay_policy: str, *, unwell: bool = False) -> None:
         self._policy = replay_policy
+        self._unwell = unwell
         self._roots: dict[tuple[Any, ...], Node] = {}
         self.nodes: list[Node] = []
 
-    def start(self, attempt: int, now: int, *, generation: int | None = None, callback: str | None = None) -> Node:
-        """A new process: a refresh of what is due, of one generation on demand, or the callback of a session."""
-        key = (attempt, now, generation, callback)
+    def start(self, attempt: int, now: int, kind: str, *, generation: int | None = None, subject: str = "") -> Node:
+        """A new process: a refresh of what is due, or of one generation on demand; the proof of an import; the callback
+        of an attempt; or a confirmation."""
+        key = (attempt, now, kind, generation, subject)
         if key not in self._roots:
-            node = Node(len(self.nodes), attempt, callback is not None, now, generation, ())
-            node.posted = callback
+            node = Node(len(self.nodes), attempt, kind, now, generation, subject, (), healthy=not self._unwell)
             self.nodes.append(node)
-            self._run(node, callback)
+            self._run(node)
             self._roots[key] = node
         return self._roots[key]
 
@@ -134,20 +161,25 @@ class Processes:
             found = Node(
                 len(self.nodes),
                 node.attempt,
-                node.is_callback,
+                node.kind,
                 node.started_at,
                 node.generation,
+                node.subject,
                 (*node.events, event),
                 holds=node.holds,
                 in_doubt=node.in_doubt,
                 lease_until=node.lease_until,
                 posted=node.posted,
+                sent_at=node.sent_at,
                 answer=node.answer,
+                healthy=node.healthy,
                 grant_id=node.grant_id,
             )
+            if call.service == "post":
+                found.sent_at = node.now
             self.nodes.append(found)
             self._observe(found, call, result)
-            self._run(found, node.posted if node.is_callback else None)
+            self._run(found)
             node.next[event] = found
         return found
 
@@ -159,19 +191,24 @@ class Processes:
         elif call.name == "grant":
             written = re.search(r"grant-\d+-\d+", repr(call.request))
             node.grant_id = written[0] if written else None
+        elif call.service == "health":
+            node.healthy = result
         elif call.service == "post":
             node.posted = call.request[0]
             node.answer = result.kind if isinstance(result, ServerAnswer) else result
         if call.service in ("post", "exchange") and isinstance(result, ServerAnswer) and result.kind == "tokens":
             node.holds = result.refresh_token
 
-    def _run(self, node: Node, callback: str | None) -> None:
-        replay = _Replay(node)
+    def _run(self, node: Node) -> None:
+        replay = _Replay(node, unwell=self._unwell)
         try:
-            if node.is_callback:
-                node.outcome = replay.run_callback(callback or "")
-            else:
-                node.outcome = replay.run_refresh(self._policy)
+            match node.kind:
+                case "callback":
+                    node.outcome = replay.run_callback(node.subject)
+                case "confirm":
+                    node.outcome = replay.run_confirmation(node.subject)
+                case kind:
+                    node.outcome = replay.run_refresh(self._policy, is_import=kind == "import")
         except _Stop:
             node.call = replay.pending
         except Exception as error:
@@ -189,8 +226,9 @@ def _item(result: Any) -> dict[str, Any]:
 class _Replay:
     """Gives the real code its recorded results, and stops it where they end. Plays every service it calls."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, *, unwell: bool) -> None:
         self._node = node
+        self._unwell = unwell
         self._at = 0
         self._now = node.started_at
         self._hurried = False
@@ -201,21 +239,25 @@ class _Replay:
 
     # The real code
 
-    def run_refresh(self, policy: Any) -> Refresh:
+    def run_refresh(self, policy: Any, *, is_import: bool) -> Refresh:
+        events_module.new_event_id = self.event_id  # type: ignore[assignment, attr-defined]
+        store = ImportStore(self, TABLE, ENVIRONMENT, clock=self.clock) if is_import else ConnectionStore(self, TABLE)
         return Rotation(
-            store=_Named(self, ConnectionStore(self, TABLE)),
+            store=_Named(self, store),
+            target=Target.IMPORT if is_import else Target.CONNECTION,
+            health=self,
             endpoint=self,
             secret=ClientSecret(self, "client", clock=self.clock),
             sealer=self,
-            salvage=SalvageQueue(self, "salvage"),
+            queue=PendingQueue(self, "salvage"),
             schedule=SCHEDULE,
             replay_policy=policy,
             clock=self.clock,
             sleep=lambda _seconds: None,
             attempt_id=self.attempt_id,
-        ).refresh(BUSINESS, generation=self._node.generation, remaining=self.remaining)
+        ).refresh(BUSINESS, generation=self._node.generation, permit=self, remaining=self.remaining)
 
-    def run_callback(self, session: str) -> Ended:
+    def run_callback(self, attempt: str) -> Ended:
         def grant_id(clock: Callable[[], float]) -> str:
             return f"grant-{int(clock()):09d}-{self._node.attempt}"
 
@@ -225,20 +267,42 @@ class _Replay:
             client=self,
             table=TABLE,
             environment=ENVIRONMENT,
-            sessions=_Named(self, SessionStore(self, TABLE, "sandbox")),  # type: ignore[arg-type]
+            attempts=_Named(self, AttemptStore(self, TABLE, "sandbox")),  # type: ignore[arg-type]
             links=LinkStore(self, TABLE, "sandbox"),
             endpoint=self,
             secret=ClientSecret(self, "client", clock=self.clock),
             sealer=self,
-            salvage=SalvageQueue(self, "salvage"),
+            queue=PendingQueue(self, "salvage"),
             schedule=SCHEDULE,
             clock=self.clock,
             sleep=lambda _seconds: None,
             attempt_id=self.attempt_id,
         ).finish(
-            Returned(state=session, code=f"code of {session}", error=None, issuer=None, secret="browser"),
+            Returned(state=attempt, code=f"code of {attempt}", error=None, issuer=None, secret=browser_of(attempt)),
             remaining=self.remaining,
         )
+
+    def run_confirmation(self, secret: str) -> str:
+        confirm_module.new_attempt_id = self.attempt_id  # type: ignore[attr-defined]
+        events_module.new_event_id = self.event_id  # type: ignore[assignment, attr-defined]
+        try:
+            return (
+                Confirmation(
+                    client=self,
+                    table=TABLE,
+                    environment=ENVIRONMENT,
+                    links=LinkStore(self, TABLE, ENVIRONMENT),
+                    connections=ConnectionStore(self, TABLE),
+                    return_urls=(),
+                    lifetime=3_600,
+                    redirect_uri=None,
+                    clock=self.clock,
+                )
+                .confirm(secret, TENANT)
+                .id
+            )
+        except Failure as failure:
+            return failure.code
 
     # What is not a call
 
@@ -253,7 +317,10 @@ class _Replay:
         self._ids += 1
         return f"a{self._node.attempt}" + "'" * (self._ids - 1)
 
-    def seal(self, tokens: Tokens, key: DataKey, *, owner: str, grant_id: str) -> Sealed:
+    def event_id(self, _clock: Callable[[], float]) -> str:
+        return f"event-{self._node.attempt}"  # Random in truth; here the attempt names the one event that it can write.
+
+    def seal(self, tokens: TokenPair, key: DataKey, *, owner: str, grant_id: str) -> Sealed:
         content = [tokens.access_token, tokens.refresh_token, owner, grant_id]
         return Sealed(json.dumps(content).encode(), key.wrapped)
 
@@ -290,19 +357,32 @@ class _Replay:
     def transact_write_items(self, **request: Any) -> Any:
         return self._write("transact_write_items", request)
 
+    def use(self, patience: float, *, urgent: bool = False) -> None:
+        assert isinstance(urgent, bool), patience
+        if self._unwell and not self._call("permit", "permit", None):
+            raise NoPermit(60)
+
+    def throttled(self, sent_at: float, retry_after: int | None) -> int:
+        assert sent_at <= self._now
+        return retry_after or 15
+
+    def verdict_allowed(self, now: int) -> bool:
+        assert now == self._now
+        return not self._unwell or bool(self._call("health", "health", None))
+
     def get_secret_value(self, **_request: Any) -> Any:
         version = self._call("secret", "client secret", None)
         if version is None:
             raise ClientError({"Error": {"Code": "InternalServiceError"}}, "GetSecretValue")
         return {"SecretString": json.dumps({"client_secret": f"secret {version}"})}
 
-    def open(self, sealed: Sealed, *, owner: str, grant_id: str) -> Tokens:
+    def open(self, sealed: Sealed, *, owner: str, grant_id: str) -> TokenPair:
         if not self._call("key", "decrypt", None):
             raise SealingUnavailable("InternalException")
         access_token, refresh_token, *sealed_for = json.loads(sealed.ciphertext)
         if sealed_for != [owner, grant_id]:
             raise CannotOpen("not sealed for this item")
-        return Tokens(access_token, refresh_token)
+        return TokenPair(access_token, refresh_token)
 
     def data_key(self) -> DataKey:
         if not self._call("key", "data key", None):
@@ -355,6 +435,11 @@ class _Named:
         return named
 
 
+def browser_of(attempt: str) -> str:
+    """What the browser's cookie holds: the link that it opened too, where the attempt is that of a link."""
+    return browser_secret("browser", attempt if attempt.startswith("link") else None)
+
+
 def access_token(refresh_token: str, attempt: int, sent_at: int) -> str:
     """The name of the access token that came with a refresh token: tells for which request, and when that was sent."""
     return f"{refresh_token}@{attempt}@{sent_at}"
@@ -398,7 +483,7 @@ def _bytes(content: dict[str, Any]) -> Any:
 
 def salvaged(message: dict[str, Any]) -> list[str]:
     """What a message of the salvage queue carries: access token, refresh token, owner, grant."""
-    content: list[str] = json.loads(base64.b64decode(message["rotated"]["tokens"]))
+    content: list[str] = json.loads(base64.b64decode(message["tokens"]["tokens"]))
     return content
 
 

@@ -116,6 +116,8 @@ class Answer(NamedTuple):
                 return _json(200, {"error": "invalid_client"})
             case "throttled":
                 return _json(429, {"message": "Too Many Requests"})
+            case "invalid_request":
+                return _json(400, {"error": "invalid_request"})
             case "a broken refusal":
                 return _json(503, {"error": "invalid_grant"})
             case _:

@@ -6,17 +6,22 @@ for each there is "before", "done, but not acknowledged", "not done" and "after"
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
+import flowaccount_connect.storage.connections as connections_module
 from flowaccount_connect.domain.connection import Sealed
 from flowaccount_connect.domain.ids import fingerprint
-from flowaccount_connect.rotation.pending_commits import Salvage, SalvageOutcome
-from flowaccount_connect.storage.attempts import ConnectSession, SessionStore
-from flowaccount_connect.storage.connections import ConnectionStore, Refused, Rotated, grant_update, key_of
+from flowaccount_connect.rotation.pending_commits import PendingCommits, PendingOutcome
+from flowaccount_connect.storage.attempts import AttemptStore, ConnectAttempt
+from flowaccount_connect.storage.connections import ConnectionStore, Refused, grant_update, key_of
+from flowaccount_connect.storage.dynamodb import StoreUnavailable
+from flowaccount_connect.storage.imports import ImportStore
+from flowaccount_connect.storage.links import Link
+from flowaccount_connect.storage.stored_tokens import StoredTokens
 from tests.model import invariants, process, server
 from tests.model.invariants import Sent, Stored
 from tests.model.process import LOST, NOT_SENT, TABLE, UNAVAILABLE, Call, Node, Processes
@@ -24,6 +29,9 @@ from tests.model.server import BUSINESS, Answer, Kind, Server
 from tests.support.dynamodb_model import DynamoDbModel, Snapshot
 
 START = 100_000
+RESTORING = 1_800
+"""How long it takes to restore the table, in seconds."""
+
 PENDING, RETRYING, WAITING = 0, 1, 2
 """A worker is about to call, is about to be asked again by the SDK, or waits for an answer."""
 
@@ -32,7 +40,9 @@ STORE_FAULTS = frozenset({"crash", "failed", "unacknowledged", "retried", "late"
 NETWORK_FAULTS = frozenset({"lost", "not sent", "garbage", "hurried"})
 SERVICE_FAULTS = frozenset({"key", "secret", "queue", "repeated"})
 """Of KMS, of Secrets Manager, of the salvage queue: not taken, or delivered twice."""
-ANSWERS = frozenset({"throttled", "kept", "misdirected", "broken refusal", "revoked", "new secret"})
+ANSWERS = frozenset(
+    {"throttled", "kept", "misdirected", "broken refusal", "false refusal", "refused request", "revoked", "new secret"}
+)
 
 EVERYTHING = STORE_FAULTS | NETWORK_FAULTS | SERVICE_FAULTS | ANSWERS
 
@@ -53,9 +63,15 @@ class Config:
     may: frozenset[str] = EVERYTHING
     """Which faults."""
     consents: int = 0
-    """How many callbacks run, each with a session of its own."""
-    same_session: bool = False
-    """All callbacks have the same session and code."""
+    """How many callbacks run, each with an attempt of its own."""
+    same_attempt: bool = False
+    """All callbacks have the same attempt and code."""
+    links: bool = False
+    """The callbacks end in a link each, and the app confirms what they brought, perhaps late, perhaps twice."""
+    imported: bool = False
+    """It begins with an import and no connection."""
+    restores: int = 0
+    """How often the table may be lost and come back from the backup that was made at the start."""
     disconnects: int = 0
     on_demand: bool = False
     age: int = 21_600
@@ -66,6 +82,12 @@ class Config:
     """A tombstone may be deleted, its 30 days over."""
     down: bool = False
     """The server refuses connections, at no charge to the faults."""
+    misfit: bool = False
+    """The server refuses every request of this connection, at no charge to the faults."""
+    ends: bool = False
+    """With no further fault every refresh that is under way comes to an end; for rules whose lack loses nothing."""
+    unwell: bool = False
+    """The endpoint's health may refuse to send, and to judge, at any time."""
     limit: int = 1_000_000
     """At most this many states."""
 
@@ -74,7 +96,8 @@ class Config:
         return (
             f"server {self.server}, replay {self.policy}, {self.workers} workers, {self.starts} starts, "
             f"{self.faults} faults of {len(self.may)} kinds, {self.consents} consents, {self.disconnects} disconnects"
-            f"{', on demand too' if self.on_demand else ''}"
+            f"{', on demand too' if self.on_demand else ''}{', an import' if self.imported else ''}"
+            f"{', links' if self.links else ''}{', unwell at any time' if self.unwell else ''}"
         )
 
 
@@ -107,6 +130,10 @@ class State(NamedTuple):
     disconnects: int
     leaving: str | None
     """The grant that a disconnect was asked to end, and has not yet."""
+    ended: int = 0
+    """How many tokens the server had issued at the last disconnect."""
+    restores: int = 0
+    confirms: int = 0
 
 
 class Violation(Exception):
@@ -128,42 +155,53 @@ class World:
     _tables: list[Snapshot] = field(init=False, default_factory=list)
     _table_numbers: dict[Snapshot, int] = field(init=False, default_factory=dict)
     _stored: list[Stored] = field(init=False, default_factory=list)
+    _waiting: list[frozenset[tuple[str, str]]] = field(init=False, default_factory=list)
+    """The refresh tokens that wait for a confirmation, and their grants."""
+    _backup: Any = field(init=False, default=None)
     _writes: dict[tuple[int, Any], tuple[int, tuple[str, str]]] = field(init=False, default_factory=dict)
-    _applied: dict[tuple[int, str, int], tuple[int, SalvageOutcome]] = field(init=False, default_factory=dict)
+    _applied: dict[tuple[int, str, int], tuple[int, PendingOutcome | None]] = field(init=False, default_factory=dict)
     _carried: dict[str, tuple[str, str]] = field(init=False, default_factory=dict)
     _model: Any = field(init=False, default_factory=DynamoDbModel)
-    _salvage: Salvage = field(init=False)
+    _salvage: PendingCommits = field(init=False)
     _store: ConnectionStore = field(init=False)
     _checked: set[tuple[Any, ...]] = field(init=False, default_factory=set)
 
     def __post_init__(self) -> None:
-        self.processes = Processes(self.config.policy)
-        self._salvage = Salvage(self._model, TABLE)
+        self.processes = Processes(self.config.policy, unwell=self.config.unwell)
+        connections_module.new_grant_id = _door  # type: ignore[assignment, attr-defined]
+        self._salvage = PendingCommits(self._model, TABLE)
         self._store = ConnectionStore(self._model, TABLE)
 
     def first(self) -> State:
-        """One connection, connected `age` ago; and the sessions of the consents to come."""
+        """One connection, connected `age` ago, or an import of one; and the attempts of the consents to come."""
         asked_at = START - self.config.age
         given, token = server.consent(Server(), "code of the first")
         assert token is not None
         content = [process.access_token(token, 0, asked_at), token, BUSINESS, "grant-0"]
-        rotated = Rotated(
-            sealed=Sealed(json.dumps(content).encode(), b"wrapped"),
-            requested_at=asked_at,
-            access_expires_at=asked_at + server.ACCESS_TOKEN_LIFETIME,
-            deadline=process.SCHEDULE.deadline(asked_at),
-            refresh_at=process.SCHEDULE.refresh_at(asked_at),
-        )
-        grant = grant_update(
-            TABLE,
-            BUSINESS,
-            grant_id="grant-0",
-            attempt_id="a0",
-            environment=process.ENVIRONMENT,
-            rotated=rotated,
-            now=asked_at,
-        )
-        self._model.update_item(**grant)
+        if self.config.imported:
+            content[0] = ""
+        sealed = Sealed(json.dumps(content).encode(), b"wrapped")
+        if self.config.imported:
+            imports = ImportStore(self._model, TABLE, process.ENVIRONMENT)
+            imports.begin(BUSINESS, "grant-0", sealed, deadline=START + 43_200, now=START, tenant=process.TENANT)
+        else:
+            tokens = StoredTokens(
+                sealed=sealed,
+                requested_at=asked_at,
+                access_expires_at=asked_at + server.ACCESS_TOKEN_LIFETIME,
+                deadline=process.SCHEDULE.deadline(asked_at),
+                refresh_at=process.SCHEDULE.refresh_at(asked_at),
+            )
+            grant = grant_update(
+                TABLE,
+                BUSINESS,
+                grant_id="grant-0",
+                attempt_id="a0",
+                environment=process.ENVIRONMENT,
+                tokens=tokens,
+                now=asked_at,
+            )
+            self._model.update_item(**grant)
         if self.config.doubt:
             self._model.update_item(
                 TableName=TABLE,
@@ -171,16 +209,22 @@ class World:
                 UpdateExpression="SET in_doubt = :since",
                 ExpressionAttributeValues={":since": {"N": str(asked_at)}},
             )
-        sessions = SessionStore(self._model, TABLE, "sandbox")
+        attempts = AttemptStore(self._model, TABLE, "sandbox")
         for number in range(self.config.consents):
-            sessions.create(
-                ConnectSession(
-                    id=fingerprint(f"state {number}"),
-                    binding=fingerprint("browser"),
+            attempt = self._attempt_named(number)
+            link = f"link {number}" if self.config.links else None
+            attempts.create(
+                ConnectAttempt(
+                    id=fingerprint(attempt),
+                    binding=fingerprint(process.browser_of(attempt)),
                     redirect_uri="https://x/callback",
                     expires_at=START + 10**6,
+                    link=fingerprint(link) if link is not None else None,
                 )
             )
+            if link is not None:
+                self._model.put_item(TableName=TABLE, Item=_link(link))
+        self._backup = self._model.get_item(TableName=TABLE, Key=key_of(BUSINESS)).get("Item")
         return State(
             now=START,
             table=self._number(self._model.snapshot()),
@@ -195,7 +239,12 @@ class World:
             faults=self.config.faults,
             disconnects=self.config.disconnects,
             leaving=None,
+            restores=self.config.restores,
+            confirms=2 if self.config.links else 0,
         )
+
+    def _attempt_named(self, number: int) -> str:
+        return f"{'link' if self.config.links else 'state'} {0 if self.config.same_attempt else number}"
 
     def stored(self, state: State) -> Stored:
         """The connection as the table has it."""
@@ -208,9 +257,11 @@ class World:
         if number is None:
             number = self._table_numbers[snapshot] = len(self._tables)
             self._tables.append(snapshot)
-            key = (f"CONNECTION#{BUSINESS}", "CONNECTION")
-            item = next((dict(item) for found, item in snapshot[0] if found == key), None)
-            self._stored.append(Stored.of(item))
+            items = {key[1]: dict(item) for key, item in snapshot[0] if key[0] == f"CONNECTION#{BUSINESS}"}
+            # An import stands for the connection that it may become, until there is one.
+            self._stored.append(Stored.of(items.get("CONNECTION") or items.get("IMPORT"), items.get("IMPORT")))
+            waiting = [dict(item) for key, item in snapshot[0] if key[1] == "LINK"]
+            self._waiting.append(frozenset(_waiting(item) for item in waiting if "tokens" in item))
         return number
 
     def _write(self, table: int, call: Call) -> tuple[int, tuple[str, str]]:
@@ -234,14 +285,20 @@ class World:
         if table == state.table:
             return
         policy, now, sent = self.config.policy, state.now, state.sent
-        key = (state.table, table, node.number if node else None, attempt, now, sent)
+        key = (state.table, table, node.number if node else None, attempt, now, sent, state.ended)
         if key in self._checked:
             return
         before, after = self._stored[state.table], self._stored[table]
         if before != after:
             step = f"{attempt}: {call}"
             _hold(invariants.generation_counts_tokens(before, after), "generation_counts_tokens", step)
-            _hold(invariants.newer_replaces_older(before, after), "newer_replaces_older", step)
+            _hold(
+                invariants.newer_replaces_older(
+                    before, after, state.ended, is_restored=state.restores < self.config.restores
+                ),
+                "newer_replaces_older",
+                step,
+            )
             _hold(
                 invariants.failures_touch_only_their_own(before, after, attempt, now),
                 "failures_touch_only_their_own",
@@ -249,9 +306,18 @@ class World:
             )
             earned = invariants.reauthorization_is_earned(before, after, node, now, policy, sent)
             _hold(earned, "reauthorization_is_earned", step)
+            for name, check in (
+                ("refusal_is_noted_truly", invariants.refusal_is_noted_truly),
+                ("a_second_refusal_is_waited_for", invariants.a_second_refusal_is_waited_for),
+                ("refused_alone_is_noted", invariants.refused_alone_is_noted),
+            ):
+                _hold(check(before, after, node), name, step)
+            over = invariants.ends_when_its_time_is_over(before, after, node, now)
+            _hold(over, "ends_when_its_time_is_over", step)
             _hold(invariants.living_token_stays(before, after, now), "living_token_stays", step)
             _hold(invariants.one_generation(after), "one_generation", step)
             _hold(invariants.own_business(after), "own_business", step)
+            _hold(invariants.import_ends_with_its_connection(after), "import_ends_with_its_connection", step)
             _hold(invariants.active_is_due_one_day(after), "active_is_due_one_day", step)
             backoff = invariants.backoff_ends_before_the_deadline(before, after, now)
             _hold(backoff, "backoff_ends_before_the_deadline", step)
@@ -330,30 +396,38 @@ class World:
         if state.started >= config.starts:
             return
         number = state.started + 1
-        refreshing = sum(not self.processes.nodes[n].is_callback for n, _ in state.workers)
+        refreshing = sum(self.processes.nodes[n].refreshes for n, _ in state.workers)
         if refreshing < config.workers and stored.active:
             due = stored.refresh_at is not None and stored.refresh_at <= state.now and stored.due_shard is not None
             if due:
                 yield from self._start(state, number, None)
             elif config.on_demand and stored.retries is None:
                 yield from self._start(state, number, stored.generation)
-        begun = {self.processes.nodes[n].posted for n, _ in state.workers if self.processes.nodes[n].is_callback}
-        for number_of_session in range(config.consents):
-            session = "state 0" if config.same_session else f"state {number_of_session}"
-            mark = f"code of {session}"
-            if (session in begun or mark in state.server.burned) and not config.same_session:
+        begun = {self.processes.nodes[n].subject for n, _ in state.workers if self.processes.nodes[n].is_callback}
+        for number_of_attempt in range(config.consents):
+            attempt = self._attempt_named(number_of_attempt)
+            mark = f"code of {attempt}"
+            if (attempt in begun or mark in state.server.burned) and not config.same_attempt:
                 continue
-            if config.same_session and len(state.workers) - refreshing >= config.consents:
+            if config.same_attempt and len(state.workers) - refreshing >= config.consents:
                 continue
-            node = self.processes.start(number, state.now, callback=session)
+            node = self.processes.start(number, state.now, "callback", subject=attempt)
             after = state._replace(started=number, workers=_with(state.workers, (node.number, PENDING)))
-            yield f"{_name(node)}: the browser comes back with {session}", after
+            yield f"{_name(node)}: the browser comes back with {attempt}", after
             break
+        if state.confirms and self._waiting[state.table]:
+            node = self.processes.start(number, state.now, "confirm", subject=_confirms("link 0"))
+            workers = _with(state.workers, (node.number, PENDING))
+            yield (
+                f"{_name(node)}: the app confirms",
+                state._replace(started=number, workers=workers, confirms=state.confirms - 1),
+            )
 
     def _start(self, state: State, number: int, generation: int | None) -> Iterator[tuple[str, State]]:
-        node = self.processes.start(number, state.now, generation=generation)
+        kind = "import" if self._stored[state.table].is_import else "refresh"
+        node = self.processes.start(number, state.now, kind, generation=generation)
         after = state._replace(started=number, workers=_with(state.workers, (node.number, PENDING)))
-        yield f"{_name(node)}: a refresh starts{f', of generation {generation}' if generation else ''}", after
+        yield f"{_name(node)}: {kind} starts{f', of generation {generation}' if generation else ''}", after
 
     def _resumed(self, state: State, worker: tuple[int, int], result: Any, step: str) -> Iterator[tuple[str, State]]:
         """The worker goes on with a result; or, where that makes a difference, with little time left."""
@@ -368,18 +442,23 @@ class World:
 
     def _went_on(self, state: State, workers: tuple[tuple[int, int], ...], node: Node, step: str) -> State:
         before = state
-        if node.answer is not None and not node.is_callback and state.sent:
-            proof = ("throttled", "invalid_client", "tokens without a new refresh token", NOT_SENT)
+        if node.answer is not None and node.refreshes and state.sent:
+            proof = (
+                *("throttled", "invalid_client", "invalid_request", "tokens without a new refresh token", NOT_SENT),
+                # No proof that it is unspent; but sent again it may be, and the refusal itself is noted and checked.
+                invariants.REFUSAL,
+            )
             if node.answer in proof:
                 state = state._replace(sent=frozenset(s for s in state.sent if s.attempt != node.attempt))
         if node.call is not None:
             return self._doubted(state._replace(workers=_with(workers, (node.number, PENDING))), step)
         after = state._replace(workers=workers)
-        salvaged = any(self._body(body)[0] == node.holds for body in state.queue)
+        kept = {*(self._body(body)[0] for body in state.queue), *(token for token, _ in self._waiting[state.table])}
+        salvaged = node.holds in kept
         _hold(invariants.report_is_true(node, self._stored[state.table], salvaged), "report_is_true", step)
         _hold(invariants.no_claim_is_abandoned(node, self._stored[state.table]), "no_claim_is_abandoned", step)
         outcome = getattr(node.outcome, "outcome", None)
-        if node.holds is not None and not node.is_callback and outcome != "lost":
+        if node.holds is not None and node.refreshes and outcome != "lost":
             holding = before._replace(workers=_with(workers, (node.number, PENDING)))
             self._keeps(holding, after, f"{step}; it ends: {outcome or repr(node.outcome)}")
         return self._doubted(after, step)
@@ -405,6 +484,12 @@ class World:
                 yield from self._resumed(state, worker, True, name)
                 if self._may(state, "key"):
                     yield from self._resumed(self._fault(state), worker, False, f"{name} fails")
+            case "permit":
+                yield from self._resumed(state, worker, True, name)
+                yield from self._resumed(state, worker, False, f"{name}: none in time")
+            case "health":
+                yield from self._resumed(state, worker, True, f"{name}: the endpoint is well")
+                yield from self._resumed(state, worker, False, f"{name}: the endpoint is unwell")
             case "queue":
                 queued = state._replace(queue=tuple(sorted((*state.queue, call.request))))
                 yield from self._resumed(queued, worker, True, name)
@@ -500,6 +585,9 @@ class World:
         if flight.secret != f"secret {there.secret}":
             yield False, f"{token}: invalid_client", there, Answer("invalid_client")
             return
+        if self.config.misfit:
+            yield False, f"{token}: invalid_request", there, Answer("invalid_request")
+            return
         after, new = server.refresh(there, self.config.server, token)
         answer = Answer("tokens", new) if new is not None else Answer("invalid_grant")
         yield False, f"{token}: {answer.kind} {new or ''}".rstrip(), after, answer
@@ -508,6 +596,10 @@ class World:
             yield True, f"{token}: garbage, nothing done", there, Answer("garbage")
         if self._may(state, "throttled"):
             yield True, f"{token}: throttled", there, Answer("throttled")
+        if self._may(state, "false refusal"):
+            yield True, f"{token}: a false refusal", there, Answer("invalid_grant")
+        if self._may(state, "refused request"):
+            yield True, f"{token}: invalid_request", there, Answer("invalid_request")
         if self._may(state, "broken refusal"):
             yield True, f"{token}: a broken refusal", there, Answer("a broken refusal")
         if self._may(state, "kept") and there.works(token):
@@ -522,24 +614,30 @@ class World:
         for body in sorted(set(state.queue)):
             token, _ = self._body(body)
             after, outcome = self._salvaged(state, body)
+            if outcome is None:
+                continue  # The connection is not there: the message waits for it.
             at = state.queue.index(body)
             step = f"salvage: {token}: {outcome}"
             removed = after._replace(queue=state.queue[:at] + state.queue[at + 1 :])
-            if outcome is not SalvageOutcome.APPLIED_BEFORE:
+            if outcome is not PendingOutcome.APPLIED_BEFORE:
                 self._keeps(state, removed, step)
             yield step, self._doubted(removed, step)
             if self._may(state, "repeated"):
                 yield f"{step}, to be delivered again", self._fault(after)
 
-    def _salvaged(self, state: State, body: str) -> tuple[State, SalvageOutcome]:
+    def _salvaged(self, state: State, body: str) -> tuple[State, PendingOutcome | None]:
         key = (state.table, body, state.now)
         found = self._applied.get(key)
         if found is None:
             self._model.restore(self._tables[state.table])
-            outcome, _ = self._salvage.apply(body, now=state.now)
+            try:
+                outcome: PendingOutcome | None = self._salvage.apply(body, now=state.now)[0]
+            except StoreUnavailable:
+                outcome = None
             found = self._applied[key] = self._number(self._model.snapshot()), outcome
             before, after = self._stored[state.table], self._stored[found[0]]
-            _hold(invariants.salvage_tells_the_truth(outcome, before, after), "salvage_tells_the_truth", "salvage")
+            if outcome is not None:
+                _hold(invariants.salvage_tells_the_truth(outcome, before, after), "salvage_tells_the_truth", "salvage")
         self._written(state, found[0], None, "salvage", "apply")
         return state._replace(table=found[0]), found[1]
 
@@ -559,17 +657,19 @@ class World:
             yield step, self._doubted(after, step)
 
     def _outside(self, state: State) -> Iterator[tuple[str, State]]:
-        """What others do: the host disconnects, the user revokes, an operator changes the secret."""
+        """What others do: the app disconnects, the user revokes, an operator changes the secret."""
         stored = self._stored[state.table]
         if state.leaving is not None:
             yield self._disconnect(state)
-        elif state.disconnects and stored.grant_id and stored.token:
+        elif state.disconnects and stored.grant_id:
             asked = state._replace(leaving=stored.grant_id, disconnects=state.disconnects - 1)
-            yield f"the host asks to end {stored.grant_id}", asked
+            yield f"the app asks to end {stored.grant_id}", asked
         if self.config.forgets and stored.status == "disconnected" and not state.workers:
             items, tokens = self._tables[state.table]
             left = frozenset(entry for entry in items if entry[0] != (f"CONNECTION#{BUSINESS}", "CONNECTION"))
             yield "the tombstone is deleted, 30 days over", state._replace(table=self._number((left, tokens)))
+        if state.restores and self._backup is not None and not state.workers:
+            yield self._restore(state)
         if self._may(state, "revoked") and stored.token and state.server.works(stored.token):
             after = server.revoke(state.server, server.family(stored.token))
             yield "the user revokes the connection at the server", self._fault(state)._replace(server=after)
@@ -587,16 +687,42 @@ class World:
 
     def _disconnect(self, state: State) -> tuple[str, State]:
         self._model.restore(self._tables[state.table])
-        outcome = "done"
+        imports = ImportStore(self._model, TABLE, process.ENVIRONMENT)
+        imported, connection, outcome = imports.get(BUSINESS), self._store.get(BUSINESS), "done"
         try:
-            self._store.disconnect(BUSINESS, state.leaving or "", now=state.now)
+            seen = connection or imported
+            if imported is not None and imported.status == "active" and seen and seen.grant_id == state.leaving:
+                imports.cancel(imported, connection, now=state.now)
+            else:
+                self._store.disconnect(BUSINESS, state.leaving or "", now=state.now)
         except Refused:
             outcome = "refused"
         table = self._number(self._model.snapshot())
-        asked = invariants.disconnect_ends_what_was_asked(state.leaving, self._stored[state.table], self._stored[table])
+        before, after = self._stored[state.table], self._stored[table]
+        asked = invariants.disconnect_ends_what_was_asked(state.leaving, before, after)
         _hold(asked, "disconnect_ends_what_was_asked", "disconnect")
-        self._written(state, table, None, "the host", "disconnect")
-        return f"disconnect of {state.leaving}: {outcome}", state._replace(table=table, leaving=None)
+        self._written(state, table, None, "the app", "disconnect")
+        ended = state.server.issued if outcome == "done" else state.ended
+        step = f"disconnect of {state.leaving}: {outcome}"
+        return step, state._replace(table=table, leaving=None, ended=ended)
+
+    def _restore(self, state: State) -> tuple[str, State]:
+        """The table is lost, and the connection comes back from the backup; pending commits and late writes are still
+        under way. No worker lives through it: a restore takes far longer than an invocation."""
+        self._model.restore(self._tables[state.table])
+        found = connections_module.restored(
+            self._backup,
+            restored_to=START - self.config.age,
+            now=state.now + RESTORING,
+            disconnected=self._stored[state.table].status == "disconnected",
+        )
+        self._model.put_item(TableName=TABLE, Item=found)
+        table = self._number(self._model.snapshot())
+        _hold(invariants.restored_is_in_doubt(self._stored[state.table], self._stored[table]), "restored", "restore")
+        # What else was sent, the lost table knew alone.
+        sent = frozenset(sent for sent in state.sent if sent.token == self._stored[table].token)
+        after = state._replace(table=table, now=state.now + RESTORING, restores=state.restores - 1, sent=sent)
+        return "the table is restored from the backup", after
 
     def _time(self, state: State) -> Iterator[tuple[str, State]]:
         """The clock goes on to the next moment that matters, if whoever is at work still lives then."""
@@ -604,7 +730,7 @@ class World:
         moments = set()
         if stored.active:
             moments = {stored.refresh_at or 0, stored.lease_until if stored.attempt else 0}
-            if self.config.down:
+            if self.config.down or self.config.misfit:
                 moments |= {stored.deadline, stored.deadline + process.SCHEDULE.refresh_token_lifetime}
         longest = now + 10**7
         for number, mode in state.workers:
@@ -625,12 +751,40 @@ class World:
         stored = self._stored[state.table]
         if stored.deadline <= state.now:
             return False  # It works no longer, whatever this server says.
+        if self.config.misfit or (held == {stored.token} and self._is_refused_for_good(state)):
+            return False
         if self.config.policy == "never" and held == {stored.token}:
             # What is in doubt is given up, and so is what a worker that died had claimed.
             alive = {f"a{self.processes.nodes[number].attempt}" for number, _ in state.workers}
             doubted = any(sent.token == stored.token for sent in state.sent)
             return not (doubted or stored.in_doubt or stored.reason or (stored.attempt and stored.attempt not in alive))
         return bool(held)
+
+    def _is_refused_for_good(self, state: State) -> bool:
+        """Whether the stored token, though it works, was refused for the last time, or is about to be.
+
+        `reauthorization_is_earned` checks that the end is earned.
+        """
+        stored = self._stored[state.table]
+        if stored.reason is not None:
+            return True
+        if stored.refused_at is None and not stored.is_import:
+            return False
+        nodes = [self.processes.nodes[number] for number, _ in state.workers]
+        heard = any(node.posted == stored.token and node.answer == invariants.REFUSAL for node in nodes)
+        return heard or any(
+            flight.token == stored.token and flight.answer is not None and flight.answer.kind == invariants.REFUSAL
+            for flight in state.flights
+        )
+
+    def must_end(self, state: State) -> bool:
+        """Whether a refusal that nobody can mend must end the connection, or the import."""
+        stored = self._stored[state.table]
+        return self.config.ends and stored.active and not state.queue and not state.server.works(stored.token)
+
+    def ends(self, state: State, known: set[State]) -> bool:
+        """Whether, with no further fault, it ends."""
+        return self._comes_to(state, known, lambda there: not self._stored[there.table].active)
 
     def recovers(self, state: State, known: set[State]) -> bool:
         """Whether, with no further fault, the connection becomes well again: active, with a token that works.
@@ -652,6 +806,16 @@ class World:
     def _becomes_well(self, state: State, known: set[State], *, workers_first: bool = False) -> bool:
         """What travels unheard is dropped; then the salvage queue is drained, the workers go on, time passes, and the
         sweep starts refreshes, until all is well. Every state on the way there is remembered in `known`."""
+        return self._comes_to(
+            state,
+            known,
+            lambda there: not there.queue and not there.workers and self._well(there),
+            workers_first=workers_first,
+        )
+
+    def _comes_to(
+        self, state: State, known: set[State], reached: Callable[[State], bool], *, workers_first: bool = False
+    ) -> bool:
         state = state._replace(
             flights=frozenset(f for f in state.flights if self._heard(state, f)),
             server=state.server._replace(secret=max(state.vault, state.server.secret)),
@@ -661,10 +825,12 @@ class World:
             faults=0,
             disconnects=0,
             leaving=None,
+            restores=0,
+            confirms=0,
         )
         way: list[State] = []
         for _ in range(200):
-            if state in known or (not state.queue and not state.workers and self._well(state)):
+            if state in known or reached(state):
                 known.update(way)
                 return True
             way.append(state)
@@ -702,8 +868,41 @@ class World:
             yield from self._start(state, state.started + 1, None)
 
 
+def _door(clock: Callable[[], float]) -> str:
+    """The id of a disconnect's moment is random beyond the millisecond; here it sorts behind all of its second."""
+    return f"grant-{int(clock()) - 1:09d}~"
+
+
+def _link(link: str) -> dict[str, Any]:
+    """The item of a link that its user has opened."""
+    key = "key of the link"
+    made = Link(id=fingerprint(link), key=key, tenant=process.TENANT, return_url="", expires_at=START + 10**6)
+    return {
+        "pk": {"S": f"LINK#{made.id}"},
+        "sk": {"S": "LINK"},
+        "confirmation": {"S": fingerprint(made.confirmation(link))},
+        "key": {"S": key},
+        "environment": {"S": process.ENVIRONMENT},
+        "tenant": {"S": process.TENANT},
+        "return_url": {"S": "https://x/done"},
+        "expires_at": {"N": str(START + 10**6)},
+    }
+
+
+def _confirms(link: str) -> str:
+    """What confirms a link."""
+    made = Link(id=fingerprint(link), key="key of the link", tenant="", return_url="", expires_at=0)
+    return made.confirmation(link)
+
+
+def _waiting(item: dict[str, tuple[str, Any]]) -> tuple[str, str]:
+    """The refresh token that waits in a link, and its grant."""
+    content = json.loads(item["tokens"][1])
+    return content[1], content[3]
+
+
 def _name(node: Node) -> str:
-    return f"{'callback' if node.is_callback else 'worker'} a{node.attempt}"
+    return f"{'worker' if node.refreshes else node.kind} a{node.attempt}"
 
 
 def _with(workers: tuple[tuple[int, int], ...], worker: tuple[int, int]) -> tuple[tuple[int, int], ...]:

@@ -10,9 +10,11 @@ import pytest
 from flowaccount_connect.domain.connection import Attempt, Connection, Reason, Sealed
 from flowaccount_connect.domain.schedule import DUE_SHARDS
 from flowaccount_connect.scheduling.sweep import DueIndex
-from flowaccount_connect.storage.connections import ConnectionStore, Refused, Rotated, StoreUnavailable, grant_update
-from flowaccount_connect.storage.dynamodb import Item, call, n
+from flowaccount_connect.storage.connections import ConnectionStore, Refused, grant_update
+from flowaccount_connect.storage.dynamodb import Item, StoreUnavailable, call, n
 from flowaccount_connect.storage.shared_item import Changed, Shared, SharedItem
+from flowaccount_connect.storage.stored_tokens import StoredTokens
+from tests.support.commits import commit_of
 from tests.support.dynamodb_model import DynamoDbModel
 from tests.unit.tables import Table
 from tools.simulation.memory import ItemMemory, Memory, Row, connection_of
@@ -32,11 +34,11 @@ class Both:
         self.now = 1_000_000
         self.attempts = 0
 
-    def rotated(self) -> Rotated:
+    def rotated(self) -> StoredTokens:
         age = self.chance.choice((0, 0, 30))
         sealed = Sealed(f"set {self.chance.random()}".encode(), b"key")
         requested_at = self.now - age
-        return Rotated(
+        return StoredTokens(
             sealed=sealed,
             requested_at=requested_at,
             access_expires_at=requested_at + 3_600,
@@ -47,7 +49,7 @@ class Both:
     def connect(self, name: str) -> None:
         rotated = self.rotated()
         update = grant_update(
-            "table", name, grant_id="g", attempt_id="callback", environment="sandbox", rotated=rotated, now=self.now
+            "table", name, grant_id="g", attempt_id="callback", environment="sandbox", tokens=rotated, now=self.now
         )
         call(self.model.update_item, **update)
         self.fast.connect(name, "g", "callback", rotated, now=self.now)
@@ -71,8 +73,8 @@ class Both:
         operations: dict[str, Callable[[Any], Connection]] = {
             "claim": lambda s: s.claim(name, mine, generation=wanted, now=self.now),
             "claim_over": lambda s: s.claim_over(name, mine, dead=dead, generation=generation, now=self.now),
-            "commit": lambda s: s.commit(name, grant, generation, attempt_id, rotated),
-            "commit_kept": lambda s: s.commit_kept(name, generation, attempt_id, rotated),
+            "commit": lambda s: s.commit(commit_of(name, grant, generation, attempt_id, rotated)),
+            "commit_kept": lambda s: s.commit_kept(commit_of(name, grant, generation, attempt_id, rotated)),
             "release": lambda s: s.release(
                 name, generation, attempt_id, refresh_at=refresh_at, retries=retries, in_doubt=in_doubt
             ),
@@ -131,7 +133,7 @@ def test_what_was_shown_does_not_change_with_what_is_written_later() -> None:
     both.connect("N1")
     before = both.fast.get("N1")
     assert before is not None
-    both.fast.commit("N1", "g", 1, "a", both.rotated())
+    both.fast.commit(commit_of("N1", "g", 1, "a", both.rotated()))
     assert before.generation == 1
 
 
@@ -142,7 +144,7 @@ def test_a_table_that_cannot_be_reached_is_said_and_changes_nothing() -> None:
     store.connect("N1", "g", "callback", rotated, now=0)
     there = False
     with pytest.raises(StoreUnavailable):
-        store.commit("N1", "g", 1, "a", rotated)
+        store.commit(commit_of("N1", "g", 1, "a", rotated))
     with pytest.raises(StoreUnavailable):
         store.page(0, now=0)
     with pytest.raises(StoreUnavailable):

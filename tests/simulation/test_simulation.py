@@ -91,9 +91,8 @@ def test_no_single_trouble_costs_a_connection(trouble: Trouble) -> None:
 
 
 def test_the_troubles_of_others_cost_a_handful_in_each_brown_out_and_nothing_else() -> None:
-    """Lost answers for minutes and for hours, floods of visitors, and connections that are refused for ever."""
-    troubles = [period for period in HOSTILE if period.trouble is not Trouble.REFUSING]
-    trace = replace(small(*troubles, days=10), connections=500, refreshes_per_minute=2, alone=0.05)
+    """Lost answers, false refusals, floods of visitors, and connections that are refused for ever, all together."""
+    trace = replace(small(*HOSTILE, days=10), connections=500, refreshes_per_minute=2, alone=0.05)
     record = Keeping(trace).run(silent)
     assert len(record.swallowed) == 3
     assert max(record.swallowed) <= simulate.handful(trace)

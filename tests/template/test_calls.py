@@ -78,16 +78,18 @@ def test_a_callback_costs_a_conditional_write_a_post_a_data_key_and_a_write(call
     made = calls[calls_of.CALLBACK]
     asked = dict(made.requests)
     assert asked.pop("kms.GenerateDataKey", 0) <= 1
-    # The session is consumed; then the connection and what the session became are written together.
-    assert asked == {"dynamodb.UpdateItem": 1, "token endpoint.POST": 1, "dynamodb.TransactWriteItems": 1}
+    # The attempt is looked at, room is taken in the rate, the attempt is consumed; then the connection and the result
+    # of the attempt are written together.
+    asked_of_the_table = {"dynamodb.GetItem": 1, "dynamodb.UpdateItem": 2, "dynamodb.TransactWriteItems": 1}
+    assert asked == asked_of_the_table | {"token endpoint.POST": 1}
     # The connection is in two indexes; what is in a transaction is paid for twice.
-    assert (made.read_units, made.write_units) == (0, 1 + 2 * (3 + 1))
+    assert (made.read_units, made.write_units) == (1, 2 + 2 * (3 + 1))
 
 
-def test_a_link_costs_its_host_one_write(calls: dict[str, Calls]) -> None:
+def test_a_link_costs_two_writes_itself_and_the_count_of_its_tenant(calls: dict[str, Calls]) -> None:
     made = calls[calls_of.LINK]
-    assert made.requests == {"dynamodb.PutItem": 1}
-    assert (made.read_units, made.write_units) == (0, 1)
+    assert made.requests == {"dynamodb.PutItem": 1, "dynamodb.UpdateItem": 1}
+    assert (made.read_units, made.write_units) == (0, 2)
 
 
 def test_a_link_that_is_opened_is_read_and_costs_what_authorize_costs(calls: dict[str, Calls]) -> None:
@@ -100,14 +102,16 @@ def test_a_callback_by_a_link_uses_the_link_up_too_and_writes_no_connection(call
     made = calls[calls_of.LINK_CALLBACK]
     asked = dict(made.requests)
     assert asked.pop("kms.GenerateDataKey", 0) <= 1
-    assert asked == {"dynamodb.UpdateItem": 2, "token endpoint.POST": 1, "dynamodb.TransactWriteItems": 1}
-    # A look at whose the business is, what waits for the host, and the session's end.
-    assert (made.read_units, made.write_units) == (0, 2 + 2 * 3)
+    # Attempt and link are looked at, room is taken of the tenant's and the stack's rate, both are used up.
+    asked_of_the_table = {"dynamodb.GetItem": 2, "dynamodb.UpdateItem": 4, "dynamodb.TransactWriteItems": 1}
+    assert asked == asked_of_the_table | {"token endpoint.POST": 1}
+    # In the transaction: whose the business is, the token set that waits, and the end of the attempt.
+    assert (made.read_units, made.write_units) == (2, 4 + 2 * 3)
 
 
 def test_a_confirmation_reads_the_link_writes_both_and_shows_the_connection(calls: dict[str, Calls]) -> None:
     made = calls[calls_of.CONFIRM]
-    assert made.requests == {"dynamodb.GetItem": 1, "dynamodb.TransactWriteItems": 1, "dynamodb.BatchGetItem": 1}
+    assert made.requests == {"dynamodb.GetItem": 2, "dynamodb.TransactWriteItems": 1}
     assert (made.read_units, made.write_units) == (2, 2 * (3 + 1))
 
 

@@ -31,7 +31,7 @@ PACKAGES = {
 EVERYWHERE = {"domain", "runtime", "storage"}
 FOLDERS = {
     "authorize": EVERYWHERE | {"connect", "http", "oauth"},
-    "callback": EVERYWHERE | {"connect", "http", "oauth", "rotation"},
+    "callback": EVERYWHERE | {"connect", "http", "oauth", "rotation", "scheduling"},
     "sweep": EVERYWHERE | {"rotation", "scheduling"},
     "refresh": EVERYWHERE | {"connect", "oauth", "rotation", "scheduling"},
     "salvage": EVERYWHERE | {"rotation"},

@@ -8,9 +8,11 @@ import pytest
 import yaml
 from openapi_spec_validator import validate
 
+from flowaccount_connect.connect.endings import Ending, LateEnding
 from flowaccount_connect.connections.listing import Listed
 from flowaccount_connect.domain.connection import Reason
 from flowaccount_connect.domain.events import Kind
+from flowaccount_connect.http.problems import STATUS
 
 ROOT = Path(__file__).parents[2]
 
@@ -63,20 +65,60 @@ def test_every_error_is_a_problem_or_a_page(described: Described) -> None:
                 assert set(content) <= {"application/problem+json", "text/html"}, (route, status)
 
 
-def test_every_code_of_the_package_is_described(described: Described) -> None:
-    """Whatever `code` a function behind a signed route can answer is in the description, and the gateway's too."""
-    text = (ROOT / "docs" / "openapi.yaml").read_text("utf-8")
-    sources = [
-        ROOT / "layers" / "connector" / "flowaccount_connect" / f"{name}.py"
-        for name in ("managing", "serving", "http_request", "problems")
-    ]
-    codes = {
-        code
-        for source in sources
-        for code in re.findall(r'(?:invalid|unavailable|Problem)\(\s*"([a-z_]+)"', source.read_text("utf-8"))
+def codes_of(described: Described, answer: Any) -> set[str]:
+    """The codes that the description gives one answer."""
+    if "$ref" in answer:
+        answer = described["components"]["responses"][answer["$ref"].rpartition("/")[2]]
+    schema = answer.get("content", {}).get("application/problem+json", {}).get("schema", {})
+    return {
+        code for part in schema.get("allOf", []) for code in part.get("properties", {}).get("code", {}).get("enum", [])
     }
-    assert codes > {"connection_not_found", "import_refused", "invalid_body", "store_unavailable"}
-    assert {code for code in codes if not re.search(rf"\b{code}\b", text)} == set()
+
+
+def gateways(translated: dict[str, Any]) -> set[str]:
+    """The codes of API Gateway's own problems, as the template words them."""
+    responses = translated["Resources"]["Api"]["Properties"]["Body"]["x-amazon-apigateway-gateway-responses"]
+    return {
+        found
+        for response in responses.values()
+        for text in response["responseTemplates"].values()
+        for found in re.findall(r'"code": ?"([a-z_]+)"', text)
+    }
+
+
+NEVER_IN_A_BODY = {"incomplete_callback"}
+"""What only a page answers: no program comes back from FlowAccount."""
+
+
+def test_every_code_is_described_and_every_described_code_exists(
+    described: Described, translated: dict[str, Any]
+) -> None:
+    found = {
+        code
+        for operation in operations(described).values()
+        for answer in operation["responses"].values()
+        for code in codes_of(described, answer)
+    }
+    anywhere = described["components"]["schemas"]["Problem"]["properties"]["code"]["description"]
+    found |= set(re.findall(r"`([a-z_]+)`", anywhere))
+    assert found | NEVER_IN_A_BODY == set(STATUS) | gateways(translated)
+
+
+def test_every_code_is_described_where_its_status_is(described: Described) -> None:
+    wrong = {
+        (route, status, code)
+        for route, operation in operations(described).items()
+        for status, answer in operation["responses"].items()
+        for code in codes_of(described, answer) & set(STATUS)
+        if STATUS[code] != int(status)
+    }
+    assert wrong == set()
+
+
+def test_every_ending_is_described_and_every_described_ending_exists(described: Described) -> None:
+    schemas = described["components"]["schemas"]
+    assert schemas["Ending"]["enum"] == [*Ending]
+    assert schemas["LateEnding"]["enum"] == [*LateEnding]
 
 
 def test_its_words_are_the_packages(described: Described) -> None:
@@ -85,4 +127,4 @@ def test_its_words_are_the_packages(described: Described) -> None:
     assert schemas["Reason"]["enum"] == [*Reason]
     (status,) = [p for p in described["paths"]["/connections"]["get"]["parameters"] if p.get("name") == "status"]
     assert status["schema"]["enum"] == [*Listed]
-    assert set(schemas["Status"]["enum"]) == {*Listed, "in_doubt"}
+    assert set(schemas["Status"]["enum"]) == {*Listed, "in_doubt", "refresh_failing", "unreadable"}

@@ -60,9 +60,9 @@ ENVIRONMENTS: dict[str, set[str]] = {
         "ALLOWED_RETURN_URLS",
         "DIRECT_CONNECT",
         "PKCE",
-        "SESSION_LIFETIME",
+        "LINK_LIFETIME",
     },
-    "callback": TOKENS | {"ALLOWED_RETURN_URLS", "ISSUER"},
+    "callback": TOKENS | {"ALLOWED_RETURN_URLS", "ISSUER", "REFRESHES_PER_MINUTE"},
     "sweep": {
         *("REFRESH_QUEUE_URL", "REFRESHES_PER_MINUTE"),
         *("REFRESH_AFTER", "REFRESH_TOKEN_LIFETIME", "AT_RISK_BEFORE"),
@@ -71,7 +71,7 @@ ENVIRONMENTS: dict[str, set[str]] = {
     "salvage": {"REFRESH_TOKEN_LIFETIME", "REFRESH_AFTER"},
     "token": {"KEY_ID", "REFRESH_FUNCTION", "REDIRECT_URI", "DIRECT_CONNECT"},
     "connections": {
-        *("REDIRECT_URI", "ALLOWED_RETURN_URLS", "SESSION_LIFETIME"),
+        *("REDIRECT_URI", "ALLOWED_RETURN_URLS", "LINK_LIFETIME"),
         *("KEY_ID", "REFRESH_FUNCTION", "REFRESH_TOKEN_LIFETIME"),
     },
     "publish": {"EVENT_BUS_NAME", "PUBLISH_REFRESHED", "UNPUBLISHED_QUEUE_URL"},
@@ -144,13 +144,13 @@ LOGS = {"logs:CreateLogStream", "logs:PutLogEvents"}
 
 # Which items each function may name, by the first key of what it touches.
 ITEMS: dict[str, set[str]] = {
-    "authorize": {"SESSION#*", "LINK#*"},
-    "callback": {"SESSION#*", "LINK#*", "CONNECTION#*", "EVENT#*"},
+    "authorize": {"ATTEMPT#*", "LINK#*"},
+    "callback": {"ATTEMPT#*", "LINK#*", "CONNECTION#*", "EVENT#*", "TENANT#*", "RATE"},
     "sweep": {"RATE", "COUNT", "CONNECTION#*"},
     "refresh": {"CONNECTION#*", "HEALTH", "EVENT#*", "RATE"},
     "token": {"CONNECTION#*", "DEMAND#*"},
     "salvage": {"CONNECTION#*", "LINK#*"},
-    "connections": {"CONNECTION#*", "LINK#*", "EVENT#*"},
+    "connections": {"CONNECTION#*", "LINK#*", "EVENT#*", "TENANT#*"},
     # Not the connections themselves.
     "publish": {"HISTORY#*", "COUNT"},
 }
@@ -160,7 +160,7 @@ ITEM_ACTIONS = {
     for action in ("GetItem", "BatchGetItem", "ConditionCheckItem", "PutItem", "UpdateItem", "DeleteItem")
 }
 
-PUBLIC = {("get", "/authorize"), ("get", "/callback")}
+PUBLIC = {("get", "/authorize"), ("head", "/authorize"), ("get", "/callback")}
 
 
 def of_type(template: Template, kind: str) -> dict[str, Any]:
@@ -231,8 +231,8 @@ def test_the_routes_are_the_known_ones(translated: Template) -> None:
         ("delete", "/connections/{id}"),
         ("get", "/connections/{id}/token"),
         ("post", "/connections/{id}/token"),
-        ("post", "/connect-sessions"),
-        ("post", "/connect-sessions/{session}/confirm"),
+        ("post", "/connect-links"),
+        ("post", "/connect-links/confirm"),
     }
 
 

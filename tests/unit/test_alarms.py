@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from flowaccount_connect.domain.connection import Reason
-from flowaccount_connect.rotation.protocol import Refresh, RefreshOutcome
+from flowaccount_connect.rotation.outcomes import Refresh, RefreshOutcome
 from flowaccount_connect.scheduling.sweep import Tick
 from tests.template.conftest import ROOT, read
 from tests.unit.fakes import CONNECTION

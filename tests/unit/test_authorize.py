@@ -1,17 +1,20 @@
-"""The beginning of a connect: a session bound to the browser, and nothing at all for bad input."""
+"""The beginning of a connect: an attempt bound to the browser, and nothing at all for bad input."""
 
 import base64
 import hashlib
 import re
+from collections.abc import Collection
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from flowaccount_connect.connect.begin import LONGEST_HOST_STATE, Authorize, Begun
+from flowaccount_connect.connect.begin import Authorize, Begun
 from flowaccount_connect.connect.begin import BeginSettings as Settings
+from flowaccount_connect.connect.errors import LONGEST_APP_STATE
+from flowaccount_connect.domain.errors import Failure
 from flowaccount_connect.domain.ids import fingerprint
-from flowaccount_connect.http.problems import Problem
-from flowaccount_connect.storage.attempts import SessionStore, cookie_name, link_in, verifier_of
+from flowaccount_connect.http.problems import STATUS
+from flowaccount_connect.storage.attempts import CODE_LIFETIME, AttemptStore, cookie_name, link_in, verifier_of
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
 from flowaccount_connect.storage.links import LinkStore
 from tests.unit.fakes import NOW
@@ -31,54 +34,57 @@ def begin(
     table: Table,
     *,
     return_url: str | None = RETURN_URL,
-    host_state: str | None = "host",
-    session: str | None = None,
+    app_state: str | None = "app",
+    link: str | None = None,
+    cookies: Collection[str] = (),
     direct_connect: bool = True,
     pkce: bool = False,
     at: int = NOW,
 ) -> Begun:
     authorize = Authorize(
-        sessions=SessionStore(table, "table", "sandbox"),
+        attempts=AttemptStore(table, "table", "sandbox"),
         links=LinkStore(table, "table", "sandbox"),
         settings=Settings(
             endpoint="https://auth.example/connect/authorize",
             client_id="client",
             redirect_uri=None,
             return_urls=frozenset({RETURN_URL, OTHER_RETURN_URL}),
-            session_lifetime=3_600,
+            link_lifetime=3_600,
             direct_connect=direct_connect,
             pkce=pkce,
         ),
         clock=lambda: float(at),
     )
-    return authorize.begin(redirect_uri=REDIRECT_URI, return_url=return_url, host_state=host_state, session=session)
+    if link is not None:
+        return authorize.through_link(link, redirect_uri=REDIRECT_URI, cookies=cookies)
+    return authorize.directly(redirect_uri=REDIRECT_URI, return_url=return_url, app_state=app_state, cookies=cookies)
 
 
-def test_the_session_remembers_what_the_callback_needs_and_the_redirect_uri_byte_for_byte(table: Table) -> None:
+def test_the_attempt_remembers_what_the_callback_needs_and_the_redirect_uri_byte_for_byte(table: Table) -> None:
     begun = begin(table)
     query = dict(parse_qsl(urlsplit(begun.location).query))
-    item = table.item("SESSION", fingerprint(query["state"]))
-    assert (item["redirect_uri"], item["return_url"], item["host_state"]) == (REDIRECT_URI, RETURN_URL, "host")
-    assert (item["expires_at"], item["ttl"]) == (NOW + 3_600, NOW + 3_600)
+    item = table.item("ATTEMPT", fingerprint(query["state"]))
+    assert (item["redirect_uri"], item["return_url"], item["app_state"]) == (REDIRECT_URI, RETURN_URL, "app")
+    assert (item["expires_at"], item["ttl"]) == (NOW + 3_600, NOW + 3_600 + CODE_LIFETIME)
     assert query["redirect_uri"] == REDIRECT_URI
     assert table.calls == ["put_item"]
 
 
-def test_the_cookie_binds_this_browser_to_this_session_only(table: Table) -> None:
+def test_the_cookie_binds_this_browser_to_this_attempt_only(table: Table) -> None:
     begun = begin(table)
-    name, _, rest = begun.cookie.partition("=")
+    name, _, rest = begun.cookies[0].partition("=")
     secret, *attributes = rest.split("; ")
     state = dict(parse_qsl(urlsplit(begun.location).query))["state"]
     assert name == cookie_name(fingerprint(state))
-    assert attributes == ["Path=/", "Secure", "HttpOnly", "SameSite=Lax", "Max-Age=3600"]
-    assert table.item("SESSION", fingerprint(state))["binding"] == fingerprint(secret)
+    assert attributes == ["Path=/", "Secure", "HttpOnly", "SameSite=Lax", "Max-Age=12600"]
+    assert table.item("ATTEMPT", fingerprint(state))["binding"] == fingerprint(secret)
     assert secret != state
 
 
 def test_neither_state_nor_secret_is_stored_or_shown(table: Table) -> None:
     begun = begin(table)
     state = dict(parse_qsl(urlsplit(begun.location).query))["state"]
-    secret = begun.cookie.partition("=")[2].partition(";")[0]
+    secret = begun.cookies[0].partition("=")[2].partition(";")[0]
     for value in (state, secret):
         assert len(value) == 43
         assert value not in repr(table.items)
@@ -87,18 +93,18 @@ def test_neither_state_nor_secret_is_stored_or_shown(table: Table) -> None:
 
 def test_no_two_connects_share_anything(table: Table) -> None:
     begun = [begin(table) for _ in range(20)]
-    assert len({b.location for b in begun}) == len({b.cookie for b in begun}) == len(table.items) == 20
+    assert len({b.location for b in begun}) == len({b.cookies[0] for b in begun}) == len(table.items) == 20
 
 
 def test_without_a_return_url_a_page_ends_it(table: Table) -> None:
-    begin(table, return_url=None, host_state=None)
+    begin(table, return_url=None, app_state=None)
     (item,) = table.items.values()
-    assert not {"return_url", "host_state"} & item.keys()
+    assert not {"return_url", "app_state"} & item.keys()
 
 
 @pytest.mark.parametrize("url", ["https://evil.example/", RETURN_URL + "/", RETURN_URL + "?x=1", "/done"])
 def test_a_return_url_that_is_not_on_the_list_writes_nothing(table: Table, url: str) -> None:
-    with pytest.raises(Problem) as caught:
+    with pytest.raises(Failure) as caught:
         begin(table, return_url=url)
     assert caught.value.code == "return_url_not_allowed"
     assert "evil" not in str(caught.value)
@@ -106,41 +112,41 @@ def test_a_return_url_that_is_not_on_the_list_writes_nothing(table: Table, url: 
 
 
 @pytest.mark.parametrize(
-    "state", ["x" * (LONGEST_HOST_STATE + 1), "a\nb", "a\r\nSet-Cookie: x", "\x00", "\u202e", "\ud800"]
+    "state", ["x" * (LONGEST_APP_STATE + 1), "a\nb", "a\r\nSet-Cookie: x", "\x00", "\u202e", "\ud800"]
 )
-def test_a_host_state_that_cannot_be_handed_back_writes_nothing(table: Table, state: str) -> None:
-    with pytest.raises(Problem) as caught:
-        begin(table, host_state=state)
+def test_a_app_state_that_cannot_be_handed_back_writes_nothing(table: Table, state: str) -> None:
+    with pytest.raises(Failure) as caught:
+        begin(table, app_state=state)
     assert caught.value.code == "invalid_state"
     assert table.calls == []
 
 
-def test_the_longest_host_state_is_kept(table: Table) -> None:
-    begin(table, host_state="\u0e01" * LONGEST_HOST_STATE)
+def test_the_longest_app_state_is_kept(table: Table) -> None:
+    begin(table, app_state="\u0e01" * LONGEST_APP_STATE)
     assert len(table.items) == 1
 
 
-def test_a_session_nobody_made_writes_nothing(table: Table) -> None:
-    with pytest.raises(Problem) as caught:
-        begin(table, session="unknown")
-    assert (caught.value.code, caught.value.status) == ("unknown_session", 400)
+def test_a_attempt_nobody_made_writes_nothing(table: Table) -> None:
+    with pytest.raises(Failure) as caught:
+        begin(table, link="unknown")
+    assert (caught.value.code, STATUS[caught.value.code]) == ("unknown_link", 400)
     assert table.items == {}
 
 
-def test_without_a_written_session_nobody_is_sent_away(table: Table) -> None:
+def test_without_a_written_attempt_nobody_is_sent_away(table: Table) -> None:
     table.faults["put_item"] = [Fault(client_error("InternalServerError"))]
     with pytest.raises(StoreUnavailable):
         begin(table)
 
 
-# A host's link -------------------------------------------------------------------------------------------------------
+# A link of the app's -----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def link(table: Table) -> str:
-    """A link of a host, good for an hour."""
-    made, _ = LinkStore(table, "table", "sandbox").create(
-        tenant="tenant-7", return_url=RETURN_URL, expected_connection=None, expires_at=NOW + 3_600
+    """A link, good for an hour."""
+    made = LinkStore(table, "table", "sandbox").create(
+        tenant="tenant-7", return_url=RETURN_URL, app_state="app", expires_at=NOW + 3_600
     )
     table.calls.clear()
     return made
@@ -148,46 +154,43 @@ def link(table: Table) -> str:
 
 def cookie_of(begun: Begun) -> str:
     """The value that binds the browser."""
-    return begun.cookie.partition("=")[2].partition(";")[0]
+    return begun.cookies[0].partition("=")[2].partition(";")[0]
 
 
 def test_each_opening_of_a_link_begins_an_attempt_of_its_own_that_lasts_no_longer_than_the_link(
     table: Table, link: str
 ) -> None:
-    opened = [begin(table, session=link, return_url=None, at=NOW + 600, direct_connect=False) for _ in range(3)]
+    opened = [begin(table, link=link, return_url=None, at=NOW + 600, direct_connect=False) for _ in range(3)]
     assert table.calls == ["get_item", "put_item"] * 3
-    sessions = [item for (_, sk), item in table.items.items() if sk == "SESSION"]
-    assert len({session["binding"] for session in sessions}) == len({b.location for b in opened}) == 3
-    for session in sessions:
-        assert (session["link"], session["return_url"]) == (fingerprint(link), RETURN_URL)
-        assert session["expires_at"] == NOW + 3_600
-    assert all(begun.cookie.endswith("Max-Age=3000") for begun in opened)
+    attempts = [item for (_, sk), item in table.items.items() if sk == "ATTEMPT"]
+    assert len({attempt["binding"] for attempt in attempts}) == len({b.location for b in opened}) == 3
+    for attempt in attempts:
+        assert (attempt["link"], attempt["return_url"]) == (fingerprint(link), RETURN_URL)
+        assert attempt["expires_at"] == NOW + 3_600
+    assert all(begun.cookies[0].endswith("Max-Age=12000") for begun in opened)
     assert "consumed_by" not in table.item("LINK", fingerprint(link))
 
 
 def test_the_cookie_alone_brings_the_link_to_the_callback(table: Table, link: str) -> None:
-    begun = begin(table, session=link)
+    begun = begin(table, link=link)
     assert link_in(cookie_of(begun)) == link
     assert link not in repr(table.items)
     assert link not in f"{begun.location} {begun!r}"
 
 
-def test_a_links_return_url_may_be_said_again_but_not_changed(table: Table, link: str) -> None:
-    begin(table, session=link, return_url=RETURN_URL)
-    before = repr(table.items)
-    with pytest.raises(Problem) as caught:
-        begin(table, session=link, return_url=OTHER_RETURN_URL)
-    assert (caught.value.status, caught.value.code) == (400, "return_url_not_allowed")
-    assert repr(table.items) == before
+def test_return_url_and_state_are_the_links_own(table: Table, link: str) -> None:
+    begin(table, link=link, return_url=OTHER_RETURN_URL, app_state="another")
+    (attempt,) = [item for (_, sk), item in table.items.items() if sk == "ATTEMPT"]
+    assert (attempt["return_url"], attempt["app_state"]) == (RETURN_URL, "app")
 
 
 @pytest.mark.parametrize(
     ("change", "at", "refusal"),
     [
-        ({}, NOW + 3_600, (410, "session_expired")),
-        ({"consumed_by": "attempt", "confirm_until": NOW + 900}, NOW, (409, "session_used")),
-        ({"consumed_by": "attempt", "confirm_until": NOW + 900}, NOW + 3_600, (409, "session_used")),
-        ({"environment": "production"}, NOW, (400, "unknown_session")),
+        ({}, NOW + 3_600, (410, "link_expired")),
+        ({"consumed_by": "attempt", "confirm_until": NOW + 900}, NOW, (409, "link_used")),
+        ({"consumed_by": "attempt", "confirm_until": NOW + 900}, NOW + 3_600, (409, "link_used")),
+        ({"environment": "production"}, NOW, (400, "unknown_link")),
     ],
 )
 def test_a_link_of_which_nothing_can_come_writes_nothing(
@@ -197,16 +200,16 @@ def test_a_link_of_which_nothing_can_come_writes_nothing(
     del item["pk"], item["sk"]
     table.put("LINK", fingerprint(link), **{k: v if isinstance(v, str) else int(v) for k, v in item.items()})
     before = repr(table.items)
-    with pytest.raises(Problem) as caught:
-        begin(table, session=link, at=at)
-    assert (caught.value.status, caught.value.code) == refusal
+    with pytest.raises(Failure) as caught:
+        begin(table, link=link, at=at)
+    assert (STATUS[caught.value.code], caught.value.code) == refusal
     assert repr(table.items) == before
 
 
 def test_without_a_link_nobody_connects_unless_the_stack_allows_it(table: Table) -> None:
-    with pytest.raises(Problem) as caught:
+    with pytest.raises(Failure) as caught:
         begin(table, direct_connect=False)
-    assert (caught.value.status, caught.value.code) == (403, "session_required")
+    assert (STATUS[caught.value.code], caught.value.code) == (403, "link_required")
     assert table.calls == []
 
 
@@ -222,7 +225,7 @@ def test_the_code_is_bound_to_a_verifier_that_only_the_browser_has(table: Table)
     assert query["code_challenge"] == base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
     assert query["code_challenge_method"] == "S256"
     assert verifier not in repr(table.items)
-    assert verifier not in begun.cookie + begun.location
+    assert verifier not in begun.cookies[0] + begun.location
 
 
 def test_without_pkce_flowaccount_gets_what_its_page_says(table: Table) -> None:

@@ -17,7 +17,7 @@ import pytest
 from botocore.exceptions import SSLError
 
 from flowaccount_connect.domain.error_code import error_code
-from flowaccount_connect.rotation import protocol
+from flowaccount_connect.rotation import time_left
 from flowaccount_connect.rotation.refresh_function import LONGEST_INVOCATION, RefreshFunction
 from flowaccount_connect.runtime import aws, bootstrap, settings
 from flowaccount_connect.runtime.observability import logger
@@ -72,7 +72,7 @@ def test_the_limits_of_a_call_are_what_the_time_budgets_count_on(made: Any, monk
     config = made().meta.config
     assert config.retries == {"mode": "standard", "total_max_attempts": 2}
     longest = 2 * (config.connect_timeout + config.read_timeout) + LONGEST_PAUSE
-    assert longest == protocol.LONGEST_WRITE == protocol.SALVAGE_RESERVE
+    assert longest == time_left.LONGEST_WRITE == time_left.QUEUE_RESERVE
     monkeypatch.setenv("REFRESH_FUNCTION", "refresh")
     config = bootstrap._refresh_function(settings.Reader(os.environ))._client.meta.config
     assert config.retries["total_max_attempts"] == 1

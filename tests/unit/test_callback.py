@@ -10,20 +10,21 @@ from typing import Any
 
 import pytest
 
-from flowaccount_connect.connect.callback import Ended, Ending, Returned
+from flowaccount_connect.connect.callback import Ended, Returned
+from flowaccount_connect.connect.endings import Ending
 from flowaccount_connect.domain.connection import Status
 from flowaccount_connect.domain.ids import fingerprint
 from flowaccount_connect.oauth.client_secret import RETRY_AFTER
 from flowaccount_connect.oauth.token_answer import Answer, Outcome
-from flowaccount_connect.rotation.pending_commits import Salvage, SalvageOutcome
-from flowaccount_connect.rotation.protocol import COMMIT_RESERVE, LONGEST_EXCHANGE, SHORTEST_EXCHANGE
-from flowaccount_connect.storage.attempts import SessionStore, verifier_of
+from flowaccount_connect.rotation.pending_commits import PendingCommits, PendingOutcome
+from flowaccount_connect.rotation.time_left import COMMIT_RESERVE, LONGEST_EXCHANGE, SHORTEST_EXCHANGE
+from flowaccount_connect.storage.attempts import AttemptStore, verifier_of
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
 from tests.unit.fakes import CONNECTION, NOW, tokens
 from tests.unit.tables import Fault, client_error
 from tests.unit.worlds import BROWSER, STATE, World
 
-SESSION_ID = fingerprint(STATE)
+ATTEMPT_ID = fingerprint(STATE)
 
 
 @pytest.fixture
@@ -49,17 +50,17 @@ def finish(
     return world.callback(expected_issuer).finish(returned, remaining=world.clock.remaining(seconds))
 
 
-def test_a_connect_ends_with_the_tokens_stored_and_the_session_finished(world: World) -> None:
+def test_a_connect_ends_with_the_tokens_stored_and_the_attempt_finished(world: World) -> None:
     ended = finish(world)
     assert (ended.ending, ended.connection_id, ended.note) == (Ending.CONNECTED, CONNECTION, None)
     there = world.connection()
     assert (there.status, there.generation, there.environment) == (Status.ACTIVE, 1, "sandbox")
     assert (there.requested_at, there.deadline, there.access_expires_at) == (NOW, NOW + 86_400, NOW + 86_400)
     assert world.opened() == ("access-2", "refresh-2")
-    assert world.session()["result"] == f"connected:{CONNECTION}"
+    assert world.attempt()["result"] == f"connected:{CONNECTION}"
 
 
-def test_secret_session_data_key_exchange_and_write_come_in_this_order(
+def test_secret_attempt_data_key_exchange_and_write_come_in_this_order(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[str] = []
@@ -150,9 +151,9 @@ def test_a_code_is_sent_once_whatever_comes_back_and_the_reload_says_so(
         ("<script>", Ending.AUTHORIZATION_FAILED),
     ],
 )
-def test_an_error_consumes_the_session_too_and_sends_nothing(world: World, error: str, ending: Ending) -> None:
+def test_an_error_consumes_the_attempt_too_and_sends_nothing(world: World, error: str, ending: Ending) -> None:
     assert finish(world, code=None, error=error).ending is ending
-    assert world.session()["result"] == ending.value
+    assert world.attempt()["result"] == ending.value
     assert finish(world).ending is ending
     assert world.endpoint.posts == []
     assert error not in repr(world.table.items) or error == "access_denied"
@@ -173,8 +174,8 @@ def test_another_browser_changes_nothing_and_learns_nothing(world: World, secret
     before = repr(world.table.items)
     for error in (None, "access_denied"):
         ended = finish(world, secret=secret, error=error)
-        assert ended.ending is Ending.SESSION_UNKNOWN
-        assert ended.session is None
+        assert ended.ending is Ending.ATTEMPT_UNKNOWN
+        assert ended.attempt is None
         assert ended.connection_id is None
     assert repr(world.table.items) == before
     assert world.endpoint.posts == []
@@ -184,19 +185,19 @@ def test_another_browser_changes_nothing_and_learns_nothing(world: World, secret
 def test_another_browser_does_not_see_how_it_ended(world: World) -> None:
     finish(world)
     ended = finish(world, secret="another browser's")
-    assert (ended.ending, ended.session, ended.connection_id) == (Ending.SESSION_UNKNOWN, None, None)
+    assert (ended.ending, ended.attempt, ended.connection_id) == (Ending.ATTEMPT_UNKNOWN, None, None)
 
 
 def test_an_unknown_state_looks_like_another_browser(world: World) -> None:
     ended = finish(world, state="unknown")
-    assert (ended.ending, ended.session) == (Ending.SESSION_UNKNOWN, None)
+    assert (ended.ending, ended.attempt) == (Ending.ATTEMPT_UNKNOWN, None)
     assert len(world.table.items) == 1
 
 
-def test_an_expired_session_is_refused_untouched(world: World) -> None:
+def test_an_expired_attempt_is_refused_untouched(world: World) -> None:
     world.clock.now += 3_600
     before = repr(world.table.items)
-    assert finish(world).ending is Ending.SESSION_EXPIRED
+    assert finish(world).ending is Ending.ATTEMPT_EXPIRED
     assert repr(world.table.items) == before
     assert world.endpoint.posts == []
 
@@ -212,7 +213,7 @@ def test_an_expired_session_is_refused_untouched(world: World) -> None:
         ("{}", client_error("AccessDeniedException")),
     ],
 )
-def test_without_a_client_secret_session_and_code_stay_as_they_are(
+def test_without_a_client_secret_attempt_and_code_stay_as_they_are(
     world: World, text: str | None, error: Exception | None
 ) -> None:
     world.secrets.text, world.secrets.error = text, error
@@ -225,7 +226,7 @@ def test_without_a_client_secret_session_and_code_stay_as_they_are(
     assert finish(world).ending is Ending.CONNECTED
 
 
-def test_while_the_secret_cannot_be_looked_up_session_and_code_stay_as_they_are(world: World) -> None:
+def test_while_the_secret_cannot_be_looked_up_attempt_and_code_stay_as_they_are(world: World) -> None:
     world.secrets.error = client_error("ThrottlingException")
     assert finish(world).ending is Ending.TEMPORARILY_UNAVAILABLE
     world.secrets.error = None
@@ -250,7 +251,7 @@ def test_the_exchange_leaves_time_to_store_its_answer(world: World, spare: float
     assert world.endpoint.budgets == [min(spare, LONGEST_EXCHANGE)]
 
 
-def test_a_session_that_could_not_be_consumed_exchanges_nothing(world: World) -> None:
+def test_an_attempt_that_could_not_be_consumed_exchanges_nothing(world: World) -> None:
     world.table.faults["update_item"] = [Fault(client_error("InternalServerError"))]
     with pytest.raises(StoreUnavailable):
         finish(world)
@@ -258,11 +259,11 @@ def test_a_session_that_could_not_be_consumed_exchanges_nothing(world: World) ->
     assert finish(world).ending is Ending.CONNECTED
 
 
-def test_a_session_that_was_consumed_unacknowledged_exchanges_nothing_on_its_reload(world: World) -> None:
+def test_an_attempt_that_was_consumed_unacknowledged_exchanges_nothing_on_its_reload(world: World) -> None:
     world.table.faults["update_item"] = [Fault(client_error("InternalServerError"), written=True)]
     with pytest.raises(StoreUnavailable):
         finish(world)
-    assert finish(world).ending is Ending.SESSION_USED
+    assert finish(world).ending is Ending.ATTEMPT_USED
     assert world.endpoint.posts == []
 
 
@@ -294,11 +295,11 @@ def test_the_verifier_of_the_browser_goes_with_the_code_where_a_challenge_was_se
     assert world.endpoint.verifiers == [None, verifier_of(BROWSER)]
 
 
-def test_a_session_begun_in_the_other_environment_is_unknown_and_its_code_is_not_sent(world: World) -> None:
-    production = replace(world.callback(), sessions=SessionStore(world.table, "table", "production"))
+def test_an_attempt_begun_in_the_other_environment_is_unknown_and_its_code_is_not_sent(world: World) -> None:
+    production = replace(world.callback(), attempts=AttemptStore(world.table, "table", "production"))
     returned = Returned(state=STATE, code="the-code", error=None, issuer=None, secret=BROWSER)
     before = repr(world.table.items)
-    assert production.finish(returned, remaining=lambda: 28.0).ending is Ending.SESSION_UNKNOWN
+    assert production.finish(returned, remaining=lambda: 28.0).ending is Ending.ATTEMPT_UNKNOWN
     assert repr(world.table.items) == before
     assert world.endpoint.posts == []
 
@@ -321,7 +322,7 @@ def test_a_write_whose_acknowledgement_was_lost_counts_once(world: World) -> Non
     assert world.connection().generation == 1
 
 
-def test_a_session_item_that_is_gone_costs_no_tokens(world: World) -> None:
+def test_an_attempt_item_that_is_gone_costs_no_tokens(world: World) -> None:
     world.endpoint.on_post = world.table.clear
     assert finish(world).ending is Ending.CONNECTED
     assert world.opened() == ("access-2", "refresh-2")
@@ -352,27 +353,27 @@ def test_a_reconnect_beats_what_is_in_flight_and_moves_the_generation_on(world: 
 def test_while_the_table_stays_away_the_set_goes_as_ciphertext_to_the_salvage_queue(world: World) -> None:
     world.table.faults["transact_write_items"] = [Fault(client_error("InternalServerError"))] * 99
     ended = finish(world)
-    assert (ended.ending, ended.note, ended.connection_id) == (Ending.CONNECTED, "salvaged", CONNECTION)
+    assert (ended.ending, ended.note, ended.connection_id) == (Ending.CONNECTED, "pending", CONNECTION)
     (message,) = world.sqs.sent
     assert "access-2" not in message["MessageBody"]
     assert "refresh-2" not in message["MessageBody"]
     assert world.clock.now < NOW + 28
-    applied = Salvage(world.table, "table").apply(message["MessageBody"], now=NOW + 60)
-    assert applied == (SalvageOutcome.APPLIED, CONNECTION)
+    applied = PendingCommits(world.table, "table").apply(message["MessageBody"], now=NOW + 60)
+    assert applied == (PendingOutcome.APPLIED, CONNECTION)
     assert world.opened() == ("access-2", "refresh-2")
 
 
 def test_a_salvaged_set_that_had_been_written_after_all_is_recognised(world: World) -> None:
     faults = [Fault(client_error("InternalServerError"), written=True)]
     world.table.faults["transact_write_items"] = faults + [Fault(client_error("InternalServerError"))] * 99
-    world.endpoint.on_post = world.table.clear  # The session's item is gone; the set is written alone.
-    world.table.faults["transact_write_items"].insert(0, Fault(_session_gone()))
+    world.endpoint.on_post = world.table.clear  # The attempt's item is gone; the set is written alone.
+    world.table.faults["transact_write_items"].insert(0, Fault(_attempt_gone()))
     finish(world)
-    applied, _ = Salvage(world.table, "table").apply(world.sqs.sent[0]["MessageBody"], now=NOW + 60)
-    assert applied is SalvageOutcome.APPLIED_BEFORE
+    applied, _ = PendingCommits(world.table, "table").apply(world.sqs.sent[0]["MessageBody"], now=NOW + 60)
+    assert applied is PendingOutcome.APPLIED_BEFORE
 
 
-def _session_gone() -> Exception:
+def _attempt_gone() -> Exception:
     reasons = [{"Code": "None"}, {"Code": "ConditionalCheckFailed"}]
     return client_error("TransactionCanceledException", CancellationReasons=reasons)
 
@@ -385,11 +386,11 @@ def test_what_neither_table_nor_queue_took_is_not_called_connected(world: World)
 
 
 def test_a_reload_waits_for_the_callback_that_it_overtook(world: World) -> None:
-    world.sessions.consume(SESSION_ID, secret=BROWSER, attempt_id="the other", now=NOW)
+    world.attempts.consume(ATTEMPT_ID, secret=BROWSER, callback_id="the other", now=NOW)
 
     def after(operation: str) -> None:
         if operation == "get_item" and len(world.clock.slept) == 3:
-            world.sessions.finish(SESSION_ID, "access_denied")
+            world.attempts.finish(ATTEMPT_ID, "access_denied")
 
     world.table.on_call = after
     assert finish(world).ending is Ending.ACCESS_DENIED
@@ -397,8 +398,8 @@ def test_a_reload_waits_for_the_callback_that_it_overtook(world: World) -> None:
 
 
 def test_a_reload_of_what_never_ended_says_that_it_was_used(world: World) -> None:
-    world.sessions.consume(SESSION_ID, secret=BROWSER, attempt_id="the other", now=NOW)
-    assert finish(world).ending is Ending.SESSION_USED
+    world.attempts.consume(ATTEMPT_ID, secret=BROWSER, callback_id="the other", now=NOW)
+    assert finish(world).ending is Ending.ATTEMPT_USED
     assert sum(world.clock.slept) < 10
     assert world.endpoint.posts == []
 

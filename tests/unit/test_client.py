@@ -482,32 +482,34 @@ def test_what_time_mends_is_waited_for_within_the_callers_patience(stack: Server
 # ---- the button -------------------------------------------------------------------------------------------
 
 
-def test_a_host_makes_a_link_and_confirms_what_the_browser_brought(stack: Server) -> None:
+def test_an_app_makes_a_link_and_confirms_what_the_browser_brought(stack: Server) -> None:
     api = Api(base(stack), patience=0)
-    stack.say(reply(201, b'{"session": "s.1", "connect_url": "https://x/authorize?session=l", "expires_at": 9}'))
-    made = api.connect_session("tenant-1", "https://shop.example/back", expected_connection=CONNECTION)
-    assert made["connect_url"] == "https://x/authorize?session=l"
+    stack.say(reply(201, b'{"connect_url": "https://x/authorize?link=l", "expires_at": 9}'))
+    made = api.connect_link("tenant-1", "https://shop.example/back", expected_connection=CONNECTION, state="s")
+    assert made["connect_url"] == "https://x/authorize?link=l"
     stack.say(reply(200, b'{"support_code": "N1234567"}'))
     assert api.confirm("s.1", "tenant-1")["support_code"] == CONNECTION
     assert [(asked.method, asked.path.partition("/live")[2]) for asked in stack.asked] == [
-        ("POST", "/connect-sessions"),
-        ("POST", "/connect-sessions/s.1/confirm"),
+        ("POST", "/connect-links"),
+        ("POST", "/connect-links/confirm"),
     ]
     assert [json.loads(asked.body) for asked in stack.asked] == [
         {
             "tenant": "tenant-1",
             "return_url": "https://shop.example/back",
             "expected_connection": CONNECTION,
+            "state": "s",
         },
-        {"tenant": "tenant-1"},
+        {"confirmation": "s.1", "tenant": "tenant-1"},
     ]
 
 
-@pytest.mark.parametrize("session", ["", "..", "a/b.c", "x.y/../../connections", "s.1?x=1", "s.1\n", "%2e%2e.a"])
-def test_what_a_browser_brings_chooses_no_route(stack: Server, session: str) -> None:
+def test_a_refused_confirmation_says_how_the_connect_ended(stack: Server) -> None:
+    stack.say(refused(409, "connect_failed", ending="access_denied"))
     with pytest.raises(Problem) as caught:
-        Api(base(stack), patience=0).confirm(session, "tenant-1")
-    assert (caught.value.code, stack.asked) == ("unknown_session", [])
+        Api(base(stack), patience=0).confirm("../connections/N1", "tenant-1")
+    assert (caught.value.code, caught.value.ending) == ("connect_failed", "access_denied")
+    assert stack.asked[0].path.endswith("/connect-links/confirm")
 
 
 def test_an_answer_of_something_else_connects_nothing(stack: Server) -> None:

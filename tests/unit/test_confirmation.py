@@ -1,4 +1,4 @@
-"""Connecting by a host's link: nothing becomes a connection unless the host confirms it for who is logged in there."""
+"""Connecting through a link: nothing becomes a connection unless the app confirms it for who is logged in there."""
 
 import threading
 from collections.abc import Mapping
@@ -8,15 +8,16 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from flowaccount_connect.connect.callback import Ended, Ending, Returned
-from flowaccount_connect.connect.confirm import LONGEST_TENANT
+from flowaccount_connect.connect.callback import Ended, Returned
+from flowaccount_connect.connect.endings import Ending
 from flowaccount_connect.domain.connection import Status
-from flowaccount_connect.domain.ids import fingerprint
-from flowaccount_connect.http.problems import Problem
+from flowaccount_connect.domain.errors import Failure
+from flowaccount_connect.domain.ids import LONGEST_TENANT, fingerprint
+from flowaccount_connect.http.problems import STATUS
 from flowaccount_connect.oauth.token_answer import Answer, Outcome
-from flowaccount_connect.rotation.pending_commits import Salvage, SalvageOutcome
+from flowaccount_connect.rotation.pending_commits import PendingCommits, PendingOutcome
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
-from flowaccount_connect.storage.links import CONFIRM_WITHIN, LinkStore
+from flowaccount_connect.storage.links import CONFIRM_WITHIN, KEPT, LinkStore
 from tests.unit.fakes import CONNECTION, NOW, tokens
 from tests.unit.tables import Fault, client_error
 from tests.unit.worlds import BROWSER, STATE, TENANT, World
@@ -42,11 +43,11 @@ def come_back(
     return world.callback().finish(returned, remaining=world.clock.remaining(seconds))
 
 
-def refused(world: World, session: str, tenant: object = TENANT) -> tuple[int, str, object]:
+def refused(world: World, confirmation: str, tenant: object = TENANT) -> tuple[int, str, object]:
     """Status, code and ending of a confirmation that is refused."""
-    with pytest.raises(Problem) as caught:
-        world.confirmation().confirm(session, tenant)
-    return caught.value.status, caught.value.code, caught.value.extra.get("ending")
+    with pytest.raises(Failure) as caught:
+        world.confirmation().confirm(confirmation, tenant)
+    return STATUS[caught.value.code], caught.value.code, caught.value.facts.get("ending")
 
 
 def connections(world: World) -> list[str]:
@@ -61,43 +62,52 @@ def link_item(world: World, link: str) -> Mapping[str, Any]:
     return world.table.item("LINK", fingerprint(link))
 
 
-# The host's link -----------------------------------------------------------------------------------------------------
+# The app's link -----------------------------------------------------------------------------------------------------
 
 
 def make(world: World, **fields: object) -> tuple[str, str]:
-    """The link and the session of a new link."""
-    made = world.confirmation().make(
-        {"tenant": TENANT, "return_url": RETURN_URL} | fields, redirect_uri=REDIRECT_URI + "?x=1"
-    )
+    """A new link and its confirmation."""
+    asked = {"tenant": TENANT, "return_url": RETURN_URL} | fields
+    made = world.confirmation().make(**asked, redirect_uri=REDIRECT_URI + "?x=1")
     address, _, query = made.connect_url.partition("?")
     assert address == "https://api.example/live/authorize"
     assert made.expires_at == NOW + 3_600
-    return parse_qs(query)["session"][0], made.session
+    link = parse_qs(query)["link"][0]
+    stored = world.links.opened(link)
+    assert stored is not None
+    return link, stored.confirmation(link)
 
 
 def test_a_link_leads_to_authorize_beside_the_redirect_uri_and_is_stored_as_a_hash(world: World) -> None:
-    link, session = make(world, expected_connection=CONNECTION)
+    link, confirmation = make(world, expected_connection=CONNECTION)
     item = link_item(world, link)
     assert (item["tenant"], item["return_url"], item["expected_connection"]) == (TENANT, RETURN_URL, CONNECTION)
-    assert (item["expires_at"], item["ttl"]) == (NOW + 3_600, NOW + 3_600)
+    assert (item["expires_at"], item["ttl"]) == (NOW + 3_600, NOW + 3_600 + KEPT)
     assert link not in repr(world.table.items)
-    assert session not in repr(world.table.items)
-    assert session.partition(".")[2] not in repr(world.table.items)
+    assert confirmation not in repr(world.table.items)
+    assert confirmation.partition(".")[2] not in repr(world.table.items)
 
 
-def test_who_has_the_link_alone_does_not_have_the_session(world: World) -> None:
-    link, session = make(world)
-    assert link not in session
-    assert refused(world, link) == (404, "unknown_session", None)
-    for guess in (fingerprint(link), f"{fingerprint(link)}.{link}", f"{fingerprint(link)}.", f"{session}x", "", "."):
-        assert refused(world, guess) == (404, "unknown_session", None)
+def test_who_has_the_link_alone_does_not_have_the_confirmation(world: World) -> None:
+    link, confirmation = make(world)
+    assert link not in confirmation
+    assert refused(world, link) == (404, "unknown_confirmation", None)
+    for guess in (
+        fingerprint(link),
+        f"{fingerprint(link)}.{link}",
+        f"{fingerprint(link)}.",
+        f"{confirmation}x",
+        "",
+        ".",
+    ):
+        assert refused(world, guess) == (404, "unknown_confirmation", None)
 
 
 @pytest.mark.parametrize("tenant", ["", "x" * (LONGEST_TENANT + 1), "a\nb", "\u202e", "\ud800", 7, None, ["a"]])
 def test_a_tenant_that_is_none_is_refused(world: World, tenant: object) -> None:
-    with pytest.raises(Problem) as caught:
+    with pytest.raises(Failure) as caught:
         make(world, tenant=tenant)
-    assert (caught.value.status, caught.value.code) == (400, "invalid_tenant")
+    assert (STATUS[caught.value.code], caught.value.code) == (400, "invalid_tenant")
     assert world.table.items == {}
     assert refused(world, "any", tenant) == (400, "invalid_tenant", None)
 
@@ -109,13 +119,14 @@ def test_a_tenant_that_is_none_is_refused(world: World, tenant: object) -> None:
         ({"return_url": RETURN_URL + "/"}, "return_url_not_allowed"),
         ({"return_url": [RETURN_URL]}, "return_url_not_allowed"),
         ({"expected_connection": "../N1"}, "invalid_connection_id"),
-        ({"expected_connection": None}, "invalid_connection_id"),
+        ({"app_state": "a\nb"}, "invalid_state"),
+        ({"app_state": 7}, "invalid_state"),
     ],
 )
 def test_a_link_for_bad_input_is_not_made(world: World, fields: dict[str, object], code: str) -> None:
-    with pytest.raises(Problem) as caught:
+    with pytest.raises(Failure) as caught:
         make(world, **fields)
-    assert (caught.value.status, caught.value.code) == (400, code)
+    assert (STATUS[caught.value.code], caught.value.code) == (400, code)
     assert world.table.items == {}
 
 
@@ -123,14 +134,14 @@ def test_a_link_for_bad_input_is_not_made(world: World, fields: dict[str, object
 
 
 def test_what_comes_through_a_link_waits_and_is_a_connection_only_once_it_is_confirmed(world: World) -> None:
-    link, session = world.link()
+    link, confirmation = world.link()
     ended = come_back(world, link)
-    assert (ended.ending, ended.connection_id, ended.confirmation) == (Ending.TO_BE_CONFIRMED, CONNECTION, session)
+    assert (ended.ending, ended.connection_id, ended.confirmation) == (Ending.TO_BE_CONFIRMED, CONNECTION, confirmation)
     assert connections(world) == []
     assert "due_shard" not in link_item(world, link)
     assert "listed_as" not in link_item(world, link)
     world.clock.now += CONFIRM_WITHIN - 1
-    assert world.confirmation().confirm(session, TENANT) == CONNECTION
+    assert world.confirmation().confirm(confirmation, TENANT).id == CONNECTION
     there = world.connection()
     assert (there.status, there.generation, there.tenant) == (Status.ACTIVE, 1, TENANT)
     assert (there.requested_at, there.deadline) == (NOW, NOW + 86_400)
@@ -141,24 +152,24 @@ def test_what_comes_through_a_link_waits_and_is_a_connection_only_once_it_is_con
 
 
 def test_a_confirmation_that_is_repeated_changes_nothing(world: World) -> None:
-    link, session = world.link()
+    link, confirmation = world.link()
     come_back(world, link)
-    world.confirmation().confirm(session, TENANT)
+    world.confirmation().confirm(confirmation, TENANT)
     before = repr(world.table.items)
-    assert world.confirmation().confirm(session, TENANT) == CONNECTION
+    assert world.confirmation().confirm(confirmation, TENANT).id == CONNECTION
     assert repr(world.table.items) == before
-    assert refused(world, session, "tenant-8") == (409, "tenant_mismatch", None)
+    assert refused(world, confirmation, "tenant-8") == (409, "tenant_mismatch", "tenant_mismatch")
     assert repr(world.table.items) == before
 
 
 def test_confirmations_at_the_same_moment_connect_once(world: World) -> None:
-    link, session = world.link()
+    link, confirmation = world.link()
     come_back(world, link)
     together = threading.Barrier(6)
 
     def run(_: int) -> str:
         together.wait()
-        return world.confirmation().confirm(session, TENANT)
+        return world.confirmation().confirm(confirmation, TENANT).id
 
     with ThreadPoolExecutor(6) as pool:
         assert list(pool.map(run, range(6))) == [CONNECTION] * 6
@@ -166,37 +177,37 @@ def test_confirmations_at_the_same_moment_connect_once(world: World) -> None:
 
 
 def test_a_confirmation_whose_acknowledgement_was_lost_counts_once(world: World) -> None:
-    link, session = world.link()
+    link, confirmation = world.link()
     come_back(world, link)
     world.table.faults["transact_write_items"] = [Fault(TimeoutError(), written=True)]
     with pytest.raises(StoreUnavailable):
-        world.confirmation().confirm(session, TENANT)
-    assert world.confirmation().confirm(session, TENANT) == CONNECTION
+        world.confirmation().confirm(confirmation, TENANT)
+    assert world.confirmation().confirm(confirmation, TENANT).id == CONNECTION
     assert world.connection().generation == 1
 
 
 def test_the_victims_consent_under_the_attackers_tenant_is_dropped_and_announced(world: World) -> None:
-    link, session = world.link(tenant="the-attacker")
+    link, confirmation = world.link(tenant="the-attacker")
     come_back(world, link)
-    assert refused(world, session, "the-victim") == (409, "tenant_mismatch", None)
+    assert refused(world, confirmation, "the-victim") == (409, "tenant_mismatch", "tenant_mismatch")
     assert connections(world) == []
     assert not {"tokens", "data_key"} & link_item(world, link).keys()
     (event,) = events(world)
     assert (event["type"], event["reason"]) == ("connection.refused", "tenant_mismatch")
     assert (event["connection_id"], event["tenant"]) == (CONNECTION, "the-attacker")
     # The attacker comes too late, whatever he knows.
-    assert refused(world, session, "the-attacker") == (409, "tenant_mismatch", None)
+    assert refused(world, confirmation, "the-attacker") == (409, "tenant_mismatch", "tenant_mismatch")
     assert len(events(world)) == 1
 
 
-def test_the_attacker_never_learns_the_session_of_the_browser_that_used_his_link_up(world: World) -> None:
-    link, session = world.link()
+def test_the_attacker_never_learns_the_confirmation_of_the_browser_that_used_his_link_up(world: World) -> None:
+    link, confirmation = world.link()
     state, secret = OTHER_TAB
     world.open(link, state=state, secret=secret)
-    assert come_back(world, link).confirmation == session
+    assert come_back(world, link).confirmation == confirmation
     for error in ("access_denied", None):
         ended = come_back(world, link, state=state, secret=secret, error=error)
-        assert (ended.ending, ended.confirmation) == (Ending.SESSION_USED, None)
+        assert (ended.ending, ended.confirmation) == (Ending.ATTEMPT_USED, None)
     assert len(world.endpoint.posts) == 1
 
 
@@ -213,16 +224,16 @@ def test_two_tabs_of_one_link_lead_to_one_exchange(world: World) -> None:
 
     with ThreadPoolExecutor(6) as pool:
         endings = sorted(pool.map(run, tabs))
-    assert endings == sorted([Ending.TO_BE_CONFIRMED] + [Ending.SESSION_USED] * 5)
+    assert endings == sorted([Ending.TO_BE_CONFIRMED] + [Ending.ATTEMPT_USED] * 5)
     assert len(world.endpoint.posts) == 1
 
 
-def test_a_reload_hands_the_session_to_the_same_browser_and_exchanges_nothing(world: World) -> None:
-    link, session = world.link()
+def test_a_reload_hands_the_confirmation_to_the_same_browser_and_exchanges_nothing(world: World) -> None:
+    link, confirmation = world.link()
     come_back(world, link)
     before = repr(world.table.items)
     again = come_back(world, link)
-    assert (again.ending, again.confirmation, again.note) == (Ending.TO_BE_CONFIRMED, session, "reload")
+    assert (again.ending, again.confirmation, again.note) == (Ending.TO_BE_CONFIRMED, confirmation, "reload")
     assert repr(world.table.items) == before
     assert len(world.endpoint.posts) == 1
 
@@ -261,33 +272,33 @@ def test_a_link_that_could_not_be_used_up_sends_nothing(world: World) -> None:
         (Answer(Outcome.IN_DOUBT), None, "temporarily_unavailable"),
     ],
 )
-def test_the_host_learns_how_it_ended_and_the_link_is_used_up(
+def test_the_app_learns_how_it_ended_and_the_link_is_used_up(
     world: World, answer: Answer | None, error: str | None, ending: str
 ) -> None:
-    link, session = world.link()
-    assert refused(world, session) == (409, "not_finished", None)
+    link, confirmation = world.link()
+    assert refused(world, confirmation) == (409, "not_finished", None)
     if answer is not None:
         world.endpoint.answers = [answer]
     ended = come_back(world, link, error=error)
-    assert (ended.ending, ended.confirmation) == (ending, session)
-    assert refused(world, session) == (409, "connect_failed", ending)
+    assert (ended.ending, ended.confirmation) == (ending, confirmation)
+    assert refused(world, confirmation) == (409, "connect_failed", ending)
     assert connections(world) == []
 
 
 def test_an_unconfirmed_set_is_dropped_in_time_and_never_becomes_a_connection(world: World) -> None:
-    link, session = world.link()
+    link, confirmation = world.link()
     come_back(world, link)
     assert link_item(world, link)["ttl"] == NOW + CONFIRM_WITHIN
     world.clock.now += CONFIRM_WITHIN
-    assert refused(world, session) == (409, "session_expired", None)
+    assert refused(world, confirmation) == (409, "confirmation_expired", "confirmation_expired")
     assert "tokens" not in link_item(world, link)
     assert connections(world) == []
     world.clock.now = NOW
-    assert refused(world, session) == (409, "session_expired", None)
+    assert refused(world, confirmation) == (409, "confirmation_expired", "confirmation_expired")
 
 
 def test_the_time_to_confirm_is_in_the_condition_too(world: World) -> None:
-    link, session = world.link()
+    link, confirmation = world.link()
     come_back(world, link)
 
     def late(operation: str) -> None:
@@ -300,21 +311,21 @@ def test_the_time_to_confirm_is_in_the_condition_too(world: World) -> None:
             )
 
     world.table.on_call = late
-    assert refused(world, session) == (409, "session_expired", None)
+    assert refused(world, confirmation) == (409, "confirmation_expired", "confirmation_expired")
     assert connections(world) == []
 
 
-def test_a_user_who_never_comes_back_leaves_an_expired_session(world: World) -> None:
-    _, session = world.link()
+def test_a_user_who_never_comes_back_leaves_an_expired_confirmation(world: World) -> None:
+    _, confirmation = world.link()
     world.clock.now += 3_600
-    assert refused(world, session) == (409, "session_expired", None)
+    assert refused(world, confirmation) == (409, "confirmation_expired", "confirmation_expired")
 
 
 def test_a_link_of_the_other_environment_is_unknown(world: World) -> None:
-    link, session = world.link()
+    link, confirmation = world.link()
     production = LinkStore(world.table, "table", "production")
     assert production.opened(link) is None
-    assert production.of_session(session) is None
+    assert production.of_confirmation(confirmation) is None
     assert production.consume(fingerprint(link), "attempt", now=NOW) is None
     assert "consumed_by" not in link_item(world, link)
 
@@ -323,45 +334,45 @@ def test_a_link_of_the_other_environment_is_unknown(world: World) -> None:
 
 
 def test_another_business_than_the_expected_one_is_refused_with_nothing_stored_but_the_event(world: World) -> None:
-    link, session = world.link(expected="N7")
+    link, confirmation = world.link(expected="N7")
     ended = come_back(world, link)
     assert (ended.ending, ended.connection_id) == (Ending.WRONG_BUSINESS, None)
     (event,) = events(world)
     assert (event["reason"], event["connection_id"], event["tenant"]) == ("other_business", CONNECTION, TENANT)
     assert not {"tokens", "data_key", "connection_id"} & link_item(world, link).keys()
     assert connections(world) == []
-    assert refused(world, session) == (409, "connect_failed", "wrong_business")
+    assert refused(world, confirmation) == (409, "connect_failed", "wrong_business")
     assert come_back(world, link).ending is Ending.WRONG_BUSINESS
     assert len(events(world)) == 1
 
 
 def test_the_expected_business_is_welcome(world: World) -> None:
-    link, session = world.link(expected=CONNECTION)
+    link, confirmation = world.link(expected=CONNECTION)
     assert come_back(world, link).ending is Ending.TO_BE_CONFIRMED
-    assert world.confirmation().confirm(session, TENANT) == CONNECTION
+    assert world.confirmation().confirm(confirmation, TENANT).id == CONNECTION
 
 
 def test_a_business_of_another_tenant_is_refused_and_stays_as_it_is(world: World) -> None:
     world.connect()
     world.change(tenant="tenant-8")
     before = world.connection()
-    link, session = world.link()
+    link, confirmation = world.link()
     ended = come_back(world, link)
     assert (ended.ending, ended.note) == (Ending.WRONG_BUSINESS, "other_tenant")
     assert world.connection() == before
     (event,) = events(world)
     assert (event["reason"], event["tenant"]) == ("other_tenant", TENANT)
     assert "tokens" not in link_item(world, link)
-    assert refused(world, session) == (409, "connect_failed", "wrong_business")
+    assert refused(world, confirmation) == (409, "connect_failed", "wrong_business")
 
 
 def test_a_business_that_another_tenant_connected_meanwhile_is_refused_at_the_confirmation(world: World) -> None:
-    link, session = world.link()
+    link, confirmation = world.link()
     come_back(world, link)
     world.connect(age=0, grant_id="00000000-older")
     world.change(tenant="tenant-8")
     before = world.connection()
-    assert refused(world, session) == (409, "connect_failed", "wrong_business")
+    assert refused(world, confirmation) == (409, "connect_failed", "wrong_business")
     assert world.connection() == before
     assert [event["reason"] for event in events(world)] == ["other_tenant"]
     assert "tokens" not in link_item(world, link)
@@ -387,9 +398,9 @@ def test_a_business_that_was_disconnected_is_free_again(world: World) -> None:
     world.connect(grant_id="00000000-older")
     world.change(tenant="tenant-8")
     world.disconnect()
-    link, session = world.link()
+    link, confirmation = world.link()
     come_back(world, link)
-    assert world.confirmation().confirm(session, TENANT) == CONNECTION
+    assert world.confirmation().confirm(confirmation, TENANT).id == CONNECTION
     assert (world.connection().tenant, world.connection().generation) == (TENANT, 3)
 
 
@@ -400,33 +411,33 @@ def test_confirming_beats_a_refresh_in_flight_and_revives_the_dead(world: World)
     world.connect(grant_id="00000000-older")
     world.change(tenant=TENANT)
     world.hold()
-    link, session = world.link(expected=CONNECTION)
+    link, confirmation = world.link(expected=CONNECTION)
     come_back(world, link)
     assert world.connection().generation == 1
     world.end("rejected")
-    assert world.confirmation().confirm(session, TENANT) == CONNECTION
+    assert world.confirmation().confirm(confirmation, TENANT).id == CONNECTION
     there = world.connection()
     assert (there.status, there.generation, there.attempt, there.reason) == (Status.ACTIVE, 2, None, None)
     assert world.opened() == ("access-2", "refresh-2")
 
 
-def test_a_later_consent_of_the_same_tenant_wins_and_the_host_sees_it_connected(world: World) -> None:
-    link, session = world.link()
+def test_a_later_consent_of_the_same_tenant_wins_and_the_app_sees_it_connected(world: World) -> None:
+    link, confirmation = world.link()
     come_back(world, link)
     world.connect(age=0, grant_id="ffffffff-later")
     world.change(tenant=TENANT)
     before = world.connection()
-    assert world.confirmation().confirm(session, TENANT) == CONNECTION
+    assert world.confirmation().confirm(confirmation, TENANT).id == CONNECTION
     assert world.connection() == before
     assert "tokens" not in link_item(world, link)
 
 
 def test_a_later_consent_without_a_tenant_is_not_taken_over(world: World) -> None:
-    link, session = world.link()
+    link, confirmation = world.link()
     come_back(world, link)
     world.connect(age=0, grant_id="ffffffff-later")
     before = world.connection()
-    assert refused(world, session) == (409, "connect_failed", "superseded")
+    assert refused(world, confirmation) == (409, "connect_failed", "superseded")
     assert world.connection() == before
     assert events(world) == []
 
@@ -444,94 +455,128 @@ def test_connecting_without_a_link_leaves_a_business_with_its_tenant(world: Worl
 # While the table stays away ------------------------------------------------------------------------------------------
 
 
-def salvage(world: World, *, at: int) -> SalvageOutcome:
+def salvage(world: World, *, at: int) -> PendingOutcome:
     (message,) = world.sqs.sent
-    outcome, _ = Salvage(world.table, "table").apply(message["MessageBody"], now=at)
+    outcome, _ = PendingCommits(world.table, "table").apply(message["MessageBody"], now=at)
     return outcome
 
 
 @pytest.fixture
 def away(world: World) -> tuple[str, str]:
-    """A link whose set could not be written, and its session."""
+    """A link whose set could not be written, and its confirmation."""
     made = world.link()
     world.table.faults["transact_write_items"] = [Fault(client_error("InternalServerError"))] * 99
     ended = come_back(world, made[0])
-    assert (ended.ending, ended.note) == (Ending.TO_BE_CONFIRMED, "salvaged")
+    assert (ended.ending, ended.note) == (Ending.TO_BE_CONFIRMED, "pending")
     world.table.faults.clear()
     return made
 
 
-def test_a_set_that_waits_for_the_host_is_salvaged_as_ciphertext_and_confirmed(
+def test_a_set_that_waits_for_the_app_is_salvaged_as_ciphertext_and_confirmed(
     world: World, away: tuple[str, str]
 ) -> None:
-    link, session = away
-    assert refused(world, session) == (409, "not_finished", None)
+    link, confirmation = away
+    assert refused(world, confirmation) == (409, "not_finished", None)
     message = world.sqs.sent[0]["MessageBody"]
-    for secret in ("access-2", "refresh-2", link, session):
+    for secret in ("access-2", "refresh-2", link, confirmation):
         assert secret not in message
-    assert salvage(world, at=NOW + 60) is SalvageOutcome.APPLIED
-    assert salvage(world, at=NOW + 61) is SalvageOutcome.APPLIED_BEFORE
-    assert world.confirmation().confirm(session, TENANT) == CONNECTION
-    assert salvage(world, at=NOW + 62) is SalvageOutcome.APPLIED_BEFORE
+    assert salvage(world, at=NOW + 60) is PendingOutcome.APPLIED
+    assert salvage(world, at=NOW + 61) is PendingOutcome.APPLIED_BEFORE
+    assert world.confirmation().confirm(confirmation, TENANT).id == CONNECTION
+    assert salvage(world, at=NOW + 62) is PendingOutcome.APPLIED_BEFORE
     assert world.opened() == ("access-2", "refresh-2")
 
 
 def test_a_salvaged_set_whose_time_is_over_is_dropped(world: World, away: tuple[str, str]) -> None:
-    assert salvage(world, at=NOW + 100_000) is SalvageOutcome.TOO_LATE
+    assert salvage(world, at=NOW + 100_000) is PendingOutcome.TOO_LATE
     assert "tokens" not in link_item(world, away[0])
 
 
 def test_a_salvaged_set_whose_link_is_gone_is_dropped(world: World, away: tuple[str, str]) -> None:
     world.table.clear()
-    assert salvage(world, at=NOW + 60) is SalvageOutcome.UNKNOWN
+    assert salvage(world, at=NOW + 60) is PendingOutcome.UNKNOWN
     assert world.table.items == {}
 
 
-def test_what_neither_table_nor_queue_took_is_a_failure_for_the_host_too(world: World) -> None:
-    link, session = world.link()
+def test_what_neither_table_nor_queue_took_is_a_failure_for_the_app_too(world: World) -> None:
+    link, confirmation = world.link()
     world.table.faults["transact_write_items"] = [Fault(client_error("InternalServerError"))] * 99
     world.sqs.error = client_error("OverLimit")
     ended = come_back(world, link)
     assert (ended.ending, ended.note) == (Ending.TEMPORARILY_UNAVAILABLE, "lost")
-    assert refused(world, session) == (409, "connect_failed", "temporarily_unavailable")
+    assert refused(world, confirmation) == (409, "connect_failed", "temporarily_unavailable")
 
 
 def test_a_write_whose_acknowledgement_was_lost_is_recognised(world: World) -> None:
-    link, session = world.link()
+    link, confirmation = world.link()
     world.table.faults["transact_write_items"] = [Fault(TimeoutError(), written=True)]
     ended = come_back(world, link)
     assert (ended.ending, ended.note) == (Ending.TO_BE_CONFIRMED, None)
-    assert world.confirmation().confirm(session, TENANT) == CONNECTION
+    assert world.confirmation().confirm(confirmation, TENANT).id == CONNECTION
 
 
-def test_a_session_item_that_is_gone_costs_no_tokens(world: World) -> None:
-    link, session = world.link()
+def test_a_confirmation_item_that_is_gone_costs_no_tokens(world: World) -> None:
+    link, confirmation = world.link()
 
     def gone() -> None:
         items, tokens_ = world.table.model.snapshot()
-        world.table.model.restore((frozenset(item for item in items if item[0][1] != "SESSION"), tokens_))
+        world.table.model.restore((frozenset(item for item in items if item[0][1] != "ATTEMPT"), tokens_))
 
     world.endpoint.on_post = gone
     assert come_back(world, link).ending is Ending.TO_BE_CONFIRMED
-    assert world.confirmation().confirm(session, TENANT) == CONNECTION
+    assert world.confirmation().confirm(confirmation, TENANT).id == CONNECTION
 
 
 def test_a_link_item_that_is_gone_ends_it(world: World) -> None:
-    link, session = world.link()
+    link, confirmation = world.link()
     world.endpoint.on_post = world.table.clear
-    assert come_back(world, link).ending is Ending.SESSION_EXPIRED
+    assert come_back(world, link).ending is Ending.ATTEMPT_EXPIRED
     assert world.table.items == {}
-    assert refused(world, session) == (404, "unknown_session", None)
+    assert refused(world, confirmation) == (404, "unknown_confirmation", None)
 
 
 def test_nothing_secret_is_stored_in_the_clear_or_shown(world: World) -> None:
-    link, session = make(world)
+    link, confirmation = make(world)
     world.open(link)
     ended = come_back(world, link)
     stored = repr(world.table.items)
-    for secret in (link, session, session.partition(".")[2], BROWSER, STATE, "access-2", "refresh-2"):
+    for secret in (link, confirmation, confirmation.partition(".")[2], BROWSER, STATE, "access-2", "refresh-2"):
         assert secret not in stored
         assert secret not in repr(ended)
-    made = world.confirmation().make({"tenant": TENANT, "return_url": RETURN_URL}, redirect_uri=REDIRECT_URI)
-    assert made.session not in f"{made} {made!r}"
+    made = world.confirmation().make(tenant=TENANT, return_url=RETURN_URL, redirect_uri=REDIRECT_URI)
     assert urlsplit(made.connect_url).query not in f"{made} {made!r}"
+
+
+# An old confirmation -------------------------------------------------------------------------------------------------
+
+
+def test_an_old_confirmation_never_answers_with_another_tenants_connection(world: World) -> None:
+    link, confirmation = world.link()
+    come_back(world, link)
+    world.confirmation().confirm(confirmation, TENANT)
+    world.disconnect()
+    assert refused(world, confirmation) == (409, "connect_failed", "disconnected")
+    world.connect(age=0, grant_id="ffffffff-later")
+    world.change(tenant="tenant-8")
+    before = world.connection()
+    assert refused(world, confirmation) == (409, "connect_failed", "superseded")
+    assert world.connection() == before
+
+
+def test_an_old_confirmation_is_not_the_confirmation_of_a_later_consent_of_the_same_tenant(world: World) -> None:
+    link, confirmation = world.link()
+    come_back(world, link)
+    world.confirmation().confirm(confirmation, TENANT)
+    world.connect(age=0, grant_id="ffffffff-later")
+    world.change(tenant=TENANT)
+    assert refused(world, confirmation) == (409, "connect_failed", "superseded")
+
+
+def test_a_repeated_confirmation_answers_with_the_connection_as_it_is_now(world: World) -> None:
+    link, confirmation = world.link()
+    come_back(world, link)
+    world.confirmation().confirm(confirmation, TENANT)
+    world.rotated_by_another()
+    world.end("rejected")
+    again = world.confirmation().confirm(confirmation, TENANT)
+    assert (again.generation, again.status) == (2, Status.REAUTHORIZATION_REQUIRED)

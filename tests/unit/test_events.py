@@ -94,6 +94,8 @@ def test_a_refresh_tells_its_attempt_and_generation_and_a_claim_is_not_even_look
 def test_a_refusal_tells_why_and_since_when(world: World) -> None:
     world.connect()
     refresh(world, REJECTED)
+    assert told(world)[-1].kind is Kind.ATTEMPT_FAILED
+    refresh(world, REJECTED, age=4_000)
     ended = told(world)[-1]
     assert (ended.kind, ended.reason, ended.since) == (
         Kind.REAUTHORIZATION_REQUIRED,

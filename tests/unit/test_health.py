@@ -21,8 +21,8 @@ from flowaccount_connect.rotation.health import (
     Sign,
     sign_of,
 )
+from flowaccount_connect.rotation.outcomes import Refresh, RefreshOutcome
 from flowaccount_connect.rotation.permits import Kind, NoPermit
-from flowaccount_connect.rotation.protocol import Refresh, RefreshOutcome
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
 from flowaccount_connect.storage.shared_item import SharedItem
 from tests.unit.fakes import NOW, Clock, FakeEndpoint
@@ -32,7 +32,7 @@ KEY = {"pk": {"S": "HEALTH"}, "sk": {"S": "token-endpoint"}}
 CAUSES = {
     Sign.DOUBT: (RefreshOutcome.IN_DOUBT, DOUBTS),
     Sign.CONFIGURATION: (RefreshOutcome.CONFIGURATION_ERROR, FAILURES),
-    Sign.REFUSAL: (RefreshOutcome.REFUSED_ONCE, FAILURES),
+    Sign.REFUSAL: (RefreshOutcome.REFUSED, FAILURES),
 }
 """For each cause the outcome that it shows in, and how many different connections it takes."""
 
@@ -216,14 +216,14 @@ def test_only_the_first_failure_of_a_connection_counts(stack: Stack, outcome: Re
 
 def test_the_refusal_of_a_token_in_doubt_says_nothing() -> None:
     """It was probably spent in the bad time before, and those come back one after the other when that is over."""
-    refused = Refresh(outcome=RefreshOutcome.REFUSED_ONCE, connection_id="N1", exchange_ms=5)
+    refused = Refresh(outcome=RefreshOutcome.REFUSED, connection_id="N1", exchange_ms=5)
     assert sign_of(refused) is Sign.REFUSAL
     assert sign_of(replace(refused, in_doubt_since=NOW)) is Sign.NOTHING
 
 
 def test_the_refusal_of_a_token_past_its_deadline_says_nothing() -> None:
     """Those that were refused for a day come to their end one after the other."""
-    refused = Refresh(outcome=RefreshOutcome.REFUSED_ONCE, connection_id="N1", exchange_ms=5, seconds_to_deadline=1)
+    refused = Refresh(outcome=RefreshOutcome.REFUSED, connection_id="N1", exchange_ms=5, seconds_to_deadline=1)
     assert sign_of(refused) is Sign.REFUSAL
     assert sign_of(replace(refused, seconds_to_deadline=0)) is Sign.NOTHING
 

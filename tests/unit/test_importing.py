@@ -5,17 +5,19 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from flowaccount_connect.connect.importing import ImportSalvage, Proving
-from flowaccount_connect.domain.connection import Connection, Sealed, Status
+from flowaccount_connect.domain.connection import Connection, Reason, Sealed, Status
 from flowaccount_connect.oauth.token_answer import Answer, Outcome
-from flowaccount_connect.rotation.pending_commits import Salvage, SalvageOutcome
-from flowaccount_connect.rotation.protocol import RefreshOutcome, ReplayPolicy, Rotation
-from flowaccount_connect.storage.connections import Rotated
-from flowaccount_connect.storage.imports import AlreadyConnected, ImportStore, UnderWay
-from flowaccount_connect.storage.sealing import Tokens
+from flowaccount_connect.rotation.outcomes import RefreshOutcome
+from flowaccount_connect.rotation.pending_commits import PendingCommit, PendingCommits, PendingOutcome, Target
+from flowaccount_connect.rotation.ports import AlwaysWell, Health
+from flowaccount_connect.rotation.protocol import ReplayPolicy, Rotation
+from flowaccount_connect.storage.imports import COOLING, AlreadyConnected, CoolingDown, ImportStore, UnderWay
+from flowaccount_connect.storage.sealing import TokenPair
+from flowaccount_connect.storage.stored_tokens import StoredTokens
+from tests.support.commits import commit_of
 from tests.unit.fakes import CONNECTION, NOW, tokens
 from tests.unit.tables import Fault, client_error
-from tests.unit.worlds import World
+from tests.unit.worlds import Unwell, World
 
 MINE = "0199ffff-1111-7abc-8def-0123456789ab"
 GIVEN = "given"
@@ -25,7 +27,7 @@ REJECTED = Answer(Outcome.REJECTED, error="invalid_grant", status=400)
 SILENT = Answer(Outcome.IN_DOUBT)
 
 
-ROTATED = Rotated(
+ROTATED = StoredTokens(
     sealed=Sealed(b"", b""),
     requested_at=NOW,
     access_expires_at=NOW + 3_600,
@@ -44,6 +46,7 @@ class Imports:
 
     world: World = field(default_factory=World)
     attempts: int = 0
+    health: Health = field(default_factory=AlwaysWell)
 
     def __post_init__(self) -> None:
         self.store = ImportStore(self.world.table, "table", "sandbox", clock=self.world.clock)
@@ -52,7 +55,7 @@ class Imports:
         """Store the given token."""
         now = int(self.world.clock())
         sealer = self.world.sealer
-        sealed = sealer.seal(Tokens("", token), sealer.data_key(), owner=CONNECTION, grant_id=grant_id)
+        sealed = sealer.seal(TokenPair("", token), sealer.data_key(), owner=CONNECTION, grant_id=grant_id)
         self.store.begin(CONNECTION, grant_id, sealed, deadline=now + 86_400, now=now)
 
     def prove(self, *answers: Answer, policy: ReplayPolicy = "allowed", seconds: float = 45) -> RefreshOutcome:
@@ -62,8 +65,8 @@ class Imports:
         rotation: Rotation = replace(
             self.world.rotation(policy),
             store=self.store,
-            endpoint=Proving(self.world.endpoint),
-            salvage=ImportSalvage(self.world.salvage, "sandbox"),
+            target=Target.IMPORT,
+            health=self.health,
             attempt_id=lambda: f"attempt-{self.attempts}",
         )
         return rotation.refresh(CONNECTION, remaining=self.world.clock.remaining(seconds)).outcome
@@ -80,10 +83,10 @@ class Imports:
         """The refresh tokens that were sent."""
         return [token for token, _ in self.world.endpoint.posts]
 
-    def salvage(self) -> SalvageOutcome:
-        """Apply the first message of the salvage queue."""
+    def apply_pending(self) -> PendingOutcome:
+        """Apply the first pending commit."""
         message = self.world.sqs.sent[0]["MessageBody"]
-        return Salvage(self.world.table, "table").apply(message, now=int(self.world.clock()))[0]
+        return PendingCommits(self.world.table, "table").apply(message, now=int(self.world.clock()))[0]
 
     def events(self) -> list[str]:
         """The reasons of the events."""
@@ -189,7 +192,7 @@ def test_one_import_at_a_time(imports: Imports) -> None:
 )
 def test_a_refusal_leaves_a_dead_connection_as_it_was(dead: Imports, answer: Answer, reason: str) -> None:
     before = dead.world.table.item("CONNECTION", CONNECTION)
-    assert dead.prove(answer) is RefreshOutcome.REAUTHORIZATION_REQUIRED
+    assert dead.prove(answer) is RefreshOutcome.IMPORT_REFUSED
     assert dead.world.table.item("CONNECTION", CONNECTION) == before
     assert dead.events() == [reason]
     assert not any("N9" in pk for pk, _ in dead.world.table.items)
@@ -205,19 +208,32 @@ def test_a_refusal_leaves_an_unknown_connection_unknown_and_drops_the_token(impo
 
 
 @pytest.mark.parametrize("support_code", ["N9", None])
-def test_an_answer_for_another_business_is_in_quarantine_and_nowhere_else(
-    imports: Imports, support_code: str | None
-) -> None:
+def test_an_answer_for_another_business_is_dropped(imports: Imports, support_code: str | None) -> None:
     outcome = Outcome.TOKENS if support_code is None else Outcome.WRONG_CONNECTION
     imports.prove(Answer(outcome, tokens(support_code=support_code).tokens, status=200))
     over = imports.world.table.items[f"CONNECTION#{CONNECTION}", "IMPORT"]
-    assert (over["reason"], "quarantine" in over, "quarantine_key" in over) == ("wrong_connection", True, True)
-    assert b"refresh-2" not in over["quarantine"]
+    assert over["reason"] == "wrong_connection"
+    assert not any(isinstance(value, bytes) for value in over.values())
     assert imports.here() is None
 
 
-def test_after_a_refusal_another_import_may_begin(imports: Imports) -> None:
+def test_while_the_endpoint_is_unwell_no_import_is_refused(imports: Imports) -> None:
+    imports.health = Unwell()
+    assert imports.prove(REJECTED) is RefreshOutcome.REFUSED
+    assert imports.events() == []
+    imported = imports.store.get(CONNECTION)
+    assert imported is not None
+    assert (imported.status, imported.refresh_at) == (Status.ACTIVE, NOW + 600)
+
+
+def test_after_a_refusal_another_import_may_begin_once_it_has_cooled_down(imports: Imports) -> None:
     imports.prove(REJECTED)
+    before = imports.world.table.items
+    with pytest.raises(CoolingDown) as cooling:
+        imports.begin("019affff", "another")
+    assert (cooling.value.reason, cooling.value.until) == (Reason.REJECTED, NOW + COOLING)
+    assert imports.world.table.items == before
+    imports.later(COOLING)
     imports.begin("019affff", "another")
     assert imports.prove(tokens()) is RefreshOutcome.REFRESHED
     assert imports.sent() == [GIVEN, "another"]
@@ -248,7 +264,7 @@ def test_under_policy_never_a_killed_worker_ends_the_import(imports: Imports) ->
     with pytest.raises(Killed):
         imports.prove(tokens(), policy="never")
     imports.later()
-    assert imports.prove(tokens(), policy="never") is RefreshOutcome.REAUTHORIZATION_REQUIRED
+    assert imports.prove(tokens(), policy="never") is RefreshOutcome.IMPORT_REFUSED
     assert imports.sent() == [GIVEN]
     assert imports.events() == ["in_doubt"]
 
@@ -260,8 +276,9 @@ def test_no_usable_answer_is_doubt_that_a_later_refusal_settles(dead: Imports) -
     assert imported is not None
     assert imported.refresh_at is not None
     dead.world.clock.now = imported.refresh_at
-    assert dead.prove(REJECTED) is RefreshOutcome.REAUTHORIZATION_REQUIRED
-    assert dead.events() == ["rotation_lost"]
+    assert dead.prove(REJECTED) is RefreshOutcome.IMPORT_REFUSED
+    # The token may never have been good: no rotation of a connection is lost.
+    assert dead.events() == ["rejected"]
     assert dead.world.table.item("CONNECTION", CONNECTION) == before
 
 
@@ -293,13 +310,13 @@ def test_a_table_that_falters_after_the_post_costs_nothing(
 
 def test_a_set_that_the_table_did_not_take_is_salvaged_and_the_token_is_not_sent_again(imports: Imports) -> None:
     imports.world.endpoint.on_post = lambda: imports.world.table.faults["transact_write_items"].extend([DOWN] * 50)
-    assert imports.prove(tokens()) is RefreshOutcome.SALVAGED
+    assert imports.prove(tokens()) is RefreshOutcome.PENDING
     imports.world.table.faults.clear()
     body = imports.world.sqs.sent[0]["MessageBody"]
     assert "refresh-2" not in body
-    assert imports.salvage() is SalvageOutcome.APPLIED
+    assert imports.apply_pending() is PendingOutcome.APPLIED
     assert proved(imports)
-    assert imports.salvage() is SalvageOutcome.APPLIED_BEFORE
+    assert imports.apply_pending() is PendingOutcome.APPLIED_BEFORE
     imports.later()
     assert imports.prove(tokens("access-3", "refresh-3")) is RefreshOutcome.UNKNOWN
     assert imports.sent() == [GIVEN]
@@ -311,17 +328,18 @@ def test_a_salvaged_set_comes_through_although_the_import_was_given_up(imports: 
     imports.world.table.faults.clear()
     imports.world.endpoint.on_post = lambda: None
     imports.later()
-    assert imports.prove(REJECTED) is RefreshOutcome.REAUTHORIZATION_REQUIRED
-    assert imports.salvage() is SalvageOutcome.APPLIED
+    assert imports.prove(REJECTED) is RefreshOutcome.IMPORT_REFUSED
+    assert imports.apply_pending() is PendingOutcome.APPLIED
     assert proved(imports)
 
 
 def test_a_late_success_comes_through_although_another_import_follows(imports: Imports) -> None:
     imports.prove(REJECTED)
+    imports.later(COOLING)
     imports.begin("019affff", "another")
     late = salvaged(imports, MINE, "access-late", "refresh-late")
-    outcome, _ = Salvage(imports.world.table, "table").apply(late, now=NOW)
-    assert outcome is SalvageOutcome.APPLIED
+    outcome, _ = PendingCommits(imports.world.table, "table").apply(late, now=NOW)
+    assert outcome is PendingOutcome.APPLIED
     assert imports.world.opened() == ("access-late", "refresh-late")
     assert imports.store.get(CONNECTION) is not None
     imports.prove(tokens())
@@ -331,11 +349,11 @@ def test_a_late_success_comes_through_although_another_import_follows(imports: I
 def test_of_two_answers_to_the_given_token_the_later_wins(imports: Imports) -> None:
     first = salvaged(imports, MINE, "access-1", "refresh-1", at=NOW)
     second = salvaged(imports, MINE, "access-2", "refresh-2", at=NOW + 200)
-    apply = Salvage(imports.world.table, "table").apply
+    apply = PendingCommits(imports.world.table, "table").apply
     assert [apply(body, now=NOW)[0] for body in (first, second, first)] == [
-        SalvageOutcome.APPLIED,
-        SalvageOutcome.APPLIED,
-        SalvageOutcome.TOO_LATE,
+        PendingOutcome.APPLIED,
+        PendingOutcome.APPLIED,
+        PendingOutcome.TOO_LATE,
     ]
     assert imports.world.opened() == ("access-2", "refresh-2")
 
@@ -343,9 +361,10 @@ def test_of_two_answers_to_the_given_token_the_later_wins(imports: Imports) -> N
 def salvaged(imports: Imports, grant_id: str, access: str, refresh: str, at: int = NOW) -> str:
     """A message of the salvage queue with the set of an import."""
     sealer = imports.world.sealer
-    sealed = sealer.seal(Tokens(access, refresh), sealer.data_key(), owner=CONNECTION, grant_id=grant_id)
+    sealed = sealer.seal(TokenPair(access, refresh), sealer.data_key(), owner=CONNECTION, grant_id=grant_id)
     rotated = replace(ROTATED, sealed=sealed, requested_at=at)
-    imports.world.salvage.send_import(CONNECTION, grant_id, f"late {at}", "sandbox", rotated)
+    commit = commit_of(CONNECTION, grant_id, 0, f"late {at}", rotated)
+    imports.world.queue.send(PendingCommit(target=Target.IMPORT, commit=commit))
     return str(imports.world.sqs.sent.pop()["MessageBody"])
 
 
@@ -378,7 +397,7 @@ def test_a_disconnect_ends_the_import_and_its_answer_revives_nothing(imports: Im
     assert there is not None
     assert (there.status, there.sealed, there.generation) == (Status.DISCONNECTED, None, 1)
     late = salvaged(imports, MINE, "access-late", "refresh-late", at=NOW + 500)
-    assert Salvage(imports.world.table, "table").apply(late, now=NOW)[0] is SalvageOutcome.TOO_LATE
+    assert PendingCommits(imports.world.table, "table").apply(late, now=NOW)[0] is PendingOutcome.TOO_LATE
 
 
 def test_a_disconnect_ends_the_dead_connection_and_its_import(dead: Imports) -> None:
@@ -388,4 +407,5 @@ def test_a_disconnect_ends_the_dead_connection_and_its_import(dead: Imports) -> 
     assert dead.store.get(CONNECTION) is None
     ended = dead.here()
     assert ended is not None
-    assert (ended.status, ended.grant_id, ended.generation) == (Status.DISCONNECTED, MINE, 2)
+    assert (ended.status, ended.generation) == (Status.DISCONNECTED, 2)
+    assert ended.grant_id > MINE

@@ -115,6 +115,38 @@ def test_a_list_of_one_status_shows_that_status(functions: Functions, more: dict
         assert shown == {connection_id for connection_id, its in more.items() if its == status}
 
 
+def test_a_list_of_one_tenant_shows_that_tenants_connections_and_has_an_end(
+    functions: Functions, world: World, more: dict[str, str]
+) -> None:
+    theirs = [name for name in more if name != CONNECTION][::3]
+    for name in theirs:
+        for pk, sk in list(world.table.items):
+            if pk == f"CONNECTION#{name}":
+                world.table.model.update_item(
+                    TableName="table",
+                    Key=key_of(name, sk),
+                    UpdateExpression="SET #tenant = :tenant",
+                    ExpressionAttributeNames={"#tenant": "tenant"},
+                    ExpressionAttributeValues={":tenant": {"S": "tenant-9"}},
+                )
+    for limit in ("1", "4", "100"):
+        assert sorted(one["support_code"] for one in walk(functions, tenant="tenant-9", limit=limit)) == sorted(theirs)
+    active = [name for name in theirs if more[name] == "active"]
+    shown = walk(functions, tenant="tenant-9", status="active")
+    assert sorted(one["support_code"] for one in shown) == sorted(active)
+    assert walk(functions, tenant="nobody") == []
+
+
+def test_an_item_that_nobody_understands_is_shown_as_such_and_hides_no_other(
+    functions: Functions, world: World, more: dict[str, str]
+) -> None:
+    world.change(reason="CANARY of another program", status="CANARY")
+    shown = {one["support_code"]: one["status"] for one in walk(functions)}
+    assert shown == more | {CONNECTION: "unreadable"}
+    answer = functions.call("connections", event("connection"))
+    assert (answer["statusCode"], body(answer)["status"], body(answer)["reason"]) == (200, "unreadable", None)
+
+
 def test_the_last_page_says_that_it_is(functions: Functions, more: dict[str, str]) -> None:
     assert body(ask(functions, limit=str(len(more))))["next"] is None
     assert body(ask(functions, limit=str(len(more) - 1)))["next"] is not None
@@ -173,6 +205,11 @@ def test_an_unknown_status_is_refused(functions: Functions, value: str) -> None:
     assert problem(ask(functions, status=value)) == (400, "invalid_status")
 
 
+@pytest.mark.parametrize("value", ["x" * 129, "a\nb", "\u202e"])
+def test_a_tenant_that_is_none_is_refused(functions: Functions, value: str) -> None:
+    assert problem(ask(functions, tenant=value)) == (400, "invalid_tenant")
+
+
 def cursor(text: str) -> str:
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
@@ -191,7 +228,7 @@ def cursor(text: str) -> str:
         cursor("active#8#N1"),
         cursor("active#-1#N1"),
         cursor("active#00#N1"),
-        cursor("session#0#N1"),
+        cursor("attempt#0#N1"),
         cursor("active#0#N1#x"),
         cursor("active#0#../x"),
         cursor("active#0#ก"),
@@ -233,6 +270,7 @@ def test_show_tells_all_but_the_tokens_by_one_read(functions: Functions, world: 
         "access_expires_at": NOW - 22_000 + 86_400,
         "deadline": NOW - 22_000 + 86_400,
         "refresh_at": NOW - 22_000 + 21_600,
+        "consent_ends_at": None,
         "in_doubt_since": None,
         "at_risk_since": None,
         "reason": None,
@@ -300,18 +338,20 @@ GONE = {"tokens", "data_key", "requested_at", "access_expires_at", "deadline", "
 
 
 def test_a_disconnect_leaves_a_tombstone_and_no_tokens(functions: Functions, world: World) -> None:
-    world.change(tenant="tenant-7", in_doubt=NOW, at_risk=NOW, retries=2, quarantine=b"x", quarantine_key=b"y")
+    world.change(
+        tenant="tenant-7", in_doubt=NOW, at_risk=NOW, retries=2, refused_at=NOW, refused_alone=NOW, consent_ends_at=NOW
+    )
     world.hold()
     answer = functions.call("connections", event("disconnect"))
     assert (answer["statusCode"], answer["body"]) == (204, "")
     item = world.table.item("CONNECTION", CONNECTION)
-    ended = item.pop("ended_at")
+    ended, door = item.pop("ended_at"), item.pop("grant_id")
+    assert door > GRANT
     assert item == {
         "pk": f"CONNECTION#{CONNECTION}",
         "sk": "CONNECTION",
         "status": "disconnected",
         "listed_as": listed_as(CONNECTION, "disconnected"),
-        "grant_id": GRANT,
         "generation": 2,
         "connected_at": NOW - 22_000,
         "environment": "sandbox",
@@ -323,7 +363,6 @@ def test_a_disconnect_leaves_a_tombstone_and_no_tokens(functions: Functions, wor
 def test_a_disconnect_may_be_repeated(functions: Functions, world: World) -> None:
     for _ in range(2):
         assert functions.call("connections", event("disconnect"))["statusCode"] == 204
-    assert world.table.item("CONNECTION", CONNECTION)["generation"] == 2
     assert body(functions.call("connections", event("connection")))["status"] == "disconnected"
 
 
@@ -447,6 +486,36 @@ def test_a_refused_import_changes_nothing(functions: Functions, world: World, fl
     assert body(ask(functions))["connections"] == []
 
 
+def test_a_refused_import_cools_down_before_the_next_one(
+    functions: Functions, world: World, flowaccount: Server
+) -> None:
+    flowaccount.say(reply(400, b'{"error": "invalid_grant"}'))
+    assert problem(functions.call("connections", event("import"))) == (409, "import_refused")
+    sent = len(flowaccount.asked)
+    again = functions.call("connections", event("import"))
+    assert problem(again) == (409, "import_refused")
+    assert 1 <= int(again["headers"]["Retry-After"]) <= 3_600
+    assert json.loads(again["body"])["reason"] == "rejected"
+    assert len(flowaccount.asked) == sent
+
+
+def test_an_import_gives_its_tenant_the_connection_and_takes_none_from_another(
+    functions: Functions, world: World, flowaccount: Server
+) -> None:
+    def imported(tenant: object) -> dict[str, Any]:
+        answer: dict[str, Any] = functions.call(
+            "connections", event("import") | {"body": json.dumps({"refresh_token": "refresh-1", "tenant": tenant})}
+        )
+        return answer
+
+    assert problem(imported("a\nb")) == (400, "invalid_tenant")
+    first = imported("tenant-7")
+    assert (first["statusCode"], body(first)["tenant"]) == (200, "tenant-7")
+    world.end("rejected")
+    assert problem(imported("tenant-8")) == (409, "other_tenant")
+    assert imported("tenant-7")["statusCode"] == 200
+
+
 def test_an_active_connection_is_not_imported_over(functions: Functions, world: World, flowaccount: Server) -> None:
     world.connect()
     before = world.table.items
@@ -476,7 +545,7 @@ def test_a_disconnect_ends_an_import_under_way(functions: Functions, world: Worl
     assert body(functions.call("connections", event("connection")))["status"] == "disconnected"
 
 
-@pytest.mark.parametrize("token", ["", " ", "a b", "tök", "a\n", "x" * 32_769, 7, None, ["a"], True])
+@pytest.mark.parametrize("token", ["", " ", "a b", "tök", "a\n", "x" * 32_769, 7, ["a"], True])
 def test_what_cannot_be_a_refresh_token_is_refused_and_not_echoed(
     functions: Functions, world: World, token: object
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowaccount_connect.connect.callback import Ending
+from flowaccount_connect.connect.endings import Ending
 from flowaccount_connect.http.pages import KINDS, language, page
 
 EVERY = [(kind, lang) for kind in sorted(KINDS) for lang in ("th", "en")]
@@ -106,8 +106,8 @@ def test_every_ending_has_its_page() -> None:
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
-def test_only_success_and_a_cancel_look_like_success_to_machines(kind: str) -> None:
-    assert (shown(kind)["statusCode"] == 200) is (kind in ("connected", "access_denied"))
+def test_only_success_a_cancel_and_a_preview_look_like_success_to_machines(kind: str) -> None:
+    assert (shown(kind)["statusCode"] == 200) is (kind in ("connected", "access_denied", "preview"))
 
 
 @given(st.text(max_size=40), st.sampled_from(["th", "en"]))

@@ -86,7 +86,7 @@ def tables(monkeypatch: pytest.MonkeyPatch) -> Tables:
         connection("N5"),
         other("CONNECTION#N6", "IMPORT", status=s("active"), tokens={"B": b"sealed-CANARY"}),
         other("CONNECTION#N7", "IMPORT", status=s("reauthorization_required")),
-        *(other(f"{kind}#x", kind) for kind in ("SESSION", "LINK", "EVENT", "DEMAND")),
+        *(other(f"{kind}#x", kind) for kind in ("ATTEMPT", "LINK", "EVENT", "DEMAND")),
         other("COUNT", "connections", active=n(2)),
         other("RATE", "token-endpoint", next_slot=n(1)),
         other("HEALTH", "token-endpoint", opened_at=n(1)),

@@ -4,17 +4,11 @@ import pytest
 
 from flowaccount_connect.domain.connection import Attempt, Connection, Reason, Status
 from flowaccount_connect.oauth.token_answer import Answer, Outcome, TokenSet
-from flowaccount_connect.rotation.pending_commits import Salvage, SalvageOutcome
+from flowaccount_connect.rotation.outcomes import Refresh, RefreshOutcome
+from flowaccount_connect.rotation.pending_commits import PendingCommits, PendingOutcome
 from flowaccount_connect.rotation.permits import Kind
-from flowaccount_connect.rotation.protocol import (
-    COMMIT_RESERVE,
-    LONGEST_EXCHANGE,
-    LONGEST_WRITE,
-    SHORTEST_EXCHANGE,
-    Refresh,
-    RefreshOutcome,
-    ReplayPolicy,
-)
+from flowaccount_connect.rotation.protocol import ReplayPolicy
+from flowaccount_connect.rotation.time_left import COMMIT_RESERVE, LONGEST_EXCHANGE, LONGEST_WRITE, SHORTEST_EXCHANGE
 from flowaccount_connect.scheduling.rate import Permit, Rate, Rule
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
 from flowaccount_connect.storage.shared_item import SharedItem
@@ -105,23 +99,6 @@ def test_a_new_refresh_token_ends_the_doubt(world: World) -> None:
     world.change(in_doubt=NOW - 500)
     refresh(world)
     assert world.connection().in_doubt is None
-
-
-@pytest.mark.parametrize(("in_doubt", "reason"), [(None, Reason.REJECTED), (NOW - 500, Reason.ROTATION_LOST)])
-def test_a_refusal_ends_the_connection_and_says_whether_a_rotation_was_lost(
-    world: World, in_doubt: int | None, reason: Reason
-) -> None:
-    world.change(in_doubt=in_doubt)
-    world.endpoint.answers = [Answer(Outcome.REJECTED, error="invalid_grant", status=400)]
-    said = refresh(world)
-    assert (said.outcome, said.reason, said.error) == (
-        RefreshOutcome.REAUTHORIZATION_REQUIRED,
-        reason,
-        "invalid_grant",
-    )
-    there = world.connection()
-    assert (there.status, there.reason, there.refresh_at) == (Status.REAUTHORIZATION_REQUIRED, reason, None)
-    assert unchanged_tokens(world)
 
 
 @pytest.mark.parametrize(
@@ -462,17 +439,14 @@ def test_a_replaced_secret_sends_nothing_again_after_any_other_answer(world: Wor
     assert len(world.endpoint.posts) == 1
 
 
-def test_tokens_of_another_business_are_quarantined_and_used_for_nobody(world: World) -> None:
+def test_tokens_of_another_business_are_dropped(world: World) -> None:
     theirs = TokenSet("access-theirs", "refresh-theirs", 3_600, "N7654321")
     world.endpoint.answers = [Answer(Outcome.WRONG_CONNECTION, theirs)]
-    said = refresh(world)
-    assert (said.reason, said.answered_for) == (Reason.WRONG_CONNECTION, "N7654321")
+    done = refresh(world)
+    assert (done.reason, done.answered_for) == (Reason.WRONG_CONNECTION, "N7654321")
     there = world.connection()
     assert (there.status, there.reason) == (Status.REAUTHORIZATION_REQUIRED, Reason.WRONG_CONNECTION)
     assert unchanged_tokens(world)
-    item = world.table.item("CONNECTION", CONNECTION)
-    assert b"theirs" not in item["quarantine"]
-    assert item["quarantine_key"]
     assert len([key for key in world.table.items if key[1] == "CONNECTION"]) == 1
 
 
@@ -497,13 +471,13 @@ def test_a_commit_whose_acknowledgement_was_lost_is_recognised(world: World) -> 
 
 def test_a_set_the_table_does_not_take_is_salvaged_as_ciphertext_within_the_time(world: World) -> None:
     world.endpoint.on_post = lambda: world.table.faults["update_item"].extend([Fault(UNREACHABLE)] * 99)
-    assert refresh(world).outcome is RefreshOutcome.SALVAGED
+    assert refresh(world).outcome is RefreshOutcome.PENDING
     assert world.clock.now < NOW + 45
     text = world.sqs.sent[0]["MessageBody"]
     assert "access-2" not in text
     assert "refresh-2" not in text
     world.table.faults.clear()
-    assert Salvage(world.table, "table").apply(text, now=NOW)[0] is SalvageOutcome.APPLIED
+    assert PendingCommits(world.table, "table").apply(text, now=NOW)[0] is PendingOutcome.APPLIED
     assert world.opened() == ("access-2", "refresh-2")
 
 
@@ -530,7 +504,7 @@ def test_to_the_last_whoever_takes_the_new_tokens_first_gets_them(world: World, 
 
     world.clock.on_sleep = mend
     said = refresh(world)
-    assert said.outcome is (RefreshOutcome.REFRESHED if mends == "table" else RefreshOutcome.SALVAGED)
+    assert said.outcome is (RefreshOutcome.REFRESHED if mends == "table" else RefreshOutcome.PENDING)
     assert said.queue_error is None
 
 
@@ -564,7 +538,7 @@ def test_a_write_that_hangs_twice_as_long_as_it_may_leaves_the_salvage_queue_its
     world.table.on_call = hang
     world.endpoint.on_post = lambda: world.clock.sleep(LONGEST_EXCHANGE)
     seconds = COMMIT_RESERVE + LONGEST_EXCHANGE + 1
-    assert refresh(world, seconds=seconds).outcome is RefreshOutcome.SALVAGED
+    assert refresh(world, seconds=seconds).outcome is RefreshOutcome.PENDING
     assert world.clock.now < NOW + seconds
     assert len(world.sqs.sent) == 1
 
@@ -574,16 +548,16 @@ def test_tokens_whose_table_was_lost_meanwhile_wait_for_it_in_the_salvage_queue(
     gone = {"TableName": "table", "Key": {"pk": {"S": f"CONNECTION#{CONNECTION}"}, "sk": {"S": "CONNECTION"}}}
     world.endpoint.on_post = lambda: _ignored(world.table.model.transact_write_items(TransactItems=[{"Delete": gone}]))
     said = refresh(world)
-    assert (said.outcome, said.table_error) == (RefreshOutcome.SALVAGED, "nothing there")
+    assert (said.outcome, said.table_error) == (RefreshOutcome.PENDING, "nothing there")
     text = world.sqs.sent[0]["MessageBody"]
     with pytest.raises(StoreUnavailable):
-        Salvage(world.table, "table").apply(text, now=NOW)
+        PendingCommits(world.table, "table").apply(text, now=NOW)
     dead_for_long = NOW + 2 * 86_400
-    assert Salvage(world.table, "table").apply(text, now=dead_for_long)[0] is SalvageOutcome.UNKNOWN
+    assert PendingCommits(world.table, "table").apply(text, now=dead_for_long)[0] is PendingOutcome.UNKNOWN
     world.table.put(
         "CONNECTION", CONNECTION, **{k: v if isinstance(v, str | bytes) else int(v) for k, v in backup.items()}
     )
-    assert Salvage(world.table, "table").apply(text, now=NOW)[0] is SalvageOutcome.APPLIED
+    assert PendingCommits(world.table, "table").apply(text, now=NOW)[0] is PendingOutcome.APPLIED
     assert world.opened() == ("access-2", "refresh-2")
 
 
@@ -665,7 +639,7 @@ def test_a_release_or_refusal_that_the_table_did_not_take_at_once_is_written_aga
     world.endpoint.on_post = lambda: world.table.faults["update_item"].append(Fault(UNREACHABLE))
     refresh(world)
     assert world.connection().attempt is None
-    assert (world.connection().status is Status.ACTIVE) is (outcome is not Outcome.REJECTED)
+    assert (world.connection().refused_at is not None) is (outcome is Outcome.REJECTED)
 
 
 def test_the_facts_of_a_refresh_hold_no_token(world: World) -> None:

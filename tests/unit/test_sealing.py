@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowaccount_connect.domain.connection import Sealed
-from flowaccount_connect.storage.sealing import KEY_AGE, SETS_PER_KEY, CannotOpen, Sealer, SealingUnavailable, Tokens
+from flowaccount_connect.storage.sealing import KEY_AGE, SETS_PER_KEY, CannotOpen, Sealer, SealingUnavailable, TokenPair
 from tests.unit.fakes import CONNECTION, GRANT, FakeKms
 from tests.unit.tables import client_error
 
-TOKENS = Tokens("access-CANARY", "refresh-CANARY")
+TOKENS = TokenPair("access-CANARY", "refresh-CANARY")
 VISIBLE = st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1)
 
 
@@ -40,8 +40,8 @@ def test_what_was_sealed_opens(kms: FakeKms, sealed: Sealed) -> None:
 @given(VISIBLE, VISIBLE)
 def test_every_token_comes_back_as_it_was(access: str, refresh: str) -> None:
     made = sealer(FakeKms())
-    sealed = made.seal(Tokens(access, refresh), made.data_key(), owner=CONNECTION, grant_id=GRANT)
-    assert made.open(sealed, owner=CONNECTION, grant_id=GRANT) == Tokens(access, refresh)
+    sealed = made.seal(TokenPair(access, refresh), made.data_key(), owner=CONNECTION, grant_id=GRANT)
+    assert made.open(sealed, owner=CONNECTION, grant_id=GRANT) == TokenPair(access, refresh)
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,9 @@
 
 import pytest
 
+from flowaccount_connect.domain.errors import InvalidSetting
 from flowaccount_connect.runtime import bootstrap, settings
-from flowaccount_connect.runtime.settings import InvalidSetting, Reader
+from flowaccount_connect.runtime.settings import Reader
 
 STACK = {"ENVIRONMENT": "production", "STACK": "connect", "TABLE_NAME": "table"}
 AUTHORIZE = {
@@ -24,7 +25,7 @@ def test_a_whole_configuration_is_read() -> None:
     assert settings.stack(STACK) == settings.Stack(environment="production", name="connect", table="table")
     authorize = bootstrap.begin_settings(AUTHORIZE)
     assert authorize.return_urls == {"https://app.example.com/done", "http://localhost:3000/done"}
-    assert (authorize.redirect_uri, authorize.session_lifetime) == (None, 3_600)
+    assert (authorize.redirect_uri, authorize.link_lifetime) == (None, 3_600)
     tokens = settings.tokens(TOKENS)
     assert (tokens.refresh_after, tokens.refresh_token_lifetime, tokens.access_token_lifetime) == (
         21_600,
@@ -102,9 +103,9 @@ def test_no_return_urls_are_fine() -> None:
 @pytest.mark.parametrize(
     "value", ["59", "86401", "-60", "3600.0", "1e3", "soon", " 3600", "\u0663\u0666\u0660\u0660", "9" * 5_000]
 )
-def test_a_session_lifetime_out_of_bounds_is_refused(value: str) -> None:
-    with pytest.raises(InvalidSetting, match="SESSION_LIFETIME must be a whole number from 60 to 86400"):
-        bootstrap.begin_settings(AUTHORIZE | {"SESSION_LIFETIME": value})
+def test_a_link_lifetime_out_of_bounds_is_refused(value: str) -> None:
+    with pytest.raises(InvalidSetting, match="LINK_LIFETIME must be a whole number from 60 to 86400"):
+        bootstrap.begin_settings(AUTHORIZE | {"LINK_LIFETIME": value})
 
 
 def test_no_padding_carries_a_number_past_its_bounds() -> None:

@@ -10,16 +10,17 @@ from flowaccount_connect.domain.connection import Attempt, Connection, Reason, S
 from flowaccount_connect.storage.connections import (
     ConnectionStore,
     Refused,
-    Rotated,
     due_shard,
     from_item,
     grant_update,
 )
 from flowaccount_connect.storage.dynamodb import ConditionRefused, StoreUnavailable, call
+from flowaccount_connect.storage.stored_tokens import StoredTokens
+from tests.support.commits import commit_of
 from tests.unit.fakes import CONNECTION, GRANT, NOW
 from tests.unit.tables import Fault, Table, client_error
 
-ROTATED = Rotated(
+ROTATED = StoredTokens(
     sealed=Sealed(b"ciphertext-2", b"key-2"),
     requested_at=NOW,
     access_expires_at=NOW + 86_400,
@@ -27,7 +28,7 @@ ROTATED = Rotated(
     refresh_at=NOW + 21_600,
 )
 OLDER_GRANT, LATER_GRANT = "0198b5a0-0000", "0198b5a0-9999"
-TIMES = st.none() | st.integers(0, 2**40)
+TIMES = st.none() | st.integers(0, 253_402_300_799)
 TEXTS = st.text(min_size=1, max_size=20)
 
 
@@ -44,7 +45,7 @@ def store(table: Table) -> ConnectionStore:
 
 
 def grant(table: Table, grant_id: str, attempt_id: str = "consent") -> None:
-    first = Rotated(
+    first = StoredTokens(
         sealed=Sealed(b"ciphertext-1", b"key-1"),
         requested_at=NOW - 22_000,
         access_expires_at=NOW + 1_000,
@@ -57,7 +58,7 @@ def grant(table: Table, grant_id: str, attempt_id: str = "consent") -> None:
         grant_id=grant_id,
         attempt_id=attempt_id,
         environment="sandbox",
-        rotated=first,
+        tokens=first,
         now=NOW - 22_000,
     )
     call(table.update_item, **update)
@@ -136,9 +137,9 @@ def test_every_field_of_an_item_comes_back(
     )
 
 
-def test_an_item_that_says_next_to_nothing_is_no_living_connection() -> None:
+def test_an_item_that_says_next_to_nothing_is_unreadable() -> None:
     found = from_item({"pk": {"S": "CONNECTION#N1"}})
-    assert (found.id, found.status, found.sealed, found.generation) == ("N1", Status.DISCONNECTED, None, 0)
+    assert (found.id, found.status, found.sealed, found.generation) == ("N1", Status.UNREADABLE, None, 0)
 
 
 def test_half_a_set_is_no_set() -> None:
@@ -231,7 +232,7 @@ def test_claiming_over_an_expired_lease_records_the_doubt_once(table: Table, sto
 def test_a_commit_changes_tokens_times_and_generation_in_one_write(table: Table, store: ConnectionStore) -> None:
     claimed(store)
     writes = len(table.calls)
-    stored = store.commit(CONNECTION, GRANT, 1, "attempt-1", ROTATED)
+    stored = store.commit(commit_of(CONNECTION, GRANT, 1, "attempt-1", ROTATED))
     assert len(table.calls) == writes + 1
     assert (stored.sealed, stored.generation, stored.committed_by) == (ROTATED.sealed, 2, "attempt-1")
     assert (stored.access_expires_at, stored.deadline, stored.refresh_at) == (NOW + 86_400, NOW + 86_400, NOW + 21_600)
@@ -242,7 +243,7 @@ def test_a_commit_wins_over_a_failure_recorded_meanwhile(table: Table, store: Co
     claimed(store)
     store.require_reauthorization(CONNECTION, 1, "attempt-1", Reason.REJECTED, now=NOW)
     assert "due_shard" not in table.item("CONNECTION", CONNECTION)
-    stored = store.commit(CONNECTION, GRANT, 1, "another", ROTATED)
+    stored = store.commit(commit_of(CONNECTION, GRANT, 1, "another", ROTATED))
     assert (stored.status, stored.reason, stored.ended_at) == (Status.ACTIVE, None, None)
     item = table.item("CONNECTION", CONNECTION)
     assert item["due_shard"] == due_shard(CONNECTION)
@@ -253,7 +254,9 @@ def test_a_commit_wins_over_a_failure_recorded_meanwhile(table: Table, store: Co
 def test_a_commit_is_fenced_by_grant_and_generation(store: ConnectionStore, grant_id: str, generation: int) -> None:
     claimed(store)
     with pytest.raises(Refused) as refused:
-        store.commit(CONNECTION, grant_id, generation, "attempt-1", replace(ROTATED, requested_at=NOW - 30_000))
+        store.commit(
+            commit_of(CONNECTION, grant_id, generation, "attempt-1", replace(ROTATED, requested_at=NOW - 30_000))
+        )
     assert refused.value.connection is not None
     assert refused.value.connection.sealed == Sealed(b"ciphertext-1", b"key-1")
 
@@ -264,8 +267,8 @@ def test_a_success_that_kept_the_old_token_needs_its_own_attempt_and_leaves_the_
     later = attempt("attempt-2", NOW + 200, NOW + 400)
     store.claim_over(CONNECTION, later, dead=dead, generation=1, now=NOW + 200)
     with pytest.raises(Refused):
-        store.commit_kept(CONNECTION, 1, "attempt-1", ROTATED)
-    kept = store.commit_kept(CONNECTION, 1, "attempt-2", ROTATED)
+        store.commit_kept(commit_of(CONNECTION, GRANT, 1, "attempt-1", ROTATED))
+    kept = store.commit_kept(commit_of(CONNECTION, GRANT, 1, "attempt-2", ROTATED))
     assert (kept.generation, kept.in_doubt, kept.attempt) == (2, NOW, None)
 
 
@@ -292,15 +295,13 @@ def test_neither_release_nor_failure_touches_what_another_attempt_holds(
     with pytest.raises(Refused):
         store.require_reauthorization(CONNECTION, generation, name, Reason.REJECTED, now=NOW)
     with pytest.raises(Refused):
-        store.commit_kept(CONNECTION, generation, name, ROTATED)
+        store.commit_kept(commit_of(CONNECTION, GRANT, generation, name, ROTATED))
     assert table.item("CONNECTION", CONNECTION) == before
 
 
 def test_a_failure_keeps_the_tokens_and_leaves_the_due_index(table: Table, store: ConnectionStore) -> None:
     before = claimed(store)
-    ended = store.require_reauthorization(
-        CONNECTION, 1, "attempt-1", Reason.WRONG_CONNECTION, now=NOW, quarantine=Sealed(b"theirs", b"key")
-    )
+    ended = store.require_reauthorization(CONNECTION, 1, "attempt-1", Reason.WRONG_CONNECTION, now=NOW)
     assert (ended.status, ended.reason, ended.ended_at) == (
         Status.REAUTHORIZATION_REQUIRED,
         Reason.WRONG_CONNECTION,
@@ -309,7 +310,6 @@ def test_a_failure_keeps_the_tokens_and_leaves_the_due_index(table: Table, store
     assert (ended.sealed, ended.attempt, ended.refresh_at) == (before.sealed, None, None)
     item = table.item("CONNECTION", CONNECTION)
     assert "due_shard" not in item
-    assert (item["quarantine"], item["quarantine_key"]) == (b"theirs", b"key")
     assert item["listed_as"].startswith("reauthorization_required#")
 
 

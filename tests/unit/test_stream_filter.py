@@ -27,8 +27,9 @@ from flowaccount_connect.storage.connections import (
 )
 from flowaccount_connect.storage.dynamodb import ConditionRefused, call
 from flowaccount_connect.storage.history import History
-from flowaccount_connect.storage.imports import AlreadyConnected, ImportStore, UnderWay
+from flowaccount_connect.storage.imports import AlreadyConnected, CoolingDown, ImportStore, UnderWay
 from tests.contract.test_connection_store import rotated
+from tests.support.commits import commit_of
 from tests.unit.fakes import CONNECTION, NOW, Clock, FakeEvents
 from tests.unit.streams import StreamingTable, is_of_interest, patterns
 from tests.unit.tables import Table
@@ -53,7 +54,7 @@ class Life:
         """One write, where it can be made."""
         self.clock.now += 1
         self.count += 1
-        with suppress(Refused, ConditionRefused, AlreadyConnected, UnderWay):
+        with suppress(Refused, ConditionRefused, AlreadyConnected, CoolingDown, UnderWay):
             WRITES[what](self)
 
     @property
@@ -87,7 +88,13 @@ class Life:
     def commit(self, store: ConnectionStore) -> None:
         there = self.of(store)
         holder = there.attempt.id if there.attempt is not None else "late"
-        store.commit(CONNECTION, there.grant_id, there.generation, holder, rotated("t", self.now))
+        store.commit(commit_of(CONNECTION, there.grant_id, there.generation, holder, rotated("t", self.now)))
+
+    def commit_kept(self, store: ConnectionStore) -> None:
+        there = self.of(store)
+        if there.attempt is not None:
+            kept = rotated("t", self.now)
+            store.commit_kept(commit_of(CONNECTION, there.grant_id, there.generation, there.attempt.id, kept))
 
     def fenced(self, store: ConnectionStore, write: str, *arguments: Any, **named: Any) -> None:
         """A write that only the holder of the claim may make."""
@@ -95,10 +102,26 @@ class Life:
         if there.attempt is not None:
             getattr(store, write)(CONNECTION, there.generation, there.attempt.id, *arguments, **named)
 
-    def release(self, store: ConnectionStore, *, doubt: bool = False, failed: bool = True) -> None:
+    def release(
+        self,
+        store: ConnectionStore,
+        *,
+        doubt: bool = False,
+        failed: bool = True,
+        refused: bool = False,
+        alone: bool = False,
+    ) -> None:
         retries = (self.of(store).retries or 0) + failed
         in_doubt = self.now if doubt else None
-        self.fenced(store, "release", refresh_at=self.now, retries=retries, in_doubt=in_doubt)
+        self.fenced(
+            store,
+            "release",
+            refresh_at=self.now,
+            retries=retries,
+            in_doubt=in_doubt,
+            refused_at=self.now if refused else None,
+            refused_alone=self.now if alone else None,
+        )
 
     def consent(self, tenant: str | None = None) -> None:
         update = grant_update(
@@ -107,7 +130,7 @@ class Life:
             grant_id=self.name,
             attempt_id="consent",
             environment="sandbox",
-            rotated=rotated("t", self.now),
+            tokens=rotated("t", self.now),
             now=self.now,
             tenant=tenant,
         )
@@ -116,7 +139,7 @@ class Life:
     def bury(self) -> None:
         there = self.store.get(CONNECTION)
         seen = there.grant_id if there is not None else None
-        update = burial("table", CONNECTION, seen=seen, grant_id=self.name, environment="sandbox", now=self.now)
+        update = burial("table", CONNECTION, seen=seen, environment="sandbox", now=self.now)
         self.transact({"Update": update})
 
     def transact(self, write: dict[str, Any]) -> None:
@@ -147,18 +170,13 @@ WRITES: dict[str, Callable[[Life], object]] = {
     "claim": lambda life: life.claim(life.store),
     "claim over": lambda life: life.claim_over(life.store),
     "commit": lambda life: life.commit(life.store),
-    "commit kept": lambda life: life.fenced(life.store, "commit_kept", rotated("t", life.now)),
+    "commit kept": lambda life: life.commit_kept(life.store),
     "release": lambda life: life.release(life.store, failed=False),
     "fail": lambda life: life.release(life.store),
     "doubt": lambda life: life.release(life.store, doubt=True),
     "refused": lambda life: life.fenced(life.store, "require_reauthorization", Reason.REJECTED, now=life.now),
-    "another's": lambda life: life.fenced(
-        life.store,
-        "require_reauthorization",
-        Reason.WRONG_CONNECTION,
-        now=life.now,
-        quarantine=Sealed(b"q", b"k"),
-    ),
+    "refused once": lambda life: life.release(life.store, refused=True),
+    "refused alone": lambda life: life.release(life.store, alone=True),
     "at risk": Life.at_risk,
     "disconnect": lambda life: life.store.disconnect(CONNECTION, life.of(life.store).grant_id, now=life.now),
     "bury": Life.bury,
@@ -168,7 +186,7 @@ WRITES: dict[str, Callable[[Life], object]] = {
     "import: claim": lambda life: life.claim(life.imports),
     "import: claim over": lambda life: life.claim_over(life.imports),
     "import: commit": lambda life: life.commit(life.imports),
-    "import: commit kept": lambda life: life.fenced(life.imports, "commit_kept", rotated("t", life.now)),
+    "import: commit kept": lambda life: life.commit_kept(life.imports),
     "import: fail": lambda life: life.release(life.imports),
     "import: doubt": lambda life: life.release(life.imports, doubt=True),
     "import: refused": lambda life: life.fenced(life.imports, "require_reauthorization", Reason.REJECTED, now=life.now),
@@ -234,8 +252,8 @@ def test_a_claim_that_records_a_doubt_wakes_it() -> None:
     assert [(passes, tells) for _, passes, tells in told(life)] == [(True, True), (False, False), (True, True)]
 
 
-def test_histories_counts_and_sessions_are_not_read_back_in() -> None:
-    for kind in ("HISTORY", "COUNT", "SESSION", "LINK", "RATE", "HEALTH"):
+def test_histories_counts_and_attempts_are_not_read_back_in() -> None:
+    for kind in ("HISTORY", "COUNT", "ATTEMPT", "LINK", "TENANT", "RATE", "HEALTH"):
         image = {"pk": {"S": kind}, "sk": {"S": kind}}
         assert not is_of_interest({"dynamodb": {"Keys": image, "NewImage": image}})
         assert not is_of_interest({"dynamodb": {"Keys": image, "NewImage": image, "OldImage": image}})

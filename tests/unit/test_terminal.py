@@ -6,15 +6,18 @@ import os
 import pty
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from flowaccount_connect_client.cli import csv_import, target
 from flowaccount_connect_client.cli.main import main
 from tests.unit.servers import Answer, Asked, Line, Server, drop, reply
+from tools.local import ports
 
 ROOT = Path(__file__).parents[2]
 REFRESH_TOKEN = "refresh-token-CANARY"
@@ -188,32 +191,70 @@ def test_where_nobody_can_be_asked_it_takes_a_yes(stack: Server, monkeypatch: py
 # ---- connecting -------------------------------------------------------------------------------------------
 
 
-def test_connect_prints_the_link_waits_and_confirms(stack: Server, capsys: pytest.CaptureFixture[str]) -> None:
-    made = {"session": "s.1", "connect_url": "https://api.example/authorize?session=x", "expires_at": time.time() + 99}
-    stack.say(reply(201, json.dumps(made).encode()), refused(409, "not_finished"), found(**connection("N7")))
-    assert main(["connect", "shop 7", "--return-url", "https://a.example/", "--expected", "N7"]) == 0
+class Returning:
+    """A browser that comes back to the terminal's own return URL."""
+
+    def __init__(self, query: str) -> None:
+        self.url = f"http://localhost:{ports.choose()}/back"
+        self._query = query
+
+    def __enter__(self) -> str:
+        self._thread = threading.Thread(target=self._come_back)
+        self._thread.start()
+        return self.url
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.join()
+
+    def _come_back(self) -> None:
+        for path in ("favicon.ico", "back?x=1", f"back?{self._query}"):
+            for _ in range(200):
+                try:
+                    requests.get(self.url.replace("back", path, 1), timeout=5)
+                    break
+                except requests.ConnectionError:
+                    time.sleep(0.02)
+
+
+MADE = {"connect_url": "https://api.example/authorize?link=x", "expires_at": 9_999_999_999}
+
+
+def test_connect_prints_the_link_waits_for_the_browser_and_confirms(
+    stack: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stack.say(reply(201, json.dumps(MADE).encode()), found(**connection("N7")))
+    with Returning("confirmation=s.1&state=") as url:
+        assert main(["connect", "shop 7", "--return-url", url, "--expected", "N7"]) == 0
     said = capsys.readouterr()
-    assert said.out == f"{made['connect_url']}\n"
+    assert said.out == f"{MADE['connect_url']}\n"
     assert "N7 is connected" in said.err
-    first, *confirmations = stack.asked
-    assert json.loads(first.body) == {
-        "tenant": "shop 7",
-        "return_url": "https://a.example/",
-        "expected_connection": "N7",
-    }
-    assert [(one.path, json.loads(one.body)) for one in confirmations] == [
-        ("/connect-sessions/s.1/confirm", {"tenant": "shop 7"})
-    ] * 2
+    assert "s.1" not in said.err
+    first, confirmed = stack.asked
+    assert json.loads(first.body) == {"tenant": "shop 7", "return_url": url, "expected_connection": "N7"}
+    assert confirmed.path.endswith("/connect-links/confirm")
+    assert json.loads(confirmed.body) == {"confirmation": "s.1", "tenant": "shop 7"}
 
 
 def test_connect_gives_up_in_time_and_says_what_failed(stack: Server, capsys: pytest.CaptureFixture[str]) -> None:
-    made = {"session": "s.1", "connect_url": "https://a/", "expires_at": 1}
-    stack.say(reply(201, json.dumps(made).encode()), refused(409, "not_finished"))
-    assert main(["connect", "me", "--return-url", "https://a.example/"]) == 1
+    url = f"http://127.0.0.1:{ports.choose()}/back"
+    stack.say(reply(201, json.dumps(MADE | {"expires_at": 1}).encode()))
+    assert main(["connect", "me", "--return-url", url]) == 1
     assert "in time" in capsys.readouterr().err
-    stack.say(reply(201, json.dumps(made).encode()), refused(409, "connect_failed", ending="denied"))
-    assert main(["connect", "me", "--return-url", "https://a.example/"]) == 1
+    stack.say(reply(201, json.dumps(MADE).encode()))
+    with Returning("error=access_denied&confirmation=s.1") as url:
+        assert main(["connect", "me", "--return-url", url]) == 1
+    assert "access_denied" in capsys.readouterr().err
+    stack.say(reply(201, json.dumps(MADE).encode()), refused(409, "connect_failed", ending="superseded"))
+    with Returning("confirmation=s.1") as url:
+        assert main(["connect", "me", "--return-url", url]) == 1
     assert "connect_failed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("url", ["https://app.example.com/done", "http://app.example.com/done", "https://localhost/x"])
+def test_connect_waits_on_this_machine_only(stack: Server, capsys: pytest.CaptureFixture[str], url: str) -> None:
+    assert main(["connect", "me", "--return-url", url]) == 2
+    assert "loopback" in capsys.readouterr().err
+    assert stack.asked == []
 
 
 # ---- errors -----------------------------------------------------------------------------------------------

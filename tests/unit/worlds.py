@@ -9,16 +9,18 @@ from flowaccount_connect.domain.connection import Attempt, Connection
 from flowaccount_connect.domain.ids import fingerprint
 from flowaccount_connect.domain.schedule import Schedule
 from flowaccount_connect.oauth.client_secret import ClientSecret
-from flowaccount_connect.rotation.pending_commits import SalvageQueue
+from flowaccount_connect.rotation.pending_commits import PendingQueue
 from flowaccount_connect.rotation.protocol import ReplayPolicy, Rotation
 from flowaccount_connect.rotation.refresh_function import RefreshFunction
 from flowaccount_connect.runtime.observability import logger
-from flowaccount_connect.storage.attempts import ConnectSession, SessionStore, browser_secret
-from flowaccount_connect.storage.connections import ConnectionStore, Rotated, grant_update
+from flowaccount_connect.storage.attempts import AttemptStore, ConnectAttempt, browser_secret
+from flowaccount_connect.storage.connections import ConnectionStore, grant_update
 from flowaccount_connect.storage.links import LinkStore
-from flowaccount_connect.storage.sealing import Sealer, Tokens
+from flowaccount_connect.storage.sealing import Sealer, TokenPair
+from flowaccount_connect.storage.stored_tokens import StoredTokens
 from flowaccount_connect.tokens.demand import Demand
 from flowaccount_connect.tokens.serving import AccessTokens, Serving
+from tests.support.commits import commit_of
 from tests.unit.fakes import (
     CONNECTION,
     GRANT,
@@ -38,6 +40,15 @@ BROWSER = "secret-of-the-browser"
 TENANT = "tenant-7"
 
 
+class Unwell:
+    """An endpoint that is not well: no refusal of it is final."""
+
+    def verdict_allowed(self, now: int) -> bool:
+        """Never."""
+        assert now
+        return False
+
+
 @dataclass
 class World:
     """Everything there is; tests change it and look at it."""
@@ -53,14 +64,14 @@ class World:
 
     def __post_init__(self) -> None:
         self.store = ConnectionStore(self.table, "table")
-        self.sessions = SessionStore(self.table, "table", "sandbox")
+        self.attempts = AttemptStore(self.table, "table", "sandbox")
         self.links = LinkStore(self.table, "table", "sandbox")
         self.sealer = Sealer(self.kms, "key", stack="connect", environment="sandbox")
         self.access_tokens = AccessTokens(self.sealer)
         self.demand = Demand(self.table, "table")
         self.secret = ClientSecret(self.secrets, "name", clock=self.clock)
         self.schedule = Schedule(fraction=lambda: 0.0)
-        self.salvage = SalvageQueue(self.sqs, "url")
+        self.queue = PendingQueue(self.sqs, "url")
 
     def connect(self, *, age: int = 22_000, lifetime: int = 86_400, grant_id: str = GRANT) -> Connection:
         """A connection whose tokens are `age` seconds old, generation 1."""
@@ -72,8 +83,8 @@ class World:
             grant_id=grant_id,
             attempt_id="consent",
             environment="sandbox",
-            rotated=Rotated(
-                sealed=self.sealer.seal(Tokens("access-1", "refresh-1"), key, owner=CONNECTION, grant_id=grant_id),
+            tokens=StoredTokens(
+                sealed=self.sealer.seal(TokenPair("access-1", "refresh-1"), key, owner=CONNECTION, grant_id=grant_id),
                 requested_at=requested_at,
                 access_expires_at=requested_at + lifetime,
                 deadline=requested_at + 86_400,
@@ -132,10 +143,13 @@ class World:
         """Let somebody else move the generation on, a moment ago."""
         there = self.connection()
         sealed = self.sealer.seal(
-            Tokens("access-other", "refresh-other"), self.sealer.data_key(), owner=CONNECTION, grant_id=there.grant_id
+            TokenPair("access-other", "refresh-other"),
+            self.sealer.data_key(),
+            owner=CONNECTION,
+            grant_id=there.grant_id,
         )
         now = int(self.clock())
-        rotated = Rotated(
+        rotated = StoredTokens(
             sealed=sealed,
             requested_at=now,
             access_expires_at=now + 86_400,
@@ -143,15 +157,15 @@ class World:
             refresh_at=now + 21_600,
         )
         ConnectionStore(self.table.quiet(), "table").commit(
-            CONNECTION, there.grant_id, there.generation, "another", rotated
+            commit_of(CONNECTION, there.grant_id, there.generation, "another", rotated)
         )
 
     def begin(
         self, *, return_url: str | None = "https://app.example.com/done", expires_in: int = 3_600, pkce: bool = False
     ) -> None:
-        """A connect session that waits for its callback."""
-        self.sessions.create(
-            ConnectSession(
+        """An attempt that waits for its callback."""
+        self.attempts.create(
+            ConnectAttempt(
                 id=fingerprint(STATE),
                 binding=fingerprint(BROWSER),
                 redirect_uri="https://api.example/live/callback",
@@ -163,23 +177,26 @@ class World:
         self.table.calls.clear()
 
     def link(self, *, tenant: str = TENANT, expected: str | None = None) -> tuple[str, str]:
-        """A host's link, opened in the browser by a session that waits for its callback: the link and its session."""
-        link, session = self.links.create(
+        """A link, opened in the browser by an attempt that waits for its callback: the link and its confirmation."""
+        link = self.links.create(
             tenant=tenant,
             return_url="https://app.example.com/done",
             expected_connection=expected,
             expires_at=int(self.clock()) + 3_600,
         )
         self.open(link)
-        return link, session
+        made = self.links.opened(link)
+        assert made is not None
+        self.table.calls.clear()
+        return link, made.confirmation(link)
 
     def open(self, link: str, *, state: str = STATE, secret: str = BROWSER) -> str:
         """Open a link once more, in a tab of its own; the value of the tab's cookie."""
         cookie = browser_secret(secret, link)
         found = self.links.opened(link)
         assert found is not None
-        self.sessions.create(
-            ConnectSession(
+        self.attempts.create(
+            ConnectAttempt(
                 id=fingerprint(state),
                 binding=fingerprint(cookie),
                 redirect_uri="https://api.example/live/callback",
@@ -192,21 +209,22 @@ class World:
         return cookie
 
     def confirmation(self) -> Confirmation:
-        """The host's side of connecting here."""
+        """The app's side of connecting here."""
         return Confirmation(
             client=self.table,
             table="table",
             environment="sandbox",
             links=self.links,
+            connections=self.store,
             return_urls=frozenset({"https://app.example.com/done"}),
             lifetime=3_600,
             redirect_uri=None,
             clock=self.clock,
         )
 
-    def session(self) -> dict[str, Any]:
-        """The session's item."""
-        return self.table.item("SESSION", fingerprint(STATE))
+    def attempt(self) -> dict[str, Any]:
+        """The item of the attempt."""
+        return self.table.item("ATTEMPT", fingerprint(STATE))
 
     def callback(self, issuer: str | None = None) -> Callback:
         """What finishes connects here."""
@@ -214,12 +232,12 @@ class World:
             client=self.table,
             table="table",
             environment="sandbox",
-            sessions=self.sessions,
+            attempts=self.attempts,
             links=self.links,
             endpoint=self.endpoint,
             secret=self.secret,
             sealer=self.sealer,
-            salvage=self.salvage,
+            queue=self.queue,
             schedule=self.schedule,
             issuer=issuer,
             clock=self.clock,
@@ -233,7 +251,7 @@ class World:
             endpoint=self.endpoint,
             secret=self.secret,
             sealer=self.sealer,
-            salvage=self.salvage,
+            queue=self.queue,
             schedule=self.schedule,
             replay_policy=replay_policy,
             clock=self.clock,

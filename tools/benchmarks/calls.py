@@ -74,18 +74,17 @@ def count(stack: Stack, *, due: int = 300) -> Counted:
 
 
 def _connects(stack: Stack, made: Counted) -> None:
-    """Connecting at once, and by an app's link, which is what the template's default wants: each step by itself."""
+    """Connecting at once, and by a link, which is what the template's default wants: each step by itself."""
     authorize, callback, connections = (stack.kept(name) for name in ("authorize", "callback", "connections"))
     # The first round warms the processes up.
     for number in (1, 5):
         begun = made.ask(AUTHORIZE, authorize, [sample("authorize")] * number)
         _all(303, made.ask(CALLBACK, callback, [callback_of(one) for one in begun]))
-        links = made.ask(LINK, connections, [sample("connect-session")] * number)
-        told = [json.loads(one["body"]) for one in links]
-        begun = made.ask(LINK_AUTHORIZE, authorize, [_opened(one["connect_url"]) for one in told])
-        _all(303, made.ask(LINK_CALLBACK, callback, [callback_of(one) for one in begun]))
-        confirmed = made.ask(CONFIRM, connections, [_confirming(one["session"]) for one in told])
-        _all(200, confirmed)
+        links = made.ask(LINK, connections, [_wanted(tenant) for tenant in range(number)])
+        begun = made.ask(LINK_AUTHORIZE, authorize, [_opened(json.loads(one["body"])["connect_url"]) for one in links])
+        ended = made.ask(LINK_CALLBACK, callback, [callback_of(one) for one in begun])
+        _all(303, ended)
+        _all(200, made.ask(CONFIRM, connections, [_confirming(tenant, one) for tenant, one in enumerate(ended)]))
 
 
 def _rotations(stack: Stack, made: Counted, due: int) -> None:
@@ -124,14 +123,22 @@ def _all(status: int, answers: list[Any]) -> None:
 
 
 def _opened(connect_url: str) -> dict[str, Any]:
-    """A browser opens an app's link."""
+    """A browser opens a link."""
     return asked_with(sample("authorize"), parse_qs(urlsplit(connect_url).query))
 
 
-def _confirming(session: str) -> dict[str, Any]:
+def _wanted(tenant: int) -> dict[str, Any]:
+    """The app asks for a link for one tenant of many: each gets so many a minute."""
+    event = sample("connect-link")
+    event["body"] = json.dumps(json.loads(event["body"]) | {"tenant": f"tenant-{tenant}"})
+    return event
+
+
+def _confirming(tenant: int, ended: dict[str, Any]) -> dict[str, Any]:
     """The app confirms what its user's browser brought back."""
-    event = sample("connect-session-confirm")
-    event["pathParameters"] = {"session": session}
+    brought = parse_qs(urlsplit(ended["headers"]["Location"]).query)
+    event = sample("connect-link-confirm")
+    event["body"] = json.dumps({"confirmation": brought["confirmation"][0], "tenant": f"tenant-{tenant}"})
     return event
 
 

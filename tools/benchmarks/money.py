@@ -159,7 +159,7 @@ class Costs:
         return bill + Bill({"API Gateway": self.price["api_gateway_rest_request"]})
 
     def connect(self) -> Bill:
-        """One consent by an app's link, as the template has it by default, and what `publish` makes of it."""
+        """One consent by a link, as the template has it by default, and what `publish` makes of it."""
         bill = self.invocation(calls.CONNECTED) + self.asked(calls.CONNECTED)
         for operation in (calls.LINK, calls.LINK_AUTHORIZE, calls.LINK_CALLBACK, calls.CONFIRM):
             waits = self.assumed.exchange if operation == calls.LINK_CALLBACK else 0.0

@@ -18,8 +18,9 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from flowaccount_connect.domain.ids import new_attempt_id
-from flowaccount_connect.storage.connections import Rotated, from_item, grant_update, key_of
+from flowaccount_connect.storage.connections import from_item, grant_update, key_of
 from flowaccount_connect.storage.sealing import Sealer
+from flowaccount_connect.storage.stored_tokens import StoredTokens
 from tools.campaign.evidence import Finish, Kill
 from tools.local import stack
 from tools.local.deployment import STACK_NAME
@@ -108,7 +109,7 @@ class Stage:
             return ""
         return self.sealer.open(connection.sealed, owner=connection.id, grant_id=connection.grant_id).refresh_token
 
-    def store(self, business: str, grant_id: str, rotated: Rotated) -> None:
+    def store(self, business: str, grant_id: str, rotated: StoredTokens) -> None:
         """Write a connection as the callback does."""
         update = grant_update(
             self.up.table,
@@ -116,7 +117,7 @@ class Stage:
             grant_id=grant_id,
             attempt_id=new_attempt_id(),
             environment="sandbox",
-            rotated=rotated,
+            tokens=rotated,
             now=rotated.requested_at,
         )
         self.table.update_item(**update)

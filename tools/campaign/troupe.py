@@ -4,8 +4,8 @@ import time
 
 from flowaccount_connect.domain.ids import new_grant_id
 from flowaccount_connect.domain.schedule import Schedule
-from flowaccount_connect.storage.connections import Rotated
-from flowaccount_connect.storage.sealing import Tokens
+from flowaccount_connect.storage.sealing import TokenPair
+from flowaccount_connect.storage.stored_tokens import StoredTokens
 from tools.campaign.stage import Stage
 from tools.local.visit import HttpVisitor
 from tools.simulator.people import USERS
@@ -33,9 +33,9 @@ def connect(stage: Stage, business: str) -> None:
         return
     grant_id, sent_at = new_grant_id(), int(time.time())
     consent = stage.control("POST", "consents", {"business": business})["consents"][0]
-    tokens = Tokens("access-token-of-an-invented-business", consent["refresh_token"])
+    tokens = TokenPair("access-token-of-an-invented-business", consent["refresh_token"])
     schedule = Schedule()
-    rotated = Rotated(
+    rotated = StoredTokens(
         sealed=stage.sealer.seal(tokens, stage.sealer.data_key(), owner=business, grant_id=grant_id),
         requested_at=sent_at,
         access_expires_at=sent_at + 3_600,

@@ -173,9 +173,12 @@ class _OurPages(BaseHTTPRequestHandler):
         if kind not in pages.KINDS:
             self.send_error(404)
             return
-        back = None if kind == "connected" else BACK
         answer = pages.page(
-            kind, accept_language=self.headers.get("Accept-Language", ""), reference=REFERENCE, back=back
+            kind,
+            accept_language=self.headers.get("Accept-Language", ""),
+            reference=REFERENCE,
+            back=None if kind in ("connected", "busy", "preview") else BACK,
+            retry_after=41 if kind == "busy" else None,
         )
         body = str(answer["body"]).encode()
         self.send_response(cast("int", answer["statusCode"]))

@@ -24,7 +24,7 @@ PARAMETERS = {
     "REPLAY_POLICY": "ReplayPolicy",
     "DIRECT_CONNECT": "DirectConnect",
     "PKCE": "Pkce",
-    "SESSION_LIFETIME": "SessionLifetime",
+    "LINK_LIFETIME": "LinkLifetime",
     "PUBLIC_RATE_LIMIT": "PublicRateLimit",
     "PUBLIC_BURST_LIMIT": "PublicBurstLimit",
     "PUBLISH_REFRESHED": "PublishRefreshed",
@@ -38,7 +38,7 @@ _SERVER = ("AUTHORIZE_ENDPOINT", "TOKEN_ENDPOINT", "CLIENT_ID", "CLIENT_SECRET")
 _NAMES = (*PARAMETERS, *_SERVER, "REDIRECT_URI", "PORT")
 """Every name that a setting can have."""
 
-# A return URL to play with: the stand-in for the host's own page.
+# A return URL to play with: the stand-in for the app's own page.
 _RETURN_URLS = "http://127.0.0.1:4580/connected"
 
 

@@ -114,7 +114,10 @@ class HttpVisitor:
         answer = requests.request(method, url, headers=sent, data=data, allow_redirects=False, timeout=30)
         for line in answer.raw.headers.getlist("Set-Cookie"):
             for name, morsel in SimpleCookie(line).items():
-                kept[name] = morsel.value
+                if morsel["max-age"] == "0":
+                    kept.pop(name, None)
+                else:
+                    kept[name] = morsel.value
         return answer
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from flowaccount_connect.runtime.settings import InvalidSetting, Reader
+from flowaccount_connect.domain.errors import InvalidSetting
+from flowaccount_connect.runtime.settings import Reader
 from tools.local.errors import LocalError
 from tools.probe import demonstration, parameters, target
 from tools.probe.consent import Consents, PersonAtBrowser

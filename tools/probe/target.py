@@ -5,7 +5,8 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from flowaccount_connect.runtime.settings import InvalidSetting, Reader
+from flowaccount_connect.domain.errors import InvalidSetting
+from flowaccount_connect.runtime.settings import Reader
 
 SANDBOX = ("https://sandbox-auth.flowaccount.com/connect/authorize", "https://openapi.flowaccount.com/test/token")
 """FlowAccount's sandbox: where to authorize, and the token endpoint."""

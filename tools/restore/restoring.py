@@ -91,7 +91,7 @@ class Restore:
         if ends is not None and ends <= self.now:
             return name, Outcome.EXPIRED
         if kind == "HISTORY" and name in self.disconnected:
-            # Nothing of the host's comes back of what was to be ended, or erased.
+            # Nothing of the app's comes back of what was to be ended, or erased.
             return name, Outcome.EXPIRED
         if kind == "HISTORY":
             return name, Outcome.HISTORY if self._is_put(item) else Outcome.ALREADY_THERE

@@ -13,7 +13,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any
 from unittest import mock
@@ -25,13 +25,17 @@ from flowaccount_connect.domain.schedule import TICK, Schedule
 from flowaccount_connect.oauth.token_answer import Answer, Outcome, TokenSet
 from flowaccount_connect.rotation.canary import Canary
 from flowaccount_connect.rotation.health import Change, Health
+from flowaccount_connect.rotation.new_tokens import timed
+from flowaccount_connect.rotation.outcomes import Refresh
+from flowaccount_connect.rotation.pending_commits import PendingCommit
 from flowaccount_connect.rotation.permits import Kind, NoPermit
-from flowaccount_connect.rotation.protocol import Refresh, Rotation, timed
+from flowaccount_connect.rotation.protocol import Rotation
 from flowaccount_connect.scheduling import sweep
 from flowaccount_connect.scheduling.rate import Permit, Rate, Rule
 from flowaccount_connect.scheduling.sweep import Message, Sweep
-from flowaccount_connect.storage.connections import Rotated, StoreUnavailable
-from flowaccount_connect.storage.sealing import Tokens
+from flowaccount_connect.storage.commits import Commit
+from flowaccount_connect.storage.dynamodb import StoreUnavailable
+from flowaccount_connect.storage.sealing import TokenPair
 from flowaccount_connect.tokens.serving import DEFAULT_MIN_TTL
 from tools.simulation.authorization_server import AuthorizationServer, Verdict
 from tools.simulation.memory import ItemMemory, KnownSecret, Memory, Unsealed
@@ -148,7 +152,7 @@ class _Counts:
 
 
 class _Queue:
-    """The refresh queue and the salvage queue; see `sweep.RefreshQueue` and `salvage.SalvageQueue`."""
+    """The refresh queue and the queue of pending commits; see `sweep.RefreshQueue` and `PendingQueue`."""
 
     def __init__(self, simulation: "Keeping") -> None:
         self._simulation = simulation
@@ -185,11 +189,15 @@ class _Queue:
         self.hidden += len(messages)
         self._simulation.later(until, self._simulation.arrive, messages)
 
-    def send_rotation(
-        self, connection_id: str, grant_id: str, generation: int, attempt_id: str, rotated: Rotated
-    ) -> None:
-        message = (connection_id, grant_id, generation, attempt_id, rotated)
-        self._simulation.later(self._simulation.clock.now, self._simulation.salvage, message)
+
+class _Pending:
+    """The queue of pending commits; see `rotation.pending_commits.PendingQueue`."""
+
+    def __init__(self, simulation: "Keeping") -> None:
+        self._simulation = simulation
+
+    def send(self, pending: PendingCommit) -> None:
+        self._simulation.later(self._simulation.clock.now, self._simulation.salvage, pending.commit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +246,7 @@ class Keeping:
             endpoint=self._endpoint,
             secret=KnownSecret(),
             sealer=self._sealer,
-            salvage=self._queue,
+            queue=_Pending(self),
             schedule=self._schedule,
             clock=self.clock,
             sleep=self.clock.sleep,
@@ -303,12 +311,12 @@ class Keeping:
         self._queue.ready.extend(messages)
         self._work()
 
-    def salvage(self, message: tuple[str, str, int, str, Rotated]) -> None:
+    def salvage(self, commit: Commit) -> None:
         """As `salvage` does it: the commit, until the table takes it."""
         try:
-            self.store.commit(*message)
+            self.store.commit(commit)
         except StoreUnavailable:
-            self.later(self.clock.now + _SALVAGE_VISIBILITY, self.salvage, message)
+            self.later(self.clock.now + _SALVAGE_VISIBILITY, self.salvage, commit)
 
     # What happens -----------------------------------------------------------------------------------------------
 
@@ -322,7 +330,7 @@ class Keeping:
         connection_id, now = f"N{_FIRST + newcomer.number}", self.clock.now
         issued_at = int(now - newcomer.token_age)
         self.server.connect(newcomer.number, issued_at)
-        sealed = self._sealer.seal(Tokens("", "1"), self._sealer.data_key(), owner=connection_id, grant_id="1")
+        sealed = self._sealer.seal(TokenPair("", "1"), self._sealer.data_key(), owner=connection_id, grant_id="1")
         rotated = timed(sealed, 86_400, issued_at, self._schedule)
         self.store.connect(connection_id, "1", "callback", rotated, now=int(now))
         self._next_newcomer(newcomers)
@@ -385,7 +393,8 @@ class Keeping:
         tests = process.health.unwell and not urgent
         if process.health.admits(connection_id, urgent=urgent):
             began = int(self.clock.now)
-            done = self._rotation.refresh(connection_id, generation=generation, permit=permit, remaining=remaining)
+            rotation = replace(self._rotation, health=process.health)
+            done = rotation.refresh(connection_id, generation=generation, permit=permit, remaining=remaining)
             self.later(self.clock.now, self._learn, (process.health, done, began, tests))
 
     def _learn(self, what: tuple[Health, Refresh, int, bool]) -> None:

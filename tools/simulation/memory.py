@@ -11,10 +11,12 @@ from typing import cast
 from flowaccount_connect.domain.connection import Attempt, Connection, Reason, Sealed, Status
 from flowaccount_connect.domain.schedule import DUE_SHARDS, shard_of
 from flowaccount_connect.scheduling.sweep import Due, Page, Wanted
-from flowaccount_connect.storage.connections import Refused, Rotated, StoreUnavailable
-from flowaccount_connect.storage.dynamodb import Item, s
-from flowaccount_connect.storage.sealing import DataKey, Tokens
+from flowaccount_connect.storage.commits import Commit
+from flowaccount_connect.storage.connections import Refused
+from flowaccount_connect.storage.dynamodb import Item, StoreUnavailable, s
+from flowaccount_connect.storage.sealing import DataKey, TokenPair
 from flowaccount_connect.storage.shared_item import Changed
+from flowaccount_connect.storage.stored_tokens import StoredTokens
 
 
 @dataclass(slots=True)
@@ -41,8 +43,9 @@ class Row:
     reason: Reason | None
     ended_at: int | None
     shard: int
-    restored_from: int | None = None
-    """Nothing comes from a backup here."""
+    refused_at: int | None = None
+    refused_alone: int | None = None
+    consent_ends_at: int | None = None
 
     def leased(self, now: int) -> bool:
         """Whether an attempt holds this connection at `now`."""
@@ -71,6 +74,9 @@ class Row:
             self.reason,
             self.ended_at,
             self.shard,
+            self.refused_at,
+            self.refused_alone,
+            self.consent_ends_at,
         )
         return cast("Connection", copy)
 
@@ -122,23 +128,21 @@ class Memory:
             row.in_doubt = dead.started_at
         return row.shown()
 
-    def commit(
-        self, connection_id: str, grant_id: str, generation: int, attempt_id: str, rotated: Rotated
-    ) -> Connection:
-        """Fenced by grant and generation only; of two answers to one token the later wins."""
-        row = self._row(connection_id)
-        later = row.generation == generation + 1 and row.requested_at < rotated.requested_at
-        if row.grant_id != grant_id or not (row.generation == generation or later):
+    def commit(self, commit: Commit) -> Connection:
+        """Fenced by grant, and by generation or the time of the request."""
+        row = self._row(commit.connection_id)
+        later = row.requested_at < commit.tokens.requested_at
+        if row.grant_id != commit.grant_id or not (row.generation == commit.generation or later):
             raise Refused(row.shown())
         row.status = Status.ACTIVE
         row.in_doubt = row.reason = row.ended_at = None
-        self._set_tokens(row, attempt_id, rotated)
+        self._set_tokens(row, commit.attempt_id, commit.tokens)
         return row.shown()
 
-    def commit_kept(self, connection_id: str, generation: int, attempt_id: str, rotated: Rotated) -> Connection:
+    def commit_kept(self, commit: Commit) -> Connection:
         """Fenced by generation and attempt; the doubt stays."""
-        row = self._held(connection_id, generation, attempt_id)
-        self._set_tokens(row, attempt_id, rotated)
+        row = self._held(commit.connection_id, commit.generation, commit.attempt_id)
+        self._set_tokens(row, commit.attempt_id, commit.tokens)
         return row.shown()
 
     def release(
@@ -150,13 +154,16 @@ class Memory:
         refresh_at: int,
         retries: int,
         in_doubt: int | None = None,
+        refused_at: int | None = None,
+        refused_alone: int | None = None,
     ) -> Connection:
-        """Fenced by generation and attempt; a doubt that is there stays."""
+        """Fenced by generation and attempt; what is noted already stays."""
         row = self._held(connection_id, generation, attempt_id)
         row.attempt = None
         row.retries = retries
-        if row.in_doubt is None:
-            row.in_doubt = in_doubt
+        row.in_doubt = in_doubt if row.in_doubt is None else row.in_doubt
+        row.refused_at = refused_at if row.refused_at is None else row.refused_at
+        row.refused_alone = refused_alone if row.refused_alone is None else row.refused_alone
         self._schedule(row, refresh_at)
         return row.shown()
 
@@ -168,7 +175,6 @@ class Memory:
         reason: Reason,
         *,
         now: int,
-        quarantine: Sealed | None = None,  # noqa: ARG002 - kept for an operator, read by nobody
     ) -> Connection:
         """Fenced by generation and attempt; it leaves the index."""
         row = self._held(connection_id, generation, attempt_id)
@@ -177,7 +183,7 @@ class Memory:
         self._schedule(row, None)
         return row.shown()
 
-    def connect(self, connection_id: str, grant_id: str, attempt_id: str, rotated: Rotated, *, now: int) -> None:
+    def connect(self, connection_id: str, grant_id: str, attempt_id: str, rotated: StoredTokens, *, now: int) -> None:
         """A first consent."""
         row = Row(
             id=connection_id,
@@ -259,14 +265,15 @@ class Memory:
             raise Refused(row.shown())
         return row
 
-    def _set_tokens(self, row: Row, attempt_id: str, rotated: Rotated) -> None:
+    def _set_tokens(self, row: Row, attempt_id: str, rotated: StoredTokens) -> None:
         row.sealed = rotated.sealed
         row.requested_at = rotated.requested_at
         row.access_expires_at = rotated.access_expires_at
         row.deadline = rotated.deadline
         row.committed_by = attempt_id
         row.generation += 1
-        row.attempt = row.retries = row.at_risk = None
+        row.attempt = row.retries = row.refused_at = row.refused_alone = None
+        row.at_risk, row.consent_ends_at = rotated.at_risk, rotated.consent_ends_at
         self._schedule(row, rotated.refresh_at)
 
     def _schedule(self, row: Row, refresh_at: int | None) -> None:
@@ -312,13 +319,13 @@ class Unsealed:
         """The one key."""
         return self._KEY
 
-    def seal(self, tokens: Tokens, key: DataKey, *, owner: str, grant_id: str) -> Sealed:  # noqa: ARG002
+    def seal(self, tokens: TokenPair, key: DataKey, *, owner: str, grant_id: str) -> Sealed:  # noqa: ARG002
         """The refresh token as it is."""
         return Sealed(tokens.refresh_token.encode(), key.wrapped)
 
-    def open(self, sealed: Sealed, *, owner: str, grant_id: str) -> Tokens:  # noqa: ARG002
+    def open(self, sealed: Sealed, *, owner: str, grant_id: str) -> TokenPair:  # noqa: ARG002
         """The same again."""
-        return Tokens("access", sealed.ciphertext.decode())
+        return TokenPair("access", sealed.ciphertext.decode())
 
 
 class KnownSecret:

@@ -19,7 +19,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from flowaccount_connect.rotation.protocol import LONGEST_EXCHANGE
+from flowaccount_connect.rotation.time_left import LONGEST_EXCHANGE
 from tools.local.places import STATE, shown
 from tools.simulation import report
 from tools.simulation.record import Record
@@ -43,7 +43,8 @@ def traces(seed: int, days: int | None, short: bool) -> list[Trace]:
             accepted=8,
             troubles=SHORT,
         )
-        return [small, replace(small, name="short, calm", accepted=None, troubles=(), bulk=0.0, imported=0.0)]
+        calm = replace(small, name="short, calm", accepted=None, troubles=(), bulk=0.0, imported=0.0)
+        return [small, calm]
     month = days or 30
     large = Trace(
         name="100,000 at 420 a minute",

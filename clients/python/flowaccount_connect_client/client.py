@@ -69,8 +69,6 @@ _AGAIN = 30
 _SPENT = 5
 """Seconds before its end from which on a token is not sent any more: a request takes time."""
 
-_SESSION = re.compile(r"[A-Za-z0-9_-]{1,128}\.[A-Za-z0-9_-]{1,128}")
-
 _TOKENS_KEPT = 10_000
 """Connections whose tokens a process remembers."""
 
@@ -88,7 +86,12 @@ class HostNotAllowed(FlowAccountConnectError):
 
 
 class Problem(FlowAccountConnectError):
-    """The stack refused: its `code` (stable, see the README), HTTP `status`, `detail` and `request_id`."""
+    """The stack refused: its `code` (stable, see the README), HTTP `status`, `detail` and `request_id`.
+
+    `ending` says how a connect ended, where a confirmation is refused for that.
+    """
+
+    ending: str | None = None
 
     def __init__(self, code: str, status: int, detail: str, request_id: str | None = None) -> None:
         super().__init__(f"{code}: {detail}" + (f" (request {request_id})" if request_id else ""))
@@ -103,13 +106,17 @@ class ConnectionNotFound(Problem):
 
 
 class ReauthorizationRequired(Problem):
-    """Only a new consent of the business's user helps: have them open `reconnect_url`, or a new connect session.
+    """Only a new consent of the business's user helps.
 
-    `reason` says why, `since` since when (epoch seconds); each is `None` where the stack does not say.
+    `Api.connect_link(error.tenant, return_url, expected_connection=error.expected_connection)` makes the link to send
+    to that user. `reason` says why, `since` since when (epoch seconds); `reconnect_url` is where the stack connects
+    without links. Each is `None` where the stack does not say.
     """
 
     reason: str | None = None
     since: int | None = None
+    expected_connection: str | None = None
+    tenant: str | None = None
     reconnect_url: str | None = None
 
 
@@ -234,7 +241,8 @@ class Api:
                 return AccessDenied(code or "access_denied", *about)
             case HTTPStatus.CONFLICT if code == "reauthorization_required":
                 error = ReauthorizationRequired(code, *about)
-                for name, kind in (("reason", str), ("since", int), ("reconnect_url", str)):
+                texts = dict.fromkeys(("reason", "expected_connection", "tenant", "reconnect_url"), str)
+                for name, kind in (texts | {"since": int}).items():
                     if isinstance(fields.get(name), kind):
                         setattr(error, name, fields[name])
                 return error
@@ -245,32 +253,32 @@ class Api:
             case HTTPStatus.GATEWAY_TIMEOUT | HTTPStatus.INTERNAL_SERVER_ERROR:
                 return _temporary(code or "internal_error", *about, None)
             case _ if code:
-                return Problem(code, *about)
+                problem = Problem(code, *about)
+                problem.ending = fields["ending"] if isinstance(fields.get("ending"), str) else None
+                return problem
         return InvalidAnswer(f"{self.url} answers with status {status}, and not as FlowAccount Connect: check the URL.")
 
-    def connect_session(
-        self, tenant: str, return_url: str, *, expected_connection: str | None = None
+    def connect_link(
+        self, tenant: str, return_url: str, *, expected_connection: str | None = None, state: str | None = None
     ) -> dict[str, Any]:
-        """A link for one of your users: `{session, connect_url, expires_at}`. Send the browser to `connect_url`.
+        """A link for one of your users: `{connect_url, expires_at}`. Send the browser to `connect_url`.
 
-        `tenant` is the tenant whose user is logged in. Raises `FlowAccountConnectError`.
+        `tenant` is the tenant whose user is logged in. The browser comes back to `return_url` with `confirmation` (or
+        `error`), and with your `state`. Raises `FlowAccountConnectError`.
         """
         wanted = {"tenant": tenant, "return_url": return_url}
-        if expected_connection is not None:
-            wanted["expected_connection"] = expected_connection
-        return self._fields(self.call("POST", "/connect-sessions", wanted), "connect_url")
+        given = {"expected_connection": expected_connection, "state": state}
+        wanted |= {name: value for name, value in given.items() if value is not None}
+        return self._fields(self.call("POST", "/connect-links", wanted), "connect_url")
 
-    def confirm(self, session: str, tenant: str) -> dict[str, Any]:
-        """Connect what the browser that brought `session` chose at FlowAccount; the connection.
+    def confirm(self, confirmation: str, tenant: str) -> dict[str, Any]:
+        """Connect what the browser that brought `confirmation` chose at FlowAccount; the connection.
 
-        `tenant` is the tenant of whoever is logged in there. Raises `Problem` where it is not to be confirmed (its
-        `code` says why), and any other `FlowAccountConnectError`.
+        `tenant` is the tenant of whoever is logged in where the browser came back. Raises `Problem` if it is not to be
+        confirmed (`code` and `ending` say why), and any other `FlowAccountConnectError`.
         """
-        if not _SESSION.fullmatch(session):
-            # A browser brings anything; what is no session must not choose the route that is called.
-            raise Problem("unknown_session", HTTPStatus.NOT_FOUND, "There is no such session.")
-        confirmed = self.call("POST", f"/connect-sessions/{session}/confirm", {"tenant": tenant})
-        return self._fields(confirmed, "support_code")
+        wanted = {"confirmation": confirmation, "tenant": tenant}
+        return self._fields(self.call("POST", "/connect-links/confirm", wanted), "support_code")
 
     def _fields(self, answer: object, name: str) -> dict[str, Any]:
         """An answer that is an object and has a text of this name. Raises `InvalidAnswer`."""

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shlex
 import sys
 import time
 import webbrowser
@@ -15,11 +16,11 @@ from flowaccount_connect_client import (
     ConnectionNotFound,
     FlowAccountConnectError,
     NotConfigured,
-    Problem,
     ReauthorizationRequired,
     TemporarilyUnavailable,
 )
 from flowaccount_connect_client.cli import csv_import, tables, target
+from flowaccount_connect_client.cli.loopback import NotLoopback, ReturnUrl
 from flowaccount_connect_client.cli.tables import Cell
 from flowaccount_connect_client.rules import is_connection_id
 
@@ -64,6 +65,9 @@ def _words(error: FlowAccountConnectError) -> str:
     """An error with what mends it."""
     if isinstance(error, ReauthorizationRequired):
         how = f" Reconnect: {error.reconnect_url}" if error.reconnect_url else ""
+        if error.tenant and error.expected_connection:
+            wanted = shlex.join(["connect", error.tenant, "--expected", error.expected_connection, "--return-url"])
+            how += f" With a link: flowaccount-connect {wanted} …"
         return f"{error}{how}"
     if isinstance(error, AccessDenied):
         return f"{error} These AWS credentials need execute-api:Invoke on this route."
@@ -184,24 +188,24 @@ def _import(api: Api, given: argparse.Namespace) -> int:
 
 
 def _connect(api: Api, given: argparse.Namespace) -> int:
-    made = api.connect_session(given.tenant, given.return_url, expected_connection=given.expected or None)
-    print(made["connect_url"], flush=True)
-    if given.open:
-        webbrowser.open(made["connect_url"])
-    print("Open it in your own browser. Waiting for you to come back from FlowAccount …", file=sys.stderr)
-    until = min(time.time() + given.wait, float(made["expires_at"]))
-    while True:
-        try:
-            confirmed = api.confirm(made["session"], given.tenant)
-        except Problem as error:
-            if error.code != "not_finished":
-                raise
-            if time.time() >= until:
-                return _fail("nobody came back in time; run it again for a new link", FAILED)
-            time.sleep(2)
-        else:
-            print(f"{confirmed['support_code']} is connected", file=sys.stderr)
-            return OK
+    try:
+        listening = ReturnUrl(given.return_url)
+    except (NotLoopback, OSError) as error:
+        return _fail(f"cannot wait at the return URL: {error}", USAGE)
+    with listening:
+        made = api.connect_link(given.tenant, given.return_url, expected_connection=given.expected or None)
+        print(made["connect_url"], flush=True)
+        if given.open:
+            webbrowser.open(made["connect_url"])
+        print("Open it in a browser on this machine. Waiting for you to come back from FlowAccount …", file=sys.stderr)
+        brought = listening.wait(min(time.time() + given.wait, float(made["expires_at"])))
+    if brought is None:
+        return _fail("nobody came back in time; run it again for a new link", FAILED)
+    if "confirmation" not in brought or "error" in brought:
+        return _fail(f"nothing is connected: {tables.cell(brought.get('error', 'no confirmation')).text}", FAILED)
+    confirmed = api.confirm(brought["confirmation"], given.tenant)
+    print(f"{confirmed['support_code']} is connected", file=sys.stderr)
+    return OK
 
 
 # ---- what they share --------------------------------------------------------------------------------------
@@ -270,7 +274,9 @@ def _parser() -> argparse.ArgumentParser:
     imported.add_argument("--report", help="where to write what came of each; <file>.report.jsonl otherwise")
     connect = command("connect", _connect, "a business of your own: prints a link, waits for you, and confirms")
     connect.add_argument("tenant", help="your own name for whom it belongs to")
-    connect.add_argument("--return-url", required=True, help="one of the stack's allowed return URLs")
+    connect.add_argument(
+        "--return-url", required=True, help="an allowed return URL on this machine, as in http://localhost:8000/done"
+    )
     connect.add_argument("--expected", type=_id, metavar="ID", help="the business it has to be")
     connect.add_argument("--open", action="store_true", help="open the link in this machine's browser")
     connect.add_argument("--wait", type=int, default=900, help="seconds to wait for you")

@@ -1,69 +1,49 @@
-"""The end of a connect: the session is consumed once, the code exchanged once, the tokens sealed and stored.
+"""The end of a connect: the attempt is consumed once, the code is sent once, the tokens are sealed and stored.
 
-Where a host's link was opened, it is used up right after the session, and what the exchange brings is not stored as a
-connection but waits in the link for the host's confirmation; see `connect_link`.
+An attempt that began with a link uses the link up, right after it is consumed. What its exchange brings is no
+connection yet: it waits in the link for the app's confirmation (`storage.links`).
 """
 
 import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
-from typing import Protocol
 
+from flowaccount_connect.connect.endings import Ending
 from flowaccount_connect.domain.ids import fingerprint, new_attempt_id, new_grant_id
 from flowaccount_connect.domain.schedule import Schedule
 from flowaccount_connect.oauth.client_secret import SecretMisconfigured, SecretUnavailable
 from flowaccount_connect.oauth.token_answer import Answer, Outcome
-from flowaccount_connect.rotation.protocol import (
-    Lost,
-    Salvaged,
-    Seals,
-    Secret,
-    exchange_budget,
-    persist,
-    persist_or_salvage,
-    timed,
-)
-from flowaccount_connect.storage.attempts import ConnectSession, SessionRefused, SessionStore, link_in, verifier_of
-from flowaccount_connect.storage.connections import Rotated, from_item, grant_update, tenant_check
+from flowaccount_connect.rotation.new_tokens import timed
+from flowaccount_connect.rotation.pending_commits import PendingCommit, Target
+from flowaccount_connect.rotation.permits import NoPermit, Permit
+from flowaccount_connect.rotation.ports import CodeEndpoint, Queue, Seals, Secret
+from flowaccount_connect.rotation.time_left import TimeLeft
+from flowaccount_connect.rotation.writes import Lost, Pending, persist, persist_or_queue
+from flowaccount_connect.storage.attempts import AttemptRefused, AttemptStore, ConnectAttempt, link_in, verifier_of
+from flowaccount_connect.storage.commits import Commit
+from flowaccount_connect.storage.connections import from_item, grant_update, tenant_check
 from flowaccount_connect.storage.dynamodb import Client, ConditionRefused, StoreUnavailable, call
 from flowaccount_connect.storage.links import (
-    ConnectLink,
+    Act,
+    Link,
     LinkStore,
     Refusal,
+    TooMany,
     Waiting,
     failing,
     keeping,
     link_from_item,
     refused_put,
 )
-from flowaccount_connect.storage.sealing import SealingUnavailable, Tokens
+from flowaccount_connect.storage.sealing import SealingUnavailable, TokenPair
+from flowaccount_connect.storage.stored_tokens import StoredTokens
 
+EXCHANGES_PER_MINUTE = 6
+"""The most codes that the links of one tenant can send in one minute."""
 
-class Ending(StrEnum):
-    """How a connect can end; on the return to a host, `error` says all but the first."""
-
-    CONNECTED = "connected"
-    TO_BE_CONFIRMED = "to_be_confirmed"
-    """The host has the last word; on the return it looks like a success, without a connection."""
-    WRONG_BUSINESS = "wrong_business"
-    """Another business than the one expected, or one that belongs to another tenant of the host's."""
-    ACCESS_DENIED = "access_denied"
-    """The user cancelled at FlowAccount."""
-    AUTHORIZATION_FAILED = "authorization_failed"
-    """FlowAccount sent another error back than a cancel."""
-    SESSION_EXPIRED = "session_expired"
-    SESSION_UNKNOWN = "session_unknown"
-    """No such session, or it was begun in another browser; the two look the same from outside."""
-    SESSION_USED = "session_used"
-    """It was consumed, and how that ended is not known."""
-    CODE_REJECTED = "code_rejected"
-    INCOMPLETE_GRANT = "incomplete_grant"
-    """FlowAccount gave no refresh token or no usable business code: the connection could not be kept."""
-    CONFIGURATION_ERROR = "configuration_error"
-    TEMPORARILY_UNAVAILABLE = "temporarily_unavailable"
-
+PATIENCE = 5.0
+"""How long a callback waits for room in the rate, in seconds."""
 
 _BY_OUTCOME = {
     Outcome.REJECTED: Ending.CODE_REJECTED,
@@ -72,12 +52,12 @@ _BY_OUTCOME = {
 }
 
 _RELOAD_PAUSES = (0.1, 0.2, 0.4, 0.8, 1.5, 2.0, 2.0)
-"""How long a reload waits for the callback that it overtook, in seconds."""
+"""The waits of a reload for the callback that it overtook, in seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Returned:
-    """What the browser brought back from FlowAccount, and the secret its cookie holds. Its repr shows none of it."""
+    """What the browser brought back from FlowAccount, and the secret in its cookie. Its repr shows none of it."""
 
     state: str
     code: str | None
@@ -91,39 +71,26 @@ class Returned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """How a connect ended. `session` is given only to the browser that began it."""
+    """How a connect ended. `attempt` is given only to the browser that began it."""
 
     ending: Ending
-    session: ConnectSession | None = None
+    attempt: ConnectAttempt | None = None
     confirmation: str | None = field(default=None, repr=False)
-    """The session that the host confirms, given only to the browser that used its link up."""
+    """The confirmation, given only to the browser that used the link up."""
     connection_id: str | None = None
     exchange: Answer | None = None
     note: str | None = None
     """What to log beside the ending; nothing secret."""
+    untouched: bool = False
+    """Whether nothing was consumed, so that a reload begins again."""
+    retry_after: int | None = None
+    """In how many seconds a reload can help."""
 
     @property
     def unrecorded(self) -> bool:
-        """Whether the write that stored the tokens, if there was one, did not record this ending with them."""
+        """Whether the ending still has to be recorded: no write of tokens recorded it."""
         stored = self.ending in (Ending.CONNECTED, Ending.TO_BE_CONFIRMED)
         return not stored or self.note is not None
-
-
-class Endpoint(Protocol):
-    """Where codes are exchanged; see `token_endpoint.TokenEndpoint`."""
-
-    def exchange_code(
-        self, code: str, redirect_uri: str, client_secret: str, *, budget: float, verifier: str | None = None
-    ) -> Answer: ...
-
-
-class Salvages(Protocol):
-    """Where a set goes that the table did not take; see `salvage.SalvageQueue`."""
-
-    def send_grant(
-        self, connection_id: str, grant_id: str, attempt_id: str, environment: str, rotated: Rotated
-    ) -> None: ...
-    def send_waiting(self, link_id: str, attempt_id: str, waiting: Waiting) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,157 +100,199 @@ class Callback:
     client: Client
     table: str
     environment: str
-    sessions: SessionStore
+    attempts: AttemptStore
     links: LinkStore
-    endpoint: Endpoint
+    endpoint: CodeEndpoint
     secret: Secret
     sealer: Seals
-    salvage: Salvages
+    queue: Queue
     schedule: Schedule
     access_token_lifetime: int = 3_600
     issuer: str | None = None
-    """An `iss` (RFC 9207) that is missing or differs from this one is refused; `None`: `iss` is ignored."""
+    """A callback whose `iss` (RFC 9207) is missing or differs from this one is refused; `None`: `iss` is ignored."""
+    permits: Callable[[], Permit] | None = None
+    """Makes the permit for one POST; `None`: nobody counts what is sent."""
+    exchanges_per_minute: int = EXCHANGES_PER_MINUTE
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
     attempt_id: Callable[[], str] = new_attempt_id
 
     def finish(self, returned: Returned, *, remaining: Callable[[], float]) -> Ended:
-        """Consume the session by one conditional write, then exchange the code, once, and store what it brings.
+        """Consume the attempt by one conditional write, then send the code, once, and store what it brings.
 
-        The client secret is looked up first, so that a stack without one leaves the session and the code as they
-        are. `remaining` tells the seconds left of the invocation. Raises `StoreUnavailable` if the session could not
-        be consumed; then nothing was sent.
+        The client secret and the room in the rate come first: without one of them the attempt, the link and the code
+        stay as they are. `remaining` returns the seconds left of the invocation. Raises `StoreUnavailable` if the
+        attempt could not be consumed; then nothing was sent.
         """
-        client_secret = ""
+        if returned.secret is None:
+            return self._without_cookie(returned.state)
+        client_secret, permit = "", None
         if returned.error is None:
             try:
                 client_secret = self.secret.get()
+                permit = self._room(returned.state, returned.secret)
             except SecretMisconfigured as error:
-                return Ended(ending=Ending.CONFIGURATION_ERROR, note=str(error))
+                return Ended(ending=Ending.CONFIGURATION_ERROR, note=str(error), untouched=True)
             except SecretUnavailable as error:
-                return Ended(ending=Ending.TEMPORARILY_UNAVAILABLE, note=f"secret: {error}")
-        session_id, attempt_id = fingerprint(returned.state), self.attempt_id()
-        if returned.secret is None:
-            return Ended(ending=Ending.SESSION_UNKNOWN, note="no cookie")
+                return Ended(ending=Ending.TEMPORARILY_UNAVAILABLE, note=f"secret: {error}", untouched=True)
+            except (NoPermit, TooMany) as full:
+                note = "rate" if isinstance(full, NoPermit) else "tenant"
+                return Ended(ending=Ending.BUSY, note=note, untouched=True, retry_after=full.retry_after)
+        callback_id, now = self.attempt_id(), int(self.clock())
         try:
-            session = self.sessions.consume(
-                session_id, secret=returned.secret, attempt_id=attempt_id, now=int(self.clock())
+            attempt = self.attempts.consume(
+                fingerprint(returned.state), secret=returned.secret, callback_id=callback_id, now=now
             )
-        except SessionRefused as refused:
-            return self._not_consumed(refused.session, returned.secret)
-        # Whatever happens from here on, neither the session nor the link serves again.
-        link = self.links.consume(session.link, attempt_id, now=int(self.clock())) if session.link is not None else None
-        if session.link is not None and link is None:
-            ended = Ended(ending=Ending.SESSION_USED, session=session)
+        except AttemptRefused as refused:
+            return self._not_consumed(refused.attempt, returned.secret)
+        # From here on neither the attempt nor the link serves again, whatever happens.
+        link = (
+            self.links.consume(attempt.link, callback_id, now=int(self.clock())) if attempt.link is not None else None
+        )
+        if attempt.link is not None and link is None:
+            ended = Ended(ending=Ending.ATTEMPT_USED, attempt=attempt)
         else:
-            ended = self._consumed(session, link, returned, client_secret, remaining)
+            ended = self._consumed(attempt, link, returned, client_secret, permit, remaining)
         if link is not None:
-            ended = replace(ended, confirmation=link.session(link_in(returned.secret)))
+            ended = replace(ended, confirmation=link.confirmation(link_in(returned.secret)))
         if ended.unrecorded:
             self._record(ended, link)
         return ended
 
-    def _record(self, ended: Ended, link: ConnectLink | None) -> None:
-        """Note how it ended. Without it a reload will say that the link was used; nothing else depends on it."""
-        session = ended.session
+    def _without_cookie(self, state: str) -> Ended:
+        """The browser has no cookie of the attempt: it is another browser, or the attempt has ended and the cookie was
+        cleared. Neither learns anything of the attempt."""
+        attempt = self.attempts.get(fingerprint(state))
+        ended = attempt is not None and attempt.consumed_by is not None
+        return Ended(ending=Ending.ATTEMPT_USED if ended else Ending.ATTEMPT_UNKNOWN, note="no cookie")
+
+    def _room(self, state: str, secret: str) -> Permit | None:
+        """Take room for one exchange, in the tenant's share and in the stack's rate, before anything is consumed.
+
+        A browser that could consume nothing takes no room: its callback ends at the attempt or at the link. Raises
+        `TooMany`, `NoPermit`, `StoreUnavailable`.
+        """
+        if self.permits is None:
+            return None
+        now = int(self.clock())
+        attempt = self.attempts.get(fingerprint(state))
+        if attempt is None or not attempt.is_bound_to(secret) or not attempt.is_open(now):
+            return None
+        if attempt.link is not None:
+            link = self.links.opened(link_in(secret))
+            if link is None or link.consumed_by is not None or link.is_over(now):
+                return None
+            self.links.count(link.tenant, Act.EXCHANGES, limit=self.exchanges_per_minute, now=now)
+        permit = self.permits()
+        permit.use(PATIENCE)
+        return permit
+
+    def _record(self, ended: Ended, link: Link | None) -> None:
+        """Record how the connect ended. If that fails, a reload only learns that the attempt was used."""
+        attempt, now = ended.attempt, int(self.clock())
         with contextlib.suppress(StoreUnavailable, ConditionRefused):
             if link is not None and ended.ending is not Ending.TO_BE_CONFIRMED:
-                write = failing(self.table, link.id, link.consumed_by or "", ended.ending)
+                write = failing(self.table, link.id, link.consumed_by or "", ended.ending, now=now)
                 call(self.client.update_item, **write)
         with contextlib.suppress(StoreUnavailable, ConditionRefused):
-            if session is not None:
-                self.sessions.finish(session.id, _result(ended))
+            if attempt is not None:
+                self.attempts.finish(attempt.id, _result(ended))
 
-    def _not_consumed(self, session: ConnectSession | None, secret: str) -> Ended:
-        """Why the write was refused; a reload of what has ended, or is about to, shows the same again."""
-        if session is None or not session.is_bound_to(secret):
-            return Ended(ending=Ending.SESSION_UNKNOWN)
-        if session.consumed_by is None:
-            return Ended(ending=Ending.SESSION_EXPIRED, session=session)
+    def _not_consumed(self, attempt: ConnectAttempt | None, secret: str) -> Ended:
+        """Why the attempt could not be consumed. A reload in the same browser ends as the first callback did."""
+        if attempt is None or not attempt.is_bound_to(secret):
+            return Ended(ending=Ending.ATTEMPT_UNKNOWN)
+        if attempt.consumed_by is None:
+            return Ended(ending=Ending.ATTEMPT_EXPIRED, attempt=attempt)
         for pause in _RELOAD_PAUSES:
-            if session.result is not None:
+            if attempt.result is not None:
                 break
             self.sleep(pause)
-            session = self.sessions.get(session.id) or session
-        ending, _, connection_id = (session.result or Ending.SESSION_USED).partition(":")
-        link = self.links.opened(link_in(secret)) if session.link is not None else None
-        used_up = link is not None and link.consumed_by == session.consumed_by
+            attempt = self.attempts.get(attempt.id) or attempt
+        ending, _, connection_id = (attempt.result or Ending.ATTEMPT_USED).partition(":")
+        link = self.links.opened(link_in(secret)) if attempt.link is not None else None
+        used_up = link is not None and link.consumed_by == attempt.consumed_by
         return Ended(
             ending=Ending(ending),
-            session=session,
-            confirmation=link.session(link_in(secret)) if link is not None and used_up else None,
+            attempt=attempt,
+            confirmation=link.confirmation(link_in(secret)) if link is not None and used_up else None,
             connection_id=connection_id or None,
             note="reload",
         )
 
     def _consumed(
         self,
-        session: ConnectSession,
-        link: ConnectLink | None,
+        attempt: ConnectAttempt,
+        link: Link | None,
         returned: Returned,
         client_secret: str,
+        permit: Permit | None,
         remaining: Callable[[], float],
     ) -> Ended:
+        """Send the code, and store or keep what it brings."""
         if self.issuer is not None and returned.issuer != self.issuer:
-            return Ended(ending=Ending.CONFIGURATION_ERROR, session=session, note="another issuer answered")
+            return Ended(ending=Ending.CONFIGURATION_ERROR, attempt=attempt, note="another issuer answered")
         if returned.error is not None or returned.code is None:
             denied = returned.error == "access_denied"
             ending = Ending.ACCESS_DENIED if denied else Ending.AUTHORIZATION_FAILED
-            return Ended(ending=ending, session=session)
+            return Ended(ending=ending, attempt=attempt)
         try:
             data_key = self.sealer.data_key()
         except SealingUnavailable as error:
-            return Ended(ending=Ending.TEMPORARILY_UNAVAILABLE, session=session, note=f"sealing: {error}")
-        budget = exchange_budget(remaining)
+            return Ended(ending=Ending.TEMPORARILY_UNAVAILABLE, attempt=attempt, note=f"sealing: {error}")
+        budget = TimeLeft(remaining).for_exchange()
         if budget is None:
-            return Ended(ending=Ending.TEMPORARILY_UNAVAILABLE, session=session, note="no time left")
+            return Ended(ending=Ending.TEMPORARILY_UNAVAILABLE, attempt=attempt, note="no time left")
         grant_id, sent_at = new_grant_id(self.clock), int(self.clock())
         answer = self.endpoint.exchange_code(
             returned.code,
-            session.redirect_uri,
+            attempt.redirect_uri,
             client_secret,
             budget=budget,
-            verifier=verifier_of(returned.secret or "") if session.pkce else None,
+            verifier=verifier_of(returned.secret or "") if attempt.pkce else None,
         )
         if answer.outcome is Outcome.CONFIGURATION_ERROR and answer.error == "invalid_client":
             self.secret.newer_than(client_secret)  # For the next connect: this code is not sent again.
+        if answer.outcome is Outcome.THROTTLED and permit is not None:
+            with contextlib.suppress(StoreUnavailable):
+                permit.throttled(sent_at, answer.retry_after)
         tokens = answer.tokens
         if answer.outcome is not Outcome.TOKENS or tokens is None:
             ending = _BY_OUTCOME.get(answer.outcome, Ending.TEMPORARILY_UNAVAILABLE)
-            return Ended(ending=ending, session=session, exchange=answer)
+            return Ended(ending=ending, attempt=attempt, exchange=answer)
         connection_id = tokens.support_code or ""
         sealed = self.sealer.seal(
-            Tokens(tokens.access_token, tokens.refresh_token or ""),
+            TokenPair(tokens.access_token, tokens.refresh_token or ""),
             data_key,
             owner=connection_id,
             grant_id=grant_id,
         )
-        rotated = timed(sealed, tokens.expires_in or self.access_token_lifetime, sent_at, self.schedule)
+        rotated = timed(sealed, tokens.expires_in or self.access_token_lifetime, sent_at, self.schedule, issued=tokens)
         if link is not None:
-            waiting = Waiting(connection_id=connection_id, grant_id=grant_id, rotated=rotated)
-            return self._keep(session, link, waiting, answer, remaining)
-        return self._store(session, connection_id, grant_id, rotated, answer, remaining)
+            waiting = Waiting(connection_id=connection_id, grant_id=grant_id, tokens=rotated)
+            return self._keep(attempt, link, waiting, answer, remaining)
+        return self._store(attempt, connection_id, grant_id, rotated, answer, remaining)
 
     def _keep(
         self,
-        session: ConnectSession,
-        link: ConnectLink,
+        attempt: ConnectAttempt,
+        link: Link,
         waiting: Waiting,
         answer: Answer,
         remaining: Callable[[], float],
     ) -> Ended:
-        """Let the set wait for the host, and the session's result with it, in one call; salvaged if the table stays
-        away. A business that must not be connected here is announced, and nothing of it is stored."""
+        """Keep the token set for the confirmation, and the attempt's result, in one call; hand it to salvage if the
+        table does not take it. Of a business that must not be connected nothing is stored but the event."""
         attempt_id = link.consumed_by or ""
         kept = Ended(
-            ending=Ending.TO_BE_CONFIRMED, session=session, connection_id=waiting.connection_id, exchange=answer
+            ending=Ending.TO_BE_CONFIRMED, attempt=attempt, connection_id=waiting.connection_id, exchange=answer
         )
         if link.expected_connection not in (None, waiting.connection_id):
             return self._refuse(kept, link, Refusal.OTHER_BUSINESS, remaining)
         writes: list[dict[str, object]] = [
             {"ConditionCheck": tenant_check(self.table, waiting.connection_id, link.tenant)},
-            {"Update": keeping(self.table, link.id, attempt_id, waiting, now=waiting.rotated.requested_at)},
-            {"Update": self.sessions.finishing(session.id, _result(kept))},
+            {"Update": keeping(self.table, link.id, attempt_id, waiting, now=waiting.tokens.requested_at)},
+            {"Update": self.attempts.finishing(attempt.id, _result(kept))},
         ]
 
         def write() -> Ended | Refusal:
@@ -297,65 +306,72 @@ class Callback:
                 if item is not None and link_from_item(item).kept_for(attempt_id):
                     return kept
                 if item is not None or len(writes) == 2:
-                    return replace(kept, ending=Ending.SESSION_EXPIRED, connection_id=None)
-                # The link's item is gone, or only the session's: then nobody will ask for its result.
+                    return replace(kept, ending=Ending.ATTEMPT_EXPIRED, connection_id=None)
+                # The link's item is gone, or only the attempt's. Nobody asks for the result of an attempt that is gone.
                 writes = writes[:2]
                 return write()
             return kept
 
-        def salvage() -> None:
-            self.salvage.send_waiting(link.id, attempt_id, waiting)
+        def send() -> None:
+            commit = Commit(
+                connection_id=waiting.connection_id,
+                grant_id=waiting.grant_id,
+                attempt_id=attempt_id,
+                tokens=waiting.tokens,
+            )
+            self.queue.send(PendingCommit(target=Target.LINK, commit=commit, link_id=link.id))
 
         try:
-            stored = persist_or_salvage(write, salvage, remaining, self.sleep)
+            stored = persist_or_queue(write, send, TimeLeft(remaining, self.sleep))
         except Lost:
             return replace(kept, ending=Ending.TEMPORARILY_UNAVAILABLE, connection_id=None, note="lost")
         if isinstance(stored, Refusal):
             return self._refuse(kept, link, stored, remaining)
-        return replace(kept, note="salvaged") if isinstance(stored, Salvaged) else stored
+        return replace(kept, note="pending") if isinstance(stored, Pending) else stored
 
-    def _refuse(self, kept: Ended, link: ConnectLink, reason: Refusal, remaining: Callable[[], float]) -> Ended:
-        """Keep nothing of a business that must not be connected here but the event that says so."""
-        connection_id = kept.connection_id or ""
+    def _refuse(self, kept: Ended, link: Link, reason: Refusal, remaining: Callable[[], float]) -> Ended:
+        """Store nothing of a business that must not be connected but the event."""
+        connection_id, now = kept.connection_id or "", int(self.clock())
         ended = replace(kept, ending=Ending.WRONG_BUSINESS, connection_id=None, note=reason.value)
         writes: list[dict[str, object]] = [
             {"Put": refused_put(self.table, connection_id, reason, link, self.clock)},
-            {"Update": failing(self.table, link.id, link.consumed_by or "", ended.ending)},
+            {"Update": failing(self.table, link.id, link.consumed_by or "", ended.ending, now=now)},
         ]
         token = self.attempt_id()
 
         def write() -> bool:
-            # Refused where it had been written after all.
+            # The condition is refused if an earlier try was written after all.
             with contextlib.suppress(ConditionRefused):
                 call(self.client.transact_write_items, TransactItems=writes, ClientRequestToken=token)
             return True
 
-        if persist(write, remaining, self.sleep) is None:
+        if persist(write, TimeLeft(remaining, self.sleep)) is None:
             return replace(ended, note=f"{reason.value}, not announced")
         return ended
 
     def _store(
         self,
-        session: ConnectSession,
+        attempt: ConnectAttempt,
         connection_id: str,
         grant_id: str,
-        rotated: Rotated,
+        rotated: StoredTokens,
         answer: Answer,
         remaining: Callable[[], float],
     ) -> Ended:
-        """Connect or reconnect, and the session's result with it, in one call; salvaged if the table stays away."""
-        attempt_id = session.consumed_by or ""
-        connected = Ended(ending=Ending.CONNECTED, session=session, connection_id=connection_id, exchange=answer)
+        """Write the connection and the attempt's result in one call; hand the token set to salvage if the table does
+        not take it."""
+        attempt_id = attempt.consumed_by or ""
+        connected = Ended(ending=Ending.CONNECTED, attempt=attempt, connection_id=connection_id, exchange=answer)
         update = grant_update(
             self.table,
             connection_id,
             grant_id=grant_id,
             attempt_id=attempt_id,
             environment=self.environment,
-            rotated=rotated,
+            tokens=rotated,
             now=rotated.requested_at,
         )
-        result = self.sessions.finishing(session.id, _result(connected))
+        result = self.attempts.finishing(attempt.id, _result(connected))
 
         writes, token = [{"Update": update}, {"Update": result}], attempt_id
 
@@ -368,21 +384,28 @@ class Callback:
                 if item is not None:
                     mine = from_item(item).committed_by == attempt_id
                     return replace(connected, note=None if mine else "a later consent is stored")
-                # Only the session stood in the way: its item is gone. The tokens are what counts.
+                # Only the attempt stood in the way: its item is gone. The tokens are what counts.
                 writes, token = [{"Update": update}], self.attempt_id()
                 return write()
             return connected
 
-        def salvage() -> None:
-            self.salvage.send_grant(connection_id, grant_id, attempt_id, self.environment, rotated)
+        def send() -> None:
+            commit = Commit(
+                connection_id=connection_id,
+                grant_id=grant_id,
+                attempt_id=attempt_id,
+                environment=self.environment,
+                tokens=rotated,
+            )
+            self.queue.send(PendingCommit(target=Target.CONSENT, commit=commit))
 
         try:
-            stored = persist_or_salvage(write, salvage, remaining, self.sleep)
+            stored = persist_or_queue(write, send, TimeLeft(remaining, self.sleep))
         except Lost:
             return replace(connected, ending=Ending.TEMPORARILY_UNAVAILABLE, connection_id=None, note="lost")
-        return replace(connected, note="salvaged") if isinstance(stored, Salvaged) else stored
+        return replace(connected, note="pending") if isinstance(stored, Pending) else stored
 
 
 def _result(ended: Ended) -> str:
-    """How a connect ended, as its session keeps it for a reload."""
+    """The ending and the connection, as the attempt keeps them for a reload."""
     return f"{ended.ending}:{ended.connection_id}" if ended.connection_id else ended.ending.value

@@ -1,37 +1,49 @@
-"""The host's side of connecting: it asks for a link, and confirms what came of it. See `connect_link` for why."""
+"""The app's side of connecting: it asks for a link, and confirms what came of it. `storage.links` says why."""
 
 import contextlib
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from http import HTTPStatus
 from urllib.parse import urlencode, urljoin
 
+from flowaccount_connect.connect.endings import Ending, LateEnding
+from flowaccount_connect.connect.errors import (
+    ConfirmationExpired,
+    ConnectFailed,
+    NotFinished,
+    ReturnUrlNotAllowed,
+    TenantMismatch,
+    TooManyLinks,
+    UnknownConfirmation,
+)
+from flowaccount_connect.connect.given import checked_state, checked_tenant
+from flowaccount_connect.domain.connection import Connection, Status
+from flowaccount_connect.domain.errors import InvalidConnectionId
 from flowaccount_connect.domain.ids import is_connection_id, new_attempt_id
 from flowaccount_connect.domain.return_urls import is_allowed
-from flowaccount_connect.http.problems import Problem, invalid
-from flowaccount_connect.storage.connections import from_item, grant_update
+from flowaccount_connect.storage.connections import ConnectionStore, from_item, grant_update
 from flowaccount_connect.storage.dynamodb import Client, ConditionRefused, StoreUnavailable, call
 from flowaccount_connect.storage.links import (
     CONNECTED,
     TO_BE_CONFIRMED,
-    ConnectLink,
+    Act,
+    Link,
     LinkStore,
     Refusal,
+    TooMany,
     confirming,
     dropping,
     refused_put,
 )
 
-LONGEST_TENANT = 128
-"""The most characters of a host's name for its tenant."""
+LINKS_PER_MINUTE = 60
+"""The most links that one tenant gets in one minute."""
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A new link: where to send the user's browser, and what confirms. Its repr shows neither."""
+    """A new link: where to send the user's browser, and until when (epoch seconds). Its repr does not show the link."""
 
-    session: str
     connect_url: str
     expires_at: int
 
@@ -41,160 +53,154 @@ class Made:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confirmation:
-    """Makes links for the host and confirms what they brought. `client` is a DynamoDB client."""
+    """Makes links for the app and confirms what they brought. `client` is a DynamoDB client."""
 
     client: Client
     table: str
     environment: str
     links: LinkStore
+    connections: ConnectionStore
     return_urls: Collection[str]
     lifetime: int
-    """How long a link may be used, in seconds."""
+    """How long a link can be used, in seconds."""
     redirect_uri: str | None
-    """`None`: the stage variable `callbackUrl` of the API says it."""
+    """`None`: the API's stage variable `callbackUrl` is the redirect URI."""
+    links_per_minute: int = LINKS_PER_MINUTE
     clock: Callable[[], float] = time.time
 
-    def make(self, fields: Mapping[str, object], *, redirect_uri: str) -> Made:
-        """A link for the `fields` tenant, return_url and, if there is one, expected_connection.
+    def make(
+        self,
+        *,
+        tenant: object,
+        return_url: object,
+        expected_connection: object = None,
+        app_state: object = None,
+        redirect_uri: str,
+    ) -> Made:
+        """A link for one user of `tenant`; with an `expected_connection` it connects that business only.
 
-        It leads to `authorize` beside `redirect_uri`: the cookie that binds the browser is one host's. Raises
-        `Problem` (400), and `StoreUnavailable`; then nothing is written.
+        It leads to `authorize` beside `redirect_uri`, since the cookie that binds the browser belongs to that host.
+        Raises `InvalidTenant`, `ReturnUrlNotAllowed`, `InvalidConnectionId`, `InvalidState`, `TooManyLinks`,
+        `StoreUnavailable`; then no link is written.
         """
-        tenant, return_url = _tenant(fields["tenant"]), fields["return_url"]
+        whose, state = checked_tenant(tenant), checked_state(app_state)
         if not isinstance(return_url, str) or not is_allowed(return_url, self.return_urls):
-            raise invalid(
-                "return_url_not_allowed",
-                "return_url must equal one of the stack's allowed return URLs, character by character.",
-            )
-        expected = fields.get("expected_connection")
-        if "expected_connection" in fields and not is_connection_id(expected):
-            raise invalid("invalid_connection_id", "expected_connection must be a supportCode, or absent.")
-        expires_at = int(self.clock()) + self.lifetime
-        link, session = self.links.create(
-            tenant=tenant,
+            raise ReturnUrlNotAllowed
+        if expected_connection is not None and not is_connection_id(expected_connection):
+            raise InvalidConnectionId
+        now = int(self.clock())
+        try:
+            self.links.count(whose, Act.LINKS, limit=self.links_per_minute, now=now)
+        except TooMany as reached:
+            raise TooManyLinks(retry_after=reached.retry_after) from None
+        link = self.links.create(
+            tenant=whose,
             return_url=return_url,
-            expected_connection=expected if isinstance(expected, str) else None,
-            expires_at=expires_at,
+            expected_connection=str(expected_connection) if expected_connection is not None else None,
+            app_state=state,
+            expires_at=now + self.lifetime,
         )
-        return Made(session, f"{urljoin(redirect_uri, 'authorize')}?{urlencode({'session': link})}", expires_at)
+        connect_url = f"{urljoin(redirect_uri, 'authorize')}?{urlencode({'link': link})}"
+        return Made(connect_url, now + self.lifetime)
 
-    def confirm(self, session: str, tenant: object) -> str:
-        """Connect what the session brought, if it was made for `tenant`; the connection's id.
+    def confirm(self, confirmation: object, tenant: object) -> Connection:
+        """Connect what the browser with this confirmation brought, if its link was made for `tenant`; the connection.
 
-        The connection and the end of the session are one transaction; a repetition finds it done. A tenant that
-        differs ends the session, and what waits is dropped: somebody else than who asked for the link came back from
-        it. Raises `Problem` (400, 404, 409), `StoreUnavailable`.
+        The connection and the end of the link are written in one transaction. A repetition answers the same as long as
+        the connection is the one that this link made. Another tenant ends the link, and the token set that waits is
+        dropped: whoever came back is not the user that the link was made for. Raises `InvalidTenant`, `CannotConfirm`,
+        `StoreUnavailable`.
         """
-        tenant = _tenant(tenant)
+        tenant = checked_tenant(tenant)
         for _ in range(3):
-            link = self.links.of_session(session)
+            link = self.links.of_confirmation(confirmation) if isinstance(confirmation, str) else None
             if link is None:
-                raise Problem(
-                    "unknown_session",
-                    HTTPStatus.NOT_FOUND,
-                    "There is no such session, or it is long over. Make another.",
-                )
-            confirmed = self._confirm(link, tenant)
-            if confirmed is not None:
-                return confirmed
-        raise StoreUnavailable("the session changes all the time")
+                raise UnknownConfirmation
+            if link.result == CONNECTED:
+                if tenant != link.tenant:
+                    raise TenantMismatch
+                return self._connected(link)
+            if self._confirm(link, tenant):
+                return self._connected(link)
+        raise StoreUnavailable("the link changes all the time")
 
-    def _confirm(self, link: ConnectLink, tenant: str) -> str | None:
-        """One try; `None` where somebody changed the link meanwhile."""
+    def _connected(self, link: Link) -> Connection:
+        """The connection that the link made. Raises `ConnectFailed` if another consent, or nothing, took its place."""
+        found = self.connections.get(link.connection_id or "")
+        if found is None or found.status is Status.DISCONNECTED:
+            raise ConnectFailed(LateEnding.DISCONNECTED)
+        if found.grant_id != link.grant_id:
+            raise ConnectFailed(LateEnding.SUPERSEDED)
+        return found
+
+    def _confirm(self, link: Link, tenant: str) -> bool:
+        """One try to end the link; whether it made the connection. If not, the link says more by now."""
         now, waiting = int(self.clock()), link.waiting
-        if link.result == CONNECTED and link.connection_id is not None:
-            if tenant != link.tenant:
-                raise _mismatch()
-            return link.connection_id
         if link.result not in (None, TO_BE_CONFIRMED):
             raise _failed(link.result)
         if link.is_over(now):
             with contextlib.suppress(StoreUnavailable, ConditionRefused):
-                call(self.client.update_item, **dropping(self.table, link.id, "session_expired"))
-            raise _failed("session_expired")
+                call(self.client.update_item, **dropping(self.table, link.id, LateEnding.CONFIRMATION_EXPIRED, now=now))
+            raise ConfirmationExpired
         if waiting is None:
-            raise Problem(
-                "not_finished",
-                HTTPStatus.CONFLICT,
-                "The user is not back from FlowAccount yet. Confirm when the browser returns with this session.",
-            )
+            raise NotFinished
         if tenant != link.tenant:
-            self._drop(link, waiting.connection_id, Refusal.TENANT_MISMATCH)
-            return None
+            self._drop(link, LateEnding.TENANT_MISMATCH, Refusal.TENANT_MISMATCH)
+            return False
         update = grant_update(
             self.table,
             waiting.connection_id,
             grant_id=waiting.grant_id,
             attempt_id=link.consumed_by or "",
             environment=self.environment,
-            rotated=waiting.rotated,
+            tokens=waiting.tokens,
             now=now,
             tenant=tenant,
         )
-        writes = [{"Update": update}, {"Update": confirming(self.table, link.id, tenant, now=now)}]
+        end = confirming(self.table, link.id, tenant, grant_id=waiting.grant_id, now=now)
         try:
-            call(self.client.transact_write_items, TransactItems=writes, ClientRequestToken=new_attempt_id())
+            call(
+                self.client.transact_write_items,
+                TransactItems=[{"Update": update}, {"Update": end}],
+                ClientRequestToken=new_attempt_id(),
+            )
         except ConditionRefused as refused:
             item = refused.items[0]
             if item is None:
-                return None
-            there = from_item(item)
-            if there.committed_by == link.consumed_by:
-                return None
-            if there.tenant == tenant:
-                # The same tenant has connected the same business once more since: those tokens are the newer ones.
+                return False  # The link changed meanwhile.
+            stored = from_item(item)
+            if stored.committed_by == link.consumed_by:
+                return False  # This very confirmation was written already.
+            if stored.tenant == tenant:
+                # The same tenant has connected the same business again since: those tokens are the newer ones.
                 with contextlib.suppress(ConditionRefused):
-                    call(self.client.update_item, **confirming(self.table, link.id, tenant, now=now))
+                    end = confirming(self.table, link.id, tenant, grant_id=stored.grant_id, now=now)
+                    call(self.client.update_item, **end)
+            elif stored.tenant is not None:
+                self._drop(link, Ending.WRONG_BUSINESS, Refusal.OTHER_TENANT)
+            elif stored.status is Status.DISCONNECTED:
+                self._drop(link, LateEnding.DISCONNECTED)
             else:
-                self._drop(link, waiting.connection_id, Refusal.OTHER_TENANT if there.tenant else None)
-            return None
-        return waiting.connection_id
+                self._drop(link, LateEnding.SUPERSEDED)
+            return False
+        return True
 
-    def _drop(self, link: ConnectLink, connection_id: str, reason: Refusal | None) -> None:
-        """Take away what waits and announce why; the next look at the link tells the caller."""
-        result = _RESULTS[reason]
-        writes: list[dict[str, object]] = [{"Update": dropping(self.table, link.id, result)}]
+    def _drop(self, link: Link, ending: Ending | LateEnding, reason: Refusal | None = None) -> None:
+        """Remove the token set that waits, and announce `reason`; the next look at the link finds its ending."""
+        connection_id, now = link.connection_id or "", int(self.clock())
+        writes: list[dict[str, object]] = [{"Update": dropping(self.table, link.id, ending, now=now)}]
         if reason is not None:
             writes.append({"Put": refused_put(self.table, connection_id, reason, link, self.clock)})
         with contextlib.suppress(ConditionRefused):
             call(self.client.transact_write_items, TransactItems=writes, ClientRequestToken=new_attempt_id())
 
 
-_RESULTS = {
-    Refusal.TENANT_MISMATCH: "tenant_mismatch",
-    Refusal.OTHER_TENANT: "wrong_business",
-    None: "superseded",
-}
-"""How a link ends whose set was dropped; without a reason: a later consent to the same business is stored."""
-
-
-def _tenant(value: object) -> str:
-    if not isinstance(value, str) or not 1 <= len(value) <= LONGEST_TENANT or not value.isprintable():
-        raise invalid("invalid_tenant", f"tenant must be 1 to {LONGEST_TENANT} printable characters.")
-    return value
-
-
-def _mismatch() -> Problem:
-    return Problem(
-        "tenant_mismatch",
-        HTTPStatus.CONFLICT,
-        "The session was made for another tenant: whoever came back is not who the link was made for, and gets "
-        "nothing connected.",
-    )
-
-
-def _failed(result: str | None) -> Problem:
-    if result == "tenant_mismatch":
-        return _mismatch()
-    if result == "session_expired":
-        return Problem(
-            "session_expired",
-            HTTPStatus.CONFLICT,
-            "It was not confirmed in time, and nothing is connected. Make another.",
-        )
-    return Problem(
-        "connect_failed",
-        HTTPStatus.CONFLICT,
-        "The user came back without a connection; ending says why. Make another session to try again.",
-        extra={"ending": result},
-    )
+def _failed(ending: str | None) -> Exception:
+    """Why a link that ended without a connection is not confirmed."""
+    match ending:
+        case LateEnding.TENANT_MISMATCH:
+            return TenantMismatch()
+        case LateEnding.CONFIRMATION_EXPIRED:
+            return ConfirmationExpired()
+        case _:
+            return ConnectFailed(ending or "")

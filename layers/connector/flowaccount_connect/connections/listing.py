@@ -1,4 +1,4 @@
-"""Pages of connections, by status: through the sharded index, in an order that stays, never by a scan."""
+"""Pages of connections by status, in an order that does not change: through the sharded index, never by a scan."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,6 +25,16 @@ class Listed(StrEnum):
     DISCONNECTED = Status.DISCONNECTED
 
 
+LONGEST_PAGE = 100
+"""The most connections of one page."""
+
+READ_FOR_A_TENANT = 1_000
+"""The most connections that are read for one page of one tenant's."""
+
+Place = tuple[str, str]
+"""Where a connection stands in the index: its partition and its id."""
+
+
 class Reads(Protocol):
     """What is used of a DynamoDB client."""
 
@@ -37,7 +47,7 @@ class Page:
     """Some connections, and where the next page begins; `None` on the last."""
 
     connections: tuple[tuple[str, Connection], ...]
-    """Each with its sort key: an import under way is listed beside the connection that it may revive."""
+    """Each with its sort key: an import under way is listed beside the connection that it can revive."""
     next: str | None
 
 
@@ -48,25 +58,43 @@ class Listing:
         self._client = client
         self._table = table
 
-    def page(self, status: Listed | None, *, limit: int, next_: str | None = None) -> Page:
-        """At most `limit` (1 to 100) connections, of one status or of every.
+    def page(self, status: Listed | None, *, tenant: str | None = None, limit: int, next_: str | None = None) -> Page:
+        """At most `limit` (1 to 100) connections, of one status or of all, of one tenant or of all.
 
-        Ordered by status, then by shard, then by id. What changes its status while somebody turns the pages may be
-        met twice or not at all. `next_` is a former page's `next`. Raises `InvalidNext`, `StoreUnavailable`.
+        The order is by status, then by shard, then by id. A connection that changes its status while the pages are read
+        can be met twice or not at all. No index knows the tenants, so with a `tenant` at most `READ_FOR_A_TENANT`
+        connections are read for one page: a page can be short or empty and still have a next one. `next_` is the `next`
+        of a page before. Raises `InvalidNext`, `StoreUnavailable`.
         """
+        found: list[tuple[str, Connection]] = []
+        last: Place | None = None
+        for _ in range(1 if tenant is None else READ_FOR_A_TENANT // LONGEST_PAGE):
+            places, more = self._places(status, limit if tenant is None else LONGEST_PAGE, next_)
+            for place, connection in self._connections(places):
+                if tenant is not None and connection.tenant != tenant:
+                    continue
+                if last is not None and len(found) == limit:
+                    return Page(tuple(found), _encode(last))
+                found.append((_sort_key(place[0]), connection))
+                last = place
+            next_ = _encode(places[-1]) if more else None
+            if next_ is None:
+                break
+        return Page(tuple(found), next_)
+
+    def _places(self, status: Listed | None, limit: int, next_: str | None) -> tuple[list[Place], bool]:
+        """At most `limit` places of the index after `next_`, and whether the index has more."""
         statuses = tuple(Listed) if status is None else (status,)
         partitions = [f"{status}#{shard}" for status in statuses for shard in range(DUE_SHARDS)]
         partition, after = _decode(next_, partitions) if next_ is not None else (partitions[0], "")
-        found: list[tuple[str, str]] = []
+        places: list[Place] = []
         for one in partitions[partitions.index(partition) :]:
-            # One more than asked for says whether there is more.
-            ids = self._ids(one, after if one == partition else "", limit + 1 - len(found))
-            found += [(one, connection_id) for connection_id in ids]
-            if len(found) > limit:
+            # One more than asked for shows whether the index has more.
+            ids = self._ids(one, after if one == partition else "", limit + 1 - len(places))
+            places += [(one, connection_id) for connection_id in ids]
+            if len(places) > limit:
                 break
-        shown = found[:limit]
-        connections = self._connections(shown)
-        return Page(tuple(connections), cursor.encode("#".join(shown[-1])) if len(found) > limit else None)
+        return places[:limit], len(places) > limit
 
     def _ids(self, partition: str, after: str, limit: int) -> list[str]:
         answer = call(
@@ -79,15 +107,20 @@ class Listing:
         )
         return [(text(item, "pk") or "").removeprefix("CONNECTION#") for item in answer["Items"]]
 
-    def _connections(self, listed: list[tuple[str, str]]) -> Iterator[tuple[str, Connection]]:
-        """The connections themselves, since the index carries their keys only: what it would carry besides changes
-        with each refresh. Left out is what has moved on to another status meanwhile."""
-        keys = [key_of(connection_id, _sort_key(partition)) for partition, connection_id in listed]
+    def _connections(self, places: list[Place]) -> Iterator[tuple[Place, Connection]]:
+        """The connections themselves. The index has only their keys: everything else changes with each refresh. A
+        connection that has moved on to another status meanwhile is left out."""
+        keys = [key_of(connection_id, _sort_key(partition)) for partition, connection_id in places]
         items = read(self._client, self._table, keys) if keys else {}
-        for partition, connection_id in listed:
+        for place in places:
+            partition, connection_id = place
             item = items.get((f"CONNECTION#{connection_id}", _sort_key(partition)))
             if item is not None and text(item, "listed_as") == partition:
-                yield _sort_key(partition), from_item(item)
+                yield place, from_item(item)
+
+
+def _encode(place: Place) -> str:
+    return cursor.encode("#".join(place))
 
 
 _SHOWN = (
@@ -104,12 +137,15 @@ _SHOWN = (
     "access_expires_at",
     "deadline",
     "refresh_at",
+    "consent_ends_at",
     "in_doubt",
+    "refused_at",
+    "refused_alone",
     "at_risk",
     "reason",
     "ended_at",
 )
-"""What is read of a connection to show it; what is sealed stays where it is."""
+"""The attributes that are read to show a connection. What is sealed is not among them."""
 
 _TRIES = 4
 
@@ -117,9 +153,9 @@ _TRIES = 4
 def read(
     client: Reads, table: str, keys: Sequence[dict[str, AttributeValue]], *, consistent: bool = False
 ) -> dict[tuple[str, str], Item]:
-    """What can be shown of up to 100 items, by primary key; what does not exist is left out.
+    """Up to 100 items by primary key, with the attributes that can be shown; what does not exist is left out.
 
-    Raises `StoreUnavailable`, also where the table does not hand out all of it after a few tries.
+    Raises `StoreUnavailable`, also if the table has not returned all of them after a few tries.
     """
     names = {f"#{name}": name for name in _SHOWN}
     found: dict[tuple[str, str], Item] = {}
@@ -146,7 +182,7 @@ def _sort_key(partition: str) -> str:
 
 
 def _decode(next_: str, partitions: Sequence[str]) -> tuple[str, str]:
-    """Where a page begins. It can say no more than where among `partitions`, whoever made it."""
+    """Where a page begins: a place in one of `partitions`, whoever made `next_`. Raises `InvalidNext`."""
     status, _, rest = cursor.decode(next_).partition("#")
     shard, _, connection_id = rest.partition("#")
     if f"{status}#{shard}" not in partitions or not is_connection_id(connection_id):

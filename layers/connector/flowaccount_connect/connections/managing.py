@@ -1,47 +1,56 @@
-"""Connections as the host manages them: shown, listed, ended, imported; and never a token told."""
+"""Connections as the app manages them: shown, listed, ended, imported. No answer has a token."""
 
 import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from http import HTTPStatus
-from typing import Protocol
 
-from flowaccount_connect.connections.listing import Listed, Listing, Reads, read
-from flowaccount_connect.domain.connection import Connection, Sealed, Status, public_status
+from flowaccount_connect.connections.errors import (
+    AlreadyConnected,
+    ConnectedMeanwhile,
+    ImportRefused,
+    ImportUnderWay,
+    ImportUnread,
+    InvalidRefreshToken,
+    InvalidStatus,
+    OfAnotherTenant,
+)
+from flowaccount_connect.connections.listing import LONGEST_PAGE, Listed, Listing, Reads, read
+from flowaccount_connect.domain.connection import Connection, Status, public_status
+from flowaccount_connect.domain.errors import ConnectionNotFound, InvalidTenant, KeyUnavailable
 from flowaccount_connect.domain.events import Entry
-from flowaccount_connect.domain.ids import new_grant_id
-from flowaccount_connect.http import problems
-from flowaccount_connect.http.problems import Problem, invalid, unavailable
+from flowaccount_connect.domain.ids import is_tenant, new_grant_id
+from flowaccount_connect.rotation.ports import Seals
+from flowaccount_connect.storage import imports
 from flowaccount_connect.storage.connections import ConnectionStore, Refused, from_item, key_of
-from flowaccount_connect.storage.cursor import InvalidNext
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
 from flowaccount_connect.storage.history import History
-from flowaccount_connect.storage.imports import IMPORTING, AlreadyConnected, ImportStore, UnderWay
-from flowaccount_connect.storage.sealing import DataKey, SealingUnavailable, Tokens
+from flowaccount_connect.storage.imports import IMPORTING, ImportStore
+from flowaccount_connect.storage.sealing import SealingUnavailable, TokenPair
+
+__all__ = ["DEFAULT_LIMIT", "LONGEST_PAGE", "Imported", "Managing", "shown"]
 
 DEFAULT_LIMIT = 50
-LONGEST_PAGE = 100
-"""The most that one page shows."""
 
 LONGEST_REFRESH_TOKEN = 32_768
-"""The most characters a token to import may have. FlowAccount bounds none; this is half of the largest answer that is
-read (`token_answer.BODY_LIMIT`), which brings two tokens, so a longer one could not be refreshed. Sealed, two of this
-length take a quarter of a DynamoDB item (400 KB) and half of a message of SQS (256 KB)."""
+"""The most characters of a token to import. FlowAccount bounds none. It is half of the largest answer that is read
+(`token_answer.BODY_LIMIT`), which brings two tokens, so a longer one could not be refreshed. Sealed, two of this length
+take a quarter of a DynamoDB item (400 KB) and half of a message of SQS (256 KB)."""
 
 _REFRESH_TOKEN = re.compile(rf"[!-~]{{1,{LONGEST_REFRESH_TOKEN}}}")
 
 
-class Seals(Protocol):
-    """What seals token sets; see `sealing.Sealer`."""
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What came of an import: the connection as it is shown, and whether the token is proved already."""
 
-    def data_key(self) -> DataKey: ...
-    def seal(self, tokens: Tokens, key: DataKey, *, owner: str, grant_id: str) -> Sealed: ...
+    shown: dict[str, object]
+    proved: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Managing:
-    """Shows, lists, ends and imports connections. What it answers is `shown`, or raised as a `Problem`."""
+    """Shows, lists, ends and imports connections. Every method raises `StoreUnavailable` too."""
 
     client: Reads
     table: str
@@ -55,48 +64,42 @@ class Managing:
     clock: Callable[[], float] = time.time
 
     def show(self, connection_id: str) -> dict[str, object]:
-        """One connection. Raises `Problem`: 404 unknown, 503."""
+        """One connection. Raises `ConnectionNotFound`."""
         connection, imported = self._there(connection_id)
         if imported is not None:
             return _importing(imported, connection)
         if connection is None:
-            raise problems.connection_not_found()
+            raise ConnectionNotFound
         return shown(connection)
 
-    def page(self, status: str | None, *, limit: int, next_: str | None) -> dict[str, object]:
-        """A page of connections, and what to ask for as `next` to get the one after it.
+    def page(
+        self, status: str | None, *, tenant: str | None = None, limit: int, next_: str | None
+    ) -> dict[str, object]:
+        """A page of connections, and the `next` of the page after it.
 
-        Raises `Problem`: 400 for a status or a `next` that cannot be, 503.
+        Raises `InvalidStatus`, `InvalidTenant`, `InvalidNext`.
         """
         if status is not None and status not in set(Listed):
-            raise invalid("invalid_status", f"status must be one of {', '.join(Listed)}, or absent for all.")
+            raise InvalidStatus
+        if tenant is not None and not is_tenant(tenant):
+            raise InvalidTenant
         wanted = Listed(status) if status is not None else None
-        try:
-            page = Listing(self.client, self.table).page(wanted, limit=limit, next_=next_)
-        except InvalidNext:
-            raise _invalid_next() from None
-        except StoreUnavailable:
-            raise problems.unreadable() from None
+        page = Listing(self.client, self.table).page(wanted, tenant=tenant, limit=limit, next_=next_)
         return {"connections": list(map(self._listed, page.connections)), "next": page.next}
 
     def history(self, connection_id: str, *, limit: int, next_: str | None) -> dict[str, object]:
-        """A page of what happened to a connection in the last 90 days, newest first; none for one nobody heard of.
+        """A page of what happened to a connection in the last 90 days, newest first; empty for an unknown connection.
 
-        Raises `Problem`: 400 for a `next` that cannot be, 503.
+        Raises `InvalidNext`.
         """
-        try:
-            page = self.histories.page(connection_id, limit=limit, now=int(self.clock()), next_=next_)
-        except InvalidNext:
-            raise _invalid_next() from None
-        except StoreUnavailable:
-            raise problems.unreadable() from None
-        return {"entries": list(map(_told, page.entries)), "next": page.next}
+        page = self.histories.page(connection_id, limit=limit, now=int(self.clock()), next_=next_)
+        return {"entries": list(map(_entry, page.entries)), "next": page.next}
 
     def disconnect(self, connection_id: str) -> None:
-        """End the connection, and an import of it that is under way; again if it has been ended before.
+        """End the connection, and an import of it that is under way. A repetition changes nothing.
 
-        Its tokens are gone from the table at once. Raises `Problem`: 404 unknown; 409 where its user connected again
-        meanwhile, which nobody asked to end; 503, when it may have been ended or not.
+        Its tokens leave the table at once. Raises `ConnectionNotFound`, `ConnectedMeanwhile`. After `StoreUnavailable`
+        the connection can have ended or not.
         """
         connection, imported = self._there(connection_id)
         now = int(self.clock())
@@ -104,89 +107,70 @@ class Managing:
             if imported is not None:
                 self.imports.cancel(imported, connection, now=now)
             elif connection is None:
-                raise problems.connection_not_found()
-            elif connection.status is not Status.DISCONNECTED:
+                raise ConnectionNotFound
+            else:
+                # A tombstone too: its door shuts on consents given since.
                 self.store.disconnect(connection_id, connection.grant_id, now=now)
         except Refused as refused:
             there = refused.connection
-            ended = there is not None and there.status is Status.DISCONNECTED
-            if not ended:
-                raise Problem(
-                    "connected_meanwhile",
-                    HTTPStatus.CONFLICT,
-                    "The connection changed while it was to be ended. Look at it; repeat this if it is still meant.",
-                ) from None
-        except StoreUnavailable:
-            raise _unwritable() from None
+            if there is None or there.status is not Status.DISCONNECTED:
+                raise ConnectedMeanwhile from None
 
-    def import_(self, connection_id: str, refresh_token: object) -> tuple[HTTPStatus, dict[str, object]]:
-        """Take over a refresh token from elsewhere: 200 with the connection, or 202 while it is being proved.
+    def import_(self, connection_id: str, refresh_token: object, *, tenant: object = None) -> Imported:
+        """Take over a refresh token from an older integration: it is stored, sealed, before it is sent.
 
-        It is stored, sealed, before it is sent. Raises `Problem`: 400; 409 `already_connected`, `import_under_way`, or
-        `import_refused` with the reason, the connection being as it was; 503, when the token may have been stored.
+        With a `tenant` the connection becomes that tenant's. Raises `InvalidRefreshToken`, `InvalidTenant`,
+        `KeyUnavailable`, `AlreadyConnected`, `OfAnotherTenant`, `ImportUnderWay`, `ImportUnread`, and `ImportRefused`
+        with the `reason`; shortly after a refusal also with the seconds before the next try. After `StoreUnavailable`
+        the token can be stored or not.
         """
         if not isinstance(refresh_token, str) or _REFRESH_TOKEN.fullmatch(refresh_token) is None:
-            raise invalid(
-                "invalid_refresh_token",
-                f"refresh_token must be a string of 1 to {LONGEST_REFRESH_TOKEN} visible ASCII characters.",
-            )
+            raise InvalidRefreshToken
+        if tenant is not None and not (isinstance(tenant, str) and is_tenant(tenant)):
+            raise InvalidTenant
         grant_id, now = new_grant_id(self.clock), int(self.clock())
         try:
             key = self.sealer.data_key()
         except SealingUnavailable:
-            raise problems.key_unavailable() from None
-        sealed = self.sealer.seal(Tokens("", refresh_token), key, owner=connection_id, grant_id=grant_id)
+            raise KeyUnavailable from None
+        sealed = self.sealer.seal(TokenPair("", refresh_token), key, owner=connection_id, grant_id=grant_id)
         try:
-            # How old the token is, nobody says: of what waits to be proved, half a life is taken to be left.
+            # Nobody knows the age of the token, so half of its lifetime is assumed to be left.
             deadline = now + self.refresh_token_lifetime // 2
-            self.imports.begin(connection_id, grant_id, sealed, deadline=deadline, now=now)
-        except AlreadyConnected:
-            raise _already_connected() from None
-        except UnderWay:
-            raise Problem(
-                "import_under_way",
-                HTTPStatus.CONFLICT,
-                "An import of this connection has not ended yet: look at the connection, or end it first.",
-            ) from None
-        except StoreUnavailable:
-            raise _unwritable() from None
+            self.imports.begin(connection_id, grant_id, sealed, deadline=deadline, now=now, tenant=tenant)
+        except imports.AlreadyConnected:
+            raise AlreadyConnected from None
+        except imports.OtherTenant:
+            raise OfAnotherTenant from None
+        except imports.UnderWay:
+            raise ImportUnderWay from None
+        except imports.CoolingDown as cooling:
+            raise ImportRefused({"reason": cooling.reason}, retry_after=max(cooling.until - now, 1)) from None
         self.prove(connection_id)
         return self._imported(connection_id, grant_id)
 
-    def _imported(self, connection_id: str, grant_id: str) -> tuple[HTTPStatus, dict[str, object]]:
+    def _imported(self, connection_id: str, grant_id: str) -> Imported:
         """What came of an import."""
         try:
             # In this order: whoever makes the connection ends the import in the same moment.
             imported = self.imports.get(connection_id)
             connection = self.store.get(connection_id)
         except StoreUnavailable:
-            raise unavailable(
-                "store_unavailable",
-                "The token is stored and being proved, but what came of it cannot be read. Look at the connection.",
-                5,
-            ) from None
+            raise ImportUnread from None
         if imported is not None and imported.grant_id == grant_id:
             if imported.status is Status.ACTIVE:
-                return HTTPStatus.ACCEPTED, _importing(imported, connection)
-            raise Problem(
-                "import_refused",
-                HTTPStatus.CONFLICT,
-                "The refresh token did not prove good for this business; nothing else has changed.",
-                extra={"reason": imported.reason},
-            )
+                return Imported(_importing(imported, connection), proved=False)
+            raise ImportRefused({"reason": imported.reason})
         if connection is None or connection.status is Status.DISCONNECTED:
-            raise problems.connection_not_found()
+            raise ConnectionNotFound
         if connection.grant_id != grant_id:
-            raise _already_connected()
-        return HTTPStatus.OK, shown(connection)
+            raise AlreadyConnected
+        return Imported(shown(connection), proved=True)
 
     def _there(self, connection_id: str) -> tuple[Connection | None, Connection | None]:
         """The connection, and the import of it that is under way, as they are now."""
         keys = [key_of(connection_id, kind) for kind in (ConnectionStore.sort_key, ImportStore.sort_key)]
-        try:
-            items = read(self.client, self.table, keys, consistent=True)
-        except StoreUnavailable:
-            raise problems.unreadable() from None
+        items = read(self.client, self.table, keys, consistent=True)
         found = {sort_key: from_item(item) for (_, sort_key), item in items.items()}
         imported = found.get(ImportStore.sort_key)
         under_way = imported is not None and imported.status is Status.ACTIVE
@@ -194,15 +178,15 @@ class Managing:
 
     @staticmethod
     def _listed(listed: tuple[str, Connection]) -> dict[str, object]:
-        kind, connection = listed
-        return _importing(connection, None) if kind == ImportStore.sort_key else shown(connection)
+        sort_key, connection = listed
+        return _importing(connection, None) if sort_key == ImportStore.sort_key else shown(connection)
 
 
 def shown(connection: Connection) -> dict[str, object]:
-    """What the API says of a connection. Times in epoch seconds, `None` where there is nothing to say; no tokens."""
+    """A connection as the API shows it: no tokens, times in epoch seconds, `None` for what the item does not have."""
     return {
         "support_code": connection.id,
-        "environment": connection.environment,
+        "environment": connection.environment or None,
         "status": public_status(connection),
         "tenant": connection.tenant,
         "generation": connection.generation,
@@ -211,6 +195,7 @@ def shown(connection: Connection) -> dict[str, object]:
         "access_expires_at": connection.access_expires_at or None,
         "deadline": connection.deadline or None,
         "refresh_at": connection.refresh_at,
+        "consent_ends_at": connection.consent_ends_at,
         "in_doubt_since": connection.in_doubt,
         "at_risk_since": connection.at_risk,
         "reason": connection.reason,
@@ -230,8 +215,8 @@ def _importing(imported: Connection, connection: Connection | None) -> dict[str,
     }
 
 
-def _told(entry: Entry) -> dict[str, object]:
-    """What the API says of an entry in a history."""
+def _entry(entry: Entry) -> dict[str, object]:
+    """An entry of a history as the API shows it."""
     return {
         "id": entry.id,
         "kind": entry.kind,
@@ -246,17 +231,3 @@ def _told(entry: Entry) -> dict[str, object]:
         "retries": entry.retries,
         "recovered_from": entry.recovered_from,
     }
-
-
-def _invalid_next() -> Problem:
-    return invalid("invalid_next", "next must be what the page before gave, for the same list.")
-
-
-def _already_connected() -> Problem:
-    return Problem(
-        "already_connected", HTTPStatus.CONFLICT, "The connection is active; an import would end what works."
-    )
-
-
-def _unwritable() -> Problem:
-    return unavailable("store_unavailable", "The table cannot be written at the moment. Try again.", 5)

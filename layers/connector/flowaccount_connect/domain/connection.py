@@ -10,6 +10,8 @@ class Status(StrEnum):
     ACTIVE = "active"
     REAUTHORIZATION_REQUIRED = "reauthorization_required"
     DISCONNECTED = "disconnected"
+    UNREADABLE = "unreadable"
+    """Its item cannot be understood. Never stored: the state of what a hand or another program wrote."""
 
 
 class Reason(StrEnum):
@@ -20,11 +22,15 @@ class Reason(StrEnum):
     ROTATION_LOST = "rotation_lost"
     """FlowAccount refused it after an answer in doubt: the answer that held the newer token never arrived."""
     EXPIRED = "expired"
-    """A full lifetime passed after the deadline without any answer."""
+    """A full lifetime passed after the deadline, and FlowAccount never answered with tokens."""
     IN_DOUBT = "in_doubt"
     """An answer was in doubt and the replay policy is `never`."""
     WRONG_CONNECTION = "wrong_connection"
-    """FlowAccount answered for another business; the set is in quarantine."""
+    """FlowAccount answered for another business. Its tokens were dropped."""
+
+
+REFRESH_FAILING = "refresh_failing"
+"""The public status of an active connection whose refresh FlowAccount refuses, before that is final."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +61,9 @@ class Connection:
     status: Status
     environment: str
     grant_id: str
+    """The consent that the tokens belong to; of a tombstone, the moment of the disconnect. Later ids are greater."""
     generation: int
+    """How often the tokens changed."""
     connected_at: int
     tenant: str | None = None
     sealed: Sealed | None = None
@@ -63,22 +71,27 @@ class Connection:
     """When the token request that brought the present tokens was sent; expiry times count from here."""
     access_expires_at: int = 0
     deadline: int = 0
-    """Last token request + refresh-token lifetime: the refresh token is dead from here on."""
+    """When the refresh token dies: last token request + lifetime, or the end of the consent if that is sooner."""
     refresh_at: int | None = None
     """When it falls due; `None` for a connection that is not to be refreshed."""
+    consent_ends_at: int | None = None
+    """When the consent ends, however often it is refreshed; `None`: nothing says that it does."""
     retries: int | None = None
-    """How many attempts failed since the last success; `None` right after one. While it is there,
+    """How many attempts failed since the last success; `None` right after one. While it is set,
     nobody refreshes before `refresh_at`, not even on demand."""
     in_doubt: int | None = None
     """Since when it is not known whether the stored refresh token was spent."""
+    refused_at: int | None = None
+    """When FlowAccount refused the stored refresh token for the first time; a second refusal may be final."""
+    refused_alone: int | None = None
+    """Since when FlowAccount refuses this connection's requests while it accepts those of others."""
     at_risk: int | None = None
+    """Since when its deadline, or the end of its consent, is near."""
     committed_by: str | None = None
     attempt: Attempt | None = None
     reason: Reason | None = None
     ended_at: int | None = None
     """Since when a new consent is needed, or when it was disconnected."""
-    restored_from: int | None = None
-    """The generation it had in the backup that it came from; `None` once its tokens are known to be new."""
 
     def leased(self, now: int) -> bool:
         """Whether an attempt holds this connection at `now`."""
@@ -86,7 +99,14 @@ class Connection:
 
 
 def public_status(connection: Connection) -> str:
-    """The state as callers see it: `in_doubt` while nobody knows whether the refresh token was spent."""
-    if connection.status is Status.ACTIVE and connection.in_doubt is not None:
-        return "in_doubt"
+    """The state as callers see it.
+
+    An active connection is `refresh_failing` after a first refusal, and `in_doubt` while nobody knows whether its
+    refresh token was spent.
+    """
+    if connection.status is Status.ACTIVE:
+        if connection.refused_at is not None or connection.refused_alone is not None:
+            return REFRESH_FAILING
+        if connection.in_doubt is not None:
+            return "in_doubt"
     return connection.status.value

@@ -31,7 +31,9 @@ class Kind(StrEnum):
     IN_DOUBT = "in_doubt"
     """A refresh got no usable answer: nobody knows whether the refresh token was spent."""
     AT_RISK = "at_risk"
-    """Its deadline is near."""
+    """Its deadline, or the end of its user's consent, is near."""
+    REFUSED_ALONE = "refused_alone"
+    """FlowAccount refuses its requests while it accepts those of others."""
     REAUTHORIZATION_REQUIRED = "reauthorization_required"
     RECOVERED = "recovered"
     """A refresh made it whole again."""
@@ -153,7 +155,7 @@ def event(entry: Entry) -> Event | None:
 def _kinds(old: Connection | None, new: Connection) -> Iterator[Kind]:
     """The kinds of what happened, at least one where the status changed: the count of connections hangs on it."""
     was = old.status if old is not None else None
-    if old is None and new.restored_from is not None:
+    if old is None and _is_from_a_backup(new):
         yield Kind.RESTORED
         yield _BY_STATUS.get(new.status, Kind.IN_DOUBT)
     elif new.status is Status.ACTIVE and (old is None or old.grant_id != new.grant_id):
@@ -166,6 +168,13 @@ def _kinds(old: Connection | None, new: Connection) -> Iterator[Kind]:
         yield _BY_STATUS.get(new.status, Kind.STATUS_CHANGED)
     elif old is not None:
         yield from _lesser(old, new)
+    if new.at_risk is not None and (old is None or old.at_risk is None):
+        yield Kind.AT_RISK
+
+
+def _is_from_a_backup(new: Connection) -> bool:
+    """Whether an item that was not there before is a restored one: a new consent is active, and in no doubt."""
+    return new.status is Status.REAUTHORIZATION_REQUIRED or (new.status is Status.ACTIVE and new.in_doubt is not None)
 
 
 _BY_STATUS = {
@@ -176,8 +185,8 @@ _BY_STATUS = {
 
 def _lesser(old: Connection, new: Connection) -> Iterator[Kind]:
     """What happens within one state and generation."""
-    if new.at_risk is not None and old.at_risk is None:
-        yield Kind.AT_RISK
+    if new.refused_alone is not None and old.refused_alone is None:
+        yield Kind.REFUSED_ALONE
     if new.in_doubt is not None and old.in_doubt is None:
         yield Kind.IN_DOUBT
     elif (new.retries or 0) > (old.retries or 0):
@@ -202,9 +211,17 @@ _SINCE: Mapping[Kind, Callable[[Connection], int | None]] = {
     Kind.DISCONNECTED: lambda new: new.ended_at,
     Kind.IN_DOUBT: lambda new: new.in_doubt,
     Kind.AT_RISK: lambda new: new.at_risk,
+    Kind.REFUSED_ALONE: lambda new: new.refused_alone,
 }
 _COMMITS = frozenset({Kind.CONNECTED, Kind.RECONNECTED, Kind.REFRESHED, Kind.RECOVERED})
-_ALIVE = _COMMITS | {Kind.RESTORED, Kind.AT_RISK, Kind.IN_DOUBT, Kind.ATTEMPT_FAILED, Kind.ATTEMPT_RELEASED}
+_ALIVE = _COMMITS | {
+    Kind.RESTORED,
+    Kind.AT_RISK,
+    Kind.REFUSED_ALONE,
+    Kind.IN_DOUBT,
+    Kind.ATTEMPT_FAILED,
+    Kind.ATTEMPT_RELEASED,
+}
 
 
 def _entry(change_id: str, at: int, kind: Kind, old: Connection | None, new: Connection) -> Entry:

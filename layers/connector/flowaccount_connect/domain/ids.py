@@ -8,6 +8,9 @@ import secrets
 import time
 from collections.abc import Callable
 
+LONGEST_TENANT = 128
+"""The most characters of the app's id of a tenant."""
+
 _CONNECTION_ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,64}")
 
 
@@ -18,6 +21,11 @@ def is_connection_id(value: object) -> bool:
     or `..`, which URL parsers take for folders.
     """
     return isinstance(value, str) and _CONNECTION_ID.fullmatch(value) is not None
+
+
+def is_tenant(value: object) -> bool:
+    """Whether `value` can name a tenant: the app's own id of it, 1 to 128 printable characters."""
+    return isinstance(value, str) and 1 <= len(value) <= LONGEST_TENANT and value.isprintable()
 
 
 def new_grant_id(clock: Callable[[], float] = time.time) -> str:

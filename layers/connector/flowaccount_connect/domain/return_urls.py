@@ -1,4 +1,4 @@
-"""Where a browser may be sent back to: a host's own URLs, compared byte for byte, and nothing else."""
+"""Where a browser is sent back to: the app's own URLs, compared byte for byte, and nothing else."""
 
 from collections.abc import Collection, Mapping
 from urllib.parse import urlencode, urlsplit

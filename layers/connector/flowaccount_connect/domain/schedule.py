@@ -13,7 +13,7 @@ DUE_SHARDS = 8
 """How many partitions the due index has; the sweep queries each."""
 
 TICK = 60
-"""Seconds between two ticks: by so much later than it falls due a connection may be found."""
+"""Seconds between two ticks: a connection may be found so much later than it falls due."""
 
 _PRECISION = 1 << 53
 
@@ -36,14 +36,55 @@ class Schedule:
     refresh_token_lifetime: int = 86_400
     fraction: Callable[[], float] = random_fraction
     """The source of jitter; injected in tests."""
+    believe_longer: bool = False
+    """Whether an announced lifetime that is longer than `refresh_token_lifetime` counts."""
+    consent_lifetime: int | None = None
+    """How long a consent lasts, however often it is refreshed; `None`: for ever, unless an answer announces an end."""
+    consent_warning: int = 3 * 86_400
+    """How long before the end of its consent a connection is at risk."""
 
-    def deadline(self, requested_at: int) -> int:
-        """When the refresh token that was issued for a request sent at `requested_at` dies."""
-        return requested_at + self.refresh_token_lifetime
+    def lifetime(self, announced: int | None = None) -> int:
+        """How long a refresh token lives. `announced` is what the answer says of it.
 
-    def refresh_at(self, requested_at: int) -> int:
-        """When it falls due: up to a tenth early, so that what was connected together does not fall due together."""
-        return requested_at + self.refresh_after - int(self.refresh_after * 0.1 * self.fraction())
+        A shorter life than configured is believed at once, a longer one only where `believe_longer` says so.
+        """
+        if announced is None or (announced > self.refresh_token_lifetime and not self.believe_longer):
+            return self.refresh_token_lifetime
+        return announced
+
+    def deadline(self, requested_at: int, announced: int | None = None, consent_ends_at: int | None = None) -> int:
+        """When the refresh token that was issued for a request sent at `requested_at` dies: at the latest with the
+        consent."""
+        deadline = requested_at + self.lifetime(announced)
+        return deadline if consent_ends_at is None else min(deadline, consent_ends_at)
+
+    def refresh_at(self, requested_at: int, announced: int | None = None) -> int:
+        """When it falls due: up to a tenth early, so that what was connected together does not fall due together.
+
+        A token that lives shorter than configured falls due sooner in proportion; one that lives longer does not fall
+        due later.
+        """
+        after = min(self.refresh_after, self.refresh_after * self.lifetime(announced) // self.refresh_token_lifetime)
+        return requested_at + after - int(after * 0.1 * self.fraction())
+
+    def consent_ends_at(
+        self, requested_at: int, announced: int | None, known: int | None = None, *, renewed: bool
+    ) -> int | None:
+        """When the consent ends, after an answer to a request sent at `requested_at`; `None`: nobody knows an end.
+
+        `announced` is how long the answer says that the consent still lasts, `known` the end known before. Only a
+        `renewed` consent, which the user has just given, begins `consent_lifetime`. Of several ends the first counts.
+        """
+        ends = [known] if known is not None else []
+        if renewed and self.consent_lifetime is not None:
+            ends.append(requested_at + self.consent_lifetime)
+        if announced is not None:
+            ends.append(requested_at + announced)
+        return min(ends, default=None)
+
+    def consent_ends_soon(self, now: int, consent_ends_at: int | None) -> bool:
+        """Whether it is time to ask the user for a new consent."""
+        return consent_ends_at is not None and now >= consent_ends_at - self.consent_warning
 
     def retry_at(self, now: int, deadline: int, retries: int, *, not_before: int = 0, alone: bool = False) -> int:
         """When to try again after `retries` failures in a row: exponential backoff with full jitter.
@@ -77,12 +118,25 @@ class Schedule:
     def _latest(self, now: int, deadline: int) -> int:
         """The latest moment for the next try before a deadline that is ahead.
 
-        That is a sixtieth of the lifetime before it; and later than that, when half of what is left will have gone by
-        the tick that finds it, so that there is always a try left after it.
+        That is a sixtieth of the lifetime before it. After that moment it is halfway to the deadline, less a tick: the
+        tick that finds it then leaves time for another try.
         """
         last_try = deadline - max(self.refresh_token_lifetime // 60, 1)
         return last_try if now < last_try else now + (deadline - now) // 2 - TICK
 
+    @property
+    def refusals_apart(self) -> int:
+        """How long after a first refusal a second one counts: ten minutes; less where tokens live less than a day."""
+        return min(600, self.refresh_token_lifetime // 144)
+
+    def refusal_is_final(self, sent_at: int, deadline: int, refused_at: int | None) -> bool:
+        """Whether the refusal of a token that was sent at `sent_at` is final.
+
+        It is the second one and comes late enough after the first (`refused_at`), or the deadline has passed.
+        """
+        again = refused_at is not None and sent_at >= refused_at + self.refusals_apart
+        return again or sent_at >= deadline
+
     def given_up(self, now: int, deadline: int) -> bool:
-        """Whether a full lifetime has passed after the deadline: without any answer until here, none will come."""
+        """Whether a full lifetime has passed after the deadline: no answer has come, and none will."""
         return now >= deadline + self.refresh_token_lifetime

@@ -1,16 +1,18 @@
 """The pages that a business owner sees for five seconds: what happened, what to do next, in Thai or English.
 
-No script, one inline style allowed by its hash, nothing loaded from anywhere, and nothing on them that came from a
-request but the way back to the host, which is on the allow-list.
+They have no script, load nothing, and allow one inline style by its hash. Nothing on them comes from the request. The
+way back to the app is a return URL of the allow-list.
 """
 
 import base64
 import hashlib
 from dataclasses import dataclass
 from html import escape
+from http import HTTPStatus
 from string import Template
 
-from flowaccount_connect.http.problems import SECURITY_HEADERS, Response
+from flowaccount_connect.http.problems import SECURITY_HEADERS, Problem, Response
+from flowaccount_connect.http.request import Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,23 @@ class Text:
 _START_AGAIN = (
     "กรุณากลับไปที่แอปของคุณ แล้วเริ่มเชื่อมต่อใหม่อีกครั้ง",
     "Please go back to your app and start connecting again.",
+)
+
+_EXPIRED = (
+    410,
+    "calm",
+    Text("หมดเวลาเชื่อมต่อแล้ว", _START_AGAIN[0]),
+    Text("The time to connect has run out", _START_AGAIN[1]),
+)
+
+_USED = (
+    409,
+    "calm",
+    Text("ลิงก์นี้ถูกใช้ไปแล้ว", "กรุณาดูในแอปของคุณว่าเชื่อมต่อแล้วหรือยัง หากยัง ให้เริ่มเชื่อมต่อใหม่อีกครั้ง"),
+    Text(
+        "This link has been used already",
+        "Please look in your app whether the connection is there, and start again if it is not.",
+    ),
 )
 
 _PAGES: dict[str, tuple[int, str, Text, Text]] = {
@@ -42,13 +61,9 @@ _PAGES: dict[str, tuple[int, str, Text, Text]] = {
             "Nothing was changed. To connect after all, start again from your app.",
         ),
     ),
-    "session_expired": (
-        410,
-        "calm",
-        Text("หมดเวลาเชื่อมต่อแล้ว", _START_AGAIN[0]),
-        Text("The time to connect has run out", _START_AGAIN[1]),
-    ),
-    "session_unknown": (
+    "attempt_expired": _EXPIRED,
+    "link_expired": _EXPIRED,
+    "attempt_unknown": (
         400,
         "calm",
         Text(
@@ -60,16 +75,27 @@ _PAGES: dict[str, tuple[int, str, Text, Text]] = {
             "Please start again from your app, and finish on the same device and in the same browser.",
         ),
     ),
-    "session_used": (
+    "attempt_used": _USED,
+    "link_used": _USED,
+    "already_connected": (
         409,
-        "calm",
-        Text("ลิงก์นี้ถูกใช้ไปแล้ว", "กรุณาดูในแอปของคุณว่าเชื่อมต่อแล้วหรือยัง หากยัง ให้เริ่มเชื่อมต่อใหม่อีกครั้ง"),
-        Text(
-            "This link has been used already",
-            "Please look in your app whether the connection is there, and start again if it is not.",
-        ),
+        "good",
+        Text("เชื่อมต่อ FlowAccount ไว้แล้ว", "ลิงก์นี้ใช้เชื่อมต่อสำเร็จไปแล้ว กลับไปใช้งานแอปของคุณต่อได้เลย"),
+        Text("FlowAccount is connected already", "This link did its work. You can go back and go on in your app."),
     ),
-    "session_required": (
+    "busy": (
+        429,
+        "calm",
+        Text("ขณะนี้มีผู้ใช้งานจำนวนมาก", "ยังไม่มีข้อมูลใดเปลี่ยนแปลง กรุณารอหนึ่งนาที แล้วกดลองอีกครั้ง"),
+        Text("Many people are connecting right now", "Nothing was changed. Please wait a minute, then try again."),
+    ),
+    "preview": (
+        200,
+        "calm",
+        Text("เชื่อมต่อ FlowAccount", "เปิดลิงก์นี้เพื่อเชื่อมต่อบัญชี FlowAccount ของคุณกับแอปที่คุณใช้งาน"),
+        Text("Connect FlowAccount", "Open this link to connect your FlowAccount account to the app that you use."),
+    ),
+    "link_required": (
         400,
         "calm",
         Text("กรุณาเริ่มเชื่อมต่อจากในแอปของคุณ", "เปิดแอปที่คุณใช้งาน แล้วกดเชื่อมต่อ FlowAccount จากในแอปนั้น"),
@@ -78,7 +104,7 @@ _PAGES: dict[str, tuple[int, str, Text, Text]] = {
             "Open the app that you use, and choose there to connect FlowAccount.",
         ),
     ),
-    "unknown_session": (
+    "unknown_link": (
         400,
         "calm",
         Text("ลิงก์นี้หมดอายุหรือใช้ไม่ได้แล้ว", "กรุณากลับไปที่แอปของคุณ แล้วกดเชื่อมต่อ FlowAccount อีกครั้งเพื่อรับลิงก์ใหม่"),
@@ -216,7 +242,7 @@ _DOCUMENT = Template("""<!doctype html>
 <svg viewBox="0 0 24 24" aria-hidden="true"><circle cx="12" cy="12" r="10"/><path d="$sign"/></svg>
 <h1>$heading</h1>
 <p>$next_step</p>
-$back<small>$reference_label <span translate="no">$reference</span></small>
+$buttons<small>$reference_label <span translate="no">$reference</span></small>
 </main>
 </body>
 </html>
@@ -257,12 +283,36 @@ def _worded(text: str) -> str:
     return text
 
 
-def page(kind: str, *, accept_language: str, reference: str, back: str | None = None) -> Response:
-    """The page `kind` as an answer of the API. `back` is an allowed return URL, `reference` the request id."""
+def _button(url: str, label: str) -> str:
+    return f'<p><a href="{escape(url)}" rel="noreferrer">{label}</a></p>\n'
+
+
+def problem_page(request: Request, problem: Problem) -> Response:
+    """What a person reads of a problem: the page of its code if it has one, with the status of the problem."""
+    if problem.code in KINDS:
+        kind = problem.code
+    else:
+        kind = "invalid_request" if problem.status < HTTPStatus.INTERNAL_SERVER_ERROR else "temporarily_unavailable"
+    answer = page(kind, accept_language=request.language, reference=request.id, back=problem.back)
+    return answer | {"statusCode": problem.status.value}
+
+
+def page(
+    kind: str, *, accept_language: str, reference: str, back: str | None = None, retry_after: int | None = None
+) -> Response:
+    """The page `kind` as an answer of the API.
+
+    `back` is an allowed return URL, where a button leads. With `retry_after`, in seconds, a button loads the same URL
+    once more. `reference` is the id of the request.
+    """
     status, tone, thai, english = _PAGES[kind]
     lang = language(accept_language)
     text = thai if lang == "th" else english
-    label = "กลับไปที่แอป" if lang == "th" else "Back to your app"
+    buttons = ""
+    if retry_after is not None:
+        buttons += _button("", "ลองอีกครั้ง" if lang == "th" else "Try again")
+    if back:
+        buttons += _button(back, "กลับไปที่แอป" if lang == "th" else "Back to your app")
     body = _DOCUMENT.substitute(
         lang=lang,
         title=escape(text.title),
@@ -272,7 +322,7 @@ def page(kind: str, *, accept_language: str, reference: str, back: str | None = 
         tone=tone,
         kind=kind,
         sign=_SIGNS[tone],
-        back=f'<p><a href="{escape(back)}" rel="noreferrer">{label}</a></p>\n' if back else "",
+        buttons=buttons,
         reference_label="หมายเลขอ้างอิง" if lang == "th" else "Reference number",
         reference=escape(reference),
     )
@@ -285,6 +335,7 @@ def page(kind: str, *, accept_language: str, reference: str, back: str | None = 
             "X-Frame-Options": "DENY",
             "Vary": "Accept-Language, Accept",
             **SECURITY_HEADERS,
+            **({"Retry-After": str(retry_after)} if retry_after is not None else {}),
         },
         "body": body,
     }

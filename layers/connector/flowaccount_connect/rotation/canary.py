@@ -9,7 +9,7 @@ from flowaccount_connect.oauth.client_secret import SecretMisconfigured, SecretU
 from flowaccount_connect.oauth.token_answer import Answer, Outcome
 from flowaccount_connect.rotation.health import Sign
 from flowaccount_connect.rotation.permits import Kind, NoPermit, Permits
-from flowaccount_connect.rotation.protocol import Endpoint, Secret
+from flowaccount_connect.rotation.ports import RefreshEndpoint, Secret
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
 
 GOOD_TIME = 10.0
@@ -20,7 +20,7 @@ GOOD_TIME = 10.0
 class Canary:
     """Sends a refresh with a made-up token, through the same rate as everything else."""
 
-    endpoint: Endpoint
+    endpoint: RefreshEndpoint
     secret: Secret
     permits: Permits
     clock: Callable[[], float] = time.time

@@ -32,7 +32,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from flowaccount_connect.domain.connection import Reason
-from flowaccount_connect.rotation.protocol import Refresh, RefreshOutcome
+from flowaccount_connect.rotation.outcomes import Refresh, RefreshOutcome
 from flowaccount_connect.storage.dynamodb import Item, StoreUnavailable, n, number, s, text
 from flowaccount_connect.storage.shared_item import Changed, Shared
 
@@ -276,11 +276,11 @@ def _after_failure(state: State, connection_id: str, failure: Failure, succeeded
 _SIGNS = {
     RefreshOutcome.REFRESHED: Sign.WELL,
     RefreshOutcome.KEPT: Sign.WELL,
-    RefreshOutcome.SALVAGED: Sign.WELL,
+    RefreshOutcome.PENDING: Sign.WELL,
     RefreshOutcome.LOST: Sign.WELL,
     RefreshOutcome.CONFIGURATION_ERROR: Sign.CONFIGURATION,
     RefreshOutcome.IN_DOUBT: Sign.DOUBT,
-    RefreshOutcome.REFUSED_ONCE: Sign.REFUSAL,
+    RefreshOutcome.REFUSED: Sign.REFUSAL,
 }
 """What each outcome says of the endpoint. The other outcomes say nothing."""
 

@@ -1,30 +1,89 @@
-"""Token sets that the table did not take: carried, sealed, through a queue, and applied under the same condition.
+"""Commits that the table did not take: they wait, sealed, in a queue, and are applied under the same condition.
 
-Late, repeated and unordered delivery is harmless: a refresh's set is written under the commit's condition, a consent's
-set and an import's under the reconnect's, a link's set where it is still to be confirmed, and all recognise what they
-wrote before. A set that comes too late is dropped.
+Late, repeated and unordered delivery is harmless. A refresh's commit is written under the refresh's condition, a
+consent's and an import's under the consent's; a link's waits in the link, while it can still be confirmed. Each
+recognises what it wrote before, and is dropped where it comes too late.
 """
 
-import base64
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
-from flowaccount_connect.domain.connection import Connection, Sealed
 from flowaccount_connect.domain.error_code import error_code
-from flowaccount_connect.storage import links as connect_link
-from flowaccount_connect.storage.connections import ConnectionStore, Refused, Rotated, grant_update, stands_there
+from flowaccount_connect.rotation.writes import QueueUnavailable
+from flowaccount_connect.storage import links, stored_tokens
+from flowaccount_connect.storage.commits import Commit
+from flowaccount_connect.storage.connections import ConnectionStore, Refused, grant_update, stands_there
 from flowaccount_connect.storage.dynamodb import Client, ConditionRefused, StoreUnavailable, call
 from flowaccount_connect.storage.imports import ImportStore
-from flowaccount_connect.storage.links import Waiting
 
 
-class SalvageUnavailable(Exception):
-    """The salvage queue did not take a message."""
+class Target(StrEnum):
+    """Where a commit is written."""
+
+    CONNECTION = "connection"
+    """A connection that was refreshed."""
+    CONSENT = "consent"
+    """A connection that a new consent makes or revives."""
+    IMPORT = "import"
+    """A connection that the proof of an imported token makes or revives."""
+    LINK = "link"
+    """A link, in which the tokens wait for the app's confirmation."""
 
 
 class MalformedMessage(Exception):
-    """A message that `SalvageQueue` did not write."""
+    """A message that `PendingQueue` did not write."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingCommit:
+    """A commit and where it is to be written: one message of the queue."""
+
+    target: Target
+    commit: Commit
+    link_id: str = ""
+    """The link in which the tokens wait; of the target `LINK` alone."""
+
+    def to_json(self) -> str:
+        """The message's body. It holds ciphertext, and no token."""
+        commit = self.commit
+        return json.dumps(
+            {
+                "target": self.target,
+                "link_id": self.link_id,
+                "connection_id": commit.connection_id,
+                "grant_id": commit.grant_id,
+                "attempt_id": commit.attempt_id,
+                "generation": commit.generation,
+                "environment": commit.environment,
+                "tenant": commit.tenant,
+                "tokens": commit.tokens.to_json(),
+            }
+        )
+
+    @classmethod
+    def from_json(cls, body: str) -> "PendingCommit":
+        """Read what `to_json` wrote. Raises `MalformedMessage` for anything else."""
+        try:
+            message = json.loads(body)
+            tenant = message["tenant"]
+            return cls(
+                target=Target(message["target"]),
+                link_id=str(message["link_id"]),
+                commit=Commit(
+                    connection_id=str(message["connection_id"]),
+                    grant_id=str(message["grant_id"]),
+                    attempt_id=str(message["attempt_id"]),
+                    generation=int(message["generation"]),
+                    environment=str(message["environment"]),
+                    tenant=str(tenant) if tenant is not None else None,
+                    tokens=stored_tokens.from_json(message["tokens"]),
+                ),
+            )
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+            raise MalformedMessage("not a pending commit") from None
 
 
 class Sqs(Protocol):
@@ -33,162 +92,112 @@ class Sqs(Protocol):
     def send_message(self, **kwargs: Any) -> Any: ...
 
 
-class SalvageQueue:
-    """Sends sets that could not be written; ciphertext only."""
+class PendingQueue:
+    """Sends commits that could not be written. `sqs` is an SQS client."""
 
     def __init__(self, sqs: Sqs, url: str) -> None:
         self._sqs = sqs
         self._url = url
 
-    def send_rotation(
-        self, connection_id: str, grant_id: str, generation: int, attempt_id: str, rotated: Rotated
-    ) -> None:
-        """Salvage the set that a refresh of `generation` brought. Raises `SalvageUnavailable`."""
-        self._send("rotation", connection_id, grant_id, attempt_id, rotated, generation=generation)
-
-    def send_grant(
-        self, connection_id: str, grant_id: str, attempt_id: str, environment: str, rotated: Rotated
-    ) -> None:
-        """Salvage the set that a new consent brought. Raises `SalvageUnavailable`."""
-        self._send("grant", connection_id, grant_id, attempt_id, rotated, environment=environment)
-
-    def send_waiting(self, link_id: str, attempt_id: str, waiting: Waiting) -> None:
-        """Salvage the set that waits for a host's confirmation. Raises `SalvageUnavailable`."""
-        self._send("waiting", waiting.connection_id, waiting.grant_id, attempt_id, waiting.rotated, link_id=link_id)
-
-    def send_import(
-        self, connection_id: str, grant_id: str, attempt_id: str, environment: str, rotated: Rotated
-    ) -> None:
-        """Salvage the set that proved an imported token. Raises `SalvageUnavailable`."""
-        self._send("import", connection_id, grant_id, attempt_id, rotated, environment=environment)
-
-    def _send(
-        self, kind: str, connection_id: str, grant_id: str, attempt_id: str, rotated: Rotated, **more: object
-    ) -> None:
-        message = {
-            "kind": kind,
-            "connection_id": connection_id,
-            "grant_id": grant_id,
-            "attempt_id": attempt_id,
-            "rotated": _encode(rotated),
-            **more,
-        }
+    def send(self, pending: PendingCommit) -> None:
+        """Queue one commit. Raises `QueueUnavailable`."""
         try:
-            self._sqs.send_message(QueueUrl=self._url, MessageBody=json.dumps(message))
+            self._sqs.send_message(QueueUrl=self._url, MessageBody=pending.to_json())
         except Exception as error:
-            raise SalvageUnavailable(error_code(error)) from None
+            raise QueueUnavailable(error_code(error)) from None
 
 
-class SalvageOutcome(StrEnum):
-    """What became of a salvaged set."""
+class PendingOutcome(StrEnum):
+    """What became of a pending commit."""
 
     APPLIED = "applied"
     APPLIED_BEFORE = "applied_before"
     TOO_LATE = "too_late"
-    """The generation has moved on, a later consent is stored, the connection was disconnected, or the time to confirm
-    is over: dropped."""
+    """The generation has moved on, a later consent is stored, the connection was disconnected or belongs to another
+    tenant, or the time to confirm is over: dropped."""
     UNKNOWN = "unknown"
-    """There is no such import or link any more, or no such connection for longer than a token lives: dropped."""
+    """There is no such link any more, or no such connection for longer than a token lives: dropped."""
 
 
-class Salvage:
-    """Applies salvaged sets. `client` is a DynamoDB client."""
+class PendingCommits:
+    """Applies pending commits. `client` is a DynamoDB client."""
 
     def __init__(self, client: Client, table: str) -> None:
         self._client = client
         self._table = table
         self._store = ConnectionStore(client, table)
+        self._apply: dict[Target, Callable[[PendingCommit, int], PendingOutcome]] = {
+            Target.CONNECTION: self._to_connection,
+            Target.CONSENT: self._to_consent,
+            Target.IMPORT: self._to_import,
+            Target.LINK: self._to_link,
+        }
 
-    def apply(self, body: str, *, now: int) -> tuple[SalvageOutcome, str]:
-        """Apply one message; the outcome and the connection's id.
+    def apply(self, body: str, *, now: int) -> tuple[PendingOutcome, str]:
+        """Apply one message; the outcome and the connection's id. `now` in epoch seconds.
 
         Idempotent, in any order. Raises `MalformedMessage`, and `StoreUnavailable` while the table cannot be written.
         """
+        pending = PendingCommit.from_json(body)
+        commit = pending.commit
         try:
-            message = json.loads(body)
-            connection_id, grant_id = str(message["connection_id"]), str(message["grant_id"])
-            attempt_id, rotated = str(message["attempt_id"]), _decode(message["rotated"])
-            if message["kind"] == "rotation":
-                generation = int(message["generation"])
-            elif message["kind"] in ("grant", "import"):
-                environment = str(message["environment"])
-            elif message["kind"] == "waiting":
-                link_id = str(message["link_id"])
-            else:
-                raise MalformedMessage("unknown kind")
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-            raise MalformedMessage("not a message of the salvage queue") from None
-        try:
-            if message["kind"] == "rotation":
-                self._store.commit(connection_id, grant_id, generation, attempt_id, rotated)
-            elif message["kind"] == "waiting":
-                waiting = Waiting(connection_id=connection_id, grant_id=grant_id, rotated=rotated)
-                return self._keep(link_id, attempt_id, waiting, now), connection_id
-            elif message["kind"] == "import":
-                imports = ImportStore(self._client, self._table, environment, clock=lambda: now)
-                imports.commit(connection_id, grant_id, 0, attempt_id, rotated)
-            else:
-                update = grant_update(
-                    self._table,
-                    connection_id,
-                    grant_id=grant_id,
-                    attempt_id=attempt_id,
-                    environment=environment,
-                    rotated=rotated,
-                    now=now,
-                )
-                call(self._client.update_item, **update)
+            return self._apply[pending.target](pending, now), commit.connection_id
         except Refused as refused:
-            lifetime = rotated.deadline - rotated.requested_at
-            if refused.connection is None and message["kind"] == "rotation" and now < rotated.deadline + lifetime:
-                # A disconnect leaves a tombstone: the table itself was lost. While its token may be of use, the set
-                # waits for it to be restored.
-                raise StoreUnavailable("nothing there") from None
-            return _refused(refused.connection, attempt_id), connection_id
-        except ConditionRefused as refused:
-            return _refused(stands_there(refused), attempt_id), connection_id
-        return SalvageOutcome.APPLIED, connection_id
+            there = refused.connection
+            ours = None if there is None else there.committed_by == commit.attempt_id
+            return _outcome(ours), commit.connection_id
 
-    def _keep(self, link_id: str, attempt_id: str, waiting: Waiting, now: int) -> SalvageOutcome:
+    def _to_connection(self, pending: PendingCommit, now: int) -> PendingOutcome:
+        commit, tokens = pending.commit, pending.commit.tokens
+        try:
+            self._store.commit(commit)
+        except Refused as refused:
+            lifetime = tokens.deadline - tokens.requested_at
+            if refused.connection is None and now < tokens.deadline + lifetime:
+                # A disconnect leaves a tombstone: the table itself was lost. While its token may be of use, the commit
+                # waits for the table to be restored.
+                raise StoreUnavailable("nothing there") from None
+            raise
+        return PendingOutcome.APPLIED
+
+    def _to_consent(self, pending: PendingCommit, now: int) -> PendingOutcome:
+        commit = pending.commit
+        update = grant_update(
+            self._table,
+            commit.connection_id,
+            grant_id=commit.grant_id,
+            attempt_id=commit.attempt_id,
+            environment=commit.environment,
+            tokens=commit.tokens,
+            now=now,
+            tenant=commit.tenant,
+        )
+        try:
+            call(self._client.update_item, **update)
+        except ConditionRefused as refused:
+            raise Refused(stands_there(refused)) from None
+        return PendingOutcome.APPLIED
+
+    def _to_import(self, pending: PendingCommit, now: int) -> PendingOutcome:
+        ImportStore(self._client, self._table, pending.commit.environment, clock=lambda: now).commit(pending.commit)
+        return PendingOutcome.APPLIED
+
+    def _to_link(self, pending: PendingCommit, now: int) -> PendingOutcome:
+        commit = pending.commit
+        waiting = links.Waiting(connection_id=commit.connection_id, grant_id=commit.grant_id, tokens=commit.tokens)
         try:
             call(
                 self._client.update_item,
-                **connect_link.keeping(self._table, link_id, attempt_id, waiting, now=now),
+                **links.keeping(self._table, pending.link_id, commit.attempt_id, waiting, now=now),
             )
         except ConditionRefused as refused:
             item = refused.items[0]
-            if item is None:
-                return SalvageOutcome.UNKNOWN
-            before = connect_link.link_from_item(item).kept_for(attempt_id)
-            return SalvageOutcome.APPLIED_BEFORE if before else SalvageOutcome.TOO_LATE
-        return SalvageOutcome.APPLIED
+            return _outcome(None if item is None else links.link_from_item(item).kept_for(commit.attempt_id))
+        return PendingOutcome.APPLIED
 
 
-def _refused(there: Connection | None, attempt_id: str) -> SalvageOutcome:
-    if there is None:
-        return SalvageOutcome.UNKNOWN
-    return SalvageOutcome.APPLIED_BEFORE if there.committed_by == attempt_id else SalvageOutcome.TOO_LATE
-
-
-def _encode(rotated: Rotated) -> dict[str, object]:
-    return {
-        "tokens": base64.b64encode(rotated.sealed.ciphertext).decode(),
-        "data_key": base64.b64encode(rotated.sealed.data_key).decode(),
-        "requested_at": rotated.requested_at,
-        "access_expires_at": rotated.access_expires_at,
-        "deadline": rotated.deadline,
-        "refresh_at": rotated.refresh_at,
-    }
-
-
-def _decode(fields: dict[str, Any]) -> Rotated:
-    return Rotated(
-        sealed=Sealed(
-            base64.b64decode(fields["tokens"], validate=True),
-            base64.b64decode(fields["data_key"], validate=True),
-        ),
-        requested_at=int(fields["requested_at"]),
-        access_expires_at=int(fields["access_expires_at"]),
-        deadline=int(fields["deadline"]),
-        refresh_at=int(fields["refresh_at"]),
-    )
+def _outcome(ours: bool | None) -> PendingOutcome:
+    """What a refused write means; `ours` says whether what stands there is this very commit, `None`: nothing does."""
+    if ours is None:
+        return PendingOutcome.UNKNOWN
+    return PendingOutcome.APPLIED_BEFORE if ours else PendingOutcome.TOO_LATE

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from flowaccount_connect.connections.managing import Managing
     from flowaccount_connect.publishing.publisher import Publisher, UnpublishedQueue
     from flowaccount_connect.rotation.health import Change, Health
-    from flowaccount_connect.rotation.pending_commits import Salvage
+    from flowaccount_connect.rotation.pending_commits import PendingCommits
     from flowaccount_connect.rotation.protocol import Rotation
     from flowaccount_connect.rotation.refresh_function import RefreshFunction
     from flowaccount_connect.scheduling.rate import Rate
@@ -54,12 +54,12 @@ def client(service: str) -> Any:
 def authorize() -> "Authorize":
     """What `authorize` is made of."""
     from flowaccount_connect.connect.begin import Authorize
-    from flowaccount_connect.storage.attempts import SessionStore
+    from flowaccount_connect.storage.attempts import AttemptStore
     from flowaccount_connect.storage.links import LinkStore
 
     stack, table = settings.stack(), client("dynamodb")
     return Authorize(
-        sessions=SessionStore(table, stack.table, stack.environment),
+        attempts=AttemptStore(table, stack.table, stack.environment),
         links=LinkStore(table, stack.table, stack.environment),
         settings=begin_settings(),
     )
@@ -75,7 +75,7 @@ def begin_settings(variables: Mapping[str, str] = os.environ) -> "BeginSettings"
         client_id=read.text("CLIENT_ID"),
         redirect_uri=read.optional_url("REDIRECT_URI"),
         return_urls=read.urls("ALLOWED_RETURN_URLS"),
-        session_lifetime=settings.session_lifetime(read),
+        link_lifetime=settings.link_lifetime(read),
         direct_connect=read.choice("DIRECT_CONNECT", "refused", "allowed") == "allowed",
         pkce=read.choice("PKCE", "disabled", "enabled") == "enabled",
     )
@@ -83,31 +83,37 @@ def begin_settings(variables: Mapping[str, str] = os.environ) -> "BeginSettings"
 
 @_without_collection
 def callback() -> "tuple[Callback, frozenset[str]]":
-    """What `callback` is made of, and the allowed return URLs."""
+    """What `callback` is made of, and the allowed return URLs.
+
+    Each exchange takes room in the rate that all requests to the token endpoint share. The links of one tenant get a
+    fifth of the rate at most.
+    """
     from flowaccount_connect.connect.callback import Callback
-    from flowaccount_connect.domain.schedule import Schedule
     from flowaccount_connect.oauth.client_secret import ClientSecret
     from flowaccount_connect.oauth.token_endpoint import TokenEndpoint
-    from flowaccount_connect.rotation.pending_commits import SalvageQueue
-    from flowaccount_connect.storage.attempts import SessionStore
+    from flowaccount_connect.rotation.pending_commits import PendingQueue
+    from flowaccount_connect.rotation.permits import Kind
+    from flowaccount_connect.storage.attempts import AttemptStore
     from flowaccount_connect.storage.links import LinkStore
 
     stack, tokens, read = settings.stack(), settings.tokens(), settings.Reader(os.environ)
     table = client("dynamodb")
-    endpoint = TokenEndpoint(tokens.endpoint, tokens.client_id)
+    endpoint, rate = TokenEndpoint(tokens.endpoint, tokens.client_id), _rate(table, stack)
     made = Callback(
         client=table,
         table=stack.table,
         environment=stack.environment,
-        sessions=SessionStore(table, stack.table, stack.environment),
+        attempts=AttemptStore(table, stack.table, stack.environment),
         links=LinkStore(table, stack.table, stack.environment),
         endpoint=endpoint,
         secret=ClientSecret(client("secretsmanager"), tokens.client_secret_name),
         sealer=_sealer(stack, tokens.key_id),
-        salvage=SalvageQueue(client("sqs"), tokens.salvage_queue_url),
-        schedule=Schedule(tokens.refresh_after, tokens.refresh_token_lifetime),
+        queue=PendingQueue(client("sqs"), tokens.salvage_queue_url),
+        schedule=tokens.schedule(),
         access_token_lifetime=tokens.access_token_lifetime,
         issuer=read.optional("ISSUER"),
+        permits=lambda: rate.permit(Kind.CONNECT),
+        exchanges_per_minute=max(rate.rule.limit // 5, 2),
     )
     return made, read.urls("ALLOWED_RETURN_URLS")
 
@@ -118,13 +124,11 @@ def refresh() -> "tuple[Rotation, Rotation, Health, Rate]":
     rate."""
     from dataclasses import replace
 
-    from flowaccount_connect.connect.importing import ImportSalvage, Proving
-    from flowaccount_connect.domain.schedule import Schedule
     from flowaccount_connect.oauth.client_secret import ClientSecret
     from flowaccount_connect.oauth.token_endpoint import TokenEndpoint
     from flowaccount_connect.rotation.canary import Canary
     from flowaccount_connect.rotation.health import Health
-    from flowaccount_connect.rotation.pending_commits import SalvageQueue
+    from flowaccount_connect.rotation.pending_commits import PendingQueue, Target
     from flowaccount_connect.rotation.protocol import Rotation
     from flowaccount_connect.storage.connections import ConnectionStore
     from flowaccount_connect.storage.imports import ImportStore
@@ -134,7 +138,6 @@ def refresh() -> "tuple[Rotation, Rotation, Health, Rate]":
     endpoint = TokenEndpoint(tokens.endpoint, tokens.client_id)
     policy = read.choice("REPLAY_POLICY", "allowed", "never")
     table = client("dynamodb")
-    queue = SalvageQueue(client("sqs"), tokens.salvage_queue_url)
     secret = ClientSecret(client("secretsmanager"), tokens.client_secret_name)
     rate = _rate(table, stack)
     canary = Canary(endpoint=endpoint, secret=secret, permits=rate)
@@ -144,27 +147,27 @@ def refresh() -> "tuple[Rotation, Rotation, Health, Rate]":
         endpoint=endpoint,
         secret=secret,
         sealer=_sealer(stack, tokens.key_id),
-        salvage=queue,
-        schedule=Schedule(tokens.refresh_after, tokens.refresh_token_lifetime),
+        queue=PendingQueue(client("sqs"), tokens.salvage_queue_url),
+        schedule=tokens.schedule(),
         replay_policy="never" if policy == "never" else "allowed",
         lease_seconds=read.number("LEASE_SECONDS", 180, 60, 3_600),
         access_token_lifetime=tokens.access_token_lifetime,
+        health=health,
     )
     imports = replace(
         rotation,
         store=ImportStore(table, stack.table, stack.environment),
-        endpoint=Proving(endpoint),
-        salvage=ImportSalvage(queue, stack.environment),
+        target=Target.IMPORT,
     )
     return rotation, imports, health, rate
 
 
 @_without_collection
-def salvage() -> "Salvage":
+def salvage() -> "PendingCommits":
     """What `salvage` is made of."""
-    from flowaccount_connect.rotation.pending_commits import Salvage
+    from flowaccount_connect.rotation.pending_commits import PendingCommits
 
-    return Salvage(client("dynamodb"), settings.stack().table)
+    return PendingCommits(client("dynamodb"), settings.stack().table)
 
 
 @_without_collection
@@ -190,8 +193,8 @@ def sweep() -> "Sweep":
 
 @_without_collection
 def token() -> "tuple[Serving, bool, str | None]":
-    """What `token` is made of, whether anybody may connect without a host's link, and the redirect URI, beside which
-    one does; `None`: a stage variable says it."""
+    """What `token` is made of; whether anybody can connect without a link; and the redirect URI, `None` where the API's
+    stage variable `callbackUrl` is the redirect URI."""
     from flowaccount_connect.storage.connections import ConnectionStore
     from flowaccount_connect.tokens.demand import Demand
     from flowaccount_connect.tokens.serving import AccessTokens, Serving
@@ -250,8 +253,9 @@ def publish() -> "tuple[Publisher, UnpublishedQueue]":
 
 @_without_collection
 def confirmation(table: Any = None) -> "Confirmation":
-    """What else `connections` is made of: the host's side of connecting, with the DynamoDB client there is."""
+    """What else `connections` is made of: the app's side of connecting, with the DynamoDB client of `connections`."""
     from flowaccount_connect.connect.confirm import Confirmation
+    from flowaccount_connect.storage.connections import ConnectionStore
     from flowaccount_connect.storage.links import LinkStore
 
     stack, read, table = settings.stack(), settings.Reader(os.environ), table or client("dynamodb")
@@ -260,8 +264,9 @@ def confirmation(table: Any = None) -> "Confirmation":
         table=stack.table,
         environment=stack.environment,
         links=LinkStore(table, stack.table, stack.environment),
+        connections=ConnectionStore(table, stack.table),
         return_urls=read.urls("ALLOWED_RETURN_URLS"),
-        lifetime=settings.session_lifetime(read),
+        lifetime=settings.link_lifetime(read),
         redirect_uri=read.optional_url("REDIRECT_URI"),
     )
 

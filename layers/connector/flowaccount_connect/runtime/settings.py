@@ -5,13 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, cast
 
+from flowaccount_connect.domain.errors import InvalidSetting
 from flowaccount_connect.domain.return_urls import is_secure
+from flowaccount_connect.domain.schedule import Schedule
 
 Environment = Literal["sandbox", "production"]
-
-
-class InvalidSetting(Exception):
-    """The stack is configured wrongly; the message names the setting and says what it must be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +74,7 @@ class Stack:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tokens:
+class TokenSettings:
     """Settings of whoever talks to the token endpoint and stores what it answers. Durations in seconds."""
 
     endpoint: str
@@ -88,6 +86,22 @@ class Tokens:
     access_token_lifetime: int
     """Assumed where an answer gives no usable `expires_in`."""
     salvage_queue_url: str
+    believe_longer: bool
+    """Whether an announced lifetime that is longer than `refresh_token_lifetime` counts."""
+    consent_lifetime: int | None
+    """How long a consent lasts, however often it is refreshed; `None`: for ever, unless an answer announces an end."""
+    consent_warning: int
+    """How long before that end a connection is at risk."""
+
+    def schedule(self) -> Schedule:
+        """The rules of time that these settings make."""
+        return Schedule(
+            self.refresh_after,
+            self.refresh_token_lifetime,
+            believe_longer=self.believe_longer,
+            consent_lifetime=self.consent_lifetime,
+            consent_warning=self.consent_warning,
+        )
 
 
 def stack(variables: Mapping[str, str] = os.environ) -> Stack:
@@ -100,9 +114,9 @@ def stack(variables: Mapping[str, str] = os.environ) -> Stack:
     )
 
 
-def session_lifetime(read: Reader) -> int:
-    """How long a user may take to connect, in seconds. Raises `InvalidSetting`."""
-    return read.number("SESSION_LIFETIME", 3_600, 60, 86_400)
+def link_lifetime(read: Reader) -> int:
+    """How long a link or an attempt can be used, in seconds. Raises `InvalidSetting`."""
+    return read.number("LINK_LIFETIME", 3_600, 60, 86_400)
 
 
 def refresh_token_lifetime(read: Reader) -> int:
@@ -111,8 +125,10 @@ def refresh_token_lifetime(read: Reader) -> int:
 
 
 def refresh_times(read: Reader) -> tuple[int, int]:
-    """After how many seconds a connection is refreshed, and how many its refresh token lives; between the two there is
-    time for a last try (`Schedule`). Raises `InvalidSetting`."""
+    """After how many seconds a connection is refreshed, and how many seconds its refresh token lives.
+
+    The first is smaller, so that time for a last try is left (`Schedule`). Raises `InvalidSetting`.
+    """
     after, lifetime = read.number("REFRESH_AFTER", 6 * 3_600, 1, 365 * 86_400), refresh_token_lifetime(read)
     if after >= lifetime - max(lifetime // 60, 1):
         raise InvalidSetting("REFRESH_AFTER must be less than REFRESH_TOKEN_LIFETIME, by more than a sixtieth of that")
@@ -129,11 +145,11 @@ def at_risk_before(read: Reader) -> int:
     return min(read.number("AT_RISK_BEFORE", 12 * 3_600, 1, 365 * 86_400), max((lifetime - after) * 3 // 4, 1))
 
 
-def tokens(variables: Mapping[str, str] = os.environ) -> Tokens:
+def tokens(variables: Mapping[str, str] = os.environ) -> TokenSettings:
     """The settings of `callback` and `refresh`. Raises `InvalidSetting`."""
     read = Reader(variables)
     after, lifetime = refresh_times(read)
-    return Tokens(
+    return TokenSettings(
         endpoint=read.url("TOKEN_ENDPOINT"),
         client_id=read.text("CLIENT_ID"),
         client_secret_name=read.text("CLIENT_SECRET_NAME"),
@@ -142,4 +158,7 @@ def tokens(variables: Mapping[str, str] = os.environ) -> Tokens:
         refresh_after=after,
         access_token_lifetime=read.number("ACCESS_TOKEN_LIFETIME", 3_600, 60, 86_400),
         salvage_queue_url=read.text("SALVAGE_QUEUE_URL"),
+        believe_longer=read.choice("REFRESH_TOKEN_LIFETIME_LONGER", "ignored", "believed") == "believed",
+        consent_lifetime=read.number("CONSENT_LIFETIME", 0, 0, 10 * 365 * 86_400) or None,
+        consent_warning=read.number("CONSENT_WARNING", 3 * 86_400, 0, 365 * 86_400),
     )

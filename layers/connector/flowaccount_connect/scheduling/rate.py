@@ -212,7 +212,7 @@ class Rate:
         self.rule = rule
         self._item = item
         self._clock = clock
-        self._sleep = sleep
+        self.sleep = sleep
         self._seen: tuple[Item, State, int] = {}, State(), 0
         """The item as it was last seen, what it says, and when that was."""
 
@@ -259,7 +259,7 @@ class Rate:
     def wait_until(self, slot: int) -> None:
         """Sleep until a slot has come."""
         while (left := slot - self._now()) > 0:
-            self._sleep(left / _SECOND)
+            self.sleep(left / _SECOND)
 
     def is_good(self, slot: int, *, urgent: bool) -> bool:
         """Whether a slot that has come may still be used. Raises `StoreUnavailable`."""
@@ -328,16 +328,24 @@ class Permit:
     def use(self, patience: float, *, urgent: bool = False) -> None:
         """Return when one request may be sent, after `patience` seconds at most.
 
-        A slot that passed unused, or lies in a pause that began meanwhile, is given up for another one. A refresh of a
-        connection turns `urgent` by the hour of its death; an import does not. Raises `NoPermit`, `StoreUnavailable`;
-        then nothing may be sent.
+        A slot that passed unused, or lies in a pause that began meanwhile, is given up for another one. Who has had its
+        share waits for a slot that is free, within its reach. A refresh of a connection turns `urgent` by the hour of
+        its death; an import does not. Raises `NoPermit`, `StoreUnavailable`; then nothing may be sent.
         """
         if urgent and self._kind in (Kind.SCHEDULED, Kind.CALLER):
             self._kind = Kind.URGENT
+        left = min(patience, REACH[self._kind])
         for _ in range(_TRIES):
             slot, self._slot = self._slot, None
             if slot is None:
-                slot = self._rate.take(self._kind, max(patience, 0.0))
+                try:
+                    slot = self._rate.take(self._kind, max(patience, 0.0))
+                except NoPermit as full:
+                    left -= full.retry_after
+                    if self._kind not in ONE_IN or left < 0:
+                        raise
+                    self._rate.sleep(full.retry_after)
+                    continue
             self._rate.wait_until(slot)
             if self._rate.is_good(slot, urgent=self._kind is Kind.URGENT):
                 return

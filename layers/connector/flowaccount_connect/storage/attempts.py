@@ -16,10 +16,21 @@ from flowaccount_connect.storage.dynamodb import (
     text,
 )
 
+CODE_LIFETIME = 9_000
+"""How long a code of FlowAccount's lives, in seconds: 150 minutes from the choice of the business. So long an expired
+attempt and its cookie are kept, and a browser that comes back late learns why it ended."""
+
+COOKIE = "__Host-connect-"
+"""How the names of our cookies begin. `__Host-` (RFC 6265bis section 4.1.3.2): no other host and no other path of the
+domain can set such a cookie or read more into it."""
+
+COOKIES_KEPT = 10
+"""The most attempts whose cookies one browser keeps. More cookies make requests that API Gateway refuses."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectSession:
-    """A connect session. Times in epoch seconds; of `state` and the browser's secret only hashes are kept."""
+class ConnectAttempt:
+    """An attempt as it is stored. Times in epoch seconds. Of `state` and the browser's secret only hashes are kept."""
 
     id: str
     """The fingerprint of `state`."""
@@ -29,56 +40,62 @@ class ConnectSession:
     """Sent at the exchange byte for byte as at the authorization (RFC 6749 section 4.1.3)."""
     expires_at: int
     return_url: str | None = None
-    host_state: str | None = None
+    app_state: str | None = None
     link: str | None = None
-    """The id of the host's link that was opened, see `connect_link`; `None`: begun without one."""
+    """The id of the link that was opened; `None` where the attempt began without one."""
     pkce: bool = False
     """Whether the code is bound to `verifier_of` the browser's secret."""
     consumed_by: str | None = None
+    """The id of the callback that consumed it."""
     result: str | None = None
-    """How it ended, once it has."""
+    """How it ended; `None` before its end."""
 
     def is_bound_to(self, secret: str | None) -> bool:
         """Whether the browser that holds `secret` is the one that began."""
         return secret is not None and hmac.compare_digest(self.binding, fingerprint(secret))
 
+    def is_open(self, now: int) -> bool:
+        """Whether it can still be consumed at `now`."""
+        return self.consumed_by is None and self.expires_at > now
 
-def cookie_name(session_id: str) -> str:
-    """The cookie that binds the browser to a session: one each, so that several tabs may connect at once.
 
-    `__Host-` (RFC 6265bis section 4.1.3.2): no other host and no other path of the domain can set or widen it.
-    """
-    return f"__Host-connect-{session_id[:16]}"
+def cookie_name(attempt_id: str) -> str:
+    """The name of the cookie that binds a browser to an attempt: one each, so that several tabs can connect at once."""
+    return f"{COOKIE}{attempt_id[:16]}"
+
+
+def cookie(name: str, secret: str, seconds: int) -> str:
+    """The header `Set-Cookie` that sets one of our cookies for so many seconds, or clears it with 0."""
+    return f"{name}={secret}; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age={seconds}"
 
 
 def browser_secret(secret: str, link: str | None) -> str:
-    """The cookie's value: `secret`, and the link that was opened, which the browser has to keep, since only its hash
-    is stored."""
+    """The value of the cookie: `secret`, and the link that was opened. The browser alone keeps the link."""
     return f"{secret}.{link}" if link is not None else secret
 
 
 def link_in(browser_secret: str) -> str:
-    """The link in a cookie's value; empty where there is none."""
+    """The link in the value of a cookie; empty where the attempt began without one."""
     return browser_secret.partition(".")[2]
 
 
 def verifier_of(browser_secret: str) -> str:
-    """The PKCE verifier (RFC 7636 section 4.1) of the browser that holds this cookie: so it is stored nowhere."""
+    """The PKCE verifier (RFC 7636 section 4.1) of the browser that holds this cookie. It is stored nowhere."""
     return derived(browser_secret, "pkce")
 
 
-class SessionRefused(Exception):
-    """The session cannot be consumed: `session` says why; `None` if it is unknown."""
+class AttemptRefused(Exception):
+    """The attempt cannot be consumed. `attempt` is what stands in the table; `None` if nothing does."""
 
-    def __init__(self, session: ConnectSession | None) -> None:
-        super().__init__("the session cannot be consumed")
-        self.session = session
+    def __init__(self, attempt: ConnectAttempt | None) -> None:
+        super().__init__("the attempt cannot be consumed")
+        self.attempt = attempt
 
 
-class SessionStore:
-    """The connect sessions of one table, begun in one environment. `client` is a DynamoDB client.
+class AttemptStore:
+    """The attempts of one table that began in one environment. `client` is a DynamoDB client.
 
-    A session of the stack's other environment is unknown: its code must not be sent to this one's token endpoint.
+    An attempt of the stack's other environment is unknown: its code must not be sent to this one's token endpoint.
     """
 
     def __init__(self, client: Client, table: str, environment: str) -> None:
@@ -86,37 +103,37 @@ class SessionStore:
         self._table = table
         self._environment = environment
 
-    def create(self, session: ConnectSession) -> None:
-        """Write a new session, in one call. Raises `StoreUnavailable`."""
-        item: dict[str, AttributeValue] = _key(session.id) | {
-            "binding": s(session.binding),
-            "redirect_uri": s(session.redirect_uri),
+    def create(self, attempt: ConnectAttempt) -> None:
+        """Write a new attempt, in one call. Raises `StoreUnavailable`."""
+        item: dict[str, AttributeValue] = _key(attempt.id) | {
+            "binding": s(attempt.binding),
+            "redirect_uri": s(attempt.redirect_uri),
             "environment": s(self._environment),
-            "expires_at": n(session.expires_at),
-            "ttl": n(session.expires_at),
+            "expires_at": n(attempt.expires_at),
+            "ttl": n(attempt.expires_at + CODE_LIFETIME),
         }
-        given = {"return_url": session.return_url, "host_state": session.host_state, "link": session.link}
+        given = {"return_url": attempt.return_url, "app_state": attempt.app_state, "link": attempt.link}
         item |= {name: s(value) for name, value in given.items() if value is not None}
-        if session.pkce:
+        if attempt.pkce:
             item["challenge_method"] = s("S256")
         call(self._client.put_item, TableName=self._table, Item=item)
 
-    def consume(self, session_id: str, *, secret: str, attempt_id: str, now: int) -> ConnectSession:
-        """Consume a session: once, before it expires, in the browser that began it.
+    def consume(self, attempt_id: str, *, secret: str, callback_id: str, now: int) -> ConnectAttempt:
+        """Consume an attempt: once, before it expires, in the browser that began it.
 
-        One conditional write; expiry is in the condition, since TTL deletion lags by days. Raises `SessionRefused`,
-        `StoreUnavailable`.
+        One conditional write. The expiry is in its condition, since the table deletes expired items days later. Raises
+        `AttemptRefused`, `StoreUnavailable`.
         """
         try:
             answer = call(
                 self._client.update_item,
                 TableName=self._table,
-                Key=_key(session_id),
-                UpdateExpression="SET consumed_by = :attempt, consumed_at = :now",
+                Key=_key(attempt_id),
+                UpdateExpression="SET consumed_by = :callback, consumed_at = :now",
                 ConditionExpression="attribute_not_exists(consumed_by) AND expires_at > :now AND binding = :binding "
                 "AND environment = :environment",
                 ExpressionAttributeValues={
-                    ":attempt": s(attempt_id),
+                    ":callback": s(callback_id),
                     ":now": n(now),
                     ":binding": s(fingerprint(secret)),
                     ":environment": s(self._environment),
@@ -125,47 +142,48 @@ class SessionStore:
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
             )
         except ConditionRefused as refused:
-            item = refused.items[0]
-            found = _from_item(item) if item and text(item, "environment") == self._environment else None
-            if found is not None and found.consumed_by == attempt_id:
-                return found  # An SDK retry hid the success of the first write.
-            raise SessionRefused(found) from None
+            found = self._found(refused.items[0])
+            if found is not None and found.consumed_by == callback_id:
+                return found  # A retry of the SDK hid the success of the first write.
+            raise AttemptRefused(found) from None
         return _from_item(answer["Attributes"])
 
-    def get(self, session_id: str) -> ConnectSession | None:
-        """The session as it is now, or `None`. Raises `StoreUnavailable`."""
-        answer = call(self._client.get_item, TableName=self._table, Key=_key(session_id), ConsistentRead=True)
-        item = answer.get("Item")
-        return _from_item(item) if item else None
+    def get(self, attempt_id: str) -> ConnectAttempt | None:
+        """The attempt as it is now, or `None`. Raises `StoreUnavailable`."""
+        answer = call(self._client.get_item, TableName=self._table, Key=_key(attempt_id), ConsistentRead=True)
+        return self._found(answer.get("Item"))
 
-    def finish(self, session_id: str, result: str) -> None:
-        """Record how a session ended, so that a reload shows the same. Raises `StoreUnavailable`."""
-        call(self._client.update_item, **self.finishing(session_id, result))
+    def finish(self, attempt_id: str, result: str) -> None:
+        """Record how an attempt ended, so that a reload shows the same. Raises `StoreUnavailable`."""
+        call(self._client.update_item, **self.finishing(attempt_id, result))
 
-    def finishing(self, session_id: str, result: str) -> dict[str, object]:
-        """The write of `finish`, to be sent with the connection's in one transaction."""
+    def finishing(self, attempt_id: str, result: str) -> dict[str, object]:
+        """The write of `finish`, to be sent in one transaction with the write of the connection."""
         return {
             "TableName": self._table,
-            "Key": _key(session_id),
+            "Key": _key(attempt_id),
             "UpdateExpression": "SET #result = :result",
             "ConditionExpression": "attribute_exists(pk)",
             "ExpressionAttributeNames": {"#result": "result"},
             "ExpressionAttributeValues": {":result": s(result)},
         }
 
+    def _found(self, item: Item | None) -> ConnectAttempt | None:
+        return _from_item(item) if item and text(item, "environment") == self._environment else None
 
-def _key(session_id: str) -> dict[str, AttributeValue]:
-    return {"pk": s(f"SESSION#{session_id}"), "sk": s("SESSION")}
+
+def _key(attempt_id: str) -> dict[str, AttributeValue]:
+    return {"pk": s(f"ATTEMPT#{attempt_id}"), "sk": s("ATTEMPT")}
 
 
-def _from_item(item: Item) -> ConnectSession:
-    return ConnectSession(
-        id=(text(item, "pk") or "").removeprefix("SESSION#"),
+def _from_item(item: Item) -> ConnectAttempt:
+    return ConnectAttempt(
+        id=(text(item, "pk") or "").removeprefix("ATTEMPT#"),
         binding=text(item, "binding") or "",
         redirect_uri=text(item, "redirect_uri") or "",
         expires_at=number(item, "expires_at") or 0,
         return_url=text(item, "return_url"),
-        host_state=text(item, "host_state"),
+        app_state=text(item, "app_state"),
         link=text(item, "link"),
         pkce=text(item, "challenge_method") == "S256",
         consumed_by=text(item, "consumed_by"),

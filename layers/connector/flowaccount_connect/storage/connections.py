@@ -1,30 +1,32 @@
 """Connections in the table: every change is one conditional write, fenced by grant, generation and attempt.
 
-A refused write returns the item that stood in its way, so nothing is read twice. What each condition protects is told
-in `rotation`, which is where they are used.
+A refused write returns the item that stood in its way, so nothing is read twice. `rotation` uses these writes, and
+explains what each condition protects.
+
+Two rules move `generation`, and it never goes back. A write that changes or ends the tokens adds one (`_COUNTED`). A
+restored backup adds the seconds since the backup was made (`restored`).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 
 from flowaccount_connect.domain.connection import Attempt, Connection, Reason, Sealed, Status
+from flowaccount_connect.domain.ids import new_grant_id
 from flowaccount_connect.domain.schedule import shard_of
+from flowaccount_connect.storage.commits import Commit
 from flowaccount_connect.storage.dynamodb import (
     AttributeValue,
     Client,
     ConditionRefused,
     Item,
-    StoreUnavailable,
-    b,
-    binary,
     call,
     n,
-    number,
     s,
     text,
 )
-
-__all__ = ["ConnectionStore", "Refused", "Rotated", "StoreUnavailable"]
+from flowaccount_connect.storage.fields import Fields
+from flowaccount_connect.storage.stored_tokens import ATTRIBUTES as TOKENS
+from flowaccount_connect.storage.stored_tokens import StoredTokens, setting
 
 ATTEMPT = "attempt_id, attempt_started_at, lease_until"
 """What an item holds while a refresh runs."""
@@ -32,14 +34,20 @@ ATTEMPT = "attempt_id, attempt_started_at, lease_until"
 SCHEDULED = "due_shard, refresh_at"
 """What keeps an item in the due index."""
 
-RESTORED = "restored_from"
-"""Of what came from a backup: its generation there, until its tokens are known to be new."""
+_TROUBLE = "in_doubt, refused_at, refused_alone, retries"
+"""What an item holds of refreshes that failed."""
 
-LEAP = 1_000
-"""By how much its generation moves on at least."""
+_ENDED = "reason, ended_at"
+"""What an item holds of its end."""
+
+_COUNTED = "generation = if_not_exists(generation, :zero) + :one"
+"""Part of every write that changes or ends the tokens, and of no other."""
 
 TOMBSTONE_KEPT = 30 * 86_400
-"""How long the tombstone of a disconnect is kept, in seconds: longer than anything late can be."""
+"""How long the tombstone of a disconnect is kept, in seconds: longer than anything can be late."""
+
+HELD = "#status = :active AND generation = :generation AND attempt_id = :attempt"
+"""The condition of every write that decides nothing against a success: the attempt still holds the connection."""
 
 
 class Refused(Exception):
@@ -48,17 +56,6 @@ class Refused(Exception):
     def __init__(self, connection: Connection | None) -> None:
         super().__init__("the condition was refused")
         self.connection = connection
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rotated:
-    """A new token set, ready to be stored: sealed, with every time that goes with it. Epoch seconds."""
-
-    sealed: Sealed
-    requested_at: int
-    access_expires_at: int
-    deadline: int
-    refresh_at: int
 
 
 class ConnectionStore:
@@ -117,49 +114,41 @@ class ConnectionStore:
             },
         )
 
-    def commit(
-        self, connection_id: str, grant_id: str, generation: int, attempt_id: str, rotated: Rotated
-    ) -> Connection:
-        """Store a rotation of `generation`: fenced by grant and generation only.
+    def commit(self, commit: Commit) -> Connection:
+        """Store what a refresh brought: the generation that it refreshed is stored still, or an earlier request's set.
 
         A success wins over an expired lease, over another attempt, and over a failure recorded meanwhile. Of two
-        answers to the same token the later one wins, in whatever order they get here: on some servers it is the only
-        one that works. What came from a backup is older than any answer to a later request, of whatever generation.
-        Tokens, expiries and generation change together. Raises `Refused`, `StoreUnavailable`.
+        answers to the same token, the answer to the later request wins, whichever is written first: on some servers it
+        is the only one that works. A restored backup is older than any later answer. Tokens, expiries and generation
+        change together. Raises `Refused`, `StoreUnavailable`.
         """
+        tokens, cleared, values = _set_tokens(commit)
         return self._update(
-            connection_id,
-            update=f"{_SET_TOKENS}, #status = :active, listed_as = :listed, generation = generation + :one "
-            f"REMOVE {ATTEMPT}, {RESTORED}, in_doubt, at_risk, retries, reason, ended_at, quarantine, quarantine_key",
-            condition="grant_id = :grant AND (generation = :generation "
-            f"OR ((generation = :next OR {RESTORED} <= :generation) AND requested_at < :requested_at))",
-            values=_token_values(connection_id, attempt_id, rotated)
+            commit.connection_id,
+            update=f"SET {tokens}, #status = :active, listed_as = :listed "
+            f"REMOVE {ATTEMPT}, {_TROUBLE}, {_ENDED}{cleared}",
+            condition="grant_id = :grant AND (generation = :generation OR requested_at < :requested_at)",
+            values=values
             | {
                 ":active": s(Status.ACTIVE),
-                ":listed": s(listed_as(connection_id, Status.ACTIVE)),
-                ":grant": s(grant_id),
-                ":generation": n(generation),
-                ":next": n(generation + 1),
-                ":one": n(1),
+                ":listed": s(listed_as(commit.connection_id, Status.ACTIVE)),
+                ":grant": s(commit.grant_id),
+                ":generation": n(commit.generation),
             },
         )
 
-    def commit_kept(self, connection_id: str, generation: int, attempt_id: str, rotated: Rotated) -> Connection:
+    def commit_kept(self, commit: Commit) -> Connection:
         """Store a success that brought no new refresh token, so that the old one is kept.
 
-        It proves nothing about another attempt's rotation, so it is fenced by generation and attempt, and leaves the
+        It proves nothing about another attempt's rotation. So it is fenced by generation and attempt, and leaves the
         doubt as it is. Raises `Refused`, `StoreUnavailable`.
         """
+        tokens, cleared, values = _set_tokens(commit)
         return self._update(
-            connection_id,
-            update=f"{_SET_TOKENS}, generation = :next REMOVE {ATTEMPT}, at_risk, retries",
-            condition="#status = :active AND generation = :generation AND attempt_id = :attempt",
-            values=_token_values(connection_id, attempt_id, rotated)
-            | {
-                ":active": s(Status.ACTIVE),
-                ":generation": n(generation),
-                ":next": n(generation + 1),
-            },
+            commit.connection_id,
+            update=f"SET {tokens} REMOVE {ATTEMPT}, refused_at, refused_alone, retries{cleared}",
+            condition=HELD,
+            values=values | held_values(commit.generation, commit.attempt_id),
         )
 
     def release(
@@ -171,57 +160,49 @@ class ConnectionStore:
         refresh_at: int,
         retries: int,
         in_doubt: int | None = None,
+        refused_at: int | None = None,
+        refused_alone: int | None = None,
     ) -> Connection:
-        """Give a claim back unspent, or in doubt since `in_doubt`; a doubt that is there already stays.
+        """Give a claim back, and note since when it is in doubt, refused, or refused alone.
 
-        Fenced by generation and attempt, and never touches tokens. Raises `Refused`, `StoreUnavailable`.
+        What is noted already stays. Fenced by generation and attempt, and never touches tokens. Raises `Refused`,
+        `StoreUnavailable`.
         """
-        doubt = ", in_doubt = if_not_exists(in_doubt, :doubt)" if in_doubt is not None else ""
-        values: dict[str, AttributeValue] = {":refresh_at": n(refresh_at), ":retries": n(retries)}
-        if in_doubt is not None:
-            values[":doubt"] = n(in_doubt)
+        notes = {"in_doubt": in_doubt, "refused_at": refused_at, "refused_alone": refused_alone}
+        noted = {name: since for name, since in notes.items() if since is not None}
+        assignments = "".join(f", {name} = if_not_exists({name}, :{name})" for name in noted)
         return self._update(
             connection_id,
-            update=f"SET refresh_at = :refresh_at, retries = :retries{doubt} REMOVE {ATTEMPT}",
-            condition="#status = :active AND generation = :generation AND attempt_id = :attempt",
-            values=values | {":active": s(Status.ACTIVE), ":generation": n(generation), ":attempt": s(attempt_id)},
+            update=f"SET refresh_at = :refresh_at, retries = :retries{assignments} REMOVE {ATTEMPT}",
+            condition=HELD,
+            values={":refresh_at": n(refresh_at), ":retries": n(retries)}
+            | {f":{name}": n(since) for name, since in noted.items()}
+            | held_values(generation, attempt_id),
         )
 
     def require_reauthorization(
-        self,
-        connection_id: str,
-        generation: int,
-        attempt_id: str,
-        reason: Reason,
-        *,
-        now: int,
-        quarantine: Sealed | None = None,
+        self, connection_id: str, generation: int, attempt_id: str, reason: Reason, *, now: int
     ) -> Connection:
         """Record that only a new consent helps, and leave the due index; the tokens stay as they are.
 
-        Fenced by generation and attempt: a refused one decides nothing. `quarantine` is a sealed set that belongs to
-        another business. Raises `Refused`, `StoreUnavailable`.
+        Fenced by generation and attempt: a refused write decides nothing. Raises `Refused`, `StoreUnavailable`.
         """
-        values = {
-            ":dead": s(Status.REAUTHORIZATION_REQUIRED),
-            ":listed": s(listed_as(connection_id, Status.REAUTHORIZATION_REQUIRED)),
-            ":reason": s(reason),
-            ":now": n(now),
-            ":active": s(Status.ACTIVE),
-            ":generation": n(generation),
-            ":attempt": s(attempt_id),
-        }
-        kept, sealed = quarantined(quarantine)
         return self._update(
             connection_id,
-            update=f"SET #status = :dead, listed_as = :listed, reason = :reason, ended_at = :now{kept} "
+            update="SET #status = :dead, listed_as = :listed, reason = :reason, ended_at = :now "
             f"REMOVE {ATTEMPT}, {SCHEDULED}, retries, at_risk",
-            condition="#status = :active AND generation = :generation AND attempt_id = :attempt",
-            values=values | sealed,
+            condition=HELD,
+            values=held_values(generation, attempt_id)
+            | {
+                ":dead": s(Status.REAUTHORIZATION_REQUIRED),
+                ":listed": s(listed_as(connection_id, Status.REAUTHORIZATION_REQUIRED)),
+                ":reason": s(reason),
+                ":now": n(now),
+            },
         )
 
     def mark_at_risk(self, connection_id: str, *, generation: int, deadline: int, now: int) -> bool:
-        """Mark an active connection whose deadline comes close, once, and whether that was done.
+        """Mark an active connection whose deadline comes close, once; returns whether this call marked it.
 
         Not where it is marked already, or has been refreshed since. Touches no key of an index. Raises
         `StoreUnavailable`.
@@ -244,29 +225,25 @@ class ConnectionStore:
         return True
 
     def disconnect(self, connection_id: str, grant_id: str, *, now: int) -> Connection:
-        """End the consent `grant_id`: its tokens are gone, and a tombstone stands in the way of whatever comes late.
+        """End the consent `grant_id`, or the tombstone of that id once more; see `burial`.
 
-        Refused where a later consent is stored: that one nobody asked to end. Raises `Refused`, `StoreUnavailable`.
+        Refused where a later consent is stored: nobody asked to end that one. Raises `Refused`, `StoreUnavailable`.
         """
-        return self._update(
-            connection_id,
-            update=_BURY,
-            condition="grant_id = :grant AND #status <> :disconnected",
-            values=_tombstone_values(connection_id, now) | {":grant": s(grant_id)},
-            names=_BURIED,
-        )
+        try:
+            answer = call(
+                self._client.update_item,
+                **burial(self._table, connection_id, seen=grant_id, now=now),
+                ReturnValues="ALL_NEW",
+            )
+        except ConditionRefused as refused:
+            raise Refused(stands_there(refused)) from None
+        return from_item(answer["Attributes"])
 
     def _key(self, connection_id: str) -> dict[str, AttributeValue]:
         return key_of(connection_id, self.sort_key)
 
     def _update(
-        self,
-        connection_id: str,
-        *,
-        update: str,
-        condition: str,
-        values: Mapping[str, AttributeValue],
-        names: Mapping[str, str] | None = None,
+        self, connection_id: str, *, update: str, condition: str, values: Mapping[str, AttributeValue]
     ) -> Connection:
         try:
             answer = call(
@@ -275,7 +252,7 @@ class ConnectionStore:
                 Key=self._key(connection_id),
                 UpdateExpression=update,
                 ConditionExpression=condition,
-                ExpressionAttributeNames={"#status": "status", **(names or {})},
+                ExpressionAttributeNames={"#status": "status"},
                 ExpressionAttributeValues=values,
                 ReturnValues="ALL_NEW",
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
@@ -285,60 +262,62 @@ class ConnectionStore:
         return from_item(answer["Attributes"])
 
 
-def quarantined(sealed: Sealed | None) -> tuple[str, dict[str, AttributeValue]]:
-    """What keeps a set of another business in an update, if there is one: the end of its SET, and the values."""
-    if sealed is None:
-        return "", {}
-    return ", quarantine = :quarantine, quarantine_key = :quarantine_key", {
-        ":quarantine": b(sealed.ciphertext),
-        ":quarantine_key": b(sealed.data_key),
-    }
-
-
-_SET_TOKENS = (
-    "SET tokens = :tokens, data_key = :data_key, requested_at = :requested_at, "
-    "access_expires_at = :access_expires_at, deadline = :deadline, refresh_at = :refresh_at, "
-    "due_shard = :due_shard, committed_by = :attempt"
-)
-
 FREE_OR_SAME = "(attribute_not_exists(#tenant) OR #tenant = :tenant)"
-"""That a connection belongs to no tenant of the host's, or to this one."""
+"""The condition that a connection belongs to no tenant, or to this one."""
 
-
-_BURY = (
-    "SET #status = :disconnected, listed_as = :listed, ended_at = :now, "
-    "generation = if_not_exists(generation, :zero) + :one, #ttl = :ttl "
-    f"REMOVE tokens, data_key, {ATTEMPT}, {SCHEDULED}, {RESTORED}, in_doubt, at_risk, retries, reason, requested_at, "
-    "access_expires_at, deadline, committed_by, quarantine, quarantine_key, #tenant"
-)
-"""Leaves of a connection what says that it ended, and since when; no tokens, and nothing of the host's."""
-
-_IN_A_TOMBSTONE = ("grant_id", "generation", "environment", "connected_at")
-
-_BURIED = {"#ttl": "ttl", "#tenant": "tenant"}
+_KEPT_IN_A_TOMBSTONE = ("pk", "sk", "generation", "environment", "connected_at")
 
 
 def burial(
-    table: str, connection_id: str, *, seen: str | None, grant_id: str, environment: str, now: int
+    table: str,
+    connection_id: str,
+    *,
+    seen: str | None,
+    now: int,
+    environment: str | None = None,
+    imported: str = "",
 ) -> dict[str, object]:
-    """The conditional write that ends whatever is there, up to and including the consent `grant_id`.
+    """The conditional write of a disconnect. It leaves a tombstone: no tokens, no tenant, and a shut door.
 
-    `seen` is the consent that is stored, `None` where none is; refused where another is. To be sent in a transaction.
+    The tombstone's grant id is of the disconnect's own moment. So a consent that was given before finds a later grant
+    id stored and is refused, however it arrives: as a confirmation, a callback, a pending commit or an import. `seen`
+    is the stored grant id, `None` where no connection is stored (then `environment` must be given); refused where
+    another is stored. `imported` is the grant id of an import that ends too. `now` is in epoch seconds. To be sent
+    alone or in a transaction.
     """
-    values = _tombstone_values(connection_id, now) | {":grant": s(grant_id), ":environment": s(environment)}
-    update = _BURY.replace("SET ", "SET grant_id = :grant, environment = :environment, ", 1)
-    condition = "attribute_not_exists(grant_id)"
+    placed, condition = "", "attribute_not_exists(grant_id)"
+    values = {
+        ":door": s(_door(now, seen or "", imported)),
+        ":disconnected": s(Status.DISCONNECTED),
+        ":listed": s(listed_as(connection_id, Status.DISCONNECTED)),
+        ":now": n(now),
+        ":ttl": n(now + TOMBSTONE_KEPT),
+        ":zero": n(0),
+        ":one": n(1),
+    }
     if seen is not None:
-        condition, values = "grant_id = :seen", values | {":seen": s(seen)}
+        condition = "grant_id = :seen"
+        values[":seen"] = s(seen)
+    if environment is not None:
+        placed = ", environment = :environment"
+        values[":environment"] = s(environment)
     return {
         "TableName": table,
         "Key": key_of(connection_id),
-        "UpdateExpression": update,
+        "UpdateExpression": f"SET #status = :disconnected, listed_as = :listed, grant_id = :door, ended_at = :now, "
+        f"{_COUNTED}, #ttl = :ttl{placed} "
+        f"REMOVE {', '.join(TOKENS)}, due_shard, {ATTEMPT}, {_TROUBLE}, reason, committed_by, #tenant",
         "ConditionExpression": condition,
-        "ExpressionAttributeNames": {"#status": "status", **_BURIED},
+        "ExpressionAttributeNames": {"#status": "status", "#ttl": "ttl", "#tenant": "tenant"},
         "ExpressionAttributeValues": values,
         "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
     }
+
+
+def _door(now: int, *ended: str) -> str:
+    """The grant id of a disconnect in the second `now`: greater than any that was made in that second or before, and
+    not less than those that it ends, whatever the clock of their maker showed."""
+    return max(new_grant_id(lambda: now + 1), *ended)
 
 
 def grant_update(
@@ -348,42 +327,39 @@ def grant_update(
     grant_id: str,
     attempt_id: str,
     environment: str,
-    rotated: Rotated,
+    tokens: StoredTokens,
     now: int,
     tenant: str | None = None,
 ) -> dict[str, object]:
-    """The conditional write that a new consent is: connects, or reconnects and revives.
+    """The conditional write of a new consent: connects, or reconnects and revives.
 
-    Refused where a later consent has been stored already, and by its own retry. It beats every refresh in flight,
-    since the generation moves on and attempt, lease and doubt go. With a `tenant` the business becomes the host's
-    tenant of that name, and is refused where it is another's; without one it stays whose it is. A tombstone has none.
-    To be sent alone or in a transaction.
+    Refused where a later consent or a later disconnect is stored, and by its own retry. It beats every refresh in
+    flight: the generation moves on, and attempt, lease and doubt go. With a `tenant` the business becomes that
+    tenant's, and is refused where it is another's; without one it stays whose it is. A tombstone has none. To be sent
+    alone or in a transaction.
     """
+    commit = Commit(connection_id=connection_id, grant_id=grant_id, attempt_id=attempt_id, tokens=tokens, tenant=tenant)
+    assignments, cleared, values = _set_tokens(commit)
+    names = {"#status": "status", "#ttl": "ttl"}
     belonging, free = "", ""
-    whose: dict[str, AttributeValue] = {}
     if tenant is not None:
         belonging, free = ", #tenant = :tenant", f" AND {FREE_OR_SAME}"
-        whose = {":tenant": s(tenant)}
+        values[":tenant"], names["#tenant"] = s(tenant), "tenant"
     return {
         "TableName": table,
         "Key": key_of(connection_id),
-        "UpdateExpression": f"{_SET_TOKENS}, #status = :active, listed_as = :listed, grant_id = :grant, "
-        f"connected_at = :now, environment = :environment{belonging}, "
-        "generation = if_not_exists(generation, :zero) + :one "
-        f"REMOVE {ATTEMPT}, {RESTORED}, in_doubt, at_risk, retries, reason, ended_at, quarantine, quarantine_key, #ttl",
+        "UpdateExpression": f"SET {assignments}, #status = :active, listed_as = :listed, grant_id = :grant, "
+        f"connected_at = :now, environment = :environment{belonging} "
+        f"REMOVE {ATTEMPT}, {_TROUBLE}, {_ENDED}, #ttl{cleared}",
         "ConditionExpression": f"(attribute_not_exists(grant_id) OR grant_id < :grant){free}",
-        "ExpressionAttributeNames": {"#status": "status", "#ttl": "ttl"}
-        | ({"#tenant": "tenant"} if tenant is not None else {}),
-        "ExpressionAttributeValues": _token_values(connection_id, attempt_id, rotated)
-        | whose
+        "ExpressionAttributeNames": names,
+        "ExpressionAttributeValues": values
         | {
             ":active": s(Status.ACTIVE),
             ":listed": s(listed_as(connection_id, Status.ACTIVE)),
             ":grant": s(grant_id),
             ":environment": s(environment),
             ":now": n(now),
-            ":zero": n(0),
-            ":one": n(1),
         },
         "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
     }
@@ -392,21 +368,18 @@ def grant_update(
 def restored(item: Item, *, restored_to: int, now: int, disconnected: bool = False) -> Item:
     """What to store of a connection's item in a backup of `restored_to`. Times in epoch seconds.
 
-    Its token may have been spent since, so an active connection is in doubt, and due at once: the protocol finds out.
-    An attempt stays, and the next claim waits for its lease: its worker may still be sending. The generation moves on
-    by `LEAP` and one a second, more than it can have since: no caller and no reader of events sees it go back.
-    What was `disconnected` since becomes a tombstone.
+    Its token may have been spent since. So an active connection comes back in doubt, and due at once: the protocol
+    finds out. An attempt stays, and the next claim waits for its lease: its worker may still be sending. The
+    generation moves on by one a second, more than it can have moved since: nobody sees it go back, and no commit
+    that waits in a queue finds its own by chance. What was `disconnected` since becomes a tombstone.
     """
     there = from_item(item)
-    generation = there.generation + max(now - restored_to, 0) + LEAP
-    # A set from before an earlier restore is as new as ever; the generations since then count for nothing more.
-    first = there.generation if there.restored_from is None else there.restored_from
-    kept = dict(item) | {"generation": n(generation), RESTORED: n(first)}
+    kept = dict(item) | {"generation": n(there.generation + max(now - restored_to, 1))}
     if disconnected and there.status is not Status.DISCONNECTED:
-        kept = {name: kept[name] for name in ("pk", "sk", *_IN_A_TOMBSTONE) if name in kept}
-        return kept | {
+        return {name: kept[name] for name in _KEPT_IN_A_TOMBSTONE if name in kept} | {
             "status": s(Status.DISCONNECTED),
             "listed_as": s(listed_as(there.id, Status.DISCONNECTED)),
+            "grant_id": s(_door(now, there.grant_id)),
             "ended_at": n(now),
             "ttl": n(now + TOMBSTONE_KEPT),
         }
@@ -417,7 +390,10 @@ def restored(item: Item, *, restored_to: int, now: int, disconnected: bool = Fal
 
 
 def put_absent(client: Client, table: str, item: Item) -> bool:
-    """Put an item where none has its key, and whether this one is there; again, it is. Raises `StoreUnavailable`."""
+    """Put an item where none has its key, and return whether it is stored; a repetition finds it stored.
+
+    Raises `StoreUnavailable`.
+    """
     try:
         call(
             client.put_item,
@@ -453,37 +429,34 @@ def due_shard(connection_id: str) -> str:
     return str(shard_of(connection_id))
 
 
-def _tombstone_values(connection_id: str, now: int) -> dict[str, AttributeValue]:
-    return {
-        ":disconnected": s(Status.DISCONNECTED),
-        ":listed": s(listed_as(connection_id, Status.DISCONNECTED)),
-        ":now": n(now),
-        ":ttl": n(now + TOMBSTONE_KEPT),
-        ":zero": n(0),
-        ":one": n(1),
-    }
-
-
 def listed_as(connection_id: str, status: str) -> str:
     """The partition of the status index that a connection falls into."""
     return f"{status}#{shard_of(connection_id)}"
+
+
+def held_values(generation: int, attempt_id: str) -> dict[str, AttributeValue]:
+    """The values of the condition `HELD`."""
+    return {":active": s(Status.ACTIVE), ":generation": n(generation), ":attempt": s(attempt_id)}
 
 
 def _attempt_values(attempt: Attempt) -> dict[str, AttributeValue]:
     return {":attempt": s(attempt.id), ":started": n(attempt.started_at), ":lease": n(attempt.lease_until)}
 
 
-def _token_values(connection_id: str, attempt_id: str, rotated: Rotated) -> dict[str, AttributeValue]:
-    return {
-        ":tokens": b(rotated.sealed.ciphertext),
-        ":data_key": b(rotated.sealed.data_key),
-        ":requested_at": n(rotated.requested_at),
-        ":access_expires_at": n(rotated.access_expires_at),
-        ":deadline": n(rotated.deadline),
-        ":refresh_at": n(rotated.refresh_at),
-        ":due_shard": s(due_shard(connection_id)),
-        ":attempt": s(attempt_id),
-    }
+def _set_tokens(commit: Commit) -> tuple[str, str, dict[str, AttributeValue]]:
+    """Of a write that stores tokens: its assignments, what it removes beside others, and its values."""
+    assignments, cleared, values = setting(commit.tokens)
+    return (
+        f"{assignments}, due_shard = :due_shard, committed_by = :attempt, {_COUNTED}",
+        "".join(f", {name}" for name in cleared),
+        values
+        | {
+            ":due_shard": s(due_shard(commit.connection_id)),
+            ":attempt": s(commit.attempt_id),
+            ":zero": n(0),
+            ":one": n(1),
+        },
+    )
 
 
 def stands_there(refused: ConditionRefused) -> Connection | None:
@@ -493,34 +466,36 @@ def stands_there(refused: ConditionRefused) -> Connection | None:
 
 
 def from_item(item: Item) -> Connection:
-    """The connection that an item of the table describes."""
-    ciphertext, data_key = binary(item, "tokens"), binary(item, "data_key")
-    attempt_id, reason = text(item, "attempt_id"), text(item, "reason")
-    return Connection(
+    """The connection that an item of the table describes. Never raises.
+
+    Where something in the item cannot be understood, its status is `unreadable`, and the rest is what can be read.
+    """
+    read = Fields(item)
+    ciphertext, data_key, attempt_id = read.binary("tokens"), read.binary("data_key"), read.text("attempt_id")
+    status = read.required(read.one_of("status", Status), Status.UNREADABLE)
+    started_at, lease_until = read.number("attempt_started_at") or 0, read.number("lease_until") or 0
+    found = Connection(
         id=(text(item, "pk") or "").removeprefix("CONNECTION#"),
-        status=Status(text(item, "status") or Status.DISCONNECTED),
-        environment=text(item, "environment") or "",
-        grant_id=text(item, "grant_id") or "",
-        generation=number(item, "generation") or 0,
-        connected_at=number(item, "connected_at") or 0,
-        tenant=text(item, "tenant"),
+        status=status,
+        environment=read.text("environment") or "",
+        grant_id=read.required(read.text("grant_id"), ""),
+        generation=read.required(read.number("generation"), 0),
+        connected_at=read.number("connected_at") or 0,
+        tenant=read.text("tenant"),
         sealed=Sealed(ciphertext, data_key) if ciphertext and data_key else None,
-        requested_at=number(item, "requested_at") or 0,
-        access_expires_at=number(item, "access_expires_at") or 0,
-        deadline=number(item, "deadline") or 0,
-        refresh_at=number(item, "refresh_at"),
-        retries=number(item, "retries"),
-        in_doubt=number(item, "in_doubt"),
-        at_risk=number(item, "at_risk"),
-        committed_by=text(item, "committed_by"),
-        attempt=Attempt(
-            id=attempt_id,
-            started_at=number(item, "attempt_started_at") or 0,
-            lease_until=number(item, "lease_until") or 0,
-        )
-        if attempt_id
-        else None,
-        reason=Reason(reason) if reason else None,
-        ended_at=number(item, "ended_at"),
-        restored_from=number(item, RESTORED),
+        requested_at=read.number("requested_at") or 0,
+        access_expires_at=read.number("access_expires_at") or 0,
+        deadline=read.number("deadline") or 0,
+        refresh_at=read.number("refresh_at"),
+        consent_ends_at=read.number("consent_ends_at"),
+        retries=read.number("retries"),
+        in_doubt=read.number("in_doubt"),
+        refused_at=read.number("refused_at"),
+        refused_alone=read.number("refused_alone"),
+        at_risk=read.number("at_risk"),
+        committed_by=read.text("committed_by"),
+        attempt=Attempt(id=attempt_id, started_at=started_at, lease_until=lease_until) if attempt_id else None,
+        reason=read.one_of("reason", Reason),
+        ended_at=read.number("ended_at"),
     )
+    return found if read.understood else replace(found, status=Status.UNREADABLE)

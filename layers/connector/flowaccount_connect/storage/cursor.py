@@ -3,9 +3,14 @@
 import base64
 import binascii
 
+from flowaccount_connect.domain.errors import Failure
 
-class InvalidNext(Exception):
-    """A `next` that no page of this list gave."""
+
+class InvalidNext(Failure):
+    """No page of this list gave this `next`."""
+
+    code = "invalid_next"
+    detail = "next must be what the page before gave, for the same list."
 
 
 def encode(place: str) -> str:
@@ -14,9 +19,9 @@ def encode(place: str) -> str:
 
 
 def decode(next_: str) -> str:
-    """The place that a `next` tells, whoever made it: what it says is still to be checked. Raises `InvalidNext`."""
+    """The place in a `next`, whoever made it; the caller checks it. Raises `InvalidNext`."""
     try:
         padded = next_ + "=" * (-len(next_) % 4)
         return base64.b64decode(padded, altchars=b"-_", validate=True).decode("ascii")
     except (ValueError, binascii.Error):
-        raise InvalidNext("this is not the `next` of a page of this list") from None
+        raise InvalidNext from None

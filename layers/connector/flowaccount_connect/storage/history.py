@@ -183,5 +183,5 @@ def _entry(item: Item) -> Entry:
 def _decode(next_: str) -> str:
     sort = cursor.decode(next_)
     if not _SORT.fullmatch(sort):
-        raise InvalidNext("this is not the `next` of a page of history")
+        raise InvalidNext
     return sort

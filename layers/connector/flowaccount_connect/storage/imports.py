@@ -1,12 +1,13 @@
 """A refresh token from elsewhere: stored sealed before it is sent, and a connection once a refresh has proved it.
 
     given ─▶ sealed, beside the connection ─claim─▶ in flight ─POST─▶ tokens ─commit─▶ the connection, the import gone
-                                                        │                └─ table unreachable: the salvage queue
+                                                        │                └─ table unreachable: a pending commit
                                                         ├─ nothing spent, or no usable answer: the schedule goes on
                                                         └─ refused, or of another business: over; the rest as before
 
 An import is an item of its own beside the connection's. To the rotation protocol it is an active connection of
-generation 0 that is due at once: what the protocol promises for a connection's token, it promises for this one.
+generation 0 that is due at once: what the protocol promises for a connection's token, it promises for this one. So a
+worker that is killed between answer and write leaves doubt behind, and no token vanishes silently.
 """
 
 import contextlib
@@ -15,18 +16,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from flowaccount_connect.domain.connection import Connection, Reason, Sealed, Status
+from flowaccount_connect.storage.commits import Commit
 from flowaccount_connect.storage.connections import (
     ATTEMPT,
+    FREE_OR_SAME,
+    HELD,
     SCHEDULED,
     ConnectionStore,
     Refused,
-    Rotated,
     burial,
     due_shard,
+    from_item,
     grant_update,
+    held_values,
     key_of,
     listed_as,
-    quarantined,
     stands_there,
 )
 from flowaccount_connect.storage.dynamodb import (
@@ -44,16 +48,32 @@ from flowaccount_connect.storage.event_items import event_put
 IMPORTING = "importing"
 """What an import under way is listed by, and the status that is shown of it."""
 
+COOLING = 600
+"""After a refusal no other token is imported for the same business within so many seconds."""
+
 _REFUSAL_KEPT = 30 * 86_400
-"""How long it is kept what became of a refused import, with what is in quarantine. Seconds."""
+"""How long the result of a refused import is kept, in seconds."""
 
 
 class AlreadyConnected(Exception):
     """The connection is active."""
 
 
+class OtherTenant(Exception):
+    """The business belongs to another tenant."""
+
+
 class UnderWay(Exception):
     """Another import of the same connection has not ended yet."""
+
+
+class CoolingDown(Exception):
+    """An import of the same connection was refused a moment ago, for `reason`; not again before `until` (epoch)."""
+
+    def __init__(self, reason: Reason | None, until: int) -> None:
+        super().__init__("an import was refused a moment ago")
+        self.reason = reason
+        self.until = until
 
 
 class ImportStore(ConnectionStore):
@@ -69,17 +89,48 @@ class ImportStore(ConnectionStore):
         self._environment = environment
         self._clock = clock
 
-    def begin(self, connection_id: str, grant_id: str, sealed: Sealed, *, deadline: int, now: int) -> None:
+    def begin(
+        self, connection_id: str, grant_id: str, sealed: Sealed, *, deadline: int, now: int, tenant: str | None = None
+    ) -> None:
         """Store a given token, sealed, for a connection that is not active. Times in epoch seconds.
 
-        Raises `AlreadyConnected`, `UnderWay`, and `StoreUnavailable`: then it may be stored or not.
+        With a `tenant` the connection is to become that tenant's. Raises `AlreadyConnected`, `OtherTenant`,
+        `UnderWay`, `CoolingDown`, and `StoreUnavailable`: then it may be stored or not.
         """
-        idle = {
-            "ConditionExpression": "attribute_not_exists(pk) OR #status <> :active",
-            "ExpressionAttributeNames": {"#status": "status"},
-            "ExpressionAttributeValues": {":active": s(Status.ACTIVE)},
+        inactive = "attribute_not_exists(pk) OR #status <> :active"
+        active = {":active": s(Status.ACTIVE)}
+        free, names, whose = "", {"#status": "status"}, dict[str, AttributeValue]()
+        if tenant is not None:
+            free, names, whose = f" AND {FREE_OR_SAME}", names | {"#tenant": "tenant"}, {":tenant": s(tenant)}
+        check = {
+            "TableName": self._table,
+            "Key": key_of(connection_id),
+            "ConditionExpression": f"({inactive}){free}",
+            "ExpressionAttributeNames": names,
+            "ExpressionAttributeValues": active | whose,
             "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
         }
+        put = {
+            "TableName": self._table,
+            "Item": self._item(connection_id, grant_id, sealed, deadline, now, tenant),
+            "ConditionExpression": "attribute_not_exists(pk) OR (#status <> :active AND ended_at <= :cooled)",
+            "ExpressionAttributeNames": {"#status": "status"},
+            "ExpressionAttributeValues": active | {":cooled": n(now - COOLING)},
+            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+        }
+        try:
+            call(self._client.transact_write_items, TransactItems=[{"ConditionCheck": check}, {"Put": put}])
+        except ConditionRefused as refused:
+            connection, imported = (from_item(item) if item is not None else None for item in refused.items)
+            if connection is not None:
+                raise (AlreadyConnected if connection.status is Status.ACTIVE else OtherTenant) from None
+            if imported is None or imported.status is not Status.REAUTHORIZATION_REQUIRED:
+                raise UnderWay from None
+            raise CoolingDown(imported.reason, (imported.ended_at or now) + COOLING) from None
+
+    def _item(
+        self, connection_id: str, grant_id: str, sealed: Sealed, deadline: int, now: int, tenant: str | None
+    ) -> dict[str, AttributeValue]:
         item: dict[str, AttributeValue] = {
             **self._key(connection_id),
             "status": s(Status.ACTIVE),
@@ -94,36 +145,26 @@ class ImportStore(ConnectionStore):
             "due_shard": s(due_shard(connection_id)),
             "refresh_at": n(now),
         }
-        try:
-            call(
-                self._client.transact_write_items,
-                TransactItems=[
-                    {"ConditionCheck": {"TableName": self._table, "Key": key_of(connection_id), **idle}},
-                    {"Put": {"TableName": self._table, "Item": item, **idle}},
-                ],
-            )
-        except ConditionRefused as refused:
-            raise (AlreadyConnected if refused.items[0] is not None else UnderWay) from None
+        return item if tenant is None else item | {"tenant": s(tenant)}
 
-    def commit(
-        self, connection_id: str, grant_id: str, generation: int, attempt_id: str, rotated: Rotated
-    ) -> Connection:
+    def commit(self, commit: Commit) -> Connection:
         """Make the connection, and end its import, in one transaction: fenced by the order of grants only.
 
-        So a later consent of the user wins, and a disconnect that ended this import; and of two answers to the
-        imported token the later one wins. Raises `Refused`, `StoreUnavailable`.
+        So a later consent of the user wins, and so does a later disconnect; of two answers to the imported token the
+        later one wins. A connection that has become another tenant's stays theirs. Raises `Refused`,
+        `StoreUnavailable`.
         """
-        update = self._grant(connection_id, grant_id, attempt_id, rotated)
-        update["ConditionExpression"] = (
-            f"{update['ConditionExpression']} OR (grant_id = :grant AND requested_at < :requested_at)"
-        )
-        mine = _of_grant(grant_id)
+        update = self._grant(commit)
+        later = "grant_id = :grant AND requested_at < :requested_at"
+        free = "" if commit.tenant is None else f" AND {FREE_OR_SAME}"
+        update["ConditionExpression"] = f"{update['ConditionExpression']} OR ({later}{free})"
+        mine = _of_grant(commit.grant_id)
         try:
-            self._promote(update, connection_id, mine)
+            self._promote(update, commit.connection_id, mine)
         except Refused:
             # Nobody needs the import any more; left alone it would spend its token once more.
             with contextlib.suppress(StoreUnavailable, ConditionRefused):
-                delete = {"TableName": self._table, "Key": self._key(connection_id), **mine}
+                delete = {"TableName": self._table, "Key": self._key(commit.connection_id), **mine}
                 call(self._client.transact_write_items, TransactItems=[{"Delete": delete}])
             raise
         except _NotMine:
@@ -132,70 +173,50 @@ class ImportStore(ConnectionStore):
                 call(self._client.update_item, **update)
             except ConditionRefused as refused:
                 raise Refused(stands_there(refused)) from None
-        return self._made(connection_id, grant_id, generation, attempt_id, rotated)
+        return self._made(commit)
 
-    def commit_kept(self, connection_id: str, generation: int, attempt_id: str, rotated: Rotated) -> Connection:
+    def commit_kept(self, commit: Commit) -> Connection:
         """Make the connection of a success that brought no new refresh token: the given one is kept.
 
         Fenced by generation and attempt, as for a connection, and by the order of grants. Raises `Refused`,
         `StoreUnavailable`.
         """
-        claimed = self.get(connection_id)
-        if claimed is None:
-            raise Refused(None)
-        update = self._grant(connection_id, claimed.grant_id, attempt_id, rotated)
-        condition: dict[str, object] = {
-            "ConditionExpression": "grant_id = :grant AND #status = :active AND generation = :generation "
-            "AND attempt_id = :attempt",
+        held = {
+            "ConditionExpression": f"grant_id = :grant AND {HELD}",
             "ExpressionAttributeNames": {"#status": "status"},
-            "ExpressionAttributeValues": {
-                ":active": s(Status.ACTIVE),
-                ":grant": s(claimed.grant_id),
-                ":generation": n(generation),
-                ":attempt": s(attempt_id),
-            },
+            "ExpressionAttributeValues": held_values(commit.generation, commit.attempt_id)
+            | {":grant": s(commit.grant_id)},
         }
         try:
-            self._promote(update, connection_id, condition)
+            self._promote(self._grant(commit), commit.connection_id, held)
         except _NotMine:
-            raise Refused(claimed) from None
-        return self._made(connection_id, claimed.grant_id, generation, attempt_id, rotated)
+            raise Refused(self.get(commit.connection_id)) from None
+        return self._made(commit)
 
     def require_reauthorization(
-        self,
-        connection_id: str,
-        generation: int,
-        attempt_id: str,
-        reason: Reason,
-        *,
-        now: int,
-        quarantine: Sealed | None = None,
+        self, connection_id: str, generation: int, attempt_id: str, reason: Reason, *, now: int
     ) -> Connection:
-        """End the import: say so by an event, and leave the connection as it is. The given token is dropped.
+        """End the import: announce it by an event, and leave the connection as it is. The given token is dropped.
 
         Fenced by generation and attempt. Raises `Refused`, `StoreUnavailable`.
         """
-        values = {
-            ":over": s(Status.REAUTHORIZATION_REQUIRED),
-            ":reason": s(reason),
-            ":now": n(now),
-            ":ttl": n(now + _REFUSAL_KEPT),
-            ":active": s(Status.ACTIVE),
-            ":generation": n(generation),
-            ":attempt": s(attempt_id),
-        }
-        kept, sealed = quarantined(quarantine)
         update = {
             "TableName": self._table,
             "Key": self._key(connection_id),
-            "UpdateExpression": f"SET #status = :over, reason = :reason, ended_at = :now, #ttl = :ttl{kept} "
+            "UpdateExpression": "SET #status = :over, reason = :reason, ended_at = :now, #ttl = :ttl "
             f"REMOVE {ATTEMPT}, {SCHEDULED}, listed_as, retries, at_risk, tokens, data_key",
-            "ConditionExpression": "#status = :active AND generation = :generation AND attempt_id = :attempt",
+            "ConditionExpression": HELD,
             "ExpressionAttributeNames": {"#status": "status", "#ttl": "ttl"},
-            "ExpressionAttributeValues": values | sealed,
+            "ExpressionAttributeValues": held_values(generation, attempt_id)
+            | {
+                ":over": s(Status.REAUTHORIZATION_REQUIRED),
+                ":reason": s(reason),
+                ":now": n(now),
+                ":ttl": n(now + _REFUSAL_KEPT),
+            },
             "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
         }
-        told = event_put(
+        announced = event_put(
             self._table,
             "connection.import_refused",
             connection_id=connection_id,
@@ -203,7 +224,7 @@ class ImportStore(ConnectionStore):
             clock=self._clock,
         )
         try:
-            call(self._client.transact_write_items, TransactItems=[{"Update": update}, {"Put": told}])
+            call(self._client.transact_write_items, TransactItems=[{"Update": update}, {"Put": announced}])
         except ConditionRefused as refused:
             raise Refused(stands_there(refused)) from None
         return replace(
@@ -223,9 +244,8 @@ class ImportStore(ConnectionStore):
             self._table,
             imported.id,
             seen=connection.grant_id if connection is not None else None,
-            # Of the two the later one: neither comes back.
-            grant_id=max(imported.grant_id, connection.grant_id if connection is not None else ""),
             environment=self._environment,
+            imported=imported.grant_id,
             now=now,
         )
         try:
@@ -233,15 +253,16 @@ class ImportStore(ConnectionStore):
         except _NotMine:
             raise Refused(None) from None
 
-    def _grant(self, connection_id: str, grant_id: str, attempt_id: str, rotated: Rotated) -> dict[str, object]:
+    def _grant(self, commit: Commit) -> dict[str, object]:
         return grant_update(
             self._table,
-            connection_id,
-            grant_id=grant_id,
-            attempt_id=attempt_id,
+            commit.connection_id,
+            grant_id=commit.grant_id,
+            attempt_id=commit.attempt_id,
             environment=self._environment,
-            rotated=rotated,
+            tokens=commit.tokens,
             now=int(self._clock()),
+            tenant=commit.tenant,
         )
 
     def _promote(self, update: Mapping[str, object], connection_id: str, condition: Mapping[str, object]) -> None:
@@ -255,17 +276,15 @@ class ImportStore(ConnectionStore):
                 raise _NotMine from None
             raise Refused(there) from None
 
-    def _made(
-        self, connection_id: str, grant_id: str, generation: int, attempt_id: str, rotated: Rotated
-    ) -> Connection:
+    def _made(self, commit: Commit) -> Connection:
         """What is known of the new connection without reading it; its generation goes on from a former life's."""
         return replace(
-            _blank(connection_id, self._environment),
+            _blank(commit.connection_id, self._environment),
             status=Status.ACTIVE,
-            grant_id=grant_id,
-            generation=generation + 1,
-            deadline=rotated.deadline,
-            committed_by=attempt_id,
+            grant_id=commit.grant_id,
+            generation=commit.generation + 1,
+            deadline=commit.tokens.deadline,
+            committed_by=commit.attempt_id,
         )
 
 

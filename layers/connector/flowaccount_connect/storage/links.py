@@ -1,14 +1,14 @@
-"""A host's link: made for one of its users, used up by one callback, ended by the host's own confirmation.
+"""A link of the app's: made for one user of one tenant, used up by one callback, ended by the app's confirmation.
 
-Whoever obtains a link can have somebody else consent through it, and come to the host's return URL himself. So what
-opens FlowAccount and what ends the connect are two secrets. The *link* is shown to the host's user. The *session* is
-told to the host, and to the browser whose callback used the link up, and to nobody else: a host that confirms the
-session its user's browser brought back, with the tenant of that user, cannot be made to confirm what somebody
-else's browser did. Of both only hashes are stored; the session is made again from the link, which the browser brings
-in its cookie, and from the item's key, so that neither the table nor the link alone gives it away.
+Whoever has a link can let somebody else consent through it, and open the app's return URL himself. So two secrets take
+part. The *link* opens FlowAccount; the app's user sees it. The *confirmation* ends the connect; only the browser whose
+callback used the link up gets it, and brings it to the app. An app that confirms for the tenant that is logged in at
+its return URL therefore never confirms what another person's browser did. Only hashes of the two are stored. The
+confirmation is made from the link, which the browser keeps in its cookie, and from a key in the item: neither the table
+nor the link alone gives it away.
 
     open ─callback─▶ used ─exchange─▶ to be confirmed ─confirm─▶ connected
-                      └─ whatever else it ends with       └─ another tenant, another business, 15 minutes: dropped
+                      └─ any other ending                  └─ another tenant, another business, 15 minutes: dropped
 """
 
 import hmac
@@ -17,16 +17,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from flowaccount_connect.domain.connection import Sealed
 from flowaccount_connect.domain.ids import derived, fingerprint, new_secret
-from flowaccount_connect.storage.connections import Rotated
 from flowaccount_connect.storage.dynamodb import (
     AttributeValue,
     Client,
     ConditionRefused,
     Item,
-    b,
-    binary,
     call,
     n,
     number,
@@ -34,72 +30,97 @@ from flowaccount_connect.storage.dynamodb import (
     text,
 )
 from flowaccount_connect.storage.event_items import event_put
+from flowaccount_connect.storage.stored_tokens import ATTRIBUTES, StoredTokens, from_item, setting
 
 CONFIRM_WITHIN = 900
-"""How long a link's set waits for the host's confirmation, from the callback, in seconds."""
+"""How long a link's token set waits for the confirmation, from the callback, in seconds."""
+
+KEPT = 7 * 86_400
+"""How long a link is kept after its end, in seconds: so long its page knows the way back to the app."""
+
+MINUTE = 60
 
 TO_BE_CONFIRMED = "to_be_confirmed"
 CONNECTED = "connected"
-_SET = "tokens, data_key, requested_at, access_expires_at, deadline, refresh_at"
+_SET = ", ".join(ATTRIBUTES)
 
 
 class Refusal(StrEnum):
-    """Why a business was not connected, as the event tells it."""
+    """Why a business was not connected: the `reason` of the event `connection.refused`."""
 
     OTHER_BUSINESS = "other_business"
-    """The host expected another one."""
+    """The app expected another business."""
     OTHER_TENANT = "other_tenant"
-    """It belongs to another tenant of the host's."""
+    """The business belongs to another tenant."""
     TENANT_MISMATCH = "tenant_mismatch"
-    """Somebody else came back than the tenant that the link was made for: the host confirmed another tenant."""
+    """The app confirmed another tenant than the one that the link was made for."""
+
+
+class TooMany(Exception):
+    """A tenant has done all that it may do in this minute. `retry_after` is in seconds."""
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__("too many in this minute")
+        self.retry_after = retry_after
+
+
+class Act(StrEnum):
+    """What is counted for each tenant and minute."""
+
+    LINKS = "links"
+    EXCHANGES = "exchanges"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
-    """What an exchange brought, as it waits for the host: sealed for the connection that it is to become."""
+    """What an exchange brought, while it waits for the confirmation: sealed for the connection that it is to become."""
 
     connection_id: str
     grant_id: str
-    rotated: Rotated
+    tokens: StoredTokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectLink:
+class Link:
     """A link as it is stored. Times in epoch seconds."""
 
     id: str
     """The fingerprint of the link."""
     key: str
-    """What makes the session of the link; worth nothing without the link."""
+    """With the link it makes the confirmation; alone it is worth nothing."""
     tenant: str
-    """The host's tenant that is to be connected."""
+    """The tenant that is to be connected."""
     return_url: str
     expires_at: int
+    app_state: str | None = None
+    """The app's own `state`, for the return URL."""
     expected_connection: str | None = None
     consumed_by: str | None = None
     confirm_until: int | None = None
     """The end of the time to confirm, once it is used up."""
     result: str | None = None
-    """`TO_BE_CONFIRMED`, `CONNECTED`, or how else it ended; `None` while it has not."""
+    """`TO_BE_CONFIRMED`, `CONNECTED`, or another ending; `None` before its end."""
     connection_id: str | None = None
+    grant_id: str | None = None
+    """The grant that waits, or that was connected."""
     waiting: Waiting | None = None
 
-    def session(self, link: str) -> str:
-        """What confirms, made from the link itself."""
+    def confirmation(self, link: str) -> str:
+        """The confirmation, made from the link itself."""
         return f"{self.id}.{derived(link, self.key)}"
 
     def is_over(self, now: int) -> bool:
-        """Whether nothing can come of it any more at `now`."""
+        """Whether its time is over at `now`: the time to use it, or once it is used, the time to confirm."""
         return (self.confirm_until or self.expires_at) <= now
 
     def kept_for(self, attempt_id: str) -> bool:
-        """Whether what the callback `attempt_id` brought is kept here, or was."""
+        """Whether the token set of the callback `attempt_id` is kept here, or was."""
         return self.consumed_by == attempt_id and self.result in (TO_BE_CONFIRMED, CONNECTED)
 
 
-def link_id_of(session: str) -> str:
-    """The id of the link that a session ends."""
-    return session.partition(".")[0]
+def link_id_of(confirmation: str) -> str:
+    """The id of the link that the confirmation belongs to."""
+    return confirmation.partition(".")[0]
 
 
 class LinkStore:
@@ -111,42 +132,64 @@ class LinkStore:
         self._environment = environment
 
     def create(
-        self, *, tenant: str, return_url: str, expected_connection: str | None, expires_at: int
-    ) -> tuple[str, str]:
-        """Write a new link, in one call; the link and its session. Raises `StoreUnavailable`."""
+        self,
+        *,
+        tenant: str,
+        return_url: str,
+        expected_connection: str | None = None,
+        app_state: str | None = None,
+        expires_at: int,
+    ) -> str:
+        """Write a new link, in one call; the link. Raises `StoreUnavailable`."""
         link = new_secret()
-        made = ConnectLink(
-            id=fingerprint(link),
-            key=new_secret(),
-            tenant=tenant,
-            return_url=return_url,
-            expires_at=expires_at,
-            expected_connection=expected_connection,
-        )
-        session = made.session(link)
+        made = Link(id=fingerprint(link), key=new_secret(), tenant=tenant, return_url=return_url, expires_at=expires_at)
         item: dict[str, AttributeValue] = _key(made.id) | {
-            "session": s(fingerprint(session)),
+            "confirmation": s(fingerprint(made.confirmation(link))),
             "key": s(made.key),
             "environment": s(self._environment),
             "tenant": s(tenant),
             "return_url": s(return_url),
             "expires_at": n(expires_at),
-            "ttl": n(expires_at),
+            "ttl": n(expires_at + KEPT),
         }
-        if expected_connection is not None:
-            item["expected_connection"] = s(expected_connection)
+        given = {"expected_connection": expected_connection, "app_state": app_state}
+        item |= {name: s(value) for name, value in given.items() if value is not None}
         call(self._client.put_item, TableName=self._table, Item=item)
-        return link, session
+        return link
 
-    def opened(self, link: str) -> ConnectLink | None:
-        """The link as it is now, or `None` where there is none in this environment. Raises `StoreUnavailable`."""
+    def count(self, tenant: str, act: Act, *, limit: int, now: int) -> None:
+        """Count one act of a tenant in this minute, in one call.
+
+        Raises `TooMany` where the tenant has reached `limit` in this minute, and `StoreUnavailable`.
+        """
+        minute, gone = divmod(now, MINUTE)
+        try:
+            call(
+                self._client.update_item,
+                TableName=self._table,
+                Key={"pk": s(f"TENANT#{fingerprint(tenant)}#{minute}"), "sk": s("MINUTE")},
+                UpdateExpression="SET #act = if_not_exists(#act, :zero) + :one, #ttl = :ttl",
+                ConditionExpression="attribute_not_exists(#act) OR #act < :limit",
+                ExpressionAttributeNames={"#act": act.value, "#ttl": "ttl"},
+                ExpressionAttributeValues={
+                    ":zero": n(0),
+                    ":one": n(1),
+                    ":limit": n(limit),
+                    ":ttl": n((minute + 2) * MINUTE),
+                },
+            )
+        except ConditionRefused:
+            raise TooMany(MINUTE - gone) from None
+
+    def opened(self, link: str) -> Link | None:
+        """The link as it is now, or `None` if this environment has no such link. Raises `StoreUnavailable`."""
         item = self._get(fingerprint(link))
         return link_from_item(item) if item else None
 
-    def of_session(self, session: str) -> ConnectLink | None:
-        """The link that a session ends, or `None` where it ends none. Raises `StoreUnavailable`."""
-        item = self._get(link_id_of(session))
-        if item is None or not hmac.compare_digest(text(item, "session") or "", fingerprint(session)):
+    def of_confirmation(self, confirmation: str) -> Link | None:
+        """The link that a confirmation belongs to, or `None`. Raises `StoreUnavailable`."""
+        item = self._get(link_id_of(confirmation))
+        if item is None or not hmac.compare_digest(text(item, "confirmation") or "", fingerprint(confirmation)):
             return None
         return link_from_item(item)
 
@@ -155,10 +198,11 @@ class LinkStore:
         item: Item | None = answer.get("Item")
         return item if item and text(item, "environment") == self._environment else None
 
-    def consume(self, link_id: str, attempt_id: str, *, now: int) -> ConnectLink | None:
-        """Use a link up: once, before it expires; `None` where it is used up already, has expired, or is gone.
+    def consume(self, link_id: str, attempt_id: str, *, now: int) -> Link | None:
+        """Use a link up: once, before it expires. `None` if it was used up before, has expired, or is gone.
 
-        From here on the time to confirm it runs. Raises `StoreUnavailable`.
+        The time to confirm begins here, and the table forgets the link after it: a set that nobody confirms must not
+        stay. Raises `StoreUnavailable`.
         """
         try:
             answer = call(
@@ -187,29 +231,22 @@ class LinkStore:
 
 
 def keeping(table: str, link_id: str, attempt_id: str, waiting: Waiting, *, now: int) -> dict[str, object]:
-    """The write that keeps what the callback `attempt_id` brought, until it is confirmed; refused once it is too late.
+    """The write that keeps the token set of the callback `attempt_id` until it is confirmed; refused if it is too late.
 
     To be sent alone or in a transaction.
     """
-    rotated = waiting.rotated
+    assignments, _, values = setting(waiting.tokens)
     return {
         "TableName": table,
         "Key": _key(link_id),
-        "UpdateExpression": "SET #result = :waiting, connection_id = :connection, grant_id = :grant, "
-        "tokens = :tokens, data_key = :data_key, requested_at = :requested_at, "
-        "access_expires_at = :access_expires_at, deadline = :deadline, refresh_at = :refresh_at",
+        "UpdateExpression": f"SET #result = :waiting, connection_id = :connection, grant_id = :grant, {assignments}",
         "ConditionExpression": "consumed_by = :attempt AND attribute_not_exists(#result) AND confirm_until > :now",
         "ExpressionAttributeNames": {"#result": "result"},
-        "ExpressionAttributeValues": {
+        "ExpressionAttributeValues": values
+        | {
             ":waiting": s(TO_BE_CONFIRMED),
             ":connection": s(waiting.connection_id),
             ":grant": s(waiting.grant_id),
-            ":tokens": b(rotated.sealed.ciphertext),
-            ":data_key": b(rotated.sealed.data_key),
-            ":requested_at": n(rotated.requested_at),
-            ":access_expires_at": n(rotated.access_expires_at),
-            ":deadline": n(rotated.deadline),
-            ":refresh_at": n(rotated.refresh_at),
             ":attempt": s(attempt_id),
             ":now": n(now),
         },
@@ -217,87 +254,83 @@ def keeping(table: str, link_id: str, attempt_id: str, waiting: Waiting, *, now:
     }
 
 
-def failing(table: str, link_id: str, attempt_id: str, result: str) -> dict[str, object]:
-    """The write that says how the callback `attempt_id` ended, where it brought nothing to confirm."""
+def failing(table: str, link_id: str, attempt_id: str, result: str, *, now: int) -> dict[str, object]:
+    """The write of how the callback `attempt_id` ended, if it brought nothing to confirm."""
     return {
         "TableName": table,
         "Key": _key(link_id),
-        "UpdateExpression": "SET #result = :result",
+        "UpdateExpression": "SET #result = :result, #ttl = :ttl",
         "ConditionExpression": "consumed_by = :attempt AND attribute_not_exists(#result)",
-        "ExpressionAttributeNames": {"#result": "result"},
-        "ExpressionAttributeValues": {":result": s(result), ":attempt": s(attempt_id)},
+        "ExpressionAttributeNames": {"#result": "result", "#ttl": "ttl"},
+        "ExpressionAttributeValues": {":result": s(result), ":attempt": s(attempt_id), ":ttl": n(now + KEPT)},
         "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
     }
 
 
-def confirming(table: str, link_id: str, tenant: str, *, now: int) -> dict[str, object]:
-    """The write that ends a link with its connection; to be sent in a transaction with the connection's."""
+def confirming(table: str, link_id: str, tenant: str, *, grant_id: str, now: int) -> dict[str, object]:
+    """The write that ends a link with the connection of the grant `grant_id`, which it keeps.
+
+    To be sent in a transaction with the write of the connection, or alone if the connection is stored already.
+    """
     return {
         "TableName": table,
         "Key": _key(link_id),
-        "UpdateExpression": f"SET #result = :connected REMOVE {_SET}",
+        "UpdateExpression": f"SET #result = :connected, grant_id = :grant, #ttl = :ttl REMOVE {_SET}",
         "ConditionExpression": "#result = :waiting AND confirm_until > :now AND #tenant = :tenant",
-        "ExpressionAttributeNames": {"#result": "result", "#tenant": "tenant"},
+        "ExpressionAttributeNames": {"#result": "result", "#tenant": "tenant", "#ttl": "ttl"},
         "ExpressionAttributeValues": {
             ":connected": s(CONNECTED),
+            ":grant": s(grant_id),
             ":waiting": s(TO_BE_CONFIRMED),
             ":now": n(now),
             ":tenant": s(tenant),
+            ":ttl": n(now + KEPT),
         },
         "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
     }
 
 
-def dropping(table: str, link_id: str, result: str) -> dict[str, object]:
-    """The write that takes away what waits, and says why; to be sent alone or in a transaction."""
+def dropping(table: str, link_id: str, result: str, *, now: int) -> dict[str, object]:
+    """The write that removes the waiting token set and keeps why; to be sent alone or in a transaction."""
     return {
         "TableName": table,
         "Key": _key(link_id),
-        "UpdateExpression": f"SET #result = :result REMOVE {_SET}",
+        "UpdateExpression": f"SET #result = :result, #ttl = :ttl REMOVE {_SET}",
         "ConditionExpression": "#result = :waiting",
-        "ExpressionAttributeNames": {"#result": "result"},
-        "ExpressionAttributeValues": {":result": s(result), ":waiting": s(TO_BE_CONFIRMED)},
+        "ExpressionAttributeNames": {"#result": "result", "#ttl": "ttl"},
+        "ExpressionAttributeValues": {":result": s(result), ":waiting": s(TO_BE_CONFIRMED), ":ttl": n(now + KEPT)},
         "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
     }
 
 
 def refused_put(
-    table: str, connection_id: str, reason: Refusal, link: ConnectLink, clock: Callable[[], float] = time.time
+    table: str, connection_id: str, reason: Refusal, link: Link, clock: Callable[[], float] = time.time
 ) -> dict[str, object]:
-    """The Put that announces that a business was not connected to the tenant of `link`."""
+    """The Put of the event that a business was not connected to the tenant of `link`."""
     return event_put(
         table, "connection.refused", connection_id=connection_id, reason=reason, tenant=link.tenant, clock=clock
     )
 
 
-def link_from_item(item: Item) -> ConnectLink:
+def link_from_item(item: Item) -> Link:
     """The link that an item of the table describes."""
-    ciphertext, data_key = binary(item, "tokens"), binary(item, "data_key")
-    connection_id = text(item, "connection_id")
+    connection_id, grant_id, tokens = text(item, "connection_id"), text(item, "grant_id"), from_item(item)
     waiting = None
-    if ciphertext and data_key:
-        waiting = Waiting(
-            connection_id=connection_id or "",
-            grant_id=text(item, "grant_id") or "",
-            rotated=Rotated(
-                sealed=Sealed(ciphertext, data_key),
-                requested_at=number(item, "requested_at") or 0,
-                access_expires_at=number(item, "access_expires_at") or 0,
-                deadline=number(item, "deadline") or 0,
-                refresh_at=number(item, "refresh_at") or 0,
-            ),
-        )
-    return ConnectLink(
+    if tokens is not None:
+        waiting = Waiting(connection_id=connection_id or "", grant_id=grant_id or "", tokens=tokens)
+    return Link(
         id=(text(item, "pk") or "").removeprefix("LINK#"),
         key=text(item, "key") or "",
         tenant=text(item, "tenant") or "",
         return_url=text(item, "return_url") or "",
         expires_at=number(item, "expires_at") or 0,
         expected_connection=text(item, "expected_connection"),
+        app_state=text(item, "app_state"),
         consumed_by=text(item, "consumed_by"),
         confirm_until=number(item, "confirm_until"),
         result=text(item, "result"),
         connection_id=connection_id,
+        grant_id=grant_id,
         waiting=waiting,
     )
 

@@ -40,14 +40,14 @@ class CannotOpen(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Tokens:
+class TokenPair:
     """An opened set. Its repr shows nothing of it."""
 
     access_token: str
     refresh_token: str
 
     def __repr__(self) -> str:
-        return "Tokens(…)"
+        return "TokenPair(…)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ class Sealer:
         )
         return DataKey(answer["Plaintext"], answer["CiphertextBlob"])
 
-    def seal(self, tokens: Tokens, key: DataKey, *, owner: str, grant_id: str) -> Sealed:
+    def seal(self, tokens: TokenPair, key: DataKey, *, owner: str, grant_id: str) -> Sealed:
         """Seal `tokens` for the item `owner` and the consent `grant_id`. Calls nobody and cannot fail for tokens
         of the token endpoint."""
         nonce = os.urandom(_NONCE_BYTES)
@@ -137,7 +137,7 @@ class Sealer:
         ciphertext = AESGCM(key.plaintext).encrypt(nonce, plaintext, self._owner(owner, grant_id))
         return Sealed(_FORMAT + nonce + ciphertext, key.wrapped)
 
-    def open(self, sealed: Sealed, *, owner: str, grant_id: str) -> Tokens:
+    def open(self, sealed: Sealed, *, owner: str, grant_id: str) -> TokenPair:
         """Open what was sealed for the same owner and grant: one call of KMS, none while the data key is remembered.
 
         Who comes while the same data key is being opened shares what comes of it.
@@ -153,7 +153,7 @@ class Sealer:
             access_token, refresh_token = json.loads(plaintext)
         except (InvalidTag, ValueError):
             raise CannotOpen("not sealed for this item") from None
-        return Tokens(access_token, refresh_token)
+        return TokenPair(access_token, refresh_token)
 
     def _owner(self, owner: str, grant_id: str) -> bytes:
         return json.dumps([owner, self._environment, grant_id]).encode()

@@ -4,18 +4,21 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from http import HTTPStatus
-from typing import Any, Protocol
 
-from flowaccount_connect.domain.connection import Connection, Sealed, Status, public_status
-from flowaccount_connect.domain.ids import is_connection_id
-from flowaccount_connect.http import problems
-from flowaccount_connect.http.problems import Problem, unavailable
+from flowaccount_connect.domain.connection import REFRESH_FAILING, Connection, Sealed, Status, public_status
+from flowaccount_connect.domain.errors import ConnectionNotFound, KeyUnavailable
+from flowaccount_connect.rotation.ports import Opens
 from flowaccount_connect.rotation.refresh_function import LONGEST_INVOCATION
 from flowaccount_connect.storage.connections import ConnectionStore
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
-from flowaccount_connect.storage.sealing import CannotOpen, SealingUnavailable, Tokens
+from flowaccount_connect.storage.sealing import CannotOpen, SealingUnavailable
 from flowaccount_connect.tokens.demand import FORCED_EVERY, Demand, Turn
+from flowaccount_connect.tokens.errors import (
+    ReauthorizationRequired,
+    RefreshedJustNow,
+    SealedElsewhere,
+    TokenUnavailable,
+)
 
 LONGEST_MIN_TTL = 3_600
 """The most life one may ask a token to have left, in seconds."""
@@ -25,14 +28,11 @@ DEFAULT_MIN_TTL = 300
 FRESH = 60
 """A token younger than this is as fresh as it gets, in seconds."""
 
-REFRESH_FAILING = "refresh_failing"
-"""The status of an active connection with a living token whose refresh, which was called for, did not succeed yet."""
-
 _RESERVE = 8.0
 """Kept for the last read's outcome: opening the tokens may take a call of KMS. Seconds."""
 
 _TURN = 20
-"""For how long one caller's invocation of `refresh` keeps others from invoking it; longer than it is waited for."""
+"""How long one caller's invocation of `refresh` keeps others from invoking it, in seconds: longer than it waits."""
 
 _PATIENCE = 5
 """After a refresh that left no trace in the table, nobody asks for another within so many seconds."""
@@ -59,16 +59,10 @@ class Served:
         return f"Served(support_code={self.support_code!r}, generation={self.generation})"
 
 
-class Opens(Protocol):
-    """What opens sealed sets; see `sealing.Sealer`."""
-
-    def open(self, sealed: Any, *, owner: str, grant_id: str) -> Tokens: ...
-
-
 class AccessTokens:
-    """Opens access tokens, and remembers those of the newest generation seen, the least recently used go first.
+    """Opens access tokens and keeps the newest of each connection in memory; the least recently used go first.
 
-    What it remembers is what was sealed: a set that was changed, moved or replaced is opened anew.
+    A sealed set that was changed, moved or replaced is opened again.
     """
 
     def __init__(self, sealer: Opens, kept: int = _TOKENS_KEPT) -> None:
@@ -110,21 +104,17 @@ class Serving:
     ) -> Served:
         """The connection's access token, with at least `min_ttl` seconds left where a refresh can bring that.
 
-        `rejected_generation` is one that FlowAccount refused: it is refreshed if nobody has done so yet. A living
-        token is served whatever happens to its refresh, and its status says so. Raises `Problem`: 400, 404 unknown,
-        409 where only a new consent helps (with `reconnect_url`), 503 where only time does.
+        FlowAccount refused the token of `rejected_generation`: it is refreshed if nobody has done so yet. A living
+        token is served whatever happens to its refresh, and its status says so. Raises `ConnectionNotFound`; if only a
+        new consent helps, `ReauthorizationRequired`; and if only time helps, `TokenUnavailable`, `RefreshedJustNow`,
+        `KeyUnavailable`, `SealedElsewhere`, `StoreUnavailable`.
         """
-        if not is_connection_id(connection_id):
-            raise problems.invalid_connection_id()
-        try:
-            connection = self._read(connection_id)
-        except StoreUnavailable:
-            raise problems.unreadable() from None
+        connection = self._read(connection_id)
         now = int(self.clock())
         rejected = rejected_generation == connection.generation
         age = now - connection.requested_at
         if rejected and connection.status is Status.ACTIVE and age < FRESH:
-            raise _forced_just_now(FRESH - age)
+            raise RefreshedJustNow(retry_after=max(FRESH - age, 1))
         left = connection.access_expires_at - now
         if not rejected and (left >= max(min_ttl, 1) or (left > 0 and age < FRESH)):
             return self._serve(connection, reconnect_url)
@@ -134,17 +124,17 @@ class Serving:
     def _read(self, connection_id: str) -> Connection:
         connection = self.store.get(connection_id)
         if connection is None or connection.status is Status.DISCONNECTED:
-            raise problems.connection_not_found()
+            raise ConnectionNotFound
         return connection
 
     def _refreshed(
         self, seen: Connection, forced: bool, remaining: Callable[[], float]
     ) -> tuple[Connection, int | None]:
-        """The connection once its generation has moved on, or as it is when waiting no longer helps; then also in how
-        many seconds another call may help, where that is known.
+        """The connection after its refresh, or as it is when waiting no longer helps. In the second case also the
+        seconds after which another call can help, if they are known.
 
-        One caller of all invokes `refresh`, and only while nobody holds the connection; the others read the item at
-        growing intervals.
+        Of all callers one invokes `refresh`, and only while no attempt holds the connection. The others read the item
+        at growing intervals.
         """
         connection, pauses = seen, iter(_PAUSES)
         turn: Turn | None = None
@@ -153,7 +143,7 @@ class Serving:
                 now = int(self.clock())
                 if not connection.leased(now):
                     if _held_back(connection, now):
-                        break  # The item says until when.
+                        break  # The item has the time of the next try.
                     mine = False
                     if _is_time_to_ask(remaining):
                         turn, mine = self.demand.take(seen.id, seen.generation, now=now, seconds=_TURN, forced=forced)
@@ -167,14 +157,14 @@ class Serving:
                         return connection, wait
                     if turn is None or turn.over(now):
                         if forced and turn is not None and now < turn.forced_at + FORCED_EVERY:
-                            raise _forced_just_now(turn.forced_at + FORCED_EVERY - now)
+                            raise RefreshedJustNow(retry_after=max(turn.forced_at + FORCED_EVERY - now, 1))
                         return connection, max(turn.until - now, 0) if turn is not None else None
                 if remaining() <= _RESERVE:
                     break
                 self.sleep(min(next(pauses, _PAUSES[-1]), remaining() - _RESERVE))
                 connection = self._read(seen.id)
         except StoreUnavailable:
-            pass  # What was read before may hold a living token.
+            pass  # The item that was read before can hold a living token.
         return connection, None
 
     def _serve(
@@ -184,33 +174,25 @@ class Serving:
         left = connection.access_expires_at - now
         if left <= 0 or connection.sealed is None:
             if connection.status is Status.REAUTHORIZATION_REQUIRED:
-                link = {"reconnect_url": reconnect_url} if reconnect_url is not None else {}
-                raise Problem(
-                    "reauthorization_required",
-                    HTTPStatus.CONFLICT,
-                    "FlowAccount no longer accepts this connection. Its user has to connect the business again: send "
-                    "their browser to the connect_url of a new connect session (POST /connect-sessions), or to "
-                    "reconnect_url if there is one.",
-                    extra={"reason": connection.reason, "since": connection.ended_at, **link},
+                facts = {
+                    "reason": connection.reason,
+                    "since": connection.ended_at,
+                    "expected_connection": connection.id,
+                    "tenant": connection.tenant,
+                }
+                raise ReauthorizationRequired(
+                    facts if reconnect_url is None else facts | {"reconnect_url": reconnect_url}
                 )
             if wait is None and _held_back(connection, now):
                 wait = (connection.refresh_at or 0) - now
-            raise unavailable(
-                "token_unavailable",
-                "The access token has expired and could not be refreshed yet; the stack keeps trying. Try again.",
-                min(max(wait or 0, 2), 60),
-            )
+            raise TokenUnavailable(retry_after=min(max(wait or 0, 2), 60))
         status = public_status(connection)
         try:
             access_token = self.tokens.open(connection.id, connection.grant_id, connection.sealed)
         except SealingUnavailable:
-            raise problems.key_unavailable() from None
+            raise KeyUnavailable from None
         except CannotOpen:
-            raise unavailable(
-                "sealed_elsewhere",
-                "The stored tokens do not open with this stack's key. See the runbook.",
-                60,
-            ) from None
+            raise SealedElsewhere from None
         return Served(
             access_token=access_token,
             expires_in=left,
@@ -235,11 +217,3 @@ def _is_time_to_ask(remaining: Callable[[], float]) -> bool:
 def _held_back(connection: Connection, now: int) -> bool:
     """Whether a refresh was tried and failed, and the backoff says that it is too early for another."""
     return connection.retries is not None and connection.refresh_at is not None and connection.refresh_at > now
-
-
-def _forced_just_now(wait: int) -> Problem:
-    return unavailable(
-        "refreshed_just_now",
-        "A refresh of this connection was made or forced less than a minute ago; at most one a minute can be forced.",
-        max(wait, 1),
-    )

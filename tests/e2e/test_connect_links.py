@@ -1,4 +1,4 @@
-"""A host's links on the deployed stack: opened by browsers, ended by the host's confirmation and by nothing else."""
+"""Links on the deployed stack: opened by browsers, ended by the app's confirmation and by nothing else."""
 
 import json
 import re
@@ -15,6 +15,7 @@ import pytest
 import requests
 
 from tests.e2e.conftest import Simulator
+from tests.e2e.links import confirmation_of, link_in
 from tests.e2e.tampering import denied
 from tools.local import service
 from tools.local.stack import Stack
@@ -25,33 +26,33 @@ BUSINESS, OTHER_BUSINESS = "N1000001", "N1000002"
 
 
 def make(up: Stack, tenant: str, **fields: str) -> dict[str, Any]:
-    """What the host gets for a user of its tenant `tenant`."""
-    answer = service.call(up, "POST", "/connect-sessions", body={"tenant": tenant, "return_url": RETURN_URL} | fields)
+    """What the app gets for a user of the tenant `tenant`, and the confirmation, which only the browser will get."""
+    answer = service.call(up, "POST", "/connect-links", body={"tenant": tenant, "return_url": RETURN_URL} | fields)
     assert answer.status_code == 201, answer.text
     made: dict[str, Any] = answer.json()
-    assert set(made) == {"session", "connect_url", "expires_at"}
-    return made
+    assert set(made) == {"connect_url", "expires_at"}
+    return made | {"confirmation": confirmation_of(up, made["connect_url"])}
 
 
-def confirm(up: Stack, session: str, tenant: str) -> requests.Response:
-    return service.call(up, "POST", f"/connect-sessions/{session}/confirm", body={"tenant": tenant})
+def confirm(up: Stack, confirmation: str, tenant: str) -> requests.Response:
+    return service.call(up, "POST", "/connect-links/confirm", body={"confirmation": confirmation, "tenant": tenant})
 
 
-def refused(up: Stack, session: str, tenant: str) -> tuple[int, str, str | None]:
+def refused(up: Stack, confirmation: str, tenant: str) -> tuple[int, str, str | None]:
     """Status, code and ending of a confirmation that is refused."""
-    answer = confirm(up, session, tenant)
+    answer = confirm(up, confirmation, tenant)
     assert answer.headers["Content-Type"] == "application/problem+json", answer.text
     return answer.status_code, answer.json()["code"], answer.json().get("ending")
 
 
 def returned(arrived: Arrived) -> dict[str, str]:
-    """What the browser brought back to the host."""
+    """What the browser brought back to the app."""
     assert arrived.url.startswith(RETURN_URL + "?"), arrived.url
     return {name: value for name, (value,) in parse_qs(urlsplit(arrived.url).query).items()}
 
 
 def linked_back(arrived: Arrived) -> dict[str, str]:
-    """What the page that the browser shows has it bring back to the host."""
+    """What the button of the page brings back to the app."""
     assert (arrived.page, arrived.status) == ("wrong_business", 409)
     (link,) = re.findall(r'<a href="([^"]+)" rel="noreferrer">', arrived.html)
     return returned(replace(arrived, url=unescape(link)))
@@ -71,28 +72,28 @@ def refusals(up: Stack, tenant: str) -> list[str]:
     return [item["reason"]["S"] for item in items(up, "EVENT") if item.get("tenant", {}).get("S") == tenant]
 
 
-def link_of(up: Stack, session: str) -> dict[str, Any]:
-    """The link's item that a session ends."""
-    (found,) = [item for item in items(up, "LINK") if item["pk"]["S"] == f"LINK#{session.partition('.')[0]}"]
+def link_of(up: Stack, confirmation: str) -> dict[str, Any]:
+    """The item of the link that a confirmation belongs to."""
+    (found,) = [item for item in items(up, "LINK") if item["pk"]["S"] == f"LINK#{confirmation.partition('.')[0]}"]
     return found
 
 
-def set_link(up: Stack, session: str, **values: int) -> None:
+def set_link(up: Stack, confirmation: str, **values: int) -> None:
     """Change times of a link's item, as time would."""
     names = {f"#{name}": name for name in values}
     service.client(up, "dynamodb").update_item(
         TableName=up.table,
-        Key={"pk": {"S": f"LINK#{session.partition('.')[0]}"}, "sk": {"S": "LINK"}},
+        Key={"pk": {"S": f"LINK#{confirmation.partition('.')[0]}"}, "sk": {"S": "LINK"}},
         UpdateExpression="SET " + ", ".join(f"#{name} = :{name}" for name in values),
         ExpressionAttributeNames=names,
         ExpressionAttributeValues={f":{name}": {"N": str(value)} for name, value in values.items()},
     )
 
 
-def expire(up: Stack, session: str) -> None:
+def expire(up: Stack, confirmation: str) -> None:
     """Let an hour pass for a link and for the tabs that it was opened in."""
-    link, past = session.partition(".")[0], {"N": str(int(time.time()) - 1)}
-    for item in [link_of(up, session), *items(up, "SESSION")]:
+    link, past = confirmation.partition(".")[0], {"N": str(int(time.time()) - 1)}
+    for item in [link_of(up, confirmation), *items(up, "ATTEMPT")]:
         if link in (item["pk"]["S"].partition("#")[2], item.get("link", {}).get("S")):
             service.client(up, "dynamodb").put_item(TableName=up.table, Item=item | {"expires_at": past})
 
@@ -112,43 +113,44 @@ def visitors() -> list[HttpVisitor]:
     return [HttpVisitor(), HttpVisitor()]
 
 
-def test_a_business_is_connected_once_its_host_confirms_it(
+def test_a_business_is_connected_once_its_app_confirms_it(
     up: Stack, simulator: Simulator, visitor: HttpVisitor
 ) -> None:
-    made = make(up, "tenant-1")
-    assert made["connect_url"].startswith(up.authorize_url + "?session=")
-    assert made["session"] not in made["connect_url"]
-    assert refused(up, made["session"], "tenant-1") == (409, "not_finished", None)
-    arrived = visitor.connect(f"{made['connect_url']}&state=my%20own", user="somchai", business=BUSINESS)
-    assert returned(arrived) == {"session": made["session"], "state": "my own"}
+    made = make(up, "tenant-1", state="my own")
+    assert made["connect_url"].startswith(up.authorize_url + "?link=")
+    assert made["confirmation"] not in made["connect_url"]
+    assert refused(up, made["confirmation"], "tenant-1") == (409, "not_finished", None)
+    arrived = visitor.connect(
+        f"{made['connect_url']}&fbclid=x&openExternalBrowser=1", user="somchai", business=BUSINESS
+    )
+    assert returned(arrived) == {"confirmation": made["confirmation"], "state": "my own"}
     assert service.connection_item(up, BUSINESS) is None
     assert service.call(up, "GET", f"/connections/{BUSINESS}/token").status_code == 404
-    answer = confirm(up, made["session"], "tenant-1")
+    answer = confirm(up, made["confirmation"], "tenant-1")
     assert answer.status_code == 200, answer.text
     assert answer.json() == service.call(up, "GET", f"/connections/{BUSINESS}").json()
     assert (answer.json()["support_code"], answer.json()["tenant"]) == (BUSINESS, "tenant-1")
-    again = confirm(up, made["session"], "tenant-1")
+    again = confirm(up, made["confirmation"], "tenant-1")
     assert (again.status_code, again.json()["generation"]) == (200, answer.json()["generation"])
     token = service.call(up, "GET", f"/connections/{BUSINESS}/token").json()
     assert token["support_code"] == BUSINESS
     assert len(simulator.posts()) == 1
 
 
-def test_a_set_that_waits_is_ciphertext_and_the_session_is_a_hash(
+def test_a_set_that_waits_is_ciphertext_and_the_confirmation_is_a_hash(
     up: Stack, simulator: Simulator, visitor: HttpVisitor
 ) -> None:
     made = make(up, "tenant-1")
     visitor.connect(made["connect_url"], user="somchai", business=BUSINESS)
-    item = link_of(up, made["session"])
-    stored = repr([items(up, "LINK"), items(up, "SESSION")])
-    link = parse_qs(urlsplit(made["connect_url"]).query)["session"][0]
-    assert link not in stored
-    assert made["session"].partition(".")[2] not in stored
-    assert made["session"] not in stored
+    item = link_of(up, made["confirmation"])
+    stored = repr([items(up, "LINK"), items(up, "ATTEMPT")])
+    assert link_in(made["connect_url"]) not in stored
+    assert made["confirmation"].partition(".")[2] not in stored
+    assert made["confirmation"] not in stored
     assert not {"due_shard", "listed_as"} & item.keys()
     assert int(item["ttl"]["N"]) <= time.time() + 900
-    confirm(up, made["session"], "tenant-1")
-    assert "tokens" not in link_of(up, made["session"])
+    confirm(up, made["confirmation"], "tenant-1")
+    assert "tokens" not in link_of(up, made["confirmation"])
     token = service.call(up, "GET", f"/connections/{BUSINESS}/token").json()["access_token"]
     assert token.encode() not in bytes(item["tokens"]["B"])
 
@@ -161,15 +163,15 @@ def test_a_forwarded_link_gives_the_attacker_nothing(
     made = make(up, tenant)
     own = attacker.consent(made["connect_url"], user="somchai", business=OTHER_BUSINESS)
     arrived = victim.connect(made["connect_url"], user="somchai", business=BUSINESS)
-    session = returned(arrived)["session"]
+    confirmation = returned(arrived)["confirmation"]
     # The attacker comes back with a tab of his own, and learns nothing to have confirmed.
-    assert returned(attacker.follow(own)) == {"error": "session_used"}
-    # The host confirms for who is logged in where the session arrived: the victim.
-    assert refused(up, session, "the-victim") == (409, "tenant_mismatch", None)
-    assert refused(up, session, tenant) == (409, "tenant_mismatch", None)
+    assert returned(attacker.follow(own)) == {"error": "attempt_used"}
+    # The app confirms for who is logged in where the confirmation arrived: the victim.
+    assert refused(up, confirmation, "the-victim") == (409, "tenant_mismatch", "tenant_mismatch")
+    assert refused(up, confirmation, tenant) == (409, "tenant_mismatch", "tenant_mismatch")
     assert service.connection_item(up, BUSINESS) is None
     assert service.connection_item(up, OTHER_BUSINESS) is None
-    assert "tokens" not in link_of(up, session)
+    assert "tokens" not in link_of(up, confirmation)
     assert refusals(up, tenant) == ["tenant_mismatch"]
     assert len(simulator.posts("authorization_code")) == 1
 
@@ -178,18 +180,18 @@ def test_a_link_opened_by_previews_and_in_two_tabs_is_used_once(
     up: Stack, simulator: Simulator, visitor: HttpVisitor
 ) -> None:
     made = make(up, "tenant-2")
-    for _ in range(2):
-        assert requests.get(made["connect_url"], allow_redirects=False, timeout=30).status_code == 302
+    preview = {"User-Agent": "facebookexternalhit/1.1;line-poker/1.0"}
+    assert requests.get(made["connect_url"], headers=preview, allow_redirects=False, timeout=30).status_code == 200
+    assert requests.head(made["connect_url"], allow_redirects=False, timeout=30).status_code == 200
     tabs = [visitor.consent(made["connect_url"], user="somchai", business=BUSINESS) for _ in range(2)]
     with ThreadPoolExecutor(4) as pool:
-        arrived = list(pool.map(visitor.follow, tabs * 2))
+        arrived = list(pool.map(visitor.follow, tabs))
     ends = [tuple(sorted(returned(one).items())) for one in arrived]
-    assert sorted(set(ends)) == [(("error", "session_used"),), (("session", made["session"]),)]
-    assert ends[:2] == ends[2:]
+    assert sorted(ends) == [(("confirmation", made["confirmation"]),), (("error", "attempt_used"),)]
     assert len(simulator.posts("authorization_code")) == 1
-    assert confirm(up, made["session"], "tenant-2").status_code == 200
+    assert confirm(up, made["confirmation"], "tenant-2").status_code == 200
     opened = visitor.get(made["connect_url"], Accept="application/json")
-    assert (opened.status_code, opened.json()["code"]) == (409, "session_used")
+    assert (opened.status_code, opened.json()["code"]) == (409, "already_connected")
 
 
 def test_another_browser_cannot_come_back_from_a_link(
@@ -197,46 +199,47 @@ def test_another_browser_cannot_come_back_from_a_link(
 ) -> None:
     made = make(up, "tenant-3")
     back = visitors[0].consent(made["connect_url"], user="somchai", business=BUSINESS)
-    assert visitors[1].follow(back).page == "session_unknown"
+    assert visitors[1].follow(back).page == "attempt_unknown"
     assert simulator.posts() == []
-    assert refused(up, made["session"], "tenant-3") == (409, "not_finished", None)
-    assert returned(visitors[0].follow(back)) == {"session": made["session"]}
+    assert refused(up, made["confirmation"], "tenant-3") == (409, "not_finished", None)
+    assert returned(visitors[0].follow(back)) == {"confirmation": made["confirmation"]}
 
 
 def test_a_set_nobody_confirmed_in_time_is_dropped(up: Stack, simulator: Simulator, visitor: HttpVisitor) -> None:
     made = make(up, "tenant-4")
     visitor.connect(made["connect_url"], user="somchai", business=BUSINESS)
-    set_link(up, made["session"], confirm_until=int(time.time()) - 1)
-    assert refused(up, made["session"], "tenant-4") == (409, "session_expired", None)
-    assert "tokens" not in link_of(up, made["session"])
-    set_link(up, made["session"], confirm_until=int(time.time()) + 900)
-    assert refused(up, made["session"], "tenant-4") == (409, "session_expired", None)
+    set_link(up, made["confirmation"], confirm_until=int(time.time()) - 1)
+    assert refused(up, made["confirmation"], "tenant-4") == (409, "confirmation_expired", "confirmation_expired")
+    assert "tokens" not in link_of(up, made["confirmation"])
+    set_link(up, made["confirmation"], confirm_until=int(time.time()) + 900)
+    assert refused(up, made["confirmation"], "tenant-4") == (409, "confirmation_expired", "confirmation_expired")
     assert service.connection_item(up, BUSINESS) is None
 
 
-def test_dead_ends_help_the_user_and_tell_the_host(up: Stack, simulator: Simulator, visitor: HttpVisitor) -> None:
+def test_dead_ends_help_the_user_and_the_app(up: Stack, simulator: Simulator, visitor: HttpVisitor) -> None:
     cancelled = make(up, "tenant-5")
     arrived = visitor.follow(visitor.consent(cancelled["connect_url"], user="somchai", business=None))
-    assert returned(arrived) == {"session": cancelled["session"], "error": "access_denied"}
-    assert refused(up, cancelled["session"], "tenant-5") == (409, "connect_failed", "access_denied")
+    assert returned(arrived) == {"confirmation": cancelled["confirmation"], "error": "access_denied"}
+    assert refused(up, cancelled["confirmation"], "tenant-5") == (409, "connect_failed", "access_denied")
     late = make(up, "tenant-5")
     back = visitor.consent(late["connect_url"], user="somchai", business=BUSINESS)
-    expire(up, late["session"])
-    assert returned(visitor.follow(back)) == {"error": "session_expired"}
-    assert refused(up, late["session"], "tenant-5") == (409, "session_expired", None)
-    assert visitor.follow(late["connect_url"]).page == "session_expired"
-    assert visitor.follow(f"{up.authorize_url}?session=unheard-of").page == "unknown_session"
+    expire(up, late["confirmation"])
+    assert returned(visitor.follow(back)) == {"error": "attempt_expired"}
+    assert refused(up, late["confirmation"], "tenant-5") == (409, "confirmation_expired", "confirmation_expired")
+    assert visitor.follow(late["connect_url"]).page == "link_expired"
+    assert visitor.follow(f"{up.authorize_url}?link=unheard-of").page == "unknown_link"
     assert simulator.posts() == []
 
 
-def test_pressing_back_after_the_end_shows_the_same_and_exchanges_nothing(
+def test_a_callback_opened_again_after_its_end_is_a_page_and_exchanges_nothing(
     up: Stack, simulator: Simulator, visitor: HttpVisitor
 ) -> None:
     made = make(up, "tenant-6")
     back = visitor.consent(made["connect_url"], user="somchai", business=BUSINESS)
     first = returned(visitor.follow(back))
-    assert confirm(up, made["session"], "tenant-6").status_code == 200
-    assert returned(visitor.follow(back)) == first == {"session": made["session"]}
+    assert confirm(up, made["confirmation"], "tenant-6").status_code == 200
+    assert first == {"confirmation": made["confirmation"]}
+    assert visitor.follow(back).page == "attempt_used"
     assert len(simulator.posts()) == 1
 
 
@@ -245,19 +248,23 @@ def test_a_business_of_another_tenant_or_another_than_expected_is_refused(
 ) -> None:
     mine = make(up, "tenant-7")
     visitor.connect(mine["connect_url"], user="somchai", business=BUSINESS)
-    before = confirm(up, mine["session"], "tenant-7").json()
+    before = confirm(up, mine["confirmation"], "tenant-7").json()
     theirs = make(up, "tenant-8")
     arrived = visitor.connect(theirs["connect_url"], user="somchai", business=BUSINESS)
-    assert linked_back(arrived) == {"session": theirs["session"], "error": "wrong_business"}
-    assert refused(up, theirs["session"], "tenant-8") == (409, "connect_failed", "wrong_business")
+    assert linked_back(arrived) == {"confirmation": theirs["confirmation"], "error": "wrong_business"}
+    assert refused(up, theirs["confirmation"], "tenant-8") == (409, "connect_failed", "wrong_business")
     assert refusals(up, "tenant-8") == ["other_tenant"]
     other = make(up, "tenant-7", expected_connection=BUSINESS)
     arrived = visitor.connect(other["connect_url"], user="somchai", business=OTHER_BUSINESS)
-    assert linked_back(arrived) == {"session": other["session"], "error": "wrong_business"}
+    assert linked_back(arrived) == {"confirmation": other["confirmation"], "error": "wrong_business"}
     assert refusals(up, "tenant-7") == ["other_business"]
     assert service.connection_item(up, OTHER_BUSINESS) is None
     assert service.call(up, "GET", f"/connections/{BUSINESS}").json() == before
-    assert not {"tokens", "data_key"} & link_of(up, theirs["session"]).keys() & link_of(up, other["session"]).keys()
+    assert (
+        not {"tokens", "data_key"}
+        & link_of(up, theirs["confirmation"]).keys()
+        & link_of(up, other["confirmation"]).keys()
+    )
 
 
 def test_reconnecting_through_a_link_counts_on_and_keeps_the_tenant(
@@ -267,7 +274,7 @@ def test_reconnecting_through_a_link_counts_on_and_keeps_the_tenant(
     for _ in range(2):
         made = make(up, "tenant-9", expected_connection=BUSINESS)
         visitor.connect(made["connect_url"], user="somchai", business=BUSINESS)
-        shown = confirm(up, made["session"], "tenant-9").json()
+        shown = confirm(up, made["confirmation"], "tenant-9").json()
         assert shown["tenant"] == "tenant-9"
         generations.append(shown["generation"])
     assert generations == [1, 2]
@@ -283,13 +290,13 @@ def test_while_the_table_cannot_be_written_the_set_waits_in_the_salvage_queue_an
     back = visitor.consent(made["connect_url"], user="somchai", business=BUSINESS)
     began = int(time.time() * 1000) - 1
     with denied(up, "callback", "dynamodb:ConditionCheckItem"):
-        assert returned(visitor.follow(back)) == {"session": made["session"]}
+        assert returned(visitor.follow(back)) == {"confirmation": made["confirmation"]}
     group = f"/aws/lambda/{up.functions['callback']}"
     logged = service.client(up, "logs").filter_log_events(logGroupName=group, startTime=began)["events"]
     assert [line for line in logged if '"note":"salvaged"' in line["message"]]
     until = time.monotonic() + 60
-    while confirm(up, made["session"], "tenant-10").status_code != 200:
-        assert time.monotonic() < until, confirm(up, made["session"], "tenant-10").text
+    while confirm(up, made["confirmation"], "tenant-10").status_code != 200:
+        assert time.monotonic() < until, confirm(up, made["confirmation"], "tenant-10").text
         time.sleep(0.5)
     assert service.call(up, "GET", f"/connections/{BUSINESS}/token").status_code == 200
 
@@ -309,14 +316,14 @@ def test_while_the_table_cannot_be_written_the_set_waits_in_the_salvage_queue_an
 )
 def test_bad_input_makes_no_link(up: Stack, body: object, code: str) -> None:
     before = len(items(up, "LINK"))
-    answer = service.call(up, "POST", "/connect-sessions", body=body)
+    answer = service.call(up, "POST", "/connect-links", body=body)
     assert (answer.status_code, answer.json()["code"]) == (400, code)
     assert "evil" not in answer.text
     assert len(items(up, "LINK")) == before
 
 
 def test_a_links_address_comes_from_the_configuration_whatever_a_header_says(up: Stack) -> None:
-    answer = service.call(up, "POST", "/connect-sessions", body={"tenant": "t", "return_url": RETURN_URL})
+    answer = service.call(up, "POST", "/connect-links", body={"tenant": "t", "return_url": RETURN_URL})
     assert answer.json()["connect_url"].startswith(up.authorize_url + "?")
     spoofed = requests.get(
         answer.json()["connect_url"],
@@ -350,12 +357,12 @@ def caller(up: Stack, *paths: str) -> Iterator[tuple[str, str]]:
 
 def test_who_may_make_links_may_not_confirm_them(up: Stack, simulator: Simulator, visitor: HttpVisitor) -> None:
     body = {"tenant": "tenant-11", "return_url": RETURN_URL}
-    with caller(up, "POST/connect-sessions") as keys:
-        made = service.call(up, "POST", "/connect-sessions", body=body, credentials=keys).json()
-        visitor.connect(made["connect_url"], user="somchai", business=BUSINESS)
-        path = f"/connect-sessions/{made['session']}/confirm"
-        denied_ = service.call(up, "POST", path, body={"tenant": "tenant-11"}, credentials=keys)
+    with caller(up, "POST/connect-links") as keys:
+        made = service.call(up, "POST", "/connect-links", body=body, credentials=keys).json()
+        arrived = visitor.connect(made["connect_url"], user="somchai", business=BUSINESS)
+        wanted = {"confirmation": returned(arrived)["confirmation"], "tenant": "tenant-11"}
+        denied_ = service.call(up, "POST", "/connect-links/confirm", body=wanted, credentials=keys)
         assert denied_.status_code == 403
-    unsigned = requests.post(up.api_url + path, json={"tenant": "tenant-11"}, timeout=30)
+    unsigned = requests.post(f"{up.api_url}/connect-links/confirm", json=wanted, timeout=30)
     assert unsigned.status_code == 403
     assert service.connection_item(up, BUSINESS) is None

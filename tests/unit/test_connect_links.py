@@ -1,12 +1,15 @@
-"""The host's side of connecting through the functions, with the events that API Gateway really sends."""
+"""The app's side of connecting through the functions, with the events that API Gateway really sends."""
 
 import json
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import pytest
 
+from flowaccount_connect.domain.ids import fingerprint
 from flowaccount_connect.oauth.authorization_url import challenge
 from tests.unit.fakes import CONNECTION
 from tests.unit.handlers import (
@@ -56,7 +59,7 @@ def saying(of: Event, **fields: object) -> Event:
 
 def make(functions: Functions) -> dict[str, Any]:
     """A new link for the sample tenant."""
-    answer = functions.call("connections", event("connect-session"))
+    answer = functions.call("connections", event("connect-link"))
     assert answer["statusCode"] == 201
     assert answer["headers"]["Cache-Control"] == "no-store"
     made: dict[str, Any] = json.loads(answer["body"])
@@ -66,7 +69,7 @@ def make(functions: Functions) -> dict[str, Any]:
 def opened(functions: Functions, connect_url: str) -> tuple[Event, dict[str, str]]:
     """The callback event of a browser that opened the link, and what it sent to FlowAccount."""
     query = {name: [value] for name, value in parse_qsl(urlsplit(connect_url).query)}
-    began = functions.call("authorize", with_query(event("authorize"), return_url=None, **query))
+    began = functions.call("authorize", with_query(event("authorize"), return_url=None, state=None, **query))
     assert began["statusCode"] == 302
     sent = dict(parse_qsl(urlsplit(began["headers"]["Location"]).query))
     (cookie,) = began["multiValueHeaders"]["Set-Cookie"]
@@ -74,31 +77,39 @@ def opened(functions: Functions, connect_url: str) -> tuple[Event, dict[str, str
     return with_headers(callback, Cookie=cookie.partition(";")[0]), sent
 
 
-def confirming(session: str, tenant: str = TENANT) -> Event:
+def brought(answer: dict[str, Any]) -> dict[str, str]:
+    """What the browser brings to the app's return URL."""
+    assert answer["statusCode"] == 303
+    url, _, query = answer["headers"]["Location"].partition("?")
+    assert url == RETURN_URL
+    return dict(parse_qsl(query))
+
+
+def confirming(confirmation: object, tenant: str = TENANT) -> Event:
     """The event of a confirmation."""
-    return saying(event("connect-session-confirm"), tenant=tenant) | {"pathParameters": {"session": session}}
+    return saying(event("connect-link-confirm"), confirmation=confirmation, tenant=tenant)
 
 
 def test_a_link_is_opened_comes_back_and_is_confirmed_and_no_log_tells_what_opens_or_ends_it(
     functions: Functions, world: World, server: Server
 ) -> None:
     made = make(functions)
-    link = parse_qs(urlsplit(made["connect_url"]).query)["session"][0]
-    assert made["connect_url"] == event("connect-session")["stageVariables"]["callbackUrl"].replace(
-        "/callback", f"/authorize?session={link}"
+    assert made.keys() == {"connect_url", "expires_at"}
+    link = parse_qs(urlsplit(made["connect_url"]).query)["link"][0]
+    assert made["connect_url"] == event("connect-link")["stageVariables"]["callbackUrl"].replace(
+        "/callback", f"/authorize?link={link}"
     )
     callback, sent = opened(functions, made["connect_url"])
-    answer = functions.call("callback", callback)
-    assert answer["statusCode"] == 303
-    assert answer["headers"]["Location"] == f"{RETURN_URL}?session={made['session']}&state=host-7f3a"
+    query = brought(functions.call("callback", callback))
+    assert query == {"confirmation": query["confirmation"], "state": "app-7f3a"}
     assert not [key for key in world.table.items if key[1] == "CONNECTION"]
-    confirmed = functions.call("connections", confirming(made["session"]))
+    confirmed = functions.call("connections", confirming(query["confirmation"]))
     assert confirmed["statusCode"] == 200
     shown = json.loads(confirmed["body"])
     assert (shown["support_code"], shown["tenant"], shown["status"]) == (CONNECTION, TENANT, "active")
-    assert functions.call("connections", confirming(made["session"]))["body"] == confirmed["body"]
+    assert functions.call("connections", confirming(query["confirmation"]))["body"] == confirmed["body"]
     assert world.opened() == ("access-CANARY-2", "refresh-CANARY-2")
-    for secret in (link, made["session"], sent["state"]):
+    for secret in (link, query["confirmation"], sent["state"]):
         assert secret not in functions.logs()
 
 
@@ -110,25 +121,25 @@ def test_with_pkce_the_verifier_of_the_challenge_goes_with_the_code(functions: F
     assert challenge(form["code_verifier"]) == sent["code_challenge"]
 
 
-def test_an_error_goes_back_to_the_host_with_the_session(functions: Functions) -> None:
-    made = make(functions)
-    callback, _ = opened(functions, made["connect_url"])
-    cancelled = with_query(callback, code=None, error=["access_denied"])
-    location = functions.call("callback", cancelled)["headers"]["Location"]
-    assert location == f"{RETURN_URL}?error=access_denied&session={made['session']}&state=host-7f3a"
-    answer = functions.call("connections", confirming(made["session"]))
+def test_an_error_goes_back_to_the_app_with_the_confirmation(functions: Functions) -> None:
+    callback, _ = opened(functions, make(functions)["connect_url"])
+    query = brought(functions.call("callback", with_query(callback, code=None, error=["access_denied"])))
+    assert (query["error"], query["state"]) == ("access_denied", "app-7f3a")
+    answer = functions.call("connections", confirming(query["confirmation"]))
     assert problem(answer) == (409, "connect_failed")
     assert json.loads(answer["body"])["ending"] == "access_denied"
 
 
-def test_a_wrong_business_is_told_on_a_page_with_the_way_back(functions: Functions) -> None:
-    asked = saying(event("connect-session"), tenant=TENANT, return_url=RETURN_URL, expected_connection="N9")
+def test_a_wrong_business_is_a_page_with_the_way_back(functions: Functions) -> None:
+    asked = saying(event("connect-link"), tenant=TENANT, return_url=RETURN_URL, expected_connection="N9", state="s")
     made = json.loads(functions.call("connections", asked)["body"])
     callback, _ = opened(functions, made["connect_url"])
     answer = functions.call("callback", callback)
     assert page(answer) == (409, "wrong_business")
-    back = f"{RETURN_URL}?error=wrong_business&amp;session={made['session']}&amp;state=host-7f3a"
-    assert f'<a href="{back}" rel="noreferrer">' in answer["body"]
+    back = re.search(r'<a href="([^"]+)" rel="noreferrer">', answer["body"])
+    assert back is not None
+    pattern = f"{re.escape(RETURN_URL)}\\?error=wrong_business&amp;confirmation=[^&]+&amp;state=s"
+    assert re.fullmatch(pattern, back.group(1))
     assert functions.call("callback", callback)["body"] == answer["body"]
     assert CONNECTION not in answer["body"]
 
@@ -144,26 +155,59 @@ def test_where_the_way_back_is_no_longer_allowed_a_page_says_that_a_step_is_left
 
 def test_without_a_link_nobody_is_sent_to_flowaccount(functions: Functions, world: World) -> None:
     bare = event("authorize")
-    assert problem(functions.call("authorize", with_headers(bare, Accept="*/*"))) == (403, "session_required")
-    assert page(functions.call("authorize", bare)) == (403, "session_required")
+    assert problem(functions.call("authorize", with_headers(bare, Accept="*/*"))) == (403, "link_required")
+    assert page(functions.call("authorize", bare)) == (403, "link_required")
     assert world.table.calls == []
 
 
-def test_a_used_link_is_a_page_of_its_own_that_leads_back_to_the_host(functions: Functions) -> None:
+@pytest.mark.parametrize(("confirmed", "code"), [(False, "link_used"), (True, "already_connected")])
+def test_a_used_link_is_a_page_that_leads_back_to_the_app_and_says_whether_it_connected(
+    functions: Functions, confirmed: bool, code: str
+) -> None:
     made = make(functions)
     callback, _ = opened(functions, made["connect_url"])
-    functions.call("callback", callback)
-    link = parse_qs(urlsplit(made["connect_url"]).query)["session"]
-    again = with_query(event("authorize"), return_url=None, session=link)
+    query = brought(functions.call("callback", callback))
+    if confirmed:
+        functions.call("connections", confirming(query["confirmation"]))
+    link = parse_qs(urlsplit(made["connect_url"]).query)["link"]
+    again = with_query(event("authorize"), return_url=None, link=link)
     answer = functions.call("authorize", again)
-    assert page(answer) == (409, "session_used")
-    assert f'href="{RETURN_URL}?error=session_used&amp;state=host-7f3a"' in answer["body"]
+    assert page(answer) == (409, code)
+    assert f'href="{RETURN_URL}?error={code}&amp;state=app-7f3a"' in answer["body"]
     program = functions.call("authorize", with_headers(again, Accept="*/*"))
-    assert problem(program) == (409, "session_used")
+    assert problem(program) == (409, code)
     assert RETURN_URL not in program["body"]
     functions.set(ALLOWED_RETURN_URLS="https://other.example/")
     functions.forget("authorize")
     assert "href" not in functions.call("authorize", again)["body"]
+
+
+def test_an_expired_link_leads_back_to_the_app_for_a_week(functions: Functions, world: World) -> None:
+    link = parse_qs(urlsplit(make(functions)["connect_url"]).query)["link"][0]
+    item = dict(world.table.item("LINK", fingerprint(link)))
+    assert item["ttl"] == item["expires_at"] + 7 * 86_400
+    del item["pk"], item["sk"]
+    past = item | {"expires_at": 1}
+    world.table.put("LINK", fingerprint(link), **{k: v if isinstance(v, str) else int(v) for k, v in past.items()})
+    answer = functions.call("authorize", with_query(event("authorize"), return_url=None, link=[link]))
+    assert page(answer) == (410, "link_expired")
+    assert f'href="{RETURN_URL}?error=link_expired&amp;state=app-7f3a"' in answer["body"]
+
+
+def test_a_tenant_gets_so_many_links_a_minute_and_another_tenant_its_own(functions: Functions, world: World) -> None:
+    module: Any = functions.module("connections")
+    module._confirmation = replace(module._confirmation, links_per_minute=2, clock=lambda: 1_200.0 + 45)
+    for _ in range(2):
+        make(functions)
+    before = repr(world.table.items)
+    answer = functions.call("connections", event("connect-link"))
+    assert problem(answer) == (429, "too_many_links")
+    assert answer["headers"]["Retry-After"] == "15"
+    assert repr(world.table.items) == before
+    other = saying(event("connect-link"), tenant="tenant-8", return_url=RETURN_URL)
+    assert functions.call("connections", other)["statusCode"] == 201
+    module._confirmation = replace(module._confirmation, clock=lambda: 1_260.0)
+    make(functions)
 
 
 @pytest.mark.parametrize(
@@ -175,29 +219,32 @@ def test_a_used_link_is_a_page_of_its_own_that_leads_back_to_the_host(functions:
         "{",
         '{"tenant": "t"}',
         '{"return_url": "' + RETURN_URL + '"}',
-        '{"tenant": "t", "return_url": "' + RETURN_URL + '", "session": "mine"}',
+        '{"tenant": "t", "return_url": "' + RETURN_URL + '", "confirmation": "mine"}',
+        '{"tenant": null, "return_url": "' + RETURN_URL + '"}',
         '{"tenant": "t", "tenant": "u", "return_url": "' + RETURN_URL + '"}',
     ],
 )
 def test_a_body_of_another_form_makes_no_link(functions: Functions, world: World, body: str | None) -> None:
-    answer = functions.call("connections", event("connect-session") | {"body": body})
+    answer = functions.call("connections", event("connect-link") | {"body": body})
     assert problem(answer) == (400, "invalid_body")
     assert world.table.items == {}
 
 
-@pytest.mark.parametrize("name", ["connect-session", "connect-session-confirm"])
+@pytest.mark.parametrize("name", ["connect-link", "connect-link-confirm"])
 def test_neither_route_takes_a_query(functions: Functions, name: str) -> None:
     answer = functions.call("connections", with_query(event(name), tenant=["x"]))
     assert problem(answer) == (400, "unknown_parameter")
 
 
-@pytest.mark.parametrize("session", ["", "x", ".", "\u0e01.\u0e01", "\ud800", "../connections", "a" * 3_000])
-def test_a_session_that_is_none_is_unknown(functions: Functions, session: str) -> None:
-    assert problem(functions.call("connections", confirming(session))) == (404, "unknown_session")
+@pytest.mark.parametrize(
+    "confirmation", ["", "x", ".", "\u0e01.\u0e01", "\ud800", "../connections", "a" * 3_000, 7, []]
+)
+def test_a_confirmation_that_is_none_is_unknown(functions: Functions, confirmation: object) -> None:
+    assert problem(functions.call("connections", confirming(confirmation))) == (404, "unknown_confirmation")
 
 
 def test_no_header_makes_a_links_address(functions: Functions, world: World) -> None:
-    spoofed = with_headers(event("connect-session"), **{"Host": "evil.example", "X-Forwarded-Host": "evil.example"})
+    spoofed = with_headers(event("connect-link"), **{"Host": "evil.example", "X-Forwarded-Host": "evil.example"})
     assert "evil" not in functions.call("connections", spoofed)["body"]
     answer = functions.call("connections", spoofed | {"stageVariables": None})
     assert problem(answer) == (503, "configuration_error")
@@ -205,13 +252,11 @@ def test_no_header_makes_a_links_address(functions: Functions, world: World) -> 
 
 def test_a_links_address_is_beside_a_redirect_uri_of_ones_own(functions: Functions) -> None:
     functions.set(REDIRECT_URI="https://connect.example.com/flowaccount/callback")
-    assert make(functions)["connect_url"].startswith("https://connect.example.com/flowaccount/authorize?session=")
+    assert make(functions)["connect_url"].startswith("https://connect.example.com/flowaccount/authorize?link=")
 
 
-@pytest.mark.parametrize(
-    ("name", "operation"), [("connect-session", "put_item"), ("connect-session-confirm", "get_item")]
-)
-def test_while_the_table_stays_away_the_host_is_asked_for_patience(
+@pytest.mark.parametrize(("name", "operation"), [("connect-link", "put_item"), ("connect-link-confirm", "get_item")])
+def test_while_the_table_stays_away_the_app_is_asked_for_patience(
     functions: Functions, world: World, name: str, operation: str
 ) -> None:
     world.table.faults[operation] = [Fault(client_error("InternalServerError"))]

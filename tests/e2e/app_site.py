@@ -1,4 +1,4 @@
-"""A host's own site, as small as can be: what the browser returns to, and what an attacker can put on a page."""
+"""The app's own site, as small as can be: what the browser returns to, and what an attacker can put on a page."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from threading import Thread
 
 
 @dataclass(frozen=True, slots=True)
-class HostSite:
+class AppSite:
     """A site on another host name than the stack's, so that browsers take the two for strangers."""
 
     url: str
@@ -28,7 +28,7 @@ class HostSite:
 
 
 @contextmanager
-def served() -> Iterator[HostSite]:
+def served() -> Iterator[AppSite]:
     """The site, for as long as the block runs."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -36,7 +36,7 @@ def served() -> Iterator[HostSite]:
 
         def do_GET(self) -> None:
             site.visits.append((self.path, {name.lower(): value for name, value in self.headers.items()}))
-            body = site.pages.get(self.path.partition("?")[0], "<!doctype html><title>Host</title>welcome").encode()
+            body = site.pages.get(self.path.partition("?")[0], "<!doctype html><title>App</title>welcome").encode()
             self.send_response(200)
             self.send_header("Content-Type", "text/html; charset=utf-8")
             self.send_header("Content-Length", str(len(body)))
@@ -49,7 +49,7 @@ def served() -> Iterator[HostSite]:
     # With threads, since Chromium also opens connections on which it may never send anything.
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.block_on_close = False
-        site = HostSite(f"http://localhost:{server.server_port}")
+        site = AppSite(f"http://localhost:{server.server_port}")
         Thread(target=server.serve_forever, daemon=True).start()
         yield site
         server.shutdown()

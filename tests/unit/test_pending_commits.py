@@ -1,4 +1,4 @@
-"""Sets that the table did not take: carried as ciphertext, applied late, twice and in any order without harm."""
+"""Commits that the table did not take: carried as ciphertext, applied late, twice and in any order without harm."""
 
 import json
 from typing import Any
@@ -10,21 +10,24 @@ from hypothesis import strategies as st
 from flowaccount_connect.domain.connection import Sealed
 from flowaccount_connect.rotation.pending_commits import (
     MalformedMessage,
-    Salvage,
-    SalvageOutcome,
-    SalvageQueue,
-    SalvageUnavailable,
+    PendingCommit,
+    PendingCommits,
+    PendingOutcome,
+    PendingQueue,
+    Target,
 )
-from flowaccount_connect.storage.connections import Rotated
+from flowaccount_connect.rotation.writes import QueueUnavailable
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
+from flowaccount_connect.storage.stored_tokens import StoredTokens
+from tests.support.commits import commit_of
 from tests.unit.fakes import CONNECTION, GRANT, NOW, FakeSqs
 from tests.unit.tables import Fault, Table, client_error
 
 OLDER, LATER = "0198b5a0-0000", "0198b5a0-9999"
 
 
-def rotated(name: str = "2") -> Rotated:
-    return Rotated(
+def rotated(name: str = "2") -> StoredTokens:
+    return StoredTokens(
         sealed=Sealed(f"\x01ciphertext-{name}\xff".encode("latin-1"), b"key\x00"),
         requested_at=NOW,
         access_expires_at=NOW + 86_400,
@@ -40,13 +43,15 @@ def body(sqs: FakeSqs) -> str:
 
 def rotation(generation: int = 1, attempt_id: str = "attempt-1", grant_id: str = GRANT, name: str = "2") -> str:
     sqs = FakeSqs()
-    SalvageQueue(sqs, "url").send_rotation(CONNECTION, grant_id, generation, attempt_id, rotated(name))
+    commit = commit_of(CONNECTION, grant_id, generation, attempt_id, rotated(name))
+    PendingQueue(sqs, "url").send(PendingCommit(target=Target.CONNECTION, commit=commit))
     return body(sqs)
 
 
 def consent(grant_id: str = GRANT, attempt_id: str = "attempt-1", name: str = "2") -> str:
     sqs = FakeSqs()
-    SalvageQueue(sqs, "url").send_grant(CONNECTION, grant_id, attempt_id, "sandbox", rotated(name))
+    commit = commit_of(CONNECTION, grant_id, 0, attempt_id, rotated(name))
+    PendingQueue(sqs, "url").send(PendingCommit(target=Target.CONSENT, commit=commit))
     return body(sqs)
 
 
@@ -57,14 +62,14 @@ def table() -> Table:
     return table
 
 
-def apply(table: Table, text: str) -> SalvageOutcome:
-    outcome, connection_id = Salvage(table, "table").apply(text, now=NOW + 500)
+def apply(table: Table, text: str) -> PendingOutcome:
+    outcome, connection_id = PendingCommits(table, "table").apply(text, now=NOW + 500)
     assert connection_id == CONNECTION
     return outcome
 
 
 def test_a_rotation_arrives_as_it_was_sent(table: Table) -> None:
-    assert apply(table, rotation()) is SalvageOutcome.APPLIED
+    assert apply(table, rotation()) is PendingOutcome.APPLIED
     item = table.item("CONNECTION", CONNECTION)
     assert (item["tokens"], item["data_key"]) == (rotated().sealed.ciphertext, rotated().sealed.data_key)
     assert (item["requested_at"], item["access_expires_at"]) == (NOW, NOW + 86_400)
@@ -74,7 +79,7 @@ def test_a_rotation_arrives_as_it_was_sent(table: Table) -> None:
 
 def test_a_consent_arrives_as_it_was_sent_where_nothing_was_before() -> None:
     table = Table()
-    assert apply(table, consent()) is SalvageOutcome.APPLIED
+    assert apply(table, consent()) is PendingOutcome.APPLIED
     item = table.item("CONNECTION", CONNECTION)
     assert (item["grant_id"], item["generation"], item["environment"]) == (GRANT, 1, "sandbox")
     assert item["tokens"] == rotated().sealed.ciphertext
@@ -84,7 +89,7 @@ def test_a_consent_arrives_as_it_was_sent_where_nothing_was_before() -> None:
 def test_a_duplicate_changes_nothing_and_is_recognised(table: Table, text: str) -> None:
     apply(table, text)
     before = table.item("CONNECTION", CONNECTION)
-    assert apply(table, text) is SalvageOutcome.APPLIED_BEFORE
+    assert apply(table, text) is PendingOutcome.APPLIED_BEFORE
     assert table.item("CONNECTION", CONNECTION) == before
 
 
@@ -94,14 +99,14 @@ def test_a_duplicate_changes_nothing_and_is_recognised(table: Table, text: str) 
 )
 def test_a_set_that_comes_too_late_is_dropped(table: Table, text: str) -> None:
     before = table.item("CONNECTION", CONNECTION)
-    assert apply(table, text) is SalvageOutcome.TOO_LATE
+    assert apply(table, text) is PendingOutcome.TOO_LATE
     assert table.item("CONNECTION", CONNECTION) == before
 
 
 def test_what_was_disconnected_stays_so(table: Table) -> None:
     table.put("CONNECTION", CONNECTION, status="disconnected", grant_id=GRANT, generation=2)
     for text in (rotation(1), consent(GRANT), consent(OLDER)):
-        assert apply(table, text) is SalvageOutcome.TOO_LATE
+        assert apply(table, text) is PendingOutcome.TOO_LATE
     assert table.item("CONNECTION", CONNECTION)["status"] == "disconnected"
 
 
@@ -130,7 +135,7 @@ def test_a_table_that_stays_away_is_tried_again_later(table: Table) -> None:
 
 def malformed() -> list[Any]:
     good: dict[str, Any] = json.loads(rotation())
-    set_ = good["rotated"]
+    set_ = good["tokens"]
     without = [{k: v for k, v in good.items() if k != name} for name in good]
     times = ("requested_at", "access_expires_at", "deadline", "refresh_at")
     return [
@@ -142,15 +147,15 @@ def malformed() -> list[Any]:
         '"CANARY"',
         "[" * 100_000,
         *map(json.dumps, without),
-        json.dumps(good | {"kind": "CANARY"}),
+        json.dumps(good | {"target": "CANARY"}),
         json.dumps(good | {"generation": "CANARY"}),
         json.dumps(good | {"generation": None}),
         json.dumps(good | {"generation": float("inf")}),
-        json.dumps(good | {"rotated": "CANARY"}),
-        json.dumps(good | {"rotated": set_ | {"tokens": "CANARY!"}}),
-        json.dumps(good | {"rotated": set_ | {"tokens": 7}}),
-        json.dumps(good | {"rotated": set_ | {"data_key": "\u0e01"}}),
-        *(json.dumps(good | {"rotated": set_ | {time: "CANARY"}}) for time in times),
+        json.dumps(good | {"tokens": "CANARY"}),
+        json.dumps(good | {"tokens": set_ | {"tokens": "CANARY!"}}),
+        json.dumps(good | {"tokens": set_ | {"tokens": 7}}),
+        json.dumps(good | {"tokens": set_ | {"data_key": "\u0e01"}}),
+        *(json.dumps(good | {"tokens": set_ | {time: "CANARY"}}) for time in times),
     ]
 
 
@@ -164,8 +169,6 @@ def test_a_message_that_is_none_of_ours_is_told_and_not_quoted(table: Table, tex
 
 
 def test_a_queue_that_takes_nothing_is_told_by_its_code() -> None:
-    queue = SalvageQueue(FakeSqs(error=client_error("OverLimit")), "url")
-    with pytest.raises(SalvageUnavailable, match=r"^OverLimit$"):
-        queue.send_rotation(CONNECTION, GRANT, 1, "attempt-1", rotated())
-    with pytest.raises(SalvageUnavailable, match=r"^OverLimit$"):
-        queue.send_grant(CONNECTION, GRANT, "attempt-1", "sandbox", rotated())
+    queue = PendingQueue(FakeSqs(error=client_error("OverLimit")), "url")
+    with pytest.raises(QueueUnavailable, match=r"^OverLimit$"):
+        queue.send(PendingCommit.from_json(rotation()))

@@ -1,0 +1,73 @@
+"""Why a connection is not listed, ended or imported.
+
+    Failure
+    ├─ InvalidStatus         invalid_status
+    ├─ InvalidRefreshToken   invalid_refresh_token
+    ├─ ConnectedMeanwhile    connected_meanwhile
+    ├─ AlreadyConnected      already_connected
+    ├─ OfAnotherTenant       other_tenant
+    ├─ ImportUnderWay        import_under_way
+    ├─ ImportRefused         import_refused, with the `reason`
+    └─ ImportUnread          store_unavailable
+
+Their HTTP statuses are in `http.problems`.
+"""
+
+from flowaccount_connect.domain.errors import Failure
+
+
+class InvalidStatus(Failure):
+    """Connections are not listed by this status."""
+
+    code = "invalid_status"
+    detail = "status must be active, importing, reauthorization_required or disconnected, or absent for all."
+
+
+class InvalidRefreshToken(Failure):
+    """This is no refresh token."""
+
+    code = "invalid_refresh_token"
+    detail = "refresh_token must be a string of visible ASCII characters."
+
+
+class ConnectedMeanwhile(Failure):
+    """The connection is another one by now, and nobody asked to end that."""
+
+    code = "connected_meanwhile"
+    detail = "The connection changed while it was to be ended. Look at it, and repeat this if it is still meant."
+
+
+class AlreadyConnected(Failure):
+    """The connection is active; an import would end what works."""
+
+    code = "already_connected"
+    detail = "The connection is active; an import would end what works."
+
+
+class OfAnotherTenant(Failure):
+    """The business belongs to another tenant."""
+
+    code = "other_tenant"
+    detail = "This business belongs to another tenant. Disconnect it first if it is to change its tenant."
+
+
+class ImportUnderWay(Failure):
+    """Another import of this connection has not ended yet."""
+
+    code = "import_under_way"
+    detail = "An import of this connection has not ended yet. Look at the connection, or end it first."
+
+
+class ImportRefused(Failure):
+    """The refresh token did not prove good for this business. The fact `reason` says why."""
+
+    code = "import_refused"
+    detail = "The refresh token did not prove good for this business. Nothing else has changed."
+
+
+class ImportUnread(Failure):
+    """The token is stored, and the table cannot be read to see what came of it."""
+
+    code = "store_unavailable"
+    detail = "The token is stored and is being proved, but its result cannot be read. Look at the connection."
+    retry_after = 5

@@ -1,0 +1,74 @@
+"""The errors of the use cases: each has a stable code and a sentence that says what to do, and none has an HTTP status.
+
+    Failure
+    ├─ InvalidConnectionId   invalid_connection_id
+    ├─ InvalidTenant         invalid_tenant
+    ├─ ConnectionNotFound    connection_not_found
+    ├─ KeyUnavailable        key_unavailable
+    ├─ connect.errors        what links, attempts and confirmations are refused for
+    ├─ tokens.errors         why no access token is served
+    ├─ connections.errors    why a connection is not shown, ended or imported
+    └─ http.request          requests that cannot be understood
+    InvalidSetting           the stack is configured wrongly; no request is to blame
+
+`http.problems` makes the answers of all of them.
+"""
+
+from collections.abc import Mapping
+
+from flowaccount_connect.domain.ids import LONGEST_TENANT
+
+
+class Failure(Exception):
+    """A request that is not answered as asked.
+
+    Subclasses set `code`, which is stable and part of the API, and `detail`, which says what to do. Nothing that a
+    caller, a browser or FlowAccount sent is ever in either. Where only time helps, `retry_after` is in seconds.
+    """
+
+    code = ""
+    detail = ""
+    retry_after: int | None = None
+
+    def __init__(self, facts: Mapping[str, object] | None = None, *, retry_after: int | None = None) -> None:
+        super().__init__(self.code)
+        if retry_after is not None:
+            self.retry_after = retry_after
+        self.facts = dict(facts or {})
+        """Further facts for the caller, by name."""
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.detail}"
+
+
+class InvalidConnectionId(Failure):
+    """The name of a connection cannot be one."""
+
+    code = "invalid_connection_id"
+    detail = "The id of a connection is its supportCode: 1 to 64 letters, digits, '.', '_' or '-'."
+
+
+class InvalidTenant(Failure):
+    """The tenant is empty, too long, or no text."""
+
+    code = "invalid_tenant"
+    detail = f"tenant must be 1 to {LONGEST_TENANT} printable characters."
+
+
+class ConnectionNotFound(Failure):
+    """The business was never connected, or it was disconnected."""
+
+    code = "connection_not_found"
+    detail = "This connection does not exist. Connect its business first."
+
+
+class KeyUnavailable(Failure):
+    """KMS does not answer, so no token can be sealed or opened."""
+
+    code = "key_unavailable"
+    detail = "KMS does not answer at the moment. Try again."
+    retry_after = 5
+
+
+class InvalidSetting(Exception):
+    """The stack is configured wrongly. The message names the setting and says what it must be."""

@@ -1,0 +1,96 @@
+"""What rotation and connecting need of the world around them. Each is implemented once, and faked in tests."""
+
+from typing import Protocol
+
+from flowaccount_connect.domain.connection import Attempt, Connection, Reason, Sealed
+from flowaccount_connect.oauth.token_answer import Answer
+from flowaccount_connect.rotation.pending_commits import PendingCommit
+from flowaccount_connect.storage.commits import Commit
+from flowaccount_connect.storage.sealing import DataKey, TokenPair
+
+
+class Store(Protocol):
+    """Where connections are kept; see `storage.connections.ConnectionStore`."""
+
+    def claim(self, connection_id: str, attempt: Attempt, *, generation: int | None, now: int) -> Connection: ...
+    def claim_over(
+        self, connection_id: str, attempt: Attempt, *, dead: Attempt, generation: int, now: int
+    ) -> Connection: ...
+    def commit(self, commit: Commit) -> Connection: ...
+    def commit_kept(self, commit: Commit) -> Connection: ...
+    def release(
+        self,
+        connection_id: str,
+        generation: int,
+        attempt_id: str,
+        *,
+        refresh_at: int,
+        retries: int,
+        in_doubt: int | None = None,
+        refused_at: int | None = None,
+        refused_alone: int | None = None,
+    ) -> Connection: ...
+    def require_reauthorization(
+        self, connection_id: str, generation: int, attempt_id: str, reason: Reason, *, now: int
+    ) -> Connection: ...
+
+
+class RefreshEndpoint(Protocol):
+    """Where refresh tokens are sent; see `oauth.token_endpoint.TokenEndpoint`."""
+
+    def refresh(self, refresh_token: str, client_secret: str, *, connection_id: str, budget: float) -> Answer: ...
+
+
+class CodeEndpoint(Protocol):
+    """Where codes are exchanged; see `oauth.token_endpoint.TokenEndpoint`."""
+
+    def exchange_code(
+        self, code: str, redirect_uri: str, client_secret: str, *, budget: float, verifier: str | None = None
+    ) -> Answer: ...
+
+
+class Secret(Protocol):
+    """The client secret; see `oauth.client_secret.ClientSecret`."""
+
+    def get(self) -> str: ...
+    def newer_than(self, refused: str) -> str | None: ...
+
+
+class Opens(Protocol):
+    """What opens sealed token sets; see `storage.sealing.Sealer`."""
+
+    def open(self, sealed: Sealed, *, owner: str, grant_id: str) -> TokenPair: ...
+
+
+class Seals(Protocol):
+    """What seals token sets; see `storage.sealing.Sealer`."""
+
+    def data_key(self) -> DataKey: ...
+    def seal(self, tokens: TokenPair, key: DataKey, *, owner: str, grant_id: str) -> Sealed: ...
+
+
+class Sealer(Seals, Opens, Protocol):
+    """What does both."""
+
+
+class Queue(Protocol):
+    """Where commits go that the table did not take; see `rotation.pending_commits.PendingQueue`."""
+
+    def send(self, pending: PendingCommit) -> None: ...
+
+
+class Health(Protocol):
+    """The health of the token endpoint, as far as a verdict on one connection depends on it."""
+
+    def verdict_allowed(self, now: int) -> bool:
+        """Whether a refusal may be held against a connection at `now` (epoch seconds): the endpoint is well, so it
+        accepts what others send. Never raises."""
+        ...
+
+
+class AlwaysWell:
+    """The health of an endpoint that nobody watches."""
+
+    def verdict_allowed(self, now: int) -> bool:  # noqa: ARG002
+        """Always."""
+        return True

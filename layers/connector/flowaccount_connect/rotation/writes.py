@@ -1,0 +1,79 @@
+"""Writes that must not be lost: repeated while the table does not acknowledge them, and handed to the queue at last."""
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+from flowaccount_connect.rotation.time_left import COMMIT_RESERVE, LAST_TRY, TimeLeft
+from flowaccount_connect.storage.dynamodb import StoreUnavailable
+
+
+class QueueUnavailable(Exception):
+    """The queue of pending commits did not take a message; the message is an error's code."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """The queue has what the table did not take, for the reason `table` (an error's code)."""
+
+    table: str
+
+
+class Lost(Exception):
+    """Neither the table nor the queue took it; `table` and `queue` are the codes of their last errors."""
+
+    def __init__(self, table: str, queue: str) -> None:
+        super().__init__("neither table nor queue")
+        self.table = table
+        self.queue = queue
+
+
+def persist[Stored](write: Callable[[], Stored], time: TimeLeft, *, reserve: float = COMMIT_RESERVE) -> Stored | None:
+    """`write` until the table acknowledges it, or `None` once only `reserve` seconds are left."""
+    for pause in _pauses():
+        try:
+            return write()
+        except StoreUnavailable:
+            if not time.pause(pause, reserve=reserve):
+                return None
+    return None
+
+
+def persist_or_queue[Stored](write: Callable[[], Stored], send: Callable[[], None], time: TimeLeft) -> Stored | Pending:
+    """`write` until the table acknowledges it; once only the time to queue it is left, whoever takes it first.
+
+    Both may be repeated: each recognises what it wrote before. Raises `Lost` once there is no time for either.
+    """
+    table = queue = ""
+
+    def noted() -> Stored:
+        nonlocal table
+        try:
+            return write()
+        except StoreUnavailable as error:
+            table = str(error)
+            raise
+
+    if (stored := persist(noted, time)) is not None:
+        return stored
+    for pause in _pauses():
+        try:
+            send()
+            return Pending(table)
+        except QueueUnavailable as error:
+            queue = str(error)
+        if not time.pause(pause, reserve=LAST_TRY):
+            break
+        with suppress(StoreUnavailable):
+            return noted()
+        if time.seconds() < LAST_TRY:
+            break
+    raise Lost(table, queue)
+
+
+def _pauses() -> Iterator[float]:
+    """The seconds between tries: 0.1, doubled up to 2, without end."""
+    pause = 0.1
+    while True:
+        yield pause
+        pause = min(pause * 2, 2.0)

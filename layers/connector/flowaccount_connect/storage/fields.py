@@ -1,0 +1,46 @@
+"""Reads an item that a hand or another program may have written: never raises, and notes what it did not understand."""
+
+from enum import StrEnum
+
+from flowaccount_connect.storage.dynamodb import Item, binary, number, text
+
+_LATEST = 253_402_300_799
+"""The last second of the year 9999: a greater number is no time, and nothing else here grows so large."""
+
+
+class Fields:
+    """The attributes of one item. `understood` is false once one of them was not what it has to be."""
+
+    def __init__(self, item: Item) -> None:
+        self._item = item
+        self.understood = True
+
+    def text(self, name: str) -> str | None:
+        """A string, or `None`."""
+        return self._noted(name, text(self._item, name))
+
+    def number(self, name: str) -> int | None:
+        """A whole number from 0 to the year 9999 in epoch seconds, or `None`."""
+        found = number(self._item, name)
+        return self._noted(name, found if found is None or 0 <= found <= _LATEST else None)
+
+    def binary(self, name: str) -> bytes | None:
+        """Bytes, or `None`."""
+        return self._noted(name, binary(self._item, name))
+
+    def one_of[Choice: StrEnum](self, name: str, choices: type[Choice]) -> Choice | None:
+        """A member of `choices`, or `None`."""
+        found = self.text(name)
+        return self._noted(name, choices(found) if found in set(choices) else None)
+
+    def required[Value](self, found: Value | None, otherwise: Value) -> Value:
+        """What was found; `otherwise`, and not understood, where that is nothing."""
+        if found is None:
+            self.understood = False
+            return otherwise
+        return found
+
+    def _noted[Value](self, name: str, found: Value | None) -> Value | None:
+        if found is None and name in self._item:
+            self.understood = False
+        return found

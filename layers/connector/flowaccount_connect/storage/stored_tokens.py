@@ -1,0 +1,81 @@
+"""The one codec of a token set: sealed tokens and the times that go with them, as attributes and as JSON."""
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from flowaccount_connect.domain.connection import Sealed
+from flowaccount_connect.storage.dynamodb import AttributeValue, Item, b, binary, n, number
+
+_TIMES = ("requested_at", "access_expires_at", "deadline", "refresh_at")
+_OPTIONAL = ("consent_ends_at", "at_risk")
+ATTRIBUTES = ("tokens", "data_key", *_TIMES, *_OPTIONAL)
+"""What an item holds of a token set."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredTokens:
+    """A token set that is ready to be stored: sealed, with its times in epoch seconds."""
+
+    sealed: Sealed
+    requested_at: int
+    """When the request that brought the tokens was sent."""
+    access_expires_at: int
+    deadline: int
+    """When the refresh token dies."""
+    refresh_at: int
+    consent_ends_at: int | None = None
+    """When the user's consent ends, however often it is refreshed; `None`: nothing says that it does."""
+    at_risk: int | None = None
+    """Since when that end is near; `None` while it is not."""
+
+    def attributes(self) -> dict[str, AttributeValue]:
+        """The attributes of an item; what is `None` is left out."""
+        times = {name: getattr(self, name) for name in (*_TIMES, *_OPTIONAL)}
+        return {
+            "tokens": b(self.sealed.ciphertext),
+            "data_key": b(self.sealed.data_key),
+            **{name: n(at) for name, at in times.items() if at is not None},
+        }
+
+    def to_json(self) -> dict[str, object]:
+        """The same as a JSON object; the bytes are in Base64."""
+        return {
+            "tokens": base64.b64encode(self.sealed.ciphertext).decode(),
+            "data_key": base64.b64encode(self.sealed.data_key).decode(),
+            **{name: getattr(self, name) for name in (*_TIMES, *_OPTIONAL)},
+        }
+
+
+def setting(tokens: StoredTokens) -> tuple[str, tuple[str, ...], dict[str, AttributeValue]]:
+    """Of an update that stores a token set: the assignments, the attributes to remove, and the values."""
+    attributes = tokens.attributes()
+    return (
+        ", ".join(f"{name} = :{name}" for name in attributes),
+        tuple(name for name in _OPTIONAL if name not in attributes),
+        {f":{name}": value for name, value in attributes.items()},
+    )
+
+
+def from_json(fields: Mapping[str, Any]) -> StoredTokens:
+    """Read what `to_json` wrote. Raises `ValueError`, `KeyError`, `TypeError` or `OverflowError` for anything else."""
+    tokens, data_key = (base64.b64decode(fields[name], validate=True) for name in ("tokens", "data_key"))
+    return StoredTokens(
+        sealed=Sealed(tokens, data_key),
+        **{name: int(fields[name]) for name in _TIMES},
+        **{name: int(fields[name]) for name in _OPTIONAL if fields.get(name) is not None},
+    )
+
+
+def from_item(item: Item) -> StoredTokens | None:
+    """The token set of an item, or `None` where the item holds none. Never raises."""
+    ciphertext, data_key = binary(item, "tokens"), binary(item, "data_key")
+    if not ciphertext or not data_key:
+        return None
+    return StoredTokens(
+        sealed=Sealed(ciphertext, data_key),
+        **{name: number(item, name) or 0 for name in _TIMES},
+        consent_ends_at=number(item, "consent_ends_at"),
+        at_risk=number(item, "at_risk"),
+    )

@@ -1,0 +1,81 @@
+"""Reading an item never raises, whatever a hand or another program wrote: it is that connection's own trouble."""
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowaccount_connect.connections.managing import shown
+from flowaccount_connect.domain.connection import Status, public_status
+from flowaccount_connect.domain.events import entries, event
+from flowaccount_connect.rotation.outcomes import RefreshOutcome
+from flowaccount_connect.storage import attempts
+from flowaccount_connect.storage.connections import from_item
+from flowaccount_connect.storage.links import link_from_item
+from tests.unit.fakes import CONNECTION, NOW
+from tests.unit.worlds import World
+
+NAMES = (
+    *("status", "environment", "grant_id", "generation", "connected_at", "tenant", "tokens", "data_key"),
+    *("requested_at", "access_expires_at", "deadline", "refresh_at", "consent_ends_at", "retries", "in_doubt"),
+    *("refused_at", "refused_alone", "at_risk", "committed_by", "attempt_id", "attempt_started_at", "lease_until"),
+    *("reason", "ended_at", "result", "consumed_by", "confirm_until", "expires_at", "key", "binding", "redirect_uri"),
+    *("return_url", "connection_id", "expected_connection", "challenge_method", "link"),
+)
+VALUES: st.SearchStrategy[dict[str, Any]] = st.one_of(
+    st.text(max_size=8).map(lambda text: {"S": text}),
+    st.sampled_from(("active", "disconnected", "reauthorization_required", "rejected")).map(lambda text: {"S": text}),
+    st.integers(-(10**38), 10**38).map(lambda number: {"N": str(number)}),
+    st.sampled_from(("1.5", "1E+30", "-0", "", "NaN")).map(lambda text: {"N": text}),
+    st.binary(max_size=8).map(lambda content: {"B": content}),
+    st.sampled_from([{"BOOL": True}, {"NULL": True}, {"L": []}, {"M": {}}, {"SS": ["a"]}]),
+)
+ITEMS = st.dictionaries(st.sampled_from(NAMES), VALUES)
+
+
+def keyed(kind: str, item: dict[str, Any]) -> dict[str, Any]:
+    return item | {"pk": {"S": f"{kind}#N1"}, "sk": {"S": kind}}
+
+
+@given(ITEMS)
+def test_a_connection_or_an_import_that_nobody_understands_can_be_read_shown_and_told(item: dict[str, Any]) -> None:
+    for kind in ("CONNECTION", "IMPORT"):
+        found = from_item(keyed(kind, item))
+        assert shown(found)["status"] == public_status(found)
+        for entry in (*entries("c1", NOW, None, found), *entries("c2", NOW, found, None)):
+            event(entry)
+
+
+@given(ITEMS)
+def test_a_link_and_an_attempt_that_nobody_understands_can_be_read(item: dict[str, Any]) -> None:
+    assert link_from_item(keyed("LINK", item)).is_over(NOW) in (True, False)
+    assert attempts._from_item(keyed("SESSION", item)).is_bound_to("no") is False
+
+
+def whole() -> World:
+    world = World()
+    world.connect()
+    return world
+
+
+def test_what_is_not_understood_is_shown_as_unreadable_and_the_rest_as_it_is() -> None:
+    for name, value in (
+        *(("status", "strange"), ("reason", "because"), ("generation", "seven")),
+        *(("deadline", b"soon"), ("retries", -1), ("at_risk", 10**12), ("grant_id", None), ("tenant", 7)),
+    ):
+        world = whole()
+        world.change(**{name: value})
+        there = world.connection()
+        assert (there.status, public_status(there)) == (Status.UNREADABLE, "unreadable"), name
+        assert there.sealed is not None
+        assert there.access_expires_at == NOW - 22_000 + 86_400
+
+
+def test_of_what_is_not_understood_no_token_is_spent() -> None:
+    for name, value in (("generation", "seven"), ("requested_at", "now"), ("grant_id", None)):
+        world = whole()
+        world.change(**{name: value})
+        for _ in range(2):
+            done = world.rotation().refresh(CONNECTION, remaining=world.clock.remaining(45))
+            assert (done.outcome, world.endpoint.posts) == (RefreshOutcome.UNREADABLE, []), name
+            world.clock.now += 200

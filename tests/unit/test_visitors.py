@@ -1,0 +1,240 @@
+"""Links as people and programs really open them: trackers, previews, prefetches, many tabs, late returns."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+
+from flowaccount_connect.domain.ids import fingerprint
+from flowaccount_connect.storage.attempts import CODE_LIFETIME, COOKIES_KEPT, cookie_name
+from tests.unit.fakes import CONNECTION
+from tests.unit.handlers import RETURN_URL, Event, Functions, event, page, with_headers, with_query
+from tests.unit.servers import Server, reply
+from tests.unit.worlds import World
+
+APPENDED = {
+    "openExternalBrowser": ["1"],
+    "fbclid": ["IwAR0x"],
+    "gclid": ["x"],
+    "_gl": ["1*abc*_ga*MTIz"],
+    "utm_source": ["line", "line"],
+    "": ["_=_"],
+}
+
+LINE = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 Safari Line/15.9.0"
+FACEBOOK = "Mozilla/5.0 (Linux; Android 15; wv) AppleWebKit/537.36 Chrome/138 [FB_IAB/FB4A;FBAV/512.0.0;]"
+INSTAGRAM = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) Mobile/15E148 Instagram 390.0.0 (iPhone14,5)"
+
+PREVIEWS = {
+    "facebookexternalhit/1.1 (+http://www.facebook.com/externalhit_uatext.php)": {},
+    "facebookexternalhit/1.1;line-poker/1.0": {},
+    "Slackbot-LinkExpanding 1.0 (+https://api.slack.com/robots)": {},
+    "Twitterbot/1.0": {},
+    "WhatsApp/2.23.20.0": {},
+    "TelegramBot (like TwitterBot)": {},
+    "Mozilla/5.0 (compatible; Discordbot/2.0; +https://discordapp.com)": {},
+    "Mozilla/5.0 Chrome/138": {"Sec-Purpose": "prefetch;prerender"},
+    "Mozilla/5.0 Chrome/99": {"Purpose": "prefetch"},
+    "Mozilla/5.0 Safari/605": {"X-Purpose": "preview"},
+    "Mozilla/5.0 Firefox/140": {"X-Moz": "prefetch"},
+}
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def functions(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], server: Server
+) -> Iterator[Functions]:
+    answer = {
+        "access_token": "access-CANARY",
+        "expires_in": 86_400,
+        "token_type": "bearer",
+        "supportCode": CONNECTION,
+        "refresh_token": "refresh-CANARY",
+    }
+    server.say(reply(200, json.dumps(answer).encode()))
+    made = Functions(world, monkeypatch, capsys)
+    made.set(TOKEN_ENDPOINT=f"http://127.0.0.1:{server.port}/token")
+    yield made
+    made.close()
+
+
+def link_of(functions: Functions) -> list[str]:
+    """A new link."""
+    made = json.loads(functions.call("connections", event("connect-link"))["body"])
+    return [dict(parse_qsl(urlsplit(made["connect_url"]).query))["link"]]
+
+
+def opening(link: list[str], **more: list[str]) -> Event:
+    return with_query(event("authorize"), return_url=None, state=None, link=link, **more)
+
+
+def attempts(world: World) -> list[Any]:
+    return [item for (_, sk), item in world.table.items.items() if sk == "ATTEMPT"]
+
+
+def back(functions: Functions, begun: dict[str, Any], **more: list[str] | None) -> dict[str, Any]:
+    """The answer to the browser that comes back from FlowAccount."""
+    state = dict(parse_qsl(urlsplit(begun["headers"]["Location"]).query))["state"]
+    callback = with_query(event("callback"), state=[state], **more)
+    cookie = begun["multiValueHeaders"]["Set-Cookie"][0].partition(";")[0]
+    answer: dict[str, Any] = functions.call("callback", with_headers(callback, Cookie=cookie))
+    return answer
+
+
+def cleared(answer: dict[str, Any]) -> list[str]:
+    """The names of the cookies that an answer clears."""
+    headers = answer.get("multiValueHeaders", {}).get("Set-Cookie", [])
+    return [header.partition("=")[0] for header in headers if header.endswith("; Max-Age=0")]
+
+
+# Parameters --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("agent", [LINE, FACEBOOK, INSTAGRAM])
+def test_what_apps_and_trackers_append_changes_nothing(functions: Functions, world: World, agent: str) -> None:
+    opened = with_headers(opening(link_of(functions), **APPENDED), **{"User-Agent": agent})
+    began = functions.call("authorize", opened)
+    assert began["statusCode"] == 302
+    assert "fbclid" not in began["headers"]["Location"]
+    answer = back(functions, began, **APPENDED)
+    assert answer["statusCode"] == 303
+    assert answer["headers"]["Location"].startswith(f"{RETURN_URL}?confirmation=")
+
+
+def test_a_code_of_several_thousand_characters_is_a_code(functions: Functions, server: Server) -> None:
+    began = functions.call("authorize", opening(link_of(functions)))
+    assert back(functions, began, code=["c" * 5_000])["statusCode"] == 303
+    assert b"c" * 5_000 in server.asked[0].body
+
+
+# Previews ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("agent", PREVIEWS)
+def test_a_preview_begins_nothing_and_the_link_stays_good(functions: Functions, world: World, agent: str) -> None:
+    link = link_of(functions)
+    world.table.calls.clear()
+    headers: dict[str, str | None] = {"User-Agent": agent, **PREVIEWS[agent]}
+    answer = functions.call("authorize", with_headers(opening(link), **headers))
+    assert page(answer) == (200, "preview")
+    assert "multiValueHeaders" not in answer
+    assert world.table.calls == []
+    assert functions.call("authorize", opening(link))["statusCode"] == 302
+
+
+def test_a_head_request_begins_nothing_and_has_no_body(functions: Functions, world: World) -> None:
+    link = link_of(functions)
+    world.table.calls.clear()
+    answer = functions.call("authorize", opening(link) | {"httpMethod": "HEAD"})
+    assert (answer["statusCode"], answer["body"]) == (200, "")
+    assert world.table.calls == []
+
+
+# Cookies -----------------------------------------------------------------------------------------------------------
+
+
+def test_attempts_beyond_ten_in_one_browser_clear_the_oldest(functions: Functions, world: World) -> None:
+    link, jar = link_of(functions), dict[str, str]()
+    for _ in range(81):
+        header = "; ".join(["theme=dark", *(f"{name}={value}" for name, value in jar.items())])
+        answer = functions.call("authorize", with_headers(opening(link), Cookie=header))
+        for name in cleared(answer):
+            assert name == next(iter(jar))
+            del jar[name]
+        name, _, value = answer["multiValueHeaders"]["Set-Cookie"][0].partition(";")[0].partition("=")
+        jar[name] = value
+        assert len(jar) <= COOKIES_KEPT
+    assert len(jar) == COOKIES_KEPT
+    assert sum(len(f"{name}={value}; ") for name, value in jar.items()) < 2_000
+
+
+@pytest.mark.parametrize(
+    ("more", "page_or_error"),
+    [
+        ({}, "confirmation"),
+        ({"code": None, "error": ["access_denied"]}, "access_denied"),
+        ({"code": None, "error": ["server_error"]}, "authorization_failed"),
+    ],
+)
+def test_the_callback_clears_the_cookie_of_its_attempt(
+    functions: Functions, more: dict[str, list[str] | None], page_or_error: str
+) -> None:
+    began = functions.call("authorize", opening(link_of(functions)))
+    answer = back(functions, began, **more)
+    assert page_or_error in answer["headers"]["Location"]
+    assert cleared(answer) == [began["multiValueHeaders"]["Set-Cookie"][0].partition("=")[0]]
+
+
+def test_a_reload_without_the_cleared_cookie_is_a_page_that_says_that_it_ended(functions: Functions) -> None:
+    began = functions.call("authorize", opening(link_of(functions)))
+    back(functions, began)
+    state = dict(parse_qsl(urlsplit(began["headers"]["Location"]).query))["state"]
+    again = functions.call("callback", with_headers(with_query(event("callback"), state=[state]), Cookie=None))
+    assert page(again) == (409, "attempt_used")
+    assert "href" not in again["body"]
+
+
+def test_where_nothing_was_consumed_the_cookie_stays_and_a_button_loads_the_page_again(
+    functions: Functions, world: World
+) -> None:
+    module = functions.module("callback")
+    object.__setattr__(module._callback, "exchanges_per_minute", 1)
+    back(functions, functions.call("authorize", opening(link_of(functions))))
+    began = functions.call("authorize", opening(link_of(functions)))
+    answer = back(functions, began)
+    assert page(answer) == (429, "busy")
+    assert cleared(answer) == []
+    assert 1 <= int(answer["headers"]["Retry-After"]) <= 60
+    assert '<a href="" rel="noreferrer">' in answer["body"]
+    object.__setattr__(module._callback, "exchanges_per_minute", 9)
+    assert back(functions, began)["statusCode"] == 303
+
+
+@pytest.mark.parametrize("blank", ["\u00a0", "\u2003", "\u3000", "\x0b", "\x85"])
+def test_a_cookie_with_another_blank_in_front_is_another_cookie(
+    functions: Functions, world: World, server: Server, blank: str
+) -> None:
+    began = functions.call("authorize", opening(link_of(functions)))
+    state = dict(parse_qsl(urlsplit(began["headers"]["Location"]).query))["state"]
+    cookie = began["multiValueHeaders"]["Set-Cookie"][0].partition(";")[0]
+    callback = with_query(event("callback"), state=[state])
+    tossed = functions.call("callback", with_headers(callback, Cookie=f"a=b; {blank}{cookie}"))
+    assert page(tossed) == (400, "attempt_unknown")
+    assert server.connections == 0
+    assert functions.call("callback", with_headers(callback, Cookie=f"a=b;\t {cookie} "))["statusCode"] == 303
+
+
+def test_the_missing_cookie_is_noticed_before_the_secret_is_looked_up(functions: Functions, world: World) -> None:
+    began = functions.call("authorize", opening(link_of(functions)))
+    world.secrets.text = None
+    state = dict(parse_qsl(urlsplit(began["headers"]["Location"]).query))["state"]
+    callback = with_headers(with_query(event("callback"), state=[state]), Cookie=None)
+    assert page(functions.call("callback", callback)) == (400, "attempt_unknown")
+
+
+# Late returns ------------------------------------------------------------------------------------------------------
+
+
+def test_who_comes_back_too_late_but_while_the_code_lives_is_led_to_the_app(
+    functions: Functions, world: World, server: Server
+) -> None:
+    began = functions.call("authorize", opening(link_of(functions)))
+    cookie = began["multiValueHeaders"]["Set-Cookie"][0]
+    assert int(cookie.rpartition("=")[2]) >= CODE_LIFETIME
+    (attempt,) = attempts(world)
+    assert attempt["ttl"] >= attempt["expires_at"] + CODE_LIFETIME
+    state = dict(parse_qsl(urlsplit(began["headers"]["Location"]).query))["state"]
+    item = {name: value for name, value in attempt.items() if name not in ("pk", "sk")} | {"expires_at": 1}
+    whole = {name: value if isinstance(value, str) else int(value) for name, value in item.items()}
+    world.table.put("ATTEMPT", fingerprint(state), **whole)
+    answer = back(functions, began)
+    assert answer["headers"]["Location"] == f"{RETURN_URL}?error=attempt_expired&state=app-7f3a"
+    assert cleared(answer) == [cookie_name(fingerprint(state))]
+    assert server.connections == 0
