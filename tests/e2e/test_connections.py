@@ -39,6 +39,9 @@ def walk(up: Stack, query: str) -> list[dict[str, Any]]:
 def given(up: Stack, simulator: Simulator) -> str:
     """A refresh token of a business, as an older integration would have one; the business is not connected."""
     call(up, "DELETE", f"/connections/{ELSEWHERE}")
+    # As if the last refusal were long ago: a refused import cools down.
+    refused = {"pk": {"S": f"CONNECTION#{ELSEWHERE}"}, "sk": {"S": "IMPORT"}}
+    service.client(up, "dynamodb").delete_item(TableName=up.table, Key=refused)
     (consent,) = simulator.post("consents", {"business": ELSEWHERE})["consents"]
     return str(consent["refresh_token"])
 

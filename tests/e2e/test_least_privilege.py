@@ -7,7 +7,6 @@ permission. What the roles allow is read from the deployed roles, so a permissio
 
 import json
 import time
-from base64 import b64encode
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,6 +20,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import requests
 
+from flowaccount_connect.rotation.pending_commits import PendingCommit, Target
+from flowaccount_connect.storage import stored_tokens
+from flowaccount_connect.storage.commits import Commit
 from tests.e2e.conftest import APP_RETURN_URL, Simulator
 from tests.e2e.links import confirmation_of
 from tests.e2e.tampering import denied, restart
@@ -112,7 +114,7 @@ class Back:
     url: str
     cookie: str
 
-    def callback(self) -> str:
+    def callback(self, alias: str = "") -> str:
         """Where it ends: a page, or what it brings to the app; and why, where the log says more."""
         event = json.loads((EVENTS / "callback.json").read_text())
         query = {name: value for name, (value,) in parse_qs(urlsplit(self.url).query).items()}
@@ -121,7 +123,10 @@ class Back:
         event["headers"]["Cookie"] = self.cookie
         event["multiValueHeaders"]["Cookie"] = [self.cookie]
         began = int(time.time() * 1000) - 1
-        answer = self.world.invoke("callback", event)
+        invoked = self.world.aws("lambda").invoke(
+            FunctionName=self.world.up.functions["callback"] + alias, Payload=json.dumps(event).encode()
+        )
+        answer = json.loads(invoked["Payload"].read())
         group = f"/aws/lambda/{self.world.up.functions['callback']}"
         lines = self.world.aws("logs").filter_log_events(logGroupName=group, startTime=began)["events"]
         notes = [told["note"] for line in lines if "note" in (told := read(line["message"]))]
@@ -195,7 +200,7 @@ def a_reload_of_a_link_shows_the_same(world: World) -> bool:
 def what_the_table_does_not_take_of_a_connect_is_salvaged(world: World) -> bool:
     visit = back(world)
     with denied(world.up, "callback", "dynamodb:UpdateItem", "CONNECTION#*"):
-        return visit.callback() == "connected salvaged"
+        return visit.callback() == "connected pending"
 
 
 _long_ago = count(1_000_000)
@@ -243,9 +248,10 @@ def a_refresh_that_waited_looks_at_the_pace(world: World) -> bool:
 
 
 def a_connect_that_waited_looks_at_the_pace(world: World) -> bool:
+    """On the alias, whose function has the time to wait."""
     visit = back(world)
     wait_for_a_slot(world)
-    return visit.callback() == "connected"
+    return visit.callback(":live") == "connected"
 
 
 def wait_for_a_slot(world: World) -> None:
@@ -331,41 +337,40 @@ def what_the_table_does_not_take_of_a_refresh_is_salvaged(world: World) -> bool:
         while len(world.simulator.posts("refresh_token")) == seen and time.monotonic() < until:
             time.sleep(0.05)
         with denied(world.up, "refresh", "dynamodb:UpdateItem", "CONNECTION#*"):
-            return refreshing.result() == "salvaged"
+            return refreshing.result() == "pending"
 
 
-def salvaged(world: World, kind: str, **more: object) -> bool:
-    """Whether `salvage` takes a message of a kind; about a set that a connection has."""
+def salvaged(world: World, target: Target, *, generation: int = 0, link_id: str = "") -> bool:
+    """Whether `salvage` takes a pending commit for a target; its token set is one that a connection has."""
     item = service.connection_item(world.up, REFRESHED)
     assert item is not None
-    rotated: dict[str, object] = {
-        name: int(item[name]["N"]) for name in ("requested_at", "access_expires_at", "deadline", "refresh_at")
-    }
-    rotated |= {name: b64encode(item[name]["B"]).decode() for name in ("tokens", "data_key")}
-    message = {
-        "kind": kind,
-        "connection_id": REFRESHED,
-        "grant_id": item["grant_id"]["S"],
-        "attempt_id": "of-a-worker-that-died",
-        "rotated": rotated,
-        **more,
-    }
+    tokens = stored_tokens.from_item(item)
+    assert tokens is not None
+    commit = Commit(
+        connection_id=REFRESHED,
+        grant_id=item["grant_id"]["S"],
+        attempt_id="of-a-worker-that-died",
+        generation=generation,
+        environment="sandbox",
+        tokens=tokens,
+    )
+    message = PendingCommit(target=target, commit=commit, link_id=link_id).to_json()
     event = json.loads((EVENTS / "salvage-queue.json").read_text())
-    event["Records"] = [event["Records"][0] | {"body": json.dumps(message)}]
+    event["Records"] = [event["Records"][0] | {"body": message}]
     return bool(world.invoke("salvage", event) == {"batchItemFailures": []})
 
 
 def a_salvaged_rotation_is_applied(world: World) -> bool:
     before = world.generation(REFRESHED)
-    return salvaged(world, "rotation", generation=before) and world.generation(REFRESHED) == before + 1
+    return salvaged(world, Target.CONNECTION, generation=before) and world.generation(REFRESHED) == before + 1
 
 
 def a_salvaged_import_is_applied(world: World) -> bool:
-    return salvaged(world, "import", environment="sandbox")
+    return salvaged(world, Target.IMPORT)
 
 
 def what_a_link_brought_is_salvaged(world: World) -> bool:
-    return salvaged(world, "waiting", link_id=link(world)["confirmation"].partition(".")[0])
+    return salvaged(world, Target.LINK, link_id=link(world)["confirmation"].partition(".")[0])
 
 
 def a_token_is_served(world: World) -> bool:

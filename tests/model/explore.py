@@ -105,7 +105,7 @@ def _way_to(state: State, came: dict[State, tuple[State, str] | None]) -> list[s
 def short() -> list[Config]:
     """CI's run: each kind of server and policy, each actor, each fault, with few faults at a time."""
     two = [
-        Config(name=f"two workers, {kind}", server=kind, limit=100_000 if kind is Kind.STRICT else 20_000)
+        Config(name=f"two workers, {kind}", server=kind, limit=60_000 if kind is Kind.STRICT else 20_000)
         for kind in Kind
     ]
     return [
@@ -127,7 +127,11 @@ def short() -> list[Config]:
         Config(name="the server is down", down=True, faults=1, starts=4),
         Config(name="refused alone", misfit=True, unwell=True, faults=0, starts=9, workers=1, limit=10_000),
         Config(name="the endpoint is unwell", unwell=True, faults=1, starts=2, limit=20_000),
-        Config(name="two refusals", faults=2, starts=3, workers=1, may=frozenset({"false refusal", "revoked", "lost"})),
+        *(
+            Config(name=f"two refusals, {kind}", server=kind, faults=2, starts=3, workers=1, ends=True,
+                   may=frozenset({"false refusal", "revoked", "lost"}))
+            for kind in Kind
+        ),
         Config(name="an import", imported=True, faults=1, starts=2),
         Config(name="an import and a consent", imported=True, consents=1, faults=1, starts=2, limit=20_000),
         Config(name="an import and a disconnect", imported=True, consents=1, disconnects=1, faults=1, starts=2,

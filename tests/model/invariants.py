@@ -277,6 +277,17 @@ def a_second_refusal_is_waited_for(before: Stored, after: Stored, node: Node | N
     return None
 
 
+def a_final_refusal_ends_it(before: Stored, after: Stored, node: Node | None) -> str | None:
+    """4. What was refused for good is not put back to be tried once more: the second refusal, one past the deadline, or
+    that of an import, while the endpoint is well."""
+    released = before.attempt is not None and after.attempt is None and after.active and after.token == before.token
+    if not released or node is None or node.answer != REFUSAL or node.posted != before.token or not node.healthy:
+        return None
+    twice = before.refused_at is not None and node.sent_at >= before.refused_at + APART
+    final = twice or node.sent_at >= before.deadline or before.is_import
+    return f"put back after the refusal of {node.sent_at}, which was final" if final else None
+
+
 def ends_when_its_time_is_over(before: Stored, after: Stored, node: Node | None, now: int) -> str | None:
     """4. A full lifetime after its deadline a connection is not put back to be tried once more: not while the endpoint
     is silent, and not where it alone is refused."""

@@ -310,6 +310,7 @@ class World:
                 ("refusal_is_noted_truly", invariants.refusal_is_noted_truly),
                 ("a_second_refusal_is_waited_for", invariants.a_second_refusal_is_waited_for),
                 ("refused_alone_is_noted", invariants.refused_alone_is_noted),
+                ("a_final_refusal_ends_it", invariants.a_final_refusal_ends_it),
             ):
                 _hold(check(before, after, node), name, step)
             over = invariants.ends_when_its_time_is_over(before, after, node, now)
@@ -783,8 +784,13 @@ class World:
         return self.config.ends and stored.active and not state.queue and not state.server.works(stored.token)
 
     def ends(self, state: State, known: set[State]) -> bool:
-        """Whether, with no further fault, it ends."""
-        return self._comes_to(state, known, lambda there: not self._stored[there.table].active)
+        """Whether, with no further fault, it ends, or becomes well by what a worker holds."""
+
+        def reached(there: State) -> bool:
+            stored = self._stored[there.table]
+            return not stored.active or there.server.works(stored.token)
+
+        return self._comes_to(state, known, reached)
 
     def recovers(self, state: State, known: set[State]) -> bool:
         """Whether, with no further fault, the connection becomes well again: active, with a token that works.

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flowaccount_connect.connections.managing import shown
@@ -46,10 +46,11 @@ def test_a_connection_or_an_import_that_nobody_understands_can_be_read_shown_and
             event(entry)
 
 
+@example({"binding": {"S": "\u0e01"}})
 @given(ITEMS)
 def test_a_link_and_an_attempt_that_nobody_understands_can_be_read(item: dict[str, Any]) -> None:
     assert link_from_item(keyed("LINK", item)).is_over(NOW) in (True, False)
-    assert attempts._from_item(keyed("SESSION", item)).is_bound_to("no") is False
+    assert attempts._from_item(keyed("ATTEMPT", item)).is_bound_to("no") is False
 
 
 def whole() -> World:

@@ -39,7 +39,8 @@ _NAMES = (*PARAMETERS, *_SERVER, "REDIRECT_URI", "PORT")
 """Every name that a setting can have."""
 
 # A return URL to play with: the stand-in for the app's own page.
-_RETURN_URLS = "http://127.0.0.1:4580/connected"
+# The second is that of `flowaccount-connect connect`.
+_RETURN_URLS = "http://127.0.0.1:4580/connected,http://127.0.0.1:8767/flowaccount-connected"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

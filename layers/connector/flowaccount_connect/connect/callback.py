@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from flowaccount_connect.connect.endings import Ending
+from flowaccount_connect.domain.connection import Status
 from flowaccount_connect.domain.ids import fingerprint, new_attempt_id, new_grant_id
 from flowaccount_connect.domain.schedule import Schedule
 from flowaccount_connect.oauth.client_secret import SecretMisconfigured, SecretUnavailable
@@ -382,7 +383,11 @@ class Callback:
             except ConditionRefused as refused:
                 item = refused.items[0]
                 if item is not None:
-                    mine = from_item(item).committed_by == attempt_id
+                    stored = from_item(item)
+                    if stored.status is Status.DISCONNECTED:
+                        expired = replace(connected, ending=Ending.ATTEMPT_EXPIRED, connection_id=None)
+                        return replace(expired, note="disconnected since the consent")
+                    mine = stored.committed_by == attempt_id
                     return replace(connected, note=None if mine else "a later consent is stored")
                 # Only the attempt stood in the way: its item is gone. The tokens are what counts.
                 writes, token = [{"Update": update}], self.attempt_id()

@@ -102,7 +102,7 @@ class Managing:
         the connection can have ended or not.
         """
         connection, imported = self._there(connection_id)
-        now = int(self.clock())
+        now = self.clock()
         try:
             if imported is not None:
                 self.imports.cancel(imported, connection, now=now)

@@ -17,8 +17,8 @@ _CONNECTION_ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,64}")
 def is_connection_id(value: object) -> bool:
     """Whether `value` can name a connection: 1 to 64 ASCII letters, digits, `.`, `_`, `-`.
 
-    FlowAccount's `supportCode` is the id. It ends up in paths, keys and policies, so nothing else is let in; and not `.`
-    or `..`, which URL parsers take for folders.
+    FlowAccount's `supportCode` is the id. It stands in paths, keys and policies, so nothing else is accepted. URL
+    parsers take `.` and `..` for folders, so these are refused too.
     """
     return isinstance(value, str) and _CONNECTION_ID.fullmatch(value) is not None
 

@@ -52,7 +52,7 @@ class ConnectAttempt:
 
     def is_bound_to(self, secret: str | None) -> bool:
         """Whether the browser that holds `secret` is the one that began."""
-        return secret is not None and hmac.compare_digest(self.binding, fingerprint(secret))
+        return secret is not None and hmac.compare_digest(self.binding.encode(), fingerprint(secret).encode())
 
     def is_open(self, now: int) -> bool:
         """Whether it can still be consumed at `now`."""

@@ -1,4 +1,4 @@
-"""What changes no connection and must be told all the same: written as an item, told by way of the table's stream."""
+"""Events that change no connection: each is written as an item of its own, and the table's stream publishes it."""
 
 import time
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from flowaccount_connect.storage.dynamodb import AttributeValue, n, s
 type Type = Literal["connection.refused", "connection.import_refused"]
 
 _KEPT = 7 * 86_400
-"""Seconds after which the item is tidied up: the stream has told it long before."""
+"""Seconds after which the table may delete the item: the stream has published it long before."""
 
 
 def event_put(
@@ -22,10 +22,10 @@ def event_put(
     tenant: str | None = None,
     clock: Callable[[], float] = time.time,
 ) -> dict[str, object]:
-    """The Put of an event, to be sent alone or in a transaction with what it tells of.
+    """The Put of an event, to be sent alone or in one transaction with its cause.
 
-    `reason` is a code of lower-case letters and underscores. `tenant` is the one that was refused. Its id is made
-    here, so repeat the same Put rather than make another.
+    `reason` is a code of lower-case letters and underscores. `tenant` is the tenant that was refused. The event's id
+    is made here: to try again, send the same Put, and do not make another.
     """
     now = int(clock())
     item: dict[str, AttributeValue] = {

@@ -189,7 +189,9 @@ class LinkStore:
     def of_confirmation(self, confirmation: str) -> Link | None:
         """The link that a confirmation belongs to, or `None`. Raises `StoreUnavailable`."""
         item = self._get(link_id_of(confirmation))
-        if item is None or not hmac.compare_digest(text(item, "confirmation") or "", fingerprint(confirmation)):
+        if item is None or not hmac.compare_digest(
+            (text(item, "confirmation") or "").encode(), fingerprint(confirmation).encode()
+        ):
             return None
         return link_from_item(item)
 

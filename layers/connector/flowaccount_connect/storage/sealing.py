@@ -1,8 +1,8 @@
 """Tokens at rest: access and refresh token sealed together, AES-256-GCM under a data key of KMS (envelope encryption).
 
 The KMS encryption context is the stack and its environment, so a data key of another stack does not open, and one data
-key may serve as many sets as a worker's batch has: KMS would else cost as much as all the rest of a refresh. What a
-ciphertext belongs to is its associated data: moved to another item, it does not open.
+key may serve as many sets as a worker's batch has: one call of KMS for each set would cost as much as all the rest of a
+refresh. The item and the consent are the associated data of a ciphertext: moved to another item, it does not open.
 """
 
 import json
@@ -32,16 +32,16 @@ _KEYS_KEPT = 512
 
 
 class SealingUnavailable(Exception):
-    """KMS could not be reached or refused; nothing was lost, and only the time it takes to mend it helps."""
+    """KMS could not be reached, or refused. Nothing was lost; try again later."""
 
 
 class CannotOpen(Exception):
-    """A ciphertext that is not this item's, or was changed: it never opens."""
+    """The ciphertext belongs to another item, or was changed: it never opens."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenPair:
-    """An opened set. Its repr shows nothing of it."""
+    """An access token and a refresh token, in clear. Its repr shows neither."""
 
     access_token: str
     refresh_token: str
@@ -62,7 +62,7 @@ class DataKey:
 
 
 class _Opening:
-    """A data key that KMS is being asked to open: one asks, whoever else wants it waits for the lock."""
+    """A data key that KMS is opening: one thread asks, and all others that want it wait for the lock."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -103,7 +103,7 @@ class Sealer:
     def data_key(self) -> DataKey:
         """A data key for one set: the one in use, or a new one by one call of KMS. Raises `SealingUnavailable`.
 
-        Whoever waited while another thread asked in vain does not ask again: KMS would be waited for once for each.
+        A thread that waited while another one asked in vain does not ask again: else each would wait for KMS in turn.
         """
         refused = self._refused
         with self._making:
@@ -130,8 +130,8 @@ class Sealer:
         return DataKey(answer["Plaintext"], answer["CiphertextBlob"])
 
     def seal(self, tokens: TokenPair, key: DataKey, *, owner: str, grant_id: str) -> Sealed:
-        """Seal `tokens` for the item `owner` and the consent `grant_id`. Calls nobody and cannot fail for tokens
-        of the token endpoint."""
+        """Seal `tokens` for the item `owner` and the consent `grant_id`. Makes no call, and cannot fail for tokens of
+        the token endpoint."""
         nonce = os.urandom(_NONCE_BYTES)
         plaintext = json.dumps([tokens.access_token, tokens.refresh_token]).encode()
         ciphertext = AESGCM(key.plaintext).encrypt(nonce, plaintext, self._owner(owner, grant_id))
@@ -140,7 +140,7 @@ class Sealer:
     def open(self, sealed: Sealed, *, owner: str, grant_id: str) -> TokenPair:
         """Open what was sealed for the same owner and grant: one call of KMS, none while the data key is remembered.
 
-        Who comes while the same data key is being opened shares what comes of it.
+        Threads that want the same data key at the same time share one call, and its result.
 
         Raises `SealingUnavailable`, `CannotOpen`.
         """
@@ -185,7 +185,7 @@ class Sealer:
             opening.failure = failure
             raise
         finally:
-            # Who comes from here on finds the key, or asks anew.
+            # From here on a thread finds the key, or asks KMS again.
             with self._lock:
                 self._opening.pop(wrapped, None)
                 if key is not None:
