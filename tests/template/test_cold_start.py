@@ -33,7 +33,7 @@ FOLDERS = {
     "authorize": EVERYWHERE | {"connect", "http", "oauth"},
     "callback": EVERYWHERE | {"connect", "http", "oauth", "rotation", "scheduling"},
     "sweep": EVERYWHERE | {"rotation", "scheduling"},
-    "refresh": EVERYWHERE | {"connect", "oauth", "rotation", "scheduling"},
+    "refresh": EVERYWHERE | {"oauth", "rotation", "scheduling"},
     "salvage": EVERYWHERE | {"rotation"},
     "token": EVERYWHERE | {"http", "rotation", "tokens"},
     "connections": EVERYWHERE | {"connect", "connections", "http", "rotation"},

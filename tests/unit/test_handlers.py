@@ -716,7 +716,7 @@ def test_while_the_endpoint_is_unwell_a_batch_sends_one_canary_and_what_is_urgen
     sent = [dict(parse_qsl(asked.body.decode()))["refresh_token"] for asked in server.asked]
     assert len(sent) == 2
     assert "refresh-1" in sent
-    assert metric(functions, "EndpointUnwell")
+    assert metric(functions, "Unwell")
 
 
 def test_a_change_of_the_endpoints_health_is_one_line_with_its_cause(

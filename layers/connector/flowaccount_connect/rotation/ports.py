@@ -1,12 +1,15 @@
 """What rotation and connecting need of the world around them. Each is implemented once, and faked in tests."""
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from flowaccount_connect.domain.connection import Attempt, Connection, Reason, Sealed
-from flowaccount_connect.oauth.token_answer import Answer
-from flowaccount_connect.rotation.pending_commits import PendingCommit
 from flowaccount_connect.storage.commits import Commit
 from flowaccount_connect.storage.sealing import DataKey, TokenPair
+
+if TYPE_CHECKING:
+    # `token` and `connections` need the ports of sealing only, and must not load the rest.
+    from flowaccount_connect.oauth.token_answer import Answer
+    from flowaccount_connect.rotation.pending_commits import PendingCommit
 
 
 class Store(Protocol):
@@ -38,7 +41,7 @@ class Store(Protocol):
 class RefreshEndpoint(Protocol):
     """Where refresh tokens are sent; see `oauth.token_endpoint.TokenEndpoint`."""
 
-    def refresh(self, refresh_token: str, client_secret: str, *, connection_id: str, budget: float) -> Answer: ...
+    def refresh(self, refresh_token: str, client_secret: str, *, connection_id: str, budget: float) -> "Answer": ...
 
 
 class CodeEndpoint(Protocol):
@@ -46,7 +49,7 @@ class CodeEndpoint(Protocol):
 
     def exchange_code(
         self, code: str, redirect_uri: str, client_secret: str, *, budget: float, verifier: str | None = None
-    ) -> Answer: ...
+    ) -> "Answer": ...
 
 
 class Secret(Protocol):
@@ -76,7 +79,7 @@ class Sealer(Seals, Opens, Protocol):
 class Queue(Protocol):
     """Where commits go that the table did not take; see `rotation.pending_commits.PendingQueue`."""
 
-    def send(self, pending: PendingCommit) -> None: ...
+    def send(self, pending: "PendingCommit") -> None: ...
 
 
 class Health(Protocol):
