@@ -43,7 +43,7 @@ class Stack:
     region: str
     access_key_id: str
     secret_access_key: str = field(repr=False)
-    """The key's secret. Its IAM user has the rights in `local/user.py`, which the emulator enforces."""
+    """The key's secret. Its IAM user has the rights in `tools/local/user.py`, which the emulator enforces."""
     table: str
     functions: dict[str, str]
     """Physical name by short name."""
