@@ -65,7 +65,7 @@ def statistic(name: str, values: Sequence[float]) -> float | None:
     Raises `LocalError` for a name that is not known here.
     """
     if name not in _STATISTICS and not (name[:1] == "p" and name[1:].replace(".", "", 1).isdigit()):
-        raise LocalError(f"The dashboard asks for the statistic {name}, which tools/local/metrics.py does not know: add it.")
+        raise LocalError(f"The dashboard asks for the statistic {name}, which local/metrics.py does not know: add it.")
     if not values:
         return None
     if name in _STATISTICS:
@@ -111,7 +111,7 @@ def calculate(expression: str, known: Mapping[str, Sequence[float | None]], peri
             case ast.Call(func=ast.Name(id="FILL"), args=[filled, ast.Constant() as instead], keywords=[]):
                 found = value(filled, at)
                 return value(instead, at) if found is None else found
-        raise LocalError(f"The dashboard's expression {expression!r} is more than tools/local/metrics.py knows: add it.")
+        raise LocalError(f"The dashboard's expression {expression!r} is more than local/metrics.py knows: add it.")
 
     body = ast.parse(expression, mode="eval").body
     return [value(body, at) for at in range(periods)]
