@@ -1,7 +1,7 @@
 # FlowAccount Connect on one machine. `make run` shows it, `make test` tests it; see README.md.
 
 .DEFAULT_GOAL := help
-.PHONY: about-test fuzz help run up down env dashboard probe test check lint typecheck validate explore mutants campaign simulate bench screenshots audit format build deploy lock clean bootstrap
+.PHONY: about-test docs fuzz help run up down env dashboard probe test check lint typecheck validate explore mutants campaign simulate bench screenshots audit format build deploy secret lock clean bootstrap
 
 PYTHON := .local/venv/bin/python
 # The tools of the environment first, with them Python 3.13, uv and sam; but not for what makes that environment.
@@ -77,6 +77,10 @@ screenshots: bootstrap ## Take pictures of every page, in both languages, on pho
 audit: bootstrap ## Look at template, sources and shipped packages with checkov, bandit and more; .local/audit/sbom.json
 	@$(PYTHON) -m tools.audit
 
+# The module's own names, and the modules that an app imports beside it.
+docs: bootstrap ## Make the Python client's reference from its docstrings; .local/docs/index.html
+	@PYTHONPATH=clients/python $(PYTHON) -m pdoc -o .local/docs $(addprefix flowaccount_connect_client,"" .errors .httpx_auth .webhooks .testing)
+
 fuzz: bootstrap ## Send a few hundred generated requests to every route of the deployed local stack
 	@FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),300) $(PYTHON) -m pytest tests/e2e/test_openapi.py --timeout 3600
 
@@ -84,12 +88,16 @@ format: bootstrap ## Format the sources
 	@ruff format .
 	@ruff check --fix .
 
-build: bootstrap ## Build what `sam deploy --guided` deploys (LAYER_ARCHITECTURE=arm64 for Arm)
+build: bootstrap ## Build what `sam deploy` deploys (LAYER_ARCHITECTURE=arm64 for Arm)
 	@LAYER_CACHE=$(CURDIR)/.local/cache sam build
 	@$(PYTHON) -m tools.local.built_for
 
-deploy: build ## Deploy to your AWS account, asking for the settings (CONFIG=production for a section of samconfig.toml)
-	@sam deploy --guided $(if $(CONFIG),--config-env $(CONFIG))
+# ENVIRONMENT=production EMAIL=… RETURN_URLS=… STACK=… PARAMETERS="Name=value …"; docs/deploying.md.
+deploy: bootstrap ## Deploy to your AWS account: CLIENT_ID=… without a question, without it with four
+	@$(PYTHON) -m tools.deploy
+
+secret: bootstrap ## Put in the client secret, typed hidden (STACK=… for another than flowaccount-connect)
+	@$(PYTHON) -m tools.deploy.secret
 
 # Pins every version again, with hashes, for all platforms. The layer takes the versions that the tools were tested with.
 PIN = uv pip compile --quiet --no-config --universal --upgrade --python-version 3.13 --generate-hashes --no-header --no-annotate \
@@ -98,6 +106,7 @@ lock: bootstrap ## Pin newer versions of all packages
 	$(PIN) requirements/dev.in -o requirements/dev.txt
 	$(PIN) -c requirements/dev.txt layers/dependencies/requirements.in -o layers/dependencies/requirements.txt
 	$(PIN) -c requirements/dev.txt requirements/instead.in -o requirements/instead.txt
+	$(subst 3.13,3.10,$(PIN)) requirements/client.in -o requirements/client.txt
 	$(PIN) requirements/emulator.in -o requirements/emulator.txt
 	$(PIN) -c requirements/dev.txt requirements/bootstrap.in -o requirements/bootstrap.txt
 	$(PIN) requirements/audit.in -o requirements/audit.txt

@@ -8,7 +8,7 @@ from flowaccount_connect.http.previews import is_preview
 from flowaccount_connect.http.problems import Problem, Response
 from flowaccount_connect.http.request import Request, redirect
 from flowaccount_connect.runtime import bootstrap
-from flowaccount_connect.runtime.observability import COUNT, logger, metrics, observed
+from flowaccount_connect.runtime.observability import logger, observed
 from flowaccount_connect.runtime.settings import Reader
 from flowaccount_connect.storage.attempts import COOKIE
 
@@ -38,5 +38,4 @@ def handler(request: Request) -> Response:
             app_state=request.only("state"),
             cookies=cookies,
         )
-    metrics.add_metric("ConnectsBegun", COUNT, 1)
     return redirect(HTTPStatus.FOUND, begun.location, begun.cookies)

@@ -87,6 +87,5 @@ def _log(ended: Ended) -> None:
         logger.error("connect ended", extra=known)
     else:
         logger.info("connect ended", extra=known)
-    if ended.note != "reload":
-        name = "".join(word.capitalize() for word in ended.ending.value.split("_"))
-        metrics.add_metric(f"Connect{name}", COUNT, 1)
+    if ended.ending is Ending.CONFIGURATION_ERROR and ended.note != "reload":
+        metrics.add_metric("Unwell", COUNT, 1)

@@ -8,7 +8,7 @@ from flowaccount_connect.http.handling import answering
 from flowaccount_connect.http.problems import Response
 from flowaccount_connect.http.request import Request, RouteNotFound, json_answer, no_content
 from flowaccount_connect.runtime import bootstrap
-from flowaccount_connect.runtime.observability import COUNT, logger, metrics, observed
+from flowaccount_connect.runtime.observability import logger, observed
 from flowaccount_connect.runtime.settings import Reader
 
 _managing = bootstrap.connections()
@@ -16,7 +16,7 @@ _confirmation = bootstrap.confirmation(_managing.client)
 
 
 @observed
-@answering(logger, refused=lambda: metrics.add_metric("RequestsRefused", COUNT, 1))
+@answering(logger)
 def handler(request: Request) -> Response:
     """Answer a request by the function of its route (`ROUTES`)."""
     route = ROUTES.get((request.method, request.resource))

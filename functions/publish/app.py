@@ -5,7 +5,7 @@ from typing import Any
 
 from flowaccount_connect.publishing.publisher import Change, Malformed, read_message, read_record
 from flowaccount_connect.runtime import bootstrap
-from flowaccount_connect.runtime.observability import COUNT, logger, metrics, observed
+from flowaccount_connect.runtime.observability import logger, observed
 
 _publisher, _unpublished = bootstrap.publish()
 
@@ -32,9 +32,4 @@ def handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
     from_stream = not any(record.get("eventSource") == "aws:sqs" for record in event.get("Records", []))
     left = {change.id for change in (_unpublished.send(published.failed) if from_stream else published.failed)}
     failed += [delivery for delivery, change in changes.items() if change.id in left]
-    # CloudWatch bills each hour in which a metric has a value, and each log line. So a zero is not written.
-    if published.events:
-        metrics.add_metric("EventsPublished", COUNT, published.events)
-    if published.failed:
-        metrics.add_metric("EventsUnpublished", COUNT, len(published.failed))
     return {"batchItemFailures": [{"itemIdentifier": delivery} for delivery in failed]}

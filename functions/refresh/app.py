@@ -1,18 +1,18 @@
 """The refresh queue, and direct invocations on demand: refreshes connections by the rotation protocol."""
 
 import json
-import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from flowaccount_connect.domain.connection import Reason
 from flowaccount_connect.domain.ids import is_connection_id
 from flowaccount_connect.rotation.outcomes import Refresh, RefreshOutcome
 from flowaccount_connect.rotation.protocol import Rotation
 from flowaccount_connect.rotation.time_left import TimeLeft
 from flowaccount_connect.runtime import bootstrap
-from flowaccount_connect.runtime.observability import COUNT, MILLISECONDS, SECONDS, fault, logger, metrics, observed
+from flowaccount_connect.runtime.observability import COUNT, fault, logger, metrics, observed
 from flowaccount_connect.scheduling.pacing import Permit
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
 
@@ -32,6 +32,15 @@ _ALARMING = frozenset(
         RefreshOutcome.PENDING,
     }
 )
+
+_UNWELL = frozenset({RefreshOutcome.CONFIGURATION_ERROR, RefreshOutcome.CIRCUIT_OPEN, RefreshOutcome.NOT_PREPARED})
+"""Nothing was sent, or what was sent was refused for all connections alike."""
+
+_UNANSWERED = frozenset({RefreshOutcome.NOT_SENT, RefreshOutcome.IN_DOUBT, RefreshOutcome.THROTTLED})
+"""FlowAccount is not there, says nothing that can be used, or asks for patience."""
+
+_LOST = frozenset({Reason.ROTATION_LOST, Reason.WRONG_CONNECTION})
+"""New tokens there were, and this connection has none of them."""
 
 
 @observed
@@ -184,21 +193,16 @@ def _log(refresh: Refresh) -> None:
 
 
 def _count(refresh: Refresh) -> None:
-    """The metrics of one refresh."""
-    metrics.add_metric(f"Refresh{_camel(refresh.outcome)}", COUNT, 1)
-    if refresh.reason is not None and refresh.outcome is not RefreshOutcome.IMPORT_REFUSED:
-        metrics.add_metric(f"Reauthorization{_camel(refresh.reason)}", COUNT, 1)
-    if refresh.outcome in (RefreshOutcome.NOT_SENT, RefreshOutcome.IN_DOUBT):
-        # FlowAccount is not there, or says nothing that can be used.
+    """The metrics of one refresh: one for each class of what the alarms wait for, and none while all is well.
+
+    The line of log says which case it was.
+    """
+    ended = refresh.outcome is RefreshOutcome.REAUTHORIZATION_REQUIRED
+    if refresh.outcome is RefreshOutcome.LOST or (ended and refresh.reason in _LOST):
+        metrics.add_metric("TokensLost", COUNT, 1)
+    if refresh.outcome in _UNWELL:
+        metrics.add_metric("Unwell", COUNT, 1)
+    if refresh.outcome in _UNANSWERED:
         metrics.add_metric("Unanswered", COUNT, 1)
-    if refresh.outcome is RefreshOutcome.IN_DOUBT and refresh.in_doubt_since is not None:
-        metrics.add_metric("InDoubtFor", SECONDS, max(int(time.time()) - refresh.in_doubt_since, 0))
-    if refresh.outcome in (RefreshOutcome.CONFIGURATION_ERROR, RefreshOutcome.CIRCUIT_OPEN):
-        # The one to alarm on: it goes on for as long as the configuration is refused, and ends with it.
-        metrics.add_metric("ConfigurationRefused", COUNT, 1)
-    if refresh.exchange_ms is not None:
-        metrics.add_metric("ExchangeLatency", MILLISECONDS, refresh.exchange_ms)
-
-
-def _camel(words: str) -> str:
-    return "".join(word.capitalize() for word in words.split("_"))
+    if ended:
+        metrics.add_metric("Reauthorizations", COUNT, 1)

@@ -6,7 +6,7 @@ from typing import Any
 
 from flowaccount_connect.rotation.pending_commits import MalformedMessage
 from flowaccount_connect.runtime import bootstrap
-from flowaccount_connect.runtime.observability import COUNT, fault, logger, metrics, observed
+from flowaccount_connect.runtime.observability import fault, logger, observed
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
 
 _commits = bootstrap.salvage()
@@ -31,5 +31,4 @@ def handler(event: Mapping[str, Any], _context: Any) -> dict[str, Any]:
             failed.append(record.get("messageId"))
         else:
             logger.warning("salvage", extra={"outcome": outcome.value, "connection_id": connection_id})
-            metrics.add_metric("Salvaged", COUNT, 1)
     return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}

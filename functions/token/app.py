@@ -8,14 +8,14 @@ from flowaccount_connect.http.handling import answering
 from flowaccount_connect.http.problems import Response
 from flowaccount_connect.http.request import InvalidBody, Request, json_answer
 from flowaccount_connect.runtime import bootstrap
-from flowaccount_connect.runtime.observability import COUNT, logger, metrics, observed
+from flowaccount_connect.runtime.observability import logger, observed
 from flowaccount_connect.tokens.serving import DEFAULT_MIN_TTL, LONGEST_MIN_TTL
 
 _serving, _direct_connect, _redirect_uri = bootstrap.token()
 
 
 @observed
-@answering(logger, refused=lambda: metrics.add_metric("TokensRefused", COUNT, 1))
+@answering(logger)
 def handler(request: Request) -> Response:
     """Answer 200 with the access token and its facts."""
     posted = request.method == "POST"
@@ -27,7 +27,6 @@ def handler(request: Request) -> Response:
         reconnect_url=_reconnect_url(request.stage),
         remaining=request.remaining,
     )
-    metrics.add_metric("TokensServed", COUNT, 1)
     body = {
         "access_token": served.access_token,
         "token_type": "Bearer",

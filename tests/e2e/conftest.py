@@ -19,6 +19,8 @@ from tools.local.visit import HttpVisitor, browser
 RETURN_URL = "http://localhost:3000/done"
 APP_RETURN_URL = f"http://localhost:{ports.choose(4590)}/flowaccount-connected"
 """Where a host listens that a test starts."""
+TERMINAL_PORT = ports.choose(8767)
+"""Where the terminal tool waits for a browser."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ def up(app: AppSite) -> Iterator[Stack]:
     allowed = (
         RETURN_URL,
         APP_RETURN_URL,
+        f"http://127.0.0.1:{TERMINAL_PORT}/flowaccount-connected",
         app.return_url,
         "https://app.example.com/accounting/done",
         "https://shop.example.co.th/flowaccount?from=settings",
@@ -83,7 +86,6 @@ def up(app: AppSite) -> Iterator[Stack]:
                 parameters={
                     "AllowedReturnUrls": ",".join(allowed),
                     "PublicRateLimit": "1000",
-                    "PublicBurstLimit": "1000",
                     "RefreshesPerMinute": "60000",
                     "PublishRefreshed": "enabled",
                     "AlarmEmail": "operator@example.com",

@@ -10,22 +10,27 @@ from pathlib import Path
 from typing import Any
 
 import botocore.session
+import httpx
 import pytest
 import requests
 
 from flowaccount_connect_client import (
     AccessDenied,
-    Api,
     ConnectionNotFound,
     FlowAccountAuth,
+    FlowAccountConnect,
+    Problem,
     ReauthorizationRequired,
-    client,
+    cache,
+    httpx_auth,
+    signing,
 )
 from flowaccount_connect_client.cli import target
-from tests.e2e.conftest import Simulator
+from tests.e2e.conftest import TERMINAL_PORT, Simulator
 from tools.local import service
 from tools.local.places import ROOT, STACK_FILE
 from tools.local.stack import Stack
+from tools.local.visit import HttpVisitor
 from tools.simulator import people
 
 COMPANY = """
@@ -33,7 +38,7 @@ import os, sys, requests
 from flowaccount_connect_client import FlowAccountAuth
 url = os.environ["FLOWACCOUNT_URL"] + "/test/company/info"
 print(requests.get(url, auth=FlowAccountAuth(sys.argv[1]), timeout=30).text)
-print(sorted(name for name in sys.modules if name.startswith("flowaccount_connect.")), "boto3" in sys.modules)
+print(sorted(name for name in sys.modules if name.partition(".")[0] in ("boto3", "flowaccount_connect")))
 """
 
 
@@ -43,14 +48,14 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("installed")
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
-        cwd=ROOT, check=True, capture_output=True,
+        cwd=ROOT / "clients" / "python", check=True, capture_output=True,
     )  # fmt: skip
     (wheel,) = folder.glob("*.whl")
     subprocess.run(["uv", "venv", "-q", "--python", sys.executable, str(folder / "venv")], check=True)
     python = folder / "venv" / "bin" / "python"
     subprocess.run(
         ["uv", "pip", "install", "-q", "--python", str(python), "-c", str(ROOT / "requirements/dev.txt"),
-         f"flowaccount-connect[cli] @ {wheel.as_uri()}"],
+         f"flowaccount-connect[cli,httpx] @ {wheel.as_uri()}"],
         check=True,
     )  # fmt: skip
     return python.parent
@@ -75,11 +80,12 @@ def books(up: Stack, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch)
     """Reads the company's page through the client, in this process."""
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    client.forget()
-    yield lambda: requests.get(
-        f"{up.simulator_url}/test/company/info", auth=FlowAccountAuth("N1000001", patience=0), timeout=30
-    )
-    client.forget()
+    cache.forget()
+    signing.forget()
+    auth = FlowAccountAuth("N1000001", client=FlowAccountConnect(patience=0))
+    yield lambda: requests.get(f"{up.simulator_url}/test/company/info", auth=auth, timeout=30)
+    cache.forget()
+    signing.forget()
 
 
 def test_the_installed_client_reads_a_companys_name_and_brings_no_server_with_it(
@@ -91,8 +97,7 @@ def test_the_installed_client_reads_a_companys_name_and_brings_no_server_with_it
     assert run.returncode == 0, run.stderr
     *company, modules = run.stdout.splitlines()
     assert json.loads("".join(company))["data"]["compnayName"] == people.business(connection).thai
-    own = "['flowaccount_connect_client', 'flowaccount_connect.domain.ids', 'flowaccount_connect.domain.return_urls']"
-    assert modules == f"{own} False"
+    assert modules == "[]"
 
 
 def test_a_401_of_flowaccounts_costs_one_refresh_and_the_request_succeeds(
@@ -109,7 +114,7 @@ def test_a_dead_connection_says_how_to_connect_again(
     up: Stack, simulator: Simulator, connection: str, books: Callable[[], Any], set_item: Any
 ) -> None:
     now = int(time.time())
-    set_item(connection, requested_at=now - 90_000, access_expires_at=now - 10, refresh_at=now - 5)
+    set_item(connection, requested_at=now - 90_000, access_expires_at=now - 10, refresh_at=now - 5, deadline=now - 5)
     simulator.fault("error", code="invalid_grant", status=400)
     with pytest.raises(ReauthorizationRequired) as caught:
         books()
@@ -117,9 +122,31 @@ def test_a_dead_connection_says_how_to_connect_again(
     assert abs((caught.value.since or 0) - now) < 60
 
 
+def test_httpx_shares_the_token(up: Stack, connection: str, books: Callable[[], Any], simulator: Simulator) -> None:
+    assert books().status_code == 200
+    auth = httpx_auth.FlowAccountAuth(connection)
+    answer = httpx.get(f"{up.simulator_url}/test/company/info", auth=auth, timeout=30)
+    assert (answer.status_code, answer.json()["status"]) == (200, True)
+
+
+def test_every_answer_of_the_api_is_read(up: Stack, connection: str, books: Callable[[], Any]) -> None:
+    api = FlowAccountConnect(patience=0)
+    shown = api.connection(connection)
+    assert (shown.support_code, shown.status) == (connection, "active")
+    assert shown in list(api.connections(status="active"))
+    assert "connected" in [one.kind for one in api.history(connection)]
+    with pytest.raises(ConnectionNotFound):
+        list(api.history("N404404"))
+    link = api.connect_link("tenant-7", return_url=up.return_urls[0], expected_connection=connection)
+    assert link.connect_url.startswith(up.authorize_url)
+    with pytest.raises(Problem) as caught:
+        api.confirm("made.up", "tenant-7")
+    assert caught.value.code == "unknown_confirmation"
+
+
 def test_what_a_caller_may_not_see_or_what_is_not_there_has_its_own_error(up: Stack, books: Any) -> None:
     with pytest.raises(ConnectionNotFound):
-        Api(patience=0).access_token("N404404")
+        FlowAccountConnect(patience=0).access_token("N404404")
     name = "flowaccount-connect-nobody"
     iam = service.client(up, "iam")
     iam.create_user(UserName=name)
@@ -127,8 +154,9 @@ def test_what_a_caller_may_not_see_or_what_is_not_there_has_its_own_error(up: St
     nobody = botocore.session.Session()
     nobody.set_credentials(key["AccessKeyId"], key["SecretAccessKey"])
     try:
-        with pytest.raises(AccessDenied):
-            Api(session=nobody, patience=0).access_token("N1000001")
+        with pytest.raises(AccessDenied) as caught:
+            FlowAccountConnect(session=nobody, patience=0).access_token("N1000001")
+        assert caught.value.denial == "permission"
     finally:
         iam.delete_access_key(UserName=name, AccessKeyId=key["AccessKeyId"])
         iam.delete_user(UserName=name)
@@ -185,9 +213,30 @@ def test_the_terminal_tool_manages_connections(
     told = json.loads(tool("history", brought, "--json").stdout)
     assert "connected" in [one["kind"] for one in told]
     assert "refreshed" in tool("history", connection).stdout or "connected" in tool("history", connection).stdout
-    assert tool("disconnect", brought).returncode == 2, "nobody is there to ask"
+    assert tool("disconnect", brought).returncode == 2, "it asks"
     assert tool("disconnect", brought, "--yes").returncode == 0
     assert tool("token", brought).returncode == 3
+
+
+def test_the_terminal_tool_connects_a_business_of_ones_own(
+    up: Stack, simulator: Simulator, installed: Path, variables: dict[str, str], tool: Any
+) -> None:
+    own = "N1000003"
+    assert tool("disconnect", own, "--yes").returncode in (0, 3)
+    time.sleep(2)  # A disconnect ends all consents of its second, and of the one that follows.
+    command: list[str | Path] = [installed / "flowaccount-connect", "--json", "connect", "me", "--wait", "60"]
+    command += ["--port", str(TERMINAL_PORT)]
+    with subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stderr is not None
+        link = running.stderr.readline().strip()
+        arrived = HttpVisitor().connect(link, user="somchai", business=own)
+        out, told = running.communicate(timeout=60)
+    assert (arrived.status, running.returncode) == (200, 0), told
+    connected = json.loads(out)
+    assert (connected["support_code"], connected["tenant"], connected["status"]) == (own, "me", "active")
+    assert "confirmation" not in arrived.html
+    assert tool("disconnect", own, "--yes").returncode == 0
+    assert tool("history", "N404404").returncode == 3
 
 
 def test_the_terminal_tool_finds_a_stack_by_its_name(

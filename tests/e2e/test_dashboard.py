@@ -1,5 +1,6 @@
 """`make dashboard` shows what the local stack really has, as the deployed dashboard would."""
 
+import json
 import os
 import subprocess
 import sys
@@ -11,8 +12,9 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import Simulator, until
-from tools.local import dashboard, service
+from tools.local import dashboard, emulator, service
 from tools.local.dashboard import PICTURE, UNKNOWN, Widget
+from tools.local.deployment import STACK_NAME
 from tools.local.errors import LocalError
 from tools.local.places import ROOT
 from tools.local.stack import Stack
@@ -34,67 +36,82 @@ def latest(widget: Widget) -> dict[str, float | None]:
     return {line.label: line.latest[0] if line.latest else None for line in widget.lines}
 
 
-def active(up: Stack) -> int:
-    """How many active connections there are, by the API."""
-    found, page = 0, service.call(up, "GET", "/connections?limit=100").json()
-    while True:
-        found += sum(one["status"] == "active" for one in page["connections"])
-        if not page.get("next"):
-            return int(found)
-        page = service.call(up, "GET", f"/connections?limit=100&next={page['next']}").json()
-
-
 def test_figures_are_those_of_the_stack(up: Stack, connection: str, simulator: Simulator, set_item: Any) -> None:
-    tokens, refreshes = "Tokens served, and requests refused", "Refreshes, by what became of them"
-    consents = "New consents needed, last 24 hours"
-    before = shown(up)
-    for _ in range(3):
-        assert service.call(up, "GET", f"/connections/{connection}/token").status_code == 200
-    assert service.call(up, "GET", "/connections/unheard-of/token").status_code == 404
-    set_item(connection, refresh_at=int(time.time()) - 1)
-    assert service.invoke(up, "refresh", {"connection_id": connection})["outcome"] == "refreshed"
+    title, label = "What happens to refreshes, when something does", "new consent needed"
+    before = total(shown(up)[title])[label]
     simulator.withdraw(connection)
-    set_item(connection, refresh_at=int(time.time()) - 1)
+    # One refusal is enough once the token's time is over.
+    set_item(connection, refresh_at=int(time.time()) - 1, deadline=int(time.time()) - 1)
     assert service.invoke(up, "refresh", {"connection_id": connection})["outcome"] == "reauthorization_required"
-
-    def more(title: str) -> dict[str, float]:
-        was = total(before[title])
-        return {label: value - was[label] for label, value in total(shown(up)[title]).items() if value != was[label]}
-
-    until(lambda: more(tokens) == {"served": 3, "refused": 1})
-    until(lambda: more(refreshes) == {"refreshed": 1, "new consent needed": 1})
-    until(lambda: more(consents) == {"connections": 1})
+    until(lambda: total(shown(up)[title])[label] == before + 1)
 
 
-def test_connections_and_the_soonest_deadline_are_those_of_the_table(up: Stack, connection: str, set_item: Any) -> None:
-    title = "Connections, and how much of the capacity they use"
-
+def test_what_is_at_risk_and_the_soonest_deadline_are_those_of_the_table(
+    up: Stack, connection: str, set_item: Any
+) -> None:
     def tick() -> dict[str, Widget]:
         set_item(connection, refresh_at=int(time.time()) - 1, deadline=int(time.time()) + 1800)
         service.invoke(up, "sweep", {})
         return shown(up)
 
+    until(lambda: 0.45 < (latest(tick()["Soonest deadline of what is due (hours)"])["hours left"] or 0) <= 0.5)
+    assert (latest(shown(up)["Connections at risk"])["at risk"] or 0) >= 1
+    assert (latest(shown(up)["Ticks in five minutes"])["ticks that saw everything"] or 0) >= 1
     # The count follows the table's stream.
-    until(lambda: latest(tick()[title])["connections"] == active(up))
-    until(lambda: 0.45 < (latest(tick()["Soonest deadline of what is due (hours)"])["hours"] or 0) <= 0.5)
-    assert (latest(shown(up)["At risk"])["connections"] or 0) >= 1
+    until(lambda: (latest(tick()["Capacity used (%)"])["% of the allowed rate"] or 0) > 0)
 
 
 def test_alarms_sound_as_the_template_says(up: Stack) -> None:
-    queue, sqs = up.queues["tick-dead-letters"], service.client(up, "sqs")
+    queue, sqs = up.queues["dead-letters"], service.client(up, "sqs")
     alarms = shown(up)["Alarms"].alarms
-    assert alarms["tick-dead-letters"] == "OK"
-    assert alarms["salvage-used"] == UNKNOWN
+    assert alarms["dead-letters"] == "OK"
+    assert alarms["events-late"] == UNKNOWN
     assert set(alarms.values()) <= {"OK", "ALARM", UNKNOWN}
     sqs.send_message(QueueUrl=queue, MessageBody="{}")
     try:
         there = shown(up)
-        assert there["Alarms"].alarms["tick-dead-letters"] == "ALARM"
-        assert total(there["Queues that should be empty"])["ticks, dead (now)"] == 1
+        assert there["Alarms"].alarms["dead-letters"] == "ALARM"
+        assert total(there["Queues that should be empty"])["dead letters (now)"] == 1
     finally:
         message = sqs.receive_message(QueueUrl=queue)["Messages"][0]
         sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
-    assert shown(up)["Alarms"].alarms["tick-dead-letters"] == "OK"
+    assert shown(up)["Alarms"].alarms["dead-letters"] == "OK"
+
+
+@pytest.mark.usefixtures("up")
+def test_an_event_reaches_the_topic_through_a_rule(up: Stack) -> None:
+    """The topic's policy lets EventBridge publish: an event on the bus is a message of a queue that is subscribed."""
+    admin = {
+        name: emulator.client(name, int(up.aws_endpoint_url.rpartition(":")[2])) for name in ("sns", "sqs", "events")
+    }
+    topic = f"arn:aws:sns:{up.region}:{emulator.ACCOUNT}:{STACK_NAME}-alarms"
+    listener = "flowaccount-connect-listener"
+    arn = f"arn:aws:sqs:{up.region}:{emulator.ACCOUNT}:{listener}"
+    allowed = {
+        "Effect": "Allow",
+        "Principal": {"Service": "sns.amazonaws.com"},
+        "Action": "sqs:SendMessage",
+        "Resource": arn,
+    }
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [allowed]})
+    queue = admin["sqs"].create_queue(QueueName=listener, Attributes={"Policy": policy})["QueueUrl"]
+    subscription = admin["sns"].subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)["SubscriptionArn"]
+    try:
+        detail = {"connection_id": "N1", "environment": "sandbox", "deadline": "2026-01-31T06:00:00Z"}
+        entry = {"Source": "flowaccount-connect", "DetailType": "connection.at_risk", "Detail": json.dumps(detail)}
+        answer = admin["events"].put_events(Entries=[entry | {"EventBusName": up.event_bus}])
+        assert answer["FailedEntryCount"] == 0
+        received: list[str] = []
+
+        def arrived() -> bool:
+            found = admin["sqs"].receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages", [])
+            received.extend(json.loads(message["Body"])["Message"] for message in found)
+            return any("FlowAccount connection N1 (sandbox) is at risk" in text for text in received)
+
+        until(arrived)
+    finally:
+        admin["sns"].unsubscribe(SubscriptionArn=subscription)
+        admin["sqs"].delete_queue(QueueUrl=queue)
 
 
 def run(**environment: str) -> subprocess.CompletedProcess[str]:

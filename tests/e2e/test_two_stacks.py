@@ -34,9 +34,9 @@ def parameters(up: Stack) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def beside(up: Stack, parameters: dict[str, str]) -> Iterator[Stack]:
-    """A second stack in the same account, for production, with a user of its own, its table protected as by default."""
+    """A second stack in the same account, for production, with a user of its own."""
     api_url = up.api_url.replace(up.api_id, API_ID)
-    own = {"Environment": "production", "RedirectUri": f"{api_url}/callback", "DeletionProtection": "enabled"}
+    own = {"Environment": "production", "RedirectUri": f"{api_url}/callback"}
     deployment.deploy(port_of(up), parameters | own, name=NAME, api_id=API_ID)
     iam, user = administrator(up, "iam"), f"{NAME}-service"
     iam.create_user(UserName=user)

@@ -84,7 +84,7 @@ def test_the_login_url_is_what_flowaccounts_page_says(up: Stack) -> None:
     assert len(state) == 43
     cookie = answer.headers["Set-Cookie"]
     assert cookie.startswith("__Host-")
-    for attribute in ("Path=/", "Secure", "HttpOnly", "SameSite=Lax", "Max-Age=3600"):
+    for attribute in ("Path=/", "Secure", "HttpOnly", "SameSite=Lax", "Max-Age=12600"):
         assert attribute in cookie
     assert "Domain" not in cookie
 

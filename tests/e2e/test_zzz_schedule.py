@@ -43,7 +43,6 @@ CONNECTIONS = 200
 LIFETIME = 80
 LIFETIMES = 3.25
 REFRESH_AFTER = 16
-AT_RISK_BEFORE = 25
 OUTAGE = 15
 TICK = 4.0
 
@@ -108,7 +107,6 @@ def deployed(flowaccount: FlowAccount) -> Iterator[Stage]:
         "CLIENT_SECRET": CLIENT_SECRET,
         "REFRESH_AFTER": str(REFRESH_AFTER),
         "REFRESH_TOKEN_LIFETIME": str(LIFETIME),
-        "AT_RISK_BEFORE": str(AT_RISK_BEFORE),
         "REFRESHES_PER_MINUTE": str(LIMIT),
         "REFRESH_CONCURRENCY": "3",
         "SCHEDULE": "disabled",
@@ -342,7 +340,7 @@ def test_a_429_pauses_the_whole_stack_and_blames_nobody(stage: Stage, form: str)
 
 def test_a_dead_letter_that_is_driven_back_is_harmless(stage: Stage) -> None:
     (business,) = connect(stage, 1, refresh_at=-1)
-    queue, dead = stage.up.queues["refresh"], stage.up.queues["refresh-dead-letters"]
+    queue, dead = stage.up.queues["refresh"], stage.up.queues["dead-letters"]
 
     def visibility(seconds: int) -> None:
         stage.queues.set_queue_attributes(QueueUrl=queue, Attributes={"VisibilityTimeout": str(seconds)})
@@ -352,7 +350,7 @@ def test_a_dead_letter_that_is_driven_back_is_harmless(stage: Stage) -> None:
     try:
         with denied(stage.up, "refresh", "dynamodb:UpdateItem"):
             send(stage, [business])
-            until(lambda: waiting(stage, "refresh-dead-letters") > 0)
+            until(lambda: waiting(stage, "dead-letters") > 0)
             rest(stage)
     finally:
         visibility(int(before["Attributes"]["VisibilityTimeout"]))
@@ -365,6 +363,6 @@ def test_a_dead_letter_that_is_driven_back_is_harmless(stage: Stage) -> None:
         stage.queues.send_message(QueueUrl=queue, MessageBody=letter["Body"])
         stage.queues.delete_message(QueueUrl=dead, ReceiptHandle=letter["ReceiptHandle"])
     rest(stage)
-    assert waiting(stage, "refresh-dead-letters") == 0
+    assert waiting(stage, "dead-letters") == 0
     assert outcomes(stage) == {"issued": 1}
     assert_all_alive(stage, [business])

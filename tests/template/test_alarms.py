@@ -1,25 +1,16 @@
-"""The alarms: each means something, tells somebody, has its entry in the runbook; nothing that fails goes without."""
+"""The alarms: few, each of one class, each to somebody, each with its entry in the runbook."""
 
 import re
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from tests.template.test_template import FUNCTIONS, Template, of_type, timeout
+from tests.template.test_template import FUNCTIONS, Template, of_type
 
 RUNBOOK = (Path(__file__).parents[2] / "docs" / "runbook.md").read_text()
 # What AWS itself counts, and by which dimensions.
 OF_AWS = {
-    "AWS/Lambda": ({"Errors", "Throttles", "Duration", "IteratorAge"}, {"FunctionName"}),
-    "AWS/SQS": (
-        {
-            "ApproximateNumberOfMessagesVisible",
-            "ApproximateNumberOfMessagesNotVisible",
-            "NumberOfMessagesSent",
-        },
-        {"QueueName"},
-    ),
+    "AWS/Lambda": ({"Errors", "IteratorAge"}, {"FunctionName"}),
+    "AWS/SQS": ({"ApproximateNumberOfMessagesVisible", "ApproximateNumberOfMessagesNotVisible"}, {"QueueName"}),
     "AWS/ApiGateway": ({"5XXError"}, {"ApiName", "Stage"}),
 }
 
@@ -49,7 +40,7 @@ def watched(template: Template, metric: str) -> dict[str, Any]:
 def test_every_alarm_says_what_it_means_and_ends_with_its_entry_in_the_runbook(template: Template) -> None:
     linked = set()
     for name, alarm in alarms(template).items():
-        meaning, _, entry = alarm["AlarmDescription"]["Fn::Sub"].rpartition(" ${RunbookUrl}#")
+        meaning, _, entry = alarm["AlarmDescription"].rpartition(" docs/runbook.md#")
         assert len(meaning) > 30, name
         assert meaning.endswith("."), name
         linked.add(entry)
@@ -71,10 +62,46 @@ def test_the_runbook_links_to_what_it_has() -> None:
         assert (Path(__file__).parents[2] / "docs" / page).is_file(), page
 
 
-def test_every_alarm_tells_the_operator_when_it_sounds_and_when_it_is_over(template: Template) -> None:
-    told = {"Fn::If": ["MailOperator", [{"Ref": "OperatorTopic"}], {"Ref": "AWS::NoValue"}]}
+ALWAYS = {
+    *("TickMissing", "ConnectionsAtRisk", "TokensLost", "Unwell", "ConnectingRefused", "Unanswered"),
+    *("ReauthorizationsAboveNormal", "CapacityNearlyUsed", "DeadLettersAlarm", "PendingCommits"),
+    *("EventsUnpublished", "EventsLate", "ApiErrors"),
+}
+"""The alarms of every stack: one for each class of what needs a hand."""
+
+GRADUALLY = {f"{logical_id.removesuffix('Function')}Errors" for logical_id in FUNCTIONS.values()}
+"""Those that put a gradual deployment back."""
+
+EVENTS = {"TokensLost", "ConnectingRefused", "ReauthorizationsAboveNormal"}
+"""What has happened, and is never over."""
+
+
+def test_there_is_one_alarm_for_each_class_and_no_other_unless_a_deployment_needs_it(template: Template) -> None:
+    there = of_type(template, "AWS::CloudWatch::Alarm")
+    assert set(there) == ALWAYS | GRADUALLY
+    conditions = {name: alarm.get("Condition") for name, alarm in there.items()}
+    assert conditions == dict.fromkeys(ALWAYS) | dict.fromkeys(GRADUALLY, "DeployGradually")
+
+
+def test_every_alarm_goes_to_the_topic_whether_or_not_there_is_an_address(template: Template) -> None:
+    topic = {"Fn::If": ["OwnTopic", {"Ref": "AlarmTopic"}, {"Ref": "AlarmTopicArn"}]}
     for name, alarm in alarms(template).items():
-        assert alarm["AlarmActions"] == alarm["OKActions"] == told, name
+        assert alarm["AlarmActions"] == [topic], name
+    assert template["Outputs"]["AlarmTopicArn"]["Value"] == topic
+
+
+def test_what_has_a_state_to_return_from_says_when_it_does(template: Template) -> None:
+    """And nothing else: that no token is being lost any more is no news, and no mail."""
+    stateful = {name for name, alarm in alarms(template).items() if "OKActions" in alarm}
+    assert stateful == ALWAYS - EVENTS
+    for name in stateful:
+        assert alarms(template)[name]["OKActions"] == alarms(template)[name]["AlarmActions"], name
+
+
+def test_nothing_sounds_before_the_first_tick_was_due(template: Template, translated: Template) -> None:
+    """The one alarm that takes silence for bad news is made after the schedule that ends the silence."""
+    schedule = template["Resources"]["TickMissing"]["DependsOn"]
+    assert translated["Resources"][schedule]["Type"] == "AWS::Scheduler::Schedule"
 
 
 def test_alarms_are_named_after_their_stack(template: Template) -> None:
@@ -98,22 +125,16 @@ def test_of_two_stacks_in_one_account_each_has_its_own_alarms(template: Template
 
 def test_what_is_only_counted_when_it_happens_is_fine_when_it_is_missing(template: Template) -> None:
     for name, alarm in alarms(template).items():
-        assert alarm["TreatMissingData"] == ("breaching" if name == "HeartbeatMissing" else "notBreaching"), name
+        assert alarm["TreatMissingData"] == ("breaching" if name == "TickMissing" else "notBreaching"), name
 
 
-@pytest.mark.parametrize("metric", ["Errors", "Throttles", "Duration"])
-def test_every_function_is_watched(template: Template, metric: str) -> None:
-    assert set(watched(template, metric)) == set(FUNCTIONS.values())
-
-
-def test_a_duration_is_alarmed_at_four_fifths_of_the_timeout(template: Template) -> None:
-    by_function = watched(template, "Duration")
-    for function, logical_id in FUNCTIONS.items():
-        assert by_function[logical_id]["Threshold"] == timeout(template, function) * 800, function
+def test_each_function_can_put_its_deployment_back(template: Template) -> None:
+    assert set(watched(template, "Errors")) == set(FUNCTIONS.values())
 
 
 def test_every_queue_of_dead_letters_is_watched(template: Template) -> None:
     queues = {name for name in of_type(template, "AWS::SQS::Queue") if name.endswith("DeadLetters")}
+    assert queues == {"DeadLetters", "SalvageDeadLetters"}, "one for all that holds no token"
     visible = set(watched(template, "ApproximateNumberOfMessagesVisible"))
     # A function takes these up at once and hides them until the next try.
     hidden = set(watched(template, "ApproximateNumberOfMessagesNotVisible"))
@@ -127,7 +148,3 @@ def test_every_queue_of_dead_letters_is_watched(template: Template) -> None:
     }
     assert hidden <= taken
     assert not visible & taken
-
-
-def test_the_use_of_the_salvage_queue_is_alarmed(template: Template) -> None:
-    assert set(watched(template, "NumberOfMessagesSent")) == {"SalvageQueue"}

@@ -8,10 +8,9 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -145,7 +144,7 @@ class Server:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _threads: list[threading.Thread] = field(default_factory=list)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Server":
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._start(self._accept)
@@ -281,7 +280,7 @@ class Certificates:
     def _make(path: Path, names: list[x509.GeneralName]) -> Path:
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "unit test")])
-        now = datetime.now(UTC)
+        now = datetime.now(timezone.utc)
         certificate = (
             x509.CertificateBuilder()
             .subject_name(name)

@@ -47,11 +47,11 @@ def functions(
 Happening = Callable[[Functions, World, Server, pytest.MonkeyPatch], None]
 
 
-def refreshed(outcome: RefreshOutcome, reason: Reason | None = None, *, doubt: int | None = None) -> Happening:
+def refreshed(outcome: RefreshOutcome, reason: Reason | None = None) -> Happening:
     """A refresh that ends so."""
 
     def happen(functions: Functions, _: World, __: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-        ended = Refresh(outcome=outcome, connection_id=CONNECTION, reason=reason, in_doubt_since=doubt)
+        ended = Refresh(outcome=outcome, connection_id=CONNECTION, reason=reason)
         monkeypatch.setattr(type(functions.module("refresh")._rotation), "refresh", lambda *_, **__: ended)
         functions.call("refresh", event("refresh-on-demand"), seconds=45)
 
@@ -91,33 +91,40 @@ def ticked(**facts: Any) -> Happening:
     return happen
 
 
-HAPPENINGS: dict[tuple[str, str], Happening] = {
-    ("callback", "ConnectConfigurationError"): connect_refused,
-    ("refresh", "ConfigurationRefused"): refreshed(RefreshOutcome.CONFIGURATION_ERROR),
-    ("refresh", "InDoubtFor"): refreshed(RefreshOutcome.IN_DOUBT, doubt=1),
-    ("refresh", "RefreshLost"): refreshed(RefreshOutcome.LOST),
-    ("refresh", "RefreshNotPrepared"): refreshed(RefreshOutcome.NOT_PREPARED),
-    ("refresh", "RefreshReauthorizationRequired"): refreshed(RefreshOutcome.REAUTHORIZATION_REQUIRED, Reason.REJECTED),
-    ("refresh", "RefreshThrottled"): refreshed(RefreshOutcome.THROTTLED),
-    ("refresh", "ReauthorizationRotationLost"): refreshed(
-        RefreshOutcome.REAUTHORIZATION_REQUIRED, Reason.ROTATION_LOST
-    ),
-    ("refresh", "ReauthorizationWrongConnection"): refreshed(
-        RefreshOutcome.REAUTHORIZATION_REQUIRED, Reason.WRONG_CONNECTION
-    ),
-    ("refresh", "Unanswered"): refreshed(RefreshOutcome.NOT_SENT),
-    ("sweep", "AtRisk"): ticked(at_risk=1),
-    ("sweep", "CapacityUsed"): ticked(connections=800),
-    ("sweep", "Heartbeat"): ticked(),
-    ("sweep", "TickIncomplete"): ticked(complete=False),
+ENDED = RefreshOutcome.REAUTHORIZATION_REQUIRED
+
+HAPPENINGS: dict[tuple[str, str], list[Happening]] = {
+    ("callback", "Unwell"): [connect_refused],
+    ("refresh", "Reauthorizations"): [refreshed(ENDED, Reason.REJECTED)],
+    ("refresh", "TokensLost"): [
+        refreshed(RefreshOutcome.LOST),
+        refreshed(ENDED, Reason.ROTATION_LOST),
+        refreshed(ENDED, Reason.WRONG_CONNECTION),
+    ],
+    ("refresh", "Unanswered"): [
+        refreshed(RefreshOutcome.NOT_SENT),
+        refreshed(RefreshOutcome.IN_DOUBT),
+        refreshed(RefreshOutcome.THROTTLED),
+    ],
+    ("refresh", "Unwell"): [
+        refreshed(RefreshOutcome.CONFIGURATION_ERROR),
+        refreshed(RefreshOutcome.CIRCUIT_OPEN),
+        refreshed(RefreshOutcome.NOT_PREPARED),
+    ],
+    ("sweep", "AtRisk"): [ticked(at_risk=1)],
+    ("sweep", "CapacityUsed"): [ticked(connections=800)],
+    ("sweep", "Heartbeat"): [ticked()],
 }
+"""By what an alarm waits for, the cases of its class."""
+
+CASES = [(service, metric, case) for (service, metric), cases in HAPPENINGS.items() for case in range(len(cases))]
 
 
 def test_every_metric_that_is_waited_for_is_tried_here() -> None:
     assert set(WAITED_FOR) == set(HAPPENINGS)
 
 
-@pytest.mark.parametrize(("service", "metric"), WAITED_FOR)
+@pytest.mark.parametrize(("service", "metric", "case"), CASES)
 def test_what_an_alarm_waits_for_is_written_when_it_happens(
     functions: Functions,
     world: World,
@@ -125,27 +132,34 @@ def test_what_an_alarm_waits_for_is_written_when_it_happens(
     monkeypatch: pytest.MonkeyPatch,
     service: str,
     metric: str,
+    case: int,
 ) -> None:
-    HAPPENINGS[service, metric](functions, world, server, monkeypatch)
+    HAPPENINGS[service, metric][case](functions, world, server, monkeypatch)
     written = [line for line in map(_metrics, functions.logs().splitlines()) if metric in line]
     assert written, functions.logs()
 
 
 @pytest.mark.parametrize("outcome", [RefreshOutcome.REFRESHED, RefreshOutcome.SUPERSEDED, RefreshOutcome.NOT_DUE])
-def test_what_is_well_is_nothing_to_alarm_on(
+def test_what_is_well_writes_no_metric(
     functions: Functions, world: World, server: Server, monkeypatch: pytest.MonkeyPatch, outcome: RefreshOutcome
 ) -> None:
     refreshed(outcome)(functions, world, server, monkeypatch)
-    written = {name for line in functions.logs().splitlines() for name in _metrics(line)}
-    assert written
-    assert not written & {metric for _, metric in WAITED_FOR}
+    assert not {name for line in functions.logs().splitlines() for name in _metrics(line)}
 
 
-def test_a_tick_that_meets_a_queue_a_pause_and_a_slowdown_says_so(
+def test_an_import_that_is_refused_is_no_reauthorization(
     functions: Functions, world: World, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ticked(waiting=7, paused=30, slowdown=1.5)(functions, world, server, monkeypatch)
-    assert all(f'"{told}]' in functions.logs() for told in ('Waiting":[7.0', 'Paused":[30.0', 'Slowdown":[1.5'))
+    refreshed(RefreshOutcome.IMPORT_REFUSED, Reason.REJECTED)(functions, world, server, monkeypatch)
+    assert not {name for line in functions.logs().splitlines() for name in _metrics(line)}
+
+
+@pytest.mark.parametrize("facts", [{"complete": False}, {"failed": 1}, {"waiting": None}])
+def test_a_tick_that_did_not_do_all_it_must_is_no_heartbeat(
+    functions: Functions, world: World, server: Server, monkeypatch: pytest.MonkeyPatch, facts: dict[str, Any]
+) -> None:
+    ticked(**facts)(functions, world, server, monkeypatch)
+    assert '"Heartbeat":[0.0]' in functions.logs()
 
 
 def test_the_capacity_that_is_used_is_in_per_cent(

@@ -8,6 +8,8 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import botocore.session
@@ -17,19 +19,22 @@ import requests
 from flowaccount_connect_client import (
     AccessDenied,
     AccessToken,
-    Api,
     ConnectionNotFound,
     FlowAccountAuth,
+    FlowAccountConnect,
     FlowAccountConnectError,
     HostNotAllowed,
     InvalidAnswer,
+    InvalidArgument,
     NotConfigured,
     Problem,
     ReauthorizationRequired,
     TemporarilyUnavailable,
+    cache,
     client,
+    signing,
 )
-from tests.unit.servers import Answer, Asked, Line, Server, drop, reply
+from tests.unit.servers import Answer, Asked, Line, Server, drop, eventually, reply
 
 CONNECTION = "N1234567"
 
@@ -57,9 +62,11 @@ def refused(status: int, code: str, headers: str = "", **members: object) -> Ans
 
 @pytest.fixture(autouse=True)
 def _a_process_of_its_own() -> Iterator[None]:
-    client.forget()
+    cache.forget()
+    signing.forget()
     yield
-    client.forget()
+    cache.forget()
+    signing.forget()
 
 
 @pytest.fixture
@@ -85,9 +92,13 @@ def page(books: Server, path: str = "/test/company/info") -> str:
 
 
 def auth(stack: Server, books: Server, **options: Any) -> FlowAccountAuth:
-    hosts = (f"http://127.0.0.1:{books.port}",)
-    chosen: dict[str, Any] = {"url": base(stack), "patience": 0, "allowed_hosts": hosts} | options
-    return FlowAccountAuth(CONNECTION, **chosen)
+    made = FlowAccountConnect(options.pop("url", base(stack)), session=options.pop("session", None), patience=0)
+    chosen: dict[str, Any] = {"allowed_hosts": [f"http://127.0.0.1:{books.port}"]} | options
+    return FlowAccountAuth(CONNECTION, client=made, **chosen)
+
+
+def connect(stack: Server, **options: Any) -> FlowAccountConnect:
+    return FlowAccountConnect(base(stack), **{"patience": 0, **options})
 
 
 def carried(server: Server) -> list[str | None]:
@@ -136,30 +147,122 @@ def test_a_hundred_threads_ask_once(stack: Server, books: Server) -> None:
     assert len(stack.asked) == 1
 
 
-def test_who_meets_in_a_call_that_fails_shares_its_failure(stack: Server, books: Server) -> None:
-    held = threading.Event()
-    kept = client._kept(("url", CONNECTION, None))
-    calls = []
+def test_who_meets_in_a_request_that_the_stack_refuses_shares_its_refusal(stack: Server, books: Server) -> None:
+    held, together = threading.Event(), threading.Barrier(9)
 
-    def fetch() -> AccessToken:
-        calls.append(1)
+    def slowly(line: Line, asked: Asked) -> None:
         held.wait(10)
-        raise NotConfigured("nothing")
+        refused(404, "connection_not_found")(line, asked)
+
+    stack.say(slowly)
+
+    def ask(_: int) -> BaseException | None:
+        together.wait(10)
+        try:
+            auth(stack, books).token()
+        except ConnectionNotFound as error:
+            return error
+        return None
 
     with ThreadPoolExecutor(8) as pool:
-        asking = [pool.submit(kept.get, fetch) for _ in range(8)]
-        while not pool._work_queue.empty():
-            time.sleep(0.01)
+        asking = [pool.submit(ask, number) for number in range(8)]
+        together.wait(10)
+        assert eventually(lambda: len(stack.asked) == 1)
         held.set()
-        assert all(isinstance(one.exception(10), NotConfigured) for one in asking)
-    assert len(calls) < 8
-    assert kept.get(lambda: token(2)).generation == 2
+        errors = [one.result(20) for one in asking]
+    assert all(isinstance(one, ConnectionNotFound) for one in errors)
+    # Each has an error of its own: tracebacks of several threads in one object tell nothing.
+    assert len(set(map(id, errors))) == 8
+    stack.say(given(2))
+    assert auth(stack, books).token().generation == 2
+
+
+class SoftTimeLimit(Exception):
+    """What a task queue raises in a thread whose time is over."""
+
+
+TROUBLES = [SystemExit(), KeyboardInterrupt(), MemoryError(), SoftTimeLimit(), GeneratorExit(), RecursionError()]
+
+
+@pytest.mark.parametrize("trouble", TROUBLES, ids=lambda one: type(one).__name__)
+def test_what_interrupts_the_thread_that_asks_interrupts_nobody_else(trouble: BaseException) -> None:
+    kept, asked = cache.Kept(), threading.Event()
+    go, fetches = threading.Event(), []
+
+    def interrupted() -> AccessToken:
+        fetches.append("interrupted")
+        asked.set()
+        go.wait(10)
+        raise trouble
+
+    def good(_: AccessToken) -> bool:
+        return True
+
+    def fetch() -> AccessToken:
+        fetches.append("another")
+        return token(7)
+
+    def leader() -> BaseException | None:
+        try:
+            kept.get(interrupted, good)
+        except BaseException as error:
+            return error
+        return None
+
+    with ThreadPoolExecutor(9) as pool:
+        first = pool.submit(leader)
+        assert asked.wait(10)
+        waiting = [pool.submit(kept.get, fetch, good) for _ in range(8)]
+        go.set()
+        assert [one.result(20).generation for one in waiting] == [7] * 8
+        assert first.result(20) is trouble
+    assert fetches == ["interrupted", "another"]
+
+
+def test_each_caller_has_its_own_patience(stack: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that gives up at once leaves the others waiting; one request is made for each try of all."""
+    held = threading.Event()
+
+    def slowly(line: Line, asked: Asked) -> None:
+        held.wait(10)
+        refused(503, "store_unavailable", "Retry-After: 0\r\n")(line, asked)
+
+    stack.say(slowly, given(3))
+    no_sleep = SimpleNamespace(time=time.time, monotonic=time.monotonic, sleep=lambda _: None)
+    monkeypatch.setattr(client, "time", no_sleep)
+    with ThreadPoolExecutor(4) as pool:
+        hasty = pool.submit(connect(stack, patience=0).access_token, CONNECTION)
+        assert eventually(lambda: len(stack.asked) == 1)
+        patient = [pool.submit(connect(stack, patience=60).access_token, CONNECTION) for _ in range(3)]
+        held.set()
+        assert [one.result(20).generation for one in patient] == [3] * 3
+        assert isinstance(hasty.exception(20), TemporarilyUnavailable)
+    assert len(stack.asked) <= 3
+
+
+def test_nobody_waits_for_ever_for_a_thread_that_never_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "_LONGEST_REQUEST", 0.01)
+    kept, begun, end = cache.Kept(), threading.Event(), threading.Event()
+
+    def never() -> AccessToken:
+        begun.set()
+        end.wait(20)
+        return token(1)
+
+    with ThreadPoolExecutor(1) as pool:
+        lost = pool.submit(kept.get, never, lambda _: True)
+        assert begun.wait(10)
+        assert kept.get(lambda: token(2), lambda _: True).generation == 2
+        end.set()
+        assert lost.result(20).generation == 1
+    assert kept.get(lambda: token(3), lambda _: True).generation == 2, "the older one does not take its place"
 
 
 def token(generation: int = 1, *, left: float = 86_400, fetched: float = 0) -> AccessToken:
     now = time.time()
     return AccessToken(
         value=f"access-{generation}",
+        support_code=CONNECTION,
         generation=generation,
         status="active",
         environment="sandbox",
@@ -176,33 +279,76 @@ def test_it_is_asked_for_again_shortly_before_it_expires(left: float, fetched: f
     assert token(left=left, fetched=fetched).lasts(time.time(), 300) is not asked_again
 
 
+@pytest.mark.parametrize("status", ["refresh_failing", "in_doubt", "reauthorization_required"])
+def test_a_connection_in_danger_is_asked_about_again_soon(status: str) -> None:
+    now = time.time()
+    assert replace(token(fetched=29), status=status).lasts(now, 300)
+    assert not replace(token(fetched=31), status=status).lasts(now, 300)
+    assert token(fetched=31).lasts(now, 300)
+
+
+def test_a_token_in_danger_warns_who_wants_to_know_and_the_log(stack: Server, caplog: pytest.LogCaptureFixture) -> None:
+    warned: list[AccessToken] = []
+
+    def warn(token: AccessToken) -> None:
+        warned.append(token)
+        raise RuntimeError("a mistake in the warning takes nobody's token away")
+
+    stack.say(given(1, status="refresh_failing"))
+    with caplog.at_level("DEBUG", "flowaccount_connect_client"):
+        made = connect(stack, on_danger=warn)
+        assert [made.access_token(CONNECTION).generation for _ in range(2)] == [1, 1]
+    assert [one.status for one in warned] == ["refresh_failing"] * 2
+    assert f"connection {CONNECTION} is in danger: refresh_failing" in caplog.text
+    assert "access-" not in caplog.text
+    assert len(stack.asked) == 1
+    stack.say(given(2))
+    cache.forget()
+    warned.clear()
+    made.access_token(CONNECTION)
+    assert warned == []
+
+
+def test_a_living_token_is_served_while_the_stack_is_unavailable(stack: Server, books: Server) -> None:
+    stack.say(given(1, expires_in=250), refused(503, "store_unavailable"))
+    assert auth(stack, books).token().generation == 1
+    kept = cache.of((base(stack), CONNECTION, None))
+    assert kept._token is not None
+    kept._token = replace(kept._token, fetched_at=time.time() - 31)
+    assert auth(stack, books).token().generation == 1
+    assert len(stack.asked) == 2
+    kept._token = replace(kept._token, expires_at=time.time() + 4)
+    with pytest.raises(TemporarilyUnavailable):
+        auth(stack, books).token()
+
+
 def test_another_session_or_stack_or_connection_shares_nothing(stack: Server, books: Server) -> None:
     auth(stack, books).token()
     auth(stack, books, session=botocore.session.Session()).token()
     auth(stack, books, url=f"http://localhost:{stack.port}").token()
     stack.say(given(1, support_code="N7"))
-    FlowAccountAuth("N7", url=base(stack), patience=0).token()
+    connect(stack).access_token("N7")
     assert len(stack.asked) == 4
 
 
 def test_the_least_recently_used_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "_TOKENS_KEPT", 2)
-    one, two = client._kept(("url", "N1", None)), client._kept(("url", "N2", None))
-    assert client._kept(("url", "N1", None)) is one
-    client._kept(("url", "N3", None))
-    assert client._kept(("url", "N1", None)) is one
-    assert client._kept(("url", "N2", None)) is not two
+    monkeypatch.setattr(cache, "_TOKENS_KEPT", 2)
+    one, two = cache.of("N1"), cache.of("N2")
+    assert cache.of("N1") is one
+    cache.of("N3")
+    assert cache.of("N1") is one
+    assert cache.of("N2") is not two
 
 
 def test_a_child_process_waits_for_nobody(stack: Server, books: Server) -> None:
-    client._lock.acquire()
+    cache._lock.acquire()
     try:
         child = os.fork()
         if child == 0:
             signal.alarm(20)  # Ends a child that waits for ever.
             os._exit(0 if auth(stack, books).token().value == "access-1" else 1)
     finally:
-        client._lock.release()
+        cache._lock.release()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
@@ -246,12 +392,16 @@ def test_where_nothing_can_be_done_flowaccounts_own_answer_stands(
 
 def test_a_token_refused_for_good_says_how_to_connect_again(stack: Server, books: Server) -> None:
     stack.say(
-        given(1), refused(409, "reauthorization_required", reason="rejected", since=5, reconnect_url="https://a/b")
+        given(1),
+        refused(
+            409, "reauthorization_required", reason="rejected", since=5, tenant="t", expected_connection=CONNECTION
+        ),
     )
     books.say(reply(401))
     with pytest.raises(ReauthorizationRequired) as caught:
         requests.get(page(books), auth=auth(stack, books), timeout=5)
-    assert (caught.value.reason, caught.value.since, caught.value.reconnect_url) == ("rejected", 5, "https://a/b")
+    assert (caught.value.reason, caught.value.since) == ("rejected", 5)
+    assert (caught.value.tenant, caught.value.expected_connection) == ("t", CONNECTION)
 
 
 def test_only_a_401_is_reported(stack: Server, books: Server) -> None:
@@ -357,7 +507,7 @@ def test_a_body_that_can_be_read_once_is_not_sent_again(stack: Server, books: Se
 )
 def test_no_other_host_gets_a_token(stack: Server, url: str) -> None:
     with pytest.raises(HostNotAllowed, match=r"https://openapi\.flowaccount\.com"):
-        requests.Request("GET", url, auth=FlowAccountAuth(CONNECTION, url=base(stack))).prepare()
+        requests.Request("GET", url, auth=FlowAccountAuth(CONNECTION, client=connect(stack))).prepare()
     assert stack.asked == []
 
 
@@ -365,7 +515,7 @@ def test_no_other_host_gets_a_token(stack: Server, url: str) -> None:
     "url", ["https://openapi.flowaccount.com/v1", "https://OpenAPI.FlowAccount.com:443/test/x?y=1"]
 )
 def test_flowaccount_itself_does(stack: Server, url: str) -> None:
-    prepared = requests.Request("GET", url, auth=FlowAccountAuth(CONNECTION, url=base(stack))).prepare()
+    prepared = requests.Request("GET", url, auth=FlowAccountAuth(CONNECTION, client=connect(stack))).prepare()
     assert prepared.headers["Authorization"] == "Bearer access-1"
 
 
@@ -392,8 +542,8 @@ def test_after_a_redirect_on_the_same_host_a_401_is_still_answered(stack: Server
     "host", ["http://openapi.flowaccount.com", "https://a.example/path", "ftp://a", "https://u@a.example", "a b", ""]
 )
 def test_what_is_no_host_is_not_taken_for_one(stack: Server, host: str) -> None:
-    with pytest.raises(ValueError, match="allowed_hosts"):
-        FlowAccountAuth(CONNECTION, url=base(stack), allowed_hosts=[host])
+    with pytest.raises(InvalidArgument, match="allowed_hosts"):
+        FlowAccountAuth(CONNECTION, client=connect(stack), allowed_hosts=[host])
 
 
 # ---- errors -----------------------------------------------------------------------------------------------
@@ -451,71 +601,169 @@ def test_a_problem_tells_its_code_status_detail_and_request(stack: Server, books
 
 def test_where_nobody_listens_is_a_matter_of_time() -> None:
     with pytest.raises(TemporarilyUnavailable, match="cannot be reached"):
-        FlowAccountAuth(CONNECTION, url="http://127.0.0.1:1", patience=0).token()
+        FlowAccountConnect("http://127.0.0.1:1", patience=0).access_token(CONNECTION)
 
 
-def test_what_time_mends_is_waited_for_within_the_callers_patience(stack: Server) -> None:
+def test_what_time_mends_is_waited_for_within_the_callers_patience(
+    stack: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     now, slept = [0.0], list[float]()
 
     def sleep(seconds: float) -> None:
         slept.append(seconds)
         now[0] += seconds
 
-    def api(patience: float) -> Api:
-        slept.clear()
-        return Api(base(stack), patience=patience, clock=lambda: now[0], sleep=sleep)
-
+    monkeypatch.setattr(client, "time", SimpleNamespace(time=time.time, monotonic=lambda: now[0], sleep=sleep))
     later = refused(503, "token_unavailable", "Retry-After: 7\r\n")
     stack.say(later, refused(503, "x", "Retry-After: soon\r\n"), refused(429, "x", "Retry-After: 0\r\n"), given(4))
-    assert api(30).access_token(CONNECTION).generation == 4
+    assert connect(stack, patience=30).access_token(CONNECTION).generation == 4
     assert slept == [7, 5, 4]
+    cache.forget()
+    slept.clear()
     stack.say(later)
     with pytest.raises(TemporarilyUnavailable):
-        api(20).access_token(CONNECTION)
+        connect(stack, patience=20).access_token(CONNECTION)
     assert slept == [7, 7]
+    slept.clear()
     stack.say(refused(404, "connection_not_found"))
     with pytest.raises(ConnectionNotFound):
-        api(20).access_token(CONNECTION)
+        connect(stack, patience=20).access_token(CONNECTION)
     assert slept == []
 
 
 # ---- the button -------------------------------------------------------------------------------------------
 
+SHOWN = {
+    "support_code": CONNECTION,
+    "environment": "sandbox",
+    "status": "active",
+    "tenant": "tenant-1",
+    "generation": 3.0,
+    "deadline": 9,
+    "reason": None,
+    "a_member_of_a_later_version": [],
+}
+
+
+def found(**body: object) -> Answer:
+    return reply(200, json.dumps(body).encode())
+
 
 def test_an_app_makes_a_link_and_confirms_what_the_browser_brought(stack: Server) -> None:
-    api = Api(base(stack), patience=0)
+    api = connect(stack)
     stack.say(reply(201, b'{"connect_url": "https://x/authorize?link=l", "expires_at": 9}'))
     made = api.connect_link("tenant-1", "https://shop.example/back", expected_connection=CONNECTION, state="s")
-    assert made["connect_url"] == "https://x/authorize?link=l"
-    stack.say(reply(200, b'{"support_code": "N1234567"}'))
-    assert api.confirm("s.1", "tenant-1")["support_code"] == CONNECTION
-    assert [(asked.method, asked.path.partition("/live")[2]) for asked in stack.asked] == [
-        ("POST", "/connect-links"),
-        ("POST", "/connect-links/confirm"),
-    ]
-    assert [json.loads(asked.body) for asked in stack.asked] == [
-        {
-            "tenant": "tenant-1",
-            "return_url": "https://shop.example/back",
-            "expected_connection": CONNECTION,
-            "state": "s",
-        },
-        {"confirmation": "s.1", "tenant": "tenant-1"},
+    assert (made.connect_url, made.expires_at) == ("https://x/authorize?link=l", 9)
+    assert "link=l" not in repr(made)
+    stack.say(found(**SHOWN))
+    confirmed = api.confirm("../s.1", "tenant-1")
+    assert (confirmed.support_code, confirmed.tenant, confirmed.generation) == (CONNECTION, "tenant-1", 3)
+    assert [(asked.method, asked.path.partition("/live")[2], json.loads(asked.body)) for asked in stack.asked] == [
+        (
+            "POST",
+            "/connect-links",
+            {
+                "tenant": "tenant-1",
+                "return_url": "https://shop.example/back",
+                "expected_connection": CONNECTION,
+                "state": "s",
+            },
+        ),
+        ("POST", "/connect-links/confirm", {"confirmation": "../s.1", "tenant": "tenant-1"}),
     ]
 
 
-def test_a_refused_confirmation_says_how_the_connect_ended(stack: Server) -> None:
+@pytest.mark.parametrize("brought", ["", None])
+def test_a_browser_that_brings_nothing_is_a_problem_as_any_other(stack: Server, brought: str | None) -> None:
+    with pytest.raises(Problem) as caught:
+        connect(stack).confirm(brought, "tenant-1")
+    assert (caught.value.code, stack.asked) == ("unknown_confirmation", [])
+
+
+def test_what_nothing_came_of_says_why(stack: Server) -> None:
     stack.say(refused(409, "connect_failed", ending="access_denied"))
     with pytest.raises(Problem) as caught:
-        Api(base(stack), patience=0).confirm("../connections/N1", "tenant-1")
+        connect(stack).confirm("s.1", "tenant-1")
     assert (caught.value.code, caught.value.ending) == ("connect_failed", "access_denied")
-    assert stack.asked[0].path.endswith("/connect-links/confirm")
+    stack.say(refused(409, "import_refused", reason="rejected"))
+    with pytest.raises(Problem) as caught:
+        connect(stack).import_(CONNECTION, "a-refresh-token")
+    assert (caught.value.code, caught.value.reason) == ("import_refused", "rejected")
 
 
-def test_an_answer_of_something_else_connects_nothing(stack: Server) -> None:
-    stack.say(reply(200, b"[]"))
+@pytest.mark.parametrize(
+    "body", [[], {}, {**SHOWN, "support_code": None}, {**SHOWN, "generation": True}, {**SHOWN, "deadline": "soon"}]
+)
+def test_an_answer_of_something_else_connects_nothing(stack: Server, body: object) -> None:
+    stack.say(reply(200, json.dumps(body).encode()))
     with pytest.raises(InvalidAnswer):
-        Api(base(stack), patience=0).confirm("s.1", "tenant-1")
+        connect(stack).confirm("s.1", "tenant-1")
+
+
+# ---- managing ---------------------------------------------------------------------------------------------
+
+
+def test_lists_turn_their_pages_by_themselves(stack: Server) -> None:
+    stack.say(
+        found(connections=[SHOWN], next="a&b"),
+        found(connections=[{**SHOWN, "support_code": "N2"}], next=None),
+    )
+    listed = list(connect(stack).connections(status="active", tenant="ร้าน 7"))
+    assert [one.support_code for one in listed] == [CONNECTION, "N2"]
+    asked = "/connections?status=active&tenant=%E0%B8%A3%E0%B9%89%E0%B8%B2%E0%B8%99%207"
+    assert [one.path.partition("/live")[2] for one in stack.asked] == [asked, f"{asked}&next=a%26b"]
+    stack.say(found(connections=[], next="x"))
+    with pytest.raises(InvalidAnswer):
+        list(connect(stack).connections())
+
+
+def test_the_history_of_an_unknown_id_is_an_error(stack: Server) -> None:
+    entry = {"id": "e", "kind": "refreshed", "at": 5, "status": "active"}
+    stack.say(found(entries=[entry], next=None))
+    (told,) = connect(stack).history(CONNECTION)
+    assert (told.kind, told.at, told.attempt_id) == ("refreshed", 5, None)
+    stack.say(found(entries=[], next=None), refused(404, "connection_not_found"))
+    with pytest.raises(ConnectionNotFound):
+        list(connect(stack).history("N404"))
+    stack.say(found(entries=[], next=None), found(**SHOWN))
+    assert list(connect(stack).history(CONNECTION)) == []
+
+
+def test_an_import_and_a_disconnect(stack: Server, books: Server) -> None:
+    stack.say(reply(202, json.dumps({**SHOWN, "status": "importing"}).encode()))
+    assert connect(stack).import_(CONNECTION, "a-refresh-token", tenant="t").status == "importing"
+    assert json.loads(stack.asked[0].body) == {"refresh_token": "a-refresh-token", "tenant": "t"}
+    stack.say(given(1))
+    auth(stack, books).token()
+    stack.say(reply(204))
+    connect(stack).disconnect(CONNECTION)
+    assert (stack.asked[2].method, stack.asked[2].path.partition("/live")[2]) == ("DELETE", "/connections/N1234567")
+    stack.say(refused(404, "connection_not_found"))
+    with pytest.raises(ConnectionNotFound):
+        auth(stack, books).token()
+
+
+@pytest.mark.parametrize("id_", ["", "..", "../connect-links", "N1/token", "N1?x=1", "N1\n", "น1", "N" * 65])
+def test_what_is_no_id_chooses_no_route(stack: Server, id_: str) -> None:
+    api = connect(stack)
+    for call in (api.access_token, api.connection, api.disconnect, lambda one: list(api.history(one))):
+        with pytest.raises(InvalidArgument, match="supportCode"):
+            call(id_)
+    with pytest.raises(InvalidArgument):
+        api.import_(id_, "t")
+    assert stack.asked == []
+
+
+def test_a_200_that_means_no_is_reported_by_the_caller(stack: Server, books: Server) -> None:
+    """FlowAccount answers `status: false` with 200 for many reasons; only the caller can judge the words."""
+    stack.say(given(1), given(2))
+    books.say(reply(200, b'{"status": false, "message": "..."}'))
+    used = auth(stack, books)
+    assert requests.get(page(books), auth=used, timeout=5).json()["status"] is False
+    assert len(stack.asked) == 1
+    assert used.client.report_rejected(used.token()).generation == 2
+    assert json.loads(stack.asked[1].body) == {"rejected_generation": 1}
+    assert used.token().generation == 2
 
 
 # ---- configuration ----------------------------------------------------------------------------------------
@@ -532,15 +780,18 @@ def test_what_is_missing_is_named(stack: Server, books: Server, monkeypatch: pyt
     with pytest.raises(NotConfigured, match="FLOWACCOUNT_CONNECT_URL"):
         FlowAccountAuth(CONNECTION)
     with pytest.raises(NotConfigured, match="https"):
-        FlowAccountAuth(CONNECTION, url="http://api.example/live")
-    with pytest.raises(ValueError, match="supportCode"):
-        FlowAccountAuth("../N1", url=base(stack))
+        FlowAccountConnect("http://api.example/live")
+    with pytest.raises(InvalidArgument, match="supportCode"):
+        FlowAccountAuth("../N1", client=connect(stack))
+    with pytest.raises(InvalidArgument, match="3600"):
+        connect(stack).access_token(CONNECTION, min_ttl=3_601)
     monkeypatch.delenv("AWS_DEFAULT_REGION")
-    with pytest.raises(NotConfigured, match="AWS_DEFAULT_REGION"):
+    with pytest.raises(NotConfigured, match="AWS_REGION"):
         auth(stack, books).token()
     monkeypatch.setenv("AWS_REGION", "ap-southeast-1")
     assert auth(stack, books).token().generation == 1
-    client.forget()
+    cache.forget()
+    signing.forget()
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
@@ -549,10 +800,29 @@ def test_what_is_missing_is_named(stack: Server, books: Server, monkeypatch: pyt
         auth(stack, books).token()
 
 
-def test_the_region_is_that_of_the_address() -> None:
-    signed = client._Signed(botocore.session.Session(), "https://a1b2c3.execute-api.eu-west-1.amazonaws.com/live")
-    prepared = requests.Request("GET", "https://a1b2c3.execute-api.eu-west-1.amazonaws.com/live", auth=signed).prepare()
-    assert "/eu-west-1/execute-api/" in str(prepared.headers["Authorization"])
+API_OF_AWS = "https://a1b2c3.execute-api.eu-west-1.amazonaws.com/live"
+
+
+@pytest.mark.parametrize(
+    ("url", "own", "variable", "default", "expected"),
+    [
+        (API_OF_AWS, "us-east-1", "us-east-2", "us-west-1", "eu-west-1"),
+        ("https://api.example", "us-east-1", "us-east-2", "us-west-1", "us-east-1"),
+        ("https://api.example", None, "us-east-2", "us-west-1", "us-east-2"),
+        ("https://api.example", None, None, "us-west-1", "us-west-1"),
+    ],
+)
+def test_the_region_is_that_of_the_address_else_the_sessions_else_the_environments(
+    monkeypatch: pytest.MonkeyPatch, url: str, own: str | None, variable: str | None, default: str, expected: str
+) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", default)
+    if variable is not None:
+        monkeypatch.setenv("AWS_REGION", variable)
+    session = botocore.session.Session()
+    if own is not None:
+        session.set_config_variable("region", own)
+    signed = signing.signature(session, "GET", url, None, {})
+    assert f"/{expected}/execute-api/" in signed["Authorization"]
 
 
 def test_a_netrc_takes_nobodys_place(

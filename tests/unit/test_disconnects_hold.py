@@ -21,7 +21,7 @@ DAY = 86_400
 
 def disconnect(world: World) -> None:
     there = world.connection()
-    world.store.disconnect(CONNECTION, there.grant_id, now=int(world.clock()))
+    world.store.disconnect(CONNECTION, there.grant_id, now=world.clock())
 
 
 def came_back(world: World, secret: str = BROWSER) -> Ended:
@@ -113,3 +113,14 @@ def _stored(world: World) -> StoredTokens:
     key = world.sealer.data_key()
     sealed = world.sealer.seal(TokenPair("late", "late"), key, owner=CONNECTION, grant_id="g")
     return timed(sealed, 3_600, NOW + 5, world.schedule)
+
+
+def test_who_connects_again_at_once_is_connected() -> None:
+    world = World()
+    world.connect()
+    world.clock.now += 0.25
+    disconnect(world)
+    world.clock.now += 0.002
+    world.endpoint.answers = [tokens()]
+    world.begin()
+    assert came_back(world).ending is Ending.CONNECTED

@@ -87,8 +87,17 @@ def test_what_was_disconnected_since_is_listed_as_the_tool_reads_it(here: Path, 
 @pytest.mark.parametrize("status", ["Failed", "Timeout", "Cancelled"])
 def test_of_a_query_that_failed_nothing_is_taken(here: Path, list_of_the_disconnected: str, status: str) -> None:
     (here / "found").write_text(json.dumps(FOUND | {"status": status}))
+    (here / "disconnected-since").write_text("of another time")
     run(here, list_of_the_disconnected)
-    assert (here / "disconnected-since").read_text() == "", "which the tool refuses"
+    assert not (here / "disconnected-since").exists()
+
+
+def test_of_a_query_that_was_denied_nothing_is_taken_for_nobody_disconnected(
+    here: Path, list_of_the_disconnected: str
+) -> None:
+    (here / "aws").write_text("#!/bin/sh\necho AccessDenied >&2\nexit 254\n")
+    assert run(here, list_of_the_disconnected) == ""
+    assert not (here / "disconnected-since").exists()
 
 
 def test_a_parameter_is_deployed_to_the_stack_that_is_meant_and_no_other(here: Path) -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 from flowaccount_connect.domain.errors import InvalidSetting
+from flowaccount_connect.domain.schedule import Schedule
 from flowaccount_connect.runtime import bootstrap, settings
 from flowaccount_connect.runtime.settings import Reader
 
@@ -130,32 +131,37 @@ def test_a_wrong_duration_is_named(name: str, value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("after", "lifetime"),
-    [("86400", "86400"), ("90000", "86400"), ("60", "60"), ("84960", "86400"), ("59", "60"), ("9", "10")],
+    ("after", "lifetime", "expected"),
+    [
+        ("86400", "86400", 64_800),
+        ("90000", "86400", 64_800),
+        ("", "3600", 2_700),
+        ("9", "10", 7),
+        ("7", "10", 7),
+        ("21600", "86400", 21_600),
+    ],
 )
-def test_refreshing_only_once_the_token_is_dead_or_nearly_is_refused(after: str, lifetime: str) -> None:
+def test_a_refresh_leaves_a_quarter_of_the_tokens_life_whatever_is_set(
+    after: str, lifetime: str, expected: int
+) -> None:
     times = {"REFRESH_AFTER": after, "REFRESH_TOKEN_LIFETIME": lifetime}
-    with pytest.raises(InvalidSetting, match="REFRESH_AFTER must be less than REFRESH_TOKEN_LIFETIME"):
-        settings.tokens(TOKENS | times)
-    with pytest.raises(InvalidSetting, match="REFRESH_AFTER must be less than REFRESH_TOKEN_LIFETIME"):
-        settings.at_risk_before(Reader(times))
+    read = Reader(times)
+    assert settings.refresh_times(read) == (expected, int(lifetime))
+    assert settings.tokens(TOKENS | times).refresh_after == expected
+    Schedule(*settings.refresh_times(read))
 
 
 @pytest.mark.parametrize(
-    ("after", "lifetime", "given", "expected"),
+    ("after", "lifetime", "expected"),
     [
-        ("", "", "", 43_200),
-        ("", "", "600", 600),
-        ("", "", "31536000", 48_600),
-        ("50400", "86400", "", 27_000),
-        ("30", "600", "", 427),
-        ("1", "10", "", 6),
+        ("", "", 43_200),
+        ("50400", "86400", 27_000),
+        ("30", "600", 300),
+        ("1", "10", 5),
     ],
 )
-def test_what_has_just_fallen_due_is_not_at_risk_whatever_the_warning(
-    after: str, lifetime: str, given: str, expected: int
-) -> None:
-    read = Reader({"REFRESH_AFTER": after, "REFRESH_TOKEN_LIFETIME": lifetime, "AT_RISK_BEFORE": given})
+def test_what_has_just_fallen_due_is_not_at_risk(after: str, lifetime: str, expected: int) -> None:
+    read = Reader({"REFRESH_AFTER": after, "REFRESH_TOKEN_LIFETIME": lifetime})
     assert settings.at_risk_before(read) == expected
 
 

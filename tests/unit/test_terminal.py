@@ -1,23 +1,27 @@
 """The terminal tool: what people see, what it never shows, and an import that goes on where it ended."""
 
+import contextlib
+import csv
 import io
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
+from hypothesis import given, strategies
 
-from flowaccount_connect_client.cli import csv_import, target
+from flowaccount_connect_client import __version__, cache, signing
+from flowaccount_connect_client.cli import csv_import, loopback, tables, target
 from flowaccount_connect_client.cli.main import main
-from tests.unit.servers import Answer, Asked, Line, Server, drop, reply
-from tools.local import ports
+from tests.unit.servers import Answer, Asked, Line, Server, drop, eventually, reply, unused_port
 
 ROOT = Path(__file__).parents[2]
 REFRESH_TOKEN = "refresh-token-CANARY"
@@ -33,7 +37,8 @@ def refused(status: int, code: str, **members: object) -> Answer:
 
 
 def connection(name: str, status: str = "active", deadline: int | None = None, **more: object) -> dict[str, object]:
-    return {"support_code": name, "status": status, "deadline": deadline, "access_expires_at": None} | more
+    known = {"support_code": name, "environment": "sandbox", "status": status, "generation": 1, "deadline": deadline}
+    return known | {"access_expires_at": None} | more
 
 
 TOKEN = {
@@ -54,9 +59,10 @@ def stack(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody waits for what only time mends."""
+    """Nobody waits for what only time mends, and nothing is kept from the test before."""
+    cache.forget()
+    signing.forget()
     monkeypatch.setattr("flowaccount_connect_client.cli.target._PATIENCE", 0.0)
-    monkeypatch.setattr("flowaccount_connect_client.cli.main.time.sleep", lambda _: None)
 
 
 # ---- seeing -----------------------------------------------------------------------------------------------
@@ -75,6 +81,48 @@ def test_status_lists_every_page_soonest_deadline_first(stack: Server, capsys: p
     assert "shop 7" in lines[1]
     assert "24 h 59 min" in lines[2] or "25 h 00 min" in lines[2]
     assert [asked.path for asked in stack.asked] == ["/connections", "/connections?next=a%26b"]
+
+
+def test_the_history_of_an_unknown_id_is_an_error(stack: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    stack.say(found(entries=[], next=None), refused(404, "connection_not_found"))
+    assert main(["history", "N404"]) == 3
+    assert capsys.readouterr().out == ""
+
+
+def test_a_connection_at_risk_says_so_and_is_not_green(stack: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    assert tables.status("active", at_risk=True) == tables.Cell("active, at risk", "yellow")
+    assert tables.status("active") == tables.Cell("active", "green")
+    stack.say(found(connections=[connection("N1", at_risk_since=5), connection("N2")], next=None))
+    assert main(["status"]) == 0
+    assert ["at risk" in line for line in capsys.readouterr().out.splitlines()] == [False, True, False]
+    stack.say(found(**connection("N1", at_risk_since=5)))
+    assert main(["show", "N1"]) == 0
+    assert "active, at risk" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_options_of_all_commands_stand_anywhere(
+    stack: Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, place: int
+) -> None:
+    monkeypatch.delenv("FLOWACCOUNT_CONNECT_URL")
+    options = ["--json", "--url", f"http://127.0.0.1:{stack.port}"]
+    stack.say(found(**connection("N1")))
+    command = ["show", "N1"]
+    assert main([*command[:place], *options, *command[place:]]) == 0
+    assert json.loads(capsys.readouterr().out)["support_code"] == "N1"
+    with pytest.raises(SystemExit) as caught:
+        main([*command[:place], "--version", *command[place:]])
+    assert (caught.value.code, capsys.readouterr().out) == (0, f"flowaccount-connect {__version__}\n")
+
+
+@pytest.mark.parametrize("command", [["disconnect", "N1", "--yes"], ["status"], ["history", "N1"], ["token", "N1"]])
+def test_every_command_answers_programs_in_json(
+    stack: Server, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    body = TOKEN | connection("N1") | {"connections": [], "entries": [], "next": None}
+    stack.say(found(**body))
+    assert main(["--json", *command]) == 0
+    json.loads(capsys.readouterr().out)
 
 
 def test_json_is_for_programs(stack: Server, capsys: pytest.CaptureFixture[str]) -> None:
@@ -97,12 +145,14 @@ def test_show_and_history(stack: Server, capsys: pytest.CaptureFixture[str]) -> 
     stack.say(found(**connection("N1", deadline=1_800_000_000)))
     assert main(["show", "N1"]) == 0
     assert "2027-01-1" in capsys.readouterr().out
-    entries = [{"at": 1_800_000_000, "kind": "refreshed", "status": "active", "generation": 4, "attempt_id": "ab"}]
+    entry = {"id": "e", "at": 1_800_000_000, "kind": "refreshed", "status": "active", "generation": 4}
+    entries = [entry | {"attempt_id": "ab", "reason": None}]
     stack.say(found(entries=entries, next=None))
     assert main(["history", "N1"]) == 0
     assert "refreshed" in capsys.readouterr().out
     assert main(["history", "N1", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == entries
+    (told,) = json.loads(capsys.readouterr().out)
+    assert told.items() >= entries[0].items()
     assert stack.asked[-1].path == "/connections/N1/history"
 
 
@@ -157,6 +207,60 @@ def on_a_terminal(arguments: list[str], variables: dict[str, str], typed: bytes 
     return process.wait(30), seen.decode()
 
 
+THAI = "ร้านกาแฟสุขใจ"
+
+
+@pytest.mark.parametrize("command", [["status"], ["--json", "status"]])
+@pytest.mark.parametrize("encoding", ["cp1252", "cp874", "ascii", "utf-8", "utf-16"])
+def test_a_thai_name_is_shown_on_any_console(stack: Server, encoding: str, command: list[str]) -> None:
+    one = connection("N1", tenant=THAI)
+    stack.say(found(**one, connections=[one], next=None))
+    variables = environment(stack, PYTHONIOENCODING=encoding)
+    run = subprocess.run([*COMMAND, *command], env=variables, capture_output=True, check=False)
+    assert run.returncode == 0, run.stderr
+    out = run.stdout.decode(encoding)
+    assert "N1" in out
+    if "--json" in command:
+        assert json.loads(out)[0]["tenant"] == THAI
+    elif encoding in ("cp874", "utf-8", "utf-16"):
+        assert THAI in out
+
+
+def test_who_reads_only_the_beginning_is_no_error(stack: Server) -> None:
+    stack.say(found(connections=[connection(f"N{number}", tenant="x" * 99) for number in range(2_000)], next=None))
+    variables = environment(stack)
+    with subprocess.Popen(["head", "-n", "1"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as head:
+        run = subprocess.run(
+            [*COMMAND, "status"], env=variables, stdout=head.stdin, stderr=subprocess.PIPE, check=False
+        )
+        out, _ = head.communicate()
+    assert (run.returncode, run.stderr, out.split()[:1]) == (0, b"", [b"connection"])
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+@pytest.mark.parametrize("no_color", ["", "1"])
+def test_nothing_is_cut_or_broken_at_any_width(stack: Server, columns: int, no_color: str) -> None:
+    rows = [connection("N1234567", "reauthorization_required", tenant=THAI, reason="wrong_connection")]
+    stack.say(found(connections=rows, next=None))
+    variables = environment(stack, COLUMNS=str(columns), NO_COLOR=no_color)
+    code, seen = on_a_terminal(["status"], variables)
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in seen.splitlines()]
+    assert code == 0
+    assert all(tables._width(line) <= columns for line in lines)
+    for whole in ("N1234567", "reauthorization_required", THAI, "wrong_connection"):
+        assert any(whole in line for line in lines), lines
+    assert (len(lines) == 2) is (columns == 200)
+
+
+def test_columns_stand_in_line_whatever_signs_are_in_them() -> None:
+    out = io.StringIO()
+    # By how many signs a text is longer or shorter than the four columns that all of them are given.
+    more = {"a": 0, "กี่": 2, "日本": -2, "é": 0}
+    tables.show(["name", "next"], [[tables.cell(name), tables.cell("|")] for name in more], out)
+    lines = out.getvalue().splitlines()[1:]
+    assert [line.index("|") for line in lines] == [len("name  ") + by for by in more.values()]
+
+
 def test_there_are_colours_on_a_terminal_and_nowhere_else(stack: Server) -> None:
     stack.say(found(connections=[connection("N1", "reauthorization_required")], next=None))
     code, seen = on_a_terminal(["status"], environment(stack))
@@ -191,69 +295,98 @@ def test_where_nobody_can_be_asked_it_takes_a_yes(stack: Server, monkeypatch: py
 # ---- connecting -------------------------------------------------------------------------------------------
 
 
-class Returning:
-    """A browser that comes back to the terminal's own return URL."""
-
-    def __init__(self, query: str) -> None:
-        self.url = f"http://localhost:{ports.choose()}/back"
-        self._query = query
-
-    def __enter__(self) -> str:
-        self._thread = threading.Thread(target=self._come_back)
-        self._thread.start()
-        return self.url
-
-    def __exit__(self, *_: object) -> None:
-        self._thread.join()
-
-    def _come_back(self) -> None:
-        for path in ("favicon.ico", "back?x=1", f"back?{self._query}"):
-            for _ in range(200):
-                try:
-                    requests.get(self.url.replace("back", path, 1), timeout=5)
-                    break
-                except requests.ConnectionError:
-                    time.sleep(0.02)
+LINK = "https://api.example/authorize?link=x"
 
 
-MADE = {"connect_url": "https://api.example/authorize?link=x", "expires_at": 9_999_999_999}
+def link(expires_in: float = 99) -> Answer:
+    made = {"connect_url": LINK, "expires_at": int(time.time() + expires_in)}
+    return reply(201, json.dumps(made).encode())
 
 
-def test_connect_prints_the_link_waits_for_the_browser_and_confirms(
+def come_back(stack: Server, **brought: str) -> requests.Response:
+    """Be the browser that comes back to where the link leads."""
+    assert eventually(lambda: len(stack.asked) > 0)
+    wanted = json.loads(stack.asked[0].body)
+    query = {"state": wanted["state"]} | brought
+    return requests.get(wanted["return_url"], params=query, timeout=10)
+
+
+def test_connect_waits_on_a_return_url_of_its_own_and_confirms(
     stack: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    stack.say(reply(201, json.dumps(MADE).encode()), found(**connection("N7")))
-    with Returning("confirmation=s.1&state=") as url:
-        assert main(["connect", "shop 7", "--return-url", url, "--expected", "N7"]) == 0
+    port = unused_port()
+    stack.say(link(), found(**connection("N7")))
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(main, ["connect", "shop 7", "--expected", "N7", "--wait", "30", "--port", str(port)])
+        page = come_back(stack, confirmation="c.CANARY")
+        assert running.result(20) == 0
+    assert page.status_code == 200
+    assert "CANARY" not in page.text
+    assert page.headers["Cache-Control"] == "no-store"
     said = capsys.readouterr()
-    assert said.out == f"{MADE['connect_url']}\n"
+    assert said.out == f"{LINK}\n"
     assert "N7 is connected" in said.err
-    assert "s.1" not in said.err
-    first, confirmed = stack.asked
-    assert json.loads(first.body) == {"tenant": "shop 7", "return_url": url, "expected_connection": "N7"}
-    assert confirmed.path.endswith("/connect-links/confirm")
-    assert json.loads(confirmed.body) == {"confirmation": "s.1", "tenant": "shop 7"}
+    assert "CANARY" not in said.err
+    wanted = json.loads(stack.asked[0].body)
+    assert len(wanted.pop("state")) >= 32
+    assert wanted == {
+        "tenant": "shop 7",
+        "return_url": f"http://127.0.0.1:{port}/flowaccount-connected",
+        "expected_connection": "N7",
+    }
+    confirmed = stack.asked[1]
+    assert (confirmed.path, json.loads(confirmed.body)) == (
+        "/connect-links/confirm",
+        {"confirmation": "c.CANARY", "tenant": "shop 7"},
+    )
 
 
-def test_connect_gives_up_in_time_and_says_what_failed(stack: Server, capsys: pytest.CaptureFixture[str]) -> None:
-    url = f"http://127.0.0.1:{ports.choose()}/back"
-    stack.say(reply(201, json.dumps(MADE | {"expires_at": 1}).encode()))
-    assert main(["connect", "me", "--return-url", url]) == 1
+def test_connect_takes_nothing_from_another_page(stack: Server) -> None:
+    stack.say(link(), found(**connection("N7")))
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(main, ["connect", "me", "--wait", "30", "--port", str(unused_port())])
+        assert come_back(stack, state="of-somebody-else", confirmation="c").status_code == 404
+        url = json.loads(stack.asked[0].body)["return_url"]
+        state = json.loads(stack.asked[0].body)["state"]
+        elsewhere = requests.get(url.replace(loopback.PATH, "/"), params={"state": state}, timeout=10)
+        rebound = requests.get(url, params={"state": state}, headers={"Host": "evil.example"}, timeout=10)
+        assert (elsewhere.status_code, rebound.status_code, len(stack.asked)) == (404, 404, 1)
+        come_back(stack, confirmation="c")
+        assert running.result(20) == 0
+
+
+def test_connect_says_why_nothing_is_connected(stack: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["connect", "me", "--wait", "30", "--port", str(unused_port())]
+    stack.say(link())
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(main, arguments)
+        come_back(stack, error="access_denied", confirmation="c")
+        assert running.result(20) == 1
+        assert "access_denied" in capsys.readouterr().err
+        stack.asked.clear()
+        stack.say(link(), refused(409, "connect_failed", ending="wrong_business"))
+        running = pool.submit(main, arguments)
+        come_back(stack, confirmation="c")
+        assert running.result(20) == 1
+    assert "wrong_business" in capsys.readouterr().err
+    stack.say(link(expires_in=-1))
+    assert main(arguments) == 1
     assert "in time" in capsys.readouterr().err
-    stack.say(reply(201, json.dumps(MADE).encode()))
-    with Returning("error=access_denied&confirmation=s.1") as url:
-        assert main(["connect", "me", "--return-url", url]) == 1
-    assert "access_denied" in capsys.readouterr().err
-    stack.say(reply(201, json.dumps(MADE).encode()), refused(409, "connect_failed", ending="superseded"))
-    with Returning("confirmation=s.1") as url:
-        assert main(["connect", "me", "--return-url", url]) == 1
-    assert "connect_failed" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("url", ["https://app.example.com/done", "http://app.example.com/done", "https://localhost/x"])
-def test_connect_waits_on_this_machine_only(stack: Server, capsys: pytest.CaptureFixture[str], url: str) -> None:
-    assert main(["connect", "me", "--return-url", url]) == 2
-    assert "loopback" in capsys.readouterr().err
+def test_connect_says_which_return_url_the_stack_has_to_allow(
+    stack: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stack.say(refused(400, "return_url_not_allowed"))
+    assert main(["connect", "me"]) == 6
+    said = capsys.readouterr().err
+    assert "http://127.0.0.1:8767/flowaccount-connected" in said
+    assert "AllowedReturnUrls" in said
+
+
+def test_connect_says_that_its_port_is_taken(server: Server, stack: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["connect", "me", "--port", str(server.port)]) == 2
+    assert "--port" in capsys.readouterr().err
     assert stack.asked == []
 
 
@@ -265,6 +398,11 @@ def test_connect_waits_on_this_machine_only(stack: Server, capsys: pytest.Captur
     [
         (refused(404, "connection_not_found"), 3, "connection_not_found"),
         (refused(409, "reauthorization_required", reconnect_url="https://a/b"), 4, "https://a/b"),
+        (
+            refused(409, "reauthorization_required", tenant="shop 7", expected_connection="N1"),
+            4,
+            "flowaccount-connect connect 'shop 7' --expected N1",
+        ),
         (refused(503, "store_unavailable"), 5, "Try again in 5 s"),
         (drop, 5, "cannot be reached"),
         (refused(403, "access_denied"), 6, "execute-api:Invoke"),
@@ -446,10 +584,61 @@ def test_an_import_comes_from_standard_input_too(
     stack: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stack.say(found(**connection("N1")))
-    monkeypatch.setattr("sys.stdin", io.StringIO("refresh_token,connection_id\nt,N1\n"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xef\xbb\xbfrefresh_token,connection_id\nt,N1\n")))
     report = tmp_path / "report"
     assert main(["import", "-", "--report", str(report)]) == 0
     assert json.loads(report.read_text())["outcome"] == "imported"
+
+
+names = strategies.text(strategies.sampled_from("กขฃคงจ ่้๊ำabcXYZ019.-_"), min_size=1, max_size=12)
+ids = strategies.text(strategies.sampled_from("N0123456789"), min_size=1, max_size=9)
+tokens = strategies.text(strategies.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=30)
+
+
+@given(
+    rows=strategies.lists(strategies.tuples(ids, tokens, names | strategies.just("")), unique_by=lambda row: row[0]),
+    encoding=strategies.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "cp874"]),
+    delimiter=strategies.sampled_from(",;\t"),
+    newline=strategies.sampled_from(["\n", "\r\n"]),
+    sep=strategies.booleans(),
+    columns=strategies.permutations(["connection_id", "refresh_token", "tenant"]),
+)
+def test_a_csv_is_read_as_spreadsheets_write_it(
+    rows: list[tuple[str, str, str]], encoding: str, delimiter: str, newline: str, sep: bool, columns: list[str]
+) -> None:
+    out = io.StringIO()
+    if sep:
+        out.write(f"sep={delimiter}{newline}")
+    writer = csv.DictWriter(out, columns, delimiter=delimiter, lineterminator=newline)
+    writer.writeheader()
+    for row in rows:
+        writer.writerow(dict(zip(["connection_id", "refresh_token", "tenant"], row, strict=True)))
+    read = csv_import.read(out.getvalue().encode(encoding))
+    expected = [(id_, token, tenant.strip() or None) for id_, token, tenant in rows]
+    assert [(row.connection_id, row.refresh_token, row.tenant) for row in read] == expected
+    assert [row.line for row in read] == list(range(2 + sep, 2 + sep + len(rows)))
+
+
+@given(strategies.binary(max_size=200))
+def test_no_file_makes_another_error_than_its_own(content: bytes) -> None:
+    with contextlib.suppress(csv_import.InvalidFile):
+        csv_import.read(content)
+    with contextlib.suppress(csv_import.InvalidFile):
+        csv_import.read(b"connection_id,refresh_token\n" + content)
+
+
+def test_a_tenant_column_goes_with_the_token(stack: Server, tmp_path: Path) -> None:
+    path = csv_of(tmp_path, f"N1,t,{THAI}", "N2,t,", head="connection_id,refresh_token,tenant")
+    stack.say(found(**connection("N1")))
+    assert main(["import", str(path)]) == 0
+    assert [json.loads(one.body).get("tenant") for one in stack.asked] == [THAI, None]
+
+
+def test_an_import_that_was_refused_says_why(stack: Server, tmp_path: Path) -> None:
+    path = csv_of(tmp_path, "N1,t")
+    stack.say(refused(409, "import_refused", reason="wrong_connection"))
+    assert main(["import", str(path)]) == 1
+    assert report_of(path)[0]["reason"] == "import_refused (wrong_connection)"
 
 
 @pytest.mark.parametrize(
@@ -487,5 +676,5 @@ def test_other_columns_and_files_are_refused(stack: Server, tmp_path: Path, caps
 
 
 def test_rows_do_not_show_their_tokens() -> None:
-    (row,) = csv_import.read(["connection_id,refresh_token", f"N1,{REFRESH_TOKEN}"])
+    (row,) = csv_import.read(f"connection_id,refresh_token\nN1,{REFRESH_TOKEN}".encode())
     assert REFRESH_TOKEN not in repr(row)

@@ -273,7 +273,6 @@ def bring_up(steps: Steps) -> Stage:
         "RefreshConcurrency": "3",
         "RefreshesPerMinute": "60000",
         "PublicRateLimit": "1000",
-        "PublicBurstLimit": "1000",
     }
     stage = Stage(stack.up(Settings(parameters=parameters), steps))
     stage.queues.set_queue_attributes(

@@ -39,7 +39,7 @@ _OF_QUEUES = {
     "ApproximateNumberOfMessagesVisible": "ApproximateNumberOfMessages",
     "ApproximateNumberOfMessagesNotVisible": "ApproximateNumberOfMessagesNotVisible",
 }
-_OF_FUNCTIONS = {"Errors", "Throttles", "Duration"}
+_OF_FUNCTIONS = {"Errors"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,8 @@ class Widget:
     height: int
     lines: list[Line] = field(default_factory=list)
     stacked: bool = False
+    thresholds: dict[str, float] = field(default_factory=dict)
+    """Horizontal lines of a chart, by their labels."""
     alarms: dict[str, str] = field(default_factory=dict)
     """`ALARM`, `OK` or `UNKNOWN`, by the alarm's name without the stack's name."""
 
@@ -170,8 +172,14 @@ def _widget(one: dict[str, Any], figures: Figures, states: dict[str, str], now: 
         found = {name.removeprefix(f"{STACK_NAME}-"): states.get(name, "does not exist") for name in names}
         return Widget("alarm", properties["title"], **place, alarms=found)
     lines = _lines(properties, figures, now)
+    drawn = properties.get("annotations", {}).get("horizontal", [])
     return Widget(
-        properties["view"], properties["title"], **place, lines=lines, stacked=properties.get("stacked", False)
+        properties["view"],
+        properties["title"],
+        **place,
+        lines=lines,
+        stacked=properties.get("stacked", False),
+        thresholds={line["label"]: line["value"] for line in drawn},
     )
 
 
@@ -302,6 +310,9 @@ def _draw_chart(figure: "Figure", widget: Widget, place: tuple[float, float, flo
         else:
             gaps = [float("nan") if value is None else value for value in line.values]
             axes.plot(at, gaps, color=colour, marker="o", markersize=3, linewidth=1.5, label=line.label, clip_on=False)
+    for label, value in widget.thresholds.items():
+        axes.axhline(value, color=_STATES["ALARM"], linewidth=1, linestyle="--")
+        axes.annotate(label, (0.01, value), xycoords=("axes fraction", "data"), fontsize=7, va="bottom", color=_PALE)
     axes.set(xlim=(-(longest or 15), 0))
     axes.set_ylim(bottom=0, top=max(1.1 * axes.get_ylim()[1], 1))
     axes.spines[["top", "right"]].set_visible(False)

@@ -48,15 +48,20 @@ def _refresh_queue(port: int, concurrency: int) -> None:
 
 
 def _gateway_responses(port: int, body: dict[str, Any]) -> None:
-    """The gateway's own errors. The emulator's import of an OpenAPI body omits them; a new deployment applies them."""
+    """The gateway's own errors. The emulator's import of an OpenAPI body omits them; a new deployment applies them.
+
+    The emulator knows only one request id in them: the one that a client can set on AWS.
+    """
     gateway = emulator.client("apigateway", port)
     for kind, response in body["x-amazon-apigateway-gateway-responses"].items():
         gateway.put_gateway_response(
             restApiId=API_ID,
             responseType=kind,
-            statusCode=str(response["statusCode"]),
             responseParameters=response.get("responseParameters", {}),
-            responseTemplates=response.get("responseTemplates", {}),
+            responseTemplates={
+                kind: text.replace("$context.extendedRequestId", "$context.requestId")
+                for kind, text in response.get("responseTemplates", {}).items()
+            },
         )
     gateway.create_deployment(restApiId=API_ID, stageName="live")
 

@@ -73,14 +73,20 @@ def tag_context(service: str, iam_action: str, body: bytes, params: dict[str, An
 
 
 def transaction_checks(iam_action: str, body: bytes, region: str, account: str) -> list[tuple[str, str]]:
-    """The permissions that a transaction needs: the action of each item on its table, with the item's keys."""
-    checks: list[tuple[str, str]] = []
+    """The permissions that a transaction needs: each item's action on its table, with its own keys and with all keys.
+
+    AWS does not document whether it checks `dynamodb:LeadingKeys` for each item or for the whole call. Both must pass.
+    """
     items = json.loads(body or b"{}").get("TransactItems", []) if "Transact" in iam_action else []
+    all_keys = [key for item in items for detail in item.values() for key in leading_keys(detail)]
+    checks: list[tuple[str, str]] = []
     for item in items:
+        own = [key for detail in item.values() for key in leading_keys(detail)]
         for needed, arn in _transaction_checks(iam_action, json.dumps({"TransactItems": [item]}), region, account):
-            table = _Table(arn)
-            table.keys = [key for detail in item.values() for key in leading_keys(detail)]
-            checks.append((needed, table))
+            for keys in (own, all_keys):
+                table = _Table(arn)
+                table.keys = keys
+                checks.append((needed, table))
     return checks
 
 

@@ -1,5 +1,6 @@
 """The template's own constraints on its parameters, checked before anything is started."""
 
+import difflib
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -24,6 +25,12 @@ def check(values: Mapping[str, str], names: Mapping[str, str]) -> None:
     """
     text = (ROOT / "template.yaml").read_text()
     declared: dict[str, dict[str, Any]] = yaml.load(text, _Loader)["Parameters"]  # noqa: S506 - a safe one
+    for parameter in values:
+        if parameter not in declared:
+            close = difflib.get_close_matches(parameter, declared, 1)
+            raise LocalError(
+                f"{parameter} is no parameter of the stack.{f' Did you mean {close[0]}?' if close else ''}"
+            )
     for name, parameter in names.items():
         if parameter in values and not _accepts(declared[parameter], values[parameter]):
             raise LocalError(f"{name}={values[parameter]} is not accepted: {_expectation(declared[parameter])}")

@@ -18,7 +18,6 @@ PARAMETERS = {
     "REFRESH_AFTER": "RefreshAfter",
     "REFRESH_TOKEN_LIFETIME": "RefreshTokenLifetime",
     "ACCESS_TOKEN_LIFETIME": "AccessTokenLifetime",
-    "AT_RISK_BEFORE": "AtRiskBefore",
     "REFRESHES_PER_MINUTE": "RefreshesPerMinute",
     "REFRESH_CONCURRENCY": "RefreshConcurrency",
     "REPLAY_POLICY": "ReplayPolicy",
@@ -26,10 +25,8 @@ PARAMETERS = {
     "PKCE": "Pkce",
     "LINK_LIFETIME": "LinkLifetime",
     "PUBLIC_RATE_LIMIT": "PublicRateLimit",
-    "PUBLIC_BURST_LIMIT": "PublicBurstLimit",
     "PUBLISH_REFRESHED": "PublishRefreshed",
     "ALARM_EMAIL": "AlarmEmail",
-    "LOG_LEVEL": "LogLevel",
 }
 
 # Another authorization server than the stand-in needs all of these settings.
@@ -38,8 +35,8 @@ _SERVER = ("AUTHORIZE_ENDPOINT", "TOKEN_ENDPOINT", "CLIENT_ID", "CLIENT_SECRET")
 _NAMES = (*PARAMETERS, *_SERVER, "REDIRECT_URI", "PORT")
 """Every name that a setting can have."""
 
-# Return URLs for experiments: they stand for the app's own page.
-_RETURN_URLS = "http://127.0.0.1:4580/connected"
+# Return URLs for experiments: they stand for the app's own page. `flowaccount-connect connect` uses the second.
+_RETURN_URLS = "http://127.0.0.1:4580/connected,http://127.0.0.1:8767/flowaccount-connected"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

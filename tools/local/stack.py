@@ -23,12 +23,10 @@ from tools.local.steps import Steps
 FUNCTIONS = ("authorize", "callback", "sweep", "refresh", "salvage", "token", "connections", "publish")
 QUEUES = (
     "refresh",
-    "refresh-dead-letters",
     "salvage",
     "salvage-dead-letters",
-    "tick-dead-letters",
     "unpublished",
-    "publish-dead-letters",
+    "dead-letters",
 )
 
 
@@ -245,14 +243,9 @@ def _parameters(settings: Settings, simulator_url: str | None, callback_url: str
     else:
         authorize, token = f"{simulator_url}/connect/authorize", f"{simulator_url}/{path}/token"
         client_id = stand_in.CLIENT_ID
-    lifetime = settings.parameters.get("RefreshTokenLifetime", "86400")
     return {
         "RefreshConcurrency": "5",
-        # If a setting shortens the lifetime, this time becomes shorter too.
-        "AtRiskBefore": str(max(int(lifetime) // 2, 1)),
         "DirectConnect": "allowed",
-        # The emulator ends with all its data, so nothing here needs protection.
-        "DeletionProtection": "disabled",
         "AccessLogs": "enabled",
     } | {
         **settings.parameters,

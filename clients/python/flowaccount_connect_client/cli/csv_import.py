@@ -3,7 +3,9 @@
 The report is one line of JSON for each attempt, on disk before the next begins. No token is ever in it.
 """
 
+import codecs
 import csv
+import io
 import json
 import os
 import time
@@ -12,51 +14,92 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
-from flowaccount_connect_client import Api, ConnectionNotFound, Problem, TemporarilyUnavailable
+from flowaccount_connect_client import ConnectionNotFound, FlowAccountConnect, Problem, TemporarilyUnavailable
 from flowaccount_connect_client.rules import is_connection_id
 
 COLUMNS = ("connection_id", "refresh_token")
+TENANT = "tenant"
+"""A third column, if you like: whom the business belongs to in your app."""
+
 DONE = frozenset({"imported", "already_connected"})
 """Outcomes that are not tried again."""
 
 
 class InvalidFile(Exception):
-    """The CSV or the report is not what it must be; the message says where. No token is in it."""
+    """The CSV or the report is not what it must be; the message names the line. No token is in it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Row:
     """One token to import, and the line it stands on."""
 
     line: int
     connection_id: str
     refresh_token: str = field(repr=False)
+    tenant: str | None = None
 
 
-def read(lines: Iterable[str]) -> list[Row]:
-    """The rows of a CSV with the columns connection_id and refresh_token. Raises `InvalidFile` before any is sent."""
-    reader = csv.DictReader(lines, strict=True)
+def read(content: bytes) -> list[Row]:
+    """The rows of a CSV with the columns connection_id, refresh_token and, perhaps, tenant.
+
+    Read as spreadsheets write it: in UTF-8 or UTF-16 with or without a byte order mark, or in the Thai code page 874;
+    with commas, semicolons or tabs; with a line `sep=` in front. Raises `InvalidFile` before anything is sent.
+    """
+    lines = io.StringIO(_text(content), newline="")
+    before = 0
+    first = lines.readline()
+    if first.lower().startswith("sep="):
+        before, first = 1, lines.readline()
+    delimiter = next((sign for sign in ";\t," if sign in first), ",")
+    reader = csv.DictReader(_joined(first, lines), strict=True, delimiter=delimiter, skipinitialspace=True)
     rows: list[Row] = []
     seen: dict[str, int] = {}
     try:
-        if sorted(name or "" for name in reader.fieldnames or ()) != sorted(COLUMNS):
-            raise InvalidFile(f"The first line must name the columns {','.join(COLUMNS)}, and no others.")
+        if sorted({name or "" for name in reader.fieldnames or ()} - {TENANT}) != sorted(COLUMNS):
+            raise InvalidFile(f"The first line must name the columns {','.join(COLUMNS)} and, perhaps, {TENANT}.")
         for fields in reader:
-            line = reader.line_num
-            if None in fields or None in fields.values():
-                raise InvalidFile(f"Line {line}: there must be two values, connection_id and refresh_token.")
-            connection_id, token = fields["connection_id"].strip(), fields["refresh_token"].strip()
-            if not is_connection_id(connection_id):
-                raise InvalidFile(f"Line {line}: the connection_id is no supportCode.")
-            if not (token and token.isascii() and token.isprintable() and " " not in token):
-                raise InvalidFile(f"Line {line}: the refresh_token must be visible ASCII characters.")
-            if connection_id in seen:
-                raise InvalidFile(f"Line {line}: {connection_id} is on line {seen[connection_id]} already.")
-            seen[connection_id] = line
-            rows.append(Row(line, connection_id, token))
-    except (csv.Error, UnicodeDecodeError):
-        raise InvalidFile(f"Line {reader.line_num + 1} is no CSV in UTF-8.") from None
+            line = reader.line_num + before
+            row = _row(line, fields)
+            if row.connection_id in seen:
+                raise InvalidFile(f"Line {line}: {row.connection_id} is on line {seen[row.connection_id]} already.")
+            seen[row.connection_id] = line
+            rows.append(row)
+    except csv.Error:
+        raise InvalidFile(f"Line {reader.line_num + before + 1} is no CSV.") from None
     return rows
+
+
+def _row(line: int, fields: dict[str, str]) -> Row:
+    if None in fields or None in fields.values():
+        raise InvalidFile(f"Line {line} must have as many values as the first line has columns.")
+    values = {name: value.strip() for name, value in fields.items()}
+    if not is_connection_id(values["connection_id"]):
+        raise InvalidFile(f"Line {line}: the connection_id is no supportCode.")
+    token = values["refresh_token"]
+    if not (token and token.isascii() and token.isprintable() and " " not in token):
+        raise InvalidFile(f"Line {line}: the refresh_token must be visible ASCII characters.")
+    return Row(line, values["connection_id"], token, values.get(TENANT) or None)
+
+
+def _joined(first: str, rest: TextIO) -> Iterator[str]:
+    yield first
+    yield from rest
+
+
+def _text(content: bytes) -> str:
+    """The text of a file. UTF-16 is known by its mark, or by the zero of an ASCII sign."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encodings = ["utf-16"]
+    elif b"\0" in content[:2]:
+        encodings = ["utf-16-be" if content[:1] == b"\0" else "utf-16-le"]
+    else:
+        encodings = ["utf-8-sig", "cp874"]
+    for encoding in encodings:
+        try:
+            return content.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    raise InvalidFile("The file is neither in UTF-8 nor UTF-16 nor the Thai code page 874.")
 
 
 def outcomes(report: Path) -> dict[str, str]:
@@ -83,9 +126,14 @@ def outcomes(report: Path) -> dict[str, str]:
 
 
 def run(
-    api: Api, rows: Iterable[Row], before: dict[str, str], report: Path, *, clock: Callable[[], float] = time.time
+    api: FlowAccountConnect,
+    rows: Iterable[Row],
+    before: dict[str, str],
+    report: Path,
+    *,
+    clock: Callable[[], float] = time.time,
 ) -> Iterator[tuple[Row, str, str]]:
-    """Import each row that `before` does not tell to be done; yields it with its outcome and what is to be said of it.
+    """Import each row that `before` does not list as done; yields it with its outcome and the reason.
 
     `imported`, `already_connected`, `pending` (stored, and being proved by the stack), `refused`, `failed`,
     or `done_before`.
@@ -95,46 +143,46 @@ def run(
             if before.get(row.connection_id) in DONE:
                 yield row, "done_before", ""
                 continue
-            outcome, told = _import(api, row, pending=before.get(row.connection_id) == "pending")
+            outcome, reason = _import(api, row, pending=before.get(row.connection_id) == "pending")
             entry = {"at": int(clock()), "connection_id": row.connection_id, "line": row.line, "outcome": outcome}
-            out.write(json.dumps(entry | ({"told": told} if told else {})) + "\n")
+            out.write(json.dumps(entry | ({"reason": reason} if reason else {})) + "\n")
             out.flush()
             os.fsync(out.fileno())
-            yield row, outcome, told
+            yield row, outcome, reason
 
 
-def _import(api: Api, row: Row, *, pending: bool) -> tuple[str, str]:
-    path = f"/connections/{row.connection_id}"
+_PROVING = ("pending", "the stack is still proving it")
+
+
+def _import(api: FlowAccountConnect, row: Row, *, pending: bool) -> tuple[str, str]:
     try:
         if pending:
-            # Stored by an earlier run: the token must not be sent about again before it is known what came of it.
+            # Stored by an earlier run: the token is not sent again before its outcome is known.
             try:
-                status = api.call("GET", path).get("status")
+                status = api.connection(row.connection_id).status
             except ConnectionNotFound:
-                status = None
+                status = ""
             if status in ("active", "in_doubt"):
                 return "imported", ""
             if status == "importing":
-                return "pending", "the stack is still proving it"
-        answer = api.call("POST", path, {"refresh_token": row.refresh_token})
+                return _PROVING
+        made = api.import_(row.connection_id, row.refresh_token, tenant=row.tenant)
     except TemporarilyUnavailable as error:
         return "failed", f"{error.code}; a later run tries again"
     except Problem as error:
         if error.code == "already_connected":
             return "already_connected", ""
         if error.code == "import_under_way":
-            return "pending", "the stack is still proving it"
-        return "refused", error.code if error.detail is None else f"{error.code}: {error.detail}"
-    if isinstance(answer, dict) and answer.get("status") == "importing":
-        return "pending", "the stack is still proving it"
-    return "imported", ""
+            return _PROVING
+        return "refused", f"{error.code} ({error.reason})" if error.reason else f"{error.code}: {error.detail}"
+    return _PROVING if made.status == "importing" else ("imported", "")
 
 
 def _appending(report: Path) -> TextIO:
     """The report, for its owner's eyes; a line that an earlier run left half written is ended."""
-    descriptor = os.open(report, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-    out = os.fdopen(descriptor, "r+", encoding="utf-8")
-    size = out.seek(0, os.SEEK_END)
-    if size and os.pread(descriptor, 1, size - 1) != b"\n":
-        out.write("\n")
-    return out
+    out = open(report, "a+b", opener=lambda path, flags: os.open(path, flags, 0o600))  # noqa: SIM115 - run closes it
+    if out.tell():
+        out.seek(-1, os.SEEK_END)
+        if out.read(1) != b"\n":
+            out.write(b"\n")
+    return io.TextIOWrapper(out, encoding="utf-8", newline="\n")

@@ -1,74 +1,77 @@
-"""A return URL of the terminal's own: it waits on this machine for the browser that comes back from a connect."""
+"""A return URL on this machine: where the operator's own browser comes back to after a connect.
 
-import http.server
-import time
-from types import TracebackType
+The browser comes with the confirmation and a `state` of ours. Nothing else is listened to, and nothing is logged: the
+confirmation is a secret. RFC 8252 section 7.3 describes loopback redirects.
+"""
+
+import hmac
+import queue
+import secrets
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
+PATH = "/flowaccount-connected"
+PORT = 8767
 
-_PAGE = (
-    b"<!doctype html><meta charset=utf-8><title>FlowAccount Connect</title>"
-    b"<p>You can close this page and go back to the terminal.\n"
-)
-
-
-class NotLoopback(ValueError):
-    """The return URL does not lead to this machine, so the terminal could not hear of the browser's return."""
+_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>FlowAccount Connect</title>
+<p>You are back. The terminal shows the result; you can close this window.
+<p lang="th">กลับมาแล้ว ดูผลลัพธ์ได้ที่หน้าต่างเทอร์มินัล และปิดหน้านี้ได้เลย
+"""
 
 
 class ReturnUrl:
-    """Listens at a return URL such as `http://localhost:8000/done`, from `with` on.
+    """Waits on 127.0.0.1 for one browser."""
 
-    Raises `NotLoopback`, and `OSError` if something else listens there.
-    """
+    def __init__(self, port: int) -> None:
+        self.url = f"http://127.0.0.1:{port}{PATH}"
+        """The return URL, which must be one of the stack's allowed ones."""
+        self.state = secrets.token_urlsafe()
+        """What the browser must bring back."""
+        self.came: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
+        """The parameters of each browser that came back with the state."""
 
-    def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        if parts.scheme != "http" or parts.hostname not in LOOPBACK:
-            raise NotLoopback("the return URL must be http on a loopback host, as in http://localhost:8000/done")
-        self._path = parts.path or "/"
-        self._brought: dict[str, str] | None = None
-        host = "127.0.0.1" if parts.hostname == "localhost" else parts.hostname
-        self._server = http.server.HTTPServer((host, parts.port or 80), self._handler())
 
-    def __enter__(self) -> "ReturnUrl":
-        return self
+@contextmanager
+def listening(port: int) -> Iterator[ReturnUrl]:
+    """Listen while the block runs. Raises `OSError` if the port is taken."""
+    back = ReturnUrl(port)
 
-    def __exit__(
-        self, kind: "type[BaseException] | None", error: "BaseException | None", trace: "TracebackType | None"
-    ) -> None:
-        self._server.server_close()
+    class Handler(BaseHTTPRequestHandler):
+        timeout = 10
 
-    def wait(self, until: float) -> "dict[str, str] | None":
-        """The parameters that the browser brings, or `None` if nobody came by `until` (epoch seconds)."""
-        while self._brought is None and (left := until - time.time()) > 0:
-            self._server.timeout = min(left, 1.0)
-            self._server.handle_request()
-        return self._brought
+        def do_GET(self) -> None:
+            parts = urlsplit(self.path)
+            given = {name: values[0] for name, values in parse_qs(parts.query).items()}
+            known = parts.path == PATH and self.headers.get("Host") == f"127.0.0.1:{port}"
+            if not (known and hmac.compare_digest(given.get("state", "").encode(), back.state.encode())):
+                self.send_error(HTTPStatus.NOT_FOUND)
+                return
+            back.came.put(given)
+            page = _PAGE.encode()
+            self.send_response(HTTPStatus.OK)
+            for name, value in (
+                ("Content-Type", "text/html; charset=utf-8"),
+                ("Content-Length", str(len(page))),
+                ("Content-Security-Policy", "default-src 'none'"),
+                ("Cache-Control", "no-store"),
+                ("Referrer-Policy", "no-referrer"),
+            ):
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(page)
 
-    def _handler(self) -> "type[http.server.BaseHTTPRequestHandler]":
-        outer = self
+        def log_message(self, *_: object) -> None:
+            """Nothing: a path holds the confirmation."""
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            timeout = 5
-
-            def do_GET(self) -> None:
-                """Take what the browser brings, once."""
-                parts = urlsplit(self.path)
-                query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
-                if parts.path != outer._path or not query.keys() & {"confirmation", "error"}:
-                    self.send_error(404)
-                    return
-                outer._brought = query
-                self.send_response(200)
-                self.send_header("Content-Type", "text/html; charset=utf-8")
-                self.send_header("Cache-Control", "no-store")
-                self.send_header("Referrer-Policy", "no-referrer")
-                self.end_headers()
-                self.wfile.write(_PAGE)
-
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-                """Write nothing: the request's line holds the confirmation."""
-
-        return Handler
+    with ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield back
+        finally:
+            server.shutdown()
+            thread.join()

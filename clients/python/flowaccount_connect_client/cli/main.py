@@ -1,27 +1,33 @@
 """The command `flowaccount-connect`: connections of a stack, seen and managed from a terminal."""
 
 import argparse
+import dataclasses
+import io
 import json
+import os
+import queue
 import shlex
 import sys
 import time
 import webbrowser
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from flowaccount_connect_client import (
     AccessDenied,
-    Api,
+    Connection,
     ConnectionNotFound,
+    FlowAccountConnect,
     FlowAccountConnectError,
+    HistoryEntry,
+    InvalidArgument,
     NotConfigured,
+    Problem,
     ReauthorizationRequired,
     TemporarilyUnavailable,
+    __version__,
 )
-from flowaccount_connect_client.cli import csv_import, tables, target
-from flowaccount_connect_client.cli.loopback import NotLoopback, ReturnUrl
-from flowaccount_connect_client.cli.tables import Cell
+from flowaccount_connect_client.cli import csv_import, loopback, tables, target
 from flowaccount_connect_client.rules import is_connection_id
 
 OK, FAILED, USAGE, NOT_FOUND, REAUTHORIZATION, LATER, DENIED = range(7)
@@ -33,6 +39,7 @@ _EXITS: tuple[tuple[type[FlowAccountConnectError], int], ...] = (
     (TemporarilyUnavailable, LATER),
     (AccessDenied, DENIED),
     (NotConfigured, DENIED),
+    (InvalidArgument, USAGE),
 )
 
 _EPILOG = """exit codes: 0 done; 1 it failed, or not all of an import went through; 2 wrong usage; 3 no such connection;
@@ -41,15 +48,23 @@ _EPILOG = """exit codes: 0 done; 1 it failed, or not all of an import went throu
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    parser = _parser()
-    given = parser.parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # A console that knows no Thai shows question marks.
+    given = _parser().parse_args(arguments)
     try:
-        run: Callable[[Api, argparse.Namespace], int] = given.run
-        return run(target.api(url=given.url, stack_name=given.stack_name, local=given.local), given)
+        run: Callable[[FlowAccountConnect, argparse.Namespace], int] = given.run
+        code = run(target.api(url=given.url, stack_name=given.stack_name, local=given.local), given)
+        sys.stdout.flush()
+        return code
     except FlowAccountConnectError as error:
         return _fail(_words(error), next((code for kind, code in _EXITS if isinstance(error, kind)), FAILED))
     except csv_import.InvalidFile as error:
         return _fail(str(error), USAGE)
+    except BrokenPipeError:
+        # Who reads has seen enough, as `head` does. Python would try to write the rest when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
     except OSError as error:
         return _fail(f"{error.filename or 'a file'}: {error.strerror}", USAGE)
     except KeyboardInterrupt:
@@ -66,77 +81,85 @@ def _words(error: FlowAccountConnectError) -> str:
     if isinstance(error, ReauthorizationRequired):
         how = f" Reconnect: {error.reconnect_url}" if error.reconnect_url else ""
         if error.tenant and error.expected_connection:
-            wanted = shlex.join(["connect", error.tenant, "--expected", error.expected_connection, "--return-url"])
-            how += f" With a link: flowaccount-connect {wanted} …"
+            command = shlex.join(
+                ["flowaccount-connect", "connect", error.tenant, "--expected", error.expected_connection]
+            )
+            how += f" By a link: {command}"
         return f"{error}{how}"
-    if isinstance(error, AccessDenied):
-        return f"{error} These AWS credentials need execute-api:Invoke on this route."
     if isinstance(error, TemporarilyUnavailable):
         return f"{error} Try again in {error.retry_after} s."
+    if isinstance(error, Problem) and (why := error.ending or error.reason):
+        return f"{error} ({why})"
     return str(error)
 
 
 # ---- seeing -----------------------------------------------------------------------------------------------
 
 
-def _status(api: Api, given: argparse.Namespace) -> int:
+def _status(api: FlowAccountConnect, given: argparse.Namespace) -> int:
     found = sorted(
-        _pages(api, "/connections", "connections", {"status": given.status} if given.status else {}),
-        key=lambda one: (one.get("deadline") or float("inf"), str(one.get("support_code"))),
+        api.connections(status=given.status, tenant=given.tenant),
+        key=lambda one: (one.deadline or float("inf"), one.support_code),
     )
     if given.json:
-        return _json(found)
+        return _json([dataclasses.asdict(one) for one in found])
+    if not found:
+        print("no connections")
+        return OK
     now = time.time()
     rows = [
         [
-            tables.cell(one.get("support_code")),
-            tables.status(one.get("status")),
-            tables.left(one.get("deadline"), now),
-            tables.left(one.get("access_expires_at"), now),
-            tables.cell(one.get("tenant")),
-            tables.cell(one.get("reason")),
+            tables.cell(one.support_code),
+            tables.status(one.status, at_risk=_is_at_risk(one)),
+            tables.left(one.deadline, now),
+            tables.left(one.access_expires_at, now),
+            tables.cell(one.tenant),
+            tables.cell(one.reason),
         ]
         for one in found
     ]
-    if not rows:
-        print("no connections")
-        return OK
     tables.show(["connection", "status", "refresh token", "access token", "tenant", "reason"], rows)
     return OK
 
 
-def _show(api: Api, given: argparse.Namespace) -> int:
-    found: dict[str, Any] = api.call("GET", f"/connections/{given.id}")
+def _is_at_risk(one: Connection) -> bool:
+    return one.at_risk_since is not None and one.status in ("active", "in_doubt")
+
+
+def _show(api: FlowAccountConnect, given: argparse.Namespace) -> int:
+    found = api.connection(given.id)
     if given.json:
-        return _json(found)
+        return _json(dataclasses.asdict(found))
     rows = []
-    for name, value in found.items():
+    for name, value in dataclasses.asdict(found).items():
         timed = name.endswith(("_at", "_since")) or name in ("deadline", "since")
-        shown = tables.status(value) if name == "status" else tables.moment(value) if timed else tables.cell(value)
-        rows.append([tables.cell(name), shown])
+        shown = tables.moment(value) if timed else tables.cell(value)
+        rows.append(
+            [tables.cell(name), tables.status(value, at_risk=_is_at_risk(found)) if name == "status" else shown]
+        )
     tables.show(["", ""], rows)
     return OK
 
 
-def _history(api: Api, given: argparse.Namespace) -> int:
-    found = list(_pages(api, f"/connections/{given.id}/history", "entries", {}))
+def _history(api: FlowAccountConnect, given: argparse.Namespace) -> int:
+    found = list(api.history(given.id))
     if given.json:
-        return _json(found)
-    columns = ("kind", "status", "generation", "attempt_id", "reason")
-    rows: list[list[Cell]] = [
-        [
-            tables.moment(one.get("at")),
-            *(tables.status(one.get(name)) if name == "status" else tables.cell(one.get(name)) for name in columns),
-        ]
-        for one in found
-    ]
-    tables.show(["at", "what", "status", "generation", "attempt", "reason"], rows)
+        return _json([dataclasses.asdict(one) for one in found])
+    if not found:
+        print("nothing in the last 90 days")
+        return OK
+    tables.show(["at", "what", "status", "generation", "attempt", "reason"], list(map(_entry, found)))
     return OK
 
 
-def _token(api: Api, given: argparse.Namespace) -> int:
+def _entry(one: HistoryEntry) -> list[tables.Cell]:
+    rest = map(tables.cell, (one.generation, one.attempt_id, one.reason))
+    return [tables.moment(one.at), tables.cell(one.kind), tables.status(one.status), *rest]
+
+
+def _token(api: FlowAccountConnect, given: argparse.Namespace) -> int:
     token = api.access_token(given.id, min_ttl=given.min_ttl)
-    told = {
+    facts: dict[str, object] = {
         "support_code": given.id,
         "status": token.status,
         "generation": token.generation,
@@ -144,86 +167,97 @@ def _token(api: Api, given: argparse.Namespace) -> int:
         "expires_in": int(token.expires_at - time.time()),
     }
     if given.json:
-        return _json(told | ({"access_token": token.value} if given.reveal else {}))
+        return _json(facts | ({"access_token": token.value} if given.reveal else {}))
     if given.reveal:
         print(token.value)
         return OK
-    tables.show(["", ""], [[tables.cell(name), tables.cell(value)] for name, value in told.items()])
-    print("access_token  hidden (--reveal prints it, and nothing else)")
+    facts |= {"access_token": "hidden (--reveal prints it, and nothing else)"}
+    rows = [
+        [tables.cell(name), tables.status(value) if name == "status" else tables.cell(value)]
+        for name, value in facts.items()
+    ]
+    tables.show(["", ""], rows)
     return OK
 
 
 # ---- managing ---------------------------------------------------------------------------------------------
 
 
-def _disconnect(api: Api, given: argparse.Namespace) -> int:
+def _disconnect(api: FlowAccountConnect, given: argparse.Namespace) -> int:
     if not given.yes:
         if not sys.stdin.isatty():
-            return _fail("nobody is there to ask: repeat with --yes if it is meant", USAGE)
-        answer = input(f"Disconnect {given.id}? Its tokens are gone at once, its user has to connect again. [y/N] ")
+            return _fail("this asks before it disconnects, and there is no terminal: repeat with --yes", USAGE)
+        answer = input(f"Disconnect {given.id}? Its tokens are deleted, and its user has to connect again. [y/N] ")
         if answer.strip().lower() not in ("y", "yes"):
             return _fail("nothing was done", FAILED)
-    api.call("DELETE", f"/connections/{given.id}")
-    print(f"{given.id} is disconnected")
-    return OK
+    api.disconnect(given.id)
+    return _result(given, {"disconnected": given.id}, f"{given.id} is disconnected")
 
 
-def _import(api: Api, given: argparse.Namespace) -> int:
-    if given.file == "-":
-        rows, name = csv_import.read(sys.stdin), "import"
-    else:
-        with Path(given.file).open(encoding="utf-8-sig", newline="") as lines:
-            rows, name = csv_import.read(lines), given.file
+def _import(api: FlowAccountConnect, given: argparse.Namespace) -> int:
+    name = "import" if given.file == "-" else given.file
+    rows = csv_import.read(sys.stdin.buffer.read() if given.file == "-" else Path(given.file).read_bytes())
     report = Path(given.report or f"{name}.report.jsonl")
     before = csv_import.outcomes(report)
     counts: dict[str, int] = {}
-    for number, (row, outcome, told) in enumerate(csv_import.run(api, rows, before, report), 1):
+    for number, (row, outcome, reason) in enumerate(csv_import.run(api, rows, before, report), 1):
         counts[outcome] = counts.get(outcome, 0) + 1
         if outcome != "done_before":
-            line = f"{number}/{len(rows)}  {row.connection_id}  {outcome}" + (f"  {told}" if told else "")
+            line = f"{number}/{len(rows)}  {row.connection_id}  {outcome}" + (f"  {reason}" if reason else "")
             print(tables.cell(line).text, file=sys.stderr, flush=True)
-    print(", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items())) or "nothing to import")
+    summary = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items())) or "nothing to import"
+    _result(given, counts, summary)
     print(f"The report is {report}; the same command goes on where this one ended.", file=sys.stderr)
     return OK if set(counts) <= csv_import.DONE | {"done_before"} else FAILED
 
 
-def _connect(api: Api, given: argparse.Namespace) -> int:
+def _connect(api: FlowAccountConnect, given: argparse.Namespace) -> int:
     try:
-        listening = ReturnUrl(given.return_url)
-    except (NotLoopback, OSError) as error:
-        return _fail(f"cannot wait at the return URL: {error}", USAGE)
-    with listening:
-        made = api.connect_link(given.tenant, given.return_url, expected_connection=given.expected or None)
-        print(made["connect_url"], flush=True)
-        if given.open:
-            webbrowser.open(made["connect_url"])
-        print("Open it in a browser on this machine. Waiting for you to come back from FlowAccount …", file=sys.stderr)
-        brought = listening.wait(min(time.time() + given.wait, float(made["expires_at"])))
-    if brought is None:
+        with loopback.listening(given.port) as back:
+            return _connected(api, given, back)
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        return _fail(f"cannot listen on 127.0.0.1:{given.port} ({error.strerror}); --port chooses another", USAGE)
+
+
+def _connected(api: FlowAccountConnect, given: argparse.Namespace, back: loopback.ReturnUrl) -> int:
+    try:
+        made = api.connect_link(given.tenant, back.url, expected_connection=given.expected, state=back.state)
+    except Problem as error:
+        if error.code != "return_url_not_allowed":
+            raise
+        return _fail(f"{back.url} is not allowed as a return URL: add it to the stack's AllowedReturnUrls.", DENIED)
+    print(made.connect_url, file=sys.stderr if given.json else sys.stdout, flush=True)
+    if given.open:
+        webbrowser.open(made.connect_url)
+    print("Open it in a browser on this machine. Waiting until you come back from FlowAccount …", file=sys.stderr)
+    try:
+        came = back.came.get(timeout=max(0.0, min(given.wait, made.expires_at - time.time())))
+    except queue.Empty:
         return _fail("nobody came back in time; run it again for a new link", FAILED)
-    if "confirmation" not in brought or "error" in brought:
-        return _fail(f"nothing is connected: {tables.cell(brought.get('error', 'no confirmation')).text}", FAILED)
-    confirmed = api.confirm(brought["confirmation"], given.tenant)
-    print(f"{confirmed['support_code']} is connected", file=sys.stderr)
+    if "confirmation" not in came or "error" in came:
+        return _fail(f"nothing is connected ({came.get('error') or 'the browser brought no confirmation'})", FAILED)
+    connected = api.confirm(came["confirmation"], given.tenant)
+    if given.json:
+        return _json(dataclasses.asdict(connected))
+    print(f"{connected.support_code} is connected", file=sys.stderr)
     return OK
 
 
 # ---- what they share --------------------------------------------------------------------------------------
 
 
-def _pages(api: Api, path: str, name: str, query: dict[str, str]) -> Iterator[dict[str, Any]]:
-    """All of a list that comes in pages."""
-    more: dict[str, str] = {}
-    while True:
-        page = api.call("GET", path, query=query | more)
-        yield from page[name]
-        if not page.get("next"):
-            return
-        more = {"next": page["next"]}
-
-
 def _json(value: object) -> int:
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    is_unicode = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().startswith("utf")
+    print(json.dumps(value, indent=2, ensure_ascii=not is_unicode))
+    return OK
+
+
+def _result(given: argparse.Namespace, value: Mapping[str, object], text: str) -> int:
+    if given.json:
+        return _json(value)
+    print(text)
     return OK
 
 
@@ -233,53 +267,72 @@ def _id(text: str) -> str:
     return text
 
 
-def _ttl(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text[:5]) <= 3_600):
-        raise argparse.ArgumentTypeError("0 to 3600 seconds")
-    return int(text)
+def _number(least: int, most: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and least <= int(text[:6]) <= most):
+            raise argparse.ArgumentTypeError(f"a number from {least} to {most}")
+        return int(text)
+
+    return read
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="flowaccount-connect", description="Connections of a FlowAccount Connect stack.", epilog=_EPILOG
-    )
-    where = parser.add_mutually_exclusive_group()
+def _common() -> argparse.ArgumentParser:
+    """The options that may stand before and behind a command."""
+    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    common.add_argument("--version", action="version", version=f"flowaccount-connect {__version__}")
+    common.add_argument("--json", action="store_true", help="for programs")
+    where = common.add_mutually_exclusive_group()
     where.add_argument(
         "--url", help="the API's base URL (the stack's output ApiUrl); FLOWACCOUNT_CONNECT_URL otherwise"
     )
     where.add_argument("--stack-name", help="look the URL up at CloudFormation, by the stack's name")
     where.add_argument("--local", action="store_true", help="the local stack (make up)")
+    return common
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="flowaccount-connect",
+        description="Connections of a FlowAccount Connect stack.",
+        epilog=_EPILOG,
+        parents=[_common()],
+    )
+    parser.set_defaults(json=False, url=None, stack_name=None, local=False)
     commands = parser.add_subparsers(required=True, metavar="command")
 
     def command(name: str, run: Callable[..., int], text: str) -> argparse.ArgumentParser:
-        made = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=_EPILOG)
+        about = f"{text[0].upper()}{text[1:]}."
+        made = commands.add_parser(name, help=text, description=about, epilog=_EPILOG, parents=[_common()])
         made.set_defaults(run=run)
         return made
 
     status = command("status", _status, "all connections, soonest deadline first")
     status.add_argument("--status", help="only those of this status")
+    status.add_argument("--tenant", help="only those of this tenant of your app's")
     show = command("show", _show, "one connection")
     history = command("history", _history, "what happened to a connection, newest first")
     token = command("token", _token, "a connection's access token; hidden unless --reveal")
     token.add_argument("--reveal", action="store_true", help="print the token, and nothing else")
-    token.add_argument("--min-ttl", type=_ttl, default=300, help="seconds it should have left (0 to 3600)")
-    disconnect = command("disconnect", _disconnect, "end a connection; its tokens are gone at once")
+    token.add_argument("--min-ttl", type=_number(0, 3_600), default=300, help="seconds it should have left (0 to 3600)")
+    disconnect = command("disconnect", _disconnect, "end a connection; its tokens are deleted at once")
     disconnect.add_argument("--yes", action="store_true", help="do not ask")
     for one in (show, history, token, disconnect):
         one.add_argument("id", type=_id, help="the connection's id, FlowAccount's supportCode")
-    for one in (status, show, history, token):
-        one.add_argument("--json", action="store_true", help="for programs")
     imported = command("import", _import, "refresh tokens of an older integration, from a CSV")
-    imported.add_argument("file", help="columns connection_id,refresh_token; - is standard input")
-    imported.add_argument("--report", help="where to write what came of each; <file>.report.jsonl otherwise")
+    imported.add_argument("file", help="columns connection_id,refresh_token and, perhaps, tenant; - is standard input")
+    imported.add_argument("--report", help="where to write the outcome of each; <file>.report.jsonl otherwise")
     connect = command("connect", _connect, "a business of your own: prints a link, waits for you, and confirms")
-    connect.add_argument("tenant", help="your own name for whom it belongs to")
-    connect.add_argument(
-        "--return-url", required=True, help="an allowed return URL on this machine, as in http://localhost:8000/done"
-    )
+    connect.add_argument("tenant", help="the tenant of your app's that it is for")
     connect.add_argument("--expected", type=_id, metavar="ID", help="the business it has to be")
     connect.add_argument("--open", action="store_true", help="open the link in this machine's browser")
-    connect.add_argument("--wait", type=int, default=900, help="seconds to wait for you")
+    connect.add_argument("--wait", type=_number(1, 86_400), default=900, help="seconds to wait for you")
+    connect.add_argument(
+        "--port",
+        type=_number(1, 65_535),
+        default=loopback.PORT,
+        help=f"where your browser comes back to, on this machine; http://127.0.0.1:PORT{loopback.PATH} "
+        "must be one of the stack's AllowedReturnUrls",
+    )
     return parser
 
 

@@ -1,6 +1,7 @@
-"""Tables and times for people: in colours where there is a terminal, plain columns everywhere else."""
+"""Tables and times for people: in colours where a terminal has them, plain columns everywhere else."""
 
 import os
+import shutil
 import sys
 import time
 import unicodedata
@@ -17,10 +18,12 @@ STYLES = {
     "reauthorization_required": "bold red",
     "disconnected": "dim",
 }
-"""How a status looks; every word tells the same without its colour."""
+"""How a status looks. The words alone say the same."""
+
+_GAP = "  "
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Cell:
     """A text and, on a terminal, its style."""
 
@@ -29,18 +32,18 @@ class Cell:
 
 
 def cell(value: object, style: str = "") -> Cell:
-    """What is known, or a dash; whatever could command a terminal is shown as a question mark."""
+    """What is known, or a dash. Signs that could command a terminal become question marks."""
     text = "-" if value is None or value == "" else str(value)
     return Cell("".join(one if unicodedata.category(one)[0] != "C" else "?" for one in text), style)
 
 
-def status(value: object) -> Cell:
-    """A status in its colour."""
-    return cell(value, STYLES.get(str(value), ""))
+def status(value: object, *, at_risk: bool = False) -> Cell:
+    """A status in its colour; an active connection at risk says so, and is not green."""
+    return cell(f"{value}, at risk", "yellow") if at_risk else cell(value, STYLES.get(str(value), ""))
 
 
 def moment(value: object) -> Cell:
-    """A time in epoch seconds, as the clock on the wall says it."""
+    """A time in epoch seconds, as local time with its offset."""
     if not isinstance(value, int):
         return cell(None)
     return cell(time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(value)))
@@ -58,30 +61,66 @@ def left(value: object, now: float) -> Cell:
 
 
 def show(headings: Sequence[str], rows: Sequence[Sequence[Cell]], out: TextIO | None = None) -> None:
-    """Print a table."""
-    stream = out or sys.stdout
-    if is_coloured(stream):
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
+    """Print a table. On a terminal that is too narrow for it each row becomes a block, one value a line.
 
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for number, heading in enumerate(headings):
-            table.add_column(heading, overflow="fold", no_wrap=number < 2)  # What a person copies stays in one piece.
-        for row in rows:
-            table.add_row(*(Text(one.text, style=one.style) for one in row))
-        Console(file=stream).print(table)
-        return
-    widths = [
-        max(map(len, column)) for column in zip(headings, *([one.text for one in row] for row in rows), strict=True)
+    Nothing is cut off or broken: what a person copies stays in one piece.
+    """
+    stream = out or sys.stdout
+    lines = _table(headings, rows)
+    if stream.isatty() and max(map(_width_of, lines)) > shutil.get_terminal_size().columns:
+        lines = [line for row in rows for line in _block(headings, row)]
+    for line in lines:
+        _print(line, stream)
+
+
+def _table(headings: Sequence[str], rows: Sequence[Sequence[Cell]]) -> list[list[Cell]]:
+    table = [[Cell(heading, "bold") for heading in headings], *map(list, rows)]
+    widths = [max(_width(one.text) for one in column) for column in zip(*table, strict=True)]
+    lines = [
+        [
+            Cell(one.text + " " * (width - _width(one.text)) + _GAP, one.style)
+            for one, width in zip(row, widths, strict=True)
+        ]
+        for row in table
     ]
-    for line in (headings, *([one.text for one in row] for row in rows)):
-        print("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip(), file=stream)
+    return lines if any(headings) else lines[1:]
+
+
+def _block(headings: Sequence[str], row: Sequence[Cell]) -> list[list[Cell]]:
+    if not any(headings):
+        name, *values = row
+        return [[Cell(f"{name.text}: "), *values]]
+    named = [[Cell(f"{heading}: "), one] for heading, one in zip(headings, row, strict=True) if one.text != "-"]
+    return [*named, [Cell("")]]
+
+
+def _print(line: Sequence[Cell], stream: TextIO) -> None:
+    if not is_coloured(stream):
+        print("".join(one.text for one in line).rstrip(), file=stream)
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    text = Text.assemble(*((one.text, one.style) for one in line))
+    text.rstrip()
+    Console(file=stream, highlight=False, soft_wrap=True).print(text)
+
+
+def _width_of(line: Sequence[Cell]) -> int:
+    return _width("".join(one.text for one in line).rstrip())
+
+
+def _width(text: str) -> int:
+    """The columns that a text takes: Thai vowels above and below take none, wide signs two."""
+    return sum(
+        0 if unicodedata.category(one) in ("Mn", "Me") else 2 if unicodedata.east_asian_width(one) in "WF" else 1
+        for one in text
+    )
 
 
 @contextmanager
 def progress(text: str, out: TextIO | None = None) -> Iterator[Callable[[int], None]]:
-    """Tells how many are done, while the block runs: in place on a terminal, elsewhere a line every thousand."""
+    """Shows how many are done, while the block runs: in place on a terminal, elsewhere a line every thousand."""
     stream = out or sys.stderr
     if is_coloured(stream):
         from rich.console import Console
@@ -93,7 +132,7 @@ def progress(text: str, out: TextIO | None = None) -> Iterator[Callable[[int], N
 
 
 def is_coloured(stream: TextIO) -> bool:
-    """Whether colours make sense: a terminal, rich installed, and nobody said NO_COLOR."""
+    """Whether colours make sense: a terminal, rich installed, and no NO_COLOR."""
     if not stream.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return False
     try:

@@ -1,15 +1,14 @@
 """Which stack is meant, and with whose AWS credentials."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import botocore.session
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, NoRegionError
+from botocore.exceptions import BotoCoreError, ClientError
 
-from flowaccount_connect_client import Api, NotConfigured
+from flowaccount_connect_client import FlowAccountConnect, NotConfigured, signing
 
 LOCAL = Path(".local/stack.json")
 """What a local stack says of itself, in this folder or one above."""
@@ -17,17 +16,17 @@ LOCAL = Path(".local/stack.json")
 _PATIENCE = 60.0
 
 
-def api(*, url: str | None, stack_name: str | None, local: bool) -> Api:
+def api(*, url: str | None, stack_name: str | None, local: bool) -> FlowAccountConnect:
     """The API at `url`, of a stack by its name, of the local stack, or the one that the environment names.
 
     Raises `NotConfigured`.
     """
     if local:
         session, stack = _local("api_url")
-        return Api(stack["api_url"], session=session, patience=_PATIENCE)
+        return FlowAccountConnect(stack["api_url"], session=session, patience=_PATIENCE)
     if stack_name:
         url = _output(stack_name, "ApiUrl")
-    return Api(url, session=_session(), patience=_PATIENCE)
+    return FlowAccountConnect(url, patience=_PATIENCE)
 
 
 def tables(*, stack_name: str | None, local: bool) -> tuple[Any, str]:
@@ -41,17 +40,18 @@ def tables(*, stack_name: str | None, local: bool) -> tuple[Any, str]:
         endpoint = stack["aws_endpoint_url"]
         return session.create_client("dynamodb", endpoint_url=endpoint, config=patient), stack["table"]
     if not stack_name:
-        raise NotConfigured("This works on the stack's table itself: say which stack, with --stack-name.")
+        raise NotConfigured("This works on the stack's table itself: name the stack with --stack-name.")
     table = _output(stack_name, "TableName")
-    return _session().create_client("dynamodb", config=patient), table
+    return _client("dynamodb", config=patient), table
 
 
-def _session() -> botocore.session.Session:
-    """The operator's session. AWS_REGION goes first, as it does with the AWS CLI 2; botocore does not know it."""
-    session = botocore.session.Session()
-    if region := os.environ.get("AWS_REGION"):
-        session.set_config_variable("region", region)
-    return session
+def _client(service: str, **options: Any) -> Any:
+    """A client of AWS's in the region of the library's own requests. Raises `NotConfigured`."""
+    session = signing.session()
+    region = signing.region_of(session)
+    if not region:
+        raise NotConfigured("No AWS region: set AWS_REGION to that of the stack.")
+    return session.create_client(service, region_name=region, **options)
 
 
 def _local(*names: str) -> tuple[botocore.session.Session, dict[str, str]]:
@@ -74,16 +74,13 @@ def _local(*names: str) -> tuple[botocore.session.Session, dict[str, str]]:
 def _output(stack_name: str, name: str) -> str:
     """One of the stack's outputs."""
     try:
-        client: Any = _session().create_client("cloudformation")
-        stacks = client.describe_stacks(StackName=stack_name)["Stacks"]
+        stacks = _client("cloudformation").describe_stacks(StackName=stack_name)["Stacks"]
     except ClientError as error:
         code = error.response["Error"]["Code"]
         raise NotConfigured(
             f"The stack {stack_name} cannot be looked up ({code}): check its name, the region and the credentials"
             + (", or give the API's URL with --url." if name == "ApiUrl" else ".")
         ) from None
-    except NoRegionError:
-        raise NotConfigured("No AWS region: set AWS_REGION to that of the stack.") from None
     except BotoCoreError as error:
         raise NotConfigured(f"AWS cannot be asked for the stack {stack_name}: {type(error).__name__}.") from None
     for output in stacks[0].get("Outputs", []):

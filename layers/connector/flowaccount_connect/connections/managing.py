@@ -105,7 +105,7 @@ class Managing:
         the connection can have ended or not.
         """
         connection, imported = self._stored(connection_id)
-        now = int(self.clock())
+        now = self.clock()
         try:
             if imported is not None:
                 self.imports.cancel(imported, connection, now=now)

@@ -35,11 +35,9 @@ def as_problem(request: Request, found: Problem) -> Response:
 def answering(
     log: Log,
     *,
-    refused: Callable[[], None] = lambda: None,
     show: Callable[[Request, Problem], Response] = as_problem,
 ) -> Callable[[Route], Handler]:
-    """Makes a Lambda handler of a route. `refused` is called for each request that fails by its caller's doing; `show`
-    makes the answer of a problem."""
+    """Makes a Lambda handler of a route; `show` makes the answer of a problem."""
 
     def decorate(route: Route) -> Handler:
         @wraps(route)
@@ -48,8 +46,6 @@ def answering(
             try:
                 return route(request)
             except Exception as error:
-                if isinstance(error, Failure):
-                    refused()
                 _write(log, error)
                 return show(request, problem(error))
 

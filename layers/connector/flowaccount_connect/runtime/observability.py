@@ -10,7 +10,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 from flowaccount_connect.domain.log import fault
 
-__all__ = ["COUNT", "MILLISECONDS", "PERCENT", "SECONDS", "fault", "logger", "metrics", "observed"]
+__all__ = ["COUNT", "PERCENT", "SECONDS", "fault", "logger", "metrics", "observed"]
 
 logger = Logger()
 """The structured logger. POWERTOOLS_SERVICE_NAME and POWERTOOLS_LOG_LEVEL set its service and its level."""
@@ -21,8 +21,7 @@ metrics = Metrics()
 Each metric has the dimensions `service` and `stack`, since an account may have several stacks.
 """
 
-COUNT, PERCENT = MetricUnit.Count, MetricUnit.Percent
-SECONDS, MILLISECONDS = MetricUnit.Seconds, MetricUnit.Milliseconds
+COUNT, PERCENT, SECONDS = MetricUnit.Count, MetricUnit.Percent, MetricUnit.Seconds
 
 
 Handler = Callable[[Mapping[str, Any], Any], Any]

@@ -127,22 +127,20 @@ def refresh_token_lifetime(read: Reader) -> int:
 def refresh_times(read: Reader) -> tuple[int, int]:
     """The seconds after which a connection is refreshed, and the seconds that its refresh token lives.
 
-    The first number must be smaller, so that time remains for a last try (`Schedule`). Raises `InvalidSetting`.
+    The first is at most three quarters of the second, whatever is set: otherwise no time would remain for a second try
+    (`Schedule`), and a template cannot compare two parameters. Raises `InvalidSetting`.
     """
-    after, lifetime = read.number("REFRESH_AFTER", 6 * 3_600, 1, 365 * 86_400), refresh_token_lifetime(read)
-    if after >= lifetime - max(lifetime // 60, 1):
-        raise InvalidSetting("REFRESH_AFTER must be less than REFRESH_TOKEN_LIFETIME, by more than a sixtieth of that")
-    return after, lifetime
+    lifetime = refresh_token_lifetime(read)
+    return min(read.number("REFRESH_AFTER", 6 * 3_600, 1, 365 * 86_400), lifetime * 3 // 4), lifetime
 
 
 def at_risk_before(read: Reader) -> int:
-    """How many seconds before its deadline a connection is at risk. Raises `InvalidSetting`.
+    """How many seconds before its deadline a connection is at risk: half of its token's life. Raises `InvalidSetting`.
 
-    The result is at most three quarters of the time between due and deadline. So a healthy connection is never at risk,
-    and an operator who shortens the interval or the lifetime need not change this setting.
+    The result is at most three quarters of the time between due and deadline, so a healthy connection is never at risk.
     """
     after, lifetime = refresh_times(read)
-    return min(read.number("AT_RISK_BEFORE", 12 * 3_600, 1, 365 * 86_400), max((lifetime - after) * 3 // 4, 1))
+    return min(lifetime // 2, max((lifetime - after) * 3 // 4, 1))
 
 
 def tokens(variables: Mapping[str, str] = os.environ) -> TokenSettings:

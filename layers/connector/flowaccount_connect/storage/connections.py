@@ -224,7 +224,7 @@ class ConnectionStore:
             return False
         return True
 
-    def disconnect(self, connection_id: str, grant_id: str, *, now: int) -> Connection:
+    def disconnect(self, connection_id: str, grant_id: str, *, now: float) -> Connection:
         """End the consent `grant_id`, or the tombstone of that id once more; see `burial`.
 
         Refused where a later consent is stored: nobody asked to end that one. Raises `Refused`, `StoreUnavailable`.
@@ -273,7 +273,7 @@ def burial(
     connection_id: str,
     *,
     seen: str | None,
-    now: int,
+    now: float,
     environment: str | None = None,
     imported: str = "",
 ) -> dict[str, object]:
@@ -282,16 +282,16 @@ def burial(
     The tombstone's grant id is of the disconnect's own moment. So a consent that was given before finds a later grant
     id stored and is refused, however it arrives: as a confirmation, a callback, a pending commit or an import. `seen`
     is the stored grant id, `None` where no connection is stored (then `environment` must be given); refused where
-    another is stored. `imported` is the grant id of an import that ends too. `now` is in epoch seconds. To be sent
-    alone or in a transaction.
+    another is stored. `imported` is the grant id of an import that ends too. `now` is in epoch seconds with their
+    fraction. To be sent alone or in a transaction.
     """
     placed, condition = "", "attribute_not_exists(grant_id)"
     values = {
         ":door": s(_door(now, seen or "", imported)),
         ":disconnected": s(Status.DISCONNECTED),
         ":listed": s(listed_as(connection_id, Status.DISCONNECTED)),
-        ":now": n(now),
-        ":ttl": n(now + TOMBSTONE_KEPT),
+        ":now": n(int(now)),
+        ":ttl": n(int(now) + TOMBSTONE_KEPT),
         ":zero": n(0),
         ":one": n(1),
     }
@@ -314,10 +314,13 @@ def burial(
     }
 
 
-def _door(now: int, *ended: str) -> str:
-    """The grant id of a disconnect in the second `now`: greater than any that was made in that second or before, and
-    not less than those that it ends, whatever the clock of their maker showed."""
-    return max(new_grant_id(lambda: now + 1), *ended)
+def _door(now: float, *ended: str) -> str:
+    """The grant id of a disconnect at `now`, in epoch seconds with their fraction.
+
+    It is greater than every id that was made in that millisecond or before, and not less than the ids that it ends,
+    even if the clock of their maker was ahead. A user who connects again at once gets a greater one.
+    """
+    return max(new_grant_id(lambda: now + 0.001), *ended)
 
 
 def grant_update(

@@ -235,7 +235,7 @@ class ImportStore(ConnectionStore):
             ended_at=now,
         )
 
-    def cancel(self, imported: Connection, connection: Connection | None, *, now: int) -> None:
+    def cancel(self, imported: Connection, connection: Connection | None, *, now: float) -> None:
         """End an import, and the `connection` beside it if there is one: a tombstone stands in the way of its answer.
 
         Raises `Refused` where either is another by now, and `StoreUnavailable`.

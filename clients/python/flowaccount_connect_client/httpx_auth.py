@@ -1,0 +1,84 @@
+"""FlowAccount's API by `httpx`, sync and async, as one connected business. Comes with the extra `httpx`.
+
+    httpx.get("https://openapi.flowaccount.com/v1/company/info", auth=FlowAccountAuth("N1234567"))
+
+The tokens are those of the whole process, shared with `requests`' class of the same name. In an async client the stack
+is asked in a thread, so that the loop goes on.
+"""
+
+import functools
+from collections.abc import AsyncGenerator, Generator, Iterable
+from http import HTTPStatus
+
+import anyio.to_thread
+import httpx
+
+from flowaccount_connect_client.auth import next_token
+from flowaccount_connect_client.client import FlowAccountConnect
+from flowaccount_connect_client.results import AccessToken
+from flowaccount_connect_client.rules import Origins, origin
+from flowaccount_connect_client.rules import connection_id as checked
+
+
+class FlowAccountAuth(httpx.Auth):
+    """Gives requests to FlowAccount's API the access token of one connection.
+
+    The arguments, what is raised, and what follows a 401 are those of `flowaccount_connect_client.FlowAccountAuth`. A
+    body that is a stream is sent once only.
+    """
+
+    def __init__(
+        self,
+        connection_id: str,
+        *,
+        client: FlowAccountConnect | None = None,
+        min_ttl: int = 300,
+        allowed_hosts: Iterable[str] | None = None,
+    ) -> None:
+        self.connection_id = checked(connection_id)
+        self.client = client or FlowAccountConnect()
+        self._min_ttl = min_ttl
+        self._origins = Origins(allowed_hosts)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.connection_id!r}, client={self.client!r})"
+
+    def token(self) -> AccessToken:
+        """The token that a request would carry now. Raises `FlowAccountConnectError`."""
+        return self.client.access_token(self.connection_id, min_ttl=self._min_ttl)
+
+    def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """What `httpx.Client` calls."""
+        self._origins.check(_origin(request))
+        token = self.token()
+        response = yield _carrying(request, token)
+        if self._is_refused(response, token):
+            newer = next_token(self.client, token)
+            if newer is not None and isinstance(response.request.stream, httpx.ByteStream):
+                yield _carrying(response.request, newer)
+
+    async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
+        """What `httpx.AsyncClient` calls."""
+        self._origins.check(_origin(request))
+        token = await anyio.to_thread.run_sync(self.token)
+        response = yield _carrying(request, token)
+        if self._is_refused(response, token):
+            newer = await anyio.to_thread.run_sync(functools.partial(next_token, self.client, token))
+            if newer is not None and isinstance(response.request.stream, httpx.ByteStream):
+                yield _carrying(response.request, newer)
+
+    def _is_refused(self, response: httpx.Response, token: AccessToken) -> bool:
+        """Whether FlowAccount itself refused this very token."""
+        carried = response.request.headers.get("Authorization") == f"Bearer {token.value}"
+        return (
+            response.status_code == HTTPStatus.UNAUTHORIZED and carried and _origin(response.request) in self._origins
+        )
+
+
+def _carrying(request: httpx.Request, token: AccessToken) -> httpx.Request:
+    request.headers["Authorization"] = f"Bearer {token.value}"
+    return request
+
+
+def _origin(request: httpx.Request) -> str:
+    return origin(request.url.scheme, request.url.host, request.url.port)

@@ -1,0 +1,113 @@
+"""`make deploy CLIENT_ID=…`: checks, shows the plan, builds, deploys, and says what is left to do."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError
+
+from tools.deploy import afterwards, checks
+from tools.deploy.answers import NAMES, Answers, collect, keep, overrides, samconfig
+from tools.deploy.checks import Clients
+from tools.local import built_for
+from tools.local.errors import LocalError
+from tools.local.places import CACHE, ROOT, TOOLS
+
+
+def plan(clients: Clients, answers: Answers, region: str) -> list[checks.Finding]:
+    """What was found before, and what will be deployed. Raises `LocalError` where something stands in the way."""
+    found = [*checks.tools(), *checks.name(answers.stack), *checks.account(clients, region)]
+    if not any(finding.wrong for finding in found):
+        found += checks.before(clients, answers)
+    wrong = [finding.text for finding in found if finding.wrong]
+    if wrong:
+        raise LocalError("\n       ".join(wrong))
+    return [
+        *found,
+        *(checks.Finding(f"{name} = {value}") for name, value in sorted(answers.parameters.items()) if value),
+    ]
+
+
+def run(variables: Mapping[str, str], ask: Callable[[str], str] | None) -> None:
+    """The whole deployment. Asks only where no `CLIENT_ID` is given. Raises `LocalError`, and what boto3 raises."""
+    config = samconfig(ROOT)
+    answers = collect(variables, config, ask)
+    session = boto3.Session()
+    region = session.region_name
+    if not region:
+        raise LocalError("Which region? export AWS_REGION=ap-southeast-1, or aws configure.")
+    clients: Clients = partial(session.client)
+    print("The plan:")
+    for finding in plan(clients, answers, region):
+        print(f"  {finding.text}")
+    if (
+        not variables.get("CLIENT_ID")
+        and ask is not None
+        and ask("Deploy this? [Y/n] ").strip().lower() not in ("", "y", "yes")
+    ):
+        raise LocalError("Nothing was deployed.")
+    keep(answers, config, region)
+    _build(variables.get("LAYER_ARCHITECTURE") or "x86_64")
+    _deploy(config, answers, region)
+    out = afterwards.outputs(clients, answers.stack)
+    afterwards.protect(clients, out["TableName"])
+    print(f"\n{answers.stack} is deployed. What is left to do:")
+    for number, step in enumerate(afterwards.left_to_do(clients, answers, out), 1):
+        print(f"  {number}. {step}")
+
+
+def _build(processor: str) -> None:
+    _sam(["build"], {"LAYER_CACHE": str(CACHE), "LAYER_ARCHITECTURE": processor})
+    built_for.narrow(ROOT, processor)
+
+
+def _deploy(config: Path, answers: Answers, region: str) -> None:
+    where = ["--config-file", str(config), "--config-env", answers.section, "--region", region]
+    what = ["--stack-name", answers.stack, "--no-confirm-changeset", "--parameter-overrides", *overrides(answers)]
+    _sam(["deploy", *where, *what], {})
+
+
+def _sam(arguments: list[str], more: dict[str, str]) -> None:
+    """Runs sam, by its path: Apple's make hands no PATH on. Raises `LocalError`; what went wrong is on the terminal."""
+    environment = os.environ | {"PATH": f"{TOOLS}:{os.environ.get('PATH', '/usr/bin:/bin')}", "SAM_CLI_TELEMETRY": "0"}
+    done = subprocess.run([str(TOOLS / "sam"), *arguments], cwd=ROOT, env=environment | more, check=False)
+    if done.returncode != 0:
+        raise LocalError(f"sam {arguments[0]} failed; the lines above say why.")
+
+
+OTHERS = ("PARAMETERS", "CONFIG", "STACK", "LAYER_ARCHITECTURE")
+"""What else can stand on make's command line."""
+
+
+def given(variables: Mapping[str, str]) -> dict[str, str]:
+    """What was given as `make deploy NAME=value`. What merely stands in the environment (`EMAIL`, say) is not meant.
+
+    make passes the names in MAKEFLAGS, where a space inside a value has a backslash before it. Raises `LocalError` for
+    a name that means nothing.
+    """
+    found = re.findall(r"(?<!\\)(?:^|\s)([A-Za-z_][A-Za-z0-9_]*)=", variables.get("MAKEFLAGS", ""))
+    for name in found:
+        if name not in (*NAMES, *OTHERS):
+            known = ", ".join((*NAMES, *OTHERS))
+            raise LocalError(f"{name} is not known here; these are: {known}. Any parameter: PARAMETERS='{name}=…'")
+    architecture = variables.get("LAYER_ARCHITECTURE")
+    return {name: variables[name] for name in found} | ({"LAYER_ARCHITECTURE": architecture} if architecture else {})
+
+
+def main() -> None:
+    """Deploys by the variables of `make deploy NAME=value`."""
+    try:
+        run(given(os.environ), input if sys.stdin.isatty() else None)
+    except (LocalError, BotoCoreError, ClientError) as error:
+        sys.exit(f"error: {error}")
+    except (KeyboardInterrupt, EOFError):
+        sys.exit("interrupted; a deployment that has begun goes on in AWS")
+
+
+if __name__ == "__main__":
+    main()
