@@ -155,7 +155,7 @@ def _described(client: Database, table: str) -> Mapping[str, Any]:
             raise NotRestored(f"There is no table {table} in this account and region.") from None
         raise
     if [key["AttributeName"] for key in facts["KeySchema"]] != ["pk", "sk"]:
-        raise NotRestored(f"{table} is not a table of a FlowAccount Connect.")
+        raise NotRestored(f"{table} is no table of a FlowAccount Connect.")
     return facts
 
 
