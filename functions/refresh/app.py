@@ -9,17 +9,19 @@ from typing import Any
 from flowaccount_connect.domain.connection import Reason
 from flowaccount_connect.domain.ids import is_connection_id
 from flowaccount_connect.rotation.outcomes import Refresh, RefreshOutcome
+from flowaccount_connect.rotation.permits import Kind
 from flowaccount_connect.rotation.protocol import Rotation
 from flowaccount_connect.rotation.time_left import TimeLeft
 from flowaccount_connect.runtime import bootstrap
 from flowaccount_connect.runtime.observability import COUNT, fault, logger, metrics, observed
-from flowaccount_connect.scheduling.pacing import Permit
+from flowaccount_connect.scheduling.rate import Permit
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
 
-_rotation, _imports, _circuit, _pace = bootstrap.refresh()
+_rotation, _imports, _health, _rate = bootstrap.refresh()
 
-_workers = ThreadPoolExecutor(50)
-"""A thread for each message that a batch may have (`BatchSize`), started with the first that need them, and kept."""
+_workers = ThreadPoolExecutor(32)
+"""The threads of a batch, started when they are needed, and kept. Fewer than a batch has messages (`BatchSize`): their
+slots are apart, and each thread costs memory and connections of its own."""
 
 _AHEAD = 0.2
 """How long before its slot a refresh of the queue begins, so that it is ready to send by then. Seconds."""
@@ -33,14 +35,14 @@ _ALARMING = frozenset(
     }
 )
 
-_UNWELL = frozenset({RefreshOutcome.CONFIGURATION_ERROR, RefreshOutcome.CIRCUIT_OPEN, RefreshOutcome.NOT_PREPARED})
+_UNWELL = frozenset({RefreshOutcome.CONFIGURATION_ERROR, RefreshOutcome.UNWELL, RefreshOutcome.NOT_PREPARED})
 """Nothing was sent, or what was sent was refused for all connections alike."""
 
 _UNANSWERED = frozenset({RefreshOutcome.NOT_SENT, RefreshOutcome.IN_DOUBT, RefreshOutcome.THROTTLED})
-"""FlowAccount is not there, says nothing that can be used, or asks for patience."""
+"""FlowAccount is away, gives no usable answer, or asks the stack to slow down."""
 
 _LOST = frozenset({Reason.ROTATION_LOST, Reason.WRONG_CONNECTION})
-"""New tokens there were, and this connection has none of them."""
+"""FlowAccount issued new tokens, and this connection has none of them."""
 
 
 @observed
@@ -64,23 +66,24 @@ class _Message:
     urgent: bool
     message_ids: list[str]
 
+    @property
+    def kind(self) -> Kind:
+        """Whom its request is for."""
+        if self.rotation is _imports:
+            return Kind.IMPORT
+        return Kind.URGENT if self.urgent else Kind.SCHEDULED
+
 
 def _batch(records: list[Mapping[str, Any]], remaining: Callable[[], float]) -> dict[str, Any]:
-    """Refresh what is due of a batch, each in its slot; what met an unreachable table is delivered again.
+    """Refresh what is due of a batch, each in its slot. A message that met an unreachable table is delivered again.
 
-    The batch's slots are taken in one go. What gets none is left: it is still due, and the next tick sees it again in
-    its turn. So is what there is no more time for.
+    What gets no slot stays due, and the next tick finds it again. So does what no time is left for.
     """
     messages = _messages(records)
     try:
-        urgent = [message for message in messages if message.urgent]
-        others = [message for message in messages if not message.urgent]
-        permitted: list[tuple[_Message, Permit | None]] = []
-        for some, is_urgent in ((urgent, True), (others, False)):
-            permits: list[Permit | None] = [*_pace.permits(len(some), urgent=is_urgent)] if some else []
-            permitted += zip(some, permits + [None] * (len(some) - len(permits)), strict=True)
+        permitted = list(zip(messages, _permits(messages), strict=True))
     except StoreUnavailable as error:
-        logger.error("the pace cannot be kept", extra={"error": str(error)})
+        logger.error("the rate cannot be kept", extra={"error": str(error)})
         return _failed([one for message in messages for one in message.message_ids])
 
     def run(message: _Message, permit: Permit | None) -> Refresh | None:
@@ -105,6 +108,18 @@ def _batch(records: list[Mapping[str, Any]], remaining: Callable[[], float]) -> 
             # Counted here, since metrics are not safe for several threads.
             _count(refresh)
     return _failed(failed)
+
+
+def _permits(messages: list[_Message]) -> list[Permit | None]:
+    """Permits for a batch, with their slots in one write. Raises `StoreUnavailable`.
+
+    While the endpoint is unwell, hardly any message is sent. Then only what is urgent takes a slot beforehand.
+    """
+    if not _health.unwell:
+        return _rate.permits([message.kind for message in messages])
+    urgent = [message for message in messages if message.urgent]
+    slots = dict(zip(map(id, urgent), _rate.permits([message.kind for message in urgent]), strict=True))
+    return [slots[id(one)] if id(one) in slots else _rate.permit(one.kind) for one in messages]
 
 
 def _messages(records: list[Mapping[str, Any]]) -> list[_Message]:
@@ -133,7 +148,7 @@ def _in_its_slot(message: _Message, permit: Permit | None, remaining: Callable[[
     permit.wait(_AHEAD)
     if TimeLeft(remaining).for_exchange() is None:
         return Refresh(outcome=RefreshOutcome.NO_TIME, connection_id=message.connection_id)
-    return _refresh(message.rotation, message.connection_id, None, permit, remaining)
+    return _refresh(message.rotation, message.connection_id, None, permit, remaining, urgent=message.urgent)
 
 
 def _failed(message_ids: list[str]) -> dict[str, Any]:
@@ -148,8 +163,10 @@ def _on_demand(event: Mapping[str, Any], remaining: Callable[[], float]) -> dict
         return {"error": "invalid_connection_id", "detail": "connection_id must be a supportCode."}
     if generation is not None and (not isinstance(generation, int) or isinstance(generation, bool)):
         return {"error": "invalid_generation", "detail": "generation must be a whole number, or absent."}
+    rotation = _rotation_of(event)
+    permit = _rate.permit(Kind.IMPORT if rotation is _imports else Kind.CALLER)
     try:
-        refresh = _refresh(_rotation_of(event), connection_id, generation, _pace.on_demand(), remaining)
+        refresh = _refresh(rotation, connection_id, generation, permit, remaining)
     except StoreUnavailable as error:
         logger.error("the claim was not acknowledged", extra={"connection_id": connection_id, "error": str(error)})
         return {
@@ -175,12 +192,18 @@ def _rotation_of(message: Mapping[str, Any]) -> Rotation:
 
 
 def _refresh(
-    rotation: Rotation, connection_id: str, generation: int | None, permit: Permit, remaining: Callable[[], float]
+    rotation: Rotation,
+    connection_id: str,
+    generation: int | None,
+    permit: Permit,
+    remaining: Callable[[], float],
+    *,
+    urgent: bool = False,
 ) -> Refresh:
     def run() -> Refresh:
         return rotation.refresh(connection_id, generation=generation, permit=permit, remaining=remaining)
 
-    return _circuit.run(connection_id, run)
+    return _health.run(connection_id, run, urgent=urgent)
 
 
 def _log(refresh: Refresh) -> None:

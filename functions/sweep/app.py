@@ -18,6 +18,8 @@ def handler(_event: Mapping[str, Any], context: Any) -> dict[str, Any]:
     logger.info("tick", extra=facts)
     if tick.queue_error is not None:
         logger.error("the refresh queue failed", extra={"error": tick.queue_error, "failed": tick.failed})
+    if tick.unreadable:
+        logger.error("due items that cannot be read", extra={"keys": tick.unreadable})
     if tick.overloaded:
         logger.warning(
             "at this rate and interval the stack can keep %d connections alive, and one plans with 70 %% of that; "

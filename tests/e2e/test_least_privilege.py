@@ -258,37 +258,40 @@ def wait_for_a_slot(world: World) -> None:
     """Let the next request to the token endpoint wait for 2.5 seconds."""
     world.aws("dynamodb").update_item(
         TableName=world.up.table,
-        Key={"pk": {"S": "PACE"}, "sk": {"S": "token-endpoint"}},
-        UpdateExpression="SET next_slot = :at",
+        Key={"pk": {"S": "RATE"}, "sk": {"S": "token-endpoint"}},
+        UpdateExpression="SET next_slot = :at REMOVE tag",
         ExpressionAttributeValues={":at": {"N": str(int((time.time() + 2.5) * 1_000_000))}},
     )
 
 
 @contextmanager
-def circuit_opened(world: World) -> Iterator[Any]:
-    """FlowAccount has refused the configuration three times; the circuit's item. Closed again in the end."""
-    key = {"pk": {"S": "CIRCUIT"}, "sk": {"S": "token-endpoint"}}
+def health(world: World) -> Iterator[dict[str, Any]]:
+    """The key of the endpoint's health, which is forgotten before and after."""
+    key = {"pk": {"S": "HEALTH"}, "sk": {"S": "token-endpoint"}}
     try:
+        world.aws("dynamodb").delete_item(TableName=world.up.table, Key=key)
         restart(world.up, "refresh")
-        world.simulator.fault("error", code="invalid_client", status=200, times=3)
-        outcomes = [world.refresh() for _ in range(3)]
-        assert outcomes == ["configuration_error"] * 3
-        restart(world.up, "refresh")
-        yield world.item("CIRCUIT", "token-endpoint")
+        yield key
     finally:
         world.simulator.clear_faults()
         world.aws("dynamodb").delete_item(TableName=world.up.table, Key=key)
         restart(world.up, "refresh")
 
 
-def refusals_open_the_circuit(world: World) -> bool:
-    with circuit_opened(world) as item:
-        return item is not None and item["state"]["S"] == "OPEN"
+def a_failure_is_noted(world: World) -> bool:
+    with health(world):
+        world.simulator.fault("error", code="invalid_client", status=200, times=1)
+        assert world.refresh() == "configuration_error"
+        item = world.item("HEALTH", "token-endpoint")
+        return item is not None and REFRESHED in item["failures"]["S"]
 
 
-def an_open_circuit_is_heeded(world: World) -> bool:
-    with circuit_opened(world):
-        return world.refresh() == "circuit_open"
+def an_unwell_endpoint_is_heeded(world: World) -> bool:
+    with health(world) as key:
+        now = {"N": str(int(time.time()))}
+        state = {"unwell_since": now, "next_test": {"N": str(int(time.time()) + 60)}, "cause": {"S": "doubt"}}
+        world.aws("dynamodb").put_item(TableName=world.up.table, Item=key | state)
+        return world.refresh() == "unwell"
 
 
 def under_way(world: World, token: str | None = None) -> bool:
@@ -492,28 +495,28 @@ NEEDED: dict[str, Flow] = {
     "callback dynamodb:UpdateItem EVENT#*": a_business_of_another_tenant_is_announced,
     "callback dynamodb:UpdateItem ATTEMPT#*": a_business_is_connected,
     "callback dynamodb:UpdateItem TENANT#*": what_a_link_brought_waits,
-    "callback dynamodb:GetItem PACE": a_connect_that_waited_looks_at_the_pace,
-    "callback dynamodb:UpdateItem PACE": a_business_is_connected,
+    "callback dynamodb:GetItem RATE": a_connect_that_waited_looks_at_the_pace,
+    "callback dynamodb:UpdateItem RATE": a_business_is_connected,
     "callback kms:GenerateDataKey key": a_new_worker_connects,
     "callback secretsmanager:GetSecretValue secret": a_new_worker_connects,
     "callback sqs:SendMessage salvage": what_the_table_does_not_take_of_a_connect_is_salvaged,
     "sweep dynamodb:GetItem COUNT": connections_are_counted_in_a_tick,
-    "sweep dynamodb:GetItem PACE": what_is_due_is_dispatched,
+    "sweep dynamodb:GetItem RATE": what_is_due_is_dispatched,
     "sweep dynamodb:Query index/due": what_is_due_is_dispatched,
     "sweep dynamodb:UpdateItem CONNECTION#*": what_is_at_risk_is_marked,
     "sweep sqs:GetQueueAttributes refresh": what_is_due_is_dispatched,
     "sweep sqs:SendMessage refresh": what_is_due_is_dispatched,
     "refresh dynamodb:DeleteItem CONNECTION#*": an_import_is_proved_later,
-    "refresh dynamodb:GetItem CIRCUIT": an_open_circuit_is_heeded,
+    "refresh dynamodb:GetItem HEALTH": an_unwell_endpoint_is_heeded,
     "refresh dynamodb:GetItem CONNECTION#*": an_import_may_keep_its_token,
-    "refresh dynamodb:GetItem PACE": a_refresh_that_waited_looks_at_the_pace,
+    "refresh dynamodb:GetItem RATE": a_refresh_that_waited_looks_at_the_pace,
     # One transaction, whose keys are judged together as well.
     "refresh dynamodb:PutItem CONNECTION#*": a_refused_import_is_announced,
     "refresh dynamodb:PutItem EVENT#*": a_refused_import_is_announced,
     "refresh dynamodb:UpdateItem EVENT#*": a_refused_import_is_announced,
-    "refresh dynamodb:UpdateItem CIRCUIT": refusals_open_the_circuit,
+    "refresh dynamodb:UpdateItem HEALTH": a_failure_is_noted,
     "refresh dynamodb:UpdateItem CONNECTION#*": a_connection_is_refreshed,
-    "refresh dynamodb:UpdateItem PACE": a_connection_is_refreshed,
+    "refresh dynamodb:UpdateItem RATE": a_connection_is_refreshed,
     "refresh kms:Decrypt key": a_new_worker_refreshes,
     "refresh kms:GenerateDataKey key": a_new_worker_refreshes,
     "refresh secretsmanager:GetSecretValue secret": a_new_worker_refreshes,

@@ -38,40 +38,46 @@ def refresh(up: Stack, connection: str) -> dict[str, Any]:
     return answer
 
 
-@pytest.fixture
-def closed_circuit(up: Stack) -> Iterator[None]:
-    """A circuit that is closed, before and after, whatever becomes of the test."""
-    key = {"pk": {"S": "CIRCUIT"}, "sk": {"S": "token-endpoint"}}
+HEALTH = {"pk": {"S": "HEALTH"}, "sk": {"S": "token-endpoint"}}
 
-    def close() -> None:
-        service.client(up, "dynamodb").delete_item(TableName=up.table, Key=key)
+
+@pytest.fixture
+def well(up: Stack) -> Iterator[None]:
+    """An endpoint that is well, before and after, whatever becomes of the test."""
+
+    def forget() -> None:
+        service.client(up, "dynamodb").delete_item(TableName=up.table, Key=HEALTH)
         restart(up, "refresh")
 
-    close()
+    forget()
     yield
-    close()
+    forget()
 
 
-@pytest.mark.usefixtures("closed_circuit")
+@pytest.mark.usefixtures("well")
 def test_a_refused_configuration_stops_the_stack_and_mends_by_itself(
     up: Stack, simulator: Simulator, connections: tuple[str, ...], set_item: Any
 ) -> None:
     simulator.fault("error", code="invalid_client", status=200, times=1000)
-    outcomes = []
+    # One connection alone never stops the others.
     for _ in range(8):
         make_due(set_item, connections[0])
-        outcomes.append(refresh(up, connections[0])["outcome"])
-    assert outcomes == ["configuration_error"] * 3 + ["circuit_open"] * 5
-    assert len(simulator.posts("refresh_token")) == 3
+        assert refresh(up, connections[0])["outcome"] == "configuration_error"
+    # As five different ones leave it.
+    unwell(up, since=int(time.time()), next_test=0)
+    for connection in connections:
+        make_due(set_item, connection)
+        assert refresh(up, connection)["outcome"] == "unwell"
+    # Beside the eight: one canary, and none of the connections' tokens.
+    assert len(simulator.posts("refresh_token")) == 8 + 1
     item = service.connection_item(up, connections[0])
     assert item is not None
     assert item["status"]["S"] == "active"
     assert "in_doubt" not in item
 
     simulator.clear_faults()
-    assert refresh(up, connections[1])["outcome"] == "circuit_open"
-    circuit(up, opened_at=int(time.time()) - 61)
-    restart(up, "refresh")
+    assert refresh(up, connections[1])["outcome"] == "unwell"
+    unwell(up, since=int(time.time()) - 61, next_test=0)
     make_due(set_item, *connections)
     assert [refresh(up, connection)["outcome"] for connection in connections] == ["refreshed"] * 3
 
@@ -148,14 +154,11 @@ def test_an_attempt_whose_worker_was_killed_is_taken_for_doubt_and_replayed(
     assert item.get("reason", {}).get("S") == (None if outcome == "refreshed" else "rotation_lost")
 
 
-def circuit(up: Stack, *, opened_at: int) -> None:
-    """Let the circuit have been opened at another time."""
-    service.client(up, "dynamodb").update_item(
-        TableName=up.table,
-        Key={"pk": {"S": "CIRCUIT"}, "sk": {"S": "token-endpoint"}},
-        UpdateExpression="SET opened_at = :at",
-        ExpressionAttributeValues={":at": {"N": str(opened_at)}},
-    )
+def unwell(up: Stack, *, since: int, next_test: int) -> None:
+    """Let the endpoint be unwell since then, and `refresh` know it."""
+    state = {"unwell_since": {"N": str(since)}, "next_test": {"N": str(next_test)}, "cause": {"S": "configuration"}}
+    service.client(up, "dynamodb").put_item(TableName=up.table, Item=HEALTH | state)
+    restart(up, "refresh")
 
 
 def wait_for_post(simulator: Simulator) -> None:

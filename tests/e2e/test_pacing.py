@@ -15,7 +15,7 @@ from tests.e2e.tampering import restart
 from tools.local import service
 from tools.local.stack import Stack
 
-PACE = {"pk": {"S": "PACE"}, "sk": {"S": "token-endpoint"}}
+PACE = {"pk": {"S": "RATE"}, "sk": {"S": "token-endpoint"}}
 HOUR = 3_600
 
 

@@ -23,7 +23,7 @@ import pytest
 from flowaccount_connect.domain.ids import new_grant_id
 from flowaccount_connect.domain.schedule import Schedule
 from flowaccount_connect.rotation.permits import FIRST_PAUSE
-from flowaccount_connect.scheduling.pacing import NEWS, WINDOW
+from flowaccount_connect.scheduling.rate import NEWS, WINDOW
 from flowaccount_connect.scheduling.sweep import RefreshQueue
 from flowaccount_connect.storage.sealing import TokenPair
 from flowaccount_connect.storage.stored_tokens import StoredTokens
@@ -122,7 +122,7 @@ def stage(deployed: Stage) -> Stage:
     """The stage without connections, messages, or a memory of 429s."""
     deployed.clear()
     deployed.control("POST", "settings", {"rate_limit": True})
-    for name in ("PACE", "CIRCUIT"):
+    for name in ("RATE", "HEALTH"):
         deployed.table.delete_item(TableName=deployed.up.table, Key={"pk": {"S": name}, "sk": {"S": "token-endpoint"}})
     return deployed
 

@@ -27,7 +27,7 @@ from flowaccount_connect.oauth.client_secret import ClientSecret
 from flowaccount_connect.oauth.token_answer import Answer, Outcome, classify
 from flowaccount_connect.rotation.outcomes import Refresh
 from flowaccount_connect.rotation.pending_commits import PendingQueue, Target
-from flowaccount_connect.rotation.permits import Paced
+from flowaccount_connect.rotation.permits import NoPermit
 from flowaccount_connect.rotation.protocol import Rotation
 from flowaccount_connect.storage.attempts import AttemptStore, browser_secret
 from flowaccount_connect.storage.connections import ConnectionStore
@@ -360,7 +360,7 @@ class _Replay:
     def use(self, patience: float, *, urgent: bool = False) -> None:
         assert isinstance(urgent, bool), patience
         if self._unwell and not self._call("permit", "permit", None):
-            raise Paced(60)
+            raise NoPermit(60)
 
     def throttled(self, sent_at: float, retry_after: int | None) -> int:
         assert sent_at <= self._now

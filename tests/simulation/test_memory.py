@@ -1,24 +1,23 @@
-"""The simulation's fast store and pace, held against the real ones over the model of DynamoDB, step by step."""
+"""The simulation's fast store and item, held against the real ones over the model of DynamoDB, step by step."""
 
 import random
 from collections.abc import Callable
 from dataclasses import fields
-from operator import methodcaller
 from typing import Any
 
 import pytest
 
 from flowaccount_connect.domain.connection import Attempt, Connection, Reason, Sealed
 from flowaccount_connect.domain.schedule import DUE_SHARDS
-from flowaccount_connect.scheduling.pacing import PaceRefused, PaceStore, State
 from flowaccount_connect.scheduling.sweep import DueIndex
 from flowaccount_connect.storage.connections import ConnectionStore, Refused, grant_update
-from flowaccount_connect.storage.dynamodb import StoreUnavailable, call
+from flowaccount_connect.storage.dynamodb import Item, StoreUnavailable, call, n
+from flowaccount_connect.storage.shared_item import Changed, Shared, SharedItem
 from flowaccount_connect.storage.stored_tokens import StoredTokens
 from tests.support.commits import commit_of
 from tests.support.dynamodb_model import DynamoDbModel
 from tests.unit.tables import Table
-from tools.simulation.memory import Memory, PaceMemory, Row, connection_of
+from tools.simulation.memory import ItemMemory, Memory, Row, connection_of
 
 IDS = ("N1", "N2", "N3")
 STEPS = 1_500
@@ -149,42 +148,30 @@ def test_a_table_that_cannot_be_reached_is_said_and_changes_nothing() -> None:
     with pytest.raises(StoreUnavailable):
         store.page(0, now=0)
     with pytest.raises(StoreUnavailable):
-        PaceMemory(lambda: there).get()
+        ItemMemory(lambda: there).get()
     there = True
     found = store.get("N1")
     assert found is not None
     assert found.generation == 1
 
 
-def test_the_fast_pace_keeps_the_real_ones_promises() -> None:
+def test_the_fast_item_keeps_the_real_ones_promises() -> None:
     chance = random.Random(1)  # noqa: S311 - repeatable
     model: Any = DynamoDbModel()
-    stores = (PaceStore(model, "table"), PaceMemory())
+    items: tuple[Shared, ...] = (SharedItem(model, "table", "RATE"), ItemMemory())
+    known: list[list[Item]] = [[{}], [{}]]
+    """What was seen of each so far."""
     outcomes = set()
-    for _ in range(2_000):
-        state = stores[0].get()
-        revision = chance.choice((state.revision, state.revision, state.revision + 1, 0))
-        earliest = max(state.next_slot, 1_000) + chance.randrange(-30, 10)
-        latest = max(state.next_slot, 1_000) + chance.randrange(-10, 30)
-        slower = State(
-            revision=revision + 1,
-            paused_until=chance.randrange(100),
-            pause=chance.randrange(9),
-            slowdown=chance.randrange(1_000, 2_000),
-            slowed_at=chance.randrange(100),
-        )
-        operations: dict[str, Callable[[Any], State]] = {
-            "advance": methodcaller("advance", 7, earliest=earliest, latest=latest, revision=revision),
-            "restart": methodcaller("restart", latest + 5, latest=latest, revision=revision),
-            "throttle": methodcaller("throttle", slower),
-        }
-        operation = chance.choice(tuple(operations))
+    for number in range(500):
+        at = chance.randrange(-4, 0)
         answers = []
-        for store in stores:
+        for item, seen in zip(items, known, strict=True):
             try:
-                answers.append(("done", operations[operation](store)))
-            except PaceRefused as refused:
-                answers.append(("refused", refused.state))
-        assert answers[0] == answers[1], operation
-        outcomes.add((operation, answers[0][0]))
-    assert len(outcomes) == 6
+                found, outcome = item.replace(seen[max(at, -len(seen))], {"value": n(number)}), "done"
+            except Changed as changed:
+                found, outcome = changed.item, "changed"
+            seen.append(found)
+            answers.append((outcome, found.get("value"), item.get()["value"]))
+        assert answers[0] == answers[1]
+        outcomes.add(answers[0][0])
+    assert outcomes == {"done", "changed"}

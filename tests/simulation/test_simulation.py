@@ -1,5 +1,6 @@
 """The short simulation: our stack loses none where each of the others does, and the simulation would say if it did."""
 
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -7,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from flowaccount_connect.domain.schedule import Schedule
-from tools.simulation import simulate
+from tools.simulation import keeping, simulate
 from tools.simulation.authorization_server import AuthorizationServer, Verdict
 from tools.simulation.keeping import Keeping
-from tools.simulation.trace import DAY, HOUR, LIFETIME, START, Calendar, Period, Trace, Trouble
+from tools.simulation.trace import DAY, HOSTILE, HOUR, LIFETIME, START, Calendar, Period, Trace, Trouble
 
 PEERS = {"Nango", "Vault plugin", "authproxy", "on demand"}
 
@@ -87,6 +88,39 @@ def test_no_single_trouble_costs_a_connection(trouble: Trouble) -> None:
     record = Keeping(trace).run(silent)
     assert (record.lost, record.ended) == (0, 0)
     assert record.peak <= 4
+
+
+def test_the_troubles_of_others_cost_a_handful_in_each_brown_out_and_nothing_else() -> None:
+    """Lost answers, false refusals, floods of visitors, and connections that are refused for ever, all together."""
+    trace = replace(small(*HOSTILE, days=10), connections=500, refreshes_per_minute=2, alone=0.05)
+    record = Keeping(trace).run(silent)
+    assert len(record.swallowed) == 3
+    assert max(record.swallowed) <= simulate.handful(trace)
+    assert record.lost == sum(record.swallowed)
+    assert record.peak <= 2
+
+
+@pytest.mark.parametrize("lag", [0.0, 60.0])
+def test_a_backlog_drains_at_the_whole_rate_however_old_the_queues_count_is(
+    lag: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the real tick, queue and workers, after half a day in which nothing ran."""
+    pause = Period(Trouble.PAUSED, START + 30 * HOUR, START + 42 * HOUR)
+    simulation = Keeping(replace(small(pause, days=2), connections=2_000, refreshes_per_minute=12))
+    monkeypatch.setattr(keeping, "_STALE", lag)
+    monkeypatch.setattr(keeping, "_CRASHES", 0.0)
+    sent: list[int] = []
+
+    def count(_: None) -> None:
+        sent.append(simulation.server.sent)
+        simulation.later(simulation.clock.now + 60, count, None)
+
+    simulation.later(pause.end + 300, count, None)
+    simulation.later(pause.end + 3_600, lambda _: sent.append(-1), None)
+    simulation.run(silent)
+    minutes = [b - a for a, b in itertools.pairwise(sent[: sent.index(-1)])]
+    assert len(minutes) > 50
+    assert set(minutes) <= {11, 12}
 
 
 def test_the_server_takes_a_token_once_and_only_the_newest_and_only_in_time() -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from flowaccount_connect.domain.schedule import Schedule
-from flowaccount_connect.scheduling.pacing import BACKGROUND
+from flowaccount_connect.rotation.permits import Kind
+from flowaccount_connect.scheduling.rate import REACH
 
 ROOT = Path(__file__).parents[2]
 
@@ -142,9 +143,9 @@ LOGS = {"logs:CreateLogStream", "logs:PutLogEvents"}
 # Which items each function may name, by the first key of what it touches.
 ITEMS: dict[str, set[str]] = {
     "authorize": {"ATTEMPT#*", "LINK#*"},
-    "callback": {"ATTEMPT#*", "LINK#*", "CONNECTION#*", "EVENT#*", "TENANT#*", "PACE"},
-    "sweep": {"PACE", "COUNT", "CONNECTION#*"},
-    "refresh": {"CONNECTION#*", "CIRCUIT", "EVENT#*", "PACE"},
+    "callback": {"ATTEMPT#*", "LINK#*", "CONNECTION#*", "EVENT#*", "TENANT#*", "RATE"},
+    "sweep": {"RATE", "COUNT", "CONNECTION#*"},
+    "refresh": {"CONNECTION#*", "HEALTH", "EVENT#*", "RATE"},
     "token": {"CONNECTION#*", "DEMAND#*"},
     "salvage": {"CONNECTION#*", "LINK#*"},
     "connections": {"CONNECTION#*", "LINK#*", "EVENT#*", "TENANT#*"},
@@ -448,7 +449,7 @@ def test_the_refresh_queue_hands_over_batches_to_a_bounded_number_of_workers(tem
     assert source["Properties"]["Queue"] == {"Fn::GetAtt": ["RefreshQueue", "Arn"]}
     # Beyond ten, AWS asks for a window; nobody waits in it for longer than slots are taken ahead.
     assert source["Properties"]["BatchSize"] == 50
-    assert 1 <= source["Properties"]["MaximumBatchingWindowInSeconds"] < BACKGROUND
+    assert 1 <= source["Properties"]["MaximumBatchingWindowInSeconds"] < REACH[Kind.SCHEDULED]
     assert source["Properties"]["ScalingConfig"] == {"MaximumConcurrency": {"Ref": "RefreshConcurrency"}}
     assert template["Parameters"]["RefreshConcurrency"]["MinValue"] >= 2, "SQS knows no less"
     queue = template["Resources"]["RefreshQueue"]["Properties"]

@@ -66,7 +66,7 @@ class Table:
 
     def get_item(self, **kwargs: Any) -> Any:
         """GetItem; what decides anything must be read consistently."""
-        assert kwargs["ConsistentRead"] is True or kwargs["Key"]["pk"]["S"] == "CIRCUIT"
+        assert kwargs["ConsistentRead"] is True or kwargs["Key"]["pk"]["S"] == "HEALTH"
         return self._called("get_item", lambda: self.model.get_item(**kwargs))
 
     def put_item(self, **kwargs: Any) -> Any:

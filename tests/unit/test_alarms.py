@@ -108,7 +108,7 @@ HAPPENINGS: dict[tuple[str, str], list[Happening]] = {
     ],
     ("refresh", "Unwell"): [
         refreshed(RefreshOutcome.CONFIGURATION_ERROR),
-        refreshed(RefreshOutcome.CIRCUIT_OPEN),
+        refreshed(RefreshOutcome.UNWELL),
         refreshed(RefreshOutcome.NOT_PREPARED),
     ],
     ("sweep", "AtRisk"): [ticked(at_risk=1)],

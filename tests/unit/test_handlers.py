@@ -1,6 +1,7 @@
 """The functions with the events that API Gateway, SQS and Scheduler really send."""
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -552,7 +553,7 @@ def test_short_of_time_a_batch_starts_nothing(functions: Functions, world: World
     world.table.calls.clear()
     assert functions.call("refresh", event("refresh-queue"), seconds=16.9) == {"batchItemFailures": []}
     assert server.asked == []
-    assert world.table.calls == ["update_item"]
+    assert world.table.calls == ["get_item", "update_item"]  # The endpoint's health, and the slots.
     assert {line["outcome"] for line in functions.lines() if line["message"] == "refresh"} == {"no_time"}
 
 
@@ -672,7 +673,7 @@ def test_on_demand_what_finds_no_slot_is_told_when_to_come_again(
     assert functions.call("refresh", first, seconds=45)["outcome"] == "refreshed"
     said = functions.call("refresh", event("refresh-on-demand") | {"generation": 2}, seconds=45)
     assert said["outcome"] == "paced"
-    assert 50 <= said["retry_after"] <= 62
+    assert 50 <= said["retry_after"] <= 2 * 62
     assert len(server.asked) == 1
 
 
@@ -689,6 +690,44 @@ def test_a_configuration_error_is_logged_as_an_error_and_blames_no_connection(
     functions.call("refresh", event("refresh-queue"), seconds=45)
     assert any(line["level"] == "ERROR" and line.get("outcome") == "configuration_error" for line in functions.lines())
     assert world.connection().status.value == "active"
+
+
+def unwell(world: World, cause: str) -> None:
+    """The endpoint has been unwell for a moment, and it is time for a canary."""
+    state = {"unwell_since": {"N": str(int(time.time()) - 1)}, "cause": {"S": cause}}
+    key = {"pk": {"S": "HEALTH"}, "sk": {"S": "token-endpoint"}}
+    world.table.quiet().put_item(TableName="table", Item=key | state)
+
+
+def test_while_the_endpoint_is_unwell_a_batch_sends_one_canary_and_what_is_urgent(
+    functions: Functions, world: World, server: Server
+) -> None:
+    refused = reply(401, b'{"error":"invalid_client"}')
+    server.say(refused)
+    world.connect()
+    unwell(world, "configuration")
+    batch = event("refresh-queue")
+    bodies = [f'{{"connection_id": "N{i}"}}' for i in range(5)]
+    bodies.append(f'{{"connection_id": "{CONNECTION}", "urgent": true}}')
+    batch["Records"] = [{"messageId": str(i), "body": body} for i, body in enumerate(bodies)]
+    assert functions.call("refresh", batch, seconds=45) == {"batchItemFailures": []}
+    outcomes = [line["outcome"] for line in functions.lines() if line["message"] == "refresh"]
+    assert sorted(outcomes) == ["configuration_error"] + ["unwell"] * 5
+    sent = [dict(parse_qsl(asked.body.decode()))["refresh_token"] for asked in server.asked]
+    assert len(sent) == 2
+    assert "refresh-1" in sent
+    assert metric(functions, "EndpointUnwell")
+
+
+def test_a_change_of_the_endpoints_health_is_one_line_with_its_cause(
+    functions: Functions, world: World, server: Server
+) -> None:
+    server.say(reply(400, b'{"error":"invalid_grant"}'))
+    unwell(world, "configuration")
+    functions.call("refresh", event("refresh-queue"), seconds=45)
+    (line,) = [line for line in functions.lines() if line["message"] == "the token endpoint is well again"]
+    assert line["cause"] == "configuration"
+    assert not any(line["message"] == "the token endpoint is unwell" for line in functions.lines())
 
 
 # salvage -----------------------------------------------------------------------------------------------------------

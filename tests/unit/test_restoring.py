@@ -88,8 +88,8 @@ def tables(monkeypatch: pytest.MonkeyPatch) -> Tables:
         other("CONNECTION#N7", "IMPORT", status=s("reauthorization_required")),
         *(other(f"{kind}#x", kind) for kind in ("ATTEMPT", "LINK", "EVENT", "DEMAND")),
         other("COUNT", "connections", active=n(2)),
-        other("PACE", "token-endpoint", next_slot=n(1)),
-        other("CIRCUIT", "token-endpoint", opened_at=n(1)),
+        other("RATE", "token-endpoint", next_slot=n(1)),
+        other("HEALTH", "token-endpoint", opened_at=n(1)),
         other("HISTORY#N1", "001700000000#1#0", kind=s("connected"), ttl=n(9_000_000_000)),
     ]
     monkeypatch.setattr(target, "tables", lambda **_: (made, "live"))

@@ -8,7 +8,7 @@ import pytest
 from flowaccount_connect.connect.callback import PATIENCE, Ended, Returned
 from flowaccount_connect.connect.endings import Ending
 from flowaccount_connect.oauth.token_answer import Answer, Outcome
-from flowaccount_connect.rotation.permits import Paced
+from flowaccount_connect.rotation.permits import NoPermit
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
 from tests.unit.fakes import NOW, tokens
 from tests.unit.tables import Fault, client_error
@@ -28,7 +28,7 @@ class Rate:
         assert not urgent
         self.used.append(patience)
         if len(self.used) > self.room:
-            raise Paced(41)
+            raise NoPermit(41)
 
     def throttled(self, sent_at: float, retry_after: int | None) -> int:
         """Hear of a 429."""

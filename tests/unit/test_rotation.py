@@ -6,10 +6,12 @@ from flowaccount_connect.domain.connection import Attempt, Connection, Reason, S
 from flowaccount_connect.oauth.token_answer import Answer, Outcome, TokenSet
 from flowaccount_connect.rotation.outcomes import Refresh, RefreshOutcome
 from flowaccount_connect.rotation.pending_commits import PendingCommits, PendingOutcome
+from flowaccount_connect.rotation.permits import Kind
 from flowaccount_connect.rotation.protocol import ReplayPolicy
 from flowaccount_connect.rotation.time_left import COMMIT_RESERVE, LONGEST_EXCHANGE, LONGEST_WRITE, SHORTEST_EXCHANGE
-from flowaccount_connect.scheduling.pacing import Pace, PaceStore, Permit, Rule
+from flowaccount_connect.scheduling.rate import Permit, Rate, Rule
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
+from flowaccount_connect.storage.shared_item import SharedItem
 from tests.unit.fakes import CONNECTION, NOW, tokens
 from tests.unit.tables import Fault, Table, client_error
 from tests.unit.worlds import World
@@ -128,11 +130,19 @@ def test_a_throttled_refresh_waits_as_long_as_it_was_asked_to_and_counts_as_no_f
     assert (there.refresh_at, there.retries, there.in_doubt) == (NOW + 240, 2, None)
 
 
-# The pace -------------------------------------------------------------------------------------------------------------
+# The rate -------------------------------------------------------------------------------------------------------------
 
 
-def paced(world: World, limit: int = 15) -> Pace:
-    return Pace(PaceStore(world.table, "table"), Rule(limit), clock=world.clock, sleep=world.clock.sleep)
+def paced(world: World, limit: int = 15, table: Table | None = None) -> Rate:
+    item = SharedItem(table or world.table, "table", "RATE")
+    return Rate(item, Rule(limit), clock=world.clock, sleep=world.clock.sleep)
+
+
+def scheduled(rate: Rate) -> Permit:
+    """A permit of the schedule, with its slot."""
+    (permit,) = rate.permits([Kind.SCHEDULED])
+    assert permit is not None
+    return permit
 
 
 def refresh_with(world: World, permit: Permit, *, generation: int | None = None, seconds: float = 45) -> Refresh:
@@ -141,9 +151,9 @@ def refresh_with(world: World, permit: Permit, *, generation: int | None = None,
 
 
 def test_nothing_is_sent_before_its_slot(world: World) -> None:
-    pace = paced(world)
-    pace.take(1, 10.0)
-    assert refresh_with(world, pace.on_demand()).outcome is RefreshOutcome.REFRESHED
+    rate = paced(world)
+    rate.take(Kind.SCHEDULED, 10.0)
+    assert refresh_with(world, rate.permit(Kind.CALLER)).outcome is RefreshOutcome.REFRESHED
     assert world.clock.now == pytest.approx(NOW + 62 / 15, abs=1e-3)
     # Its times count from when it was sent, not from when it was claimed.
     assert world.connection().requested_at == int(NOW + 62 / 15)
@@ -152,17 +162,16 @@ def test_nothing_is_sent_before_its_slot(world: World) -> None:
 def test_a_second_post_within_an_attempt_needs_a_permit_too(world: World) -> None:
     world.endpoint.answers = [Answer(Outcome.CONFIGURATION_ERROR, error="invalid_client"), tokens()]
     world.endpoint.on_post = lambda: setattr(world.secrets, "text", '{"client_secret": "another"}')
-    (permit,) = paced(world).permits(1)
-    assert refresh_with(world, permit).outcome is RefreshOutcome.REFRESHED
+    assert refresh_with(world, scheduled(paced(world))).outcome is RefreshOutcome.REFRESHED
     assert [secret for _, secret in world.endpoint.posts] == ["the-secret", "another"]
     assert world.clock.now == pytest.approx(NOW + 62 / 15, abs=1e-3)
 
 
 def test_without_a_permit_nothing_is_sent_and_nothing_is_held_against_the_connection(world: World) -> None:
-    pace = paced(world, 1)
-    pace.take(1, 10.0)
+    rate = paced(world, 1)
+    rate.take(Kind.SCHEDULED, 10.0)
     world.change(refresh_at=NOW + 10_000)
-    said = refresh_with(world, pace.on_demand(), generation=1)
+    said = refresh_with(world, rate.permit(Kind.CALLER), generation=1)
     assert said.outcome is RefreshOutcome.PACED
     there = world.connection()
     assert (there.attempt, there.in_doubt, there.retries, there.refresh_at) == (None, None, 0, NOW + 62)
@@ -171,48 +180,48 @@ def test_without_a_permit_nothing_is_sent_and_nothing_is_held_against_the_connec
 
 
 @pytest.mark.parametrize("refresh_at", [NOW - 400, NOW + 20])
-def test_what_the_pace_left_unsent_falls_due_no_later_than_before(world: World, refresh_at: int) -> None:
+def test_what_the_rate_left_unsent_falls_due_no_later_than_before(world: World, refresh_at: int) -> None:
     """A caller who comes too early takes nobody's turn away, and no last try."""
-    pace = paced(world)
-    pace.throttled(NOW, 3_600)
+    rate = paced(world)
+    rate.throttled(NOW, 3_600)
     world.change(refresh_at=refresh_at)
-    said = refresh_with(world, pace.on_demand(), generation=1)
+    said = refresh_with(world, rate.permit(Kind.CALLER), generation=1)
     assert (said.outcome, said.retry_after) == (RefreshOutcome.PACED, 3_600)
     assert world.connection().refresh_at == refresh_at
 
 
 def test_a_caller_refreshes_a_dying_connection_through_a_pause(world: World) -> None:
-    pace = paced(world)
-    pace.throttled(NOW, 3_600)
+    rate = paced(world)
+    rate.throttled(NOW, 3_600)
     world.change(deadline=NOW + 3_600)
-    assert refresh_with(world, pace.on_demand(), generation=1).outcome is RefreshOutcome.PACED
+    assert refresh_with(world, rate.permit(Kind.CALLER), generation=1).outcome is RefreshOutcome.PACED
     world.change(deadline=NOW + 3_599)
-    assert refresh_with(world, pace.on_demand(), generation=1).outcome is RefreshOutcome.REFRESHED
+    assert refresh_with(world, rate.permit(Kind.CALLER), generation=1).outcome is RefreshOutcome.REFRESHED
     assert world.clock.now == NOW
 
 
 def test_a_connection_that_is_dying_by_its_slot_goes_through_a_pause_too(world: World) -> None:
-    pace = paced(world)
-    (permit,) = pace.permits(1)
-    pace.throttled(NOW, 3_600)
+    rate = paced(world)
+    permit = scheduled(rate)
+    rate.throttled(NOW, 3_600)
     world.change(deadline=NOW + 60)
     assert refresh_with(world, permit).outcome is RefreshOutcome.REFRESHED
 
 
-def test_a_pace_that_cannot_be_kept_sends_nothing_and_releases(world: World) -> None:
-    broken = Pace(PaceStore(Table(), "table"), Rule(15), clock=world.clock, sleep=world.clock.sleep)
-    broken._store._client.faults["update_item"] = [Fault(UNREACHABLE)]  # type: ignore[attr-defined]
-    said = refresh_with(world, broken.on_demand())
+def test_a_rate_that_cannot_be_kept_sends_nothing_and_releases(world: World) -> None:
+    table = Table()
+    table.faults["update_item"] = [Fault(UNREACHABLE)]
+    said = refresh_with(world, paced(world, table=table).permit(Kind.CALLER))
     assert (said.outcome, said.error) == (RefreshOutcome.NOT_PREPARED, "InternalServerError")
     assert world.connection().attempt is None
     assert world.endpoint.posts == []
 
 
 def test_nobody_waits_for_a_slot_into_the_time_that_an_exchange_needs(world: World) -> None:
-    pace = paced(world)
-    pace.take(2, 10.0)
+    rate = paced(world)
+    rate.permits([Kind.SCHEDULED] * 2)
     seconds = COMMIT_RESERVE + LONGEST_EXCHANGE + 8
-    assert refresh_with(world, pace.on_demand(), seconds=seconds).outcome is RefreshOutcome.PACED
+    assert refresh_with(world, rate.permit(Kind.CALLER), seconds=seconds).outcome is RefreshOutcome.PACED
     assert world.clock.now == NOW
     assert world.endpoint.posts == []
 
@@ -220,8 +229,8 @@ def test_nobody_waits_for_a_slot_into_the_time_that_an_exchange_needs(world: Wor
 def test_a_429_pauses_the_stack_and_its_connection_goes_on_when_that_ends(world: World) -> None:
     world.change(retries=2)
     world.endpoint.answers = [Answer(Outcome.THROTTLED, status=429)]
-    pace = paced(world)
-    assert refresh_with(world, pace.on_demand()).outcome is RefreshOutcome.THROTTLED
+    rate = paced(world)
+    assert refresh_with(world, rate.permit(Kind.CALLER)).outcome is RefreshOutcome.THROTTLED
     there = world.connection()
     assert (there.refresh_at, there.retries, there.in_doubt) == (NOW + 15, 2, None)
     assert paced(world).look().paused_until == (NOW + 15) * 1_000_000
@@ -233,41 +242,40 @@ def test_a_429_pauses_the_stack_and_its_connection_goes_on_when_that_ends(world:
 def test_a_429_slows_the_stack_down_whatever_else_it_says(world: World, outcome: Outcome) -> None:
     told = tokens().tokens if outcome is Outcome.TOKENS else None
     world.endpoint.answers = [Answer(outcome, told, retry_after=90, status=429)]
-    refresh_with(world, paced(world).on_demand())
+    refresh_with(world, paced(world).permit(Kind.CALLER))
     assert paced(world).look().paused_until == (NOW + 90) * 1_000_000
 
 
 def test_tokens_that_came_with_a_429_are_stored_before_anything_else(world: World) -> None:
     world.endpoint.answers = [Answer(Outcome.TOKENS, tokens().tokens, retry_after=90, status=429)]
-    pace = paced(world)
+    rate = paced(world)
     stored: list[int] = []
-    real = pace.throttled
+    real = rate.throttled
 
     def throttled(sent_at: float, retry_after: int | None) -> int:
         stored.append(world.connection().generation)
         return real(sent_at, retry_after)
 
-    pace.throttled = throttled  # type: ignore[method-assign]
-    refresh_with(world, pace.on_demand())
+    rate.throttled = throttled  # type: ignore[method-assign]
+    refresh_with(world, rate.permit(Kind.CALLER))
     assert stored == [2]
 
 
 def test_a_retry_after_never_costs_the_last_try_before_the_deadline(world: World) -> None:
     world.change(deadline=NOW + 2_000)
     world.endpoint.answers = [Answer(Outcome.THROTTLED, retry_after=3_600, status=429), tokens()]
-    pace = paced(world)
-    assert refresh_with(world, pace.on_demand()).outcome is RefreshOutcome.THROTTLED
+    rate = paced(world)
+    assert refresh_with(world, rate.permit(Kind.CALLER)).outcome is RefreshOutcome.THROTTLED
     assert world.connection().refresh_at == NOW + 2_000 - 1_440
     world.clock.sleep(2_000 - 1_440)
-    assert pace.permits(1) == []
-    (permit,) = pace.permits(1, urgent=True)
-    assert refresh_with(world, permit).outcome is RefreshOutcome.REFRESHED
+    assert rate.permits([Kind.SCHEDULED]) == [None]
+    assert refresh_with(world, rate.permit(Kind.URGENT)).outcome is RefreshOutcome.REFRESHED
 
 
 def test_a_429_that_the_table_does_not_take_keeps_its_connection_waiting_all_the_same(world: World) -> None:
     world.endpoint.answers = [Answer(Outcome.THROTTLED, retry_after=240, status=429)]
     world.endpoint.on_post = lambda: world.table.faults["update_item"].append(Fault(UNREACHABLE))
-    assert refresh_with(world, paced(world).on_demand()).outcome is RefreshOutcome.THROTTLED
+    assert refresh_with(world, paced(world).permit(Kind.CALLER)).outcome is RefreshOutcome.THROTTLED
     assert world.connection().refresh_at == NOW + 240
 
 

@@ -71,6 +71,15 @@ def test_backoff_grows_with_every_failure_until_it_levels_off() -> None:
     assert waits[-1] == 900
 
 
+def test_what_is_refused_alone_comes_no_more_often_than_what_is_accepted_but_has_its_last_tries() -> None:
+    """Its deadline is the soonest, so that it would go before all others every quarter of an hour."""
+    slow = Schedule(fraction=lambda: 0.999)
+    waits = [slow.retry_at(NOW, NOW + 80_000, retries, alone=True) - NOW for retries in range(20)]
+    assert waits == sorted(waits)
+    assert 0.99 * slow.refresh_after < waits[-1] <= slow.refresh_after
+    assert slow.retry_at(NOW, NOW + 5_000, 20, alone=True) == NOW + 5_000 - 1_440
+
+
 def test_backoff_has_full_jitter() -> None:
     waits = [Schedule().retry_at(NOW, NOW + 80_000, 8) - NOW for _ in range(500)]
     assert min(waits) < 150

@@ -253,7 +253,7 @@ def test_a_claim_that_records_a_doubt_wakes_it() -> None:
 
 
 def test_histories_counts_and_attempts_are_not_read_back_in() -> None:
-    for kind in ("HISTORY", "COUNT", "ATTEMPT", "LINK", "TENANT", "PACE", "CIRCUIT"):
+    for kind in ("HISTORY", "COUNT", "ATTEMPT", "LINK", "TENANT", "RATE", "HEALTH"):
         image = {"pk": {"S": kind}, "sk": {"S": kind}}
         assert not is_of_interest({"dynamodb": {"Keys": image, "NewImage": image}})
         assert not is_of_interest({"dynamodb": {"Keys": image, "NewImage": image, "OldImage": image}})

@@ -5,17 +5,20 @@ import json
 import random
 import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowaccount_connect.domain.schedule import DUE_SHARDS
-from flowaccount_connect.scheduling.pacing import Pace, PaceStore, Rule
+from flowaccount_connect.rotation.permits import Kind
+from flowaccount_connect.scheduling.rate import Rate, Rule
 from flowaccount_connect.scheduling.sweep import MARKS, Due, DueIndex, RefreshQueue, Sweep, Tick
 from flowaccount_connect.storage.connections import ConnectionStore, due_shard
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
 from flowaccount_connect.storage.history import Counts
+from flowaccount_connect.storage.shared_item import SharedItem
 from tests.unit.fakes import NOW, Clock, FakeSqs
 from tests.unit.tables import Fault, Table, client_error
 
@@ -45,7 +48,7 @@ def sweep(table: Table, sqs: FakeSqs, limit: int = 110, clock: Clock | None = No
     return Sweep(
         index=DueIndex(table, "table"),
         queue=RefreshQueue(sqs, "https://sqs.example/refresh"),
-        pace=Pace(PaceStore(table, "table"), Rule(limit), clock=clock, sleep=clock.sleep),
+        rate=rate(table, clock, limit),
         marks=ConnectionStore(table, "table"),
         counts=Counts(table, "table"),
         clock=clock,
@@ -56,9 +59,9 @@ def tick(table: Table, sqs: FakeSqs, limit: int = 110) -> Tick:
     return sweep(table, sqs, limit).tick(remaining=lambda: 50.0)
 
 
-def pace(table: Table, clock: Clock | None = None, limit: int = 110) -> Pace:
+def rate(table: Table, clock: Clock | None = None, limit: int = 110) -> Rate:
     clock = clock or Clock()
-    return Pace(PaceStore(table, "table"), Rule(limit), clock=clock, sleep=clock.sleep)
+    return Rate(SharedItem(table, "table", "RATE"), Rule(limit), clock=clock, sleep=clock.sleep)
 
 
 def room(limit: int) -> int:
@@ -319,7 +322,7 @@ def test_an_index_that_cannot_be_read_is_said_and_nothing_is_sent() -> None:
     assert sqs.sent == []
 
 
-def test_without_the_pace_nothing_is_dispatched() -> None:
+def test_without_the_rate_nothing_is_dispatched() -> None:
     table, sqs = Table(), FakeSqs()
     fill(table, 20)
     table.faults["get_item"] = [Fault(client_error("InternalServerError"))]
@@ -413,7 +416,7 @@ def test_a_dispatch_is_not_repeated_while_it_is_under_way() -> None:
 def test_what_waits_with_its_slots_in_hand_counts_once() -> None:
     table = Table()
     fill(table, 40)
-    pace(table, limit=20).take(3, 10.0)
+    rate(table, limit=20).permits([Kind.URGENT] * 3)
     # The same three.
     sqs = FakeSqs(waiting={"ApproximateNumberOfMessagesNotVisible": "3"})
     assert tick(table, sqs, 20).dispatched == room(20) - 3
@@ -427,20 +430,152 @@ def test_overlapping_ticks_dispatch_one_allowance() -> None:
     assert tick(table, sqs, 30).dispatched == 0
 
 
-# The pace
+# Counts that are late
+
+
+class LateSqs(FakeSqs):
+    """A queue whose messages are gone a second after their time, and whose count is as old as `lag` seconds."""
+
+    def __init__(self, clock: Clock, lag: float) -> None:
+        super().__init__()
+        self.clock = clock
+        self.lag = lag
+        self.lives: list[tuple[float, float]] = []
+        """From when to when each message was in the queue."""
+
+    def send_message_batch(self, **kwargs: Any) -> Any:
+        now = self.clock()
+        self.lives += [(now, now + entry["DelaySeconds"] + 1) for entry in kwargs["Entries"]]
+        return super().send_message_batch(**kwargs)
+
+    def get_queue_attributes(self, **_: Any) -> Any:
+        then = self.clock() - self.lag
+        count = sum(begin <= then < end for begin, end in self.lives)
+        return {"Attributes": {"ApproximateNumberOfMessagesDelayed": str(count)}}
+
+
+def drained(lag: float, *, cold: int = 0) -> list[int]:
+    """How many each of ten ticks dispatches of a backlog; with a new process before every so many ticks."""
+    table, clock = Table(), Clock()
+    names = fill(table, 320)
+    sqs = LateSqs(clock, lag)
+    sweeping, dispatched = sweep(table, sqs, 30, clock), []
+    for number in range(10):
+        if cold and number % cold == cold - 1:
+            sweeping = sweep(table, sqs, 30, clock)
+        sqs.sent.clear()
+        sweeping.tick(remaining=lambda: 50.0)
+        dispatched.append(len(sqs.sent))
+        # What was dispatched is refreshed, and no longer due.
+        for name in ids(sqs):
+            table.put("CONNECTION", name, deadline=NOW + 24 * HOUR, status="active", generation=2)
+        clock.sleep(60)
+    assert len(names) == 320
+    return dispatched
+
+
+@pytest.mark.parametrize("lag", [0, 1, 30, 45, 59, 60])
+def test_a_backlog_drains_at_the_whole_rate_however_late_the_counts_are(lag: int) -> None:
+    assert set(drained(lag)) <= {29, 30}
+
+
+def test_a_new_process_believes_the_count_and_loses_a_tick_at_most() -> None:
+    dispatched = drained(59, cold=5)
+    assert min(dispatched[:4]) >= 29
+    assert sum(dispatched) >= 8 * 29
+
+
+def test_messages_that_nobody_works_on_stop_the_dispatch() -> None:
+    """The workers stand still: no queue of the same messages over and over grows meanwhile."""
+    table, clock = Table(), Clock()
+    fill(table, 320)
+    sqs = LateSqs(clock, 30)
+    sweeping, dispatched = sweep(table, sqs, 30, clock), []
+    for _ in range(30):
+        before = len(sqs.lives)
+        sweeping.tick(remaining=lambda: 50.0)
+        dispatched.append(len(sqs.lives) - before)
+        sqs.lives = [(begin, clock() + 10_000) for begin, _ in sqs.lives]
+        clock.sleep(60)
+    assert sum(dispatched) < 6 * 30
+    assert dispatched[-10:] == [0] * 10
+
+
+def test_a_tick_goes_on_after_the_last_message_of_the_tick_before() -> None:
+    table, sqs, clock = Table(), FakeSqs(), Clock()
+    fill(table, 40)
+    sweeping = sweep(table, sqs, 15, clock)
+    sweeping.tick(remaining=lambda: 50.0)
+    clock.sleep(45)  # Too early by a quarter.
+    sqs.sent.clear()
+    sweeping.tick(remaining=lambda: 50.0)
+    assert sqs.sent[0]["DelaySeconds"] == pytest.approx(15 * 62 / 15 - 45, abs=1.5)
+
+
+# Items that nobody can have written
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"deadline": None},
+        {"deadline": {"S": "soon"}},
+        {"deadline": {"N": "1.5"}},
+        {"pk": {"S": "CONNECTION#"}},
+        {"pk": {"S": "CONNECTION#N 1"}},
+        {"pk": {"S": "COUNT"}},
+    ],
+    ids=str,
+)
+def test_an_item_that_is_no_connection_is_skipped_and_named(change: dict[str, dict[str, str] | None]) -> None:
+    table, sqs = Table(), FakeSqs()
+    names = fill(table, 5)
+    item = {"pk": {"S": "CONNECTION#N9"}, "sk": {"S": "CONNECTION"}, "due_shard": {"S": "3"}}
+    item |= {"refresh_at": {"N": str(NOW - 99)}, "deadline": {"N": str(NOW + 9)}, "status": {"S": "purple"}}
+    for name, value in change.items():
+        if value is None:
+            del item[name]
+        else:
+            item[name] = value
+    table.model.put_item(TableName="table", Item=item)
+    found = tick(table, sqs)
+    assert sorted(ids(sqs)) == sorted(names)
+    assert (found.due, found.dispatched, found.complete) == (6, 5, True)
+    assert found.unreadable == (item["pk"]["S"],)
+
+
+def test_a_connection_that_cannot_be_marked_costs_no_other_its_mark() -> None:
+    """What stands in the way of one item is the trouble of that item, whatever it is."""
+    table, sqs = Table(), FakeSqs()
+    at_risk(table, 3)
+    sweeping = sweep(table, sqs)
+    mark = ConnectionStore(table, "table").mark_at_risk
+
+    class Marks:
+        def mark_at_risk(self, connection_id: str, **how: int) -> bool:
+            if connection_id == "N1":
+                raise ValueError("'purple' is not a valid Status")
+            return mark(connection_id, **how)
+
+    found = replace(sweeping, marks=Marks()).tick(remaining=lambda: 50.0)
+    assert (found.dispatched, found.at_risk, found.marked) == (3, 3, 2)
+    assert found.unreadable == ("N1",)
+
+
+# The rate
 
 
 def test_callers_that_go_first_leave_less_to_the_schedule() -> None:
     table, sqs = Table(), FakeSqs()
     fill(table, 100)
-    pace(table, limit=30).take(5, 10.0)
+    rate(table, limit=30).permits([Kind.URGENT] * 5)
     assert tick(table, sqs, 30).dispatched == room(30) - 5
 
 
 def test_in_a_pause_only_what_can_be_sent_after_it_is_dispatched() -> None:
     table, sqs = Table(), FakeSqs()
     fill(table, 100)
-    pace(table, limit=60).throttled(NOW, 45)
+    rate(table, limit=60).throttled(NOW, 45)
     found = tick(table, sqs, 60)
     assert (found.paused, found.slowdown) == (45, 1.25)
     assert found.dispatched == len(range(45_000_000, 60_000_000, int(Rule(60).least_interval * 1.25)))
@@ -452,18 +587,18 @@ def test_in_a_long_pause_nothing_is_dispatched_but_what_would_die_of_it() -> Non
     fill(table, 20)
     for name, deadline in (("N1", NOW + 50 * 60), ("N2", NOW + 61 * 60), ("N3", NOW - 1)):
         table.put("CONNECTION", name, due_shard=due_shard(name), refresh_at=NOW - 10, deadline=deadline)
-    pace(table).throttled(NOW, 3_600)
+    rate(table).throttled(NOW, 3_600)
     tick(table, sqs)
     assert [json.loads(message["MessageBody"]) for message in sqs.sent] == [{"connection_id": "N1", "urgent": True}]
     assert sqs.sent[0]["DelaySeconds"] == 0
 
 
 @pytest.mark.parametrize("value", [{"N": str(10**30)}, {"N": "1.5"}, {"S": "soon"}], ids=str)
-@pytest.mark.parametrize("name", ["next_slot", "paused_until", "slowdown", "slowed_at", "pause", "revision"])
-def test_a_pace_that_nobody_can_have_written_stops_no_tick(name: str, value: dict[str, str]) -> None:
+@pytest.mark.parametrize("name", ["next_slot", "paused_until", "slowdown", "slowed_at", "pause", "tag"])
+def test_a_rate_that_nobody_can_have_written_stops_no_tick(name: str, value: dict[str, str]) -> None:
     table, sqs = Table(), FakeSqs()
     fill(table, 5)
-    item = {"pk": {"S": "PACE"}, "sk": {"S": "token-endpoint"}, name: value}
+    item = {"pk": {"S": "RATE"}, "sk": {"S": "token-endpoint"}, name: value}
     table.model.put_item(TableName="table", Item=item)
     found = tick(table, sqs)
     assert (found.due, found.dispatched, found.paused, found.complete) == (5, 5, 0, True)
@@ -563,10 +698,10 @@ def test_capacity_is_told_beside_how_many_connections_there_are() -> None:
 def test_a_count_that_cannot_be_read_stops_nothing() -> None:
     table, sqs = Table(), FakeSqs()
     fill(table, 2)
-    # The first is the pace.
+    # The first is the rate.
     table.faults["get_item"] = [Fault(client_error("InternalServerError"))]
     sweeping = sweep(table, sqs)
     counts = Counts(table, "table")
-    broken = replace(sweeping, pace=pace(table.quiet()), counts=counts)
+    broken = replace(sweeping, rate=rate(table.quiet()), counts=counts)
     found = broken.tick(remaining=lambda: 50.0)
     assert (found.connections, found.dispatched) == (None, 2)

@@ -13,7 +13,7 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.simulation.trace import HOUR, LIFETIME, START, Trace, Trouble
+from tools.simulation.trace import DAY, HOUR, LIFETIME, START, Trace, Trouble
 from tools.simulator.rates import RateLimiter
 
 
@@ -27,7 +27,9 @@ class Verdict(Enum):
     NOT_SENT = 4
     """The connection was refused."""
     NO_ANSWER = 5
-    """A 503, or nothing; the request was not processed, which nobody can know who sent it."""
+    """A 503, or nothing. In an outage the request was not processed, in a brown-out it was; its sender cannot know."""
+    INVALID = 6
+    """This connection is refused: `invalid_request`."""
 
 
 class AuthorizationServer:
@@ -37,6 +39,8 @@ class AuthorizationServer:
         self._chance = random.Random(trace.seed + 1)  # noqa: S311 - repeatable, nothing secret
         self._outages = trace.periods(Trouble.OUTAGE)
         self._slow = trace.periods(Trouble.SLOW)
+        self._silent = trace.periods(Trouble.BROWN_OUT)
+        self._refusing = trace.periods(Trouble.REFUSING)
         self._limited = trace.periods(Trouble.LIMITED, Trouble.LIMITED_SILENTLY)
         self._accepted = trace.accepted
         self._limiter = RateLimiter()
@@ -47,6 +51,11 @@ class AuthorizationServer:
         self.worst = float(LIFETIME)
         """The least time to its deadline with which any refresh token was used, in seconds."""
         self.refreshed = 0
+        self.swallowed: dict[float, int] = {}
+        """By the beginning of each brown-out: how many new tokens were lost in it."""
+        self.alone = int(trace.connections * trace.alone)
+        """The connections with a lower number are refused from their second day on."""
+        self._alone_from = START + 2 * DAY
         self._sent = np.zeros(int(trace.end) - START + HOUR, np.int32)
 
     def connect(self, number: int, issued_at: float) -> None:
@@ -56,6 +65,8 @@ class AuthorizationServer:
 
     def refresh(self, number: int, token: int, now: float, patience: float) -> tuple[Verdict, float, int | None]:
         """One request with a refresh token, sent at `now` by someone who waits `patience` seconds at most.
+
+        A `number` below 0 is nobody's: the token is made up.
 
         Returns the verdict, the seconds it took, and a `Retry-After` where there is one.
         """
@@ -75,13 +86,19 @@ class AuthorizationServer:
         took = 4 + 8 * dice if self._slow.at(now) is not None else 0.15 + 0.45 * dice
         if took > patience:
             return Verdict.NO_ANSWER, patience, None
-        left = self.deadlines[number] - now
-        if token != self.tokens[number] or left <= 0:
-            return Verdict.REFUSED, took, None
+        silent = self._silent.at(now)
+        left = self.deadlines[number] - now if number >= 0 else 0
+        if number < 0 or token != self.tokens[number] or left <= 0 or self._refusing.at(now) is not None:
+            return (Verdict.REFUSED, took, None) if silent is None else (Verdict.NO_ANSWER, patience, None)
+        if number < self.alone and now >= self._alone_from:
+            return (Verdict.INVALID, took, None) if silent is None else (Verdict.NO_ANSWER, patience, None)
         self.worst = min(self.worst, left)
         self.tokens[number] = token + 1
         self.deadlines[number] = now + LIFETIME
         self.refreshed += 1
+        if silent is not None:
+            self.swallowed[silent.begin] = self.swallowed.get(silent.begin, 0) + 1
+            return Verdict.NO_ANSWER, patience, None
         return Verdict.TOKENS, took, None
 
     @property
@@ -95,6 +112,10 @@ class AuthorizationServer:
         return int(np.convolve(self._sent, np.ones(60, np.int32)).max())
 
     def left(self, now: float) -> NDArray[np.float64]:
-        """For each connection that was ever made the time to its deadline at `now`; not above 0: it is lost."""
+        """For each connection that was ever made the time to its deadline at `now`; not above 0: it is lost.
+
+        Those that are refused for ever are not among them.
+        """
         connected = np.frombuffer(self.tokens, np.int64) > 0
+        connected[: self.alone] = False
         return np.frombuffer(self.deadlines)[connected] - now

@@ -1,8 +1,8 @@
-"""Our stack under a virtual clock: the real tick, schedule, pace and rotation, in simulated surroundings.
+"""Our stack under a virtual clock: the real tick, schedule, rate, health and rotation, in simulated surroundings.
 
 Simulated are the table, the queue and the workers that take from it, the scheduler, and FlowAccount. A refresh runs to
-its end at the moment it begins, on a clock of its own that its answer moves on; what refreshes do to each other in
-between is the matter of `make explore`.
+its end at the moment it begins, on a clock of its own that its answer moves on. Only what the endpoint's health learns
+of it is learnt when the answer arrives. What refreshes do to each other in between is the matter of `make explore`.
 """
 
 import contextlib
@@ -13,6 +13,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any
 from unittest import mock
@@ -22,18 +23,22 @@ import numpy as np
 from flowaccount_connect.domain.connection import Status
 from flowaccount_connect.domain.schedule import TICK, Schedule
 from flowaccount_connect.oauth.token_answer import Answer, Outcome, TokenSet
+from flowaccount_connect.rotation.canary import Canary
+from flowaccount_connect.rotation.health import Change, Health
 from flowaccount_connect.rotation.new_tokens import timed
+from flowaccount_connect.rotation.outcomes import Refresh
 from flowaccount_connect.rotation.pending_commits import PendingCommit
+from flowaccount_connect.rotation.permits import Kind, NoPermit
 from flowaccount_connect.rotation.protocol import Rotation
 from flowaccount_connect.scheduling import sweep
-from flowaccount_connect.scheduling.pacing import Pace, Rule
+from flowaccount_connect.scheduling.rate import Permit, Rate, Rule
 from flowaccount_connect.scheduling.sweep import Message, Sweep
 from flowaccount_connect.storage.commits import Commit
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
 from flowaccount_connect.storage.sealing import TokenPair
 from flowaccount_connect.tokens.serving import DEFAULT_MIN_TTL
 from tools.simulation.authorization_server import AuthorizationServer, Verdict
-from tools.simulation.memory import KnownSecret, Memory, PaceMemory, Unsealed
+from tools.simulation.memory import ItemMemory, KnownSecret, Memory, Unsealed
 from tools.simulation.record import Record
 from tools.simulation.trace import HOUR, START, Newcomer, Trace, Trouble
 
@@ -52,6 +57,15 @@ _UNANSWERED = 7.0
 
 _CRASHES = 0.001
 """The share of batches that die at any time."""
+
+_COLD_STARTS = 0.02
+"""The share of ticks that are the first of a new process."""
+
+_STALE = 60.0
+"""Up to so many seconds old is the queue's count of its messages."""
+
+_FLOOD = 0.5
+"""Seconds between two attempts of everybody in a flood."""
 
 _FIRST = 1_000_000
 
@@ -111,8 +125,9 @@ class _Endpoint:
         """One POST."""
         if self.deadly:
             raise _Killed
-        clock, token = self._clock, int(refresh_token)
-        verdict, took, wait = self._server.refresh(int(connection_id[1:]) - _FIRST, token, clock.now, budget)
+        clock, made_up = self._clock, connection_id == "canary"
+        number, token = (-1, 0) if made_up else (int(connection_id[1:]) - _FIRST, int(refresh_token))
+        verdict, took, wait = self._server.refresh(number, token, clock.now, budget)
         clock.now += took
         if verdict is Verdict.TOKENS:
             return Answer(Outcome.TOKENS, TokenSet("access", str(token + 1), 86_400, connection_id), status=200)
@@ -123,6 +138,7 @@ class _Endpoint:
 
 _ANSWERS = {
     Verdict.REFUSED: Answer(Outcome.REJECTED, error="invalid_grant", status=400),
+    Verdict.INVALID: Answer(Outcome.CONFIGURATION_ERROR, error="invalid_request", status=400),
     Verdict.NOT_SENT: Answer(Outcome.NOT_SENT, error="not_sent"),
     Verdict.NO_ANSWER: Answer(Outcome.IN_DOUBT, error="no_answer"),
 }
@@ -140,12 +156,27 @@ class _Queue:
 
     def __init__(self, simulation: "Keeping") -> None:
         self._simulation = simulation
-        self.hidden = 0
+        self._hidden = 0
         self.ready: deque[Message] = deque()
         """Messages that may be taken; `hidden` counts those that are delayed or being worked on."""
+        self._counts: deque[tuple[float, int]] = deque([(0.0, 0)])
+        """How many messages there were from when on."""
+
+    @property
+    def hidden(self) -> int:
+        return self._hidden
+
+    @hidden.setter
+    def hidden(self, hidden: int) -> None:
+        self._hidden, now = hidden, self._simulation.clock.now
+        self._counts.append((now, hidden + len(self.ready)))
+        while len(self._counts) > 1 and self._counts[1][0] <= now - _STALE:
+            self._counts.popleft()
 
     def waiting(self) -> int:
-        return self.hidden + len(self.ready)
+        """As many as there were some time ago."""
+        then = self._simulation.clock.now - self._simulation.chance.random() * _STALE
+        return next((count for since, count in reversed(self._counts) if since <= then), 0)
 
     def send(self, messages: list[Message]) -> int:
         at = self._simulation.clock.now
@@ -169,6 +200,27 @@ class _Pending:
         self._simulation.later(self._simulation.clock.now, self._simulation.salvage, pending.commit)
 
 
+@dataclass(frozen=True, slots=True)
+class _Process:
+    """What one process knows of the rate and of the endpoint's health."""
+
+    rate: Rate
+    health: Health
+
+
+@dataclass(slots=True)
+class _Batch:
+    """One invocation of `refresh`."""
+
+    process: _Process
+    messages: list[Message]
+    begin: float
+    dies: bool
+    left: int
+    last: float
+    again: list[Message] = field(default_factory=list)
+
+
 class Keeping:
     """One simulation of our stack."""
 
@@ -176,20 +228,18 @@ class Keeping:
         self.trace = trace
         self.clock = _Clock()
         self.server = AuthorizationServer(trace)
-        self._chance = random.Random(trace.seed + 2)  # noqa: S311 - repeatable, nothing secret
+        self.chance = random.Random(trace.seed + 2)  # noqa: S311 - repeatable, nothing secret
         tables, self._paused = trace.periods(Trouble.TABLE), trace.periods(Trouble.PAUSED)
         self._crashing = trace.periods(Trouble.CRASHES)
         self.store = Memory(lambda: tables.at(self.clock.now) is None)
         self._endpoint = _Endpoint(self.server, self.clock)
         self._queue = _Queue(self)
-        self._schedule = schedule or Schedule(fraction=self._chance.random)
+        self._schedule = schedule or Schedule(fraction=self.chance.random)
         self._sealer = Unsealed()
-        self._pace = Pace(
-            PaceMemory(lambda: tables.at(self.clock.now) is None),
-            Rule(trace.refreshes_per_minute),
-            clock=self.clock,
-            sleep=self.clock.sleep,
-        )
+        self._items = [ItemMemory(lambda: tables.at(self.clock.now) is None) for _ in range(2)]
+        self.changes: list[Change] = []
+        self._callers = self._process()
+        self._flooding = trace.periods(Trouble.FLOOD)
         attempts = itertools.count()
         self._rotation = Rotation(
             store=self.store,
@@ -202,20 +252,30 @@ class Keeping:
             sleep=self.clock.sleep,
             attempt_id=lambda: str(next(attempts)),
         )
-        self._sweep = Sweep(
+        self._sweep = self._new_sweep()
+        self._periods = np.array([period for period, _ in trace.reads])
+        self._phases = np.array([phase for _, phase in trace.reads])
+        self._idle = [self._process() for _ in range(WORKERS)]
+        self._events: list[tuple[float, int, Callable[[Any], None], Any]] = []
+        self._order = itertools.count()
+        self._record = Record(trace, "ours")
+
+    def _process(self) -> _Process:
+        rate_item, health_item = self._items
+        rate = Rate(rate_item, Rule(self.trace.refreshes_per_minute), clock=self.clock, sleep=self.clock.sleep)
+        canary = Canary(endpoint=self._endpoint, secret=KnownSecret(), permits=rate, clock=self.clock)
+        health = Health(health_item, canary, changed=self.changes.append, clock=self.clock)
+        return _Process(rate, health)
+
+    def _new_sweep(self) -> Sweep:
+        return Sweep(
             index=self.store,
             queue=self._queue,
-            pace=self._pace,
+            rate=self._process().rate,
             marks=self.store,
             counts=_Counts(),
             clock=self.clock,
         )
-        self._periods = np.array([period for period, _ in trace.reads])
-        self._phases = np.array([phase for _, phase in trace.reads])
-        self._idle = WORKERS
-        self._events: list[tuple[float, int, Callable[[Any], None], Any]] = []
-        self._order = itertools.count()
-        self._record = Record(trace, "ours")
 
     def run(self, progress: Callable[[float], None]) -> Record:
         """All of it; `progress` is told the time every simulated hour."""
@@ -223,6 +283,9 @@ class Keeping:
         self._next_newcomer(newcomers)
         self.later(START, self._tick, None)
         self.later(START, self._hour, progress)
+        for period in self.trace.troubles:
+            if period.trouble is Trouble.FLOOD:
+                self.later(period.begin, self._flood, self._process())
         gc.disable()  # Most of what there is lives for long; collected by the hour.
         try:
             with mock.patch.object(sweep, "ThreadPoolExecutor", _InTurn):
@@ -277,6 +340,8 @@ class Keeping:
         now = self.clock.now
         self.later(now + TICK, self._tick, None)
         if self._paused.at(now) is None:
+            if self.chance.random() < _COLD_STARTS:
+                self._sweep = self._new_sweep()
             with contextlib.suppress(StoreUnavailable):
                 self._sweep.tick(remaining=lambda: 50.0)
         self.clock.now = now
@@ -292,12 +357,49 @@ class Keeping:
         with contextlib.suppress(StoreUnavailable):
             connection, end = self.store.get(connection_id), self.clock.now + TIMEOUT
             if connection is not None and connection.access_expires_at - self.clock.now < DEFAULT_MIN_TTL:
-                self._rotation.refresh(
+                self._refresh(
+                    self._callers,
                     connection_id,
+                    self._callers.rate.permit(Kind.CALLER),
+                    lambda: end - self.clock.now,
                     generation=connection.generation,
-                    permit=self._pace.on_demand(),
-                    remaining=lambda: end - self.clock.now,
                 )
+
+    def _flood(self, process: _Process) -> None:
+        """Everybody who may send without an end asks for a permit, and sends nonsense."""
+        now = self.clock.now
+        if self._flooding.at(now) is None:
+            return
+        for kind in (Kind.CALLER, Kind.CONNECT, Kind.IMPORT):
+            with contextlib.suppress(NoPermit, StoreUnavailable):
+                slot = process.rate.take(kind, 5.0) / 1_000_000
+                self.later(slot, self._nonsense, None)
+        self.later(now + _FLOOD, self._flood, process)
+
+    def _nonsense(self, _: None) -> None:
+        self.server.refresh(-1, 0, self.clock.now, TIMEOUT)
+
+    def _refresh(
+        self,
+        process: _Process,
+        connection_id: str,
+        permit: Permit,
+        remaining: Callable[[], float],
+        *,
+        generation: int | None = None,
+        urgent: bool = False,
+    ) -> None:
+        """As `health.run` does it, but what is learnt of it is learnt when it has ended."""
+        tests = process.health.unwell and not urgent
+        if process.health.admits(connection_id, urgent=urgent):
+            began = int(self.clock.now)
+            rotation = replace(self._rotation, health=process.health)
+            done = rotation.refresh(connection_id, generation=generation, permit=permit, remaining=remaining)
+            self.later(self.clock.now, self._learn, (process.health, done, began, tests))
+
+    def _learn(self, what: tuple[Health, Refresh, int, bool]) -> None:
+        health, done, began, tests = what
+        health.learn(done, began, tests=tests)
 
     def _work(self, _: None = None) -> None:
         """Idle workers take what is ready."""
@@ -310,50 +412,66 @@ class Keeping:
 
         What gets no permit is left to the next tick.
         """
-        clock, begin = self.clock, self.clock.now
-        until = begin + TIMEOUT
-        again: list[Message] = []
-        last = begin
+        process, begin = self._idle.pop(), self.clock.now
         crashing = self._crashing.at(begin) is not None
-        dies = self._chance.random() < (0.2 if crashing else _CRASHES)
-
-        def remaining() -> float:
-            return until - clock.now
-
-        messages.sort(key=lambda message: not message.urgent)
-        urgent = sum(message.urgent for message in messages)
+        dies = self.chance.random() < (0.2 if crashing else _CRASHES)
+        batch = _Batch(process, messages, begin, dies, left=len(messages), last=begin)
+        self._queue.hidden += len(messages)
         try:
-            permits = self._pace.permits(urgent, urgent=True) if urgent else []
-            # What is urgent and gets none leaves none to the others.
-            if len(permits) == urgent < len(messages):
-                permits += self._pace.permits(len(messages) - urgent)
+            permits = self._permits(process, messages)
         except StoreUnavailable:
-            permits, again, last = [], messages, begin + _UNANSWERED
+            batch.again, batch.left, batch.last = messages, 0, begin + _UNANSWERED
+            permits = []
         for message, permit in zip(messages, permits, strict=False):
-            clock.now = begin
-            permit.wait(_AHEAD)
-            self._endpoint.deadly = dies and self._chance.random() < 0.5
-            try:
-                self._rotation.refresh(message.connection_id, permit=permit, remaining=remaining)
-            except StoreUnavailable:
-                clock.now += _UNANSWERED
-                again.append(message)
-            except _Killed:
-                again.append(message)
-            last = max(last, clock.now)
-        self._endpoint.deadly = False
-        clock.now = begin
-        self._idle -= 1
-        worked = len(messages) - len(again)
-        self._queue.hidden += worked
-        self.later(last, self._done, worked)
-        if again:
-            self._queue.hide(again, begin + VISIBILITY)
+            if permit is None:
+                batch.left -= 1
+            else:
+                self.clock.now = begin
+                permit.wait(_AHEAD)
+                self.later(self.clock.now, self._begin, (batch, message, permit))
+        self.clock.now = begin
+        if not batch.left:
+            self.later(batch.last, self._done, batch)
 
-    def _done(self, finished: int) -> None:
+    def _permits(self, process: _Process, messages: list[Message]) -> list[Permit | None]:
+        """As `functions/refresh` takes them."""
+        rate = process.rate
+        kinds = [Kind.URGENT if message.urgent else Kind.SCHEDULED for message in messages]
+        if not process.health.unwell:
+            return rate.permits(kinds)
+        urgent = iter(rate.permits([kind for kind in kinds if kind is Kind.URGENT]))
+        return [next(urgent) if kind is Kind.URGENT else rate.permit(kind) for kind in kinds]
+
+    def _begin(self, what: tuple[_Batch, Message, Permit]) -> None:
+        """One refresh of a batch."""
+        batch, message, permit = what
+        until = batch.begin + TIMEOUT
+        self._endpoint.deadly = batch.dies and self.chance.random() < 0.5
+        try:
+            self._refresh(
+                batch.process,
+                message.connection_id,
+                permit,
+                lambda: until - self.clock.now,
+                urgent=message.urgent,
+            )
+        except StoreUnavailable:
+            self.clock.now += _UNANSWERED
+            batch.again.append(message)
+        except _Killed:
+            batch.again.append(message)
+        self._endpoint.deadly = False
+        batch.left -= 1
+        batch.last = max(batch.last, self.clock.now)
+        if not batch.left:
+            self.later(batch.last, self._done, batch)
+
+    def _done(self, batch: _Batch) -> None:
         """A worker is idle again."""
-        self._queue.hidden -= finished
-        self._idle += 1
+        self._queue.hidden -= len(batch.messages)
+        if batch.again:
+            self._queue.hide(batch.again, batch.begin + VISIBILITY)
+        self._idle.append(batch.process)
         self._work()
 
     def _hour(self, progress: Callable[[float], None]) -> None:

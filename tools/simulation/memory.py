@@ -10,12 +10,12 @@ from typing import cast
 
 from flowaccount_connect.domain.connection import Attempt, Connection, Reason, Sealed, Status
 from flowaccount_connect.domain.schedule import DUE_SHARDS, shard_of
-from flowaccount_connect.scheduling.pacing import PaceRefused, State
 from flowaccount_connect.scheduling.sweep import Due, Page, Wanted
 from flowaccount_connect.storage.commits import Commit
 from flowaccount_connect.storage.connections import Refused
-from flowaccount_connect.storage.dynamodb import StoreUnavailable
+from flowaccount_connect.storage.dynamodb import Item, StoreUnavailable, s
 from flowaccount_connect.storage.sealing import DataKey, TokenPair
+from flowaccount_connect.storage.shared_item import Changed
 from flowaccount_connect.storage.stored_tokens import StoredTokens
 
 
@@ -283,47 +283,27 @@ class Memory:
             heapq.heappush(self._coming[row.shard], (refresh_at, row.id))
 
 
-class PaceMemory:
-    """The pace item; see `pacing.PaceStore`. `available` says whether the table can be reached just now.
-
-    Nothing stands there before the first write, and no revision before the first slowdown: 0.
-    """
+class ItemMemory:
+    """A shared item; see `shared_item.SharedItem`. `available` says whether the table can be reached just now."""
 
     def __init__(self, available: Callable[[], bool] = lambda: True) -> None:
         self._available = available
-        self._state: State | None = None
+        self._item: Item = {}
+        self._writes = 0
 
-    def get(self) -> State:
+    def get(self, *, consistent: bool = True) -> Item:  # noqa: ARG002
         """As it is now."""
         self._reach()
-        return self._state or State()
+        return self._item
 
-    def advance(self, by: int, *, earliest: int, latest: int, revision: int) -> State:
-        """Take slots where `next_slot` is not far ahead, and nothing else has changed."""
+    def replace(self, seen: Item, values: Item) -> Item:
+        """Write over what was seen, if that is what is there."""
         self._reach()
-        there = self._state
-        if there is None or there.revision not in (0, revision) or not earliest <= there.next_slot <= latest:
-            raise PaceRefused(there or State())
-        self._state = replace(there, next_slot=there.next_slot + by)
-        return self._state
-
-    def restart(self, at: int, *, latest: int, revision: int) -> State:
-        """Take slots from here on, where none further on are taken."""
-        self._reach()
-        there = self._state or State()
-        if there.revision not in (0, revision) or there.next_slot > latest:
-            raise PaceRefused(there)
-        self._state = replace(there, next_slot=at)
-        return self._state
-
-    def throttle(self, state: State) -> State:
-        """Pause and slow down, over the revision before."""
-        self._reach()
-        there = self._state or State()
-        if there.revision not in (0, state.revision - 1):
-            raise PaceRefused(there)
-        self._state = replace(state, next_slot=there.next_slot)
-        return self._state
+        if seen.get("tag") != self._item.get("tag"):
+            raise Changed(self._item)
+        self._writes += 1
+        self._item = {**values, "tag": s(str(self._writes))}
+        return self._item
 
     def _reach(self) -> None:
         if not self._available():

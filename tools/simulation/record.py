@@ -22,6 +22,8 @@ class Record:
     """Connections that our stack itself takes for lost."""
     refreshed: int = 0
     sent: int = 0
+    swallowed: list[int] = field(default_factory=list)
+    """New tokens that were lost in each brown-out, whatever was done afterwards."""
     peak: int = 0
     """The most requests in any 60 seconds."""
     worst: float = LIFETIME
@@ -52,6 +54,7 @@ class Record:
         self.lost = int((server.left(self.trace.end) <= 0).sum())
         self.ended, self.refreshed, self.sent, self.peak = ended, server.refreshed, server.sent, server.peak
         self.worst = server.worst
+        self.swallowed = [server.swallowed.get(period.begin, 0) for period in self.trace.brown_outs]
         self.seconds = time.monotonic() - self._began
         return self
 
@@ -70,6 +73,7 @@ class Record:
             "refreshed": self.refreshed,
             "sent": self.sent,
             "peak": self.peak,
+            "swallowed": self.swallowed,
             "worst_seconds_to_deadline": round(self.worst, 1),
             "seconds": round(self.seconds, 1),
         }

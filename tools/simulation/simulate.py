@@ -19,10 +19,11 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+from flowaccount_connect.rotation.time_left import LONGEST_EXCHANGE
 from tools.local.places import STATE, shown
 from tools.simulation import report
 from tools.simulation.record import Record
-from tools.simulation.trace import DAY, MONTH, SHORT, START, Trace
+from tools.simulation.trace import DAY, HOSTILE, MONTH, SHORT, START, Trace
 
 OURS = "ours"
 POLICIES = (OURS, "Nango", "Vault plugin", "authproxy", "on demand")
@@ -42,7 +43,8 @@ def traces(seed: int, days: int | None, short: bool) -> list[Trace]:
             accepted=8,
             troubles=SHORT,
         )
-        return [small, replace(small, name="short, calm", accepted=None, troubles=(), bulk=0.0, imported=0.0)]
+        calm = replace(small, name="short, calm", accepted=None, troubles=(), bulk=0.0, imported=0.0)
+        return [small, calm]
     month = days or 30
     large = Trace(
         name="100,000 at 420 a minute",
@@ -55,7 +57,8 @@ def traces(seed: int, days: int | None, short: bool) -> list[Trace]:
     )
     default = replace(large, name="25,000 at 75 a minute", connections=25_000, refreshes_per_minute=75, accepted=100)
     calm = replace(default, name="25,000, nothing ever fails", accepted=None, troubles=(), bulk=0.0, imported=0.0)
-    return [large, default, calm]
+    hostile = replace(default, name="25,000 among others' troubles", days=10, troubles=HOSTILE, alone=0.05)
+    return [large, default, calm, hostile]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,9 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     began = time.monotonic()
     chosen = traces(options.seed, options.days, options.short)
     records = _run(chosen, options.jobs, console)
-    passed = all(
-        r.lost == 0 and r.ended == 0 and r.peak <= r.trace.refreshes_per_minute for r in records if r.policy == OURS
-    )
+    passed = all(_passed(record) for record in records if record.policy == OURS)
     report.show(console, chosen, records)
     FOLDER.mkdir(parents=True, exist_ok=True)
     document = {
@@ -85,9 +86,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if passed else 1
 
 
+def handful(trace: Trace) -> int:
+    """How many tokens a brown-out may cost: what is sent before the first missing answers are given up."""
+    return max(5, int(trace.refreshes_per_minute * LONGEST_EXCHANGE / 60))
+
+
+def _passed(record: Record) -> bool:
+    """Whether our stack lost nothing that it held, and kept to its rate. In a brown-out a handful is lost to it."""
+    swallowed = record.swallowed
+    few = all(lost <= handful(record.trace) for lost in swallowed)
+    lost = record.lost == sum(swallowed) and (record.ended == 0 or bool(record.trace.alone))
+    return few and lost and record.peak <= record.trace.refreshes_per_minute
+
+
 def _run(chosen: Sequence[Trace], jobs: int, console: Console) -> list[Record]:
     """Every policy on every trace, each in a process of its own, the longest first."""
-    plan = [(trace, policy) for policy in POLICIES for trace in chosen]
+    plan = [(trace, policy) for policy in POLICIES for trace in chosen if policy == OURS or not trace.alone]
     days = [trace.days for trace, _ in plan]
     context = multiprocessing.get_context("spawn")
     progress = context.Array("d", len(plan))
@@ -113,7 +127,7 @@ def _run(chosen: Sequence[Trace], jobs: int, console: Console) -> list[Record]:
             except TimeoutError:
                 for number, task in enumerate(tasks):
                     bar.update(task, completed=progress[number], visible=0 < progress[number] < days[number])
-    return [done[trace.name, policy] for trace in chosen for policy in POLICIES]
+    return [done[trace.name, policy] for trace in chosen for policy in POLICIES if (trace.name, policy) in done]
 
 
 _progress: Any = None

@@ -1,7 +1,8 @@
 """What happens to everybody alike: who connects when, who reads how often, and what breaks.
 
-A trace is made of a seed. Every policy lives through the same one. No fault of it swallows an answer that carries new
-tokens: such a token is lost whatever the policy, and would only blur what is compared (`make campaign` is about it).
+A trace is made of a seed. Every policy lives through the same one. Where policies are compared, no trouble swallows an
+answer that carries new tokens: such a token is lost whatever the policy. Those troubles have a trace of their own
+(`HOSTILE`), which only our stack lives through.
 """
 
 import math
@@ -35,6 +36,12 @@ class Trouble(StrEnum):
     """The scheduler does not run."""
     TABLE = "table"
     """What connections are stored in cannot be reached."""
+    BROWN_OUT = "brown_out"
+    """FlowAccount processes everything, and no answer arrives. Who sends a token then has lost it."""
+    REFUSING = "refusing"
+    """FlowAccount refuses every refresh token (`invalid_grant`), without reason."""
+    FLOOD = "flood"
+    """Callers, imports and callbacks with invented codes ask for permits all the time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +97,18 @@ SHORT = (
 """The same in nine days, for CI."""
 
 
+HOSTILE = (
+    _hours(2, 9, 1 / 6, Trouble.BROWN_OUT),
+    _hours(3, 9, 1 / 60, Trouble.REFUSING),
+    _hours(4, 8, 6, Trouble.BROWN_OUT),
+    _hours(6, 9, 6, Trouble.FLOOD),
+    _hours(7, 9, 1, Trouble.FLOOD),
+    _hours(7, 9.5, 1 / 6, Trouble.BROWN_OUT),
+    _hours(7, 20, 1, Trouble.REFUSING),
+)
+"""Ten days in which others are the trouble: lost answers, false refusals, and floods of visitors."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Newcomer:
     """A connection as it comes. `token_age` is how old its refresh token is by then: an imported one is not new."""
@@ -116,6 +135,8 @@ class Trace:
     """The share that is connected within one minute."""
     imported: float = 0.05
     """The share that is brought from elsewhere, with tokens up to 12 hours old."""
+    alone: float = 0.0
+    """The share whose refreshes FlowAccount refuses for ever from their second day on, while it accepts all others."""
     newcomers: tuple[Newcomer, ...] = field(init=False, repr=False)
     reads: tuple[tuple[float, float], ...] = field(init=False, repr=False)
     """For each connection the period of its reads and their phase, in seconds; a period of 0: nobody reads it."""
@@ -146,6 +167,11 @@ class Trace:
     def end(self) -> float:
         """The epoch second at which the simulation ends."""
         return START + self.days * DAY
+
+    @property
+    def brown_outs(self) -> list[Period]:
+        """The times in which answers are lost."""
+        return [period for period in self.troubles if period.trouble is Trouble.BROWN_OUT]
 
     def periods(self, *troubles: Trouble) -> "Calendar":
         """When one of these troubles is there."""

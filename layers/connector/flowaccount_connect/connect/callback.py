@@ -17,7 +17,7 @@ from flowaccount_connect.oauth.client_secret import SecretMisconfigured, SecretU
 from flowaccount_connect.oauth.token_answer import Answer, Outcome
 from flowaccount_connect.rotation.new_tokens import timed
 from flowaccount_connect.rotation.pending_commits import PendingCommit, Target
-from flowaccount_connect.rotation.permits import Paced, Permit
+from flowaccount_connect.rotation.permits import NoPermit, Permit
 from flowaccount_connect.rotation.ports import CodeEndpoint, Queue, Seals, Secret
 from flowaccount_connect.rotation.time_left import TimeLeft
 from flowaccount_connect.rotation.writes import Lost, Pending, persist, persist_or_queue
@@ -136,8 +136,8 @@ class Callback:
                 return Ended(ending=Ending.CONFIGURATION_ERROR, note=str(error), untouched=True)
             except SecretUnavailable as error:
                 return Ended(ending=Ending.TEMPORARILY_UNAVAILABLE, note=f"secret: {error}", untouched=True)
-            except (Paced, TooMany) as full:
-                note = "rate" if isinstance(full, Paced) else "tenant"
+            except (NoPermit, TooMany) as full:
+                note = "rate" if isinstance(full, NoPermit) else "tenant"
                 return Ended(ending=Ending.BUSY, note=note, untouched=True, retry_after=full.retry_after)
         callback_id, now = self.attempt_id(), int(self.clock())
         try:
@@ -171,7 +171,7 @@ class Callback:
         """Take room for one exchange, in the tenant's share and in the stack's rate, before anything is consumed.
 
         A browser that could consume nothing takes no room: its callback ends at the attempt or at the link. Raises
-        `TooMany`, `Paced`, `StoreUnavailable`.
+        `TooMany`, `NoPermit`, `StoreUnavailable`.
         """
         if self.permits is None:
             return None

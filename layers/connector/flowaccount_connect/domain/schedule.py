@@ -86,14 +86,17 @@ class Schedule:
         """Whether it is time to ask the user for a new consent."""
         return consent_ends_at is not None and now >= consent_ends_at - self.consent_warning
 
-    def retry_at(self, now: int, deadline: int, retries: int, *, not_before: int = 0) -> int:
+    def retry_at(self, now: int, deadline: int, retries: int, *, not_before: int = 0, alone: bool = False) -> int:
         """When to try again after `retries` failures in a row: exponential backoff with full jitter.
 
         Never sleeps past the deadline while that is ahead; see `_latest`. `not_before` (epoch) holds back a retry,
         unless it lies beyond the deadline. Always later than `now`.
+
+        What is refused `alone`, while others are accepted, waits up to `refresh_after`. It would take their slots else:
+        its deadline is the soonest.
         """
         longest = max(self.refresh_after // 24, 1)
-        ceiling = min(longest, max(longest // 30, 1) << min(retries, 16))
+        ceiling = min(self.refresh_after if alone else longest, max(longest // 30, 1) << min(retries, 16))
         at = max(now + 1 + int(ceiling * self.fraction()), not_before)
         if now < deadline:
             latest = self._latest(now, deadline)

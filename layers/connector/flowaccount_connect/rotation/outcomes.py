@@ -33,8 +33,8 @@ class RefreshOutcome(StrEnum):
     """The stack's own rate left no room; nothing was sent."""
     THROTTLED = "throttled"
     CONFIGURATION_ERROR = "configuration_error"
-    CIRCUIT_OPEN = "circuit_open"
-    """Nothing was claimed or sent, since FlowAccount refuses the stack's configuration; see `circuit`."""
+    UNWELL = "unwell"
+    """Nothing was claimed or sent, since the token endpoint is unwell; see `health`."""
     IN_DOUBT = "in_doubt"
     REFUSED = "refused"
     """FlowAccount refused the token, and that is not final yet: a later attempt asks once more."""
@@ -57,6 +57,8 @@ class Refresh:
     exchange_ms: int | None = None
     seconds_to_deadline: int | None = None
     in_doubt_since: int | None = None
+    retries: int | None = None
+    """How many refreshes of this connection have failed in a row, this one included."""
     retry_after: int | None = None
     """In how many seconds the stack, which had to wait, goes on."""
     answered_for: str | None = None

@@ -1,13 +1,31 @@
-"""What allows each single POST to the token endpoint. The rate that gives permits is `scheduling`'s."""
+"""What allows each single POST to the token endpoint. `scheduling/rate.py` gives the permits."""
 
+from enum import StrEnum
 from typing import Protocol
 
 FIRST_PAUSE = 15
-"""How long nothing is sent after a 429 that does not say it, in seconds."""
+"""How long nothing is sent after a 429 without `Retry-After`, in seconds."""
 
 
-class Paced(Exception):
-    """There is no permit in time. `retry_after` says in how many seconds there may be one."""
+class Kind(StrEnum):
+    """Whom a request to the token endpoint is for. All kinds count against one limit."""
+
+    URGENT = "urgent"
+    """A refresh without which its connection dies within the hour. It goes before all others."""
+    SCHEDULED = "scheduled"
+    """A refresh that the schedule dispatched."""
+    CALLER = "caller"
+    """A refresh for which a service waits."""
+    CONNECT = "connect"
+    """The exchange of a code, for which a person waits."""
+    IMPORT = "import"
+    """The first refresh of an imported token."""
+    CANARY = "canary"
+    """A test of the endpoint's health; see `health`."""
+
+
+class NoPermit(Exception):
+    """There is no room in time, and nothing may be sent. `retry_after` is in how many seconds there may be room."""
 
     def __init__(self, retry_after: int) -> None:
         super().__init__("no permit in time")
@@ -15,18 +33,34 @@ class Paced(Exception):
 
 
 class Permit(Protocol):
-    """What allows each single POST; see `pacing.Permit`."""
+    """Allows one request at a time. Nothing is taken before `use`."""
 
-    def use(self, patience: float, *, urgent: bool = False) -> None: ...
-    def throttled(self, sent_at: float, retry_after: int | None) -> int: ...
+    def use(self, patience: float, *, urgent: bool = False) -> None:
+        """Return when the request may be sent, after `patience` seconds at most.
+
+        `urgent` puts a refresh before all others. Raises `NoPermit`, and `StoreUnavailable` if the rate cannot be
+        kept; in both cases nothing may be sent.
+        """
+
+    def throttled(self, sent_at: float, retry_after: int | None) -> int:
+        """Report a 429 to a request sent at `sent_at` (epoch seconds); how many seconds the whole stack pauses.
+
+        Raises `StoreUnavailable` if the others cannot be informed.
+        """
+
+
+class Permits(Protocol):
+    """Gives permits; see `rate.Rate`."""
+
+    def permit(self, kind: Kind) -> Permit: ...
 
 
 class Unpaced:
-    """A permit for as many POSTs as one likes, where nobody counts them."""
+    """A permit for any number of requests, where nobody counts them."""
 
     def use(self, patience: float, *, urgent: bool = False) -> None:
-        """At once."""
+        """Return at once."""
 
     def throttled(self, sent_at: float, retry_after: int | None) -> int:  # noqa: ARG002
-        """As long as was asked for."""
+        """The pause that was asked for."""
         return retry_after or FIRST_PAUSE

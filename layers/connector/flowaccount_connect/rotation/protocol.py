@@ -24,7 +24,7 @@ from flowaccount_connect.oauth.token_answer import TOO_MANY_REQUESTS, Answer, Ou
 from flowaccount_connect.rotation.new_tokens import timed
 from flowaccount_connect.rotation.outcomes import Refresh, RefreshOutcome
 from flowaccount_connect.rotation.pending_commits import PendingCommit, Target
-from flowaccount_connect.rotation.permits import FIRST_PAUSE, Paced, Permit, Unpaced
+from flowaccount_connect.rotation.permits import FIRST_PAUSE, NoPermit, Permit, Unpaced
 from flowaccount_connect.rotation.ports import AlwaysWell, Health, Queue, RefreshEndpoint, Sealer, Secret, Store
 from flowaccount_connect.rotation.time_left import COMMIT_RESERVE, SHORTEST_EXCHANGE, TimeLeft
 from flowaccount_connect.rotation.writes import Lost, Pending, persist, persist_or_queue
@@ -44,7 +44,7 @@ _UNPACED = Unpaced()
 _WELL = AlwaysWell()
 
 
-class _NoPermit(Exception):
+class _NoRate(Exception):
     """The rate could not be read or written, so that nothing was sent; the message is an error's code."""
 
 
@@ -186,6 +186,7 @@ class Rotation:
             exchange_ms=heard.exchange_ms,
             seconds_to_deadline=connection.deadline - int(self.clock()),
             in_doubt_since=connection.in_doubt,
+            retries=connection.retries,
         )
 
 
@@ -227,9 +228,9 @@ class _Held:
             return self._release(RefreshOutcome.NOT_PREPARED)
         try:
             return self._exchange(prepared)
-        except Paced as paced:
-            return replace(self._release(RefreshOutcome.PACED, pause=paced.retry_after), retry_after=paced.retry_after)
-        except _NoPermit as error:
+        except NoPermit as no:
+            return replace(self._release(RefreshOutcome.PACED, pause=no.retry_after), retry_after=no.retry_after)
+        except _NoRate as error:
             self.heard = _Heard(str(error))
             return self._release(RefreshOutcome.NOT_PREPARED)
 
@@ -271,7 +272,7 @@ class _Held:
     def _post(self, prepared: _Prepared, client_secret: str) -> tuple[Answer | None, float]:
         """One POST and when it was sent; no answer where too little time remains to store what it would bring.
 
-        Waits for a permit first, for as long as leaves time for a whole exchange. Raises `Paced`, `_NoPermit`.
+        Waits for a permit first, for as long as leaves time for a whole exchange. Raises `NoPermit`, `_NoRate`.
         """
         rotation = self.rotation
         if self.time_left.for_exchange() is None:
@@ -280,7 +281,7 @@ class _Held:
             urgent = rotation.schedule.urgent(self.now(), self.claimed.deadline)
             self.permit.use(self.time_left.for_permit(), urgent=urgent)
         except StoreUnavailable as error:
-            raise _NoPermit(str(error)) from None
+            raise _NoRate(str(error)) from None
         sent_at, budget = rotation.clock(), self.time_left.for_exchange()
         if budget is None:
             return None, sent_at
@@ -444,7 +445,8 @@ class _Held:
                 # Nothing was sent, so what is due stays due: its turn, or its last try, may come before the pause ends.
                 refresh_at = min(refresh_at, claimed.refresh_at)
         elif not at_once:
-            refresh_at = schedule.retry_at(now, claimed.deadline, retries, not_before=not_before)
+            alone = refused_alone is not None
+            refresh_at = schedule.retry_at(now, claimed.deadline, retries, not_before=not_before, alone=alone)
 
         def write() -> Refresh:
             try:

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from flowaccount_connect.connect.confirm import Confirmation
     from flowaccount_connect.connections.managing import Managing
     from flowaccount_connect.publishing.publisher import Publisher, UnpublishedQueue
-    from flowaccount_connect.rotation.circuit import Circuit
+    from flowaccount_connect.rotation.health import Change, Health
     from flowaccount_connect.rotation.pending_commits import PendingCommits
     from flowaccount_connect.rotation.protocol import Rotation
     from flowaccount_connect.rotation.refresh_function import RefreshFunction
-    from flowaccount_connect.scheduling.pacing import Pace
+    from flowaccount_connect.scheduling.rate import Rate
     from flowaccount_connect.scheduling.sweep import Sweep
     from flowaccount_connect.storage.sealing import Sealer
     from flowaccount_connect.tokens.serving import Serving
@@ -92,12 +92,13 @@ def callback() -> "tuple[Callback, frozenset[str]]":
     from flowaccount_connect.oauth.client_secret import ClientSecret
     from flowaccount_connect.oauth.token_endpoint import TokenEndpoint
     from flowaccount_connect.rotation.pending_commits import PendingQueue
+    from flowaccount_connect.rotation.permits import Kind
     from flowaccount_connect.storage.attempts import AttemptStore
     from flowaccount_connect.storage.links import LinkStore
 
     stack, tokens, read = settings.stack(), settings.tokens(), settings.Reader(os.environ)
     table = client("dynamodb")
-    endpoint, pace = TokenEndpoint(tokens.endpoint, tokens.client_id), _pace(table, stack)
+    endpoint, rate = TokenEndpoint(tokens.endpoint, tokens.client_id), _rate(table, stack)
     made = Callback(
         client=table,
         table=stack.table,
@@ -111,46 +112,53 @@ def callback() -> "tuple[Callback, frozenset[str]]":
         schedule=tokens.schedule(),
         access_token_lifetime=tokens.access_token_lifetime,
         issuer=read.optional("ISSUER"),
-        permits=pace.on_demand,
-        exchanges_per_minute=max(pace.rule.limit // 5, 2),
+        permits=lambda: rate.permit(Kind.CONNECT),
+        exchanges_per_minute=max(rate.rule.limit // 5, 2),
     )
     return made, read.urls("ALLOWED_RETURN_URLS")
 
 
 @_without_collection
-def refresh() -> "tuple[Rotation, Rotation, Circuit, Pace]":
-    """The use cases of `refresh`: rotation of connections, rotation of imports, its circuit, and its pace."""
+def refresh() -> "tuple[Rotation, Rotation, Health, Rate]":
+    """The use cases of `refresh`: rotation of connections, rotation of imports, the endpoint's health, and the rate."""
     from dataclasses import replace
 
     from flowaccount_connect.oauth.client_secret import ClientSecret
     from flowaccount_connect.oauth.token_endpoint import TokenEndpoint
-    from flowaccount_connect.rotation.circuit import Circuit
+    from flowaccount_connect.rotation.canary import Canary
+    from flowaccount_connect.rotation.health import Health
     from flowaccount_connect.rotation.pending_commits import PendingQueue, Target
     from flowaccount_connect.rotation.protocol import Rotation
     from flowaccount_connect.storage.connections import ConnectionStore
     from flowaccount_connect.storage.imports import ImportStore
+    from flowaccount_connect.storage.shared_item import SharedItem
 
     stack, tokens, read = settings.stack(), settings.tokens(), settings.Reader(os.environ)
     endpoint = TokenEndpoint(tokens.endpoint, tokens.client_id)
     policy = read.choice("REPLAY_POLICY", "allowed", "never")
     table = client("dynamodb")
+    secret = ClientSecret(client("secretsmanager"), tokens.client_secret_name)
+    rate = _rate(table, stack)
+    canary = Canary(endpoint=endpoint, secret=secret, permits=rate)
+    health = Health(SharedItem(table, stack.table, "HEALTH"), canary, changed=_log_change)
     rotation = Rotation(
         store=ConnectionStore(table, stack.table),
         endpoint=endpoint,
-        secret=ClientSecret(client("secretsmanager"), tokens.client_secret_name),
+        secret=secret,
         sealer=_sealer(stack, tokens.key_id),
         queue=PendingQueue(client("sqs"), tokens.salvage_queue_url),
         schedule=tokens.schedule(),
         replay_policy="never" if policy == "never" else "allowed",
         lease_seconds=read.number("LEASE_SECONDS", 180, 60, 3_600),
         access_token_lifetime=tokens.access_token_lifetime,
+        health=health,
     )
     imports = replace(
         rotation,
         store=ImportStore(table, stack.table, stack.environment),
         target=Target.IMPORT,
     )
-    return rotation, imports, Circuit(table, stack.table), _pace(table, stack)
+    return rotation, imports, health, rate
 
 
 @_without_collection
@@ -174,7 +182,7 @@ def sweep() -> "Sweep":
     return Sweep(
         index=DueIndex(table, stack.table),
         queue=RefreshQueue(client("sqs"), read.text("REFRESH_QUEUE_URL")),
-        pace=_pace(table, stack),
+        rate=_rate(table, stack),
         marks=ConnectionStore(table, stack.table),
         counts=Counts(table, stack.table),
         schedule=Schedule(*settings.refresh_times(read)),
@@ -276,11 +284,21 @@ def _refresh_function(read: settings.Reader) -> "RefreshFunction":
     return RefreshFunction(waits, read.text("REFRESH_FUNCTION"), logger)
 
 
-def _pace(table: Any, stack: settings.Stack) -> "Pace":
-    from flowaccount_connect.scheduling.pacing import Pace, PaceStore, Rule
+def _log_change(change: "Change") -> None:
+    """One line for each change of the endpoint's health."""
+    facts = {"cause": change.cause.value, "since": change.since}
+    if change.well:
+        logger.warning("the token endpoint is well again", extra=facts)
+    else:
+        logger.error("the token endpoint is unwell", extra=facts)
+
+
+def _rate(table: Any, stack: settings.Stack) -> "Rate":
+    from flowaccount_connect.scheduling.rate import Rate, Rule
+    from flowaccount_connect.storage.shared_item import SharedItem
 
     limit = settings.Reader(os.environ).number("REFRESHES_PER_MINUTE", 15, 1, 60_000)
-    return Pace(PaceStore(table, stack.table), Rule(limit))
+    return Rate(SharedItem(table, stack.table, "RATE"), Rule(limit))
 
 
 def _sealer(stack: settings.Stack, key_id: str) -> "Sealer":

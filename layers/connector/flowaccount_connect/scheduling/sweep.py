@@ -1,16 +1,23 @@
-"""The tick of the schedule: what is due is found through the index, soonest deadline first, and dispatched.
+"""The tick of the schedule: finds what is due through the index, soonest deadline first, and dispatches it.
 
-A tick dispatches what the pace lets through until the next one, less what still waits in the queue, so that a backlog
-drains at the allowed rate and never as a storm. Duplicates and overlapping ticks are harmless: a claim of what is no
-longer due is refused.
+A tick dispatches what the rate lets through until the next tick. So a backlog drains at the allowed rate, and never as
+a storm. Duplicates and overlapping ticks do no harm: a claim of what is no longer due is refused.
 
-Its work grows with what is due and not with what exists: the shards of the sparse index are read at the same time, in
-pages, each item once. After the first page of each, only those items are handed over that can still matter: sooner
-than the worst of the best seen so far, or at risk and not marked. So the soonest deadlines of any backlog are found
-exactly, and tens of thousands that are due cost no more than being read past.
+A tick plans by what this process dispatched before: it knows when each of its messages is to be sent, and goes on after
+the last one. SQS' count of messages is up to a minute old, so it still contains messages that were sent long ago. It is
+used for what the process cannot know: after a cold start, or when more messages wait than the process dispatched in the
+last two minutes.
 
-Where more dies than can be sent, each moment to send goes to the soonest deadline that it still comes in time for. That
-keeps as many alive as can be kept; soonest first alone would send each token a moment after its end, and lose them all.
+The work of a tick grows with what is due and not with what exists. It reads the shards of the sparse index at the same
+time, page by page, each item once. After the first page of each shard it asks only for items that can still matter:
+those that are sooner than the worst of the best seen so far, or at risk and not marked. So it finds the soonest
+deadlines of any backlog exactly, and reading past tens of thousands of items costs little.
+
+Where more connections die than can be refreshed, each moment goes to the soonest deadline that it is still in time for.
+That saves as many as possible. In the order of the deadlines alone each token would be sent a moment too late, and all
+would be lost.
+
+An item of the index that cannot be read is skipped and reported. It never fails the tick of the others.
 """
 
 import heapq
@@ -25,8 +32,9 @@ from itertools import chain
 from typing import Any, Protocol
 
 from flowaccount_connect.domain.error_code import error_code
+from flowaccount_connect.domain.ids import is_connection_id
 from flowaccount_connect.domain.schedule import DUE_SHARDS, TICK, Schedule
-from flowaccount_connect.scheduling.pacing import Rule, State
+from flowaccount_connect.scheduling.rate import Rule, State
 from flowaccount_connect.storage.dynamodb import AttributeValue, Client, StoreUnavailable, call, n, number, s, text
 from flowaccount_connect.storage.imports import ImportStore
 
@@ -40,9 +48,14 @@ _SPREAD = 50
 """Over how many seconds of the tick its refreshes are spread where there are few."""
 
 _LATENESS = 10
-"""By how many seconds a refresh may be sent later than planned, since slots are taken up to `ON_DEMAND` ahead. Until
-then it is not dispatched again, and a deadline before then may be missed, so that nothing is planned for it."""
+"""How many seconds later than planned a refresh may be sent, because others hold the slots before it. Until then it is
+not dispatched again. A deadline before then may be missed, so nothing is planned for it."""
 
+_REMEMBERED = 120
+"""How many seconds after its planned time a message may still be in SQS' count: a minute until it is done, at most, and
+a minute until the count shows it."""
+
+_NAMED = 20
 _RESERVE = 10.0
 _BATCH = 10
 _SENDERS = 16
@@ -51,7 +64,7 @@ _MICROSECONDS = 1_000_000
 
 @dataclass(frozen=True, slots=True, order=True)
 class Due:
-    """A connection that is due, ordered by its deadline. Times in epoch seconds."""
+    """A connection that is due, in the order of the deadlines. Times in epoch seconds."""
 
     deadline: int
     refresh_at: int
@@ -63,7 +76,7 @@ class Due:
     """Whether it is the import of that connection that is due."""
 
     def rank(self, now: int) -> "tuple[bool, Due]":
-        """Its place in the line: past its deadline a token is tried only in case it lives on, so that comes last."""
+        """Its place in the line. A token past its deadline comes last: it is tried only in case it still works."""
         return self.deadline <= now, self
 
 
@@ -83,6 +96,8 @@ class Page:
     due: list[Due]
     seen: int
     next: Mapping[str, AttributeValue] | None
+    unreadable: list[str] = field(default_factory=list)
+    """The partition keys of items that are not understood."""
 
 
 class Index(Protocol):
@@ -111,7 +126,7 @@ class Queue(Protocol):
 
 
 class Looks(Protocol):
-    """The pace; see `pacing.Pace`."""
+    """The rate; see `rate.Rate`."""
 
     rule: Rule
 
@@ -171,7 +186,9 @@ class Tick:
     complete: bool
     """Whether the whole index was seen before time ran short."""
     queue_error: str | None = None
-    """The code of an error of the queue, where there was one."""
+    """The code of an error of the queue, if there was one."""
+    unreadable: tuple[str, ...] = ()
+    """Keys of due items that could not be read or marked; at most `_NAMED` of them."""
 
     @property
     def whole(self) -> bool:
@@ -226,18 +243,29 @@ class DueIndex:
             ExpressionAttributeValues=values,
             **request,
         )
-        due = [
-            Due(
-                deadline=number(item, "deadline") or 0,
-                refresh_at=number(item, "refresh_at") or 0,
-                connection_id=(text(item, "pk") or "").removeprefix("CONNECTION#"),
-                generation=number(item, "generation") or 0,
-                at_risk=number(item, "at_risk"),
-                is_import=text(item, "sk") == ImportStore.sort_key,
-            )
-            for item in page["Items"]
-        ]
-        return Page(due, page["ScannedCount"], page.get("LastEvaluatedKey"))
+        read = [(item, _due(item)) for item in page["Items"]]
+        return Page(
+            [due for _, due in read if due is not None],
+            page["ScannedCount"],
+            page.get("LastEvaluatedKey"),
+            [text(item, "pk") or "" for item, due in read if due is None],
+        )
+
+
+def _due(item: Mapping[str, AttributeValue]) -> Due | None:
+    """An item of the index, or `None` if it names no connection or no deadline."""
+    key, deadline, refresh_at = text(item, "pk") or "", number(item, "deadline"), number(item, "refresh_at")
+    connection_id = key.removeprefix("CONNECTION#")
+    if connection_id == key or not is_connection_id(connection_id) or deadline is None or refresh_at is None:
+        return None
+    return Due(
+        deadline=deadline,
+        refresh_at=refresh_at,
+        connection_id=connection_id,
+        generation=number(item, "generation") or 0,
+        at_risk=number(item, "at_risk"),
+        is_import=text(item, "sk") == ImportStore.sort_key,
+    )
 
 
 class Sqs(Protocol):
@@ -309,11 +337,13 @@ class _Found:
         self.seen = 0
         self.at_risk = 0
         self.oldest: int | None = None
+        self.unreadable: list[str] = []
 
     def add(self, page: Page) -> None:
         """Take in a page."""
         with self._lock:
             self.seen += page.seen
+            self.unreadable += page.unreadable
             for due in page.due:
                 if self.oldest is None or due.refresh_at < self.oldest:
                     self.oldest = due.refresh_at
@@ -368,23 +398,23 @@ def _keep(heap: list[_Last], count: int, due: Due, now: int) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sweep:
-    """Finds and dispatches what is due. One for a process: it remembers what it dispatched a moment ago."""
+    """Finds and dispatches what is due. One for a process: it remembers what it dispatched in the last minutes."""
 
     index: Index
     queue: Queue
-    pace: Looks
+    rate: Looks
     marks: Marks
     counts: Counts
     schedule: Schedule = field(default_factory=Schedule)
     at_risk_before: int = 43_200
     """With less than so many seconds to its deadline a connection that is due is at risk."""
     clock: Callable[[], float] = time.time
-    _planned: dict[tuple[str, int], float] = field(default_factory=dict, repr=False)
-    """When what was dispatched, and was due since when, is to be refreshed. Forgotten with the process: a message more
-    is harmless."""
+    _dispatched: dict[tuple[str, int], float] = field(default_factory=dict, repr=False)
+    """When each connection that was dispatched is to be refreshed, by its id and since when it was due. A new process
+    knows nothing of it, and may dispatch some twice, which does no harm."""
 
     def tick(self, *, remaining: Callable[[], float]) -> Tick:
-        """One tick, within the invocation's time. Raises `StoreUnavailable` if index or pace cannot be read.
+        """One tick, within the invocation's time. Raises `StoreUnavailable` if index or rate cannot be read.
 
         A queue that fails costs what it did not take, until the next tick, and no early warning.
         """
@@ -394,24 +424,25 @@ class Sweep:
         def more() -> bool:
             return remaining() > _RESERVE
 
-        state = self.pace.look()
-        rule, moment = self.pace.rule, int(clock * _MICROSECONDS)
+        state = self.rate.look()
+        rule, moment = self.rate.rule, int(clock * _MICROSECONDS)
         interval = rule.interval(state, moment)
-        for done in [one for one, at in self._planned.items() if at + _LATENESS <= clock]:
-            del self._planned[done]
+        for done in [one for one, at in self._dispatched.items() if at + _REMEMBERED <= clock]:
+            del self._dispatched[done]
+        under_way = {one for one, at in self._dispatched.items() if at + _LATENESS > clock}
         room = TICK * _MICROSECONDS // interval + 1
-        found = _Found(room + len(self._planned), now, now + self.at_risk_before)
+        found = _Found(room + len(under_way), now, now + self.at_risk_before)
         errors: list[str] = []
         with ThreadPoolExecutor(DUE_SHARDS) as pool:
             first_page = max(2 * room // DUE_SHARDS, 100)
             seen = [pool.submit(self._read, shard, now, first_page, found, more) for shard in range(DUE_SHARDS)]
             waiting, connections = self._waiting(errors), self._connections()
             complete = [shard.result() for shard in seen].count(False) == 0
-        first = [due for due in found.first() if (due.connection_id, due.refresh_at) not in self._planned]
-        messages = self._planned_messages(first, found.seen, waiting or 0, interval, state, moment)
+        first = [due for due in found.first() if (due.connection_id, due.refresh_at) not in under_way]
+        messages = self._planned(first, found.seen, self._start(waiting or 0, interval, state, moment), state, moment)
         with ThreadPoolExecutor(1) as beside:
             # Neither waits for the other: whatever is slow then, nobody is warned or refreshed later for it.
-            marking = beside.submit(self._mark, found.unmarked(), now, more)
+            marking = beside.submit(self._mark, found, now, more)
             failed = self._send(messages, clock, more, errors)
             marked = marking.result()
         # An import's is an assumption, and nothing that works dies with it.
@@ -431,6 +462,7 @@ class Sweep:
             slowdown=round(rule.slowdown(state, moment), 3),
             complete=complete,
             queue_error=errors[0] if errors else None,
+            unreadable=tuple(found.unreadable[:_NAMED]),
         )
 
     def _read(self, shard: int, now: int, first_page: int, found: _Found, more: Callable[[], bool]) -> bool:
@@ -460,19 +492,26 @@ class Sweep:
         except StoreUnavailable:
             return None
 
-    def _planned_messages(
-        self, due: list[Due], seen: int, waiting: int, interval: int, state: State, moment: int
-    ) -> list[Message]:
-        """What the pace lets through until the next tick, and when: behind what waits, and after a pause.
+    def _start(self, waiting: int, interval: int, state: State, moment: int) -> int:
+        """The first moment (epoch microseconds) for which nothing is planned or waits yet. `waiting` is SQS' count."""
+        last = max(self._dispatched.values(), default=0.0)
+        planned = int(last * _MICROSECONDS) + interval if last else 0
+        # The count may contain everything that was dispatched lately. What is beyond that waits for certain.
+        beyond = max(waiting - len(self._dispatched), 0)
+        return max(moment + beyond * interval, planned, state.next_slot)
 
-        At each moment the soonest deadline that it comes in time for; what is too late for all of them is tried with
-        what is left of the tick, in case it lives on. What dies unless it is refreshed now waits for no pause.
+    def _planned(self, due: list[Due], seen: int, start: int, state: State, moment: int) -> list[Message]:
+        """What the rate lets through from `start` until the next tick, and when.
+
+        Each moment goes to the soonest deadline that it is in time for. What is too late for all of them is tried in
+        what is left of the tick, in case its token still works. What is urgent waits for no pause.
         """
         now, end = moment // _MICROSECONDS, moment + TICK * _MICROSECONDS
-        # What waits may have its slots already, so that those count once.
-        slot = max(moment + waiting * interval, state.next_slot)
-        paced = state.paused_until > moment or waiting
-        step = interval if paced else max(interval, _SPREAD * _MICROSECONDS // max(seen, 1))
+        interval = self.rate.rule.interval(state, moment)
+        # The few that are due at quiet times are spread over the tick.
+        quiet = start == moment and state.paused_until <= moment
+        step = max(interval, _SPREAD * _MICROSECONDS // max(seen, 1)) if quiet else interval
+        slot = start
         messages: list[Message] = []
         late: list[Due] = []
         for place, one in enumerate(chain(due, late)):
@@ -487,7 +526,7 @@ class Sweep:
                 Message(
                     connection_id=one.connection_id,
                     refresh_at=one.refresh_at,
-                    # Rather early than late: it waits for its slot, and a slot does not wait.
+                    # Rounded down: a message that is early waits for its slot, but no slot waits for a message.
                     delay=(at - moment) // _MICROSECONDS,
                     urgent=urgent,
                     is_import=one.is_import,
@@ -509,14 +548,14 @@ class Sweep:
                 errors.append(str(error))
                 return len(batch)
             if not failed:
-                # After a failure nobody remembers which: those that did go are dispatched twice.
-                self._planned.update({(one.connection_id, one.refresh_at): clock + one.delay for one in batch})
+                # After a failure nobody knows which were taken: those are dispatched twice.
+                self._dispatched.update({(one.connection_id, one.refresh_at): clock + one.delay for one in batch})
             return failed
 
         return sum(_parallel(send, batches, min(_SENDERS, len(batches) // 8)))
 
-    def _mark(self, unmarked: list[Due], now: int, more: Callable[[], bool]) -> int:
-        """Mark connections at risk, once each; how many were."""
+    def _mark(self, found: _Found, now: int, more: Callable[[], bool]) -> int:
+        """Mark connections at risk, once each; how many were marked."""
 
         def mark(due: Due) -> bool:
             if not more():
@@ -527,7 +566,12 @@ class Sweep:
                 )
             except StoreUnavailable:
                 return False  # The next tick finds it unmarked again.
+            except Exception:
+                # Something is wrong with this item alone. The tick of the others goes on.
+                found.unreadable.append(due.connection_id)
+                return False
 
+        unmarked = found.unmarked()
         return sum(_parallel(mark, unmarked, min(_SENDERS, len(unmarked) // 8)))
 
 

@@ -1,10 +1,12 @@
-"""The pace: never more than the limit in any sixty seconds, callers first, and slower where FlowAccount asks for it."""
+"""The rate: never more than the limit in any sixty seconds, what dies first, a share for each, and slower on a 429."""
 
 import bisect
+import contextlib
 import itertools
 import math
 import random
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,9 +14,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from flowaccount_connect.rotation.permits import FIRST_PAUSE, Paced
-from flowaccount_connect.scheduling.pacing import (
-    BACKGROUND,
+from flowaccount_connect.rotation.permits import FIRST_PAUSE, Kind, NoPermit
+from flowaccount_connect.scheduling.rate import (
     FARTHEST,
     HALF_LIFE,
     LATENESS,
@@ -22,16 +23,17 @@ from flowaccount_connect.scheduling.pacing import (
     LONGEST_RETRY_AFTER,
     LONGEST_STRETCH,
     NEWS,
-    ON_DEMAND,
+    ONE_IN,
+    REACH,
     RELAPSE,
     TOLERANCE,
-    Pace,
-    PaceStore,
     Permit,
+    Rate,
     Rule,
     State,
 )
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
+from flowaccount_connect.storage.shared_item import SharedItem
 from tests.unit.fakes import NOW, Clock
 from tests.unit.tables import Fault, Table, client_error
 
@@ -41,25 +43,31 @@ LIMITS = (1, 2, 15, 75, 420, 60_000)
 
 @dataclass
 class Stack:
-    """One pace item, and as many processes as one likes that keep it."""
+    """One item, and any number of processes that keep to it."""
 
     limit: int = 60
     clock: Clock = field(default_factory=Clock)
     table: Table = field(default_factory=Table)
 
-    def process(self, clock: Clock | None = None) -> Pace:
+    def process(self, clock: Clock | None = None) -> Rate:
         clock = clock or self.clock
-        return Pace(PaceStore(self.table, "table"), Rule(self.limit), clock=clock, sleep=clock.sleep)
+        item = SharedItem(self.table, "table", "RATE")
+        return Rate(item, Rule(self.limit), clock=clock, sleep=clock.sleep)
 
     @property
     def item(self) -> State:
-        return PaceStore(self.table.quiet(), "table").get()
+        return Rate(SharedItem(self.table.quiet(), "table", "RATE"), Rule(self.limit), clock=self.clock).look()
 
 
-def use(pace: Pace, patience: float = 16.0) -> float:
-    """Use a permit on demand; when it could be used."""
-    pace.on_demand().use(patience)
-    return pace._clock()
+def use(rate: Rate, patience: float = 16.0, kind: Kind = Kind.URGENT) -> float:
+    """Use a permit of some kind; when it could be used."""
+    rate.permit(kind).use(patience)
+    return rate._clock()
+
+
+def background(rate: Rate, count: int) -> list[Permit]:
+    """Permits for the schedule, as many as there are."""
+    return [permit for permit in rate.permits([Kind.SCHEDULED] * count) if permit is not None]
 
 
 def busiest(times: list[float]) -> int:
@@ -77,7 +85,9 @@ class Op:
 
     worker: int
     at: float
-    kind: str
+    kind: Kind | None
+    """`None`: it is answered with a 429."""
+    batch: bool
     count: int
     late: tuple[float, ...]
     travel: tuple[float, ...]
@@ -90,7 +100,8 @@ def ops(workers: int) -> st.SearchStrategy[list[Op]]:
             Op,
             worker=st.integers(0, workers - 1),
             at=st.one_of(st.floats(0, 180), st.sampled_from([0.0, 60.0, 120.0])),
-            kind=st.sampled_from(["background", "urgent", "on demand", "throttled"]),
+            kind=st.one_of(st.sampled_from(Kind), st.none()),
+            batch=st.booleans(),
             count=st.integers(1, 60),
             late=st.lists(st.one_of(st.just(0.0), seconds), min_size=60, max_size=60).map(tuple),
             travel=st.lists(st.sampled_from([0.0, 0.3, 1.0]), min_size=60, max_size=60).map(tuple),
@@ -104,28 +115,33 @@ def test_no_sixty_seconds_ever_see_more_than_the_limit(limit: int, done: list[Op
     """Any workers, at any times, with clocks up to half a second apart, late by up to a second and slow to arrive."""
     stack = Stack(limit)
     clocks = [Clock() for _ in skews]
-    paces = [stack.process(clock) for clock in clocks]
+    rates = [stack.process(clock) for clock in clocks]
     arrived: list[float] = []
     # Not in the order of time: a worker may be stopped for as long as one likes between its look at the clock and its
     # write, and so may the table serve later writes first.
     for op in done:
-        clock, skew, pace = clocks[op.worker], skews[op.worker], paces[op.worker]
+        clock, skew, rate = clocks[op.worker], skews[op.worker], rates[op.worker]
         clock.now = NOW + op.at + skew
-        if op.kind == "throttled":
-            pace.throttled(clock.now, None)
+        if op.kind is None:
+            rate.throttled(clock.now, None)
             continue
-        if op.kind == "on demand":
-            permits = [pace.on_demand() for _ in range(op.count)]
-        else:
-            permits = pace.permits(op.count, urgent=op.kind == "urgent")
+        # No worker may get minutes ahead of the others: what lies so far ahead is not credible.
+        permits = rate.permits([op.kind] * op.count) if op.batch else [rate.permit(op.kind)] * min(op.count, 20)
         for permit, late, travel in zip(permits, op.late, op.travel, strict=False):
+            if permit is None:
+                continue
             permit.wait(0.2)
             clock.sleep(late)
             try:
-                permit.use(ON_DEMAND)
-            except Paced:
+                permit.use(16.0)
+            except NoPermit:
                 continue
             arrived.append(clock.now - skew + travel)
+            # The second POST of a refresh whose client secret was replaced.
+            if late > 0.9:
+                with contextlib.suppress(NoPermit):
+                    permit.use(16.0)
+                    arrived.append(clock.now - skew + travel)
     assert busiest(arrived) <= limit
 
 
@@ -150,9 +166,9 @@ class Crowd:
         self.arrived: list[tuple[float, int]] = []
         """When each request arrived, and the limit by which it was sent."""
 
-    def started(self, skew: float) -> Pace:
-        rule = Rule(self.limits[0])
-        return Pace(PaceStore(self.table, "table"), rule, clock=lambda: self.now + skew, sleep=self.sleep)
+    def started(self, skew: float) -> Rate:
+        item, rule = SharedItem(self.table, "table", "RATE"), Rule(self.limits[0])
+        return Rate(item, rule, clock=lambda: self.now + skew, sleep=self.sleep)
 
     def run(self) -> None:
         while self.steps:
@@ -180,31 +196,34 @@ class Crowd:
         place = self.chance.randrange(len(self.workers))
         if self.chance.random() < 0.1:
             self.workers[place] = self.started(self.skews[place])
-        pace = self.workers[place]
+        rate = self.workers[place]
         if self.chance.random() < 0.05:
             self.table.faults["update_item"].append(Fault(client_error("RequestTimeout"), written=True))
         try:
-            kind = self.chance.choice(("background", "background", "urgent", "on demand", "throttled"))
-            if kind == "throttled" and self.chance.random() < 0.1:
-                pace.throttled(self.now + self.skews[place], self.chance.choice((None, 1, 5)))
-            elif kind == "on demand":
-                self.send(pace, [pace.on_demand()])
+            kind = self.chance.choice((*Kind, Kind.SCHEDULED, None))
+            if kind is None:
+                if self.chance.random() < 0.1:
+                    rate.throttled(self.now + self.skews[place], self.chance.choice((None, 1, 5)))
+            elif kind in (Kind.SCHEDULED, Kind.URGENT):
+                self.send(rate, rate.permits([kind] * self.chance.choice((1, 2, 10, 50))))
             else:
-                self.send(pace, pace.permits(self.chance.choice((1, 2, 10, 50)), urgent=kind == "urgent"))
+                self.send(rate, [rate.permit(kind)])
         except StoreUnavailable:
             return
 
-    def send(self, pace: Pace, permits: list[Permit]) -> None:
+    def send(self, rate: Rate, permits: Sequence[Permit | None]) -> None:
         for permit in permits:
+            if permit is None:
+                continue
             if self.chance.random() < 0.05:
                 return  # Killed, with slots in hand.
             permit.wait(0.2)
             self.now += self.chance.choice((0, 0, 0.1, 0.3, 0.9, 2))
             try:
-                permit.use(ON_DEMAND)
-            except Paced:
+                permit.use(16.0, urgent=self.chance.random() < 0.2)
+            except NoPermit:
                 continue
-            self.arrived.append((self.now + self.chance.choice(self.TRAVEL), pace.rule.limit))
+            self.arrived.append((self.now + self.chance.choice(self.TRAVEL), rate.rule.limit))
 
 
 @settings(max_examples=150, deadline=None)
@@ -261,10 +280,10 @@ def test_the_tolerance_covers_what_it_is_made_of() -> None:
 @pytest.mark.parametrize("limit", [15, 75, 600])
 def test_a_steady_demand_gets_the_whole_rate(limit: int) -> None:
     stack = Stack(limit)
-    pace = stack.process()
+    rate = stack.process()
     sent = []
     while stack.clock.now < NOW + 600:
-        for permit in pace.permits(50):
+        for permit in background(rate, 50):
             permit.use(0.0)
             sent.append(stack.clock.now)
         stack.clock.sleep(0.01)
@@ -274,10 +293,10 @@ def test_a_steady_demand_gets_the_whole_rate(limit: int) -> None:
 
 def test_slots_that_nobody_took_are_gone() -> None:
     stack = Stack(60)
-    pace = stack.process()
-    use(pace)
+    rate = stack.process()
+    use(rate)
     stack.clock.sleep(3_600)
-    assert len(pace.permits(50)) == int(BACKGROUND / (62 / 60)) + 1
+    assert len(background(rate, 50)) == int(REACH[Kind.SCHEDULED] / (62 / 60)) + 1
 
 
 # Calls
@@ -285,36 +304,53 @@ def test_slots_that_nobody_took_are_gone() -> None:
 
 def test_a_batch_takes_its_slots_in_one_write() -> None:
     stack = Stack(60_000)
-    pace = stack.process()
-    slots = [permit._slot for permit in pace.permits(50)]
+    kinds = [Kind.SCHEDULED] * 30 + [Kind.IMPORT] + [Kind.URGENT] * 19
+    slots = [permit._slot or 0 for permit in stack.process().permits(kinds) if permit is not None]
     assert stack.table.calls == ["update_item"]
-    assert [b - a for a, b in itertools.pairwise(slots) if a and b] == [Rule(60_000).least_interval] * 49
+    assert [b - a for a, b in itertools.pairwise(sorted(slots))] == [Rule(60_000).least_interval] * 49
+    # What is urgent is sent first.
+    assert max(slots[31:]) < min(slots[:31])
 
 
 def test_one_process_alone_never_needs_a_second_write() -> None:
     stack = Stack(60)
-    pace = stack.process()
+    rate = stack.process()
     for idle in (0, 0, 30, 0, 0.5, 90, 0):
         stack.clock.sleep(idle)
-        use(pace)
+        use(rate)
     assert stack.table.calls.count("update_item") == 7
 
 
 def test_a_process_that_knows_less_learns_it_from_its_refused_write() -> None:
     stack = Stack(60)
     first, second = stack.process(), stack.process()
-    assert [first.take(1, 10)[0], second.take(1, 10)[0]] == [NOW * S, NOW * S + Rule(60).least_interval]
+    slots = [first.take(Kind.URGENT, 10), second.take(Kind.URGENT, 10)]
+    assert slots == [NOW * S, NOW * S + Rule(60).least_interval]
     assert stack.table.calls == ["update_item"] * 3
+
+
+def test_a_write_whose_answer_was_lost_takes_one_slot() -> None:
+    """The client repeats it, and the repeat finds what the first one wrote."""
+    stack = Stack(60)
+    write = stack.table.model.update_item
+
+    def twice(**kwargs: Any) -> Any:
+        write(**kwargs)
+        return write(**kwargs)
+
+    stack.table.model.update_item = twice  # type: ignore[method-assign]
+    assert stack.process().take(Kind.URGENT, 10) == NOW * S
+    assert stack.item.next_slot == NOW * S + Rule(60).least_interval
 
 
 def test_what_is_known_to_be_full_costs_no_call() -> None:
     stack = Stack(60)
-    pace = stack.process()
-    pace.take(50, ON_DEMAND)
+    rate = stack.process()
+    rate.permits([Kind.URGENT] * 50)
     stack.table.calls.clear()
-    with pytest.raises(Paced):
-        pace.take(1, ON_DEMAND)
-    assert pace.permits(5) == []
+    with pytest.raises(NoPermit):
+        rate.take(Kind.URGENT, 15)
+    assert background(rate, 5) == []
     assert stack.table.calls == []
 
 
@@ -322,63 +358,131 @@ def test_without_the_table_there_is_no_permit() -> None:
     stack = Stack()
     stack.table.faults["update_item"] = [Fault(client_error("InternalServerError"))] * 2
     with pytest.raises(StoreUnavailable):
-        stack.process().permits(1)
+        stack.process().permits([Kind.SCHEDULED])
     with pytest.raises(StoreUnavailable):
-        stack.process().on_demand().use(10)
+        stack.process().permit(Kind.CALLER).use(10)
 
 
-# Callers first
+# Who goes first
 
 
-def test_callers_go_before_the_schedule() -> None:
-    stack = Stack(60)
-    schedule, callers = stack.process(), stack.process()
-    for _ in range(7):
-        callers.take(1, ON_DEMAND)
-    assert schedule.permits(1) == []
-    callers.take(1, ON_DEMAND)
-    stack.clock.sleep(4)
-    assert len(schedule.permits(50)) == 1
+def taken(rate: Rate, *kinds: Kind) -> list[bool]:
+    """Which of these got a slot, one after the other, without waiting."""
+    return [permit is not None for kind in kinds for permit in rate.permits([kind])]
 
 
-def test_the_schedule_leaves_room_for_callers() -> None:
-    stack = Stack(60)
-    schedule, callers = stack.process(), stack.process()
-    schedule.permits(50)
-    at = use(callers)
-    assert at - NOW <= BACKGROUND + 62 / 60
+def test_what_dies_within_the_hour_finds_a_slot_when_all_others_find_none() -> None:
+    stack = Stack(75)
+    rate = stack.process()
+    others = [kind for kind in Kind if kind is not Kind.URGENT]
+    while any(taken(rate, *others)):
+        pass
+    assert taken(stack.process(), *others, Kind.URGENT) == [False] * 5 + [True]
 
 
-def test_what_dies_unless_it_is_refreshed_is_as_urgent_as_a_caller() -> None:
-    stack = Stack(60)
-    callers, schedule = stack.process(), stack.process()
-    for _ in range(9):
-        callers.take(1, ON_DEMAND)
-    assert schedule.permits(1) == []
-    assert len(schedule.permits(1, urgent=True)) == 1
+@pytest.mark.parametrize("slowdown", [1_000, 3_000])
+@pytest.mark.parametrize("limit", [5, 7, 8, 10, 15, 75, 600])
+def test_nobody_pushes_the_next_slot_out_of_the_reach_of_what_is_urgent(limit: int, slowdown: int) -> None:
+    rule, state, now = Rule(limit), State(slowdown=slowdown, slowed_at=NOW * S), NOW * S
+    for kind in (Kind.SCHEDULED, Kind.CONNECT, Kind.CALLER, Kind.IMPORT, Kind.CANARY) * 2_000:
+        with contextlib.suppress(NoPermit):
+            state, _ = rule.take(state, kind, math.inf, now)
+    if rule.interval(state, now) <= REACH[Kind.URGENT] * S:
+        _, slot = rule.take(state, Kind.URGENT, math.inf, now)
+        assert slot - now <= REACH[Kind.URGENT] * S
 
 
-def test_a_caller_is_told_when_to_come_again() -> None:
+@pytest.mark.parametrize("kind", list(ONE_IN))
+def test_a_kind_gets_its_share_of_the_slots_that_others_want(kind: Kind) -> None:
+    """Whoever comes first; the schedule wants every slot, and comes after."""
+    stack = Stack(75)
+    rate, slots = stack.process(), {kind: 0, Kind.SCHEDULED: 0}
+    background(rate, 50)
+    for _ in range(6_000):
+        stack.clock.sleep(0.1)
+        for each in slots:
+            slots[each] += taken(rate, each)[0]
+    share = slots[kind] / sum(slots.values())
+    assert 0.8 / ONE_IN[kind] < share < 1 / ONE_IN[kind] + 0.01
+
+
+@pytest.mark.parametrize("kind", list(ONE_IN))
+def test_beyond_its_share_a_kind_gets_what_nobody_else_wants(kind: Kind) -> None:
+    stack = Stack(75)
+    rate, got = stack.process(), 0
+    for _ in range(600):
+        stack.clock.sleep(0.1)
+        got += taken(rate, kind)[0]
+    assert got >= 65
+
+
+def test_the_shares_leave_half_to_the_schedule() -> None:
+    assert sum(1 / one_in for one_in in ONE_IN.values()) <= 0.5
+    assert REACH[Kind.SCHEDULED] <= min(REACH[kind] for kind in ONE_IN)
+
+
+@pytest.mark.parametrize("limit", [1, 4, 12])
+def test_where_slots_are_rare_the_schedule_has_an_interval_to_ask_for_each(limit: int) -> None:
+    """A caller who asks all the time would get every free slot otherwise, and the schedule hardly any."""
+    stack, interval, reach = Stack(limit), 62 / limit, REACH[Kind.SCHEDULED]
+    rate = stack.process()
+    assert taken(rate, Kind.CALLER) == [True]
+    stack.clock.sleep(2 * interval - reach - 0.1)
+    assert taken(rate, Kind.CALLER, Kind.SCHEDULED) == [False, True]
+    stack.clock.sleep(2 * interval - reach + 0.1)
+    assert taken(rate, Kind.CALLER) == [True]
+
+
+def test_a_caller_of_a_dying_connection_is_urgent_and_an_import_never() -> None:
+    stack = Stack(15)
+    rate = stack.process()
+    rate.throttled(NOW, 600)
+    rate.permit(Kind.CALLER).use(16, urgent=True)
+    for kind in (Kind.IMPORT, Kind.CONNECT, Kind.CANARY):
+        with pytest.raises(NoPermit):
+            rate.permit(kind).use(16, urgent=True)
+
+
+def test_who_gets_no_permit_learns_when_to_come_again() -> None:
     stack = Stack(1)
-    pace = stack.process()
-    use(pace)
-    with pytest.raises(Paced) as caught:
-        use(pace)
+    rate = stack.process()
+    use(rate)
+    with pytest.raises(NoPermit) as caught:
+        use(rate)
     assert caught.value.retry_after == 62
     stack.clock.sleep(62)
-    assert use(pace) == NOW + 62
+    assert use(rate) == NOW + 62
+
+
+def test_a_kind_that_had_its_share_learns_when_its_turn_comes() -> None:
+    stack = Stack(60)
+    rate = stack.process()
+    use(rate, kind=Kind.CONNECT)
+    with pytest.raises(NoPermit) as caught:
+        use(rate, 1.0, kind=Kind.CONNECT)
+    assert caught.value.retry_after == 2  # The next slot, if nobody else takes it.
+    background(rate, 50)
+    assert use(rate, kind=Kind.CONNECT) - NOW >= 4.99 * 62 / 60  # Its fifth slot.
+
+
+def test_who_had_its_share_waits_for_a_free_slot_while_it_has_patience() -> None:
+    """Two people who connect in the same second; nobody else wants to send."""
+    stack = Stack(60)
+    first, second = stack.process(), stack.process()
+    assert use(first, 5.0, kind=Kind.CONNECT) == NOW
+    assert NOW < use(second, 5.0, kind=Kind.CONNECT) <= NOW + 2
 
 
 def test_nobody_waits_longer_than_there_is_time() -> None:
     stack = Stack(15)
-    pace = stack.process()
-    use(pace, 16)
-    with pytest.raises(Paced):
-        use(pace, 4.0)
-    with pytest.raises(Paced):
-        use(pace, -3.0)
+    rate = stack.process()
+    use(rate, 16)
+    with pytest.raises(NoPermit):
+        use(rate, 4.0)
+    with pytest.raises(NoPermit):
+        use(rate, -3.0)
     assert stack.clock.now == NOW
-    assert use(pace, 4.2) == pytest.approx(NOW + 62 / 15)
+    assert use(rate, 4.2) == pytest.approx(NOW + 62 / 15)
 
 
 # Late permits
@@ -386,8 +490,8 @@ def test_nobody_waits_longer_than_there_is_time() -> None:
 
 def test_a_permit_that_passed_is_let_go_and_another_one_taken() -> None:
     stack = Stack(60)
-    pace = stack.process()
-    (permit,) = pace.permits(1)
+    rate = stack.process()
+    (permit,) = background(rate, 1)
     stack.clock.sleep(LATENESS + 0.1)
     permit.use(16)
     assert stack.clock.now == pytest.approx(NOW + 62 / 60, abs=1e-3)
@@ -396,8 +500,8 @@ def test_a_permit_that_passed_is_let_go_and_another_one_taken() -> None:
 
 def test_a_permit_is_good_for_one_request() -> None:
     stack = Stack(60)
-    pace = stack.process()
-    (permit,) = pace.permits(1)
+    rate = stack.process()
+    (permit,) = background(rate, 1)
     permit.use(16)
     permit.use(16)
     assert stack.clock.now == pytest.approx(NOW + 62 / 60, abs=1e-3)
@@ -405,7 +509,7 @@ def test_a_permit_is_good_for_one_request() -> None:
 
 def test_a_permit_is_waited_for() -> None:
     stack = Stack(60)
-    first, second = stack.process().permits(2)
+    first, second = background(stack.process(), 2)
     first.use(0)
     assert stack.clock.now == NOW
     second.wait(0.2)
@@ -421,11 +525,11 @@ def test_a_429_pauses_everybody_for_as_long_as_was_asked() -> None:
     stack = Stack(60)
     other = stack.process()
     assert stack.process().throttled(NOW, 240) == 240
-    with pytest.raises(Paced) as caught:
-        other.take(1, ON_DEMAND)
+    with pytest.raises(NoPermit) as caught:
+        other.take(Kind.CALLER, 10)
     assert caught.value.retry_after == 240
     stack.clock.sleep(239)
-    assert other.take(1, ON_DEMAND) == [(NOW + 240) * S]
+    assert other.take(Kind.SCHEDULED, 10) == (NOW + 240) * S
 
 
 def test_no_pause_is_longer_than_an_hour() -> None:
@@ -450,7 +554,7 @@ def test_all_429s_of_one_burst_are_one() -> None:
     for process in processes:
         process.throttled(NOW - 2, None)
     after = stack.item
-    assert (after.revision, after.slowdown, after.pause) == (1, 1_250, FIRST_PAUSE)
+    assert (after.slowdown, after.pause) == (1_250, FIRST_PAUSE)
     # Answers that come when the pause is over are still of that burst.
     stack.clock.sleep(FIRST_PAUSE + 5)
     processes[0].throttled(NOW - 1, None)
@@ -467,22 +571,22 @@ def test_a_burst_pauses_for_the_longest_that_it_was_asked_for() -> None:
 
 def test_a_permit_from_before_a_pause_is_not_used_in_it() -> None:
     stack = Stack(60)
-    pace = stack.process()
-    _, permit = pace.permits(2)
-    pace.throttled(NOW, 5)
+    rate = stack.process()
+    _, permit = background(rate, 2)
+    rate.throttled(NOW, 5)
     permit.use(16)
     assert stack.clock.now == NOW + 5
 
 
 def test_a_process_hears_of_a_pause_while_it_has_slots_in_hand() -> None:
     stack = Stack(60)
-    permits = stack.process().permits(4)
+    permits = background(stack.process(), 4)
     permits[0].use(0)
     stack.clock.sleep(NEWS / 2)
     stack.process().throttled(stack.clock.now, 30)
     over = stack.clock.now + 30
     for permit in permits[1:]:
-        with pytest.raises(Paced):
+        with pytest.raises(NoPermit):
             permit.use(10)
     assert stack.clock.now < over
     stack.clock.now = over
@@ -492,7 +596,7 @@ def test_a_process_hears_of_a_pause_while_it_has_slots_in_hand() -> None:
 
 def test_a_batch_looks_for_pauses_once_a_second_at_most() -> None:
     stack = Stack(600)
-    permits = stack.process().permits(40)
+    permits = background(stack.process(), 40)
     for permit in permits:
         permit.use(0)
     assert 3 <= stack.table.calls.count("get_item") <= 4
@@ -501,17 +605,17 @@ def test_a_batch_looks_for_pauses_once_a_second_at_most() -> None:
 
 def test_what_would_die_of_the_pause_is_sent_in_its_turn() -> None:
     stack = Stack(60)
-    pace = stack.process()
-    pace.throttled(NOW, 3_600)
-    assert pace.permits(1) == []
-    permits = pace.permits(2, urgent=True)
-    assert len(permits) == 2
+    rate = stack.process()
+    rate.throttled(NOW, 3_600)
+    assert background(rate, 1) == []
+    permits = rate.permits([Kind.URGENT] * 2)
     for permit in permits:
+        assert permit is not None
         permit.use(0)
     assert NOW + 1 < stack.clock.now < NOW + 2
     # Its own 429 tells nothing new, so that tries in a pause do not make it longer and longer.
     before = stack.item
-    pace.throttled(stack.clock.now, None)
+    rate.throttled(stack.clock.now, None)
     assert stack.item == before
 
 
@@ -524,12 +628,12 @@ def test_a_429_that_asks_for_nothing_is_patient_by_itself(asked: int | None) -> 
 @example([(0, 10**12), (0, -(10**12)), (0, None)])
 def test_whatever_429s_ask_for_the_stack_goes_on_within_the_hour(told: list[tuple[int, int | None]]) -> None:
     stack = Stack(15)
-    pace = stack.process()
+    rate = stack.process()
     for later, asked in told:
         stack.clock.now += later
-        assert 0 <= pace.throttled(stack.clock.now, asked) <= LONGEST_RETRY_AFTER
+        assert 0 <= rate.throttled(stack.clock.now, asked) <= LONGEST_RETRY_AFTER
     stack.clock.now += LONGEST_RETRY_AFTER
-    assert len(pace.take(1, ON_DEMAND)) == 1
+    assert rate.take(Kind.SCHEDULED, 10) >= NOW * S
 
 
 def test_a_slowdown_is_gone_by_itself_half_of_it_at_a_time() -> None:
@@ -543,10 +647,10 @@ def test_a_slowdown_is_gone_by_itself_half_of_it_at_a_time() -> None:
 def test_nobody_takes_slots_by_an_interval_that_is_out_of_date() -> None:
     stack = Stack(60)
     behind, other = stack.process(), stack.process()
-    behind.take(1, ON_DEMAND)
+    behind.take(Kind.URGENT, 10)
     other.throttled(NOW, 1)
     stack.clock.sleep(2)
-    first, second = behind.take(2, ON_DEMAND)
+    first, second = behind.take(Kind.URGENT, 10), behind.take(Kind.URGENT, 10)
     assert second - first >= Rule(60).least_interval * 1.24
 
 
@@ -580,15 +684,15 @@ def test_however_slow_one_request_a_minute_is_left() -> None:
 def test_a_slowdown_of_a_high_limit_does_not_stop_a_low_one() -> None:
     """The interval of the one was a millisecond, that of the other is seconds: a deployment is between them."""
     stack = Stack(60_000)
-    pace = stack.process()
+    rate = stack.process()
     for _ in range(15):
-        stack.clock.sleep(pace.throttled(stack.clock.now, None) + 1)
+        stack.clock.sleep(rate.throttled(stack.clock.now, None) + 1)
     assert stack.item.slowdown > 4_000
     stack.limit = 2
-    pace = stack.process()
-    first = use(pace)
+    rate = stack.process()
+    first = use(rate)
     stack.clock.sleep(65)
-    assert use(pace) - first <= 65 + ON_DEMAND
+    assert use(rate) - first <= 65 + REACH[Kind.URGENT]
     assert stack.process().rule.slowdown(stack.item, int(stack.clock.now * S)) < 2
 
 
@@ -597,9 +701,8 @@ def test_a_slowdown_of_a_high_limit_does_not_stop_a_low_one() -> None:
 FAR = 10**30
 BROKEN = [
     {name: value}
-    for name in ("next_slot", "revision", "paused_until", "pause", "slowdown", "slowed_at")
+    for name in ("next_slot", "tag", "paused_until", "pause", "slowdown", "slowed_at", "caller", "connect", "import_")
     for value in ({"S": "soon"}, {"N": "-7"}, {"N": str(FAR)}, {"B": b"\0"}, {"N": "1.5"})
-    if (name, value) != ("revision", {"N": "1.5"})
 ]
 
 
@@ -607,25 +710,21 @@ BROKEN = [
 @pytest.mark.parametrize("known", [False, True])
 def test_an_item_that_nobody_can_have_written_stops_nothing(broken: dict[str, Any], known: bool) -> None:
     stack = Stack(60)
-    pace = stack.process()
+    rate = stack.process()
     if known:
-        use(pace)
-        pace.throttled(NOW - 1, 1)
+        use(rate)
+        rate.throttled(NOW - 1, 1)
         stack.clock.sleep(20)
-    whole = {"pk": {"S": "PACE"}, "sk": {"S": "token-endpoint"}}
+    whole = {"pk": {"S": "RATE"}, "sk": {"S": "token-endpoint"}}
     stack.table.model.put_item(TableName="table", Item=whole | broken)
-    pace.look()
+    rate.look()
     sent = []
-    for kind in ("background", "on demand", "throttled", "background", "urgent"):
-        if kind == "throttled":
-            assert 0 <= pace.throttled(stack.clock.now, 2) <= 20
+    for kind in (Kind.SCHEDULED, Kind.CALLER, None, Kind.CONNECT, Kind.IMPORT, Kind.URGENT, Kind.CANARY):
+        if kind is None:
+            assert 0 <= rate.throttled(stack.clock.now, 2) <= 20
             stack.clock.sleep(20)
-        elif kind == "on demand":
-            sent.append(use(pace))
         else:
-            (permit,) = pace.permits(1, urgent=kind == "urgent")
-            permit.use(ON_DEMAND)
-            sent.append(stack.clock.now)
+            sent.append(use(rate, kind=kind))
     assert sent == sorted(sent)
     assert min(b - a for a, b in itertools.pairwise(sent)) >= 62 / 60 - 1e-5
     assert stack.clock.now < NOW + 120
@@ -635,7 +734,7 @@ def test_an_item_that_nobody_can_have_written_stops_nothing(broken: dict[str, An
 
 def test_a_slot_is_not_credible_where_nobody_can_have_taken_it() -> None:
     rule, now = Rule(1), NOW * S
-    longest = int(ON_DEMAND * S) + rule.interval(State(slowdown=10**9, slowed_at=now), now)
+    longest = int(REACH[Kind.URGENT] * S) + rule.interval(State(slowdown=10**9, slowed_at=now), now)
     taken = State(next_slot=now + longest, paused_until=now + LONGEST_RETRY_AFTER * S, slowed_at=now)
     assert rule.credible(taken, now - S) == taken
     assert longest < FARTHEST * S
@@ -645,14 +744,14 @@ def against(limit: int, real: int, *, retry_after: bool) -> list[tuple[float, bo
     """When each request was sent, and whether it was admitted, by a server that admits `real` in any sixty seconds;
     over six hours, with unlimited work."""
     stack = Stack(limit)
-    pace = stack.process()
+    rate = stack.process()
     admitted: deque[float] = deque()
     answers: list[tuple[float, bool]] = []
     while stack.clock.now < NOW + 6 * 3_600:
-        for permit in pace.permits(50):
+        for permit in background(rate, 50):
             try:
                 permit.use(0.0)
-            except Paced:
+            except NoPermit:
                 break
             at = stack.clock.now
             while admitted and admitted[0] <= at - 60:
@@ -662,7 +761,7 @@ def against(limit: int, real: int, *, retry_after: bool) -> list[tuple[float, bo
             if ok:
                 admitted.append(at)
                 continue
-            pace.throttled(at, int(admitted[0] + 60 - at) + 1 if retry_after else None)
+            rate.throttled(at, int(admitted[0] + 60 - at) + 1 if retry_after else None)
             break
         stack.clock.sleep(0.25)
     return answers

@@ -1,0 +1,344 @@
+"""Whether the token endpoint is well: the whole stack's answer to the question whether refresh tokens may be sent now.
+
+The endpoint becomes *unwell* when several different connections fail and none succeeds between them. A failure is a
+refused configuration (wrong secret, path or environment), a missing or unusable answer, or a refused token. Only the
+first failure of a connection counts. So connections that always fail, while others succeed, never make it unwell.
+
+While it is unwell, no connection's token is sent to find out. Instead a **canary** is sent: a refresh with a made-up
+token. If FlowAccount answers `invalid_grant` in good time, then client and server work. The first canary goes at once,
+the next ones after a minute, two, four, and then every five minutes. A refused configuration is over with the first
+good canary. After missing answers or refused tokens the good canary is followed by one refresh of a connection that did
+not fail itself; its success ends the unwell time. If it shows nothing, because it fails for ever or is not due, another
+one tests a few seconds later. A canary alone would not do there: a server that loses answers, or refuses good tokens,
+may still refuse a made-up one correctly.
+
+Two things still happen in an unwell time. A connection in its last hour is tried all the same, since waiting would cost
+it its life. And a success of such a refresh makes the endpoint well at once.
+
+The state is one item of the table, `pk=HEALTH, sk=token-endpoint`. A worker reads it every ten seconds at most, and
+writes it after failures, and after the first success that follows them. If the item cannot be read, or says what no
+worker can have written, the endpoint counts as well.
+
+Powertools has a circuit breaker with the same states. These rules cannot be expressed with it: it counts failures in a
+row and not whose they are; its probe is the next real call, which would spend a customer's token; no call is exempt; it
+knows one fixed pause and one kind of failure. Its store writes by PutItem, over what others wrote, and believes any
+time.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from flowaccount_connect.domain.connection import Reason
+from flowaccount_connect.rotation.outcomes import Refresh, RefreshOutcome
+from flowaccount_connect.storage.dynamodb import Item, StoreUnavailable, n, number, s, text
+from flowaccount_connect.storage.shared_item import Changed, Shared
+
+DOUBTS = 3
+"""After missing answers to so many different connections the endpoint is unwell. Each of them may cost a connection."""
+
+FAILURES = 5
+"""After failures of any kind of so many different connections the endpoint is unwell."""
+
+PAUSES = (60, 120, 240, 300)
+"""Seconds from one canary to the next. The last one is repeated."""
+
+NEXT_ONE = 5
+"""If a connection that tests shows nothing, another one may test after so many seconds."""
+
+CACHED = 10
+"""How long a process trusts what it last read, in seconds."""
+
+ALL_REFUSED = 3_600
+"""If the endpoint refuses all tokens for so many seconds, and canaries are answered, its refusals are believed."""
+
+_CLOCKS = 60
+_DIGITS = 12
+_REMEMBERED = 20
+_TRIES = 5
+
+
+class Sign(StrEnum):
+    """What one answer says about the endpoint."""
+
+    WELL = "well"
+    CONFIGURATION = "configuration"
+    """The stack's configuration is refused."""
+    DOUBT = "doubt"
+    """There is no usable answer."""
+    REFUSAL = "refusal"
+    """The token is refused (`invalid_grant`)."""
+    NOTHING = "nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """The endpoint became unwell because of `cause`, or well again. `since` is when it became unwell (epoch)."""
+
+    well: bool
+    cause: Sign
+    since: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The last failure of one connection, at `at` (epoch)."""
+
+    sign: Sign
+    at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """What the item says. Times in epoch seconds."""
+
+    failures: Mapping[str, Failure] = field(default_factory=dict)
+    """By connection id: who failed since the last success."""
+    unwell_since: int | None = None
+    cause: Sign = Sign.NOTHING
+    tests: int = 0
+    """How many canaries were sent since then."""
+    next_test: int = 0
+
+
+class Health:
+    """The health of the token endpoint as one process knows it. Safe for several threads.
+
+    `canary` sends a canary and returns what its answer says. `changed` is called for each change that this process
+    writes.
+    """
+
+    def __init__(
+        self,
+        item: Shared,
+        canary: Callable[[], Sign],
+        *,
+        changed: Callable[[Change], None] = lambda _: None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._item = item
+        self._canary = canary
+        self._changed = changed
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._seen: tuple[Item, State, float] = {}, State(), 0.0
+        """The item as it was last seen, what it says, and until when that is trusted."""
+        self._succeeded = 0
+        """When this process last saw a success."""
+
+    @property
+    def unwell(self) -> bool:
+        """Whether the endpoint is unwell, as this process knows it."""
+        return self._look().unwell_since is not None
+
+    def verdict_allowed(self, now: int) -> bool:
+        """Whether a refusal may end a connection at `now` (epoch).
+
+        While the endpoint is unwell it may not, unless all tokens have been refused for an hour and the canaries say
+        that client and server work.
+        """
+        state = self._look()
+        since = state.unwell_since
+        return since is None or (state.cause is Sign.REFUSAL and now - since >= ALL_REFUSED)
+
+    def run(self, connection_id: str, refresh: Callable[[], Refresh], *, urgent: bool = False) -> Refresh:
+        """Run `refresh` and learn from it; while the endpoint is unwell only if it is `urgent`, or the one that tests.
+
+        Otherwise nothing is claimed or sent, and the outcome is `UNWELL`. Raises what `refresh` raises.
+        """
+        tests = self.unwell and not urgent
+        if not self.admits(connection_id, urgent=urgent):
+            return Refresh(outcome=RefreshOutcome.UNWELL, connection_id=connection_id)
+        began = int(self._clock())
+        done = refresh()
+        self.learn(done, began, tests=tests)
+        return done
+
+    def admits(self, connection_id: str, *, urgent: bool = False) -> bool:
+        """Whether this connection's token may be sent now. Sends a canary if it is time for one."""
+        state = self._look()
+        if state.unwell_since is None or urgent:
+            return True
+        return connection_id not in state.failures and self._elected() and self._sings()
+
+    def learn(self, done: Refresh, began: int, *, tests: bool = False) -> None:
+        """Take in what became of a refresh that began at `began` (epoch), and whether it was one that `tests`."""
+        self._look()
+        sign, now = sign_of(done), int(self._clock())
+        if sign is Sign.WELL:
+            self._succeeded = now
+            self._update(lambda state: _after_success(state, began))
+        elif sign is not Sign.NOTHING:
+            failure = Failure(sign, now)
+            self._update(lambda state: _after_failure(state, done.connection_id, failure, self._succeeded))
+        elif tests:
+            self._update(lambda state: _after_silence(state, now))
+
+    def _elected(self) -> bool:
+        """Whether this process is the one that sends the next canary. It is, if it can write that down."""
+        now = int(self._clock())
+
+        def next_one(state: State) -> State:
+            if state.unwell_since is None or now < state.next_test:
+                return state
+            pause = PAUSES[min(state.tests, len(PAUSES) - 1)]
+            return replace(state, tests=state.tests + 1, next_test=now + pause)
+
+        return self._update(next_one)
+
+    def _sings(self) -> bool:
+        """Send a canary, note what it says, and return whether one connection may be tried."""
+        sign = self._canary()
+        if sign in (Sign.CONFIGURATION, Sign.DOUBT):
+            self._update(lambda state: replace(state, cause=sign) if state.unwell_since is not None else state)
+        elif sign is Sign.WELL:
+            self._update(lambda state: State() if state.cause is Sign.CONFIGURATION else state)
+        return sign is Sign.WELL
+
+    def _look(self) -> State:
+        """The state, read anew if what is known is too old."""
+        with self._lock:
+            item, _, until = self._seen
+            now = self._clock()
+            if until <= now or until > now + CACHED:
+                try:
+                    # It is at most one read late, so half the price will do.
+                    item = self._item.get(consistent=False)
+                except StoreUnavailable:
+                    # This is remembered, too: a batch must not wait for a table that hangs, one thread after another.
+                    item = {}
+                self._saw(item, _decoded(item, int(now)))
+            return self._seen[1]
+
+    def _update(self, change: Callable[[State], State]) -> bool:
+        """Whether this process changed the state; not if `change` returns the same, or the table does not answer."""
+        with self._lock:
+            for _ in range(_TRIES):
+                item, state, _ = self._seen
+                after = change(state)
+                if after is state:
+                    return False
+                try:
+                    self._saw(self._item.replace(item, _encoded(after)), after)
+                except Changed as changed:
+                    self._saw(changed.item, _decoded(changed.item, int(self._clock())))
+                except StoreUnavailable:
+                    # The others do not know. This process does.
+                    self._saw(item, after)
+                    return False
+                else:
+                    self._report(state, after)
+                    return True
+            return False
+
+    def _report(self, before: State, after: State) -> None:
+        """Tell of a change."""
+        if before.unwell_since is None and after.unwell_since is not None:
+            self._changed(Change(False, after.cause, after.unwell_since))
+        elif before.unwell_since is not None and after.unwell_since is None:
+            self._changed(Change(True, before.cause, before.unwell_since))
+
+    def _saw(self, item: Item, state: State) -> None:
+        self._seen = item, state, self._clock() + CACHED
+
+
+def _after_success(state: State, began: int) -> State:
+    """Nothing is wrong; but an answer to what was sent before the bad time does not say that it is over."""
+    unwell = state.unwell_since is not None
+    if (unwell and began < (state.unwell_since or 0)) or not (unwell or state.failures):
+        return state
+    return State()
+
+
+def _after_silence(state: State, now: int) -> State:
+    """The one that tested has shown nothing, as one that was not due, or fails for ever. Soon another one may test."""
+    soon = now + NEXT_ONE
+    return replace(state, next_test=soon) if state.unwell_since is not None and soon < state.next_test else state
+
+
+def _after_failure(state: State, connection_id: str, failure: Failure, succeeded: int) -> State:
+    """One connection more has failed. What failed before the last success that this process saw does not count."""
+    failures = dict(state.failures)
+    if state.unwell_since is None:
+        failures = {one: before for one, before in failures.items() if before.at > succeeded}
+    failures.pop(connection_id, None)
+    failures[connection_id] = failure
+    failures = dict(list(failures.items())[-_REMEMBERED:])
+    signs = [each.sign for each in failures.values()]
+    if state.unwell_since is None and (signs.count(Sign.DOUBT) >= DOUBTS or len(signs) >= FAILURES):
+        cause = Sign.DOUBT if signs.count(Sign.DOUBT) >= DOUBTS else max(signs, key=signs.count)
+        return State(failures=failures, unwell_since=failure.at, cause=cause, next_test=failure.at)
+    return replace(state, failures=failures)
+
+
+_SIGNS = {
+    RefreshOutcome.REFRESHED: Sign.WELL,
+    RefreshOutcome.KEPT: Sign.WELL,
+    RefreshOutcome.PENDING: Sign.WELL,
+    RefreshOutcome.LOST: Sign.WELL,
+    RefreshOutcome.CONFIGURATION_ERROR: Sign.CONFIGURATION,
+    RefreshOutcome.IN_DOUBT: Sign.DOUBT,
+    RefreshOutcome.REFUSED: Sign.REFUSAL,
+}
+"""What each outcome says of the endpoint. The other outcomes say nothing."""
+
+_SIGNS_OF_ENDS = {
+    Reason.REJECTED: Sign.REFUSAL,
+    Reason.IN_DOUBT: Sign.DOUBT,
+    Reason.WRONG_CONNECTION: Sign.WELL,
+}
+"""The same for the reasons of `REAUTHORIZATION_REQUIRED`."""
+
+
+def sign_of(refresh: Refresh) -> Sign:
+    """What a refresh says about the endpoint.
+
+    Without a POST it says nothing. Only the first failure of a connection counts: if it fails again and again while
+    others succeed, that is its own matter. Nor does the refusal of a token that was in doubt or past its deadline
+    count: it was probably spent or dead, and then it is refused rightly.
+    """
+    sign = _SIGNS.get(refresh.outcome, Sign.NOTHING)
+    if refresh.outcome is RefreshOutcome.REAUTHORIZATION_REQUIRED and refresh.exchange_ms is not None:
+        sign = _SIGNS_OF_ENDS.get(refresh.reason, Sign.NOTHING) if refresh.reason else Sign.NOTHING
+    dead = refresh.seconds_to_deadline is not None and refresh.seconds_to_deadline <= 0
+    expected = sign is Sign.REFUSAL and (dead or refresh.in_doubt_since is not None)
+    again = sign is not Sign.WELL and (refresh.retries or 0) > 1
+    return Sign.NOTHING if expected or again else sign
+
+
+def _encoded(state: State) -> Item:
+    """The item that says it."""
+    return {
+        "failures": s(" ".join(f"{one.sign}:{one.at}:{who}" for who, one in state.failures.items())),
+        "unwell_since": n(state.unwell_since or 0),
+        "cause": s(state.cause),
+        "tests": n(state.tests),
+        "next_test": n(state.next_test),
+    }
+
+
+def _decoded(item: Item, now: int) -> State:
+    """What the item says, without what no worker can have written by `now`."""
+    since, next_test = number(item, "unwell_since") or 0, number(item, "next_test") or 0
+    failures = [_failure(each, now) for each in (text(item, "failures") or "").split()]
+    return State(
+        failures=dict(each for each in failures if each is not None),
+        unwell_since=since if 0 < since <= now + _CLOCKS else None,
+        cause=_sign(text(item, "cause")),
+        tests=max(number(item, "tests") or 0, 0),
+        next_test=next_test if next_test <= now + PAUSES[-1] + _CLOCKS else 0,
+    )
+
+
+def _failure(written: str, now: int) -> tuple[str, Failure] | None:
+    sign, _, rest = written.partition(":")
+    at, _, who = rest.partition(":")
+    if not who or not (at.isascii() and at.isdecimal()) or len(at) > _DIGITS or int(at) > now + _CLOCKS:
+        return None
+    return who, Failure(_sign(sign), int(at))
+
+
+def _sign(value: str | None) -> Sign:
+    return Sign(value) if value in set(Sign) else Sign.NOTHING

@@ -1,0 +1,543 @@
+"""The endpoint's health: a bad hour of the server stops the stack, one bad connection never does; it mends itself."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+
+from flowaccount_connect.domain.connection import Reason
+from flowaccount_connect.oauth.token_answer import Answer, Outcome, TokenSet
+from flowaccount_connect.rotation.canary import GOOD_TIME, Canary
+from flowaccount_connect.rotation.health import (
+    ALL_REFUSED,
+    CACHED,
+    DOUBTS,
+    FAILURES,
+    NEXT_ONE,
+    PAUSES,
+    Change,
+    Health,
+    Sign,
+    sign_of,
+)
+from flowaccount_connect.rotation.outcomes import Refresh, RefreshOutcome
+from flowaccount_connect.rotation.permits import Kind, NoPermit
+from flowaccount_connect.storage.dynamodb import StoreUnavailable
+from flowaccount_connect.storage.shared_item import SharedItem
+from tests.unit.fakes import NOW, Clock, FakeEndpoint
+from tests.unit.tables import Fault, Table, client_error
+
+KEY = {"pk": {"S": "HEALTH"}, "sk": {"S": "token-endpoint"}}
+CAUSES = {
+    Sign.DOUBT: (RefreshOutcome.IN_DOUBT, DOUBTS),
+    Sign.CONFIGURATION: (RefreshOutcome.CONFIGURATION_ERROR, FAILURES),
+    Sign.REFUSAL: (RefreshOutcome.REFUSED, FAILURES),
+}
+"""For each cause the outcome that it shows in, and how many different connections it takes."""
+
+
+@dataclass
+class Stack:
+    """One table, and processes that come upon it. `canary` is what each canary finds."""
+
+    clock: Clock = field(default_factory=Clock)
+    table: Table = field(default_factory=Table)
+    canary: Sign = Sign.DOUBT
+    canaries: list[float] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+
+    def process(self) -> "Worker":
+        def sing() -> Sign:
+            self.canaries.append(self.clock.now)
+            return self.canary
+
+        item = SharedItem(self.table, "table", "HEALTH")
+        return Worker(Health(item, sing, changed=self.changes.append, clock=self.clock))
+
+    def unwell(self, cause: Sign = Sign.DOUBT) -> "Worker":
+        """The endpoint becomes unwell; another process comes upon it."""
+        outcome, count = CAUSES[cause]
+        worker = self.process()
+        for i in range(count):
+            worker.run(outcome, f"F{i}")
+        self.changes.clear()
+        return self.process()
+
+    def put(self, **values: dict[str, str]) -> None:
+        """Somebody puts an item there."""
+        self.table.quiet().put_item(TableName="table", Item=KEY | values)
+
+
+@dataclass
+class Worker:
+    """One process."""
+
+    health: Health
+    sent: list[str] = field(default_factory=list)
+
+    def run(self, outcome: RefreshOutcome, connection_id: str = "N1", *, urgent: bool = False) -> RefreshOutcome:
+        """A refresh that would end like this."""
+
+        def refresh() -> Refresh:
+            self.sent.append(connection_id)
+            return Refresh(outcome=outcome, connection_id=connection_id, exchange_ms=1)
+
+        return self.health.run(connection_id, refresh, urgent=urgent).outcome
+
+    def works(self, connection_id: str = "N1") -> bool:
+        """Whether a refresh is let through, and succeeds."""
+        return self.run(RefreshOutcome.REFRESHED, connection_id) is RefreshOutcome.REFRESHED
+
+
+@pytest.fixture
+def stack() -> Stack:
+    return Stack()
+
+
+# What makes it unwell
+
+
+@pytest.mark.parametrize("cause", list(CAUSES))
+def test_failures_of_several_connections_stop_the_whole_stack(stack: Stack, cause: Sign) -> None:
+    outcome, count = CAUSES[cause]
+    worker = stack.process()
+    for i in range(count):
+        assert worker.run(outcome, f"N{i}") is outcome
+    assert not worker.works("N100")
+    assert not stack.process().works("N101")
+    assert worker.sent == [f"N{i}" for i in range(count)]
+    assert stack.changes == [Change(False, cause, NOW)]
+
+
+@pytest.mark.parametrize("cause", list(CAUSES))
+def test_the_failures_may_be_those_of_several_processes(stack: Stack, cause: Sign) -> None:
+    outcome, count = CAUSES[cause]
+    for i in range(count):
+        stack.process().run(outcome, f"N{i}")
+    assert not stack.process().works("N100")
+
+
+def test_failures_of_different_kinds_count_together(stack: Stack) -> None:
+    worker = stack.process()
+    outcomes = [outcome for outcome, _ in CAUSES.values()]
+    for i in range(FAILURES):
+        worker.run(outcomes[i % 3], f"N{i}")
+    assert worker.health.unwell
+
+
+@pytest.mark.parametrize("cause", list(CAUSES))
+def test_one_connection_never_makes_it_unwell_however_often_it_fails(stack: Stack, cause: Sign) -> None:
+    """Nor do as many as it takes, less one."""
+    outcome, count = CAUSES[cause]
+    worker = stack.process()
+    for i in range(50):
+        assert worker.run(outcome, f"N{i % (count - 1)}") is outcome
+    assert worker.works("N100")
+    assert stack.changes == []
+
+
+@pytest.mark.parametrize("cause", list(CAUSES))
+def test_connections_that_fail_while_others_succeed_stop_nobody(stack: Stack, cause: Sign) -> None:
+    """Eight poisoned ones among healthy ones, as one process sees them, and as several do."""
+    outcome, count = CAUSES[cause]
+    workers = [stack.process() for _ in range(3)]
+    for i in range(200):
+        stack.clock.sleep(1)
+        worker = workers[i % 3]
+        for j in range(count - 1):
+            assert worker.run(outcome, f"P{(i + j) % 8}") is outcome
+        assert worker.works(f"N{i}")
+    assert stack.changes == []
+
+
+def test_a_success_between_failures_counts_though_its_process_did_not_know_of_them(stack: Stack) -> None:
+    """It reads the item every ten seconds only. When it adds a failure, it leaves out those before its success."""
+    one, other = stack.process(), stack.process()
+    assert other.works()
+    stack.clock.sleep(1)
+    for i in range(DOUBTS - 1):
+        one.run(RefreshOutcome.IN_DOUBT, f"N{i}")
+    stack.clock.sleep(1)
+    assert other.works()
+    stack.clock.sleep(1)
+    other.run(RefreshOutcome.IN_DOUBT, "N9")
+    assert not other.health.unwell
+    assert not stack.process().health.unwell
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    sorted(
+        set(RefreshOutcome)
+        - {outcome for outcome, _ in CAUSES.values()}
+        - {RefreshOutcome.UNWELL, RefreshOutcome.REAUTHORIZATION_REQUIRED}
+    ),
+)
+def test_no_other_outcome_makes_it_unwell(stack: Stack, outcome: RefreshOutcome) -> None:
+    worker = stack.process()
+    assert [worker.run(outcome, f"N{i}") for i in range(20)] == [outcome] * 20
+
+
+@pytest.mark.parametrize(
+    ("reason", "posted", "sign"),
+    [
+        (Reason.REJECTED, True, Sign.REFUSAL),
+        (Reason.IN_DOUBT, True, Sign.DOUBT),
+        (Reason.IN_DOUBT, False, Sign.NOTHING),
+        (Reason.EXPIRED, False, Sign.NOTHING),
+        (Reason.ROTATION_LOST, True, Sign.NOTHING),
+        (Reason.WRONG_CONNECTION, True, Sign.WELL),
+    ],
+)
+def test_an_ending_says_what_its_answer_said(reason: Reason, posted: bool, sign: Sign) -> None:
+    ended = Refresh(
+        outcome=RefreshOutcome.REAUTHORIZATION_REQUIRED,
+        connection_id="N1",
+        reason=reason,
+        exchange_ms=5 if posted else None,
+    )
+    assert sign_of(ended) is sign
+
+
+@pytest.mark.parametrize("outcome", [outcome for outcome, _ in CAUSES.values()])
+def test_only_the_first_failure_of_a_connection_counts(stack: Stack, outcome: RefreshOutcome) -> None:
+    """Those that fail for ever have the soonest deadlines, so that they come one after the other."""
+    worker = stack.process()
+    for i in range(50):
+        again = Refresh(outcome=outcome, connection_id=f"N{i}", exchange_ms=1, retries=2 + i)
+        worker.health.run(f"N{i}", lambda again=again: again)  # type: ignore[misc]
+    assert not worker.health.unwell
+    for i in range(FAILURES):
+        first = Refresh(outcome=outcome, connection_id=f"N{i}", exchange_ms=1, retries=1)
+        worker.health.run(f"N{i}", lambda first=first: first)  # type: ignore[misc]
+    assert worker.health.unwell
+
+
+def test_the_refusal_of_a_token_in_doubt_says_nothing() -> None:
+    """It was probably spent in the bad time before, and those come back one after the other when that is over."""
+    refused = Refresh(outcome=RefreshOutcome.REFUSED, connection_id="N1", exchange_ms=5)
+    assert sign_of(refused) is Sign.REFUSAL
+    assert sign_of(replace(refused, in_doubt_since=NOW)) is Sign.NOTHING
+
+
+def test_the_refusal_of_a_token_past_its_deadline_says_nothing() -> None:
+    """Those that were refused for a day come to their end one after the other."""
+    refused = Refresh(outcome=RefreshOutcome.REFUSED, connection_id="N1", exchange_ms=5, seconds_to_deadline=1)
+    assert sign_of(refused) is Sign.REFUSAL
+    assert sign_of(replace(refused, seconds_to_deadline=0)) is Sign.NOTHING
+
+
+# While it is unwell
+
+
+@pytest.mark.parametrize("cause", list(CAUSES))
+def test_no_token_is_spent_to_find_out(stack: Stack, cause: Sign) -> None:
+    worker = stack.unwell(cause)
+    for i in range(6 * 3_600):
+        assert not worker.works(f"N{i % 500}")
+        stack.clock.sleep(1)
+    assert worker.sent == []
+
+
+def test_canaries_go_at_once_and_then_with_growing_pauses_to_a_limit(stack: Stack) -> None:
+    workers = [stack.unwell(), stack.process(), stack.process()]
+    for i in range(3_600):
+        workers[i % 3].works(f"N{i}")
+        stack.clock.sleep(1)
+    pauses = [round(b - a) for a, b in zip(stack.canaries, stack.canaries[1:], strict=False)]
+    assert stack.canaries[0] - NOW <= 1
+    assert tuple(pauses[:4]) == PAUSES
+    assert set(pauses[4:]) == {PAUSES[-1]}
+
+
+@pytest.mark.parametrize("cause", list(CAUSES))
+def test_a_connection_in_its_last_hour_is_tried_all_the_same(stack: Stack, cause: Sign) -> None:
+    outcome, _ = CAUSES[cause]
+    worker = stack.unwell(cause)
+    assert worker.run(outcome, "N5", urgent=True) is outcome
+    assert worker.health.unwell
+    assert worker.run(RefreshOutcome.REFRESHED, "N6", urgent=True) is RefreshOutcome.REFRESHED
+    # That says that everything is well.
+    assert stack.process().works()
+
+
+@pytest.mark.parametrize("cause", list(CAUSES))
+def test_who_failed_is_never_the_one_who_tests(stack: Stack, cause: Sign) -> None:
+    worker = stack.unwell(cause)
+    stack.canary = Sign.WELL
+    _, count = CAUSES[cause]
+    for i in range(count):
+        assert not worker.works(f"F{i}")
+    assert stack.canaries == []
+    assert worker.works("N1")
+
+
+def test_a_refused_configuration_is_over_with_the_first_good_canary(stack: Stack) -> None:
+    worker = stack.unwell(Sign.CONFIGURATION)
+    stack.canary = Sign.WELL
+    assert worker.run(RefreshOutcome.NOT_DUE) is RefreshOutcome.NOT_DUE
+    assert worker.works()
+    assert stack.process().works()
+    assert stack.changes == [Change(True, Sign.CONFIGURATION, NOW)]
+
+
+@pytest.mark.parametrize("cause", [Sign.DOUBT, Sign.REFUSAL])
+def test_after_a_good_canary_one_connection_shows_that_tokens_work(stack: Stack, cause: Sign) -> None:
+    """A server that loses answers, or refuses good tokens, may refuse a made-up one correctly all the time."""
+    outcome, _ = CAUSES[cause]
+    stack.canary = Sign.WELL
+    worker = stack.unwell(cause)
+    for i in range(3_600):
+        worker.run(outcome, f"N{i}")
+        stack.clock.sleep(1)
+    assert len(worker.sent) == len(stack.canaries) <= 15
+    stack.clock.sleep(PAUSES[-1])
+    assert worker.works("W")
+    assert stack.process().works("N1")
+    assert stack.changes == [Change(True, cause, NOW)]
+
+
+@pytest.mark.parametrize("cause", [Sign.DOUBT, Sign.REFUSAL])
+def test_one_that_tests_and_shows_nothing_leaves_it_to_the_next(stack: Stack, cause: Sign) -> None:
+    """One that fails for ever must not be the only one who is asked, once in five minutes."""
+    stack.canary = Sign.WELL
+    worker, outcome = stack.unwell(cause), CAUSES[cause][0]
+    for i in range(20):
+        failing = Refresh(outcome=outcome, connection_id=f"P{i}", exchange_ms=1, retries=9)
+        assert worker.health.run(f"P{i}", lambda failing=failing: failing).outcome is outcome  # type: ignore[misc]
+        assert not worker.works()
+        stack.clock.sleep(NEXT_ONE)
+    assert worker.works()
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "cause"),
+    [(Sign.DOUBT, Sign.CONFIGURATION, Sign.CONFIGURATION), (Sign.CONFIGURATION, Sign.DOUBT, Sign.DOUBT)],
+)
+def test_a_canary_says_what_is_wrong(stack: Stack, first: Sign, then: Sign, cause: Sign) -> None:
+    worker = stack.unwell(first)
+    stack.canary = then
+    assert not worker.works()
+    stack.clock.sleep(PAUSES[0])
+    stack.canary = Sign.WELL
+    worker.works()
+    assert stack.changes == [Change(True, cause, NOW)]
+
+
+def test_a_canary_that_was_not_sent_changes_nothing(stack: Stack) -> None:
+    worker = stack.unwell(Sign.CONFIGURATION)
+    stack.canary = Sign.NOTHING
+    assert not worker.works()
+    assert worker.health.unwell
+
+
+def test_of_all_processes_one_sends_the_canary(stack: Stack) -> None:
+    worker, other = stack.unwell(), stack.process()
+    assert other.health.unwell
+    sing = worker.health._canary
+
+    def meanwhile() -> Sign:
+        assert not other.works("N2")
+        return sing()
+
+    worker.health._canary = meanwhile
+    worker.works("N1")
+    assert len(stack.canaries) == 1
+
+
+def test_a_success_from_before_does_not_end_a_bad_time(stack: Stack) -> None:
+    worker = stack.process()
+
+    def slow() -> Refresh:
+        stack.clock.sleep(1)
+        stack.unwell()
+        stack.clock.sleep(CACHED)
+        return Refresh(outcome=RefreshOutcome.REFRESHED, connection_id="N1")
+
+    worker.health.run("N1", slow)
+    assert stack.process().health.unwell
+
+
+def test_a_verdict_waits_while_the_endpoint_is_unwell(stack: Stack) -> None:
+    assert stack.process().health.verdict_allowed(NOW)
+    for cause in (Sign.DOUBT, Sign.CONFIGURATION):
+        worker = stack.unwell(cause)
+        assert not worker.health.verdict_allowed(NOW)
+        assert not worker.health.verdict_allowed(NOW + 86_400)
+        stack.table.clear()
+
+
+def test_refusals_of_all_tokens_for_an_hour_are_believed(stack: Stack) -> None:
+    """Where the app itself was removed at FlowAccount, they are true, and customers must be asked for consent."""
+    worker = stack.unwell(Sign.REFUSAL)
+    assert not worker.health.verdict_allowed(NOW + ALL_REFUSED - 1)
+    assert worker.health.verdict_allowed(NOW + ALL_REFUSED)
+
+
+# What it costs, and what cannot stop it
+
+
+def test_while_all_is_well_it_costs_one_read_in_ten_seconds(stack: Stack) -> None:
+    worker = stack.process()
+    for _ in range(20):
+        assert worker.works()
+    assert stack.table.calls == ["get_item"]
+    stack.clock.sleep(CACHED)
+    assert worker.works()
+    assert stack.table.calls == ["get_item"] * 2
+
+
+def test_the_first_success_after_failures_is_written_and_no_other(stack: Stack) -> None:
+    worker = stack.process()
+    worker.run(RefreshOutcome.IN_DOUBT, "N1")
+    stack.table.calls.clear()
+    assert all(worker.works(f"N{i}") for i in range(20))
+    assert stack.table.calls == ["update_item"]
+
+
+def test_a_table_that_hangs_is_waited_for_once_and_the_endpoint_counts_as_well(stack: Stack) -> None:
+    stack.table.faults["get_item"] = [Fault(client_error("InternalServerError"))] * 50
+    worker = stack.process()
+    assert all(worker.works(f"N{i}") for i in range(20))
+    assert stack.table.calls == ["get_item"]
+
+
+def test_a_process_that_cannot_write_stops_by_itself(stack: Stack) -> None:
+    stack.table.faults["update_item"] = [Fault(client_error("InternalServerError"))] * 50
+    worker = stack.process()
+    for i in range(DOUBTS):
+        worker.run(RefreshOutcome.IN_DOUBT, f"N{i}")
+    assert not worker.works("N100")
+    assert stack.process().works("N100")
+
+
+def test_what_a_refresh_raises_comes_through_and_does_not_count(stack: Stack) -> None:
+    def unreachable() -> Refresh:
+        raise StoreUnavailable("InternalServerError")
+
+    worker = stack.process()
+    for i in range(10):
+        with pytest.raises(StoreUnavailable):
+            worker.health.run(f"N{i}", unreachable)
+    assert worker.works()
+
+
+FAR = 10**30
+TIMES = [{"S": "soon"}, {"N": "-7"}, {"N": str(FAR)}, {"B": b"\0"}, {"N": "1.5"}, {"N": str(NOW + 100_000)}]
+
+
+@pytest.mark.parametrize("value", TIMES, ids=str)
+def test_a_time_that_no_worker_can_have_written_makes_nothing_unwell(stack: Stack, value: Any) -> None:
+    stack.put(unwell_since=value, cause={"S": "doubt"})
+    assert stack.process().works()
+
+
+@pytest.mark.parametrize("name", ["next_test", "tests", "cause", "failures", "tag"])
+@pytest.mark.parametrize("value", [*TIMES, {"S": "doubt:x:N1 doubt:9:N2 :: a:b ² doubt:²:N3"}], ids=str)
+def test_no_content_of_the_item_stops_a_stack_for_longer_than_a_pause(stack: Stack, name: str, value: Any) -> None:
+    stack.put(**{"unwell_since": {"N": str(NOW - 50)}, "cause": {"S": "doubt"}, name: value})
+    stack.canary = Sign.WELL
+    worker = stack.process()
+    for _ in range(PAUSES[-1] + CACHED):
+        if worker.works("N77"):
+            break
+        stack.clock.sleep(1)
+    else:
+        pytest.fail("it stays unwell")
+    stack.clock.sleep(1)
+    for i in range(DOUBTS):
+        worker.run(RefreshOutcome.IN_DOUBT, f"N{i}")
+    assert stack.process().health.unwell
+
+
+# The canary
+
+
+class Secret:
+    """A client secret that may be replaced."""
+
+    def __init__(self, newer: str | None = None) -> None:
+        self.newer = newer
+
+    def get(self) -> str:
+        return "old"
+
+    def newer_than(self, refused: str) -> str | None:
+        assert refused == "old"
+        return self.newer
+
+
+class Permits:
+    """Permits that are used, or refused."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+        self.kinds: list[Kind] = []
+        self.throttles: list[int | None] = []
+
+    def permit(self, kind: Kind) -> "Permits":
+        self.kinds.append(kind)
+        return self
+
+    def use(self, patience: float, *, urgent: bool = False) -> None:
+        assert (patience, urgent) == (GOOD_TIME, False)
+        if self.error is not None:
+            raise self.error
+
+    def throttled(self, sent_at: float, retry_after: int | None) -> int:
+        assert sent_at == NOW
+        self.throttles.append(retry_after)
+        return 15
+
+
+def canary(answers: Sequence[Answer], secret: Secret | None = None, permits: Permits | None = None) -> Any:
+    endpoint = FakeEndpoint(answers=list(answers))
+    made = Canary(endpoint=endpoint, secret=secret or Secret(), permits=permits or Permits(), clock=Clock())
+    return made, endpoint
+
+
+@pytest.mark.parametrize(
+    ("answer", "sign"),
+    [
+        (Answer(Outcome.REJECTED, error="invalid_grant", status=400), Sign.WELL),
+        (Answer(Outcome.CONFIGURATION_ERROR, error="invalid_client", status=401), Sign.CONFIGURATION),
+        (Answer(Outcome.CONFIGURATION_ERROR, error="unknown", status=404), Sign.CONFIGURATION),
+        (Answer(Outcome.IN_DOUBT, error="no_answer"), Sign.DOUBT),
+        (Answer(Outcome.NOT_SENT, error="not_sent"), Sign.DOUBT),
+        (Answer(Outcome.TOKENS, TokenSet("a", "b", 1, "N1"), status=200), Sign.DOUBT),
+        (Answer(Outcome.THROTTLED, status=429, retry_after=7), Sign.NOTHING),
+    ],
+)
+def test_a_canary_is_well_where_its_token_is_refused_and_nowhere_else(answer: Answer, sign: Sign) -> None:
+    permits = Permits()
+    made, endpoint = canary([answer], permits=permits)
+    assert made() is sign
+    ((token, secret),) = endpoint.posts
+    assert len(token) >= 40
+    assert secret == "old"
+    assert permits.kinds == [Kind.CANARY]
+    assert permits.throttles == ([7] if sign is Sign.NOTHING else [])
+
+
+def test_each_canary_has_another_token() -> None:
+    made, endpoint = canary([Answer(Outcome.REJECTED)] * 3)
+    assert [made() for _ in range(3)] == [Sign.WELL] * 3
+    assert len({token for token, _ in endpoint.posts}) == 3
+
+
+def test_a_canary_tries_a_secret_that_was_replaced_meanwhile() -> None:
+    """So that a client secret that is put right is found without a hand."""
+    refused = Answer(Outcome.CONFIGURATION_ERROR, error="invalid_client", status=401)
+    permits = Permits()
+    made, endpoint = canary([refused, Answer(Outcome.REJECTED)], Secret("new"), permits)
+    assert made() is Sign.WELL
+    assert [secret for _, secret in endpoint.posts] == ["old", "new"]
+    assert permits.kinds == [Kind.CANARY] * 2
+
+
+@pytest.mark.parametrize("error", [NoPermit(5), StoreUnavailable("RequestTimeout")])
+def test_a_canary_goes_through_the_rate_or_not_at_all(error: Exception) -> None:
+    made, endpoint = canary([], permits=Permits(error))
+    assert made() is Sign.NOTHING
+    assert endpoint.posts == []
