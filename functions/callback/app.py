@@ -74,7 +74,7 @@ def _page(request: Request, ended: Ended, back: str | None = None) -> Response:
 
 
 def _log(ended: Ended) -> None:
-    """Write one log line for each ending, and one metric unless it is a reload."""
+    """Write one log line for each ending, and the metric `Unwell` if the stack's configuration is wrong."""
     facts: dict[str, object] = {
         "ending": ended.ending.value,
         "connection_id": ended.connection_id,

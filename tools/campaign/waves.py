@@ -105,7 +105,7 @@ class Campaign:
     _started: float = 0.0
 
     def run(self) -> Evidence:
-        """Run waves until there are enough kills and lost answers, then rest, then gather the evidence."""
+        """Run waves until enough kills and lost answers happened, then rest, then gather the evidence."""
         self.stage.clear()
         self._started = time.time()
         everybody = troupe.businesses(self.size)
