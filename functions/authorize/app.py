@@ -16,14 +16,14 @@ _authorize = bootstrap.authorize()
 
 
 def _shown(request: Request, problem: Problem) -> Response:
-    """A page where a person is looking, else the problem."""
+    """The problem as a page for a browser, as JSON for a program."""
     return pages.problem_page(request, problem) if request.prefers_html else problem.response(request.id)
 
 
 @observed
 @answering(logger, show=_shown)
 def handler(request: Request) -> Response:
-    """Answer 302 to FlowAccount. Other parameters are ignored: browsers inside apps, and trackers, add some."""
+    """Answer 302 to FlowAccount. Unknown parameters are ignored, because in-app browsers and trackers add some."""
     if is_preview(request):
         page = pages.page("preview", accept_language=request.language, reference=request.id)
         return page | {"body": ""} if request.method == "HEAD" else page

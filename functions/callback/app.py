@@ -21,7 +21,7 @@ _callback, _return_urls = bootstrap.callback()
 @observed
 @answering(logger, show=pages.problem_page)
 def handler(request: Request) -> Response:
-    """Answer 303 to the return URL of the attempt, or a page. The cookie of an attempt that has ended is cleared."""
+    """Answer 303 to the return URL of the attempt, or a page. Clears the cookie of an attempt that has ended."""
     returned = _returned(request)
     ended = _callback.finish(returned, remaining=request.remaining)
     _log(ended)
@@ -32,7 +32,7 @@ def handler(request: Request) -> Response:
 
 
 def _returned(request: Request) -> Returned:
-    """The parameters that are read. Others are ignored: FlowAccount sends `scope`, and may send more."""
+    """The parameters of the callback. Unknown ones are ignored: FlowAccount sends `scope`, and may send more."""
     state, error, issuer = request.only("state"), request.only("error"), request.only("iss")
     code = request.only("code", LONGEST_CODE)
     if state is None or (code is None and error is None):
@@ -58,7 +58,7 @@ def _answer(request: Request, ended: Ended) -> Response:
         parameters["state"] = attempt.app_state
     back = with_parameters(attempt.return_url, parameters)
     if ended.ending is Ending.WRONG_BUSINESS:
-        # Only the user can choose another business, so our page says it in the user's language before the app does.
+        # Only the user can choose another business, so a page in the user's language asks for it first.
         return _page(request, ended, back)
     return redirect(HTTPStatus.SEE_OTHER, back)
 
@@ -74,7 +74,7 @@ def _page(request: Request, ended: Ended, back: str | None = None) -> Response:
 
 
 def _log(ended: Ended) -> None:
-    """One line and one metric for each ending, but for a reload."""
+    """Write one log line for each ending, and the metric `Unwell` if the stack's configuration is wrong."""
     facts: dict[str, object] = {
         "ending": ended.ending.value,
         "connection_id": ended.connection_id,

@@ -1,4 +1,4 @@
-"""The app's side of the API but for tokens: links, confirmations, and connections."""
+"""The app's routes for links, confirmations and connections. The function `token` has the routes for tokens."""
 
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
@@ -18,7 +18,7 @@ _confirmation = bootstrap.confirmation(_managing.client)
 @observed
 @answering(logger)
 def handler(request: Request) -> Response:
-    """Hand the request to its route."""
+    """Answer a request by the function of its route (`ROUTES`)."""
     route = ROUTES.get((request.method, request.resource))
     if route is None:
         raise RouteNotFound
@@ -92,4 +92,4 @@ ROUTES: Mapping[tuple[str, str], Callable[[Request], Response]] = {
     ("DELETE", "/connections/{id}"): _disconnect,
     ("GET", "/connections/{id}/history"): _history,
 }
-"""What answers each route, by method and pattern; the template has the same."""
+"""The function for each route, by method and pattern. The template has the same routes."""

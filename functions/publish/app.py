@@ -1,4 +1,4 @@
-"""The table's stream, and the queue of what could not be published: tells what happened to connections."""
+"""Publishes what happened to connections, from the table's stream and from the queue of unpublished changes."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,10 @@ _publisher, _unpublished = bootstrap.publish()
 
 @observed
 def handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
-    """Publish a batch. What could not be published waits in the queue; what that did not take is delivered again."""
+    """Publish a batch of changes.
+
+    A change that could not be published goes to the queue. If the queue does not take it, it is delivered again.
+    """
     changes: dict[str, Change] = {}
     failed: list[str] = []
     for record in event.get("Records", []):

@@ -1,4 +1,4 @@
-"""The queue of pending commits: applies what could not be written when it came."""
+"""Applies the queue of pending commits: token sets that could not be written when they came."""
 
 import time
 from collections.abc import Mapping
@@ -14,7 +14,11 @@ _commits = bootstrap.salvage()
 
 @observed
 def handler(event: Mapping[str, Any], _context: Any) -> dict[str, Any]:
-    """Apply a batch; what met an unreachable table, or cannot be read, is delivered again and ends as a dead letter."""
+    """Apply a batch of pending commits.
+
+    A message that cannot be read, or whose write the table did not take, is delivered again. After several deliveries
+    it becomes a dead letter.
+    """
     failed = []
     for record in event.get("Records", []):
         try:

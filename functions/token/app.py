@@ -17,7 +17,7 @@ _serving, _direct_connect, _redirect_uri = bootstrap.token()
 @observed
 @answering(logger)
 def handler(request: Request) -> Response:
-    """Answer 200 with the token."""
+    """Answer 200 with the access token and its facts."""
     posted = request.method == "POST"
     request.refuse_unknown(() if posted else ("min_ttl",))
     served = _serving.token(
@@ -41,7 +41,10 @@ def handler(request: Request) -> Response:
 
 
 def _reconnect_url(stage: Mapping[str, str]) -> str | None:
-    """`authorize`, beside the callback as the settings or a stage variable have it; `None` where only links connect."""
+    """The URL of `authorize`, next to the redirect URI; `None` where users can connect through links only.
+
+    The settings or the stage variable `callbackUrl` have the redirect URI.
+    """
     callback = _redirect_uri or stage.get("callbackUrl")
     return urljoin(callback, "authorize") if callback and _direct_connect else None
 

@@ -1,7 +1,8 @@
-"""Builds the layer of third-party packages: fetched for the functions' processor, trimmed, compiled.
+"""Builds the layer of third-party packages: fetches them for the functions' processor, trims and compiles them.
 
-`sam build` ships no bytecode and dates files 1980, so that ordinary bytecode, which is checked against
-its source's date, is thrown away at each cold start. Bytecode marked "unchecked hash" (PEP 552) is used.
+`sam build` ships no bytecode, and it sets the date of each file to 1980. Python checks ordinary bytecode against the
+date of its source, so it would compile again at each cold start. It loads bytecode with an unchecked hash (PEP 552)
+without a check.
 
 Environment: ``LAYER_ARCHITECTURE`` (``x86_64``, ``arm64`` or ``native``), ``LAYER_CACHE`` (a folder).
 """
@@ -23,8 +24,8 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 REQUIREMENTS = HERE / "requirements.txt"
 
-# The operations that the functions call, by service. botocore brings 400 services and more, some with 300 operations;
-# what is missing here fails when it is called, so a test compares this list with the functions' code.
+# The operations that the functions call, by service. botocore has more than 400 services, some with 300 operations.
+# A call of an operation that is not in this list fails, so a test compares the list with the functions' code.
 OPERATIONS = {
     "dynamodb": ("BatchGetItem", "GetItem", "PutItem", "Query", "TransactWriteItems", "UpdateItem"),
     "events": ("PutEvents",),
@@ -50,9 +51,9 @@ PLATFORMS = {
     "native": [],
 }
 
-# Never loaded at run time: boto3's resources (we use clients), what only waiters, paginators and examples need, the
-# parts of cffi that only builds need (cryptography imports the compiled _cffi_backend alone), type stubs, packages'
-# own tests, scripts.
+# Files that are never loaded at run time: boto3's resources (we use clients), data of waiters, paginators and examples,
+# parts of cffi that only builds need (cryptography imports the compiled _cffi_backend alone), type stubs, the packages'
+# own tests, and scripts.
 UNUSED = (
     "bin",
     "boto3/data",
@@ -87,11 +88,11 @@ def fetch(target: Path, architecture: str) -> None:
     ]
     command += ["--link-mode", "copy", "--no-config", "-r", str(REQUIREMENTS)]
     if subprocess.run(command, check=False).returncode != 0:
-        sys.exit("The packages of the dependency layer could not be fetched; uv says why above.")
+        sys.exit("The packages of the dependency layer could not be fetched. uv printed the reason above.")
 
 
 def trim(target: Path) -> None:
-    """Removes what the functions never load, and keeps every licence."""
+    """Removes the files that the functions never load. Keeps every licence."""
     for pattern in UNUSED:
         for path in list(target.glob(pattern)):
             remove(path)
@@ -102,9 +103,10 @@ def trim(target: Path) -> None:
 
 
 def cut_data(data: Path) -> None:
-    """Cuts botocore's data to the services and operations in use: reading it is a third of making a client.
+    """Cuts botocore's data to the services and operations in use. Making a client reads it for a third of its time.
 
-    Not compressed: unpacking takes longer than reading. Only the newest version of a service's interface is kept.
+    The result is not compressed, because unpacking takes longer than reading. It has only the newest version of each
+    service's interface.
     """
     for path in list(data.iterdir()):
         if path.is_dir() and path.name not in OPERATIONS:
@@ -125,7 +127,7 @@ def cut_data(data: Path) -> None:
 
 
 def cut_model(model: dict[str, Any], operations: Iterable[str]) -> dict[str, Any]:
-    """A service's model with these operations and the shapes that they reach, without documentation."""
+    """A service's model with only `operations` and the shapes that they use, without documentation."""
     kept = {name: model["operations"][name] for name in operations}
     shapes: dict[str, Any] = {}
     waiting = list(shapes_in(kept))
@@ -151,7 +153,7 @@ def shapes_in(part: object) -> Iterator[str]:
 
 
 def without_documentation(part: Any) -> Any:
-    """A part of a model without its texts. A member that is called `documentation` is no text, and stays."""
+    """A part of a model without its documentation texts. A shape's member named `documentation` stays."""
     if isinstance(part, dict):
         texts = ("documentation", "documentationUrl")
         return {
@@ -168,7 +170,7 @@ def write(path: Path, content: object) -> None:
 
 
 def cut_authorities(certifi: Path) -> None:
-    """Writes Amazon's authorities beside certifi's file: what verifies AWS is read for each new connection."""
+    """Writes Amazon's authorities beside certifi's file. Each new connection to AWS reads this smaller file."""
     found = re.findall(
         r'# Label: "(.*)"\n(?:#.*\n)*(-----BEGIN[^#]*-----END CERTIFICATE-----\n)', (certifi / "cacert.pem").read_text()
     )
@@ -177,7 +179,7 @@ def cut_authorities(certifi: Path) -> None:
 
 
 def is_licence(path: Path) -> bool:
-    """Whether a file of a package's metadata must travel with it, or tells which version it is."""
+    """Whether a file of a package's metadata must stay: a licence, or the file with its version."""
     name = path.name.upper()
     return name == "METADATA" or name.startswith(("LICENSE", "LICENCE", "COPYING", "NOTICE", "AUTHORS"))
 
@@ -191,7 +193,7 @@ def remove(path: Path) -> None:
 
 
 def compile_all(target: Path) -> None:
-    """Compiles every module below ``target``; tracebacks will name it by its place on Lambda."""
+    """Compiles every module below ``target``. Tracebacks will show its path on Lambda."""
     done = compileall.compile_dir(
         target,
         quiet=1,
@@ -202,7 +204,7 @@ def compile_all(target: Path) -> None:
         prependdir="/opt/python",
     )
     if not done:
-        sys.exit("A package of the dependency layer does not compile; its name is above.")
+        sys.exit("A package of the dependency layer does not compile. Its name is above.")
 
 
 def build(target: Path, architecture: str) -> None:
@@ -215,7 +217,7 @@ def build(target: Path, architecture: str) -> None:
 
 
 def fingerprint(architecture: str) -> str:
-    """A name for what the layer is built from: requirements, this program, architecture, interpreter."""
+    """A key of the layer's inputs: requirements, this program, architecture, interpreter."""
     digest = hashlib.sha256(f"{architecture} {sys.version} {sys.platform}".encode())
     digest.update(REQUIREMENTS.read_bytes())
     digest.update(Path(__file__).read_bytes())
@@ -223,9 +225,9 @@ def fingerprint(architecture: str) -> str:
 
 
 def main() -> None:
-    """Builds into the folder given, by way of the cache if there is one."""
+    """Builds into the folder given as argument, from the cache if ``LAYER_CACHE`` is set."""
     if sys.version_info[:2] != (3, 13):
-        sys.exit("Build the layer with Python 3.13, the runtime's own version: bytecode is for one version only.")
+        sys.exit("Build the layer with Python 3.13, the version of the Lambda runtime. Bytecode fits one version only.")
     architecture = os.environ.get("LAYER_ARCHITECTURE", "x86_64")
     if architecture not in PLATFORMS:
         sys.exit(f"LAYER_ARCHITECTURE is {architecture!r}; it must be one of {', '.join(PLATFORMS)}.")
@@ -236,7 +238,7 @@ def main() -> None:
         return
     kept = Path(cache) / f"dependencies-{fingerprint(architecture)}"
     if not kept.is_dir():
-        # Built under another name first: an interrupted build must not be taken for a finished one.
+        # Built under another name first, so that an interrupted build is not used as a finished one.
         unfinished = kept.with_name(f"{kept.name}.{os.getpid()}")
         try:
             build(unfinished, architecture)

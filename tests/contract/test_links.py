@@ -1,4 +1,4 @@
-"""Hosts' links, and the transactions that let a set wait, connect it, or drop it."""
+"""Links, and the transactions that let a set wait, connect it, or drop it."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ from flowaccount_connect.storage.links import (
     refused_put,
 )
 from tests.contract.conftest import Table
-from tests.contract.test_attempts_and_salvage import Sent
+from tests.contract.test_attempts_and_pending_commits import Sent
 from tests.contract.test_connection_store import NOW, rotated
 from tests.support.commits import commit_of
 

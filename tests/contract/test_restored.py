@@ -19,7 +19,7 @@ from flowaccount_connect.storage.connections import ConnectionStore, key_of, put
 from flowaccount_connect.storage.dynamodb import Item, n
 from flowaccount_connect.storage.stored_tokens import StoredTokens
 from tests.contract.conftest import Table
-from tests.contract.test_attempts_and_salvage import Sent
+from tests.contract.test_attempts_and_pending_commits import Sent
 from tests.contract.test_connection_store import NOW, attempt, grant, refused, rotated, store
 from tests.support.commits import commit_of
 
@@ -125,15 +125,15 @@ def test_nothing_that_is_stored_is_written_over(
     assert put_absent(table.client, table.name, now_there)
 
 
-def test_what_was_salvaged_before_one_loss_still_counts_after_another(
+def test_what_was_pending_before_one_loss_still_counts_after_another(
     table: Table, store: ConnectionStore, grant: Callable[..., None]
 ) -> None:
     grant()
     once = restored(stored(table), restored_to=BACKUP, now=LATER)
     twice = restored(once, restored_to=LATER, now=LATER + 100)
     table.client.put_item(TableName=table.name, Item=twice)
-    found = store.commit(commit_of(table.connection_id, "g1", 1, "a0", rotated("salvaged", LATER + 1)))
-    assert found.sealed == rotated("salvaged", LATER + 1).sealed
+    found = store.commit(commit_of(table.connection_id, "g1", 1, "a0", rotated("pending", LATER + 1)))
+    assert found.sealed == rotated("pending", LATER + 1).sealed
 
 
 def test_a_rotation_ends_the_doubt(
@@ -150,7 +150,7 @@ def test_a_rotation_ends_the_doubt(
 
 
 @pytest.mark.parametrize("refused_before", [False, True])
-def test_a_set_that_was_salvaged_before_the_loss_is_newer_than_the_backup(
+def test_a_set_that_was_pending_before_the_loss_is_newer_than_the_backup(
     table: Table,
     store: ConnectionStore,
     grant: Callable[..., None],

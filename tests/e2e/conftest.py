@@ -18,7 +18,7 @@ from tools.local.visit import HttpVisitor, browser
 
 RETURN_URL = "http://localhost:3000/done"
 APP_RETURN_URL = f"http://localhost:{ports.choose(4590)}/flowaccount-connected"
-"""Where a host listens that a test starts."""
+"""The return URL of the app that a test starts."""
 TERMINAL_PORT = ports.choose(8767)
 """Where the terminal tool waits for a browser."""
 

@@ -197,7 +197,7 @@ def a_reload_of_a_link_shows_the_same(world: World) -> bool:
     return visit.callback().startswith("confirmation")
 
 
-def what_the_table_does_not_take_of_a_connect_is_salvaged(world: World) -> bool:
+def what_the_table_does_not_take_of_a_connect_waits_as_a_pending_commit(world: World) -> bool:
     visit = back(world)
     with denied(world.up, "callback", "dynamodb:UpdateItem", "CONNECTION#*"):
         return visit.callback() == "connected pending"
@@ -328,7 +328,7 @@ def an_import_may_keep_its_token(world: World) -> bool:
     return bool(kept and world.item(f"CONNECTION#{IMPORTED}", "IMPORT") is None)
 
 
-def what_the_table_does_not_take_of_a_refresh_is_salvaged(world: World) -> bool:
+def what_the_table_does_not_take_of_a_refresh_waits_as_a_pending_commit(world: World) -> bool:
     seen = len(world.simulator.posts("refresh_token"))
     world.simulator.fault("delay", seconds=1, when="after")
     with ThreadPoolExecutor(1) as pool:
@@ -340,7 +340,7 @@ def what_the_table_does_not_take_of_a_refresh_is_salvaged(world: World) -> bool:
             return refreshing.result() == "pending"
 
 
-def salvaged(world: World, target: Target, *, generation: int = 0, link_id: str = "") -> bool:
+def pending_commit(world: World, target: Target, *, generation: int = 0, link_id: str = "") -> bool:
     """Whether `salvage` takes a pending commit for a target; its token set is one that a connection has."""
     item = service.connection_item(world.up, REFRESHED)
     assert item is not None
@@ -360,17 +360,17 @@ def salvaged(world: World, target: Target, *, generation: int = 0, link_id: str 
     return bool(world.invoke("salvage", event) == {"batchItemFailures": []})
 
 
-def a_salvaged_rotation_is_applied(world: World) -> bool:
+def a_pending_rotation_is_applied(world: World) -> bool:
     before = world.generation(REFRESHED)
-    return salvaged(world, Target.CONNECTION, generation=before) and world.generation(REFRESHED) == before + 1
+    return pending_commit(world, Target.CONNECTION, generation=before) and world.generation(REFRESHED) == before + 1
 
 
-def a_salvaged_import_is_applied(world: World) -> bool:
-    return salvaged(world, Target.IMPORT)
+def a_pending_import_is_applied(world: World) -> bool:
+    return pending_commit(world, Target.IMPORT)
 
 
-def what_a_link_brought_is_salvaged(world: World) -> bool:
-    return salvaged(world, Target.LINK, link_id=link(world)["confirmation"].partition(".")[0])
+def what_a_link_brought_waits_as_a_pending_commit(world: World) -> bool:
+    return pending_commit(world, Target.LINK, link_id=link(world)["confirmation"].partition(".")[0])
 
 
 def a_token_is_served(world: World) -> bool:
@@ -499,7 +499,7 @@ NEEDED: dict[str, Flow] = {
     "callback dynamodb:UpdateItem RATE": a_business_is_connected,
     "callback kms:GenerateDataKey key": a_new_worker_connects,
     "callback secretsmanager:GetSecretValue secret": a_new_worker_connects,
-    "callback sqs:SendMessage salvage": what_the_table_does_not_take_of_a_connect_is_salvaged,
+    "callback sqs:SendMessage salvage": what_the_table_does_not_take_of_a_connect_waits_as_a_pending_commit,
     "sweep dynamodb:GetItem COUNT": connections_are_counted_in_a_tick,
     "sweep dynamodb:GetItem RATE": what_is_due_is_dispatched,
     "sweep dynamodb:Query index/due": what_is_due_is_dispatched,
@@ -520,10 +520,10 @@ NEEDED: dict[str, Flow] = {
     "refresh kms:Decrypt key": a_new_worker_refreshes,
     "refresh kms:GenerateDataKey key": a_new_worker_refreshes,
     "refresh secretsmanager:GetSecretValue secret": a_new_worker_refreshes,
-    "refresh sqs:SendMessage salvage": what_the_table_does_not_take_of_a_refresh_is_salvaged,
-    "salvage dynamodb:DeleteItem CONNECTION#*": a_salvaged_import_is_applied,
-    "salvage dynamodb:UpdateItem CONNECTION#*": a_salvaged_rotation_is_applied,
-    "salvage dynamodb:UpdateItem LINK#*": what_a_link_brought_is_salvaged,
+    "refresh sqs:SendMessage salvage": what_the_table_does_not_take_of_a_refresh_waits_as_a_pending_commit,
+    "salvage dynamodb:DeleteItem CONNECTION#*": a_pending_import_is_applied,
+    "salvage dynamodb:UpdateItem CONNECTION#*": a_pending_rotation_is_applied,
+    "salvage dynamodb:UpdateItem LINK#*": what_a_link_brought_waits_as_a_pending_commit,
     "token dynamodb:GetItem CONNECTION#*": a_token_is_served,
     "token dynamodb:UpdateItem DEMAND#*": an_expired_token_is_refreshed,
     "token kms:Decrypt key": a_token_is_served,

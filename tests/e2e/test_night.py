@@ -107,7 +107,7 @@ def test_a_changed_client_secret_costs_nothing_under_load(
         )
 
 
-def test_tokens_that_the_table_does_not_take_are_salvaged_and_applied(
+def test_tokens_that_the_table_does_not_take_wait_and_are_applied(
     up: Stack, simulator: Simulator, connection: str, set_item: Any
 ) -> None:
     # So that its worker has the client secret of today, and one POST is enough.
@@ -123,7 +123,7 @@ def test_tokens_that_the_table_does_not_take_are_salvaged_and_applied(
         refreshing = pool.submit(refresh, up, connection)
         wait_for_post(simulator)
         with denied(up, "refresh", "dynamodb:UpdateItem"):
-            assert refreshing.result()["outcome"] == "salvaged"
+            assert refreshing.result()["outcome"] == "pending"
     applied = service.until_generation(up, connection, generation + 1, patience=60)
     assert "attempt_id" not in applied
     served = service.call(up, "GET", f"/connections/{connection}/token")

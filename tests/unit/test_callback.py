@@ -363,7 +363,7 @@ def test_while_the_table_stays_away_the_set_goes_as_ciphertext_to_the_salvage_qu
     assert world.opened() == ("access-2", "refresh-2")
 
 
-def test_a_salvaged_set_that_had_been_written_after_all_is_recognised(world: World) -> None:
+def test_a_pending_set_that_had_been_written_after_all_is_recognised(world: World) -> None:
     faults = [Fault(client_error("InternalServerError"), written=True)]
     world.table.faults["transact_write_items"] = faults + [Fault(client_error("InternalServerError"))] * 99
     world.endpoint.on_post = world.table.clear  # The attempt's item is gone; the set is written alone.

@@ -472,9 +472,7 @@ def away(world: World) -> tuple[str, str]:
     return made
 
 
-def test_a_set_that_waits_for_the_app_is_salvaged_as_ciphertext_and_confirmed(
-    world: World, away: tuple[str, str]
-) -> None:
+def test_a_set_that_waits_for_the_app_waits_as_ciphertext_and_confirmed(world: World, away: tuple[str, str]) -> None:
     link, confirmation = away
     assert refused(world, confirmation) == (409, "not_finished", None)
     message = world.sqs.sent[0]["MessageBody"]
@@ -487,12 +485,12 @@ def test_a_set_that_waits_for_the_app_is_salvaged_as_ciphertext_and_confirmed(
     assert world.opened() == ("access-2", "refresh-2")
 
 
-def test_a_salvaged_set_whose_time_is_over_is_dropped(world: World, away: tuple[str, str]) -> None:
+def test_a_pending_set_whose_time_is_over_is_dropped(world: World, away: tuple[str, str]) -> None:
     assert salvage(world, at=NOW + 100_000) is PendingOutcome.TOO_LATE
     assert "tokens" not in link_item(world, away[0])
 
 
-def test_a_salvaged_set_whose_link_is_gone_is_dropped(world: World, away: tuple[str, str]) -> None:
+def test_a_pending_set_whose_link_is_gone_is_dropped(world: World, away: tuple[str, str]) -> None:
     world.table.clear()
     assert salvage(world, at=NOW + 60) is PendingOutcome.UNKNOWN
     assert world.table.items == {}

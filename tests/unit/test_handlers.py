@@ -733,7 +733,7 @@ def test_a_change_of_the_endpoints_health_is_one_line_with_its_cause(
 # salvage -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_batch_of_salvaged_sets_is_applied_and_a_repeat_changes_nothing(functions: Functions, world: World) -> None:
+def test_a_batch_of_pending_commits_is_applied_and_a_repeat_changes_nothing(functions: Functions, world: World) -> None:
     batch = event("salvage-queue")
     message = json.loads(batch["Records"][0]["body"])
     world.connect()

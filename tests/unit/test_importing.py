@@ -308,7 +308,7 @@ def test_a_table_that_falters_after_the_post_costs_nothing(
         assert (imported.attempt, imported.in_doubt) == (None, NOW)
 
 
-def test_a_set_that_the_table_did_not_take_is_salvaged_and_the_token_is_not_sent_again(imports: Imports) -> None:
+def test_a_set_that_the_table_did_not_take_waits_and_the_token_is_not_sent_again(imports: Imports) -> None:
     imports.world.endpoint.on_post = lambda: imports.world.table.faults["transact_write_items"].extend([DOWN] * 50)
     assert imports.prove(tokens()) is RefreshOutcome.PENDING
     imports.world.table.faults.clear()
@@ -322,7 +322,7 @@ def test_a_set_that_the_table_did_not_take_is_salvaged_and_the_token_is_not_sent
     assert imports.sent() == [GIVEN]
 
 
-def test_a_salvaged_set_comes_through_although_the_import_was_given_up(imports: Imports) -> None:
+def test_a_pending_set_comes_through_although_the_import_was_given_up(imports: Imports) -> None:
     imports.world.endpoint.on_post = lambda: imports.world.table.faults["transact_write_items"].extend([DOWN] * 50)
     imports.prove(tokens())
     imports.world.table.faults.clear()
@@ -337,7 +337,7 @@ def test_a_late_success_comes_through_although_another_import_follows(imports: I
     imports.prove(REJECTED)
     imports.later(COOLING)
     imports.begin("019affff", "another")
-    late = salvaged(imports, MINE, "access-late", "refresh-late")
+    late = pending(imports, MINE, "access-late", "refresh-late")
     outcome, _ = PendingCommits(imports.world.table, "table").apply(late, now=NOW)
     assert outcome is PendingOutcome.APPLIED
     assert imports.world.opened() == ("access-late", "refresh-late")
@@ -347,8 +347,8 @@ def test_a_late_success_comes_through_although_another_import_follows(imports: I
 
 
 def test_of_two_answers_to_the_given_token_the_later_wins(imports: Imports) -> None:
-    first = salvaged(imports, MINE, "access-1", "refresh-1", at=NOW)
-    second = salvaged(imports, MINE, "access-2", "refresh-2", at=NOW + 200)
+    first = pending(imports, MINE, "access-1", "refresh-1", at=NOW)
+    second = pending(imports, MINE, "access-2", "refresh-2", at=NOW + 200)
     apply = PendingCommits(imports.world.table, "table").apply
     assert [apply(body, now=NOW)[0] for body in (first, second, first)] == [
         PendingOutcome.APPLIED,
@@ -358,7 +358,7 @@ def test_of_two_answers_to_the_given_token_the_later_wins(imports: Imports) -> N
     assert imports.world.opened() == ("access-2", "refresh-2")
 
 
-def salvaged(imports: Imports, grant_id: str, access: str, refresh: str, at: int = NOW) -> str:
+def pending(imports: Imports, grant_id: str, access: str, refresh: str, at: int = NOW) -> str:
     """A message of the salvage queue with the set of an import."""
     sealer = imports.world.sealer
     sealed = sealer.seal(TokenPair(access, refresh), sealer.data_key(), owner=CONNECTION, grant_id=grant_id)
@@ -396,7 +396,7 @@ def test_a_disconnect_ends_the_import_and_its_answer_revives_nothing(imports: Im
     there = imports.here()
     assert there is not None
     assert (there.status, there.sealed, there.generation) == (Status.DISCONNECTED, None, 1)
-    late = salvaged(imports, MINE, "access-late", "refresh-late", at=NOW + 500)
+    late = pending(imports, MINE, "access-late", "refresh-late", at=NOW + 500)
     assert PendingCommits(imports.world.table, "table").apply(late, now=NOW)[0] is PendingOutcome.TOO_LATE
 
 

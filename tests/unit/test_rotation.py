@@ -88,7 +88,7 @@ def test_a_success_without_a_new_refresh_token_keeps_the_old_one_and_the_doubt(w
     assert (world.connection().generation, world.connection().in_doubt) == (2, NOW - 500)
 
 
-def test_a_success_without_a_new_refresh_token_is_never_salvaged(world: World) -> None:
+def test_a_success_without_a_new_refresh_token_is_never_a_pending_commit(world: World) -> None:
     world.endpoint.answers = [tokens(refresh=None)]
     world.endpoint.on_post = lambda: world.table.faults["update_item"].extend([Fault(UNREACHABLE)] * 1_000)
     assert refresh(world).outcome is RefreshOutcome.KEPT
@@ -469,7 +469,7 @@ def test_a_commit_whose_acknowledgement_was_lost_is_recognised(world: World) -> 
     assert world.connection().generation == 2
 
 
-def test_a_set_the_table_does_not_take_is_salvaged_as_ciphertext_within_the_time(world: World) -> None:
+def test_a_set_the_table_does_not_take_waits_as_ciphertext_within_the_time(world: World) -> None:
     world.endpoint.on_post = lambda: world.table.faults["update_item"].extend([Fault(UNREACHABLE)] * 99)
     assert refresh(world).outcome is RefreshOutcome.PENDING
     assert world.clock.now < NOW + 45

@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-# Before anything of `local` is imported: a stack of its own, so that it never meets one that is in use.
+# Set before anything of `tools.local` is imported. The campaign has a stack of its own and never touches another one.
 os.environ.setdefault("FLOWACCOUNT_CONNECT_STATE", ".local/campaign")
-# The product as its functions import it; here to open what they sealed, and to write what `callback` would.
+# The product's modules. They open sealed tokens, and write connections as `callback` does.
 sys.path.append(str(Path(__file__).resolve().parents[2] / "layers" / "connector"))

@@ -1,7 +1,8 @@
 """`python -m tools.campaign`: kill refresh workers, lose answers, and account for every refresh token ever issued.
 
-Exit code 0 if every token is explained, no rule was broken, and a loss that is made on purpose at the end is noticed;
-1 if not, with the whole history of what is not explained; 2 if the stack could not be brought up.
+Exit code 0: every token is explained, no rule was broken, and the accounting notices a loss that is made on purpose at
+the end. Exit code 1: one of these is false; the output has the history of each unexplained token. Exit code 2: the
+stack could not be brought up.
 """
 
 import argparse
@@ -25,14 +26,14 @@ SIZE = 24
 """Connections of a campaign; half of them are refreshed in each wave."""
 
 SHORT_SIZE = 14
-"""The same of the short campaign."""
+"""Connections of the short campaign."""
 
 SHORT_STRIKES = 6
 """Kills and dropped answers of the short campaign."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The whole of it; returns the exit code."""
+    """Run the campaign; returns the exit code."""
     options = _options(arguments)
     console = Console(highlight=False)
     seeds = options.seed or list(range(1, (1 if options.short else options.seeds) + 1))
@@ -59,7 +60,7 @@ def _run(stage: Stage, seeds: Sequence[int], size: int, strikes: int, console: C
         results.append(result)
     noticed = None
     if results[-1].account.clean:
-        # Last, for it spoils the evidence.
+        # Comes last, because it spoils the evidence.
         noticed = proof.is_noticed(proof.sabotage(stage, campaign))
     report.show(console, results, noticed)
     report.write(STATE / "report.json", results, noticed)
@@ -69,7 +70,7 @@ def _run(stage: Stage, seeds: Sequence[int], size: int, strikes: int, console: C
 
 
 def _campaign(stage: Stage, seed: int, size: int, strikes: int, console: Console) -> tuple[Campaign, report.Result]:
-    """One seed."""
+    """Run the campaign of one seed, and print its result."""
     started = time.monotonic()
     words = TextColumn("seed {task.fields[seed]}: {task.fields[kills]} kills, {task.fields[drops]} answers dropped")
     with Progress(words, BarColumn(), TimeElapsedColumn(), console=console, transient=True) as progress:

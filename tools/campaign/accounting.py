@@ -1,7 +1,7 @@
-"""The accounting: for every refresh token that was ever issued exactly one fate, and for every rule its breaches.
+"""The accounting: gives every issued refresh token exactly one fate, and lists the breaches of every rule.
 
-Pure: evidence in, account out. Whatever has no proof of its fate is `unexplained`; a kill is no excuse by itself, it
-must be the end of the very attempt that asked for the token.
+It is a pure function of the evidence. A token without a proven fate is `unexplained`. A kill explains a loss only if it
+ended the attempt that requested the token.
 """
 
 from collections import Counter, defaultdict
@@ -12,17 +12,17 @@ from itertools import pairwise
 from tools.campaign.evidence import Evidence, Finish, Open, Reconnect, Request, Token
 
 DROPS = frozenset({"lose_answer", "reset", "truncate"})
-"""Faults that keep an answer with tokens in it from arriving."""
+"""Faults that keep an answer with tokens from arriving."""
 
 _PROVES_NOTHING = frozenset({"in_doubt", "not_sent", "throttled", "configuration_error", "not_prepared", "no_time"})
-"""Ends of an attempt after which its token may be sent again."""
+"""Outcomes of an attempt after which its token may be sent again."""
 
 LONGEST_INVOCATION = 46.0
-"""The function's timeout and a little more: no attempt lives longer. Seconds."""
+"""The longest life of an attempt: a little more than the function's timeout. Seconds."""
 
 
 class Fate(StrEnum):
-    """What became of a refresh token."""
+    """The fate of a refresh token."""
 
     STORED = "stored"
     SPENT = "spent"
@@ -34,19 +34,19 @@ class Fate(StrEnum):
 
 @dataclass(slots=True)
 class Account:
-    """What a campaign's evidence comes to."""
+    """The result of the accounting."""
 
     fates: dict[str, Fate] = field(default_factory=dict)
     """By fingerprint."""
     breaches: list[str] = field(default_factory=list)
-    """Rules that were broken, each in a sentence."""
+    """Broken rules, each as a sentence."""
     blamed: set[str] = field(default_factory=set)
-    """Businesses whose histories are to be shown."""
+    """Businesses with a broken rule or an unexplained token. The report shows their histories."""
     wrongly_dead: int = 0
     delivered_to_the_dead: int = 0
-    """Of the tokens that were lost with their receivers: those whose answer had been handed over before the kill."""
+    """Tokens that were lost with their receiver after it had received the answer."""
     windows: list[float] = field(default_factory=list)
-    """Seconds from the issue of a token to the log line after its commit, of undisturbed refreshes."""
+    """For each undisturbed refresh: seconds from the issue of the token to the log line after its commit."""
 
     @property
     def clean(self) -> bool:
@@ -54,7 +54,7 @@ class Account:
         return not self.breaches and Fate.UNEXPLAINED not in self.fates.values()
 
     def count(self, fate: Fate) -> int:
-        """How many tokens had that fate."""
+        """The number of tokens with this fate."""
         return Counter(self.fates.values())[fate]
 
 
@@ -64,7 +64,7 @@ def account(evidence: Evidence) -> Account:
     finishes = _match_finishes(evidence)
     issuing = {fingerprint: request for request in evidence.requests for fingerprint in request.issued}
     ends = _Killed(evidence)
-    # In the order of time, so that each kill's room goes to those who were in it first.
+    # In the order of time: a kill explains the oldest tokens first.
     for token in sorted(evidence.tokens, key=lambda t: t.issued_at):
         request = issuing.get(token.fingerprint)
         fate = _fate(token, request, evidence, finishes, ends)
@@ -86,7 +86,7 @@ def account(evidence: Evidence) -> Account:
 def _fate(
     token: Token, request: Request | None, evidence: Evidence, finishes: dict[int, Finish], ends: "_Killed"
 ) -> Fate:
-    """The one fate of a token that the evidence proves."""
+    """The fate of a token that the evidence proves, else `UNEXPLAINED`."""
     if token.rotated:
         return Fate.SPENT
     if evidence.stored.get(token.business) == token.fingerprint:
@@ -111,7 +111,7 @@ def _overlap(reconnect: Reconnect, business: str, start: float, end: float) -> b
 
 
 class _Killed:
-    """Which attempts ended with their process. Each kill has room for as many as it held connections."""
+    """The attempts that ended with their process. A kill explains as many attempts as its worker had connections."""
 
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
@@ -119,14 +119,14 @@ class _Killed:
         self._room = {kill: kill.sockets for kill in evidence.kills}
 
     def left_open(self, request: Request) -> float | None:
-        """When the attempt that sent a request was seen open, with no process left that could go on with it."""
+        """When the attempt that sent a request was seen open, after every process that could go on was gone."""
         one = self._owners.get(request.number)
         return None if one is None else one.seen_at
 
     def end(self, request: Request) -> float | None:
-        """When the attempt that sent a request, and that logged no end, was over for certain.
+        """The time at which an attempt that logged no end was over for certain; `None` if that is unknown.
 
-        It was left open; or it ended well, and its worker was killed before the line was out, with others in hand.
+        Either it was left open, or it succeeded and its worker was killed before it wrote the log line.
         """
         left_open = self.left_open(request)
         if left_open is not None:
@@ -137,14 +137,14 @@ class _Killed:
         return free
 
     def free(self, request: Request) -> float | None:
-        """When, after a request, its connection was first seen without an attempt: the one that sent it was over."""
+        """The first time after a request at which its connection had no attempt, so that the sender was over."""
         seen = [one.at for one in self._evidence.frees if one.business == request.business and one.at > request.at]
         return min(seen, default=None)
 
     def excuse(self, request: Request) -> bool:
-        """Whether the sender was killed, and its attempt was seen open afterwards, never committed.
+        """Whether the sender was killed, and its attempt was seen open afterwards without a commit.
 
-        A reconnect meanwhile clears an attempt away, and is taken as well.
+        A reconnect removes an attempt, so a reconnect in this time also counts.
         """
         until = self.left_open(request)
         if until is None:
@@ -166,8 +166,8 @@ class _Killed:
 def _match_finishes(evidence: Evidence) -> dict[int, Finish]:
     """By the number of a request: the log line at the end of the attempt that sent it.
 
-    A line says whose connection it is about, when its answer was dealt with and how long its POST took: its request
-    is the one that arrived that long before.
+    A line has the connection, the time after the answer, and the duration of the POST. Its request is the one that
+    arrived this duration earlier.
     """
     waiting: dict[str, list[Request]] = defaultdict(list)
     for request in evidence.requests:
@@ -179,7 +179,7 @@ def _match_finishes(evidence: Evidence) -> dict[int, Finish]:
         if finish.exchange is None:
             continue
         answered = finish.at - finish.exchange
-        # A request that the simulator was told to lose was never looked at, so it names no business: the second choice.
+        # The simulator does not read a request that it has to lose, so its record has no business. Try these last.
         for requests in (waiting[finish.business], waiting[""]):
             near = [
                 request
@@ -196,10 +196,11 @@ def _match_finishes(evidence: Evidence) -> dict[int, Finish]:
 
 
 def _owners(evidence: Evidence) -> dict[int, Open]:
-    """By the number of a request: the attempt that sent it and was left open, as it was first seen so.
+    """By the number of a request: the attempt that sent it and was left open, as first seen.
 
-    An attempt sends one request at most, and nobody else sends one after it: so it is the last one. (The first one
-    would not do: an attempt's start is known by the second, and in that second another one may have ended.)
+    An attempt sends at most one request, and no other attempt sends one while it is open. So its request is the last
+    one since its start. (The first one could belong to another attempt: the start is known to the second only, and in
+    this second the attempt before may have ended.)
     """
     owners: dict[int, Open] = {}
     for one in sorted(evidence.opens, key=lambda o: o.seen_at):
@@ -216,7 +217,7 @@ def _owners(evidence: Evidence) -> dict[int, Open]:
 
 
 def _check_stored(evidence: Evidence, result: Account) -> None:
-    """What is stored is the newest that anybody received, and works, unless the connection is known to be lost."""
+    """Checks that each stored token was issued for its business, and that it works unless its connection is lost."""
     known = {token.fingerprint: token for token in evidence.tokens}
     lost = {dead.business for dead in evidence.dead if evidence.stored.get(dead.business) == dead.stored}
     for business, fingerprint in evidence.stored.items():
@@ -226,15 +227,15 @@ def _check_stored(evidence: Evidence, result: Account) -> None:
         elif not token.works and business not in lost:
             _breach(result, business, "it is active with a refresh token that does not work")
     for business in {token.business for token in evidence.tokens} - evidence.stored.keys():
-        _breach(result, business, "it is stored nowhere")
+        _breach(result, business, "the table has no token of it")
     for business, kind in evidence.exceptions:
         _breach(result, business, f"its refresh ended with an exception ({kind})")
     for business in evidence.unsettled:
-        _breach(result, business, "it could not be brought to rest")
+        _breach(result, business, "it did not become active or lost at the end")
 
 
 def _check_dead(evidence: Evidence, result: Account) -> None:
-    """Declared dead only after a doubt, and only with a token that really is."""
+    """Checks that a connection was declared dead only after a doubt, and only with a token that does not work."""
     for dead in evidence.dead:
         if dead.works:
             result.wrongly_dead += 1
@@ -244,10 +245,10 @@ def _check_dead(evidence: Evidence, result: Account) -> None:
 
 
 def _check_presentations(evidence: Evidence, finishes: dict[int, Finish], ends: _Killed, result: Account) -> None:
-    """A token is in the air once at a time, and again only when the attempt before it ended without a verdict."""
+    """Checks that no token is in the air twice at once, or is sent again after an attempt with a verdict."""
     by_token: dict[str, list[Request]] = defaultdict(list)
     for request in evidence.requests:
-        if request.fingerprint:  # A request that the simulator was told to lose was never looked at.
+        if request.fingerprint:  # The simulator does not read a request that it has to lose.
             by_token[request.fingerprint].append(request)
     for fingerprint, requests in by_token.items():
         requests.sort(key=lambda r: r.at)
@@ -268,7 +269,7 @@ def _breach(result: Account, business: str, sentence: str) -> None:
 
 
 def history(evidence: Evidence, business: str, fates: dict[str, Fate]) -> list[str]:
-    """Everything that is known of a business, a line each, in the order of time; fingerprints only."""
+    """All evidence about a business, one line for each fact, in the order of time. It has fingerprints only."""
     lines: list[tuple[float, str]] = []
     for token in evidence.tokens:
         if token.business == business:
@@ -281,10 +282,10 @@ def history(evidence: Evidence, business: str, fates: dict[str, Fate]) -> list[s
             )
     for request in evidence.requests:
         if request.business == business:
-            told = f"{request.grant} with {request.fingerprint}: {request.outcome}"
+            sent = f"{request.grant} with {request.fingerprint}: {request.outcome}"
             faults = f", faults {', '.join(request.faults)}" if request.faults else ""
             gone = ", receiver gone" if request.receiver_gone else ""
-            lines.append((request.at, f"request {request.number}, {told}, delivered {request.delivered}{faults}{gone}"))
+            lines.append((request.at, f"request {request.number}, {sent}, delivered {request.delivered}{faults}{gone}"))
     lines += [
         (f.at, f"attempt {f.attempt[:8]} ended: {f.outcome}") for f in evidence.finishes if f.business == business
     ]

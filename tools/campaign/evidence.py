@@ -1,6 +1,6 @@
-"""What is known of a campaign after it: who saw what, and when. All times in seconds since the epoch, one clock.
+"""The evidence of a campaign: what each witness saw, and when. All times are in epoch seconds, of one clock.
 
-Nothing here is a token: tokens are named by their fingerprints, as the simulator's ledger does.
+It has no tokens. Tokens are named by their fingerprints, as in the simulator's ledger.
 """
 
 from dataclasses import dataclass, field
@@ -8,23 +8,23 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Token:
-    """A refresh token, by the simulator's ledger."""
+    """A refresh token, from the simulator's ledger."""
 
     fingerprint: str
     business: str
     consent: str
     issued_at: float
     issued_by: str | None
-    """Fingerprint of the code or refresh token that it was given for; `None` where the control API made it."""
+    """Fingerprint of the code or refresh token that was exchanged for it; `None` if the control API made it."""
     rotated: bool
     """Whether it was spent for a newer one."""
     works: bool
-    """Whether the simulator would take it now."""
+    """Whether the simulator would accept it now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A request to the token endpoint, by the simulator's record of it."""
+    """A request to the token endpoint, from the simulator's record."""
 
     number: int
     at: float
@@ -41,14 +41,14 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kill:
-    """A `kill -9` of a refresh worker, by the campaign's own record."""
+    """A `kill -9` of a refresh worker, from the campaign's own record."""
 
     at: float
     pid: int
     aim: str
     sockets: int
-    """Connections to the token endpoint that it held. A worker has one for each refresh that sent its request and
-    closes them all at the end of the invocation, so more tokens than these cannot have been in its hands."""
+    """The number of its open connections to the token endpoint. A worker has one for each refresh that sent its
+    request, and closes all at the end of the invocation. So it cannot have lost more tokens than this."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,14 +60,14 @@ class Finish:
     attempt: str
     outcome: str
     exchange: float | None
-    """Seconds that its POST took, if it came to one."""
+    """Seconds that its POST took; `None` without a POST."""
     alone: bool
-    """Whether its invocation was for it alone. A batch logs all its lines at its very end."""
+    """Whether its invocation had no other attempt. A batch logs all its lines at its end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Open:
-    """An attempt that a connection's item still showed when no process that could end it was left."""
+    """An attempt that a connection's item still showed after every process that could end it was gone."""
 
     business: str
     attempt: str
@@ -77,7 +77,7 @@ class Open:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Free:
-    """A connection's item that showed no attempt, at the end of a wave."""
+    """A connection's item without an attempt, at the end of a wave."""
 
     business: str
     at: float
@@ -85,7 +85,7 @@ class Free:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reconnect:
-    """A new consent for a connection that was there, between two moments; `before` is what was stored until then."""
+    """A new consent for an existing connection, between two times. `before` names the token that was stored before."""
 
     business: str
     start: float
@@ -95,19 +95,19 @@ class Reconnect:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dead:
-    """A connection that was found in `reauthorization_required`."""
+    """A connection with the status `reauthorization_required`."""
 
     business: str
     at: float
     reason: str
     stored: str
     works: bool
-    """Whether the simulator would have taken its stored refresh token at that moment."""
+    """Whether the simulator would have accepted its stored refresh token at that time."""
 
 
 @dataclass(slots=True)
 class Evidence:
-    """All of it, of one seed."""
+    """All evidence of one seed."""
 
     tokens: list[Token] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
@@ -118,8 +118,8 @@ class Evidence:
     reconnects: list[Reconnect] = field(default_factory=list)
     dead: list[Dead] = field(default_factory=list)
     stored: dict[str, str] = field(default_factory=dict)
-    """Fingerprint of the stored refresh token, by business, in the end."""
+    """By business: fingerprint of the refresh token that is stored at the end."""
     exceptions: list[tuple[str, str]] = field(default_factory=list)
-    """What `refresh` did not expect and logged: connection and type."""
+    """Unexpected exceptions that `refresh` logged: connection and type."""
     unsettled: list[str] = field(default_factory=list)
-    """Connections that were neither active without doubt nor `reauthorization_required` in the end."""
+    """Connections that at the end were neither active without doubt nor `reauthorization_required`."""

@@ -1,4 +1,4 @@
-"""The proof that the accounting bites: a stored connection is set back to what it was, and that must be noticed."""
+"""Proves that the accounting notices a loss: a stored connection is set back to an earlier state on purpose."""
 
 import time
 
@@ -8,7 +8,7 @@ from tools.campaign.waves import Campaign
 
 
 def sabotage(stage: Stage, campaign: Campaign) -> Account:
-    """After a campaign: one connection is refreshed, then its item overwritten with the one of before.
+    """After a campaign: refreshes one connection, then overwrites its item with the earlier one.
 
     Raises `RuntimeError` if no connection could be refreshed.
     """
@@ -20,9 +20,9 @@ def sabotage(stage: Stage, campaign: Campaign) -> Account:
             stage.table.put_item(TableName=stage.up.table, Item=item)
             time.sleep(0.1)
             return account(campaign.collect())
-    raise RuntimeError("no connection was left to be tampered with")
+    raise RuntimeError("no connection could be refreshed, so none can be set back")
 
 
 def is_noticed(found: Account) -> bool:
-    """Whether the one token that was taken away is unexplained, and the one that was put back is seen to be dead."""
+    """Whether the removed token is unexplained, and the token that was put back is found to be dead."""
     return found.count(Fate.UNEXPLAINED) == 1 and len(found.breaches) == 1

@@ -1,4 +1,4 @@
-"""The report: in plain words on the terminal, as JSON, and as a figure."""
+"""The report: in sentences on the terminal, as JSON, and as a figure."""
 
 import json
 import statistics
@@ -19,7 +19,7 @@ from tools.campaign.waves import AIMS, Tally
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What came of one seed."""
+    """The result of one seed."""
 
     seed: int
     seconds: float
@@ -28,7 +28,7 @@ class Result:
     account: Account
 
     def figures(self) -> dict[str, Any]:
-        """Everything that is reported of it, ready for JSON. Windows in milliseconds."""
+        """All reported figures of the seed, ready for JSON. Windows in milliseconds."""
         windows = [window * 1000 for window in self.account.windows]
         faults = Counter(fault for request in self.evidence.requests for fault in request.faults)
         return {
@@ -57,7 +57,7 @@ class Result:
 
 
 def show(console: Console, results: Sequence[Result], noticed: bool | None) -> None:
-    """The report in plain words."""
+    """Print the report: a table and sentences."""
     rows: list[tuple[str, list[str]]] = []
     every = [result.figures() for result in results]
     for title, name in (("waves of refreshes", "waves"), ("workers killed in a refresh", "kills")):
@@ -89,7 +89,7 @@ def show(console: Console, results: Sequence[Result], noticed: bool | None) -> N
 
 
 def _words(results: Sequence[Result]) -> list[str]:
-    """What the table comes to, in sentences."""
+    """The summary of the table, in sentences."""
     issued = sum(len(r.account.fates) for r in results)
     kills, drops = sum(r.tally.kills for r in results), sum(r.tally.drops for r in results)
     killed, unexplained = (sum(r.account.count(f) for r in results) for f in (Fate.KILLED, Fate.UNEXPLAINED))
@@ -97,13 +97,13 @@ def _words(results: Sequence[Result]) -> list[str]:
     windows = [window * 1000 for result in results for window in result.account.windows]
     lines = [
         f"{kills} workers were killed in the middle of a refresh and {drops} answers were dropped.",
-        f"Of {issued} refresh tokens that were issued, {unexplained or 'none'} went a way that nobody can explain.",
-        f"{killed} were lost with the worker that was to receive them; to {late} of these workers the answer had "
-        "been handed over already, and the commit had not ended.",
+        f"Of {issued} refresh tokens that were issued, {unexplained or 'none'} are unexplained.",
+        f"{killed} were lost with the worker that should have received them. {late} of these workers had received the "
+        "answer and not finished the commit.",
     ]
     if windows:
         lines.append(
-            f"That window, from the token's issue to the log line after its commit, was "
+            "The time from a token's issue to the log line after its commit was "
             f"{statistics.median(windows):.0f} ms at the median and {max(windows):.0f} ms at most, over "
             f"{len(windows)} undisturbed refreshes."
         )
@@ -111,7 +111,7 @@ def _words(results: Sequence[Result]) -> list[str]:
 
 
 def tell_blame(console: Console, evidence: Evidence, account: Account, title: str) -> None:
-    """Rules that were broken and tokens without a fate, with everything that is known of them."""
+    """Print the broken rules, and the history of each connection with a broken rule or an unexplained token."""
     if account.clean:
         return
     console.print(f"\n[bold red]{escape(title)}: something is not explained[/]")
@@ -124,12 +124,12 @@ def tell_blame(console: Console, evidence: Evidence, account: Account, title: st
 
 
 def keep(path: Path, evidence: Evidence) -> None:
-    """The evidence of one seed as JSON, to be looked into; no token is in it."""
+    """Write the evidence of one seed as JSON. It has no tokens."""
     path.write_text(json.dumps(asdict(evidence)) + "\n")
 
 
 def write(path: Path, results: Sequence[Result], noticed: bool | None) -> None:
-    """The report as JSON."""
+    """Write the report as JSON."""
     document = {
         "clean": all(result.account.clean for result in results),
         "sabotage_noticed": noticed,
@@ -153,7 +153,7 @@ _COLOURS = {
 
 
 def draw(path: Path, results: Sequence[Result]) -> None:
-    """The report as a figure (PNG): what became of the tokens, where the kills were aimed, how long the window is."""
+    """Write the report as a figure (PNG): the fates of the tokens, the aims of the kills, the time to the commit."""
     import matplotlib as mpl  # noqa: PLC0415 - slow to import, and needed at the very end only
 
     mpl.use("Agg")

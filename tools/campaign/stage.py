@@ -1,4 +1,4 @@
-"""What the campaign plays on: the deployed stack, the simulator's control API, the workers, the logs."""
+"""The campaign's access to the deployed stack, the simulator's control API, the worker processes, and the logs."""
 
 import contextlib
 import json
@@ -29,7 +29,7 @@ from tools.local.stack import Stack
 from tools.local.steps import Steps
 
 VISIBILITY = 10
-"""Seconds after which the refresh queue delivers again what a killed worker had taken: not six minutes here."""
+"""Seconds after which the refresh queue delivers a killed worker's messages again. On AWS it is six minutes."""
 
 RETURN_URL = "http://127.0.0.1:4580/connected"
 
@@ -39,7 +39,7 @@ _TCP = re.compile(rb": [0-9A-F]{8}:([0-9A-F]{4}) [0-9A-F]{8}:([0-9A-F]{4}) 0[18]
 
 
 class Stage:
-    """The local stack, up. Linux only: it is `/proc` that tells what a worker has in its hands."""
+    """The running local stack. Linux only, since `/proc` has the open connections of a worker."""
 
     def __init__(self, up: Stack) -> None:
         assert up.simulator_url is not None  # noqa: S101 - this campaign brought it up with one
@@ -76,19 +76,19 @@ class Stage:
         return answer.json()
 
     def token_requests(self, after: int = 0) -> list[dict[str, Any]]:
-        """What reached the token endpoint after the request of that number, oldest first."""
+        """The requests to the token endpoint after the request of that number, oldest first."""
         seen: list[dict[str, Any]] = self.control("GET", f"requests?after={after}")["requests"]
         return [one for one in seen if one["kind"] == "token"]
 
     def ledger(self) -> list[dict[str, Any]]:
-        """All refresh tokens ever issued."""
+        """All issued refresh tokens."""
         entries: list[dict[str, Any]] = self.control("GET", "ledger")["entries"]
         return [entry for entry in entries if entry["kind"] == "refresh_token"]
 
     # The table
 
     def items(self) -> dict[str, dict[str, Any]]:
-        """All connections as the table holds them, by business."""
+        """All items of connections in the table, by business."""
         found: dict[str, dict[str, Any]] = {}
         for page in self.table.get_paginator("scan").paginate(TableName=self.up.table, ConsistentRead=True):
             for item in page["Items"]:
@@ -97,13 +97,13 @@ class Stage:
         return found
 
     def item(self, business: str) -> dict[str, Any]:
-        """One connection as the table holds it; empty where there is none."""
+        """The item of one connection in the table; empty if the table has none."""
         answer = self.table.get_item(TableName=self.up.table, Key=key_of(business), ConsistentRead=True)
         item: dict[str, Any] = answer.get("Item", {})
         return item
 
     def refresh_token(self, item: dict[str, Any]) -> str:
-        """The refresh token that an item holds, opened as the product would. Never to be shown."""
+        """The refresh token of an item, opened as the product would. The caller must not print it."""
         connection = from_item(item)
         if connection.sealed is None:
             return ""
@@ -123,7 +123,7 @@ class Stage:
         self.table.update_item(**update)
 
     def let_fall_due(self, business: str) -> None:
-        """Let the time pass until an active connection falls due."""
+        """Make an active connection due now, as if time had passed."""
         with contextlib.suppress(self.table.exceptions.ConditionalCheckFailedException):
             self.table.update_item(
                 TableName=self.up.table,
@@ -135,7 +135,7 @@ class Stage:
             )
 
     def let_lease_end(self, business: str, attempt: str) -> None:
-        """Let the time pass until the lease of an attempt whose process is gone has run out."""
+        """End the lease of an attempt whose process is gone, as if time had passed."""
         with contextlib.suppress(self.table.exceptions.ConditionalCheckFailedException):
             self.table.update_item(
                 TableName=self.up.table,
@@ -159,14 +159,14 @@ class Stage:
     # The workers
 
     def invoke(self, business: str) -> str:
-        """Invoke `refresh` for what is due, and say what came of it; a killed worker is an answer, too."""
+        """Invoke `refresh` for a due connection and return the outcome, `died` if the worker was killed."""
         event = json.dumps({"connection_id": business}).encode()
         try:
             answer = self.functions.invoke(FunctionName=self.up.functions["refresh"], Payload=event)
         except (BotoCoreError, ClientError) as error:
-            return type(error).__name__  # What it did, if anything, the evidence will tell.
-        told = json.loads(answer["Payload"].read())
-        return "died" if "FunctionError" in answer else str(told.get("outcome", told.get("error")))
+            return type(error).__name__  # The evidence shows later what the worker did.
+        result = json.loads(answer["Payload"].read())
+        return "died" if "FunctionError" in answer else str(result.get("outcome", result.get("error")))
 
     def send(self, businesses: list[str]) -> None:
         """Send messages to the refresh queue, as `sweep` does."""
@@ -178,7 +178,7 @@ class Stage:
             self.queues.send_message_batch(QueueUrl=self.up.queues["refresh"], Entries=entries)
 
     def workers(self) -> list[psutil.Process]:
-        """The living worker processes of `refresh`, which the emulator of this stack has started."""
+        """The living worker processes of `refresh` that the emulator of this stack has started."""
         for pid in set(psutil.pids()) - self._known.keys() - self._others:
             try:
                 process = psutil.Process(pid)
@@ -188,7 +188,7 @@ class Stage:
             if self._mark in command and self._here in command:
                 self._known[pid] = process
             elif command and "ministack" not in command:
-                # A worker is seen as its parent's copy for a moment; everything else is looked at once.
+                # For a moment a new worker looks like its parent (ministack), so that is checked again next time.
                 self._others.add(pid)
         for pid, process in list(self._known.items()):
             if not _lives(process):
@@ -196,7 +196,7 @@ class Stage:
         return list(self._known.values())
 
     def connections(self) -> dict[int, list[int]]:
-        """By worker: the local ports of its connections to the token endpoint."""
+        """By process id of a worker: the local ports of its connections to the token endpoint."""
         by_inode = {}
         for line in _TCP.finditer(Path("/proc/net/tcp").read_bytes()):
             local, remote, inode = line.groups()
@@ -205,16 +205,16 @@ class Stage:
         return {process.pid: _held(process.pid, by_inode) for process in self.workers()} if by_inode else {}
 
     def is_idle(self, process: psutil.Process) -> bool:
-        """Whether a worker waits for an invocation: its main thread reads its standard input. Linux tells."""
+        """Whether a worker waits for an invocation: then its main thread reads its standard input (see `/proc`)."""
         try:
             return Path(f"/proc/{process.pid}/syscall").read_text().startswith("0 0x0 ")
         except OSError:
             return not _lives(process)
 
     def kill(self, process: psutil.Process, aim: str) -> Kill | None:
-        """Kill -9, held still for the moment it takes to see what it had in its hands.
+        """Kill -9 a worker, after stopping it for a moment to count its connections.
 
-        `None` if it was gone, or had nothing to do: then it goes on unharmed.
+        Returns `None` if it was gone, or if it was idle. An idle worker goes on.
         """
         try:
             process.send_signal(signal.SIGSTOP)
@@ -230,7 +230,7 @@ class Stage:
         return Kill(at=at, pid=process.pid, aim=aim, sockets=sockets)
 
     def end(self, process: psutil.Process) -> None:
-        """Kill -9, and wait until it is gone."""
+        """Kill -9 a worker, and wait until it is gone."""
         with contextlib.suppress(psutil.Error):
             process.kill()
         until = time.monotonic() + 5
@@ -248,7 +248,7 @@ class Stage:
 
     @staticmethod
     def finishes(log: list[dict[str, Any]]) -> list[Finish]:
-        """What `refresh` logged of the attempts that ended."""
+        """The log lines of `refresh` about attempts that ended."""
         lines = [line for line in log if line["message"] == "refresh"]
         in_invocation = Counter(line["request_id"] for line in lines)
         return [
@@ -266,7 +266,7 @@ class Stage:
 
 
 def bring_up(steps: Steps) -> Stage:
-    """Bring the campaign's own stack up, with nothing in it that acts by itself. Raises `LocalError`."""
+    """Bring the campaign's own stack up, with its schedule disabled. Raises `LocalError`."""
     parameters = {
         "AllowedReturnUrls": RETURN_URL,
         "Schedule": "disabled",
@@ -282,7 +282,7 @@ def bring_up(steps: Steps) -> Stage:
 
 
 def _held(pid: int, by_inode: dict[str, int]) -> list[int]:
-    """Which of these sockets, given by what their descriptors link to, a process has open."""
+    """The ports of those sockets that a process has open. `by_inode` has the port by the target of a descriptor."""
     ports = []
     with contextlib.suppress(OSError):
         for descriptor in os.listdir(f"/proc/{pid}/fd"):
@@ -293,7 +293,7 @@ def _held(pid: int, by_inode: dict[str, int]) -> list[int]:
 
 
 def _lives(process: psutil.Process) -> bool:
-    """Whether it is there and no zombie. Its id is not used again within a campaign's moments."""
+    """Whether a process exists and is not a zombie. Assumes that its id is not used again within this short time."""
     try:
         state = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0]
     except (OSError, IndexError):

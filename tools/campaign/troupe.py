@@ -1,4 +1,4 @@
-"""The connections of a campaign: connected, and connected again when they are lost, the way the product does it."""
+"""The connections of a campaign. They are connected as the product does it, and connected again after a loss."""
 
 import time
 
@@ -11,20 +11,21 @@ from tools.local.visit import HttpVisitor
 from tools.simulator.people import USERS
 
 OWNERS = {business: user.username for user in USERS.values() for business in user.businesses}
-"""Who can connect which of the demo businesses through the simulator's pages."""
+"""By demo business: the user who can connect it through the simulator's pages."""
 
 
 def businesses(count: int) -> list[str]:
-    """The demo businesses, and invented ones up to `count` altogether."""
+    """`count` businesses: the demo businesses, then invented ones."""
     demo = sorted(OWNERS)
     return [*demo, *(f"N{2_000_001 + number}" for number in range(count - len(demo)))][:count]
 
 
 def connect(stage: Stage, business: str) -> None:
-    """A new consent: through the pages and the deployed `authorize` and `callback` for a demo business.
+    """Make a new consent for a business, and store its connection. Raises `RuntimeError` if that fails.
 
-    The simulator's pages offer no others, so an invented one's consent is made by its control API, and written by the
-    product's own `grant_update` and `Sealer`. Raises `RuntimeError` if it did not come to a connection.
+    A demo business goes through the simulator's pages and the deployed `authorize` and `callback`. The pages offer no
+    other business. So the consent of an invented one comes from the simulator's control API, and the product's own
+    `Sealer` and `grant_update` seal and write it.
     """
     if business in OWNERS:
         arrived = HttpVisitor().connect(stage.up.authorize_url, user=OWNERS[business], business=business)

@@ -1,7 +1,7 @@
-"""The campaign of one seed: waves of refreshes with kills and lost answers in them, then rest, then the evidence.
+"""The campaign of one seed: waves of refreshes with kills and lost answers, then a rest, then the evidence.
 
-Everything that is chosen is chosen by the seed; what the machine makes of it (which worker takes which connection, what
-exactly a kill meets) is seen, not planned, and goes into the evidence.
+The seed determines all choices. It does not determine which worker takes which connection, or what a kill interrupts:
+the campaign observes that and adds it to the evidence.
 """
 
 import random
@@ -22,11 +22,11 @@ from tools.campaign.stage import Stage
 from tools.simulator.ledger import fingerprint
 
 HOLD = 0.3
-"""Seconds for which the simulator holds a request, or its answer, so that a kill can be aimed. Between the answer and
-the commit lie a few hundredths of a second, which nothing would hit by chance."""
+"""Seconds for which the simulator holds a request or its answer, so that a kill can be aimed. The time between answer
+and commit is a few hundredths of a second, too short to be hit by chance."""
 
 COMMIT = 0.03
-"""Seconds after the answer within which a kill is aimed at what lies between answer and commit."""
+"""A kill between answer and commit comes within this time after the answer. Seconds."""
 
 CLAIMED, REQUESTED, ISSUED, ANSWERED = "claimed", "requested", "issued", "answered"
 AIMS = {
@@ -38,12 +38,12 @@ AIMS = {
 _WEIGHTS = (3, 4, 4, 9)
 
 LONGEST_WAVE = 60.0
-"""The function's timeout and some more, in seconds."""
+"""The longest time of a wave: the function's timeout and some more. Seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Aim:
-    """A kill to come: what it is aimed at, and how long after the moment that the aim waits for."""
+    """A planned kill: the moment that it waits for, and the seconds between this moment and the kill."""
 
     kind: str
     after: float
@@ -51,7 +51,7 @@ class Aim:
 
 @dataclass(slots=True, kw_only=True)
 class Plan:
-    """A wave, as the seed has it."""
+    """The plan of a wave."""
 
     invoked: list[str]
     queued: list[str]
@@ -61,11 +61,11 @@ class Plan:
 
     @property
     def actors(self) -> list[str]:
-        """Who is to be refreshed, each once."""
+        """The connections to refresh, each once."""
         return list(dict.fromkeys([*self.invoked, *self.queued]))
 
     def faults(self) -> list[dict[str, Any]]:
-        """What the simulator is told to do."""
+        """The faults to order from the simulator."""
         orders: list[dict[str, Any]] = []
         for business, aim in self.aims.items():
             if aim.kind != CLAIMED:
@@ -77,7 +77,7 @@ class Plan:
 
 @dataclass(slots=True)
 class Tally:
-    """What was hit so far. kills: of workers in the middle of a refresh, by the evidence; missed: of others."""
+    """The counts so far. `kills` met a worker in the middle of a refresh, by the evidence; `missed` did not."""
 
     kills: int = 0
     missed: int = 0
@@ -92,7 +92,7 @@ class Tally:
 
 @dataclass(slots=True)
 class Campaign:
-    """One seed's campaign. `run` is all of it; `collect` takes the evidence once more."""
+    """One seed's campaign. `run` does everything; `collect` gathers the evidence again."""
 
     stage: Stage
     seed: int
@@ -105,7 +105,7 @@ class Campaign:
     _started: float = 0.0
 
     def run(self) -> Evidence:
-        """The waves, until enough was struck; then rest; then the evidence."""
+        """Run waves until enough kills and lost answers happened, then rest, then gather the evidence."""
         self.stage.clear()
         self._started = time.time()
         everybody = troupe.businesses(self.size)
@@ -113,7 +113,7 @@ class Campaign:
             _all(few.submit(troupe.connect, self.stage, business) for business in everybody)
         with ThreadPoolExecutor(16) as pool:
             while self.tally.strikes < self.strikes or self.tally.kills <= self.tally.drops:
-                # Anew for each wave: what is thrown while one runs depends on the machine, and must not shift the next.
+                # New dice for each wave: the number of throws in a wave depends on the machine.
                 dice = random.Random(f"{self.seed}/{self.tally.waves}")  # noqa: S311 - to be repeated, nothing secret
                 self._wave(self._plan(dice, everybody), dice, pool)
                 self.tally.waves += 1
@@ -124,11 +124,11 @@ class Campaign:
     # Waves
 
     def _plan(self, dice: random.Random, everybody: list[str]) -> Plan:
-        """The next wave: who is refreshed by which way, who is killed when, whose answer is lost."""
+        """Plan the next wave: the refreshes and their ways, the kills and their times, the lost answers."""
         actors = dice.sample(everybody, self.size // 2)
         direct, aimed, dropped = len(actors) * 7 // 12, len(actors) // 2, len(actors) // 3
         invoked, queued = actors[:direct], actors[direct:]
-        # Two at once for the same connection: by the same way, and by both.
+        # Sometimes refresh one connection twice at once: by invocation, by queue, or by both.
         if dice.random() < 0.4:
             invoked = [*invoked, invoked[0]]
         if dice.random() < 0.4:
@@ -153,7 +153,7 @@ class Campaign:
         return Plan(invoked=invoked, queued=queued, aims=aims, drops=drops, reconnected=reconnected)
 
     def _wave(self, plan: Plan, dice: random.Random, pool: ThreadPoolExecutor) -> None:
-        """Everybody back on stage, then all at once, then the dust settles."""
+        """Connect the lost connections again, start all refreshes at once, kill as planned, then settle."""
         self._revive(pool)
         _all(pool.submit(self.stage.let_fall_due, business) for business in plan.actors)
         seen = self.stage.token_requests(self._after)
@@ -177,7 +177,7 @@ class Campaign:
         self.tally.drops += sum(1 for one in ended if one["outcome"] == "issued" and DROPS.intersection(one["fault"]))
 
     def _strike(self, plan: Plan, start: int, dice: random.Random, running: list[Future[Any]]) -> list[Kill]:
-        """Watch the requests come in, and kill whom the plan says, when it says."""
+        """Watch the requests arrive, and kill the workers as planned."""
         kills: list[Kill] = []
         waiting = dict(plan.aims)
         ready: list[tuple[float, psutil.Process, Aim]] = []
@@ -207,13 +207,13 @@ class Campaign:
                     kills += [kill] if kill else []
                     ready.remove(strike)
             if new or ready or any(not future.done() for future in running):
-                # Who has not come a second after everybody else was refused its claim, or fell to another's kill.
+                # After one quiet second the other targets were refused their claim, or another kill ended them.
                 quiet = time.time() + 1.0
             time.sleep(0.01)
         return kills
 
     def _senders(self, seen: set[tuple[int, int]], count: int, dice: random.Random) -> list[psutil.Process | None]:
-        """Who most likely sent the requests that have just come: the workers with new connections."""
+        """The likely senders of the newest requests: the workers with new connections."""
         workers = {process.pid: process for process in self.stage.workers()}
         held = {(pid, port) for pid, ports in self.stage.connections().items() for port in ports}
         candidates = [pid for pid, _ in sorted(held - seen)] or [pid for pid, _ in sorted(held)]
@@ -224,7 +224,7 @@ class Campaign:
         return [workers.get(candidates[number % len(candidates)]) for number in range(count)]
 
     def _claimant(self, dice: random.Random) -> psutil.Process | None:
-        """A worker that is busy and has not sent a request."""
+        """A busy worker that has not sent a request; `None` if none is found."""
         held = self.stage.connections()
         busy = [one for one in self.stage.workers() if not held.get(one.pid) and not self.stage.is_idle(one)]
         return dice.choice(busy) if busy else None
@@ -232,22 +232,22 @@ class Campaign:
     # Between waves
 
     def _settle(self) -> int:
-        """Let time pass for the attempts whose processes are gone; how many there were.
+        """End the leases of attempts whose processes are gone. Returns the number of these attempts.
 
-        A lease is longer than a worker lives and a request travels; so before one is ended here, the simulator has
-        dealt with everything, and every worker that could have held the attempt is idle or dead.
+        In reality a lease lasts longer than a worker and its request. So before this ends a lease, the simulator has
+        finished all requests, and every worker that could have the attempt is idle or dead.
         """
         until = time.monotonic() + 30
         while any(one["delivered"] is None for one in self.stage.token_requests(self._after)):
             if time.monotonic() > until:
-                raise RuntimeError("the simulator does not come to an end with a request")
+                raise RuntimeError("the simulator does not finish a request")
             time.sleep(0.02)
         items, now = self.stage.items(), time.time()
         attempts = _attempts(items)
         self._evidence.frees += [Free(business=business, at=now) for business in items.keys() - attempts.keys()]
         if not attempts:
             return 0
-        # These alone can hold one of those attempts; who is found idle once, or is gone, does not.
+        # Only these workers can have one of the attempts. A worker that was idle once, or is gone, has none.
         suspects = self.stage.workers()
         until = time.monotonic() + 5
         while suspects and time.monotonic() < until:
@@ -269,11 +269,11 @@ class Campaign:
         return opened
 
     def _revive(self, pool: ThreadPoolExecutor) -> None:
-        """Connect again who was lost, so that the campaign keeps its size."""
+        """Connect the lost connections again, so that the campaign keeps its size."""
         _all(pool.submit(self._reconnect, business) for business in self._note_dead())
 
     def _note_dead(self) -> list[str]:
-        """Who needs a new consent, noting whether the simulator agrees."""
+        """The connections that need a new consent. Adds to the evidence whether their tokens still work."""
         dead = [(b, i) for b, i in self.stage.items().items() if i["status"]["S"] == Status.REAUTHORIZATION_REQUIRED]
         if not dead:
             return []
@@ -294,7 +294,7 @@ class Campaign:
         return [business for business, _ in dead]
 
     def _reconnect(self, business: str) -> None:
-        """A new consent, noting what it takes the place of."""
+        """Make a new consent, and add to the evidence which token it replaces."""
         before, start = fingerprint(self.stage.refresh_token(self.stage.item(business))), time.time()
         troupe.connect(self.stage, business)
         self._evidence.reconnects.append(Reconnect(business=business, start=start, end=time.time(), before=before))
@@ -302,9 +302,9 @@ class Campaign:
     # Rest
 
     def _rest(self, pool: ThreadPoolExecutor) -> None:
-        """No faults, no kills: everything claimed again, until everybody is active without doubt, or lost.
+        """Without faults and kills, refresh until every connection is active without doubt, or lost.
 
-        Everybody is refreshed once more, which proves what is stored.
+        Each connection is refreshed once more. This proves the stored token.
         """
         self.stage.control("DELETE", "faults")
         dead = set(self._note_dead())
@@ -325,7 +325,7 @@ class Campaign:
         self._note_dead()
 
     def collect(self) -> Evidence:
-        """All the evidence, as things stand."""
+        """Gather all evidence at its present state."""
         items = self.stage.items()
         self._evidence.stored = {
             business: fingerprint(self.stage.refresh_token(item)) for business, item in items.items()
@@ -354,7 +354,7 @@ def _attempts(items: dict[str, dict[str, Any]]) -> dict[str, str]:
 
 
 def _held(one: dict[str, Any], waiting: dict[str, Aim]) -> str:
-    """Whose request is held before it is looked at, as far as anybody can tell: the record names no business yet."""
+    """A guess whose request the simulator holds before reading it: its record has no business yet."""
     held = [business for business, aim in waiting.items() if aim.kind in (REQUESTED, ANSWERED)]
     return held[0] if held and "delay" in one["fault"] else ""
 

@@ -1,9 +1,9 @@
-"""Makes the two virtual environments that everything else runs in: ``python3 local/bootstrap.py``.
+"""Makes the two virtual environments that everything else runs in: ``python3 tools/local/bootstrap.py``.
 
-``.local/venv`` has the tools, ``.local/emulator-venv`` the AWS emulator. Both are Python 3.13, as functions
-are. Nothing is done when they are there and made from the same requirements. Runs on any Python from 3.9 on,
-with its standard library alone. Exit code 1 and one line on standard error say what to install when something
-is missing.
+``.local/venv`` has the tools, ``.local/emulator-venv`` the AWS emulator. Both have Python 3.13, like the functions.
+An environment that was made from the same requirements stays as it is. This program runs on Python 3.9 and later, with
+the standard library alone. If something is missing, one line on standard error says what to install, and the exit code
+is 1.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 STATE = ROOT / ".local"
 LOG = STATE / "log" / "bootstrap.log"
 
-# What is needed always; see `main`.
+# The environments that every command needs; see `main`.
 ENVIRONMENTS = (
     ("venv", "requirements/dev.txt", "the tools"),
     ("emulator-venv", "requirements/emulator.txt", "the AWS emulator"),
@@ -29,20 +29,21 @@ ENVIRONMENTS = (
 
 
 class MissingError(Exception):
-    """Something must be installed by hand; the message says what, in one line."""
+    """The person at the terminal must install something. The message says what, in one line."""
 
 
 def run(command: list[str]) -> None:
-    """Runs a command; what it says goes to the log. Raises ``subprocess.CalledProcessError``."""
+    """Runs a command with its output into the log. Raises ``subprocess.CalledProcessError``."""
     with LOG.open("a") as log:
         print("$", " ".join(command), file=log, flush=True)
         subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
 
 
 def python_313(candidate: str) -> str | None:
-    """The interpreter behind a command, if that is a Python 3.13 that really runs, else ``None``.
+    """The interpreter behind a command if it is a Python 3.13 that works, else ``None``.
 
-    A version manager's shim may be on PATH and fail; a virtual environment is no base for another.
+    A version manager can put a command on PATH that fails. For a virtual environment this is its base interpreter,
+    since no environment can be the base of another.
     """
     question = "import sys; print(sys.version_info[:2] == (3, 13) and getattr(sys, '_base_executable', '') or '')"
     try:
@@ -53,7 +54,7 @@ def python_313(candidate: str) -> str | None:
 
 
 def find_python(uv: str) -> str:
-    """A Python 3.13: on PATH, pyenv's, one that uv knows or can fetch. Raises ``MissingError``."""
+    """A Python 3.13: from PATH, from pyenv, or one that uv finds or installs. Raises ``MissingError``."""
     pyenv = os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv")
     for candidate in [
         "python3.13",
@@ -77,8 +78,8 @@ def find_python(uv: str) -> str:
 
 
 def find_uv() -> str:
-    """The uv that installs everything: on PATH, else in ``.local/uv``. Raises ``MissingError``."""
-    # Not that of an environment that is about to be made anew, should somebody have activated it.
+    """The uv that installs everything: from PATH, else from ``.local/uv``. Raises ``MissingError``."""
+    # An activated environment of ours is left out, because this program may be about to replace it.
     elsewhere = [folder for folder in os.environ.get("PATH", "").split(os.pathsep) if STATE not in Path(folder).parents]
     for candidate in ("uv", str(STATE / "uv" / "bin" / "uv")):
         found = shutil.which(candidate, path=os.pathsep.join(elsewhere))
@@ -111,7 +112,7 @@ def find_uv() -> str:
 
 
 def fingerprint(requirements: Path) -> str:
-    """A name for what an environment is made from."""
+    """A digest of the requirements of an environment."""
     return hashlib.sha256(requirements.read_bytes()).hexdigest()
 
 
@@ -125,7 +126,7 @@ def is_ready(folder: Path, requirements: Path) -> bool:
 
 
 def make(uv: str, python: str, folder: Path, requirements: Path) -> None:
-    """Makes one environment anew."""
+    """Makes one environment, and replaces an older one."""
     shutil.rmtree(folder, ignore_errors=True)
     run([uv, "venv", "--no-config", "--quiet", "--python", python, str(folder)])
     target = str(folder / "bin" / "python")
@@ -147,12 +148,12 @@ def make(uv: str, python: str, folder: Path, requirements: Path) -> None:
 
 
 def say(what: str) -> None:
-    """One line about what is being installed."""
+    """Prints what is being installed."""
     print(f"installing {what} …", file=sys.stderr, flush=True)
 
 
 def main(environments: tuple[tuple[str, str, str], ...] = ENVIRONMENTS) -> None:
-    """Makes what is not ready of some environments; each is its folder, what it is made from, what to call it."""
+    """Makes the environments that are not ready. Each is a folder, its requirements file, and its name in messages."""
     waiting = [
         (STATE / name, ROOT / requirements, what)
         for name, requirements, what in environments
@@ -173,7 +174,7 @@ def main(environments: tuple[tuple[str, str, str], ...] = ENVIRONMENTS) -> None:
         sys.exit(f"error: {missing}")
     except subprocess.CalledProcessError:
         log = LOG.relative_to(ROOT)
-        sys.exit(f"error: an installation failed (is the package index reachable?); the end of {log} says why.")
+        sys.exit(f"error: an installation failed (is the package index reachable?). The end of {log} says why.")
 
 
 if __name__ == "__main__":

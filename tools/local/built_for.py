@@ -1,7 +1,7 @@
-"""Tells the built template which processor its layers are for, so that it can be deployed for no other.
+"""Limits the parameter `Architecture` of the built template to the processor that its layers are for.
 
-`sam build` does not compare the parameter `Architecture` with what it built, and neither does AWS: functions whose
-packages are for another processor would be made, and then fail at every start. `make build` runs this after it.
+Neither `sam build` nor AWS compares this parameter with the built packages. Functions with packages for another
+processor would be deployed, and would fail at every start. `make build` runs this after `sam build`.
 """
 
 import os
@@ -14,7 +14,7 @@ from tools.local.places import BUILD, ROOT
 
 
 def narrow(root: Path, built_for: str) -> None:
-    """Leaves the template that was built below `root` no other processor to be deployed for.
+    """Limits the template that was built below `root` to one processor.
 
     `built_for` is a `LAYER_ARCHITECTURE`: `x86_64`, `arm64`, or `native` for this machine's own.
     """

@@ -1,7 +1,7 @@
 """`make dashboard`: the stack's CloudWatch dashboard as a picture, with the figures of the local stack.
 
-What is drawn, and where, is the deployed dashboard itself; the alarms are the deployed alarms. The emulator makes no
-metrics of what functions write to their logs, and judges alarms without their dimensions: both are worked out here.
+The widgets and the alarms are those of the deployed stack. The emulator makes no metrics from the functions' logs, and
+it ignores the dimensions of alarms, so this module computes both.
 """
 
 import json
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PICTURE = STATE / "dashboard" / "dashboard.png"
-NOT_TOLD = "not told by the emulator"
+UNKNOWN = "unknown to the emulator"
 _DAY = 86_400
 _LONGEST, _SHORTEST = 3 * 3600, 900
-"""How much time charts show, in seconds: as much as there is between these."""
+"""The longest and the shortest time that a chart shows, in seconds."""
 
-# A queue's attribute by the metric that CloudWatch makes of it. They are known of this moment only.
+# By CloudWatch metric: the queue's attribute that it is made of. The emulator knows only its present value.
 _OF_QUEUES = {
     "ApproximateNumberOfMessagesVisible": "ApproximateNumberOfMessages",
     "ApproximateNumberOfMessagesNotVisible": "ApproximateNumberOfMessagesNotVisible",
@@ -44,7 +44,7 @@ _OF_FUNCTIONS = {"Errors"}
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One figure of a widget: a value for each period, oldest first; `None` where the emulator does not tell it."""
+    """One figure of a widget: a value for each period, oldest first; `None` where the emulator does not know it."""
 
     label: str
     values: list[float | None] | None
@@ -53,7 +53,7 @@ class Line:
 
     @property
     def latest(self) -> tuple[float, float] | None:
-        """The latest value that there is, and how many seconds ago its period ended."""
+        """The latest value, and how many seconds ago its period ended; `None` without a value."""
         for ago, value in enumerate(reversed(self.values or [])):
             if value is not None:
                 return value, ago * self.period
@@ -76,11 +76,11 @@ class Widget:
     thresholds: dict[str, float] = field(default_factory=dict)
     """Horizontal lines of a chart, by their labels."""
     alarms: dict[str, str] = field(default_factory=dict)
-    """`ALARM`, `OK` or that it is not told, by the alarm's name without the stack's."""
+    """`ALARM`, `OK` or `UNKNOWN`, by the alarm's name without the stack's name."""
 
 
-class Told:
-    """What the local stack tells of its metrics during the last day."""
+class Figures:
+    """The metrics of the local stack during the last day."""
 
     def __init__(self, up: Stack, now: float) -> None:
         self._up, self._now = up, now
@@ -95,11 +95,11 @@ class Told:
 
     @property
     def since(self) -> float:
-        """When the first metric was written, in epoch seconds; now where none was."""
+        """When the first metric was written, in epoch seconds; the present time if none was."""
         return min((sample.at for samples in self._written.values() for sample in samples), default=self._now)
 
     def samples(self, metric: Metric, statistic: str) -> list[Sample] | None:
-        """The values of a metric, from which `statistic` can be made; `None` where the emulator does not tell it."""
+        """The values of a metric, from which `statistic` can be computed; `None` if the emulator does not know it."""
         dimensions = dict(metric.dimensions)
         if metric.namespace == "AWS/SQS" and metric.name in _OF_QUEUES:
             url = self._up.queues[dimensions["QueueName"].removeprefix(f"{STACK_NAME}-")]
@@ -132,24 +132,24 @@ def read(up: Stack, now: float) -> list[Widget]:
     cloudwatch = service.client(up, "cloudwatch")
     try:
         body = json.loads(cloudwatch.get_dashboard(DashboardName=f"{STACK_NAME}-{up.region}")["DashboardBody"])
-        told = Told(up, now)
+        figures = Figures(up, now)
         states = {
-            alarm["AlarmName"]: _state(alarm, told, now)
+            alarm["AlarmName"]: _state(alarm, figures, now)
             for page in cloudwatch.get_paginator("describe_alarms").paginate()
             for alarm in page["MetricAlarms"]
         }
-        return [_widget(one, told, states, now) for one in body["widgets"]]
+        return [_widget(one, figures, states, now) for one in body["widgets"]]
     except (BotoCoreError, ClientError) as error:
         reason = " ".join(str(error).split())
-        raise LocalError(f"The local stack does not tell its figures: run `make up` once more. ({reason})") from error
+        raise LocalError(f"The local stack gives no figures: run `make up` once more. ({reason})") from error
 
 
-def _state(alarm: dict[str, Any], told: Told, now: float) -> str:
-    """What CloudWatch would make of an alarm."""
+def _state(alarm: dict[str, Any], figures: Figures, now: float) -> str:
+    """The state that CloudWatch would give an alarm."""
     dimensions = frozenset((one["Name"], one["Value"]) for one in alarm["Dimensions"])
-    samples = told.samples(Metric(alarm["Namespace"], alarm["MetricName"], dimensions), alarm["Statistic"])
+    samples = figures.samples(Metric(alarm["Namespace"], alarm["MetricName"], dimensions), alarm["Statistic"])
     if samples is None:
-        return NOT_TOLD
+        return UNKNOWN
     periods = alarm["EvaluationPeriods"]
     sounding = metrics.sounds(
         metrics.series(samples, alarm["Statistic"], alarm["Period"], periods, now),
@@ -161,17 +161,17 @@ def _state(alarm: dict[str, Any], told: Told, now: float) -> str:
     return "ALARM" if sounding else "OK"
 
 
-def _widget(one: dict[str, Any], told: Told, states: dict[str, str], now: float) -> Widget:
+def _widget(one: dict[str, Any], figures: Figures, states: dict[str, str], now: float) -> Widget:
     """A widget of the dashboard's body with its figures."""
     properties, place = one["properties"], {key: one[key] for key in ("x", "y", "width", "height")}
     if one["type"] == "text":
         return Widget("text", properties["markdown"].lstrip("# "), **place)
     if one["type"] == "alarm":
         names = [arn.rpartition(":alarm:")[2] for arn in properties["alarms"]]
-        # As CloudWatch says where an alarm is listed that is not there.
-        found = {name.removeprefix(f"{STACK_NAME}-"): states.get(name, "not there") for name in names}
+        # CloudWatch marks a listed alarm that does not exist in the same way.
+        found = {name.removeprefix(f"{STACK_NAME}-"): states.get(name, "does not exist") for name in names}
         return Widget("alarm", properties["title"], **place, alarms=found)
-    lines = _lines(properties, told, now)
+    lines = _lines(properties, figures, now)
     drawn = properties.get("annotations", {}).get("horizontal", [])
     return Widget(
         properties["view"],
@@ -183,14 +183,14 @@ def _widget(one: dict[str, Any], told: Told, states: dict[str, str], now: float)
     )
 
 
-def _lines(properties: dict[str, Any], told: Told, now: float) -> list[Line]:
+def _lines(properties: dict[str, Any], figures: Figures, now: float) -> list[Line]:
     """The visible figures of a widget, in its order."""
-    shown_time = min(max(now - told.since, _SHORTEST), _LONGEST)
+    shown_time = min(max(now - figures.since, _SHORTEST), _LONGEST)
     period: float = properties["period"]
     if properties["view"] == "singleValue":
         periods = max(_LONGEST // int(period), 1)
     else:
-        # A young stack's charts are drawn by the minute: it has no five minutes to show yet.
+        # A young stack has too few periods of five minutes, so its charts have one value a minute.
         period = min(period, 60) if shown_time < 3600 else period
         periods = int(-(-shown_time // period))
     known: dict[str, list[float | None] | None] = {}
@@ -200,20 +200,20 @@ def _lines(properties: dict[str, Any], told: Told, now: float) -> list[Line]:
         words: list[str] = [word for word in metric if isinstance(word, str)]
         name = options.get("id", f"#{number}")
         if options.get("visible", True):
-            # Of queues the present alone is known.
+            # Only the present value of a queue is known.
             label = options.get("label") or words[1]
             visible.append((name, f"{label} (now)" if words[:1] == ["AWS/SQS"] else label))
         if "expression" in options:
             expressions.append((name, options["expression"]))
             continue
-        namespace, name_there, *dimensions = words
+        namespace, metric_name, *dimensions = words
         statistic = options.get("stat", properties["stat"])
         pairs = frozenset(zip(dimensions[::2], dimensions[1::2], strict=True))
-        samples = told.samples(Metric(namespace, name_there, pairs), statistic)
+        samples = figures.samples(Metric(namespace, metric_name, pairs), statistic)
         known[name] = None if samples is None else metrics.series(samples, statistic, period, periods, now)
     for name, expression in expressions:
-        there = {key: values for key, values in known.items() if values is not None}
-        known[name] = metrics.calculate(expression, there, periods)
+        series = {key: values for key, values in known.items() if values is not None}
+        known[name] = metrics.calculate(expression, series, periods)
     return [Line(label, known[name], period) for name, label in visible]
 
 
@@ -256,7 +256,7 @@ def draw(path: Path, widgets: list[Widget], now: float) -> None:
 
 
 def _draw_values(card: "Axes", widget: Widget) -> None:
-    """Large numbers, and how old they are where they are old."""
+    """Large numbers, and the age of old ones."""
     for number, line in enumerate(widget.lines):
         x = (number + 0.5) / len(widget.lines)
         latest = line.latest
@@ -265,7 +265,7 @@ def _draw_values(card: "Axes", widget: Widget) -> None:
         card.text(x, 0.48, text, ha="center", va="center", fontsize=26, fontweight="bold", color=_INK)
         note = line.label
         if line.values is None:
-            note += f"\n{NOT_TOLD}"
+            note += f"\n{UNKNOWN}"
         elif value is None:
             note += "\nnothing to tell yet"
         elif ago > line.period:
@@ -274,7 +274,7 @@ def _draw_values(card: "Axes", widget: Widget) -> None:
 
 
 def _draw_alarms(card: "Axes", widget: Widget) -> None:
-    """The alarms that sound first, then those that are quiet, then those nobody can tell."""
+    """The alarms: sounding ones first, then quiet ones, then unknown ones."""
     order = [*_STATES][::-1]
     ranked = sorted(widget.alarms.items(), key=lambda one: order.index(one[1]) if one[1] in order else len(order))
     columns = 5
@@ -282,11 +282,11 @@ def _draw_alarms(card: "Axes", widget: Widget) -> None:
     for number, (name, state) in enumerate(ranked):
         column, row = divmod(number, rows)
         x, y = column / columns + 0.012, 0.74 - row * 0.7 / rows
-        told = state in _STATES
+        known = state in _STATES
         weight = "bold" if state == "ALARM" else "normal"
         card.plot(x, y, "s", color=_STATES.get(state, "#aab7b8"), markersize=8)
-        note = name if told else f"{name} ({state})"
-        card.text(x + 0.009, y, note, va="center", fontsize=9, color=_INK if told else _PALE, fontweight=weight)
+        note = name if known else f"{name} ({state})"
+        card.text(x + 0.009, y, note, va="center", fontsize=9, color=_INK if known else _PALE, fontweight=weight)
 
 
 def _draw_chart(figure: "Figure", widget: Widget, place: tuple[float, float, float, float], rows: int) -> None:
@@ -297,7 +297,7 @@ def _draw_chart(figure: "Figure", widget: Widget, place: tuple[float, float, flo
     longest = 0.0
     for line, colour in zip(widget.lines, _COLOURS, strict=False):
         if line.values is None:
-            axes.plot([], [], color="#aab7b8", label=f"{line.label} ({NOT_TOLD})")
+            axes.plot([], [], color="#aab7b8", label=f"{line.label} ({UNKNOWN})")
             continue
         minutes = line.period / 60
         at = [(number - len(line.values) + 0.5) * minutes for number in range(len(line.values))]
@@ -326,7 +326,7 @@ def _draw_chart(figure: "Figure", widget: Widget, place: tuple[float, float, flo
 
 
 def _number(value: float) -> str:
-    """A figure as short as it is exact enough."""
+    """A number with as few digits as a reader needs."""
     return (
         f"{value:,.0f}" if value == int(value) or abs(value) >= 100 else f"{value:.2g}" if value < 1 else f"{value:.1f}"
     )

@@ -1,4 +1,4 @@
-"""`make run`: brings the stack up, does its whole job once before your eyes, and stays until Ctrl-C."""
+"""`make run`: brings the stack up, shows one connection from consent to token, and runs until Ctrl-C."""
 
 import sys
 import time
@@ -18,13 +18,13 @@ from tools.local.visit import Visitor, chromium, visitor
 
 USER, BUSINESS = "somchai", "N1000001"
 REFRESH_AFTER = 5
-"""Seconds after which the demo's connections fall due, so that the rotation can be watched."""
+"""Seconds after which the demo's connections fall due, so that a person can watch the rotation."""
 _SOON = 60
-"""A refresh that is due within so many seconds is waited for."""
+"""The demo waits for a refresh that is due within this time, in seconds."""
 
 
 class Story:
-    """Tells what happens, step by step, and shows no secret whole."""
+    """Prints what happens, step by step. Secrets are shortened."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -36,7 +36,7 @@ class Story:
         self._console.print(f"\n[bold]{self._chapter}  {escape(title)}[/]")
 
     def line(self, label: str, value: object) -> None:
-        """A fact: what it is, and its value."""
+        """One fact: a label and a value."""
         self._console.print(f"   [dim]{escape(label):<22}[/] {escape(str(value))}", soft_wrap=True)
 
     def say(self, text: str) -> None:
@@ -45,7 +45,7 @@ class Story:
 
 
 def main() -> None:
-    """The whole of `make run`; ends with everything ended."""
+    """Run `make run`, and end what it started."""
     console = Console(highlight=False)
     try:
         found = _running(console)
@@ -53,7 +53,7 @@ def main() -> None:
     except LocalError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        sys.exit("interrupted; what was started has been ended")
+        sys.exit("interrupted; everything that was started has ended")
     try:
         story = Story(console)
         if up.simulator_url:
@@ -66,11 +66,11 @@ def main() -> None:
     finally:
         if found is None:
             stack.down()
-    console.print("\nthe stack of `make up` goes on" if found else "\neverything has ended")
+    console.print("\nthe stack of `make up` stays up" if found else "\neverything has ended")
 
 
 def _running(console: Console) -> Stack | None:
-    """The stack of an earlier `make up`, which is used as it is. Raises `LocalError` where settings ask for another."""
+    """The stack of an earlier `make up`, used as it is. Raises `LocalError` if the command line has settings."""
     found = stack.running()
     if found is None:
         return None
@@ -91,11 +91,11 @@ def _for_the_demo(wanted: settings.Settings) -> settings.Settings:
 
 
 def _job(up: Stack, story: Story) -> None:
-    """Connect, look at what is stored, rotate, read a token, use it."""
+    """Connect, show what is stored, rotate, read a token, use it."""
     story.chapter("A business owner clicks “Connect FlowAccount”")
     begun = requests.get(up.authorize_url, allow_redirects=False, timeout=30)
     if begun.status_code != 302:
-        raise LocalError(f"authorize answered {begun.status_code}; its log group tells why")
+        raise LocalError(f"authorize answered {begun.status_code}. Its log group says why.")
     login = urlsplit(begun.headers["Location"])
     story.line("GET", up.authorize_url)
     story.line("302 to", f"{login.scheme}://{login.netloc}{login.path}")
@@ -114,7 +114,7 @@ def _job(up: Stack, story: Story) -> None:
     story.chapter("What is stored now")
     item = service.connection_item(up, BUSINESS)
     if item is None:
-        raise LocalError(f"no connection was stored; the log of {up.functions['callback']} tells why")
+        raise LocalError(f"no connection was stored. The log of {up.functions['callback']} says why.")
     _show(story, item)
 
     _refresh(up, story, item)
@@ -143,10 +143,10 @@ def _job(up: Stack, story: Story) -> None:
 
 
 def _refresh(up: Stack, story: Story, item: dict[str, Any]) -> None:
-    """By the schedule where the connection falls due soon, else on demand."""
+    """By the schedule if the connection falls due soon, else on demand."""
     wait = int(item["refresh_at"]["N"]) - time.time()
     if wait > _SOON:
-        story.chapter("Its refresh is hours away, so refresh is asked for one now")
+        story.chapter("It falls due in hours, so the function refresh is invoked now")
         asked = {"connection_id": BUSINESS, "generation": int(item["generation"]["N"])}
         story.line("refresh", service.invoke(up, "refresh", asked)["outcome"])
         return
@@ -175,13 +175,13 @@ def _show(story: Story, item: dict[str, Any]) -> None:
 
 
 def _stay(up: Stack, story: Story, console: Console) -> None:
-    """Until Ctrl-C: the schedule ticks once a minute, and every rotation is told."""
+    """Until Ctrl-C: print every rotation. The schedule ticks once a minute."""
     story.chapter("Your turn")
     story.line("connect a business", up.authorize_url)
     story.say("The schedule ticks once a minute. Ctrl-C ends everything.")
     database, seen = service.client(up, "dynamodb"), dict[str, tuple[str, str]]()
     while True:
-        # A look at a handful of items of a demo; the product itself never scans.
+        # A demo has few items, so it may scan. The product never scans.
         for item in database.scan(TableName=up.table)["Items"]:
             name = item["pk"]["S"].removeprefix("CONNECTION#")
             if item["sk"]["S"] != "CONNECTION":

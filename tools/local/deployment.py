@@ -15,16 +15,16 @@ from tools.local.places import BUILD, CACHE, LOCAL, LOGS, ROOT, TOOLS, shown
 
 STACK_NAME = "flowaccount-connect"
 
-# The emulator gives a REST API the id that this tag asks for; on AWS nobody sets it, so it belongs to this
-# deployment, not to the template. A fixed id is what makes the callback URL known before there is an API.
+# The emulator gives a REST API the id in this tag. AWS does not, so the tag belongs to this deployment and not to the
+# template. With a fixed id the callback URL is known before the API exists.
 API_ID = "flowaccountconnect"
 _BUCKET = f"{STACK_NAME}-artifacts"
 
 
 def sources(root: Path = ROOT) -> str:
-    """A name for everything that is deployed: it changes when, and only when, a source does.
+    """A digest of all sources that are deployed.
 
-    `root` is where the sources are; another folder than the repository holds those of another release.
+    `root` is the folder of the sources. Tests give the folder of another release.
     """
     digest = hashlib.sha256()
     for path in sorted(_source_files(root)):
@@ -34,7 +34,7 @@ def sources(root: Path = ROOT) -> str:
 
 
 def _source_files(root: Path) -> Iterator[Path]:
-    """The files that decide what is built and deployed."""
+    """The files from which the stack is built and deployed."""
     yield root / "template.yaml"
     yield root / "samconfig.toml"
     for folder in ("functions", "layers"):
@@ -44,7 +44,7 @@ def _source_files(root: Path) -> Iterator[Path]:
 
 
 def is_built(root: Path = ROOT) -> bool:
-    """Whether what `build` made is there and made from the sources as they are."""
+    """Whether a build exists that was made from the present sources."""
     try:
         return (root / BUILD / "made-from").read_text() == sources(root)
     except OSError:
@@ -58,7 +58,7 @@ def build(root: Path = ROOT) -> None:
     environment = _environment() | {"LAYER_ARCHITECTURE": "native", "LAYER_CACHE": str(CACHE)}
     _sam(["build"], root, environment, LOGS / "build.log", "The build failed")
     built_for.narrow(root, environment["LAYER_ARCHITECTURE"])
-    # sam clears this folder when it builds for anything else, and the note with it.
+    # sam deletes this file when it builds again.
     (root / BUILD / "made-from").write_text(made_from)
 
 
@@ -66,7 +66,7 @@ def deploy(
     port: int, parameters: Mapping[str, str], root: Path = ROOT, *, name: str = STACK_NAME, api_id: str = API_ID
 ) -> None:
     """Runs `sam deploy` with these parameters against the emulator on ``port``. Raises ``LocalError``."""
-    with contextlib.suppress(ClientError):  # It is there already where this is no first deployment.
+    with contextlib.suppress(ClientError):  # After the first deployment the bucket exists.
         _ensure_bucket(port)
     command = ["deploy", "--stack-name", name]
     command += ["--no-resolve-s3", "--s3-bucket", _BUCKET, "--no-confirm-changeset", "--no-progressbar"]
@@ -82,20 +82,20 @@ def deploy(
 
 
 def _ensure_bucket(port: int) -> None:
-    """Makes the bucket that sam uploads to, where the emulator is new."""
+    """Makes the bucket that sam uploads to, unless it exists."""
     storage = emulator.client("s3", port)
     if _BUCKET not in [bucket["Name"] for bucket in storage.list_buckets()["Buckets"]]:
         storage.create_bucket(Bucket=_BUCKET, CreateBucketConfiguration={"LocationConstraint": emulator.REGION})
 
 
 def _quoted(value: str) -> str:
-    """A parameter's value as `--parameter-overrides` reads it."""
+    """A parameter's value, quoted for `--parameter-overrides`."""
     escaped = value.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
 
 
 def _environment() -> dict[str, str]:
-    """What sam runs with: this machine's, without anything that could lead it to a real AWS account."""
+    """The environment of sam: this machine's, without any variable that could lead to a real AWS account."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SAM_"))}
     return kept | {
         "PATH": f"{TOOLS}:{os.environ.get('PATH', '/usr/bin:/bin')}",
@@ -109,7 +109,7 @@ def _environment() -> dict[str, str]:
 
 
 def _sam(arguments: list[str], root: Path, environment: Mapping[str, str], log: Path, failure: str) -> None:
-    """Runs one sam command in a folder of sources, its output into ``log``."""
+    """Runs one sam command in a folder of sources, with its output into ``log``. Raises ``LocalError``."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
         done = subprocess.run(
@@ -127,6 +127,6 @@ def _sam(arguments: list[str], root: Path, environment: Mapping[str, str], log: 
 
 
 def _reason(output: str) -> str:
-    """The last word of sam about what went wrong, on one line."""
+    """The last error that sam printed, on one line."""
     errors = [line for line in output.splitlines() if line.startswith(("Error:", "Build Failed", "make:"))]
     return " ".join(errors[-1].split())[:300] if errors else ""

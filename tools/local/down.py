@@ -7,7 +7,7 @@ from tools.local.errors import LocalError
 
 
 def main() -> None:
-    """Ends it and says so."""
+    """Ends the stack and prints the result."""
     try:
         print("everything has ended" if stack.down() else "nothing was running")
     except LocalError as error:

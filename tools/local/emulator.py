@@ -1,4 +1,4 @@
-"""The AWS emulator (MiniStack), on loopback only, enforcing signatures and policies."""
+"""The AWS emulator (MiniStack). It listens on loopback only, and enforces signatures and policies."""
 
 import http.client
 import os
@@ -19,10 +19,10 @@ ACCOUNT = "000000000000"
 LOG = LOGS / "emulator.log"
 _HOME = STATE / "emulator"
 
-# The emulator's own administrator, which it neither checks nor limits: for deploying, never for testing.
+# The emulator's administrator, whom it neither checks nor limits. For deploying, never for testing.
 ADMINISTRATOR = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
 
-# Functions inherit the emulator's environment. These, where set, tell how to reach the outside.
+# Functions inherit the emulator's environment. If these are set, programs need them to reach other machines.
 _OUTSIDE = (
     "HTTPS_PROXY",
     "https_proxy",
@@ -35,24 +35,24 @@ _OUTSIDE = (
 
 
 def url(port: int) -> str:
-    """What the AWS SDKs call the endpoint URL."""
+    """The endpoint URL for the AWS SDKs."""
     return f"http://{ports.HOST}:{port}"
 
 
 def start(port: int) -> processes.Process:
-    """Starts an empty emulator and waits until it answers. Raises ``LocalError``, with nothing running."""
+    """Starts an empty emulator and waits until it answers. Raises ``LocalError``; then nothing runs."""
     temporary = _HOME / "tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     command = [str(EMULATOR_TOOLS / "python"), "-P", str(Path(__file__).with_name("ministack_policies.py"))]
     process = processes.start(command, environment(port, temporary, EMULATOR_TOOLS), LOG, _HOME)
-    failure = f"The AWS emulator did not start on port {port}; the end of {shown(LOG)} says why."
+    failure = f"The AWS emulator did not start on port {port}. The end of {shown(LOG)} says why."
     processes.wait_until(lambda: is_healthy(port), process, 30, failure)
     return process
 
 
 def environment(port: int, temporary: Path, tools: Path) -> dict[str, str]:
-    """The emulator's whole environment, and the functions': nothing of the calling shell leaks into it."""
+    """The whole environment of the emulator and the functions. It has nothing else of the calling shell."""
     kept = {name: os.environ[name] for name in _OUTSIDE if os.environ.get(name)}
     return kept | {
         "PATH": f"{tools}:/usr/bin:/bin",
@@ -66,16 +66,16 @@ def environment(port: int, temporary: Path, tools: Path) -> dict[str, str]:
         "MINISTACK_ACCOUNT_ID": ACCOUNT,
         "AUTH": "true",
         "LAMBDA_EXECUTOR": "local",
-        # At INFO it repeats the functions' own log lines, which are in their log groups already.
+        # At INFO it would repeat the functions' log lines, which are in their log groups.
         "LOG_LEVEL": "WARNING",
-        # Listeners that this stack has no use for.
+        # This stack does not use these listeners.
         "IOT_MTLS_ENABLED": "0",
         "SFTP_ENABLED": "0",
     }
 
 
 def clear() -> None:
-    """Removes what an emulator that has ended left behind."""
+    """Removes the files of an emulator that has ended."""
     shutil.rmtree(_HOME, ignore_errors=True)
 
 

@@ -9,7 +9,7 @@ from tools.local.stack import Stack
 
 
 def exports(up: Stack) -> dict[str, str]:
-    """The environment in which a client finds the local stack, and may call it."""
+    """The environment variables with which a client finds the local stack and may call it."""
     variables = {
         "FLOWACCOUNT_CONNECT_URL": up.api_url,
         "AWS_ACCESS_KEY_ID": up.access_key_id,

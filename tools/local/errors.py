@@ -1,5 +1,5 @@
-"""What can go wrong while the local stack comes up, as one line for a person."""
+"""The error of the local tools: one line for the person at the terminal."""
 
 
 class LocalError(Exception):
-    """Something the person at the terminal has to know or do; the message is one line that says what."""
+    """The tool cannot go on. The message is one line that says what the person at the terminal has to do."""

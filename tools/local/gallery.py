@@ -1,6 +1,6 @@
-"""Every page that people see, in a real browser: `make screenshots` takes their pictures, tests look them over.
+"""Every page that people see, in a real browser. `make screenshots` takes pictures of them, and tests check them.
 
-The stack's own pages are served as the functions answer with them, headers included; the stand-in's are its own.
+The stack's pages are served with the body and headers of the functions' answers. The stand-in serves its own pages.
 """
 
 import itertools
@@ -26,7 +26,7 @@ HERE = LOCAL / "screenshots"
 LOCALES = {"th": "th-TH", "en": "en-US"}
 SCHEMES = ("light", "dark")
 SIZES = {"320": (320, 640, 1), "320-large-text": (320, 640, 2), "390": (390, 844, 1), "1280": (1280, 800, 1)}
-"""Name: width and height of the window in CSS pixels, and how many times larger than usual text is set."""
+"""By name: width and height of the window in CSS pixels, and the factor by which text is enlarged."""
 
 REFERENCE = "c6af9ac6-7b61-11e6-9a41-93e8deadbeef"
 BACK = "https://app.example.com/accounting/done?error=access_denied"
@@ -35,12 +35,12 @@ _REDIRECT_URI = "http://127.0.0.1:9/callback"
 
 @dataclass(frozen=True, slots=True)
 class Exhibit:
-    """One page: whose it is, what it is called there, and how a browser gets to it."""
+    """One page: its owner, its name, and the way to it in a browser."""
 
     owner: str
     name: str
     languages: tuple[str, ...]
-    """The languages it speaks one at a time; one stands for both where they are side by side."""
+    """The languages of the page. A page that shows both languages at once has one entry."""
     visit: Callable[["Page"], object]
 
     def __str__(self) -> str:
@@ -49,7 +49,7 @@ class Exhibit:
 
 @contextmanager
 def exhibits() -> Iterator[list[Exhibit]]:
-    """Every page there is; they can be visited for as long as the block runs."""
+    """All pages. A browser can visit them while the block runs."""
     port = ports.choose()
     stand_in_process = stand_in.start(port, stand_in.CLIENT_ID, "not used here", [_REDIRECT_URI], {})
     try:
@@ -73,7 +73,7 @@ def screen(launched: "Browser", language: str, scheme: str, size: str) -> Iterat
 
     def show(exhibit: Exhibit) -> "Page":
         exhibit.visit(page)
-        # What a reader's own setting does; the policy forbids pages to style themselves, not those who look at them.
+        # This is a reader's own setting. The policy forbids styles of the page, not styles of its reader.
         page.evaluate("times => document.documentElement.style.fontSize = `${100 * times}%`", text)
         return page
 

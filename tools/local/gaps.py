@@ -1,6 +1,6 @@
-"""What the emulator does not take from the template, set by API calls: the template stays what AWS gets.
+"""Sets by API calls what the emulator does not take from the template. So the template needs no change for it.
 
-Each value is read from the processed template, so that there is nothing to keep in step by hand.
+Each value is read from the processed template, so no value is written in two places.
 """
 
 import json
@@ -11,7 +11,7 @@ from tools.local.deployment import API_ID, STACK_NAME
 
 
 def fill(port: int, table: str, concurrency: int) -> None:
-    """Sets what is missing, on the stack that was just deployed. Doing it again changes nothing."""
+    """Sets the missing properties of the stack that was just deployed. A repetition changes nothing."""
     resources = _resources(port)
     _table(port, table, resources["Table"]["Properties"])
     _refresh_queue(port, concurrency)
@@ -40,7 +40,7 @@ def _table(port: int, table: str, properties: dict[str, Any]) -> None:
 
 
 def _refresh_queue(port: int, concurrency: int) -> None:
-    """How many workers take from the refresh queue: the parameter arrives as text, which stops the poller."""
+    """The number of workers for the refresh queue. The emulator leaves it a text, which stops its poller."""
     functions = emulator.client("lambda", port)
     mappings = functions.list_event_source_mappings(FunctionName=f"{STACK_NAME}-refresh:live")["EventSourceMappings"]
     for mapping in mappings:
@@ -48,9 +48,9 @@ def _refresh_queue(port: int, concurrency: int) -> None:
 
 
 def _gateway_responses(port: int, body: dict[str, Any]) -> None:
-    """The gateway's own errors, which an import of an OpenAPI body leaves out; a deployment takes them up.
+    """The gateway's own errors. The emulator's import of an OpenAPI body omits them; a new deployment applies them.
 
-    In them the emulator knows one request id only, the one that a client can set on AWS.
+    The emulator knows only one request id in them: the one that a client can set on AWS.
     """
     gateway = emulator.client("apigateway", port)
     for kind, response in body["x-amazon-apigateway-gateway-responses"].items():
@@ -67,7 +67,7 @@ def _gateway_responses(port: int, body: dict[str, Any]) -> None:
 
 
 def _throttles(port: int) -> None:
-    """The limits of single routes, whose paths a template writes as API Gateway does (`/~1authorize`)."""
+    """The limits of single routes. The template writes their paths in API Gateway's form (`/~1authorize`)."""
     gateway = emulator.client("apigateway", port)
     for method, limits in gateway.get_stage(restApiId=API_ID, stageName="live")["methodSettings"].items():
         if "~1" in method:

@@ -1,4 +1,4 @@
-"""CloudWatch's arithmetic, for an emulator that leaves it out: metrics in log lines, statistics, expressions, alarms.
+"""CloudWatch's arithmetic, which the emulator lacks: metrics in log lines, statistics, expressions, alarms.
 
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
 """
@@ -16,7 +16,7 @@ from tools.local.errors import LocalError
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """What CloudWatch tells metrics apart by."""
+    """The identity of a metric in CloudWatch."""
 
     namespace: str
     name: str
@@ -37,11 +37,11 @@ def embedded(line: str) -> Iterator[tuple[Metric, Sample]]:
         document = json.loads(line)
     except ValueError:
         return
-    told = document.get("_aws") if isinstance(document, dict) else None
-    if not isinstance(told, dict):
+    header = document.get("_aws") if isinstance(document, dict) else None
+    if not isinstance(header, dict):
         return
-    at = told["Timestamp"] / 1000
-    for directive in told["CloudWatchMetrics"]:
+    at = header["Timestamp"] / 1000
+    for directive in header["CloudWatchMetrics"]:
         for names in directive["Dimensions"]:
             dimensions = frozenset((name, str(document[name])) for name in names)
             for metric in directive["Metrics"]:
@@ -60,7 +60,7 @@ _STATISTICS: dict[str, Callable[[Sequence[float]], float]] = {
 
 
 def statistic(name: str, values: Sequence[float]) -> float | None:
-    """One statistic as CloudWatch names it (`Sum`, `Maximum`, `p99`, …) of the values of one period; `None` of none.
+    """One statistic of the values of one period, by CloudWatch's name (`Sum`, `p99`, …); `None` without values.
 
     Raises `LocalError` for a name that is not known here.
     """
@@ -92,9 +92,9 @@ _OPERATORS: dict[type[ast.operator], Callable[[float, float], float]] = {
 
 
 def calculate(expression: str, known: Mapping[str, Sequence[float | None]], periods: int) -> list[float | None]:
-    """A metric math expression over series by their ids. Where one is missing, so is the result, and for x / 0.
+    """A metric math expression over series by their ids. The result is `None` for a missing value and for x / 0.
 
-    Raises `LocalError` for what is more than the four operations and `FILL` with a number.
+    Raises `LocalError` for anything but the four operations and `FILL` with a number.
     """
 
     def value(node: ast.expr, at: int) -> float | None:
@@ -109,8 +109,8 @@ def calculate(expression: str, known: Mapping[str, Sequence[float | None]], peri
             return _OPERATORS[type(node.op)](left, right)
         match node:
             case ast.Call(func=ast.Name(id="FILL"), args=[filled, ast.Constant() as instead], keywords=[]):
-                there = value(filled, at)
-                return value(instead, at) if there is None else there
+                found = value(filled, at)
+                return value(instead, at) if found is None else found
         raise LocalError(f"The dashboard's expression {expression!r} is more than local/metrics.py knows: add it.")
 
     body = ast.parse(expression, mode="eval").body
@@ -128,7 +128,7 @@ _COMPARISONS: dict[str, Callable[[float, float], bool]] = {
 def sounds(values: Sequence[float | None], *, threshold: float, comparison: str, needed: int, missing: str) -> bool:
     """Whether an alarm sounds: at least `needed` of the last periods' values are beyond the threshold.
 
-    A period without a value counts as `missing` says: `breaching` or `notBreaching`; this stack's alarms know no other.
+    `missing` says how a period without a value counts: `breaching` or `notBreaching`. This stack uses no others.
     """
     beyond = _COMPARISONS[comparison]
     hits = [missing == "breaching" if value is None else beyond(value, threshold) for value in values]

@@ -1,12 +1,13 @@
-"""What AWS's policy checks and filters look at and the emulator's do not, added to the emulator as it starts.
+"""Adds to the emulator what AWS's policy checks and filters do and the emulator's do not.
 
-The first keys of the items that a call names (`dynamodb:LeadingKeys`), the context of a call of KMS
-(`kms:EncryptionContext:…`), and a batch of messages counting as what it is a batch of. Without them every statement on
-the table would allow every item of it, and nothing would tell the statements apart. And what a stream's filter asks to
-be absent, which it is, too, where the attribute around it is.
+- `dynamodb:LeadingKeys`: the partition keys of the items that a call names. Without it every statement on the table
+  would allow every item.
+- `kms:EncryptionContext:…`: the context of a call of KMS.
+- A batch of messages needs the permission of a single message.
+- A stream's filter that asks for an absent attribute also accepts a record without the attribute around it.
 
-And one thing that it does by itself, but on the thread that answers everybody: the folders of workers that a deployment
-ends are removed beside it. They hold whole layers, and dozens of them kept every caller waiting for a minute.
+It also removes the folders of ended workers on a thread of its own. They contain whole layers. The emulator removes
+them on the thread that answers all callers, who then wait for a minute.
 
 Runs in the emulator's own interpreter, in place of its command.
 """
@@ -34,7 +35,7 @@ _BATCHES = {"sqs:SendMessageBatch": "sqs:SendMessage", "sqs:DeleteMessageBatch":
 
 
 class _Table(str):
-    """The ARN of a table, with the keys of one item of a transaction: each is judged by itself."""
+    """The ARN of a table, with the keys of one item of a transaction. Each item is checked separately."""
 
     keys: list[str]
 
@@ -52,7 +53,7 @@ def leading_keys(request: dict[str, Any]) -> list[str]:
 
 
 def action(*request: Any) -> str | None:
-    """The action of a request; AWS asks for the same permission for one message and for a batch of them."""
+    """The action of a request. AWS requires the same permission for a batch of messages as for one message."""
     found: str | None = _extract_action(*request)
     return _BATCHES.get(found or "", found)
 
@@ -65,16 +66,16 @@ def item_context(body: bytes) -> dict[str, Any]:
 
 
 def tag_context(service: str, iam_action: str, body: bytes, params: dict[str, Any]) -> dict[str, Any]:
-    """The condition keys that any service's call may have; of KMS the encryption context."""
+    """The condition keys of a call of any service, with the encryption context for KMS."""
     context: dict[str, Any] = _tag_context(service, iam_action, body, params)
     given = json.loads(body or b"{}").get("EncryptionContext") or {} if service == "kms" else {}
     return context | {f"kms:EncryptionContext:{name}": value for name, value in given.items()}
 
 
 def transaction_checks(iam_action: str, body: bytes, region: str, account: str) -> list[tuple[str, str]]:
-    """What a transaction must be allowed: each item's action on its table, with its own keys and with those of all.
+    """The permissions that a transaction needs: each item's action on its table, with its own keys and with all keys.
 
-    AWS does not document whether it judges `dynamodb:LeadingKeys` item by item or over the whole call: both must pass.
+    AWS does not document whether it checks `dynamodb:LeadingKeys` for each item or for the whole call. Both must pass.
     """
     items = json.loads(body or b"{}").get("TransactItems", []) if "Transact" in iam_action else []
     all_keys = [key for item in items for detail in item.values() for key in leading_keys(detail)]
@@ -90,28 +91,28 @@ def transaction_checks(iam_action: str, body: bytes, region: str, account: str) 
 
 
 def enforce(*call: Any, resource_arn: str = "*", service_context: dict[str, Any] | None = None) -> Any:
-    """The emulator's check, with what is missing; a refusal is noted in the log, without what it was about."""
+    """The emulator's check, with the missing condition keys. A refusal is logged without the resource and its key."""
     context = dict(service_context or {})
     if isinstance(resource_arn, _Table):
         context["dynamodb:LeadingKeys"] = resource_arn.keys
     refused = _enforce(*call, resource_arn=resource_arn, service_context=context)
     if refused:
-        # Neither a resource nor a key as it is: a link's id is nobody else's business.
+        # Only the kind of a key is logged, since the id of a link is secret.
         kinds = {re.sub("#.*", "#*", key) for key in context.get("dynamodb:LeadingKeys", [])}
-        who, told = getattr(refused, "principal_arn", "").rpartition("/")[2], " ".join([call[1], *sorted(kinds)])
-        logging.getLogger("ministack").warning("%s is not allowed %s", who, told)
+        who, what = getattr(refused, "principal_arn", "").rpartition("/")[2], " ".join([call[1], *sorted(kinds)])
+        logging.getLogger("ministack").warning("%s is not allowed %s", who, what)
     return refused
 
 
 def passes(record: dict[str, Any], pattern: dict[str, Any]) -> bool:
-    """Whether a record passes a filter's pattern; what is not there has nothing below it."""
+    """Whether a record passes a filter's pattern. An absent attribute counts as an empty one."""
     around: dict[str, Any] = {name: {} for name, wanted in pattern.items() if isinstance(wanted, dict)}
     found: bool = _passes(around | record, pattern)
     return found
 
 
 def discard(worker: Any) -> None:
-    """Remove a worker's folder on a thread of its own; a worker that starts again makes another one."""
+    """Remove a worker's folder on a thread of its own. A worker that starts again makes another folder."""
     folder, worker._tmpdir = worker._tmpdir, None  # noqa: SLF001 - of the emulator's own
     if folder:
         threading.Thread(target=shutil.rmtree, args=(folder,), kwargs={"ignore_errors": True}, daemon=True).start()

@@ -12,16 +12,16 @@ from tools.local.places import ROOT
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads a template, whatever short forms of CloudFormation's are in it."""
+    """Reads a template and ignores the short forms of CloudFormation (`!Sub`, `!Ref` and others)."""
 
 
 _Loader.add_multi_constructor("!", lambda _loader, _suffix, _node: None)
 
 
 def check(values: Mapping[str, str], names: Mapping[str, str]) -> None:
-    """Raises ``LocalError`` for the first value that the template does not accept, by the name it was given.
+    """Raises ``LocalError`` for the first value that the template does not accept. The message has the setting's name.
 
-    ``names`` are our names and the parameters they set.
+    ``names`` has the parameter that each setting sets.
     """
     text = (ROOT / "template.yaml").read_text()
     declared: dict[str, dict[str, Any]] = yaml.load(text, _Loader)["Parameters"]  # noqa: S506 - a safe one
@@ -37,7 +37,7 @@ def check(values: Mapping[str, str], names: Mapping[str, str]) -> None:
 
 
 def _accepts(declared: dict[str, Any], value: str) -> bool:
-    """Whether CloudFormation would take the value."""
+    """Whether CloudFormation would accept the value."""
     if "AllowedValues" in declared and value not in map(str, declared["AllowedValues"]):
         return False
     if declared["Type"] == "Number":
@@ -49,7 +49,7 @@ def _accepts(declared: dict[str, Any], value: str) -> bool:
 
 
 def _expectation(declared: dict[str, Any]) -> str:
-    """What it should have been."""
+    """A sentence that describes the accepted values."""
     if "AllowedValues" in declared:
         return f"one of {', '.join(map(str, declared['AllowedValues']))}."
     return str(declared["ConstraintDescription"])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCAL = ROOT / ".local"
-# What a running stack leaves: in a folder of its own for tests, so that they never meet a stack that is in use.
+# The files of a running stack. Tests set a folder of their own, so that they never touch a stack that is in use.
 STATE = ROOT / os.environ.get("FLOWACCOUNT_CONNECT_STATE", ".local")
 LOGS = STATE / "log"
 CACHE = LOCAL / "cache"

@@ -17,7 +17,7 @@ def is_free(port: int) -> bool:
             probe.bind((HOST, port))
         except OSError:
             return False
-    # A server that listens on all interfaces does not always get in the way of binding to one.
+    # Binding can succeed although a server listens on all interfaces, so try to connect too.
     return not answers(HOST, port, 0.2)
 
 
@@ -32,7 +32,7 @@ def choose(*preferred: int | None) -> int:
 
 
 def answers(host: str, port: int, patience: float) -> bool:
-    """Whether something takes a TCP connection within ``patience`` seconds."""
+    """Whether a server accepts a TCP connection within ``patience`` seconds."""
     try:
         with socket.create_connection((host, port), patience):
             return True
@@ -41,7 +41,7 @@ def answers(host: str, port: int, patience: float) -> bool:
 
 
 def http_status(port: int, path: str) -> int | None:
-    """What a server on this machine answers to a GET; ``None`` while it does not speak HTTP."""
+    """The status of a GET to a server on this machine; ``None`` while it does not speak HTTP."""
     connection = http.client.HTTPConnection(HOST, port, timeout=2)
     try:
         connection.request("GET", path)
@@ -53,7 +53,7 @@ def http_status(port: int, path: str) -> int | None:
 
 
 def require_answer(name: str, url: str, patience: float = 5.0) -> None:
-    """Raises ``LocalError`` unless an endpoint's server takes a TCP connection; ``name`` is the setting's."""
+    """Raises ``LocalError`` unless the endpoint accepts a TCP connection. ``name`` is the name of the setting."""
     parts = urlsplit(url)
     try:
         port = parts.port or {"https": 443, "http": 80}[parts.scheme]

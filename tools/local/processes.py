@@ -1,4 +1,4 @@
-"""Background processes: started in a session of their own, and ended without ever touching anybody else's."""
+"""Background processes: each starts in a session of its own (`setsid`), and ending it touches no other process."""
 
 import contextlib
 import os
@@ -16,9 +16,9 @@ from tools.local.errors import LocalError
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process that we started: its id, which is its process group's too, and when it began (s since 1970).
+    """A process that we started: its id, which is also that of its process group, and its start in epoch seconds.
 
-    Ids are used again by the operating system; an id together with its start is not.
+    The operating system uses an id again, but never together with the same start.
     """
 
     pid: int
@@ -38,7 +38,7 @@ def start(command: Sequence[str], environment: Mapping[str, str], log: Path, dir
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    # It goes on when we end; whoever reaps it then, it is not for this object to complain.
+    # The child outlives this program. A return code keeps `Popen` from warning about that.
     child.returncode = 0
     try:
         return Process(child.pid, psutil.Process(child.pid).create_time())
@@ -49,7 +49,7 @@ def start(command: Sequence[str], environment: Mapping[str, str], log: Path, dir
 def wait_until(ready: Callable[[], bool], process: Process, patience: float, failure: str) -> None:
     """Waits until a program that was just started is ``ready``, for ``patience`` seconds at most.
 
-    Raises ``LocalError`` with ``failure``, the program ended, when it is not by then or has given up itself.
+    If the time is over, or if the program has ended, ends the program and raises ``LocalError`` with ``failure``.
     """
     deadline = time.monotonic() + patience
     while not ready():
@@ -60,7 +60,7 @@ def wait_until(ready: Callable[[], bool], process: Process, patience: float, fai
 
 
 def is_alive(process: Process) -> bool:
-    """Whether it is still running, and is still the one that we started."""
+    """Whether the process still runs, and is still the one that we started."""
     try:
         found = psutil.Process(process.pid)
         return _same(found, process) and found.status() != psutil.STATUS_ZOMBIE
@@ -69,9 +69,9 @@ def is_alive(process: Process) -> bool:
 
 
 def stop(process: Process, patience: float = 1.5) -> None:
-    """Ends it and what it started in its process group: asks first, insists after ``patience`` seconds.
+    """Ends the process and its process group: by SIGTERM, and by SIGKILL after ``patience`` seconds.
 
-    Does nothing when it is gone already.
+    Does nothing if the process has ended already.
     """
     for sent in (signal.SIGTERM, signal.SIGKILL):
         members = _group(process)
@@ -86,12 +86,12 @@ def stop(process: Process, patience: float = 1.5) -> None:
 
 
 def _same(found: psutil.Process, process: Process) -> bool:
-    """Whether a process found by its id began when ours did (the system counts hundredths of a second)."""
+    """Whether a process with the same id has the same start (the system counts hundredths of a second)."""
     return abs(found.create_time() - process.started) < 0.05
 
 
 def _group(process: Process) -> list[psutil.Process]:
-    """Who lives in the process group that ours leads or led; no other group can have that id."""
+    """The living members of the process group that our process leads or led. No other group can have its id."""
     try:
         leader = psutil.Process(process.pid)
         if not _same(leader, process):
@@ -110,6 +110,6 @@ def _group(process: Process) -> list[psutil.Process]:
 
 
 def _reap(process: Process) -> None:
-    """Takes the exit status of a child of this very program, so that it does not stay as a zombie."""
+    """Takes the exit status of a child of this program, so that it does not stay as a zombie."""
     with contextlib.suppress(ChildProcessError):
         os.waitpid(process.pid, os.WNOHANG)

@@ -1,4 +1,4 @@
-"""A service of the integrator's, on this machine: calls the IAM routes of the local stack, looks into its resources."""
+"""Acts as the integrator's service on this machine: calls the IAM routes of the local stack, reads its resources."""
 
 import json
 import time
@@ -36,8 +36,8 @@ def call(
 ) -> requests.Response:
     """One signed request (SigV4, service `execute-api`) to a route of the API; `path` begins with a slash.
 
-    `credentials` are an access key id, its secret and, of an assumed role, the session token; the stack's IAM user's by
-    default. `patience` is in seconds.
+    `credentials` are an access key id, its secret and, for an assumed role, the session token. The default is the key
+    of the stack's IAM user. `patience` is in seconds.
     """
     key = credentials or (stack.access_key_id, stack.secret_access_key)
     data = None if body is None else body if isinstance(body, str) else json.dumps(body)
@@ -56,16 +56,16 @@ def call(
 
 
 def invoke(stack: Stack, function: str, event: object) -> Any:
-    """Invoke a function by its short name and return what it answers. Raises `LocalError` if it fails."""
+    """Invoke a function by its short name and return its answer. Raises `LocalError` if it fails."""
     answer = client(stack, "lambda").invoke(FunctionName=stack.functions[function], Payload=json.dumps(event).encode())
     payload = json.loads(answer["Payload"].read() or b"null")
     if "FunctionError" in answer:
-        raise LocalError(f"{function} failed ({payload.get('errorType')}); its log group tells why")
+        raise LocalError(f"{function} failed ({payload.get('errorType')}). Its log group says why.")
     return payload
 
 
 def connection_item(stack: Stack, connection_id: str) -> dict[str, Any] | None:
-    """A connection's item as DynamoDB holds it, or `None`."""
+    """A connection's item in the table, or `None`."""
     answer = client(stack, "dynamodb").get_item(
         TableName=stack.table,
         Key={"pk": {"S": f"CONNECTION#{connection_id}"}, "sk": {"S": "CONNECTION"}},
@@ -76,11 +76,11 @@ def connection_item(stack: Stack, connection_id: str) -> dict[str, Any] | None:
 
 
 def until_generation(stack: Stack, connection_id: str, generation: int, patience: float) -> dict[str, Any]:
-    """A connection's item once it is of `generation`. Raises `LocalError` if it is not within `patience` seconds."""
+    """A connection's item as soon as it has reached `generation`. Raises `LocalError` after `patience` seconds."""
     until = time.monotonic() + patience
     while time.monotonic() < until:
         item = connection_item(stack, connection_id)
         if item is not None and int(item["generation"]["N"]) >= generation:
             return item
         time.sleep(0.2)
-    raise LocalError(f"{connection_id} was not rotated; the log of {stack.functions['refresh']} tells why")
+    raise LocalError(f"{connection_id} was not rotated. The log of {stack.functions['refresh']} says why.")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from tools.local import parameters
 from tools.local.errors import LocalError
 
-# Our names, and the template's parameters that they set. What is not given keeps the template's default.
+# The names of settings, and the template's parameters that they set. An absent setting keeps the template's default.
 PARAMETERS = {
     "ENVIRONMENT": "Environment",
     "ALLOWED_RETURN_URLS": "AllowedReturnUrls",
@@ -29,14 +29,13 @@ PARAMETERS = {
     "ALARM_EMAIL": "AlarmEmail",
 }
 
-# What has to come together to talk to another authorization server than the stand-in.
+# Another authorization server than the stand-in needs all of these settings.
 _SERVER = ("AUTHORIZE_ENDPOINT", "TOKEN_ENDPOINT", "CLIENT_ID", "CLIENT_SECRET")
 
 _NAMES = (*PARAMETERS, *_SERVER, "REDIRECT_URI", "PORT")
 """Every name that a setting can have."""
 
-# A return URL to play with: the stand-in for the app's own page.
-# The second is that of `flowaccount-connect connect`.
+# Return URLs for experiments: they stand for the app's own page. `flowaccount-connect connect` uses the second.
 _RETURN_URLS = "http://127.0.0.1:4580/connected,http://127.0.0.1:8767/flowaccount-connected"
 
 
@@ -52,13 +51,13 @@ class Server:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What to bring up. Without a ``server`` it is the stand-in for FlowAccount."""
+    """The settings of a local stack. Without a ``server`` it uses the stand-in for FlowAccount."""
 
     server: Server | None = None
     redirect_uri: str | None = None
-    """Empty: the local API's own ``/callback``."""
+    """``None``: the local API's own ``/callback``."""
     port: int | None = None
-    """The emulator's; empty: 4566, or a free one if that is taken."""
+    """The emulator's port. ``None``: 4566, or a free one if 4566 is taken."""
     parameters: Mapping[str, str] = field(default_factory=lambda: {"AllowedReturnUrls": _RETURN_URLS})
     """Template parameters by name."""
 
@@ -69,7 +68,7 @@ class Settings:
 
 
 def given_on_the_command_line(variables: Mapping[str, str] = os.environ) -> list[str]:
-    """The names of the settings in `make up NAME=value`. Raises ``LocalError`` where a name is not a setting's.
+    """The names of the settings in `make up NAME=value`. Raises ``LocalError`` for a name that no setting has.
 
     make passes them on twice: as variables, among all others, and in MAKEFLAGS, where a space inside a value has a
     backslash before it.
@@ -84,7 +83,7 @@ def given_on_the_command_line(variables: Mapping[str, str] = os.environ) -> list
 
 
 def read(variables: Mapping[str, str] = os.environ) -> Settings:
-    """The settings from environment variables, which is how make passes them. Raises ``LocalError``."""
+    """The settings from environment variables, in which make passes them. Raises ``LocalError``."""
     given_on_the_command_line(variables)
     given = {name: variables[name].strip() for name in _SERVER if variables.get(name, "").strip()}
     server = None

@@ -1,4 +1,4 @@
-"""The local stack: bring it up, find out where things are, end it."""
+"""The local stack: bring it up, read its addresses and names, end it."""
 
 import fcntl
 import hashlib
@@ -32,7 +32,7 @@ QUEUES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stack:
-    """What is where: the contents of ``.local/stack.json``."""
+    """The addresses and names of a running stack: the contents of ``.local/stack.json``."""
 
     api_url: str
     authorize_url: str
@@ -41,18 +41,18 @@ class Stack:
     region: str
     access_key_id: str
     secret_access_key: str = field(repr=False)
-    """Of an IAM user with the rights of `local/user.py`, which the emulator enforces."""
+    """The key's secret. Its IAM user has the rights in `tools/local/user.py`, which the emulator enforces."""
     table: str
     functions: dict[str, str]
-    """Physical name by name."""
+    """Physical name by short name."""
     queues: dict[str, str]
-    """URL by name."""
+    """URL by short name."""
     event_bus: str
-    """The name of the bus on which the events are."""
+    """The name of the event bus."""
     secret: str
     """The client secret's name in Secrets Manager."""
     simulator_url: str | None
-    """``None`` where another authorization server is used."""
+    """``None`` if the stack uses another authorization server."""
     client_id: str
     api_id: str
     key_id: str
@@ -63,7 +63,7 @@ class Stack:
 
 @dataclass(slots=True)
 class _State:
-    """What `up` has to remember for the next `up` and for `down`. Holds secrets: mode 600."""
+    """What `up` stores for the next `up` and for `down`. It has secrets, so its file has mode 600."""
 
     emulator: processes.Process | None = None
     emulator_port: int | None = None
@@ -76,10 +76,10 @@ class _State:
 
 
 def up(settings: Settings, steps: Steps | None = None) -> Stack:
-    """Brings the stack up with these settings, or leaves it as it is where nothing changed.
+    """Brings the stack up with these settings. Parts whose settings and sources have not changed stay as they are.
 
-    Everything runs on in the background. Raises ``LocalError`` with one line that says what to do; what this
-    call had started is ended then.
+    The stack runs in the background. Raises ``LocalError`` with one line that says what to do. Then everything that
+    this call has started is ended.
     """
     steps = steps or Steps()
     with _only_one():
@@ -97,7 +97,7 @@ def up(settings: Settings, steps: Steps | None = None) -> Stack:
 
 
 def down() -> bool:
-    """Ends what `up` started and removes what it left. Returns whether anything was running."""
+    """Ends what `up` started and removes its files. Returns whether anything was running."""
     with _only_one():
         state = _read_state()
         running = [process for process in (state.simulator, state.emulator) if process]
@@ -111,7 +111,7 @@ def down() -> bool:
 
 
 def read() -> Stack:
-    """The stack that is up. Raises ``LocalError`` when none is."""
+    """The stack that is up. Raises ``LocalError`` if none is."""
     try:
         return Stack(**json.loads(STACK_FILE.read_text()))
     except FileNotFoundError:
@@ -131,7 +131,7 @@ def running() -> Stack | None:
 
 
 def _up(settings: Settings, state: _State, steps: Steps) -> Stack:
-    """The steps of `up`, each keeping what is already as wanted."""
+    """The steps of `up`. Each step skips what is up to date."""
     if settings.server:
         ports.require_answer("AUTHORIZE_ENDPOINT", settings.server.authorize_endpoint)
         ports.require_answer("TOKEN_ENDPOINT", settings.server.token_endpoint)
@@ -182,7 +182,7 @@ def _up(settings: Settings, state: _State, steps: Steps) -> Stack:
 
 
 def _ensure_emulator(settings: Settings, state: _State, steps: Steps) -> int:
-    """The port of a running emulator: ours if it is well, else a new, empty one."""
+    """The port of a running emulator: the present one if it is healthy, else that of a new, empty one."""
     port = state.emulator_port
     wanted = settings.port in (None, port)
     if state.emulator and port and wanted and processes.is_alive(state.emulator) and emulator.is_healthy(port):
@@ -191,7 +191,7 @@ def _ensure_emulator(settings: Settings, state: _State, steps: Steps) -> int:
         processes.stop(state.emulator)
     if settings.port and not ports.is_free(settings.port):
         raise LocalError(
-            f"Port {settings.port} is taken: choose another one (make up PORT=…), or none to have one chosen."
+            f"Port {settings.port} is taken: choose another one (make up PORT=…), or leave PORT out for a free one."
         )
     port = settings.port or ports.choose(emulator.DEFAULT_PORT)
     with steps.step(f"starting the AWS emulator on port {port}"):
@@ -202,7 +202,7 @@ def _ensure_emulator(settings: Settings, state: _State, steps: Steps) -> int:
 
 
 def _ensure_simulator(settings: Settings, state: _State, steps: Steps, callback_url: str) -> str | None:
-    """The URL of a stand-in that knows our callback; none where another server is given."""
+    """The URL of a stand-in that knows our callback; ``None`` if the settings name another server."""
     if settings.server:
         if state.simulator:
             processes.stop(state.simulator)
@@ -224,7 +224,7 @@ def _ensure_simulator(settings: Settings, state: _State, steps: Steps, callback_
     ):
         if state.simulator:
             processes.stop(state.simulator)
-        # The same port again where possible: another one would mean another deployment.
+        # If possible the same port again, because another one needs another deployment.
         port = ports.choose(port, stand_in.DEFAULT_PORT)
         state.simulator_secret = state.simulator_secret or secrets.token_urlsafe(32)
         with steps.step(f"starting the stand-in for FlowAccount on port {port}"):
@@ -257,7 +257,7 @@ def _parameters(settings: Settings, simulator_url: str | None, callback_url: str
 
 
 def _put_client_secret(port: int, name: str, value: str) -> None:
-    """Puts the client secret where the functions look for it, unless it is there already."""
+    """Puts the client secret into Secrets Manager, unless it is the stored one."""
     client = emulator.client("secretsmanager", port)
     document = json.dumps({"client_secret": value})
     if client.get_secret_value(SecretId=name)["SecretString"] != document:
@@ -265,7 +265,7 @@ def _put_client_secret(port: int, name: str, value: str) -> None:
 
 
 def _end_what_is_new(before: _State, now: _State) -> None:
-    """After a failure: ends what this call started. What was running before goes on, and is not touched."""
+    """After a failure: ends what this call started. Processes that ran before go on."""
     if now.simulator and now.simulator != before.simulator:
         processes.stop(now.simulator)
         now.simulator = None
@@ -278,18 +278,18 @@ def _end_what_is_new(before: _State, now: _State) -> None:
 
 
 def _files_of(folder: str) -> str:
-    """A name for the sources of a package of ours."""
+    """A digest of the sources of one of our packages."""
     paths = sorted(path for path in (ROOT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts)
     return _digest([(str(path.relative_to(ROOT)), hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths])
 
 
 def _digest(*what: object) -> str:
-    """A name for a value."""
+    """A digest of a value."""
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()
 
 
 def _read_state() -> _State:
-    """What an earlier `up` remembered; nothing if there was none, or it was another version's."""
+    """The state that an earlier `up` stored. An empty one if the file is missing or comes from another version."""
     try:
         kept: dict[str, Any] = json.loads(STATE_FILE.read_text())
         for name in ("emulator", "simulator"):
@@ -301,12 +301,12 @@ def _read_state() -> _State:
 
 
 def _write_state(state: _State) -> None:
-    """Remembers, at once: a process that nobody remembers is a process that nobody ends."""
+    """Stores the state. Called after each start, because `down` ends only the processes in the state."""
     _write_private(STATE_FILE, asdict(state))
 
 
 def _write_private(path: Path, contents: dict[str, Any]) -> None:
-    """Writes JSON that only its owner may read, and never half of it."""
+    """Writes JSON that only its owner may read. An interrupted call leaves the old file whole."""
     STATE.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".new")
     unfinished.unlink(missing_ok=True)
@@ -318,13 +318,13 @@ def _write_private(path: Path, contents: dict[str, Any]) -> None:
 
 @contextmanager
 def _only_one() -> Iterator[None]:
-    """Keeps two of us from bringing up or ending the same stack at once."""
+    """Keeps two commands from bringing up or ending the same stack at the same time. Raises ``LocalError``."""
     STATE.mkdir(parents=True, exist_ok=True)
     with (STATE / "lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise LocalError(
-                "Another `make up`, `make run` or `make down` is at work here: wait for it to end."
+                "Another `make up`, `make run` or `make down` is running here: wait for its end."
             ) from None
         yield

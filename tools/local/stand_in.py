@@ -15,7 +15,7 @@ LOG = LOGS / "simulator.log"
 def start(
     port: int, client_id: str, secret: str, redirect_uris: list[str], settings: dict[str, object]
 ) -> processes.Process:
-    """Starts it with one client and waits until it answers. Raises ``LocalError``, with nothing running.
+    """Starts it with one client and waits until it answers. Raises ``LocalError``; then nothing runs.
 
     The secret goes by the environment, so that no list of processes shows it.
     """
@@ -30,6 +30,6 @@ def start(
         "SIMULATOR_CLIENT_SECRET": secret,
     }
     process = processes.start(command, environment, LOG, ROOT)
-    failure = f"The stand-in for FlowAccount did not start; the end of {shown(LOG)} says why."
+    failure = f"The stand-in for FlowAccount did not start. The end of {shown(LOG)} says why."
     processes.wait_until(lambda: ports.answers(ports.HOST, port, 1.0), process, 30, failure)
     return process

@@ -1,4 +1,4 @@
-"""A list of steps that grows on the terminal while they are done, with the time each took."""
+"""Shows the steps of a command on the terminal, each with its time."""
 
 import time
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from rich.table import Table
 
 
 class Steps:
-    """Shows steps: alive on a terminal, as plain lines elsewhere. ``with steps.step("…"):`` is one."""
+    """Shows steps: animated on a terminal, as plain lines elsewhere. ``with steps.step("…"):`` is one step."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True, highlight=False)
@@ -35,12 +35,12 @@ class Steps:
         self._console.print(_line("✓", "green", title, started))
 
     def note(self, text: str) -> None:
-        """A line that is no step."""
+        """A line that is not a step."""
         self._console.print(f"  {escape(text)}", soft_wrap=True)
 
 
 class _Running:
-    """A step that has not ended, drawn anew at each refresh."""
+    """A step that has not ended. Its time grows while it is shown."""
 
     def __init__(self, title: str, started: float) -> None:
         self._title = title

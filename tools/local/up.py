@@ -9,16 +9,16 @@ from tools.local.steps import Steps
 
 
 def main() -> None:
-    """Brings it up and says where it is."""
+    """Brings the stack up and prints where it is."""
     steps = Steps()
     try:
         up = stack.up(settings.read(), steps)
     except LocalError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        sys.exit("interrupted; what was started has been ended")
+        sys.exit("interrupted; everything that was started has ended")
     steps.note(f"connect a business: {up.authorize_url}")
-    steps.note(f"what is where:      {shown(STACK_FILE)}")
+    steps.note(f"all addresses:      {shown(STACK_FILE)}")
     steps.note("to end it:          make down")
 
 

@@ -1,4 +1,4 @@
-"""The IAM user of the local stack: what an integrator's services may do, and what tests need besides.
+"""The IAM user of the local stack: the rights of an integrator's services, and further rights that tests need.
 
 The emulator checks this user's signatures and policies, unlike its administrator's.
 """
@@ -15,7 +15,7 @@ NAME = "flowaccount-connect-local"
 
 
 def ensure(port: int, known: tuple[str, str] | None) -> tuple[str, str]:
-    """Makes the user and a key, or keeps the ``known`` key if it is there. Returns key id and secret."""
+    """Makes the user and a key, or keeps the ``known`` key if it exists. Returns key id and secret."""
     iam = emulator.client("iam", port)
     try:
         iam.create_user(UserName=NAME)
@@ -33,7 +33,7 @@ def ensure(port: int, known: tuple[str, str] | None) -> tuple[str, str]:
 
 
 def _policy() -> dict[str, Any]:
-    """Everything of this stack's, and nothing of any other's."""
+    """A policy that allows everything on this stack's resources, and nothing else."""
 
     def arn(service: str, resource: str, region: str = emulator.REGION) -> str:
         return f"arn:aws:{service}:{region}:{emulator.ACCOUNT}:{resource}"
@@ -59,7 +59,7 @@ def _policy() -> dict[str, Any]:
                 ["cloudformation:Describe*", "cloudformation:Get*"],
                 arn("cloudformation", f"stack/{STACK_NAME}/*"),
             ),
-            # For tests that make callers of their own, or take a statement out of a role to see what breaks.
+            # For tests that make callers of their own, or remove a statement from a role and see what breaks.
             allow(["iam:*"], arn("iam", f"user/{STACK_NAME}-*", ""), arn("iam", f"role/{STACK_NAME}-*", "")),
             allow(["sts:AssumeRole"], arn("iam", f"role/{STACK_NAME}-*", "")),
         ],

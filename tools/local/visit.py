@@ -30,7 +30,7 @@ _FLAGS = (
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """Where a visit ended: the address, its status, and the page's own markup."""
+    """The end of a visit: the address, the status, and the page's HTML."""
 
     url: str
     status: int
@@ -47,7 +47,7 @@ class Visitor(Protocol):
     """A user who connects a business."""
 
     def connect(self, url: str, *, user: str, business: str) -> Arrived:
-        """Open `url`, log in as `user`, choose `business`, and say where that ends."""
+        """Open `url`, log in as `user`, choose `business`, and return the page where that ends."""
 
 
 def chromium() -> str | None:
@@ -56,7 +56,7 @@ def chromium() -> str | None:
 
 
 class HttpVisitor:
-    """Walks the pages as a browser would, without one. Keeps cookies by host, `Secure` ones on loopback too."""
+    """Walks the pages over plain HTTP, like a browser. Keeps cookies by host, and `Secure` cookies on loopback too."""
 
     def __init__(self) -> None:
         self.cookies: dict[str, dict[str, str]] = {}
@@ -70,12 +70,12 @@ class HttpVisitor:
         return self.follow(self.consent(url, user=user, business=business))
 
     def consent(self, url: str, *, user: str, business: str | None) -> str:
-        """Log in and choose; `None` cancels. Returns the address that FlowAccount sends the browser back to."""
+        """Log in and choose; `None` cancels. Returns the address to which FlowAccount sends the browser back."""
         at, answer = self._walk(url)
         for step in ({"user": user}, {"business": business} if business else {"action": "cancel"}):
             attempt = re.search(r'name="attempt" value="([^"]+)"', answer.text)
             if attempt is None:
-                raise RuntimeError(f"this is no page of the simulator: {answer.status_code}")
+                raise RuntimeError(f"this is not a page of the simulator: {answer.status_code}")
             target = urljoin(at, "/connect/login" if "user" in step else "/connect/consent")
             answer = self._request("POST", target, data={"attempt": attempt.group(1), **step})
             if "user" in step:
@@ -83,7 +83,7 @@ class HttpVisitor:
         return urljoin(at, answer.headers["Location"])
 
     def follow(self, url: str) -> Arrived:
-        """Open `url` and follow redirects, as far as somebody answers on loopback."""
+        """Open `url` and follow redirects while they lead to a server that answers on loopback."""
         at, answer = self._walk(url)
         return Arrived(at, answer.status_code, answer.text)
 
@@ -122,14 +122,14 @@ class HttpVisitor:
 
 
 class ChromiumVisitor:
-    """Drives a real browser; every visit has a profile of its own unless one context is passed around."""
+    """Drives a real browser. Each visit has a profile of its own unless the caller gives a context."""
 
     def __init__(self, browser: "Browser", *, watch: Callable[[str], None] = lambda _: None) -> None:
         self._browser = browser
         self._watch = watch
 
     def connect(self, url: str, *, user: str, business: str) -> Arrived:
-        """Open `url`, log in as `user` and choose `business` by clicking, and wait for where that ends."""
+        """Open `url`, log in as `user`, choose `business` by clicking, and wait for the last page."""
         context = self._browser.new_context(locale="th-TH")
         try:
             page = context.new_page()
@@ -173,6 +173,6 @@ def browser() -> Iterator["Browser | None"]:
 
 @contextmanager
 def visitor(watch: Callable[[str], None] = lambda _: None) -> Iterator[Visitor]:
-    """A user with a real browser where there is one, and without one otherwise."""
+    """A user with a real browser if one is installed, otherwise over plain HTTP."""
     with browser() as launched:
         yield ChromiumVisitor(launched, watch=watch) if launched else HttpVisitor()

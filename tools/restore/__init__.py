@@ -1,1 +1,1 @@
-"""Puts the connections of a restored table back: `python -m tools.restore`, see `__main__`."""
+"""Puts the connections of a restored table back into the stack's table: `python -m tools.restore`, see `__main__`."""

@@ -1,4 +1,4 @@
-"""`python -m tools.restore TABLE`: put the connections of a restored table back, in doubt; docs/runbook.md."""
+"""`python -m tools.restore TABLE`: put the connections of a restored table back, in doubt. See docs/runbook.md."""
 
 import argparse
 import sys
@@ -36,14 +36,14 @@ def _fail(text: str, code: int) -> int:
 
 
 def _of_the_table(code: str) -> tuple[str, int]:
-    """What DynamoDB refused, with what mends it."""
+    """A sentence for an error code of DynamoDB, and the exit code."""
     if code.startswith("AccessDenied"):
         return (
             "These AWS credentials need dynamodb:DescribeTable on both tables, dynamodb:Scan on the restored one, "
             "dynamodb:GetItem and dynamodb:PutItem on the stack's, and the use of the key.",
             DENIED,
         )
-    return f"DynamoDB did not take it ({code}). What was put back is kept; the same command goes on from there.", LATER
+    return f"DynamoDB failed ({code}). Items that were put back stay. The same command goes on from there.", LATER
 
 
 def _mark_restored(client: restoring.Database, table: str, given: argparse.Namespace) -> int:
@@ -55,7 +55,7 @@ def _mark_restored(client: restoring.Database, table: str, given: argparse.Names
             disconnected = restoring.connection_ids(lines)
         if not disconnected:
             raise restoring.NotRestored(
-                f"{given.disconnected} names nobody: look whether its query had ended. If nobody was disconnected, "
+                f"{given.disconnected} is empty: check that its query had ended. If no connection was disconnected, "
                 "leave --disconnected out."
             )
         print(f"Disconnected since: {len(disconnected)}, by {given.disconnected}.", file=sys.stderr)
@@ -63,10 +63,8 @@ def _mark_restored(client: restoring.Database, table: str, given: argparse.Names
     print(f"From {given.table}, as of {moment}, into {table}.", file=sys.stderr)
     if not (given.dry_run or given.yes):
         if not sys.stdin.isatty():
-            return _fail(
-                "nobody is there to ask: repeat with --yes if it is meant, or look first with --dry-run", USAGE
-            )
-        print("Each connection's token is sent once; one that was spent since then ends its connection.")
+            return _fail("no terminal to ask: repeat with --yes, or look first with --dry-run", USAGE)
+        print("Each connection's token is sent once. If it was spent after the backup, its connection ends.")
         if input("With ReplayPolicy=never, each of them ends. Go on? [y/N] ").strip().lower() not in ("y", "yes"):
             return _fail("nothing was done", FAILED)
     work = restoring.Restore(
@@ -86,9 +84,9 @@ def _mark_restored(client: restoring.Database, table: str, given: argparse.Names
     ]
     tables.show(["would become" if given.dry_run else "became", "items"], rows)
     for name in imports:
-        print(f"{name}: import its token again; it had not been proved", file=sys.stderr)
+        print(f"{name}: import its token again, since it was not proved before the backup", file=sys.stderr)
     for name in sorted(disconnected - seen):
-        print(f"{name}: not in the backup, so there is nothing to disconnect", file=sys.stderr)
+        print(f"{name}: not in the backup, so it needs no disconnect", file=sys.stderr)
     return OK
 
 
@@ -105,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--yes", action="store_true", help="do not ask")
     parser.add_argument("--disconnected", metavar="FILE", help="ids disconnected since the backup, one a line")
     parser.add_argument("--histories", action="store_true", help="put the connections' histories back, too")
-    parser.add_argument("--restored-to", metavar="TIME", help="the backup's moment, where AWS does not know it")
+    parser.add_argument("--restored-to", metavar="TIME", help="the time of the backup, if AWS does not know it")
     return parser
 
 

@@ -1,7 +1,7 @@
-"""Puts the connections of a restored table into the stack's own, in doubt: their tokens may be spent since the backup.
+"""Puts the connections of a restored table into the stack's table, in doubt: a token may be spent since the backup.
 
-The restored table is only read. In the stack's nothing is written over, so that this may run again, be interrupted, and
-run beside the stack: what is there already is newer than any backup.
+The restored table is only read. No item of the stack's table is overwritten, since it is newer than any backup. So this
+program may be interrupted, run again, and run beside the stack.
 """
 
 from collections import Counter
@@ -21,7 +21,7 @@ _WORKERS = 16
 
 
 class NotRestored(Exception):
-    """Nothing can be put back like this; the message says why, and what to do."""
+    """Nothing can be put back. The message says why, and what to do."""
 
 
 class Database(Client, Protocol):
@@ -32,39 +32,39 @@ class Database(Client, Protocol):
 
 
 class Outcome(StrEnum):
-    """What became of one item of the restored table."""
+    """The result for one item of the restored table."""
 
     IN_DOUBT = "in doubt"
-    """Active: put back in doubt, and due at once."""
+    """An active connection, put back in doubt and due at once."""
     NEEDS_CONSENT = "needs a new consent"
     DISCONNECTED = "disconnected"
     ALREADY_THERE = "already there"
-    """The stack's table has it, which is newer."""
+    """The stack's table has a newer version."""
     EXPIRED = "expired"
-    """A tombstone or an entry of a history that has had its time, or whose connection was disconnected since."""
+    """An expired tombstone or history entry, or a history entry of a connection that was disconnected since."""
     HISTORY = "history"
     IMPORT = "to be imported again"
-    """Its token had not been proved yet; whoever brought it has it still."""
+    """An import whose token was not proved yet. The older integration still has the token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restore:
-    """One restored table, and where what it holds is to go. Times in epoch seconds."""
+    """One restore: from the table `source` into the table `into`. Times in epoch seconds."""
 
     client: Database
     source: str
     into: str
     restored_to: int
-    """The moment of the backup."""
+    """The time of the backup."""
     now: int
     disconnected: Collection[str] = ()
-    """What has been disconnected since the backup."""
+    """The ids of connections that were disconnected after the backup."""
     histories: bool = False
     """Whether the histories are put back too."""
     dry_run: bool = False
 
     def run(self) -> Iterator[tuple[str, Outcome]]:
-        """Put back one item after the other: the connection's id, and what became of it. Raises `StoreUnavailable`."""
+        """Put back the items. Yields the connection's id and the outcome of each. Raises `StoreUnavailable`."""
         with ThreadPoolExecutor(_WORKERS) as pool:
             for page in self._pages():
                 yield from pool.map(self._put, page)
@@ -91,7 +91,7 @@ class Restore:
         if ends is not None and ends <= self.now:
             return name, Outcome.EXPIRED
         if kind == "HISTORY" and name in self.disconnected:
-            # Nothing of the app's comes back of what was to be ended, or erased.
+            # The connection was disconnected or erased, so its history stays away.
             return name, Outcome.EXPIRED
         if kind == "HISTORY":
             return name, Outcome.HISTORY if self._is_put(item) else Outcome.ALREADY_THERE
@@ -117,21 +117,21 @@ def _under_way(item: Item) -> bool:
 
 
 def backup_time(client: Database, source: str, into: str, given: str | None, *, now: int) -> int:
-    """The moment that `source` was restored to, in epoch seconds: as AWS knows it, or as `given`.
+    """The time to which `source` was restored, in epoch seconds: from `given` if it is set, otherwise from AWS.
 
-    Raises `NotRestored` where it cannot be a restored table of the stack that has `into`.
+    Raises `NotRestored` if `source` cannot be a restored table of the stack that has `into`.
     """
     if source == into:
         raise NotRestored(f"{source} is the stack's own table: restore the backup to a table of another name.")
-    told = _described(client, source)
+    facts = _described(client, source)
     _described(client, into)
-    summary = told.get("RestoreSummary", {})
-    if summary.get("RestoreInProgress") or told.get("TableStatus") != "ACTIVE":
+    summary = facts.get("RestoreSummary", {})
+    if summary.get("RestoreInProgress") or facts.get("TableStatus") != "ACTIVE":
         raise NotRestored(f"{source} is still being restored: wait until it is ACTIVE, then run this again.")
     moment = summary.get("RestoreDateTime")
     if moment is None and given is None:
         raise NotRestored(
-            f"AWS does not know {source} as a restored table. If it is one, say which moment it is of: "
+            f"AWS does not know {source} as a restored table. If it is one, give the time of its backup: "
             "--restored-to 2026-01-31T05:59:00Z"
         )
     if given is not None:
@@ -143,20 +143,20 @@ def backup_time(client: Database, source: str, into: str, given: str | None, *, 
             raise NotRestored("--restored-to must be a time with its zone, such as 2026-01-31T05:59:00Z.")
     at = int(moment.timestamp())
     if at > now:
-        raise NotRestored("The moment of the backup lies in the future: check --restored-to and this machine's clock.")
+        raise NotRestored("The time of the backup lies in the future: check --restored-to and this machine's clock.")
     return at
 
 
 def _described(client: Database, table: str) -> Mapping[str, Any]:
     try:
-        told: Mapping[str, Any] = call(client.describe_table, TableName=table)["Table"]
+        facts: Mapping[str, Any] = call(client.describe_table, TableName=table)["Table"]
     except StoreUnavailable as error:
         if str(error) == "ResourceNotFoundException":
             raise NotRestored(f"There is no table {table} in this account and region.") from None
         raise
-    if [key["AttributeName"] for key in told["KeySchema"]] != ["pk", "sk"]:
+    if [key["AttributeName"] for key in facts["KeySchema"]] != ["pk", "sk"]:
         raise NotRestored(f"{table} is no table of a FlowAccount Connect.")
-    return told
+    return facts
 
 
 def connection_ids(lines: Iterable[str]) -> frozenset[str]:
@@ -165,7 +165,7 @@ def connection_ids(lines: Iterable[str]) -> frozenset[str]:
     for line_number, line in enumerate(lines, 1):
         name = line.strip()
         if name and not is_connection_id(name):
-            raise NotRestored(f"Line {line_number} is no supportCode: the file must have one a line, and nothing else.")
+            raise NotRestored(f"Line {line_number} is not a supportCode: each line of the file must be one.")
         found.add(name)
     return frozenset(found - {""})
 
@@ -173,7 +173,10 @@ def connection_ids(lines: Iterable[str]) -> frozenset[str]:
 def watched(
     outcomes: Iterator[tuple[str, Outcome]], say: Callable[[Counter[Outcome]], None]
 ) -> tuple[Counter[Outcome], list[str], set[str]]:
-    """Run to the end, saying how far it is: the counts, what is to be imported again, and all connections seen."""
+    """Run to the end, and call `say` with the counts after each item.
+
+    Returns the counts by outcome, the ids of imports to repeat, and the ids of all connections in the backup.
+    """
     counts: Counter[Outcome] = Counter()
     imports, seen = [], set()
     for name, outcome in outcomes:

@@ -24,31 +24,31 @@ class InvalidStatus(Failure):
 
 
 class InvalidRefreshToken(Failure):
-    """This is no refresh token."""
+    """The text cannot be a refresh token."""
 
     code = "invalid_refresh_token"
     detail = "refresh_token must be a string of visible ASCII characters."
 
 
 class ConnectedMeanwhile(Failure):
-    """The connection is another one by now, and nobody asked to end that."""
+    """Since it was read, the connection got a new consent, which the caller did not ask to end."""
 
     code = "connected_meanwhile"
-    detail = "The connection changed while it was to be ended. Look at it, and repeat this if it is still meant."
+    detail = "The connection changed during this request. Look at it, and repeat the request if it still applies."
 
 
 class AlreadyConnected(Failure):
-    """The connection is active; an import would end what works."""
+    """The connection is active, so an import would end a working connection."""
 
     code = "already_connected"
-    detail = "The connection is active; an import would end what works."
+    detail = "The connection is active; an import would end a working connection."
 
 
 class OfAnotherTenant(Failure):
     """The business belongs to another tenant."""
 
     code = "other_tenant"
-    detail = "This business belongs to another tenant. Disconnect it first if it is to change its tenant."
+    detail = "This business belongs to another tenant. To change its tenant, disconnect it first."
 
 
 class ImportUnderWay(Failure):
@@ -66,7 +66,7 @@ class ImportRefused(Failure):
 
 
 class ImportUnread(Failure):
-    """The token is stored, and the table cannot be read to see what came of it."""
+    """The token is stored, but the table cannot be read, so the result of the import is unknown."""
 
     code = "store_unavailable"
     detail = "The token is stored and is being proved, but its result cannot be read. Look at the connection."

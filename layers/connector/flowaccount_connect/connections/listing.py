@@ -1,4 +1,4 @@
-"""Pages of connections by status, in an order that does not change: through the sharded index, never by a scan."""
+"""Pages of connections by status, in a stable order. They are read from the sharded index, never by a scan."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,23 +16,23 @@ from flowaccount_connect.storage.imports import IMPORTING, ImportStore
 
 
 class Listed(StrEnum):
-    """What connections are listed by, in the order of the pages."""
+    """The statuses by which connections are listed, in the order of the pages."""
 
     ACTIVE = Status.ACTIVE
-    """Those in doubt too."""
+    """Includes connections in doubt."""
     IMPORTING = IMPORTING
     REAUTHORIZATION_REQUIRED = Status.REAUTHORIZATION_REQUIRED
     DISCONNECTED = Status.DISCONNECTED
 
 
 LONGEST_PAGE = 100
-"""The most connections of one page."""
+"""The most connections on one page."""
 
 READ_FOR_A_TENANT = 1_000
-"""The most connections that are read for one page of one tenant's."""
+"""The most connections that are read to fill one page of one tenant's connections."""
 
 Place = tuple[str, str]
-"""Where a connection stands in the index: its partition and its id."""
+"""The place of a connection in the index: its partition and its id."""
 
 
 class Reads(Protocol):
@@ -61,10 +61,10 @@ class Listing:
     def page(self, status: Listed | None, *, tenant: str | None = None, limit: int, next_: str | None = None) -> Page:
         """At most `limit` (1 to 100) connections, of one status or of all, of one tenant or of all.
 
-        The order is by status, then by shard, then by id. A connection that changes its status while the pages are read
-        can be met twice or not at all. No index knows the tenants, so with a `tenant` at most `READ_FOR_A_TENANT`
-        connections are read for one page: a page can be short or empty and still have a next one. `next_` is the `next`
-        of a page before. Raises `InvalidNext`, `StoreUnavailable`.
+        The order is by status, then by shard, then by id. A connection that changes its status between two pages can
+        appear twice or not at all. No index has the tenants. So with a `tenant` at most `READ_FOR_A_TENANT` connections
+        are read for one page, and a page can be short or empty and still have a next one. `next_` is the `next` of the
+        page before. Raises `InvalidNext`, `StoreUnavailable`.
         """
         found: list[tuple[str, Connection]] = []
         last: Place | None = None
@@ -108,8 +108,11 @@ class Listing:
         return [(text(item, "pk") or "").removeprefix("CONNECTION#") for item in answer["Items"]]
 
     def _connections(self, places: list[Place]) -> Iterator[tuple[Place, Connection]]:
-        """The connections themselves. The index has only their keys: everything else changes with each refresh. A
-        connection that has moved on to another status meanwhile is left out."""
+        """The connections at these places, read from the table.
+
+        The index has only their keys, because all other attributes change with each refresh. A connection whose status
+        has changed meanwhile is left out.
+        """
         keys = [key_of(connection_id, _sort_key(partition)) for partition, connection_id in places]
         items = read(self._client, self._table, keys) if keys else {}
         for place in places:
@@ -145,7 +148,7 @@ _SHOWN = (
     "reason",
     "ended_at",
 )
-"""The attributes that are read to show a connection. What is sealed is not among them."""
+"""The attributes that are read to show a connection. The sealed tokens are not among them."""
 
 _TRIES = 4
 
@@ -153,9 +156,9 @@ _TRIES = 4
 def read(
     client: Reads, table: str, keys: Sequence[dict[str, AttributeValue]], *, consistent: bool = False
 ) -> dict[tuple[str, str], Item]:
-    """Up to 100 items by primary key, with the attributes that can be shown; what does not exist is left out.
+    """Up to 100 items by primary key, with the attributes in `_SHOWN`. Items that do not exist are left out.
 
-    Raises `StoreUnavailable`, also if the table has not returned all of them after a few tries.
+    Raises `StoreUnavailable`, also if the table has not returned all items after a few tries.
     """
     names = {f"#{name}": name for name in _SHOWN}
     found: dict[tuple[str, str], Item] = {}
@@ -182,7 +185,7 @@ def _sort_key(partition: str) -> str:
 
 
 def _decode(next_: str, partitions: Sequence[str]) -> tuple[str, str]:
-    """Where a page begins: a place in one of `partitions`, whoever made `next_`. Raises `InvalidNext`."""
+    """The place where a page begins, checked to be in one of `partitions`. Raises `InvalidNext`."""
     status, _, rest = cursor.decode(next_).partition("#")
     shard, _, connection_id = rest.partition("#")
     if f"{status}#{shard}" not in partitions or not is_connection_id(connection_id):

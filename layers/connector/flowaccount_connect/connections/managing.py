@@ -1,4 +1,4 @@
-"""Connections as the app manages them: shown, listed, ended, imported. No answer has a token."""
+"""The app's management of connections: show, list, end, import. No answer has a token."""
 
 import re
 import time
@@ -33,16 +33,19 @@ __all__ = ["DEFAULT_LIMIT", "LONGEST_PAGE", "Imported", "Managing", "shown"]
 DEFAULT_LIMIT = 50
 
 LONGEST_REFRESH_TOKEN = 32_768
-"""The most characters of a token to import. FlowAccount bounds none. It is half of the largest answer that is read
-(`token_answer.BODY_LIMIT`), which brings two tokens, so a longer one could not be refreshed. Sealed, two of this length
-take a quarter of a DynamoDB item (400 KB) and half of a message of SQS (256 KB)."""
+"""The most characters of a refresh token to import. FlowAccount names no limit.
+
+The largest answer that is read (`token_answer.BODY_LIMIT`) brings two tokens. This is half of it, so a longer token
+could not be refreshed. Two sealed tokens of this length take a quarter of a DynamoDB item (400 KB) and half of an SQS
+message (256 KB).
+"""
 
 _REFRESH_TOKEN = re.compile(rf"[!-~]{{1,{LONGEST_REFRESH_TOKEN}}}")
 
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What came of an import: the connection as it is shown, and whether the token is proved already."""
+    """The result of an import: the connection as the API shows it, and whether a refresh has proved the token."""
 
     shown: dict[str, object]
     proved: bool
@@ -50,7 +53,7 @@ class Imported:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Managing:
-    """Shows, lists, ends and imports connections. Every method raises `StoreUnavailable` too."""
+    """Shows, lists, ends and imports connections. Every method can also raise `StoreUnavailable`."""
 
     client: Reads
     table: str
@@ -60,12 +63,12 @@ class Managing:
     sealer: Seals
     prove: Callable[[str], None]
     refresh_token_lifetime: int
-    """Seconds."""
+    """In seconds."""
     clock: Callable[[], float] = time.time
 
     def show(self, connection_id: str) -> dict[str, object]:
         """One connection. Raises `ConnectionNotFound`."""
-        connection, imported = self._there(connection_id)
+        connection, imported = self._stored(connection_id)
         if imported is not None:
             return _importing(imported, connection)
         if connection is None:
@@ -96,12 +99,12 @@ class Managing:
         return {"entries": list(map(_entry, page.entries)), "next": page.next}
 
     def disconnect(self, connection_id: str) -> None:
-        """End the connection, and an import of it that is under way. A repetition changes nothing.
+        """End the connection, and an import of it that is under way. A caller may repeat this.
 
         Its tokens leave the table at once. Raises `ConnectionNotFound`, `ConnectedMeanwhile`. After `StoreUnavailable`
         the connection can have ended or not.
         """
-        connection, imported = self._there(connection_id)
+        connection, imported = self._stored(connection_id)
         now = self.clock()
         try:
             if imported is not None:
@@ -109,20 +112,20 @@ class Managing:
             elif connection is None:
                 raise ConnectionNotFound
             else:
-                # A tombstone too: its door shuts on consents given since.
+                # A tombstone gets a new grant id too. It refuses the consents given since the last disconnect.
                 self.store.disconnect(connection_id, connection.grant_id, now=now)
         except Refused as refused:
-            there = refused.connection
-            if there is None or there.status is not Status.DISCONNECTED:
+            stored = refused.connection
+            if stored is None or stored.status is not Status.DISCONNECTED:
                 raise ConnectedMeanwhile from None
 
     def import_(self, connection_id: str, refresh_token: object, *, tenant: object = None) -> Imported:
-        """Take over a refresh token from an older integration: it is stored, sealed, before it is sent.
+        """Take over a refresh token from an older integration. It is stored, sealed, before it is sent.
 
         With a `tenant` the connection becomes that tenant's. Raises `InvalidRefreshToken`, `InvalidTenant`,
-        `KeyUnavailable`, `AlreadyConnected`, `OfAnotherTenant`, `ImportUnderWay`, `ImportUnread`, and `ImportRefused`
-        with the `reason`; shortly after a refusal also with the seconds before the next try. After `StoreUnavailable`
-        the token can be stored or not.
+        `KeyUnavailable`, `AlreadyConnected`, `OfAnotherTenant`, `ImportUnderWay`, `ImportUnread`. Raises
+        `ImportRefused` with the `reason`; shortly after a refusal its `retry_after` says when the next import may
+        begin. After `StoreUnavailable` the token can be stored or not.
         """
         if not isinstance(refresh_token, str) or _REFRESH_TOKEN.fullmatch(refresh_token) is None:
             raise InvalidRefreshToken
@@ -135,7 +138,7 @@ class Managing:
             raise KeyUnavailable from None
         sealed = self.sealer.seal(TokenPair("", refresh_token), key, owner=connection_id, grant_id=grant_id)
         try:
-            # Nobody knows the age of the token, so half of its lifetime is assumed to be left.
+            # The age of the token is unknown, so this assumes that half of its lifetime is left.
             deadline = now + self.refresh_token_lifetime // 2
             self.imports.begin(connection_id, grant_id, sealed, deadline=deadline, now=now, tenant=tenant)
         except imports.AlreadyConnected:
@@ -150,9 +153,9 @@ class Managing:
         return self._imported(connection_id, grant_id)
 
     def _imported(self, connection_id: str, grant_id: str) -> Imported:
-        """What came of an import."""
+        """The result of an import whose token was sent, or is being sent."""
         try:
-            # In this order: whoever makes the connection ends the import in the same moment.
+            # In this order, because one transaction makes the connection and ends the import.
             imported = self.imports.get(connection_id)
             connection = self.store.get(connection_id)
         except StoreUnavailable:
@@ -167,8 +170,8 @@ class Managing:
             raise AlreadyConnected
         return Imported(shown(connection), proved=True)
 
-    def _there(self, connection_id: str) -> tuple[Connection | None, Connection | None]:
-        """The connection, and the import of it that is under way, as they are now."""
+    def _stored(self, connection_id: str) -> tuple[Connection | None, Connection | None]:
+        """The connection and its import that is under way, as the table has them now."""
         keys = [key_of(connection_id, kind) for kind in (ConnectionStore.sort_key, ImportStore.sort_key)]
         items = read(self.client, self.table, keys, consistent=True)
         found = {sort_key: from_item(item) for (_, sort_key), item in items.items()}
@@ -183,7 +186,7 @@ class Managing:
 
 
 def shown(connection: Connection) -> dict[str, object]:
-    """A connection as the API shows it: no tokens, times in epoch seconds, `None` for what the item does not have."""
+    """A connection as the API shows it: no tokens, times in epoch seconds, `None` for a missing attribute."""
     return {
         "support_code": connection.id,
         "environment": connection.environment or None,
@@ -204,7 +207,7 @@ def shown(connection: Connection) -> dict[str, object]:
 
 
 def _importing(imported: Connection, connection: Connection | None) -> dict[str, object]:
-    """An import under way, and what is known of the connection that it may revive."""
+    """An import under way as the API shows it, with the facts of the connection that it may revive."""
     known = shown(connection) if connection is not None else shown(imported) | {"connected_at": None, "deadline": None}
     return known | {
         "status": IMPORTING,

@@ -1,17 +1,17 @@
-"""The errors of the use cases: each has a stable code and a sentence that says what to do, and none has an HTTP status.
+"""The errors of the use cases. Each has a stable code and a sentence that says what to do. None has an HTTP status.
 
     Failure
     ├─ InvalidConnectionId   invalid_connection_id
     ├─ InvalidTenant         invalid_tenant
     ├─ ConnectionNotFound    connection_not_found
     ├─ KeyUnavailable        key_unavailable
-    ├─ connect.errors        what links, attempts and confirmations are refused for
+    ├─ connect.errors        why a link, an attempt or a confirmation is refused
     ├─ tokens.errors         why no access token is served
     ├─ connections.errors    why a connection is not shown, ended or imported
     └─ http.request          requests that cannot be understood
-    InvalidSetting           the stack is configured wrongly; no request is to blame
+    InvalidSetting           the stack's configuration is wrong, not the request
 
-`http.problems` makes the answers of all of them.
+`http.problems` turns each of them into an HTTP answer.
 """
 
 from collections.abc import Mapping
@@ -20,10 +20,10 @@ from flowaccount_connect.domain.ids import LONGEST_TENANT
 
 
 class Failure(Exception):
-    """A request that is not answered as asked.
+    """A request that cannot be fulfilled.
 
-    Subclasses set `code`, which is stable and part of the API, and `detail`, which says what to do. Nothing that a
-    caller, a browser or FlowAccount sent is ever in either. Where only time helps, `retry_after` is in seconds.
+    Subclasses set `code` and `detail`. The code is stable and part of the API. The detail says what to do. Neither
+    contains anything that a caller, a browser or FlowAccount sent. Where only time helps, `retry_after` is in seconds.
     """
 
     code = ""
@@ -42,14 +42,14 @@ class Failure(Exception):
 
 
 class InvalidConnectionId(Failure):
-    """The name of a connection cannot be one."""
+    """The text in the path cannot be the id of a connection."""
 
     code = "invalid_connection_id"
     detail = "The id of a connection is its supportCode: 1 to 64 letters, digits, '.', '_' or '-'."
 
 
 class InvalidTenant(Failure):
-    """The tenant is empty, too long, or no text."""
+    """The tenant is empty, too long, not printable, or not a string."""
 
     code = "invalid_tenant"
     detail = f"tenant must be 1 to {LONGEST_TENANT} printable characters."
@@ -71,4 +71,4 @@ class KeyUnavailable(Failure):
 
 
 class InvalidSetting(Exception):
-    """The stack is configured wrongly. The message names the setting and says what it must be."""
+    """A setting of the stack is missing or wrong. The message names it and says what it must be."""

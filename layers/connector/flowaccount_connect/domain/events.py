@@ -1,7 +1,7 @@
-"""What happened to a connection, read off two states of its item: for its history, and for the event bus.
+"""Derives what happened to a connection from its item before and after a change: history entries, and bus events.
 
-Everything here follows from the two states and from the id of the change between them, so a change that is delivered
-again gives the same entries under the same ids.
+The result depends only on the two versions of the item and on the id of the change. A change that is delivered again
+gives the same entries under the same ids.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -23,33 +23,33 @@ class Kind(StrEnum):
 
     CONNECTED = "connected"
     RECONNECTED = "reconnected"
-    """A new consent for a connection that was there."""
+    """A new consent for a connection that existed before."""
     REFRESHED = "refreshed"
     ATTEMPT_FAILED = "attempt_failed"
     ATTEMPT_RELEASED = "attempt_released"
-    """Given back without having failed, as when FlowAccount limits the rate."""
+    """The attempt ended without a failure, for example because FlowAccount limits the rate."""
     IN_DOUBT = "in_doubt"
-    """A refresh got no usable answer: nobody knows whether the refresh token was spent."""
+    """A refresh got no usable answer. FlowAccount may have spent the refresh token or not."""
     AT_RISK = "at_risk"
     """Its deadline, or the end of its user's consent, is near."""
     REFUSED_ALONE = "refused_alone"
     """FlowAccount refuses its requests while it accepts those of others."""
     REAUTHORIZATION_REQUIRED = "reauthorization_required"
     RECOVERED = "recovered"
-    """A refresh made it whole again."""
+    """A refresh succeeded after the connection was in doubt, at risk, or in need of a new consent."""
     DISCONNECTED = "disconnected"
     REFUSED = "refused"
-    """Its business was chosen in a connect that it must not end in; nothing of it was stored."""
+    """A user chose this business in a connect that must not connect it. Nothing of it was stored."""
     IMPORT_REFUSED = "import_refused"
     IMPORT_STARTED = "import_started"
     IMPORT_ENDED = "import_ended"
-    """One way or another: what else happened says which."""
+    """The import succeeded or failed. Another entry has its result."""
     REMOVED = "removed"
-    """Its item is gone otherwise than by a disconnect: somebody deleted it from the table."""
+    """Its item disappeared without a disconnect: somebody deleted it from the table."""
     STATUS_CHANGED = "status_changed"
-    """Into a state that no other kind tells."""
+    """The new status has no kind of its own."""
     RESTORED = "restored"
-    """It came back from a backup of the table; what state that left it in is told beside it."""
+    """It came back from a backup of the table. A second entry has the state in which it came back."""
 
 
 _SILENT = frozenset(
@@ -58,22 +58,22 @@ _SILENT = frozenset(
         *(Kind.REMOVED, Kind.STATUS_CHANGED, Kind.RESTORED),
     }
 )
-"""Kinds for the history alone."""
+"""Kinds that go to the history only, not to the bus."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One thing that happened to a connection. Times in epoch seconds; `None` where there is nothing to say."""
+    """One thing that happened to a connection. Times in epoch seconds; `None` where a field does not apply."""
 
     id: str
-    """The same whenever the same change is looked at."""
+    """The same each time the same change is read."""
     kind: Kind
     at: int
     connection_id: str
     environment: str | None = None
     tenant: str | None = None
     status: str | None = None
-    """The state it left behind, as callers see it."""
+    """The connection's status after the change, as callers see it."""
     generation: int | None = None
     attempt_id: str | None = None
     reason: str | None = None
@@ -82,21 +82,21 @@ class Entry:
     retries: int | None = None
     """How many attempts in a row have failed."""
     recovered_from: str | None = None
-    """The gravest of what a `recovered` connection was in."""
+    """The gravest trouble of a `recovered` connection: `reauthorization_required`, `in_doubt` or `at_risk`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event for the bus: its detail type, and its detail as JSON has it."""
+    """One event for the bus: its detail type, and its detail in types that JSON knows."""
 
     type: str
     detail: dict[str, object]
 
 
 def entries(change_id: str, at: int, old: Connection | None, new: Connection | None) -> tuple[Entry, ...]:
-    """What happened when `old` became `new`; `None` is a connection that is not there. `at` in epoch seconds."""
+    """What happened when `old` became `new`. `None` means: the item does not exist. `at` in epoch seconds."""
     if new is None:
-        # That a tombstone is tidied up is no news, and an entry of it would outlive that of the disconnect.
+        # The table deletes a tombstone some time after the disconnect. This is no event of its own.
         if old is None or old.status is Status.DISCONNECTED:
             return ()
         return (_entry(change_id, at, Kind.REMOVED, old, old),)
@@ -104,10 +104,10 @@ def entries(change_id: str, at: int, old: Connection | None, new: Connection | N
 
 
 def import_entries(change_id: str, at: int, old: Connection | None, new: Connection | None) -> tuple[Entry, ...]:
-    """The same for an import, which is under way for as long as its own item is active."""
+    """What happened to an import when `old` became `new`. An import is under way while its own item is active."""
     was, is_ = is_under_way(old), is_under_way(new)
-    there = new or old
-    if there is None or was == is_:
+    imported = new or old
+    if imported is None or was == is_:
         return ()
     kind = Kind.IMPORT_STARTED if is_ else Kind.IMPORT_ENDED
     attempt_id = old.attempt.id if old is not None and old.attempt is not None else None
@@ -116,20 +116,20 @@ def import_entries(change_id: str, at: int, old: Connection | None, new: Connect
             id=f"{change_id}-{kind}",
             kind=kind,
             at=at,
-            connection_id=there.id,
-            environment=there.environment or None,
+            connection_id=imported.id,
+            environment=imported.environment or None,
             attempt_id=attempt_id,
         ),
     )
 
 
 def is_under_way(imported: Connection | None) -> bool:
-    """Whether an import waits for its proof."""
+    """Whether an import still waits for its first refresh, which proves its token."""
     return imported is not None and imported.status is Status.ACTIVE
 
 
 def event(entry: Entry) -> Event | None:
-    """The event of an entry, as `events/schemas` describes it; `None` for what is told by the history alone."""
+    """The event of an entry, as `events/schemas` describes it; `None` for kinds that go to the history only."""
     if entry.kind in _SILENT:
         return None
     optional = {
@@ -153,7 +153,7 @@ def event(entry: Entry) -> Event | None:
 
 
 def _kinds(old: Connection | None, new: Connection) -> Iterator[Kind]:
-    """The kinds of what happened, at least one where the status changed: the count of connections hangs on it."""
+    """What happened, as kinds. Yields at least one where the status changed, since entries carry the count along."""
     was = old.status if old is not None else None
     if old is None and _is_from_a_backup(new):
         yield Kind.RESTORED
@@ -173,7 +173,7 @@ def _kinds(old: Connection | None, new: Connection) -> Iterator[Kind]:
 
 
 def _is_from_a_backup(new: Connection) -> bool:
-    """Whether an item that was not there before is a restored one: a new consent is active, and in no doubt."""
+    """Whether a new item comes from a backup. A new consent makes an active connection that is not in doubt."""
     return new.status is Status.REAUTHORIZATION_REQUIRED or (new.status is Status.ACTIVE and new.in_doubt is not None)
 
 
@@ -184,7 +184,7 @@ _BY_STATUS = {
 
 
 def _lesser(old: Connection, new: Connection) -> Iterator[Kind]:
-    """What happens within one state and generation."""
+    """What happened while status and generation stayed the same."""
     if new.refused_alone is not None and old.refused_alone is None:
         yield Kind.REFUSED_ALONE
     if new.in_doubt is not None and old.in_doubt is None:
@@ -196,7 +196,7 @@ def _lesser(old: Connection, new: Connection) -> Iterator[Kind]:
 
 
 def _recovered_from(old: Connection, new: Connection) -> str | None:
-    """The gravest thing that was wrong with `old`, where nothing is wrong with `new`."""
+    """The gravest trouble of `old`; `None` if it had none, or if `new` still has one."""
     if new.in_doubt is not None or new.at_risk is not None:
         return None
     if old.status is Status.REAUTHORIZATION_REQUIRED:
@@ -249,5 +249,5 @@ def _entry(change_id: str, at: int, kind: Kind, old: Connection | None, new: Con
 
 
 def _utc(seconds: int | None) -> str | None:
-    """A time as RFC 3339 has it, in UTC."""
+    """A time in UTC, in the format of RFC 3339."""
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,4 +1,4 @@
-"""The names things go by: connection ids, grant ids, attempt ids, and the secrets that bind a browser."""
+"""Ids of connections, tenants, grants, attempts and events; secrets that bind a browser, and their fingerprints."""
 
 import base64
 import hashlib
@@ -17,32 +17,32 @@ _CONNECTION_ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,64}")
 def is_connection_id(value: object) -> bool:
     """Whether `value` can name a connection: 1 to 64 ASCII letters, digits, `.`, `_`, `-`.
 
-    FlowAccount's `supportCode` is the id. It stands in paths, keys and policies, so nothing else is accepted. URL
-    parsers take `.` and `..` for folders, so these are refused too.
+    The id is FlowAccount's `supportCode`. It is part of paths, keys and policies, so other characters are refused.
+    `.` and `..` are refused too, because URL parsers read them as folders.
     """
     return isinstance(value, str) and _CONNECTION_ID.fullmatch(value) is not None
 
 
 def is_tenant(value: object) -> bool:
-    """Whether `value` can name a tenant: the app's own id of it, 1 to 128 printable characters."""
+    """Whether `value` can be the app's id of a tenant: 1 to 128 printable characters."""
     return isinstance(value, str) and 1 <= len(value) <= LONGEST_TENANT and value.isprintable()
 
 
 def new_grant_id(clock: Callable[[], float] = time.time) -> str:
-    """Names one consent of the user; made just before the code is exchanged.
+    """The id of one consent, made just before its code is exchanged. `clock` is in epoch seconds.
 
-    A UUIDv7, so that of two consents to the same business the later one wins wherever their writes meet.
+    It is a UUIDv7, so ids are ordered by time. When two consents to one business meet in the table, the later one wins.
     """
     return _uuid7(clock)
 
 
 def new_event_id(clock: Callable[[], float] = time.time) -> str:
-    """Names something that happened and changed no connection: a UUIDv7."""
+    """The id of an event that changes no connection: a UUIDv7."""
     return _uuid7(clock)
 
 
 def _uuid7(clock: Callable[[], float]) -> str:
-    """A UUIDv7 (RFC 9562 section 5.7): ids made later, in another millisecond, compare greater as strings."""
+    """A UUIDv7 (RFC 9562 section 5.7). An id of a later millisecond is greater, also when compared as a string."""
     milliseconds = int(clock() * 1000) & ((1 << 48) - 1)
     value = (milliseconds << 80) | (0x7 << 76) | (secrets.randbits(12) << 64) | (0b10 << 62) | secrets.randbits(62)
     text = f"{value:032x}"
@@ -50,24 +50,27 @@ def _uuid7(clock: Callable[[], float]) -> str:
 
 
 def new_attempt_id() -> str:
-    """128 random bits in hex: recognises one's own write when an SDK retry hid its success."""
+    """128 random bits in hex. A worker recognises its own write by it when a retry of the SDK hid the success."""
     return secrets.token_hex(16)
 
 
 def new_secret() -> str:
-    """256 random bits as 43 URL-safe characters: `state`, and the value that binds a browser."""
+    """256 random bits as 43 URL-safe characters, for `state` and for the cookie that binds a browser."""
     return secrets.token_urlsafe(32)
 
 
 def fingerprint(secret: str) -> str:
-    """SHA-256 in hex, which is all that is stored of a `state` or a browser binding.
+    """SHA-256 in hex. The table stores only this of a `state`, and of the secret in a browser's cookie.
 
-    Both are 256 random bits, so a plain hash cannot be reversed by guessing.
+    Both are 256 random bits, so they cannot be found by guessing and hashing.
     """
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def derived(secret: str, purpose: str) -> str:
-    """43 URL-safe characters that only who knows `secret` can make, others for each `purpose` (HMAC-SHA-256)."""
+    """A secret derived from another one: 43 URL-safe characters, different for each `purpose` (HMAC-SHA-256).
+
+    Only code that knows `secret` can make it.
+    """
     digest = hmac.digest(secret.encode("utf-8", "surrogatepass"), purpose.encode(), "sha256")
     return base64.urlsafe_b64encode(digest).decode().rstrip("=")

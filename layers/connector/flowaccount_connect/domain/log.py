@@ -1,4 +1,4 @@
-"""What may be logged: facts and error codes, and never the text of somebody else's exception."""
+"""What may be logged: facts and error codes. The text of another library's exception is never logged."""
 
 import traceback
 from collections.abc import Mapping
@@ -6,16 +6,19 @@ from typing import Protocol
 
 
 class Log(Protocol):
-    """A structured logger: a fixed message, and the facts in `extra`. No `exception`: tracebacks quote."""
+    """A structured logger: a fixed message, and the facts in `extra`.
+
+    It has no method `exception`, because a traceback can quote secrets.
+    """
 
     def warning(self, msg: object, *, extra: Mapping[str, object]) -> None: ...
     def error(self, msg: object, *, extra: Mapping[str, object]) -> None: ...
 
 
 def fault(error: BaseException) -> dict[str, object]:
-    """What may be logged of an exception: its type and where it was raised.
+    """What may be logged of an exception: its type, and the lines that raised it.
 
-    Never its message: those of SDKs and parsers quote what they were given, and that can be a token.
+    The message is left out. SDKs and parsers quote their input in it, and their input can be a token.
     """
     frames = traceback.extract_tb(error.__traceback__)
     at = [f"{frame.filename.rpartition('/')[2]}:{frame.lineno} {frame.name}" for frame in frames[-6:]]

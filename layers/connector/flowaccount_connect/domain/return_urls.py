@@ -1,4 +1,4 @@
-"""Where a browser is sent back to: the app's own URLs, compared byte for byte, and nothing else."""
+"""Return URLs: the browser goes back only to URLs that the app has listed, compared byte for byte."""
 
 from collections.abc import Collection, Mapping
 from urllib.parse import urlencode, urlsplit
@@ -7,10 +7,10 @@ _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 def is_secure(url: str) -> bool:
-    """Whether a URL of the configuration is absolute https, or http on a loopback host, and free of tricks.
+    """Whether a URL of the configuration is absolute https, or http on a loopback host.
 
-    No user information, no fragment, printable ASCII without spaces, quotes or backslashes: what browsers and
-    Python would read differently is refused.
+    It must have no user information and no fragment, and consist of printable ASCII without spaces, quotes or
+    backslashes. Browsers and Python could read such a URL differently.
     """
     if not url.isascii() or not url.isprintable() or any(c in url for c in " \"'<>\\^`{|}#"):
         return False
@@ -25,7 +25,7 @@ def is_secure(url: str) -> bool:
 
 
 def is_allowed(url: str, allowed: Collection[str]) -> bool:
-    """Whether `url` equals an allowed return URL exactly (RFC 9700 section 4.1.3): no prefix, no normalisation."""
+    """Whether `url` is one of `allowed`. The comparison is exact (RFC 9700 section 4.1.3), without normalisation."""
     return url in allowed
 
 

@@ -1,8 +1,8 @@
-"""The table's stream: each change is kept in the connection's history, counted, and put on the event bus.
+"""Publishes the changes of the table's stream: to the connection's history, to the count, and to the event bus.
 
-At least once, whatever fails: what the table or the bus does not take goes to a queue, from which it comes back by
-itself; what that queue does not take either stays in the stream. Nothing of a change is carried but what `_CARRIED`
-names: the tokens are not in it, sealed or not.
+Each change is published at least once. If the table or the bus refuses it, it waits in a queue and is delivered again.
+If that queue refuses it too, the stream delivers it again. Only the attributes in `_CARRIED` leave the stream. Tokens
+are not among them, not even sealed.
 """
 
 import json
@@ -29,13 +29,13 @@ _CARRIED = frozenset(
     }
 )
 _RESERVE = 15.0
-"""What is kept of the invocation's time to put away what could not be published, in seconds."""
+"""The end of the invocation's time, in seconds. It is kept for sending unpublished changes to the queue."""
 _BATCH = 10
 """The most entries that PutEvents and SendMessageBatch take."""
 
 
 class Malformed(Exception):
-    """Not a record of the stream, nor a message of the queue."""
+    """The input is neither a record of the stream nor a message of the queue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Change:
     """One change of one item, without anything secret. `at` in epoch seconds."""
 
     id: str
-    """Of the change itself, so the same however often and by whichever way it is delivered."""
+    """The id of the change. It is the same in every delivery, from the stream and from the queue."""
     sequence: str
     """Orders the changes of one item."""
     at: int
@@ -52,15 +52,15 @@ class Change:
 
 
 def read_record(record: Mapping[str, Any]) -> Change:
-    """The change that a record of the stream tells. Raises `Malformed`."""
+    """The change that a record of the stream describes. Raises `Malformed`."""
     try:
-        told = record["dynamodb"]
+        facts = record["dynamodb"]
         return _change(
             record["eventID"],
-            told["SequenceNumber"],
-            told["ApproximateCreationDateTime"],
-            told.get("OldImage"),
-            told.get("NewImage"),
+            facts["SequenceNumber"],
+            facts["ApproximateCreationDateTime"],
+            facts.get("OldImage"),
+            facts.get("NewImage"),
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         raise Malformed("not a record of the table's stream") from None
@@ -69,15 +69,15 @@ def read_record(record: Mapping[str, Any]) -> Change:
 def read_message(body: str) -> Change:
     """The change that a message of the queue carries. Raises `Malformed`."""
     try:
-        told = json.loads(body)
-        return _change(told["id"], told["sequence"], told["at"], told["old"], told["new"])
+        facts = json.loads(body)
+        return _change(facts["id"], facts["sequence"], facts["at"], facts["old"], facts["new"])
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError):
-        raise Malformed("not a message of the queue of what is unpublished") from None
+        raise Malformed("not a message of the queue of unpublished changes") from None
 
 
 def _change(id_: str, sequence: str, at: float, old: Item | None, new: Item | None) -> Change:
     if not sequence.isdigit() or not id_:
-        raise ValueError("ids are texts, sequence numbers digits")
+        raise ValueError("an id is a text, a sequence number has digits only")
     return Change(id_, sequence, int(at), _carried(old), _carried(new))
 
 
@@ -98,7 +98,7 @@ class Sqs(Protocol):
 
 
 class UnpublishedQueue:
-    """Where changes wait that could not be published."""
+    """The queue of changes that could not be published."""
 
     def __init__(self, sqs: Sqs, url: str, log: Log) -> None:
         self._sqs = sqs
@@ -106,7 +106,7 @@ class UnpublishedQueue:
         self._log = log
 
     def send(self, changes: Sequence[Change]) -> list[Change]:
-        """Put changes away; returns those that the queue did not take."""
+        """Send changes to the queue; returns those that it did not take. Raises nothing."""
         refused: list[Change] = []
         for at in range(0, len(changes), _BATCH):
             batch = changes[at : at + _BATCH]
@@ -131,17 +131,17 @@ class UnpublishedQueue:
 
 @dataclass(slots=True)
 class Published:
-    """What became of some changes."""
+    """The result of publishing some changes."""
 
     events: int = 0
     """How many events the bus took."""
     failed: list[Change] = field(default_factory=list)
-    """Changes that are to be told again, as a whole."""
+    """Changes that must be published again, with all their entries."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Publisher:
-    """Tells of changes: to the history, then to the bus. `bus_name` is the event bus's name."""
+    """Publishes changes: to the history first, then to the bus. `bus_name` is the event bus's name."""
 
     history: History
     bus: Bus
@@ -149,10 +149,13 @@ class Publisher:
     environment: str
     log: Log
     publish_refreshed: bool = False
-    """Whether each refresh is an event, too."""
+    """Whether each refresh is an event too."""
 
     def publish(self, changes: Sequence[Change], *, remaining: Callable[[], float]) -> Published:
-        """Tell of each change, while time remains. Raises nothing: what was not told is `failed`."""
+        """Publish each change while time remains. Raises nothing: changes that could not be published are `failed`.
+
+        `remaining` gives the seconds left of the invocation.
+        """
         published = Published()
         waiting: list[tuple[Change, Event]] = []
         for change in changes:
@@ -161,9 +164,9 @@ class Publisher:
                 published.failed.append(change)
                 continue
             try:
-                told = self.entries(change)
-                self._record(change, told)
-                waiting += [(change, made) for entry in told if (made := self._event(entry)) is not None]
+                entries = self.entries(change)
+                self._record(change, entries)
+                waiting += [(change, made) for entry in entries if (made := self._event(entry)) is not None]
             except StoreUnavailable as error:
                 self.log.error("not recorded", extra={"change_id": change.id, "error": str(error)})
                 published.failed.append(change)
@@ -178,15 +181,15 @@ class Publisher:
         return published
 
     def entries(self, change: Change) -> tuple[Entry, ...]:
-        """What a change tells."""
+        """The history entries of a change."""
         item = change.new or change.old or {}
         kind = text(item, "sk")
         if kind == "EVENT":
-            # The item's own end is no news.
+            # An event item is published when it is written. Its deletion is not an event.
             return () if change.new is None else (self._of_event_item(change.id, item),)
         old, new = (from_item(image) if image else None for image in (change.old, change.new))
-        told = events.import_entries if kind == "IMPORT" else events.entries
-        return told(change.id, change.at, old, new)
+        derive = events.import_entries if kind == "IMPORT" else events.entries
+        return derive(change.id, change.at, old, new)
 
     def _of_event_item(self, change_id: str, item: Item) -> Entry:
         kind = Kind((text(item, "type") or "").removeprefix("connection."))
@@ -200,10 +203,10 @@ class Publisher:
             reason=text(item, "reason"),
         )
 
-    def _record(self, change: Change, told: Sequence[Entry]) -> None:
-        if told:
+    def _record(self, change: Change, entries: Sequence[Entry]) -> None:
+        if entries:
             old, new = _counted(change.old), _counted(change.new)
-            self.history.write(told, change.sequence, Moved(old, new) if old != new else None)
+            self.history.write(entries, change.sequence, Moved(old, new) if old != new else None)
 
     def _event(self, entry: Entry) -> Event | None:
         return events.event(entry) if self.publish_refreshed or entry.kind is not Kind.REFRESHED else None
@@ -236,11 +239,11 @@ class Publisher:
 
 
 def _counted(image: Item | None) -> str | None:
-    """What an item counts as; `None` for what does not count."""
+    """The status under which an item is counted; `None` if it is not counted."""
     if image is None or text(image, "sk") == "EVENT":
         return None
     if text(image, "sk") == "IMPORT":
         return "importing" if events.is_under_way(from_item(image)) else None
-    # A tombstone is no connection. That it is tidied up has no entry, so there is nothing that would count it once.
+    # A tombstone is not a connection. Its deletion has no entry, so nothing could make sure that it is counted once.
     status = text(image, "status")
     return None if status == Status.DISCONNECTED else status

@@ -1,7 +1,7 @@
-"""The one place that puts things together: for each function what it is made of, from its environment.
+"""The one place that wires the product: one builder for each function, from the environment variables.
 
-Called once, at the start of a process; what only one function needs is imported by its builder, so that no other pays
-for it. Wrong configuration raises `InvalidSetting`, which names the setting.
+A function calls its builder once, at the start of its process. A builder imports what only its function needs, so other
+functions start faster. A wrong setting raises `InvalidSetting`, which names it.
 """
 
 import gc
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def _without_collection[**Parameters, Made](build: Callable[Parameters, Made]) -> Callable[Parameters, Made]:
-    """`build` without garbage collection: what it loads stays for the process's life, so a search finds nothing."""
+    """`build` without garbage collection. Loaded modules live as long as the process, so a collection frees nothing."""
 
     @wraps(build)
     def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Made:
@@ -44,7 +44,7 @@ def _without_collection[**Parameters, Made](build: Callable[Parameters, Made]) -
 
 
 def client(service: str) -> Any:
-    """A client of an AWS service, with the limits of `aws.client`."""
+    """A client of an AWS service, with the timeouts of `aws.client`."""
     from flowaccount_connect.runtime import aws
 
     return aws.client(service)
@@ -52,7 +52,7 @@ def client(service: str) -> Any:
 
 @_without_collection
 def authorize() -> "Authorize":
-    """What `authorize` is made of."""
+    """The use case of `authorize`."""
     from flowaccount_connect.connect.begin import Authorize
     from flowaccount_connect.storage.attempts import AttemptStore
     from flowaccount_connect.storage.links import LinkStore
@@ -83,10 +83,10 @@ def begin_settings(variables: Mapping[str, str] = os.environ) -> "BeginSettings"
 
 @_without_collection
 def callback() -> "tuple[Callback, frozenset[str]]":
-    """What `callback` is made of, and the allowed return URLs.
+    """The use case of `callback`, and the allowed return URLs.
 
-    Each exchange takes room in the rate that all requests to the token endpoint share. The links of one tenant get a
-    fifth of the rate at most.
+    Each exchange of a code counts in the rate that all requests to the token endpoint share. The links of one tenant
+    get a fifth of the rate at most.
     """
     from flowaccount_connect.connect.callback import Callback
     from flowaccount_connect.oauth.client_secret import ClientSecret
@@ -120,8 +120,7 @@ def callback() -> "tuple[Callback, frozenset[str]]":
 
 @_without_collection
 def refresh() -> "tuple[Rotation, Rotation, Health, Rate]":
-    """What `refresh` is made of: the rotation of connections and that of imports, the endpoint's health, and the
-    rate."""
+    """The use cases of `refresh`: rotation of connections, rotation of imports, the endpoint's health, and the rate."""
     from dataclasses import replace
 
     from flowaccount_connect.oauth.client_secret import ClientSecret
@@ -164,7 +163,7 @@ def refresh() -> "tuple[Rotation, Rotation, Health, Rate]":
 
 @_without_collection
 def salvage() -> "PendingCommits":
-    """What `salvage` is made of."""
+    """The use case of `salvage`."""
     from flowaccount_connect.rotation.pending_commits import PendingCommits
 
     return PendingCommits(client("dynamodb"), settings.stack().table)
@@ -172,7 +171,7 @@ def salvage() -> "PendingCommits":
 
 @_without_collection
 def sweep() -> "Sweep":
-    """What `sweep` is made of."""
+    """The use case of `sweep`."""
     from flowaccount_connect.domain.schedule import Schedule
     from flowaccount_connect.scheduling.sweep import DueIndex, RefreshQueue, Sweep
     from flowaccount_connect.storage.connections import ConnectionStore
@@ -193,8 +192,10 @@ def sweep() -> "Sweep":
 
 @_without_collection
 def token() -> "tuple[Serving, bool, str | None]":
-    """What `token` is made of; whether anybody can connect without a link; and the redirect URI, `None` where the API's
-    stage variable `callbackUrl` is the redirect URI."""
+    """The use case of `token`, whether a user can connect without a link, and the redirect URI.
+
+    The redirect URI is `None` where the API's stage variable `callbackUrl` has it.
+    """
     from flowaccount_connect.storage.connections import ConnectionStore
     from flowaccount_connect.tokens.demand import Demand
     from flowaccount_connect.tokens.serving import AccessTokens, Serving
@@ -213,7 +214,7 @@ def token() -> "tuple[Serving, bool, str | None]":
 
 @_without_collection
 def connections() -> "Managing":
-    """What `connections` is made of."""
+    """The first use case of `connections`: managing connections. The second is `confirmation`."""
     from flowaccount_connect.connections.managing import Managing
     from flowaccount_connect.storage.connections import ConnectionStore
     from flowaccount_connect.storage.history import History
@@ -235,7 +236,7 @@ def connections() -> "Managing":
 
 @_without_collection
 def publish() -> "tuple[Publisher, UnpublishedQueue]":
-    """What `publish` is made of, and the queue for what it could not publish."""
+    """The use case of `publish`, and the queue for changes that it could not publish."""
     from flowaccount_connect.publishing.publisher import Publisher, UnpublishedQueue
     from flowaccount_connect.storage.history import History
 
@@ -253,7 +254,10 @@ def publish() -> "tuple[Publisher, UnpublishedQueue]":
 
 @_without_collection
 def confirmation(table: Any = None) -> "Confirmation":
-    """What else `connections` is made of: the app's side of connecting, with the DynamoDB client of `connections`."""
+    """The second use case of `connections`: making links and confirming them.
+
+    `table` is the DynamoDB client that `connections` uses already.
+    """
     from flowaccount_connect.connect.confirm import Confirmation
     from flowaccount_connect.storage.connections import ConnectionStore
     from flowaccount_connect.storage.links import LinkStore
@@ -275,7 +279,7 @@ def _refresh_function(read: settings.Reader) -> "RefreshFunction":
     from flowaccount_connect.rotation.refresh_function import LONGEST_INVOCATION, RefreshFunction
     from flowaccount_connect.runtime import aws
 
-    # One attempt: a second invocation would only wait for the first one, whose claim stands.
+    # One attempt only: a second invocation would find the claim of the first one and wait for it.
     waits = aws.client("lambda", read_timeout=LONGEST_INVOCATION - aws.CONNECT_TIMEOUT, attempts=1)
     return RefreshFunction(waits, read.text("REFRESH_FUNCTION"), logger)
 

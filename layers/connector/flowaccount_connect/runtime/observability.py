@@ -1,4 +1,4 @@
-"""What is written down of what happened: one structured line and its metrics for each act, and never a secret."""
+"""Logs and metrics: one structured log line and its metrics for each action. Neither has a secret."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -13,12 +13,12 @@ from flowaccount_connect.domain.log import fault
 __all__ = ["COUNT", "PERCENT", "SECONDS", "fault", "logger", "metrics", "observed"]
 
 logger = Logger()
-"""The structured logger; its service and level come from the environment (POWERTOOLS_SERVICE_NAME, …_LOG_LEVEL)."""
+"""The structured logger. POWERTOOLS_SERVICE_NAME and POWERTOOLS_LOG_LEVEL set its service and its level."""
 
 metrics = Metrics()
-"""Metrics in CloudWatch's embedded format; the namespace comes from POWERTOOLS_METRICS_NAMESPACE.
+"""Metrics in CloudWatch's embedded format. POWERTOOLS_METRICS_NAMESPACE sets the namespace.
 
-Each has the dimensions `service` and, since an account may have several stacks, `stack`.
+Each metric has the dimensions `service` and `stack`, since an account may have several stacks.
 """
 
 COUNT, PERCENT, SECONDS = MetricUnit.Count, MetricUnit.Percent, MetricUnit.Seconds
@@ -28,9 +28,10 @@ Handler = Callable[[Mapping[str, Any], Any], Any]
 
 
 def observed(handler: Handler) -> Handler:
-    """Gives every log line of an invocation its request id, and flushes its metrics at the end.
+    """Adds the request id to every log line of an invocation, and writes its metrics at the end.
 
-    An exception leaves as it came; handlers whose exceptions could quote a secret make answers of them, see `fault`.
+    An exception passes through unchanged. A handler whose exceptions could quote a secret must turn them into answers
+    (see `fault`).
     """
     metrics.set_default_dimensions(stack=os.environ["STACK"])
 

@@ -1,4 +1,4 @@
-"""The stack's settings, read from the environment once, each function checking exactly the variables it needs."""
+"""The stack's settings, read from the environment once. Each function checks only the variables that it needs."""
 
 import os
 from collections.abc import Mapping
@@ -14,12 +14,12 @@ Environment = Literal["sandbox", "production"]
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Reads one setting at a time and says which one is wrong."""
+    """Reads one setting at a time. Raises `InvalidSetting` with the name of a missing or wrong one."""
 
     variables: Mapping[str, str]
 
     def text(self, name: str) -> str:
-        """A setting that must be there."""
+        """A setting that must not be empty."""
         value = self.variables.get(name, "")
         if not value.strip():
             raise InvalidSetting(f"{name} is not set")
@@ -55,7 +55,7 @@ class Reader:
         return self.url(name) if self.optional(name) else None
 
     def urls(self, name: str) -> frozenset[str]:
-        """URLs joined by spaces; none is fine."""
+        """URLs separated by spaces. The setting may be empty."""
         values = frozenset((self.variables.get(name) or "").split())
         if not all(is_secure(value) for value in values):
             raise InvalidSetting(
@@ -66,7 +66,7 @@ class Reader:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stack:
-    """What every function knows of the stack it belongs to."""
+    """The settings that all functions share."""
 
     environment: Environment
     name: str
@@ -75,7 +75,7 @@ class Stack:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenSettings:
-    """Settings of whoever talks to the token endpoint and stores what it answers. Durations in seconds."""
+    """The settings of the functions that call the token endpoint and store its answers. Durations in seconds."""
 
     endpoint: str
     client_id: str
@@ -84,17 +84,17 @@ class TokenSettings:
     refresh_token_lifetime: int
     refresh_after: int
     access_token_lifetime: int
-    """Assumed where an answer gives no usable `expires_in`."""
+    """The lifetime that is assumed if an answer has no usable `expires_in`."""
     salvage_queue_url: str
     believe_longer: bool
     """Whether an announced lifetime that is longer than `refresh_token_lifetime` counts."""
     consent_lifetime: int | None
-    """How long a consent lasts, however often it is refreshed; `None`: for ever, unless an answer announces an end."""
+    """How long a consent lasts. Refreshes do not prolong it. `None`: without end, unless an answer announces one."""
     consent_warning: int
-    """How long before that end a connection is at risk."""
+    """How long before the end of its consent a connection is at risk."""
 
     def schedule(self) -> Schedule:
-        """The rules of time that these settings make."""
+        """The schedule with these settings."""
         return Schedule(
             self.refresh_after,
             self.refresh_token_lifetime,
@@ -125,9 +125,9 @@ def refresh_token_lifetime(read: Reader) -> int:
 
 
 def refresh_times(read: Reader) -> tuple[int, int]:
-    """After how many seconds a connection is refreshed, and how many its refresh token lives.
+    """The seconds after which a connection is refreshed, and the seconds that its refresh token lives.
 
-    Never later than after three quarters of that life, whatever is set: else there would be no time for a second try
+    The first is at most three quarters of the second, whatever is set: otherwise no time would remain for a second try
     (`Schedule`), and a template cannot compare two parameters. Raises `InvalidSetting`.
     """
     lifetime = refresh_token_lifetime(read)
@@ -135,9 +135,9 @@ def refresh_times(read: Reader) -> tuple[int, int]:
 
 
 def at_risk_before(read: Reader) -> int:
-    """With how many seconds left a connection is at risk: half of its refresh token's life. Raises `InvalidSetting`.
+    """How many seconds before its deadline a connection is at risk: half of its token's life. Raises `InvalidSetting`.
 
-    Never more than three quarters of what is left when it falls due: else what is in order would be announced.
+    The result is at most three quarters of the time between due and deadline, so a healthy connection is never at risk.
     """
     after, lifetime = refresh_times(read)
     return min(lifetime // 2, max((lifetime - after) * 3 // 4, 1))

@@ -1,4 +1,4 @@
-"""Where the next page of a list begins, as callers carry it: opaque, and nothing but letters, digits, `-` and `_`."""
+"""The `next` of a page: an opaque text of letters, digits, `-` and `_` that says where the next page begins."""
 
 import base64
 import binascii
@@ -7,7 +7,7 @@ from flowaccount_connect.domain.errors import Failure
 
 
 class InvalidNext(Failure):
-    """No page of this list gave this `next`."""
+    """The `next` does not come from a page of this list."""
 
     code = "invalid_next"
     detail = "next must be what the page before gave, for the same list."
@@ -19,7 +19,7 @@ def encode(place: str) -> str:
 
 
 def decode(next_: str) -> str:
-    """The place in a `next`, whoever made it; the caller checks it. Raises `InvalidNext`."""
+    """The place in a `next`. Anybody can make a `next`, so the caller checks the place. Raises `InvalidNext`."""
     try:
         padded = next_ + "=" * (-len(next_) % 4)
         return base64.b64decode(padded, altchars=b"-_", validate=True).decode("ascii")

@@ -1,4 +1,4 @@
-"""The few things every write to the table shares: attribute values, refused conditions, and faults that may pass."""
+"""What all reads and writes of the table share: attribute values, one call, and its two kinds of failure."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -20,11 +20,14 @@ class Client(Protocol):
 
 
 class StoreUnavailable(Exception):
-    """The table could not be reached, or did not acknowledge: a write may or may not have happened."""
+    """The table did not acknowledge a call. A write may have happened or not. The message is the error's code."""
 
 
 class ConditionRefused(Exception):
-    """A conditional write was refused; `items` is what stood there instead (one for each write, `None` if nothing)."""
+    """A condition of a write was false, so nothing was written.
+
+    `items` has the stored item for each write, and `None` where the table has no item.
+    """
 
     def __init__(self, items: list[Item | None]) -> None:
         super().__init__("the condition was refused")
@@ -32,10 +35,10 @@ class ConditionRefused(Exception):
 
 
 def call(operation: Any, **parameters: Any) -> Any:
-    """Run one DynamoDB operation and say what became of it.
+    """Run one DynamoDB operation and return its answer.
 
-    Raises `ConditionRefused` with the items that stood in the way, and `StoreUnavailable` for every other failure: its
-    message is the error's code alone, since the SDK's own messages can quote parameters.
+    Raises `ConditionRefused` with the stored items, and `StoreUnavailable` for every other failure. Its message is the
+    error's code alone, because the SDK's own messages can quote parameters.
     """
     try:
         return operation(**parameters)

@@ -1,4 +1,4 @@
-"""Events that change no connection: each is written as an item of its own, and the table's stream publishes it."""
+"""Events that change no connection. Each is an item of its own, and `publish` gets it from the table's stream."""
 
 import time
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from flowaccount_connect.storage.dynamodb import AttributeValue, n, s
 type Type = Literal["connection.refused", "connection.import_refused"]
 
 _KEPT = 7 * 86_400
-"""Seconds after which the table may delete the item: the stream has published it long before."""
+"""Seconds after which the table may delete the item. `publish` has read it from the stream long before."""
 
 
 def event_put(
@@ -22,10 +22,10 @@ def event_put(
     tenant: str | None = None,
     clock: Callable[[], float] = time.time,
 ) -> dict[str, object]:
-    """The Put of an event, to be sent alone or in one transaction with its cause.
+    """The parameters of a Put that writes an event. The caller sends it alone, or in one transaction with its cause.
 
-    `reason` is a code of lower-case letters and underscores. `tenant` is the tenant that was refused. The event's id
-    is made here: to try again, send the same Put, and do not make another.
+    `reason` is a code of lower-case letters and underscores. `tenant` is the refused tenant. This function makes the
+    event's id, so a caller that tries again sends the same Put instead of making another one.
     """
     now = int(clock())
     item: dict[str, AttributeValue] = {

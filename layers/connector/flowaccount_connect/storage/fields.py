@@ -1,15 +1,19 @@
-"""Reads an item that a hand or another program may have written: never raises, and notes what it did not understand."""
+"""Reads the attributes of an item. A person or another program may have written it, so each type is checked.
+
+Reading never raises. An attribute of a wrong type becomes `None`, and `understood` becomes false. A caller that sees
+this makes the connection `unreadable` (see `storage.connections.from_item`).
+"""
 
 from enum import StrEnum
 
 from flowaccount_connect.storage.dynamodb import Item, binary, number, text
 
 _LATEST = 253_402_300_799
-"""The last second of the year 9999: a greater number is no time, and nothing else here grows so large."""
+"""The last second of the year 9999, in epoch seconds. A greater number is neither a time nor a count of this stack."""
 
 
 class Fields:
-    """The attributes of one item. `understood` is false once one of them was not what it has to be."""
+    """The attributes of one item. `understood` becomes false at the first attribute of a wrong type or value."""
 
     def __init__(self, item: Item) -> None:
         self._item = item
@@ -34,7 +38,7 @@ class Fields:
         return self._noted(name, choices(found) if found in set(choices) else None)
 
     def required[Value](self, found: Value | None, otherwise: Value) -> Value:
-        """What was found; `otherwise`, and not understood, where that is nothing."""
+        """`found`, or `otherwise` if it is `None`. A missing value makes `understood` false."""
         if found is None:
             self.understood = False
             return otherwise

@@ -1,7 +1,8 @@
-"""What happened to each connection, kept for 90 days beside it; and how many connections there are.
+"""The history of each connection, kept for 90 days, and the number of connections by status.
 
-An entry's key follows from the change it tells of, so telling it again writes the same item. Where a change moves a
-connection from one status to another, the entry and the count are written in one transaction that happens once.
+`History.write` is the one place that writes entries; `publish` calls it. An entry's key derives from its change, so a
+change that is delivered again writes the same item. If a change moves a connection to another status, one transaction
+writes the entry and the count, and it succeeds only once.
 """
 
 import re
@@ -33,12 +34,12 @@ _SORT = re.compile(r"[0-9]{12}#[0-9]{40}#[0-9]{1,2}")
 _TEXTS = ("environment", "tenant", "status", "attempt_id", "reason", "recovered_from")
 _NUMBERS = ("generation", "since", "deadline", "retries")
 _TRIES = 6
-"""How often a transaction is tried that met another one at the count."""
+"""How often a transaction is tried in all, if another transaction writes the count at the same moment."""
 
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """A connection's change of status; `None` is one that is not there."""
+    """A change from one status to another, as the count sees it. `None` means: no connection."""
 
     old: str | None
     new: str | None
@@ -61,7 +62,7 @@ class History:
         self._sleep = sleep
 
     def write(self, entries: Sequence[Entry], sequence: str, moved: Moved | None) -> None:
-        """Write what one change tells; and count it, once, where it `moved` a connection.
+        """Write the entries of one change. If it `moved` a connection, also change the count, exactly once.
 
         `sequence` orders the changes of one connection within a second. Idempotent. Raises `StoreUnavailable`.
         """
@@ -72,7 +73,7 @@ class History:
             for put in puts:
                 call(self._client.put_item, **put)
             return
-        # The entry of this very change is there: so it was counted.
+        # If the entry of this change exists, the change has been counted.
         puts[0]["ConditionExpression"] = "attribute_not_exists(pk)"
         self._once([*({"Put": put} for put in puts), {"Update": _count(self._table, moved)}])
 
@@ -83,7 +84,7 @@ class History:
             except ConditionRefused:
                 return
             except StoreUnavailable as error:
-                # Another transaction was at the count: nothing was written, and it is over in a moment.
+                # Another transaction was writing the count, so nothing was written. It ends in a moment.
                 if str(error) != "TransactionCanceledException" or tried == _TRIES:
                     raise
                 self._sleep(0.05 * 2**tried * random_fraction())
@@ -99,11 +100,11 @@ class History:
         answer = call(
             self._client.query,
             TableName=self._table,
-            # What has expired lies at the old end, and is left out here: it is deleted days late.
+            # DynamoDB deletes expired entries days late. They are the oldest, so this condition leaves them out.
             KeyConditionExpression="pk = :pk AND sk > :oldest",
             ExpressionAttributeValues={":pk": s(_partition(connection_id)), ":oldest": s(f"{now - KEPT:012d}")},
             ScanIndexForward=False,
-            # One more than asked for says whether there is more.
+            # One more than asked for shows whether another page exists.
             Limit=limit + 1,
             **start,
         )
@@ -113,14 +114,17 @@ class History:
 
 
 class Counts:
-    """How many connections there are, by status. `client` is a DynamoDB client."""
+    """Reads the number of connections by status. `client` is a DynamoDB client."""
 
     def __init__(self, client: Client, table: str) -> None:
         self._client = client
         self._table = table
 
     def get(self) -> dict[str, int]:
-        """The number of connections by status, without those that nothing was ever in. Raises `StoreUnavailable`."""
+        """The number of connections by status. A status that no connection ever had is absent.
+
+        Raises `StoreUnavailable`.
+        """
         answer = call(self._client.get_item, TableName=self._table, Key=_COUNT, ConsistentRead=True)
         item = answer.get("Item", {})
         return {name: number(item, name) or 0 for name in item if name not in ("pk", "sk")}
@@ -130,7 +134,7 @@ _COUNT = {"pk": s("COUNT"), "sk": s("connections")}
 
 
 def _count(table: str, moved: Moved) -> dict[str, object]:
-    """One connection less in the old status, one more in the new."""
+    """The update that takes one from the count of the old status and adds one to that of the new status."""
     names, values, actions = {}, {":zero": n(0), ":one": n(1)}, []
     for name, status, sign in (("#old", moved.old, "-"), ("#new", moved.new, "+")):
         if status is not None:
@@ -146,7 +150,7 @@ def _count(table: str, moved: Moved) -> dict[str, object]:
 
 
 def _partition(connection_id: str) -> str:
-    """A history is no part of its connection's own partition, so that who writes histories can write no connection."""
+    """The partition of a history. It is not the connection's own, so a role can write histories and no connection."""
     return f"HISTORY#{connection_id}"
 
 

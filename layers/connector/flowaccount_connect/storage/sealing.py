@@ -1,8 +1,9 @@
-"""Tokens at rest: access and refresh token sealed together, AES-256-GCM under a data key of KMS (envelope encryption).
+"""Tokens at rest: access and refresh token sealed together with AES-256-GCM, under a data key of KMS.
 
-The KMS encryption context is the stack and its environment, so a data key of another stack does not open, and one data
-key may serve as many sets as a worker's batch has: one call of KMS for each set would cost as much as all the rest of a
-refresh. The item and the consent are the associated data of a ciphertext: moved to another item, it does not open.
+This is envelope encryption. One data key seals all token sets of a worker's batch, because a call of KMS for each set
+would cost as much as the rest of a refresh. The KMS encryption context is the stack and its environment, so no other
+stack can open a data key. The item and the consent are the associated data of a ciphertext, so a ciphertext that was
+moved to another item does not open.
 """
 
 import json
@@ -21,10 +22,10 @@ from flowaccount_connect.domain.connection import Sealed
 from flowaccount_connect.domain.error_code import error_code
 
 SETS_PER_KEY = 50
-"""How many sets one data key seals, at most: what one batch of the refresh queue may hold."""
+"""The most token sets that one data key seals: as many as one batch of the refresh queue can have."""
 
 KEY_AGE = 300
-"""How long a data key is used to seal, at most, in seconds."""
+"""The longest time that one data key is used to seal, in seconds."""
 
 _FORMAT = b"\x01"
 _NONCE_BYTES = 12
@@ -32,11 +33,11 @@ _KEYS_KEPT = 512
 
 
 class SealingUnavailable(Exception):
-    """KMS could not be reached, or refused. Nothing was lost; try again later."""
+    """KMS did not answer, or refused the call. Nothing was lost. The caller can try again later."""
 
 
 class CannotOpen(Exception):
-    """The ciphertext belongs to another item, or was changed: it never opens."""
+    """The ciphertext belongs to another item, or was changed. It will never open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class TokenPair:
 
 @dataclass(frozen=True, slots=True)
 class DataKey:
-    """A data key: 32 bytes to seal with, and its wrapped form to be stored beside what it sealed."""
+    """A data key: 32 bytes that seal, and its form encrypted by KMS, which is stored beside the ciphertext."""
 
     plaintext: bytes
     wrapped: bytes
@@ -62,7 +63,7 @@ class DataKey:
 
 
 class _Opening:
-    """A data key that KMS is opening: one thread asks, and all others that want it wait for the lock."""
+    """A data key that KMS is opening. One thread calls KMS. Other threads that need the key wait for the lock."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -78,7 +79,7 @@ class Kms(Protocol):
 
 
 class Sealer:
-    """Seals and opens token sets; opened data keys are kept in memory, the least recently used go first.
+    """Seals and opens token sets. Opened data keys stay in memory; the least recently used are dropped first.
 
     Safe for several threads. `clock` is in epoch seconds.
     """
@@ -101,15 +102,15 @@ class Sealer:
         self._making = threading.Lock()
 
     def data_key(self) -> DataKey:
-        """A data key for one set: the one in use, or a new one by one call of KMS. Raises `SealingUnavailable`.
+        """A data key for one set: the current one, or a new one by one call of KMS. Raises `SealingUnavailable`.
 
-        A thread that waited while another one asked in vain does not ask again: else each would wait for KMS in turn.
+        If that call fails, every thread that waited for it fails too. Otherwise each would wait for KMS in turn.
         """
         refused = self._refused
         with self._making:
             if self._key is None or self._key_left == 0 or self._clock() >= self._key_until:
                 if self._refused != refused:
-                    raise SealingUnavailable("asked in vain a moment ago")
+                    raise SealingUnavailable("KMS failed a moment ago")
                 self._key = None
                 try:
                     self._key = self._new_data_key()
@@ -130,19 +131,20 @@ class Sealer:
         return DataKey(answer["Plaintext"], answer["CiphertextBlob"])
 
     def seal(self, tokens: TokenPair, key: DataKey, *, owner: str, grant_id: str) -> Sealed:
-        """Seal `tokens` for the item `owner` and the consent `grant_id`. Makes no call, and cannot fail for tokens of
-        the token endpoint."""
+        """Seal `tokens` for the item `owner` and the consent `grant_id`.
+
+        Calls no service, and cannot fail for tokens of the token endpoint.
+        """
         nonce = os.urandom(_NONCE_BYTES)
         plaintext = json.dumps([tokens.access_token, tokens.refresh_token]).encode()
         ciphertext = AESGCM(key.plaintext).encrypt(nonce, plaintext, self._owner(owner, grant_id))
         return Sealed(_FORMAT + nonce + ciphertext, key.wrapped)
 
     def open(self, sealed: Sealed, *, owner: str, grant_id: str) -> TokenPair:
-        """Open what was sealed for the same owner and grant: one call of KMS, none while the data key is remembered.
+        """Open a token set that was sealed for the same owner and grant.
 
-        Threads that want the same data key at the same time share one call, and its result.
-
-        Raises `SealingUnavailable`, `CannotOpen`.
+        Calls KMS once, or not at all while the data key is in memory. Threads that need the same data key at the same
+        time share one call and its result. Raises `SealingUnavailable`, `CannotOpen`.
         """
         key = self._unwrap(sealed.data_key)
         nonce, ciphertext = sealed.ciphertext[1 : 1 + _NONCE_BYTES], sealed.ciphertext[1 + _NONCE_BYTES :]
@@ -185,7 +187,7 @@ class Sealer:
             opening.failure = failure
             raise
         finally:
-            # From here on a thread finds the key, or asks KMS again.
+            # From here on a thread finds the key in memory, or calls KMS itself.
             with self._lock:
                 self._opening.pop(wrapped, None)
                 if key is not None:

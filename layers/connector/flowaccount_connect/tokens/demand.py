@@ -1,8 +1,9 @@
-"""One caller of many asks for a refresh: a short-lived item of its own in the table says who, and since when.
+"""Turns: of many callers that find the same expired token, one asks for a refresh.
 
-A thousand callers may find the same token expired in the same moment. One conditional write lets one of them invoke
-`refresh`; the others wait and read. It is no lock of the rotation, which needs none (see `rotation`): where it fails,
-the worst is an invocation too many or one too few. It never touches the connection itself.
+A thousand callers may find the same token expired at the same moment. One conditional write gives one of them the turn
+to invoke `refresh`; the others wait and read. The turn is a short-lived item of its own and never changes the
+connection. The rotation needs no lock (see `rotation`). So a lost turn costs at most one invocation too many or too
+few.
 """
 
 import contextlib
@@ -12,25 +13,25 @@ from flowaccount_connect.domain.ids import new_attempt_id
 from flowaccount_connect.storage.dynamodb import Client, ConditionRefused, Item, call, n, number, s, text
 
 FORCED_EVERY = 60
-"""A refresh of a token that looks good can be forced once in so many seconds."""
+"""A caller can force the refresh of a token that has not expired once in this time, in seconds."""
 
 _KEPT = 3_600
-"""Seconds after which the table may forget it."""
+"""Seconds after which the table may delete a turn."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """Somebody's turn to ask for a refresh. Times in epoch seconds."""
+    """One caller's turn to ask for a refresh. Times in epoch seconds."""
 
     id: str
     until: int
-    """Until when nobody else asks."""
+    """No other caller asks before this time."""
     answered: bool = False
-    """Whether the answer is there already: no new token, and until then there is no use in asking again."""
+    """Whether the refresh ended without a new token. Before `until` another one would not help."""
     forced_at: int = 0
 
     def over(self, now: int) -> bool:
-        """Whether waiting for it is of no use."""
+        """Whether other callers need not wait for this turn any longer."""
         return self.answered or self.until <= now
 
 
@@ -42,10 +43,11 @@ class Demand:
         self._table = table
 
     def take(self, connection_id: str, generation: int, *, now: int, seconds: int, forced: bool) -> tuple[Turn, bool]:
-        """The turn to ask for a refresh of `generation`, and whether it is the caller's.
+        """The turn to ask for a refresh of `generation`, and whether this caller has it.
 
-        It is while nobody has asked for as new a generation and may still be at it, and, if `forced`, nobody has
-        forced one within a minute. Raises `StoreUnavailable`.
+        The caller gets it unless another turn for this generation or a later one still runs. If `forced`, a refresh
+        that was forced within the last minute also prevents it. `seconds` is the length of a turn. Raises
+        `StoreUnavailable`.
         """
         mine = Turn(id=new_attempt_id(), until=now + seconds, forced_at=now if forced else 0)
         condition = "(attribute_not_exists(pk) OR generation < :generation OR turn_until <= :now)"
@@ -70,15 +72,15 @@ class Demand:
                 ExpressionAttributeNames={"#ttl": "ttl"},
             )
         except ConditionRefused as refused:
-            there = _turn(refused.items[0] or {})
-            # An SDK retry may have hidden the success of the first write.
-            return there, there.id == mine.id
+            stored = _turn(refused.items[0] or {})
+            # If an SDK retry hid the success of the first write, the stored turn is this caller's.
+            return stored, stored.id == mine.id
         return mine, True
 
     def answered(self, connection_id: str, turn: Turn, *, until: int) -> None:
-        """Say that the refresh asked for brought nothing, and that it is of no use to ask again before `until`.
+        """Note that the refresh brought no new token, and that no caller should ask again before `until`.
 
-        Raises `StoreUnavailable`; a turn that somebody else has taken meanwhile is left alone.
+        If another caller has taken the turn meanwhile, nothing changes. Raises `StoreUnavailable`.
         """
         with contextlib.suppress(ConditionRefused):
             self._update(

@@ -13,7 +13,7 @@ from flowaccount_connect.domain.errors import Failure
 
 
 class ReauthorizationRequired(Failure):
-    """FlowAccount no longer accepts the connection. The facts say why, since when, and how its user connects again."""
+    """FlowAccount no longer accepts the connection. The facts have the reason, the time, and what a new link needs."""
 
     code = "reauthorization_required"
     detail = (

@@ -1,4 +1,4 @@
-"""A valid access token for whoever asks: from the table while it is good, refreshed first where it is not."""
+"""Serves a valid access token: from the table while it lives long enough, otherwise after a refresh."""
 
 import time
 from collections import OrderedDict
@@ -21,31 +21,33 @@ from flowaccount_connect.tokens.errors import (
 )
 
 LONGEST_MIN_TTL = 3_600
-"""The most life one may ask a token to have left, in seconds."""
+"""The greatest `min_ttl` that a caller may ask for, in seconds."""
 
 DEFAULT_MIN_TTL = 300
+"""The `min_ttl` of a caller that gives none, in seconds."""
 
 FRESH = 60
-"""A token younger than this is as fresh as it gets, in seconds."""
+"""A token that is younger than this is served without a refresh, in seconds."""
 
 _RESERVE = 8.0
-"""Kept for the last read's outcome: opening the tokens may take a call of KMS. Seconds."""
+"""The end of the invocation's time that is kept for opening the tokens, which may call KMS. Seconds."""
 
 _TURN = 20
-"""How long one caller's invocation of `refresh` keeps others from invoking it, in seconds: longer than it waits."""
+"""How long one caller's turn keeps others from invoking `refresh`, in seconds. A caller waits for less than this."""
 
 _PATIENCE = 5
-"""After a refresh that left no trace in the table, nobody asks for another within so many seconds."""
+"""After a refresh that changed nothing in the table, no caller asks for another within this time, in seconds."""
 
 _TOKENS_KEPT = 1_024
-"""Opened access tokens kept in memory, of as many connections."""
+"""The most access tokens in memory, one for each connection."""
 
 _PAUSES = (0.1, 0.2, 0.4, 0.7, 1.0, 1.5, 2.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
-    """An access token and what goes with it. Its repr does not show the token. Times in epoch seconds."""
+    """An access token and its facts. Its repr does not show the token. `expires_in` in seconds, `expires_at` in epoch
+    seconds."""
 
     access_token: str
     expires_in: int
@@ -60,9 +62,9 @@ class Served:
 
 
 class AccessTokens:
-    """Opens access tokens and keeps the newest of each connection in memory; the least recently used go first.
+    """Opens access tokens and keeps the newest of each connection in memory. The least recently used are dropped first.
 
-    A sealed set that was changed, moved or replaced is opened again.
+    If the sealed set in the table differs from the one in memory, it is opened again.
     """
 
     def __init__(self, sealer: Opens, kept: int = _TOKENS_KEPT) -> None:
@@ -102,12 +104,15 @@ class Serving:
         reconnect_url: str | None = None,
         remaining: Callable[[], float],
     ) -> Served:
-        """The connection's access token, with at least `min_ttl` seconds left where a refresh can bring that.
+        """The connection's access token, with at least `min_ttl` seconds left if a refresh can bring that.
 
-        FlowAccount refused the token of `rejected_generation`: it is refreshed if nobody has done so yet. A living
-        token is served whatever happens to its refresh, and its status says so. Raises `ConnectionNotFound`; if only a
-        new consent helps, `ReauthorizationRequired`; and if only time helps, `TokenUnavailable`, `RefreshedJustNow`,
-        `KeyUnavailable`, `SealedElsewhere`, `StoreUnavailable`.
+        `rejected_generation` is the generation whose token FlowAccount refused. If it is still the stored one, the
+        token is refreshed first. A living token is served even if its refresh fails; then its status is
+        `refresh_failing`. `remaining` gives the seconds left of the invocation.
+
+        Raises `ConnectionNotFound`. Raises `ReauthorizationRequired` if only a new consent helps. Raises
+        `TokenUnavailable`, `RefreshedJustNow`, `KeyUnavailable` or `StoreUnavailable` if only time helps, and
+        `SealedElsewhere` if the operator has to act.
         """
         connection = self._read(connection_id)
         now = int(self.clock())
@@ -118,8 +123,8 @@ class Serving:
         left = connection.access_expires_at - now
         if not rejected and (left >= max(min_ttl, 1) or (left > 0 and age < FRESH)):
             return self._serve(connection, reconnect_url)
-        there, wait = self._refreshed(connection, rejected, remaining)
-        return self._serve(there, reconnect_url, failed=there.generation == connection.generation, wait=wait)
+        found, wait = self._refreshed(connection, rejected, remaining)
+        return self._serve(found, reconnect_url, failed=found.generation == connection.generation, wait=wait)
 
     def _read(self, connection_id: str) -> Connection:
         connection = self.store.get(connection_id)
@@ -130,11 +135,11 @@ class Serving:
     def _refreshed(
         self, seen: Connection, forced: bool, remaining: Callable[[], float]
     ) -> tuple[Connection, int | None]:
-        """The connection after its refresh, or as it is when waiting no longer helps. In the second case also the
-        seconds after which another call can help, if they are known.
+        """The connection after its refresh, or as it is when waiting no longer helps.
 
-        Of all callers one invokes `refresh`, and only while no attempt holds the connection. The others read the item
-        at growing intervals.
+        In the second case the second value is the number of seconds after which another call can help, or `None` if
+        nothing is known of it. One caller invokes `refresh`, and only while no attempt holds the connection. The other
+        callers read the item at growing intervals.
         """
         connection, pauses = seen, iter(_PAUSES)
         turn: Turn | None = None
@@ -143,7 +148,7 @@ class Serving:
                 now = int(self.clock())
                 if not connection.leased(now):
                     if _held_back(connection, now):
-                        break  # The item has the time of the next try.
+                        break  # `refresh_at` of the item is the time of the next try.
                     mine = False
                     if _is_time_to_ask(remaining):
                         turn, mine = self.demand.take(seen.id, seen.generation, now=now, seconds=_TURN, forced=forced)
@@ -164,7 +169,7 @@ class Serving:
                 self.sleep(min(next(pauses, _PAUSES[-1]), remaining() - _RESERVE))
                 connection = self._read(seen.id)
         except StoreUnavailable:
-            pass  # The item that was read before can hold a living token.
+            pass  # The connection that was read before can have a living token.
         return connection, None
 
     def _serve(
@@ -205,15 +210,15 @@ class Serving:
 
 
 def _awaited(connection: Connection, seen: Connection) -> bool:
-    """Whether a refresh of what was seen may still come."""
+    """Whether the refresh of the connection `seen` has not happened yet and still can."""
     return connection.status is Status.ACTIVE and connection.generation == seen.generation
 
 
 def _is_time_to_ask(remaining: Callable[[], float]) -> bool:
-    """Whether `refresh` could still be waited for."""
+    """Whether enough time remains to invoke `refresh` and wait for its end."""
     return remaining() >= LONGEST_INVOCATION + _RESERVE
 
 
 def _held_back(connection: Connection, now: int) -> bool:
-    """Whether a refresh was tried and failed, and the backoff says that it is too early for another."""
+    """Whether a refresh has failed and its backoff has not ended yet."""
     return connection.retries is not None and connection.refresh_at is not None and connection.refresh_at > now

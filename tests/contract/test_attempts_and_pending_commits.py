@@ -1,4 +1,4 @@
-"""Connect attempts, salvaged sets, and the transaction that ends a connect."""
+"""Connect attempts, pending commits, and the transaction that ends a connect."""
 
 from typing import Any
 
@@ -127,7 +127,7 @@ def test_a_repeated_transaction_succeeds_and_writes_nothing(table: Table) -> Non
         call(table.client.transact_write_items, TransactItems=other, ClientRequestToken=token)
 
 
-def test_a_salvaged_refresh_is_applied_once_and_in_any_order(table: Table) -> None:
+def test_a_pending_refresh_is_applied_once_and_in_any_order(table: Table) -> None:
     queue, salvage = Sent(), PendingCommits(table.client, table.name)
     store = ConnectionStore(table.client, table.name)
     sends = PendingQueue(queue, "queue")
@@ -159,7 +159,7 @@ def test_a_salvaged_refresh_is_applied_once_and_in_any_order(table: Table) -> No
     assert (found.generation, found.sealed.ciphertext) == (3, b"second")
 
 
-def test_a_salvaged_consent_is_applied_once_and_never_over_a_later_one(table: Table) -> None:
+def test_a_pending_consent_is_applied_once_and_never_over_a_later_one(table: Table) -> None:
     queue, salvage = Sent(), PendingCommits(table.client, table.name)
     sends = PendingQueue(queue, "queue")
     sends.send(
@@ -179,12 +179,12 @@ def test_a_salvaged_consent_is_applied_once_and_never_over_a_later_one(table: Ta
     assert salvage.apply(first, now=NOW)[0] is PendingOutcome.TOO_LATE
 
 
-def test_a_salvaged_set_revives_what_failed_meanwhile(table: Table) -> None:
+def test_a_pending_set_revives_what_failed_meanwhile(table: Table) -> None:
     queue, store = Sent(), ConnectionStore(table.client, table.name)
     call(table.client.update_item, **granted(table))
     PendingQueue(queue, "queue").send(
         PendingCommit(
-            target=Target.CONNECTION, commit=commit_of(table.connection_id, "g1", 1, "a1", rotated("salvaged", NOW))
+            target=Target.CONNECTION, commit=commit_of(table.connection_id, "g1", 1, "a1", rotated("pending", NOW))
         )
     )
     attempt = Attempt(id="a2", started_at=NOW, lease_until=NOW + 180)
