@@ -94,14 +94,19 @@ def cut(built: Path, service: str) -> ServiceModel:
     return ServiceModel(json.loads(model.read_text()), service)
 
 
+CLIENTS = {"client", "_client", "bus", "_kms", "_sqs"}
+"""What the code names a client of AWS."""
+
+
 def called() -> set[str]:
-    """The names that the functions and their package read of a variable or an attribute: `self._client.get_item`."""
+    """The names that the functions and their package read of a client of AWS: `self._client.get_item`."""
     sources = [*(ROOT / "layers" / "connector").rglob("*.py"), *(ROOT / "functions").glob("*/*.py")]
     nodes = [node for path in sources for node in ast.walk(ast.parse(path.read_text("utf-8")))]
     return {
         node.attr
         for node in nodes
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name | ast.Attribute)
+        if (node.value.id if isinstance(node.value, ast.Name) else node.value.attr) in CLIENTS
     }
 
 
