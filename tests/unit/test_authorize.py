@@ -4,7 +4,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Collection
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import pytest
 
