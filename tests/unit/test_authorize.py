@@ -4,7 +4,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Collection
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import pytest
 
@@ -39,6 +39,7 @@ def begin(
     cookies: Collection[str] = (),
     direct_connect: bool = True,
     pkce: bool = False,
+    preselect: bool = False,
     at: int = NOW,
 ) -> Begun:
     authorize = Authorize(
@@ -52,6 +53,7 @@ def begin(
             link_lifetime=3_600,
             direct_connect=direct_connect,
             pkce=pkce,
+            preselect=preselect,
         ),
         clock=lambda: float(at),
     )
@@ -230,3 +232,17 @@ def test_the_code_is_bound_to_a_verifier_that_only_the_browser_has(table: Table)
 
 def test_without_pkce_flowaccount_gets_what_its_page_says(table: Table) -> None:
     assert "code_challenge" not in begin(table).location
+
+
+@pytest.mark.parametrize(
+    ("preselect", "expected", "acr"),
+    [(True, "N7", ["tenant:N7"]), (True, None, None), (False, "N7", None)],
+)
+def test_flowaccounts_login_learns_the_expected_business_only_where_the_stack_says_so(
+    table: Table, preselect: bool, expected: str | None, acr: list[str] | None
+) -> None:
+    link = LinkStore(table, "table", "sandbox").create(
+        tenant="tenant-7", return_url=RETURN_URL, expected_connection=expected, app_state=None, expires_at=NOW + 3_600
+    )
+    begun = begin(table, link=link, preselect=preselect)
+    assert parse_qs(urlsplit(begun.location).query).get("acr_values") == acr

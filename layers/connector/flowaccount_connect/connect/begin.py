@@ -45,6 +45,8 @@ class BeginSettings:
     direct_connect: bool
     """Whether anybody can begin without a link."""
     pkce: bool
+    preselect: bool = False
+    """Whether FlowAccount's login learns which business a link expects."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,7 @@ class Authorize:
             redirect_uri=redirect_uri,
             return_url=opened.return_url,
             app_state=opened.app_state,
+            business=opened.expected_connection if self.settings.preselect else None,
             lifetime=min(self.settings.link_lifetime, opened.expires_at - now),
             cookies=cookies,
         )
@@ -119,6 +122,7 @@ class Authorize:
         app_state: str | None,
         lifetime: int,
         cookies: Collection[str],
+        business: str | None = None,
     ) -> Begun:
         state, secret = self.new_secret(), browser_secret(self.new_secret(), link)
         attempt = ConnectAttempt(
@@ -138,6 +142,7 @@ class Authorize:
             redirect_uri=redirect_uri,
             state=state,
             verifier=verifier_of(secret) if self.settings.pkce else None,
+            business=business,
         )
         oldest = list(cookies)[: -(COOKIES_KEPT - 1)]
         own = cookie(cookie_name(attempt.id), secret, lifetime + CODE_LIFETIME)

@@ -9,12 +9,19 @@ SCOPE = "flowaccount-api offline_access"
 
 
 def authorization_url(
-    endpoint: str, *, client_id: str, redirect_uri: str, state: str, verifier: str | None = None
+    endpoint: str,
+    *,
+    client_id: str,
+    redirect_uri: str,
+    state: str,
+    verifier: str | None = None,
+    business: str | None = None,
 ) -> str:
     """The login URL, encoded as FlowAccount's page shows it: a space is `%20`, never `+`.
 
     An endpoint that carries a query of its own keeps it. With a PKCE `verifier` the code that comes back can only be
-    exchanged together with it (RFC 7636).
+    exchanged together with it (RFC 7636). `business` is the `supportCode` that the login may preselect: FlowAccount's
+    own clients send it as `acr_values` (OpenID Connect Core 3.1.2.1).
     """
     parameters = {
         "response_type": "code",
@@ -25,6 +32,8 @@ def authorization_url(
     }
     if verifier is not None:
         parameters |= {"code_challenge": challenge(verifier), "code_challenge_method": "S256"}
+    if business is not None:
+        parameters["acr_values"] = f"tenant:{business}"
     query = urlencode(parameters, quote_via=quote, safe="")
     return f"{endpoint}{'&' if '?' in endpoint else '?'}{query}"
 

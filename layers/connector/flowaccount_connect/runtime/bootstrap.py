@@ -78,6 +78,7 @@ def begin_settings(variables: Mapping[str, str] = os.environ) -> "BeginSettings"
         link_lifetime=settings.link_lifetime(read),
         direct_connect=read.choice("DIRECT_CONNECT", "refused", "allowed") == "allowed",
         pkce=read.choice("PKCE", "disabled", "enabled") == "enabled",
+        preselect=read.choice("PRESELECT_BUSINESS", "disabled", "enabled") == "enabled",
     )
 
 
