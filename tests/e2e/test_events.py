@@ -60,6 +60,8 @@ def test_a_connections_life_is_on_the_bus_in_its_history_and_in_the_count(
     set_item(BUSINESS, at_risk=int(time.time()))
     assert refresh(up, set_item) == "refreshed"
     simulator.withdraw(BUSINESS)
+    assert refresh(up, set_item) == "refused"
+    set_item(BUSINESS, refused_at=int(time.time()) - 601)
     assert refresh(up, set_item) == "reauthorization_required"
     connect()
 
@@ -123,7 +125,7 @@ def mailbox(up: Stack) -> Iterator[str]:
     statement = {"Effect": "Allow", "Principal": {"Service": "sns.amazonaws.com"}, "Action": "sqs:SendMessage"}
     policy = {"Version": "2012-10-17", "Statement": [statement | {"Resource": arn}]}
     sqs.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": json.dumps(policy)})
-    topic = arn.replace(":sqs:", ":sns:").removesuffix("mailbox") + "operator"
+    topic = arn.replace(":sqs:", ":sns:").removesuffix("mailbox") + "alarms"
     sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn, Attributes={"RawMessageDelivery": "true"})
     yield queue
     sqs.delete_queue(QueueUrl=queue)

@@ -15,7 +15,7 @@ from tests.e2e.tampering import restart
 from tools.local import service
 from tools.local.stack import Stack
 
-PACE = {"pk": {"S": "RATE"}, "sk": {"S": "token-endpoint"}}
+RATE = {"pk": {"S": "RATE"}, "sk": {"S": "token-endpoint"}}
 HOUR = 3_600
 
 
@@ -60,17 +60,17 @@ def _nobody_elses_messages(up: Stack) -> None:
 
 
 @pytest.fixture
-def paused(up: Stack) -> Iterator[None]:
-    """A stack that FlowAccount has asked for ten minutes of patience, and that forgets it afterwards."""
+def paused(up: Stack, connection: str) -> Iterator[None]:
+    """A stack that FlowAccount has asked to wait for ten minutes after `connection` was made; it forgets that later."""
     table = service.client(up, "dynamodb")
     until_then = int((time.time() + 600) * 1_000_000)
 
     def forget() -> None:
-        table.delete_item(TableName=up.table, Key=PACE)
+        table.delete_item(TableName=up.table, Key=RATE)
         restart(up, "refresh")
 
     forget()
-    table.put_item(TableName=up.table, Item={**PACE, "paused_until": {"N": str(until_then)}, "revision": {"N": "1"}})
+    table.put_item(TableName=up.table, Item={**RATE, "paused_until": {"N": str(until_then)}, "revision": {"N": "1"}})
     yield
     forget()
 
@@ -91,7 +91,7 @@ def test_a_connection_at_risk_is_told_once_however_often_it_is_swept(
     assert begun <= marked <= time.time()
 
     # The pause is over: it is refreshed, and then nothing is left to warn of.
-    service.client(up, "dynamodb").delete_item(TableName=up.table, Key=PACE)
+    service.client(up, "dynamodb").delete_item(TableName=up.table, Key=RATE)
     sweep_at_once(up, 1)
     until(lambda: "recovered" in bus.types(connection))
     sweep_at_once(up, 2)

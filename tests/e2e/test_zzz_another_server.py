@@ -66,6 +66,8 @@ def test_a_refusal_with_400_ends_the_connection_and_its_living_token_is_served(
     answer = service.invoke(other, "refresh", {"connection_id": "shop-42"})
     assert answer["outcome"] == "not_due"
     set_item("shop-42", refresh_at=int(time.time()) - 1)
+    assert service.invoke(other, "refresh", {"connection_id": "shop-42"})["outcome"] == "refused"
+    set_item("shop-42", refresh_at=int(time.time()) - 1, refused_at=int(time.time()) - 601)
     assert service.invoke(other, "refresh", {"connection_id": "shop-42"})["outcome"] == "reauthorization_required"
     item = service.connection_item(other, "shop-42")
     assert item is not None

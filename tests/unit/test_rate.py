@@ -791,3 +791,15 @@ def test_a_429_that_cannot_be_told_is_said() -> None:
     stack.table.faults["update_item"] = [Fault(client_error("InternalServerError"))]
     with pytest.raises(StoreUnavailable):
         stack.process().throttled(NOW, 10)
+
+
+def test_a_worker_that_knows_of_a_pause_sees_that_it_was_ended_early() -> None:
+    stack = Stack()
+    worker = stack.process()
+    use(worker)
+    worker.throttled(stack.clock.now, 600)
+    with pytest.raises(NoPermit):
+        worker.permit(Kind.SCHEDULED).use(1)
+    stack.table.clear()
+    stack.clock.now += NEWS + 0.1
+    assert use(worker, kind=Kind.SCHEDULED) < NOW + 60

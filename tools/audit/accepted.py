@@ -61,7 +61,7 @@ FINDINGS = (
     Accepted("CKV_AWS_173", "*Function", "Names and numbers, no secret; Lambda encrypts them by itself."),
     Accepted(
         "CKV_AWS_26",
-        "OperatorTopic",
+        "AlarmTopic",
         "Its messages name connections and deadlines, nothing secret; under SNS's own key CloudWatch and EventBridge "
         "could not send to it.",
     ),

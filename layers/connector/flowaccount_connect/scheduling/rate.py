@@ -284,7 +284,10 @@ class Rate:
                     except NoPermit as refused:
                         full[kind] = refused
                 slots.append(full[kind])
-            # Slots are only ever taken: what is too late by an old look is too late by a new one.
+            if state is before and now - self._seen[2] > NEWS * _SECOND:
+                # There is no room by an old look. The item may have changed since: a pause may be over, or forgotten.
+                self.look()
+                continue
             if state is before or self._write(item, state):
                 return slots
         return [NoPermit(1) for _ in kinds]
