@@ -59,13 +59,16 @@ def finish(at: float, outcome: str, attempt: str = "x") -> Finish:
     return Finish(at=at, business="N1", attempt=attempt, outcome=outcome, exchange=0.01, alone=True)
 
 
+REFUSED = [finish(110.02, "refused", "y"), finish(720.02, "reauthorization_required", "z")]
+
+
 def lost_on_the_way(*faults: str) -> Evidence:
-    """A was spent for B; B never arrived; A was sent again and refused."""
+    """A was spent for B; B never arrived; A was sent twice again and refused, ten minutes apart."""
     return Evidence(
         tokens=[token("A", 50, rotated=True, works=False), token("B", 100, by="A")],
-        requests=[request(1, 100, "A", "B", *faults), request(2, 110, "A", None)],
-        finishes=[finish(110.02, "reauthorization_required", "y")],
-        dead=[Dead(business="N1", at=111, reason="rotation_lost", stored="A", works=False)],
+        requests=[request(1, 100, "A", "B", *faults), request(2, 110, "A", None), request(3, 720, "A", None)],
+        finishes=[*REFUSED],
+        dead=[Dead(business="N1", at=721, reason="rotation_lost", stored="A", works=False)],
         stored={"N1": "A"},
     )
 
@@ -73,7 +76,7 @@ def lost_on_the_way(*faults: str) -> Evidence:
 def killed() -> Evidence:
     """The same, since the worker was killed: its attempt was found open."""
     evidence = lost_on_the_way()
-    evidence.kills = [Kill(at=100.1, pid=7, aim="test", sockets=1)]
+    evidence.kills = [Kill(at=100.1, pid=7, aim="test", held=1)]
     evidence.opens = [Open(business="N1", attempt="x", started_at=99, seen_at=101)]
     return evidence
 
@@ -110,12 +113,12 @@ def test_what_was_stored_and_what_replaced_it_are_explained() -> None:
     "change",
     [
         {"kills": []},
-        {"kills": [Kill(at=99.0, pid=7, aim="before the request came", sockets=1)]},
-        {"kills": [Kill(at=130.0, pid=7, aim="long after its attempt was over", sockets=1)]},
-        {"kills": [Kill(at=100.1, pid=7, aim="a worker with nothing in its hands", sockets=0)]},
+        {"kills": [Kill(at=99.0, pid=7, aim="before the request came", held=1)]},
+        {"kills": [Kill(at=130.0, pid=7, aim="long after its attempt was over", held=1)]},
+        {"kills": [Kill(at=100.1, pid=7, aim="a worker with nothing in its hands", held=0)]},
         {"opens": []},
-        {"finishes": [finish(100.02, "in_doubt"), finish(110.02, "reauthorization_required", "y")], "opens": []},
-        {"finishes": [finish(100.02, "refreshed"), finish(110.02, "reauthorization_required", "y")], "opens": []},
+        {"finishes": [finish(100.02, "in_doubt"), *REFUSED], "opens": []},
+        {"finishes": [finish(100.02, "refreshed"), *REFUSED], "opens": []},
     ],
 )
 def test_a_kill_is_no_excuse_unless_it_ended_that_very_attempt(change: dict[str, list[object]]) -> None:
@@ -147,7 +150,7 @@ def test_a_kill_excuses_no_more_than_the_worker_had_in_its_hands() -> None:
     evidence.dead += [replace(d, business="N2", stored="A2") for d in one.dead]
     evidence.stored["N2"] = "A2"
     assert account(evidence).count(Fate.UNEXPLAINED) == 1
-    evidence.kills = [replace(evidence.kills[0], sockets=2)]
+    evidence.kills = [replace(evidence.kills[0], held=2)]
     assert account(evidence).clean
 
 
@@ -165,6 +168,18 @@ def test_a_connection_that_lost_its_token_without_a_doubt_is_a_breach() -> None:
     assert not account(evidence).clean
 
 
+def test_a_connection_declared_dead_after_one_refusal_is_a_breach() -> None:
+    evidence = killed()
+    del evidence.requests[1], evidence.finishes[0]
+    assert account(evidence).breaches == ["N1: declared dead (rotation_lost) after 1 refusals of A"]
+
+
+def test_a_made_up_token_is_nobody_s_and_may_be_sent_twice_at_once() -> None:
+    evidence = killed()
+    evidence.requests += [replace(evidence.requests[1], number=n, business="", fingerprint="M") for n in (8, 9)]
+    assert account(evidence).clean
+
+
 def test_an_exception_that_nobody_expected_is_a_breach() -> None:
     evidence = killed()
     evidence.exceptions = [("N1", "KeyError")]
@@ -174,7 +189,7 @@ def test_an_exception_that_nobody_expected_is_a_breach() -> None:
 def test_one_token_in_the_air_twice_is_a_breach() -> None:
     evidence = killed()
     evidence.requests[1] = replace(evidence.requests[1], at=100.5)
-    evidence.finishes = [finish(100.52, "reauthorization_required", "y")]
+    evidence.finishes[0] = finish(100.52, "refused", "y")
     found = account(evidence)
     assert any("in the air twice" in breach for breach in found.breaches)
 

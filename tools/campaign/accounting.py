@@ -14,7 +14,12 @@ from tools.campaign.evidence import Evidence, Finish, Open, Reconnect, Request, 
 DROPS = frozenset({"lose_answer", "reset", "truncate"})
 """Faults that keep an answer with tokens from arriving."""
 
-_PROVES_NOTHING = frozenset({"in_doubt", "not_sent", "throttled", "configuration_error", "not_prepared", "no_time"})
+REFUSALS = 2
+"""A connection may be declared dead after so many refusals of its token."""
+
+_PROVES_NOTHING = frozenset(
+    {"in_doubt", "refused", "not_sent", "throttled", "configuration_error", "not_prepared", "paced", "no_time"}
+)
 """Outcomes of an attempt after which its token may be sent again."""
 
 LONGEST_INVOCATION = 46.0
@@ -111,12 +116,12 @@ def _overlap(reconnect: Reconnect, business: str, start: float, end: float) -> b
 
 
 class _Killed:
-    """The attempts that ended with their process. A kill explains as many attempts as its worker had connections."""
+    """The attempts that ended with their process. A kill explains as many attempts as its worker had in its hands."""
 
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
         self._owners = _owners(evidence)
-        self._room = {kill: kill.sockets for kill in evidence.kills}
+        self._room = {kill: kill.held for kill in evidence.kills}
 
     def left_open(self, request: Request) -> float | None:
         """When the attempt that sent a request was seen open, after every process that could go on was gone."""
@@ -235,8 +240,13 @@ def _check_stored(evidence: Evidence, result: Account) -> None:
 
 
 def _check_dead(evidence: Evidence, result: Account) -> None:
-    """Checks that a connection was declared dead only after a doubt, and only with a token that does not work."""
+    """Checks that a connection was declared dead after a doubt and two refusals, and that its token does not work."""
     for dead in evidence.dead:
+        refusals = sum(
+            1 for one in evidence.requests if one.fingerprint == dead.stored and one.refused and one.at <= dead.at
+        )
+        if refusals < REFUSALS:
+            _breach(result, dead.business, f"declared dead ({dead.reason}) after {refusals} refusals of {dead.stored}")
         if dead.works:
             result.wrongly_dead += 1
             _breach(result, dead.business, f"declared dead ({dead.reason}) while {dead.stored} still worked")
@@ -248,7 +258,8 @@ def _check_presentations(evidence: Evidence, finishes: dict[int, Finish], ends: 
     """Checks that no token is in the air twice at once, or is sent again after an attempt with a verdict."""
     by_token: dict[str, list[Request]] = defaultdict(list)
     for request in evidence.requests:
-        if request.fingerprint:  # The simulator does not read a request that it has to lose.
+        # The simulator does not read a request that it has to lose. A canary's token is made up, and nobody's.
+        if request.fingerprint and request.business:
             by_token[request.fingerprint].append(request)
     for fingerprint, requests in by_token.items():
         requests.sort(key=lambda r: r.at)
@@ -296,6 +307,6 @@ def history(evidence: Evidence, business: str, fates: dict[str, Fate]) -> list[s
     ]
     lines += [(r.start, f"reconnect, over {r.before}") for r in evidence.reconnects if r.business == business]
     lines += [(d.at, f"declared dead: {d.reason}, with {d.stored}") for d in evidence.dead if d.business == business]
-    lines += [(k.at, f"kill -9 of {k.pid} ({k.aim}), which held {k.sockets} requests") for k in evidence.kills]
+    lines += [(k.at, f"kill -9 of {k.pid} ({k.aim}), which held {k.held} refreshes at most") for k in evidence.kills]
     stored = evidence.stored.get(business, "nothing")
     return [f"{at:.3f}  {line}" for at, line in sorted(lines)] + [f"in the end stored: {stored}"]

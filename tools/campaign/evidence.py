@@ -38,6 +38,11 @@ class Request:
     delivered: bool
     receiver_gone: bool
 
+    @property
+    def refused(self) -> bool:
+        """Whether the token was refused."""
+        return self.outcome.startswith("invalid_grant")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kill:
@@ -46,9 +51,9 @@ class Kill:
     at: float
     pid: int
     aim: str
-    sockets: int
-    """The number of its open connections to the token endpoint. A worker has one for each refresh that sent its
-    request, and closes all at the end of the invocation. So it cannot have lost more tokens than this."""
+    held: int
+    """The number of its connections to the token endpoint that were open at this time or shortly before. A worker opens
+    one for each refresh, and closes it after the answer. So it cannot have lost more tokens than this."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ import re
 import signal
 import time
 from collections import Counter
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from flowaccount_connect.domain.ids import new_attempt_id
+from flowaccount_connect.domain.schedule import Schedule
 from flowaccount_connect.storage.connections import from_item, grant_update, key_of
 from flowaccount_connect.storage.sealing import Sealer
 from flowaccount_connect.storage.stored_tokens import StoredTokens
@@ -30,6 +32,13 @@ from tools.local.steps import Steps
 
 VISIBILITY = 10
 """Seconds after which the refresh queue delivers a killed worker's messages again. On AWS it is six minutes."""
+
+RECENT = 1.0
+"""A worker may still hold the refresh of a connection to the token endpoint that was open so many seconds ago.
+
+It closes the connection after the answer, and the commit follows within a few hundredths of a second."""
+
+_HEALTH = {"pk": {"S": "HEALTH"}, "sk": {"S": "token-endpoint"}}
 
 RETURN_URL = "http://127.0.0.1:4580/connected"
 
@@ -51,6 +60,8 @@ class Stage:
         self._here = up.logs["emulator"].rpartition("/log/")[0]
         self._known: dict[int, psutil.Process] = {}
         self._others: set[int] = set()
+        self._open_at: dict[tuple[int, int], float] = {}
+        """By process id and port: when a connection to the token endpoint was last seen open. Epoch seconds."""
         self.table = self.client("dynamodb")
         self.queues = self.client("sqs")
         self.functions = self.client("lambda")
@@ -123,7 +134,18 @@ class Stage:
         self.table.update_item(**update)
 
     def let_fall_due(self, business: str) -> None:
-        """Make an active connection due now, as if time had passed."""
+        """Make an active connection due now, as if time had passed.
+
+        The time between two refusals has passed, too. So a second refusal is final.
+        """
+        with contextlib.suppress(self.table.exceptions.ConditionalCheckFailedException):
+            self.table.update_item(
+                TableName=self.up.table,
+                Key=key_of(business),
+                UpdateExpression="SET refused_at = refused_at - :apart",
+                ConditionExpression="attribute_exists(refused_at)",
+                ExpressionAttributeValues={":apart": {"N": str(Schedule().refusals_apart)}},
+            )
         with contextlib.suppress(self.table.exceptions.ConditionalCheckFailedException):
             self.table.update_item(
                 TableName=self.up.table,
@@ -145,10 +167,22 @@ class Stage:
                 ExpressionAttributeValues={":then": {"N": str(int(time.time()) - 1)}, ":attempt": {"S": attempt}},
             )
 
+    def forget_doubts(self) -> None:
+        """Make the token endpoint count as well.
+
+        After a few dropped answers the product takes the endpoint for unwell, and stops sending tokens. That is right,
+        but a campaign needs waves in which tokens are sent. So it deletes the item of the endpoint's health, and ends
+        the idle workers, since each one remembers for ten seconds what it read.
+        """
+        for process in self.workers():
+            self._end_if_idle(process)
+        self.table.delete_item(TableName=self.up.table, Key=_HEALTH)
+
     def clear(self) -> None:
-        """Start anew: no connections, no messages, an empty ledger."""
+        """Start anew: no connections, no messages, an empty ledger, an endpoint that is well."""
         for process in self.workers():
             self.end(process)
+        self.table.delete_item(TableName=self.up.table, Key=_HEALTH)
         for url in self.up.queues.values():
             self.queues.purge_queue(QueueUrl=url)
         for business in self.items():
@@ -202,7 +236,16 @@ class Stage:
             local, remote, inode = line.groups()
             if int(remote, 16) == self._simulator_port:
                 by_inode[f"socket:[{int(inode)}]"] = int(local, 16)
-        return {process.pid: _held(process.pid, by_inode) for process in self.workers()} if by_inode else {}
+        found = {process.pid: _held(process.pid, by_inode) for process in self.workers()} if by_inode else {}
+        now = time.time()
+        self._open_at |= {(pid, port): now for pid, ports in found.items() for port in ports}
+        return found
+
+    def held(self, process: psutil.Process) -> int:
+        """The number of refreshes that a worker may have in its hands, by its open and recent connections."""
+        self.connections()
+        since = time.time() - RECENT
+        return sum(1 for (pid, _), at in self._open_at.items() if pid == process.pid and at >= since)
 
     def is_idle(self, process: psutil.Process) -> bool:
         """Whether a worker waits for an invocation: then its main thread reads its standard input (see `/proc`)."""
@@ -212,22 +255,36 @@ class Stage:
             return not _lives(process)
 
     def kill(self, process: psutil.Process, aim: str) -> Kill | None:
-        """Kill -9 a worker, after stopping it for a moment to count its connections.
+        """Kill -9 a worker, after stopping it for a moment to count the refreshes in its hands.
 
         Returns `None` if it was gone, or if it was idle. An idle worker goes on.
         """
+        with self._stopped(process) as stopped:
+            if not stopped or self.is_idle(process):
+                return None
+            at, held = time.time(), self.held(process)
+            self.end(process)
+        return Kill(at=at, pid=process.pid, aim=aim, held=held)
+
+    def _end_if_idle(self, process: psutil.Process) -> None:
+        """End a worker that waits for an invocation. A busy worker goes on, since it may have a token."""
+        with self._stopped(process) as stopped:
+            if stopped and self.is_idle(process):
+                self.end(process)
+
+    @contextlib.contextmanager
+    def _stopped(self, process: psutil.Process) -> Iterator[bool]:
+        """Stop a worker for a moment; whether it could be stopped."""
         try:
             process.send_signal(signal.SIGSTOP)
         except psutil.Error:
-            return None
-        at = time.time()
-        sockets = len(self.connections().get(process.pid, []))
-        if not sockets and self.is_idle(process):
+            yield False
+            return
+        try:
+            yield True
+        finally:
             with contextlib.suppress(psutil.Error):
                 process.send_signal(signal.SIGCONT)
-            return None
-        self.end(process)
-        return Kill(at=at, pid=process.pid, aim=aim, sockets=sockets)
 
     def end(self, process: psutil.Process) -> None:
         """Kill -9 a worker, and wait until it is gone."""

@@ -155,6 +155,7 @@ class Campaign:
     def _wave(self, plan: Plan, dice: random.Random, pool: ThreadPoolExecutor) -> None:
         """Connect the lost connections again, start all refreshes at once, kill as planned, then settle."""
         self._revive(pool)
+        self.stage.forget_doubts()
         _all(pool.submit(self.stage.let_fall_due, business) for business in plan.actors)
         seen = self.stage.token_requests(self._after)
         start = self._after = seen[-1]["number"] if seen else self._after
@@ -168,8 +169,8 @@ class Campaign:
         _all(running)
         opened = self._settle()
         self._evidence.kills += kills
-        held = sum(kill.sockets for kill in kills)
-        blind = sum(1 for kill in kills if not kill.sockets)
+        held = sum(kill.held for kill in kills)
+        blind = sum(1 for kill in kills if not kill.held)
         claimed = max(0, min(blind, opened - held))
         self.tally.kills += len(kills) - blind + claimed
         self.tally.missed += blind - claimed
@@ -307,6 +308,7 @@ class Campaign:
         Each connection is refreshed once more. This proves the stored token.
         """
         self.stage.control("DELETE", "faults")
+        self.stage.forget_doubts()
         dead = set(self._note_dead())
         unproved = set(troupe.businesses(self.size)) - dead
         for _ in range(8):

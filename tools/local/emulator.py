@@ -68,6 +68,8 @@ def environment(port: int, temporary: Path, tools: Path) -> dict[str, str]:
         "LAMBDA_EXECUTOR": "local",
         # At INFO it would repeat the functions' log lines, which are in their log groups.
         "LOG_LEVEL": "WARNING",
+        # The functions inherit LOG_LEVEL, and their logger would obey it. On AWS they log from INFO on.
+        "POWERTOOLS_LOG_LEVEL": "INFO",
         # This stack does not use these listeners.
         "IOT_MTLS_ENABLED": "0",
         "SFTP_ENABLED": "0",
