@@ -876,7 +876,7 @@ class World:
 
 def _door(clock: Callable[[], float]) -> str:
     """The id of a disconnect's moment is random beyond the millisecond; here it sorts behind all of its second."""
-    return f"grant-{int(clock()) - 1:09d}~"
+    return f"grant-{int(clock()):09d}~"
 
 
 def _link(link: str) -> dict[str, Any]:
