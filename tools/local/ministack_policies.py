@@ -9,14 +9,11 @@
 It also removes the folders of ended workers on a thread of its own. They contain whole layers. The emulator removes
 them on the thread that answers all callers, who then wait for a minute.
 
-And it keeps the emulator's log level from the functions, which inherit its environment.
-
 Runs in the emulator's own interpreter, in place of its command.
 """
 
 import json
 import logging
-import os
 import re
 import shutil
 import threading
@@ -122,8 +119,6 @@ def discard(worker: Any) -> None:
 
 
 if __name__ == "__main__":
-    # The emulator has read it. Powertools would read it as the level of a function's logger, and drop lines.
-    os.environ.pop("LOG_LEVEL", None)
     lambda_runtime.Worker._discard_tmpdir = discard  # noqa: SLF001
     iam_actions.extract_iam_action = action
     iam_actions.dynamodb_service_context = item_context
