@@ -15,7 +15,7 @@ from flowaccount_connect.rotation.pending_commits import (
     Target,
 )
 from flowaccount_connect.scheduling.sweep import DueIndex
-from flowaccount_connect.storage.connections import ConnectionStore, key_of, put_absent, restored
+from flowaccount_connect.storage.connections import LEAP, ConnectionStore, key_of, put_absent, restored
 from flowaccount_connect.storage.dynamodb import Item, n
 from flowaccount_connect.storage.stored_tokens import StoredTokens
 from tests.contract.conftest import Table
@@ -62,7 +62,7 @@ def test_an_active_connection_is_in_doubt_due_at_once_and_of_a_generation_never_
     before = store.get(table.connection_id)
     assert before is not None
     found = put()
-    assert found == replace(before, in_doubt=LATER, refresh_at=LATER, generation=1 + (LATER - BACKUP))
+    assert found == replace(before, in_doubt=LATER, refresh_at=LATER, generation=1 + LATER - BACKUP + LEAP)
     page = DueIndex(table.client, table.name).page(int(stored(table)["due_shard"]["S"]), now=LATER)
     assert table.connection_id in {due.connection_id for due in page.due}
 
@@ -94,7 +94,7 @@ def test_what_had_ended_has_ended_and_is_not_due(
     before = store.get(table.connection_id)
     assert before is not None
     found = put()
-    assert found == replace(before, generation=before.generation + (LATER - BACKUP))
+    assert found == replace(before, generation=before.generation + LATER - BACKUP + LEAP)
     assert not stored(table).keys() & {"due_shard", "refresh_at", "in_doubt"}
 
 
@@ -105,7 +105,7 @@ def test_what_was_disconnected_since_comes_back_as_a_tombstone(
     found = put(disconnected=True)
     assert (found.status, found.ended_at) == (Status.DISCONNECTED, LATER)
     assert found.grant_id >= "g1"
-    assert found.generation == 1 + LATER - BACKUP
+    assert found.generation == 1 + LATER - BACKUP + LEAP
     assert stored(table).keys() == {
         *("pk", "sk", "status", "listed_as", "environment", "grant_id", "generation", "connected_at", "ended_at", "ttl")
     }

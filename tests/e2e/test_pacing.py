@@ -60,7 +60,7 @@ def _nobody_elses_messages(up: Stack) -> None:
 
 
 @pytest.fixture
-def paused(up: Stack, connection: str) -> Iterator[None]:
+def paused(up: Stack, bus: Bus, connection: str) -> Iterator[None]:
     """A stack that FlowAccount has asked to wait for ten minutes after `connection` was made; it forgets that later."""
     table = service.client(up, "dynamodb")
     until_then = int((time.time() + 600) * 1_000_000)

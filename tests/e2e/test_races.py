@@ -21,9 +21,10 @@ def test_two_callbacks_at_once_exchange_the_code_once(up: Stack, simulator: Simu
     assert [one.page for one in arrived] == ["connected"] * 6
 
 
-def test_a_reload_shows_the_same_and_exchanges_nothing(up: Stack, simulator: Simulator, visitor: HttpVisitor) -> None:
+def test_a_reload_exchanges_nothing(up: Stack, simulator: Simulator, visitor: HttpVisitor) -> None:
     back = visitor.consent(up.authorize_url, user="somchai", business="N1000001")
-    assert [visitor.follow(back).page for _ in range(3)] == ["connected"] * 3
+    # The callback has cleared the cookie of the attempt.
+    assert [visitor.follow(back).page for _ in range(3)] == ["connected", "attempt_used", "attempt_used"]
     assert len(simulator.posts("authorization_code")) == 1
 
 

@@ -378,7 +378,7 @@ MUTANTS = [
            'return kept | {"in_doubt": n(since), "refresh_at"', 'return kept | {"was_in_doubt": n(since), "refresh_at"',
            _may(restores=1, starts=0)),
     Mutant("a restore moves the generation on", "storage/connections.py",
-           "n(there.generation + max(now - restored_to, 1))", "n(there.generation)", _may(restores=1, starts=1)),
+           "n(there.generation + max(now - restored_to, 0) + LEAP)", "n(there.generation)", _may(restores=1, starts=1)),
     Mutant("a pending commit is newer than any backup", "storage/connections.py",
            _COMMIT, _COMMIT.replace("requested_at < :requested_at", "attribute_not_exists(sk)"),
            _may("failed", "hurried", restores=1, starts=1)),

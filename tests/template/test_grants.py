@@ -42,7 +42,6 @@ GRANTS: dict[str, set[str]] = {
     "refresh": {
         "dynamodb:DeleteItem on Table if CONNECTION#*",
         "dynamodb:GetItem on Table if HEALTH",
-        "dynamodb:GetItem on Table if CONNECTION#*",
         "dynamodb:GetItem on Table if RATE",
         "dynamodb:PutItem on Table if CONNECTION#*, EVENT#*",
         "dynamodb:UpdateItem on Table if HEALTH",

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from flowaccount_connect.domain.connection import Connection, Reason, Sealed, Status
+from flowaccount_connect.domain.connection import Attempt, Connection, Reason, Sealed, Status
 from flowaccount_connect.oauth.token_answer import Answer, Outcome
 from flowaccount_connect.rotation.outcomes import RefreshOutcome
 from flowaccount_connect.rotation.pending_commits import PendingCommit, PendingCommits, PendingOutcome, Target
@@ -257,6 +257,20 @@ def test_a_worker_killed_after_the_post_is_doubt_and_the_schedule_goes_on(import
     assert imports.prove(tokens()) is RefreshOutcome.REFRESHED
     assert imports.sent() == [GIVEN, GIVEN]
     assert proved(imports)
+
+
+def test_a_kept_token_learns_from_its_refused_write_that_another_attempt_holds_the_import(imports: Imports) -> None:
+    def claimed_over() -> None:
+        held = imports.store.get(CONNECTION)
+        assert held is not None
+        assert held.attempt is not None
+        late = held.attempt.lease_until
+        another = Attempt(id="another", started_at=late, lease_until=late + 180)
+        imports.store.claim_over(CONNECTION, another, dead=held.attempt, generation=0, now=late)
+
+    imports.world.endpoint.on_post = claimed_over
+    assert imports.prove(tokens(refresh=None)) is RefreshOutcome.IN_FLIGHT
+    assert imports.here() is None
 
 
 def test_under_policy_never_a_killed_worker_ends_the_import(imports: Imports) -> None:

@@ -122,8 +122,7 @@ class _Adapter(HTTPAdapter):
 class TokenEndpoint:
     """The token endpoint of one client. Safe for several threads.
 
-    `judge` says what an answer means; the probe, which wants to see the answer too, gives its own. `context` is how
-    the server has to prove who it is.
+    `context` makes the TLS context, which says how the server has to prove who it is.
     """
 
     def __init__(
@@ -132,12 +131,10 @@ class TokenEndpoint:
         client_id: str,
         *,
         clock: Callable[[], float] = time.time,
-        judge: Callable[..., Answer] = classify,
         context: Callable[[], ssl.SSLContext] = tls.context,
     ) -> None:
         self._client_id = client_id
         self._clock = clock
-        self._judge = judge
         self._context = context()
         self._request = requests.Request(
             "POST",
@@ -183,7 +180,7 @@ class TokenEndpoint:
         heard = exchange.heard
         if heard is None:
             return Answer(Outcome.IN_DOUBT, error=exchange.error)
-        answer = self._judge(heard.status, heard.headers, heard.body, connection_id=connection_id, now=self._clock())
+        answer = classify(heard.status, heard.headers, heard.body, connection_id=connection_id, now=self._clock())
         if heard.whole or (answer.tokens is not None and answer.tokens.refresh_token is not None):
             return answer
         # A body that broke off proves no refusal; whole tokens in it are tokens all the same.

@@ -43,6 +43,9 @@ _ENDED = "reason, ended_at"
 _COUNTED = "generation = if_not_exists(generation, :zero) + :one"
 """Part of every write that changes or ends the tokens, and of no other."""
 
+LEAP = 100
+"""By how much a restored connection's generation moves on at least."""
+
 TOMBSTONE_KEPT = 30 * 86_400
 """How long the tombstone of a disconnect is kept, in seconds: longer than anything can be late."""
 
@@ -373,11 +376,11 @@ def restored(item: Item, *, restored_to: int, now: int, disconnected: bool = Fal
 
     Its token may have been spent since. So an active connection comes back in doubt, and due at once: the protocol
     finds out. An attempt stays, and the next claim waits for its lease: its worker may still be sending. The
-    generation moves on by one a second, more than it can have moved since: nobody sees it go back, and no commit
-    that waits in a queue finds its own by chance. What was `disconnected` since becomes a tombstone.
+    generation moves on by one a second and by `LEAP`, more than it can have moved since: nobody sees it go back, and
+    no commit that waits in a queue finds its own by chance. What was `disconnected` since becomes a tombstone.
     """
     there = from_item(item)
-    kept = dict(item) | {"generation": n(there.generation + max(now - restored_to, 1))}
+    kept = dict(item) | {"generation": n(there.generation + max(now - restored_to, 0) + LEAP)}
     if disconnected and there.status is not Status.DISCONNECTED:
         return {name: kept[name] for name in _KEPT_IN_A_TOMBSTONE if name in kept} | {
             "status": s(Status.DISCONNECTED),

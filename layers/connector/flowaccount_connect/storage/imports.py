@@ -186,11 +186,12 @@ class ImportStore(ConnectionStore):
             "ExpressionAttributeNames": {"#status": "status"},
             "ExpressionAttributeValues": held_values(commit.generation, commit.attempt_id)
             | {":grant": s(commit.grant_id)},
+            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
         }
         try:
             self._promote(self._grant(commit), commit.connection_id, held)
-        except _NotMine:
-            raise Refused(self.get(commit.connection_id)) from None
+        except _NotMine as other:
+            raise Refused(other.imported) from None
         return self._made(commit)
 
     def require_reauthorization(
@@ -271,9 +272,9 @@ class ImportStore(ConnectionStore):
         try:
             call(self._client.transact_write_items, TransactItems=[{"Update": update}, {"Delete": delete}])
         except ConditionRefused as refused:
-            there = stands_there(refused)
+            there, imported = (from_item(item) if item else None for item in refused.items)
             if there is None:
-                raise _NotMine from None
+                raise _NotMine(imported) from None
             raise Refused(there) from None
 
     def _made(self, commit: Commit) -> Connection:
@@ -289,7 +290,11 @@ class ImportStore(ConnectionStore):
 
 
 class _NotMine(Exception):
-    """The import is over, or is another one by now."""
+    """The import is over, or is another one by now: `imported`, if the write asked for it."""
+
+    def __init__(self, imported: Connection | None) -> None:
+        super().__init__("not this import")
+        self.imported = imported
 
 
 def _of_grant(grant_id: str) -> dict[str, object]:
