@@ -10,17 +10,12 @@ import pytest
 import requests
 
 from tests.e2e import app_site
+from tests.e2e.addresses import APP_RETURN_URL, RETURN_URL, TERMINAL_PORT
 from tests.e2e.app_site import AppSite
-from tools.local import ports, service, stack
+from tools.local import service, stack
 from tools.local.settings import Settings
 from tools.local.stack import Stack
 from tools.local.visit import HttpVisitor, browser
-
-RETURN_URL = "http://localhost:3000/done"
-APP_RETURN_URL = f"http://localhost:{ports.choose(4590)}/flowaccount-connected"
-"""The return URL of the app that a test starts."""
-TERMINAL_PORT = ports.choose(8767)
-"""Where the terminal tool waits for a browser."""
 
 
 @dataclass(frozen=True, slots=True)

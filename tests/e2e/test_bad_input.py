@@ -12,7 +12,8 @@ import pytest
 import requests
 
 from flowaccount_connect.domain.ids import fingerprint
-from tests.e2e.conftest import RETURN_URL, Simulator
+from tests.e2e.addresses import RETURN_URL
+from tests.e2e.conftest import Simulator
 from tests.e2e.tampering import denied, restart
 from tools.local import service
 from tools.local.stack import Stack

@@ -26,7 +26,8 @@ from flowaccount_connect_client import (
     signing,
 )
 from flowaccount_connect_client.cli import target
-from tests.e2e.conftest import TERMINAL_PORT, Simulator
+from tests.e2e.addresses import TERMINAL_PORT
+from tests.e2e.conftest import Simulator
 from tools.local import service
 from tools.local.places import ROOT, STACK_FILE
 from tools.local.stack import Stack

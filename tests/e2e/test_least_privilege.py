@@ -23,7 +23,8 @@ import requests
 from flowaccount_connect.rotation.pending_commits import PendingCommit, Target
 from flowaccount_connect.storage import stored_tokens
 from flowaccount_connect.storage.commits import Commit
-from tests.e2e.conftest import RETURN_URL, Simulator
+from tests.e2e.addresses import RETURN_URL
+from tests.e2e.conftest import Simulator
 from tests.e2e.links import confirmation_of
 from tests.e2e.tampering import denied, restart
 from tools.local import service

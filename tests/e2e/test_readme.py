@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from tests.e2e.conftest import APP_RETURN_URL, Simulator
+from tests.e2e.addresses import APP_RETURN_URL
+from tests.e2e.conftest import Simulator
 from tools.local import service
 from tools.local.stack import Stack
 from tools.local.visit import Arrived, ChromiumVisitor, HttpVisitor, Visitor

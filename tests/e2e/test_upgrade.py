@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 
 from flowaccount_connect import __version__
-from tests.e2e.conftest import APP_RETURN_URL, Simulator
+from tests.e2e.addresses import APP_RETURN_URL
+from tests.e2e.conftest import Simulator
 from tests.e2e.links import confirmation_of
 from tests.e2e.test_whole_flow import ledger_of
 from tests.template.conftest import read

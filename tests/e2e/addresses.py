@@ -1,0 +1,9 @@
+"""Addresses on this machine that tests use, chosen once for the whole run."""
+
+from tools.local import ports
+
+RETURN_URL = "http://localhost:3000/done"
+APP_RETURN_URL = f"http://localhost:{ports.choose(4590)}/flowaccount-connected"
+"""The return URL of the app that a test starts."""
+TERMINAL_PORT = ports.choose(8767)
+"""Where the terminal tool waits for a browser."""
