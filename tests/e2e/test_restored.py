@@ -176,7 +176,7 @@ def test_a_restored_table_is_put_back_and_the_protocol_finds_out_which_tokens_wo
 
     alive = found_out(UNSPENT, "active")
     assert (alive["in_doubt_since"], alive["generation"]) == (None, int(there[UNSPENT]["generation"]["N"]) + 1)
-    assert found_out(SPENT, "in_doubt")["reason"] is None
+    assert found_out(SPENT, "refresh_failing")["reason"] is None
     set_item(SPENT, refused_at=int(time.time()) - 601, refresh_at=int(time.time()) - 1)
     lost = found_out(SPENT, "reauthorization_required")
     assert lost["reason"] == "rotation_lost"

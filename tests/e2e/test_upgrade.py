@@ -95,7 +95,7 @@ def previous() -> Path:
     folder = STATE / "releases" / BEFORE
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    for name in ("template.yaml", "samconfig.toml"):
+    for name in ("template.yaml", "samconfig.toml", "LICENSE", "README.md"):
         shutil.copy(ROOT / name, folder)
     for name in ("functions", "layers"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
