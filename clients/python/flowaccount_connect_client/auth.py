@@ -19,17 +19,8 @@ from flowaccount_connect_client.rules import Origins, origin_of
 from flowaccount_connect_client.rules import connection_id as checked
 
 
-class FlowAccountAuth(AuthBase):
-    """Gives requests to FlowAccount's API the access token of one connection.
-
-    `connection_id` is FlowAccount's `supportCode`; `client` the stack, `FlowAccountConnect()` by default. A token has
-    at least `min_ttl` seconds left (0 to 3600) where the stack can bring that. `allowed_hosts` are the origins that
-    may get the token, FlowAccount's alone by default (`FLOWACCOUNT_URL` names another). Thread-safe.
-
-    After a 401 the token is reported, and the request sent once more with the next one if its body can be sent again.
-    An answer 200 with `{"status": false}` is the caller's to judge: see `FlowAccountConnect.report_rejected`.
-    Sending a request raises `HostNotAllowed`, or what `FlowAccountConnect.access_token` raises.
-    """
+class OfConnection:
+    """What both auths have in common: a connection, its stack, and where its token may go."""
 
     def __init__(
         self,
@@ -50,6 +41,19 @@ class FlowAccountAuth(AuthBase):
     def token(self) -> AccessToken:
         """The token that a request would carry now. Raises `FlowAccountConnectError`."""
         return self.client.access_token(self.connection_id, min_ttl=self._min_ttl)
+
+
+class FlowAccountAuth(OfConnection, AuthBase):
+    """Gives requests to FlowAccount's API the access token of one connection.
+
+    `connection_id` is FlowAccount's `supportCode`; `client` the stack, `FlowAccountConnect()` by default. A token has
+    at least `min_ttl` seconds left (0 to 3600) where the stack can bring that. `allowed_hosts` are the origins that
+    may get the token, FlowAccount's alone by default (`FLOWACCOUNT_URL` names another). Thread-safe.
+
+    After a 401 the token is reported, and the request sent once more with the next one if its body can be sent again.
+    An answer 200 with `{"status": false}` is the caller's to judge: see `FlowAccountConnect.report_rejected`.
+    Sending a request raises `HostNotAllowed`, or what `FlowAccountConnect.access_token` raises.
+    """
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         """Give the request its token. What `requests` calls."""

@@ -7,45 +7,23 @@ is asked in a thread, so that the loop goes on.
 """
 
 import functools
-from collections.abc import AsyncGenerator, Generator, Iterable
+from collections.abc import AsyncGenerator, Generator
 from http import HTTPStatus
 
 import anyio.to_thread
 import httpx
 
-from flowaccount_connect_client.auth import next_token
-from flowaccount_connect_client.client import FlowAccountConnect
+from flowaccount_connect_client.auth import OfConnection, next_token
 from flowaccount_connect_client.results import AccessToken
-from flowaccount_connect_client.rules import Origins, origin
-from flowaccount_connect_client.rules import connection_id as checked
+from flowaccount_connect_client.rules import origin
 
 
-class FlowAccountAuth(httpx.Auth):
+class FlowAccountAuth(OfConnection, httpx.Auth):
     """Gives requests to FlowAccount's API the access token of one connection.
 
     The arguments, what is raised, and what follows a 401 are those of `flowaccount_connect_client.FlowAccountAuth`. A
     body that is a stream is sent once only.
     """
-
-    def __init__(
-        self,
-        connection_id: str,
-        *,
-        client: FlowAccountConnect | None = None,
-        min_ttl: int = 300,
-        allowed_hosts: Iterable[str] | None = None,
-    ) -> None:
-        self.connection_id = checked(connection_id)
-        self.client = client or FlowAccountConnect()
-        self._min_ttl = min_ttl
-        self._origins = Origins(allowed_hosts)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.connection_id!r}, client={self.client!r})"
-
-    def token(self) -> AccessToken:
-        """The token that a request would carry now. Raises `FlowAccountConnectError`."""
-        return self.client.access_token(self.connection_id, min_ttl=self._min_ttl)
 
     def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """What `httpx.Client` calls."""
