@@ -15,7 +15,7 @@ from flowaccount_connect.domain.error_code import error_code
 from flowaccount_connect.rotation.writes import QueueUnavailable
 from flowaccount_connect.storage import links, stored_tokens
 from flowaccount_connect.storage.commits import Commit
-from flowaccount_connect.storage.connections import ConnectionStore, Refused, grant_update, stands_there
+from flowaccount_connect.storage.connections import ConnectionStore, Refused, changed, grant_update
 from flowaccount_connect.storage.dynamodb import Client, ConditionRefused, StoreUnavailable, call
 from flowaccount_connect.storage.imports import ImportStore
 
@@ -172,10 +172,7 @@ class PendingCommits:
             now=now,
             tenant=commit.tenant,
         )
-        try:
-            call(self._client.update_item, **update)
-        except ConditionRefused as refused:
-            raise Refused(stands_there(refused)) from None
+        changed(self._client, update)
         return PendingOutcome.APPLIED
 
     def _to_import(self, pending: PendingCommit, now: int) -> PendingOutcome:
