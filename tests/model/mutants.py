@@ -265,8 +265,8 @@ MUTANTS = [
            "            self._store.commit(dataclasses.replace(commit, generation=generation))",
            _may("failed", "hurried", "repeated")),
     Mutant("a pending consent is applied under the reconnect's condition", "rotation/pending_commits.py",
-           "call(self._client.update_item, **update)",
-           'call(self._client.update_item, **(update | {"ConditionExpression": "attribute_exists(pk)"}))',
+           "changed(self._client, update)",
+           'changed(self._client, update | {"ConditionExpression": "attribute_exists(pk)"})',
            _may("failed", "hurried", "repeated", workers=0, consents=1, starts=1)),
     # Attempts
     Mutant("an attempt is consumed once", "storage/attempts.py",
@@ -282,7 +282,7 @@ MUTANTS = [
            '        f"x_one = :one, x_zero = :zero, #ttl = :ttl{placed} "',
            _may(disconnects=1, starts=1)),
     Mutant("a disconnect ends only the consent it was asked to end", "storage/connections.py",
-           'condition = "grant_id = :seen"', 'condition = "(grant_id = :seen OR attribute_exists(pk))"',
+           'if seen is None else "grant_id = :seen"', 'if seen is None else "(grant_id = :seen OR attribute_exists(pk))"',
            _may(disconnects=1, consents=1, workers=0, starts=1)),
     Mutant("a tombstone's door is of its own moment: no consent in flight comes to life", "storage/connections.py",
            "max(new_grant_id(lambda: now + 0.001), *ended)", "max(ended)",
@@ -294,9 +294,9 @@ MUTANTS = [
            "max(new_grant_id(lambda: now + 0.001), *ended)", "ended[0] or str(now)",
            _may("failed", "hurried", disconnects=1, consents=1, workers=0, starts=1)),
     Mutant("nor an import", "storage/imports.py",
-           "            self._promote(bury, imported.id, _of_grant(imported.grant_id))",
+           "            self._promote(bury, self._of_grant(imported.id, imported.grant_id))",
            "            bury['ExpressionAttributeValues'] = bury['ExpressionAttributeValues'] | {':door': s('0')}\n"
-           "            self._promote(bury, imported.id, _of_grant(imported.grant_id))",
+           "            self._promote(bury, self._of_grant(imported.id, imported.grant_id))",
            _may(imported=True, disconnects=1, starts=1)),
     # Two refusals
     Mutant("one refusal is not final", "domain/schedule.py",
@@ -375,7 +375,7 @@ MUTANTS = [
            _may("failed", "hurried", workers=0, consents=1, links=True, starts=1)),
     # Restore
     Mutant("what comes from a backup is in doubt", "storage/connections.py",
-           'return kept | {"in_doubt": n(since), "refresh_at"', 'return kept | {"was_in_doubt": n(since), "refresh_at"',
+           "return kept | attributes(in_doubt=since,", "return kept | attributes(was_in_doubt=since,",
            _may(restores=1, starts=0)),
     Mutant("a restore moves the generation on", "storage/connections.py",
            "n(there.generation + max(now - restored_to, 0) + LEAP)", "n(there.generation)", _may(restores=1, starts=1)),
