@@ -73,17 +73,15 @@ _SPLIT = """        self._update(
             commit.connection_id,
             update="SET requested_at = :requested_at, deadline = :deadline, access_expires_at = :expires",
             condition="attribute_exists(#status) AND grant_id = :grant AND generation = :generation",
-            values={
-                ":requested_at": n(commit.tokens.requested_at),
-                ":deadline": n(commit.tokens.deadline),
-                ":expires": n(commit.tokens.access_expires_at),
-                ":grant": s(commit.grant_id),
-                ":generation": n(commit.generation),
-            },
+            requested_at=commit.tokens.requested_at,
+            deadline=commit.tokens.deadline,
+            expires=commit.tokens.access_expires_at,
+            grant=commit.grant_id,
+            generation=commit.generation,
         )
 """
 _NEVER = '        if self.rotation.replay_policy == "never":\n'
-_LATE_SALVAGE = _may("failed", "hurried", starts=2)
+_LATE_COMMIT = _may("failed", "hurried", starts=2)
 
 MUTANTS = [
     # Claim
@@ -148,7 +146,7 @@ MUTANTS = [
            _COMMIT, _COMMIT.replace('"grant_id', '"#status = :active AND grant_id'),
            _may("failed", "hurried", policy="never")),
     Mutant("the commit does not ask for its own attempt", "storage/connections.py",
-           _COMMIT, _COMMIT.replace('"grant_id', '"attempt_id = :attempt AND grant_id'), _LATE_SALVAGE),
+           _COMMIT, _COMMIT.replace('"grant_id', '"attempt_id = :attempt AND grant_id'), _LATE_COMMIT),
     Mutant("of two answers to the same token the later one wins", "storage/connections.py",
            _COMMIT, _COMMIT.replace("requested_at < :requested_at", "attribute_not_exists(pk)"),
            _may("failed", "hurried", server=Kind.NEWEST_ONLY, starts=2)),

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any
 
 from flowaccount_connect.domain.error_code import error_code
 from flowaccount_connect.rotation.writes import QueueUnavailable
@@ -86,16 +86,10 @@ class PendingCommit:
             raise MalformedMessage("not a pending commit") from None
 
 
-class Sqs(Protocol):
-    """What is used of an SQS client."""
-
-    def send_message(self, **kwargs: Any) -> Any: ...
-
-
 class PendingQueue:
     """Sends commits that could not be written. `sqs` is an SQS client."""
 
-    def __init__(self, sqs: Sqs, url: str) -> None:
+    def __init__(self, sqs: Any, url: str) -> None:
         self._sqs = sqs
         self._url = url
 
