@@ -174,18 +174,20 @@ def salvage() -> "PendingCommits":
 def sweep() -> "Sweep":
     """The use case of `sweep`."""
     from flowaccount_connect.domain.schedule import Schedule
-    from flowaccount_connect.scheduling.sweep import DueIndex, RefreshQueue, Sweep
+    from flowaccount_connect.scheduling.due_index import DueIndex
+    from flowaccount_connect.scheduling.refresh_queue import RefreshQueue
+    from flowaccount_connect.scheduling.sweep import Sweep
     from flowaccount_connect.storage.connections import ConnectionStore
     from flowaccount_connect.storage.history import Counts
 
     stack, read = settings.stack(), settings.Reader(os.environ)
     table = client("dynamodb")
     return Sweep(
-        index=DueIndex(table, stack.table),
+        page=DueIndex(table, stack.table).page,
         queue=RefreshQueue(client("sqs"), read.text("REFRESH_QUEUE_URL")),
         rate=_rate(table, stack),
-        marks=ConnectionStore(table, stack.table),
-        counts=Counts(table, stack.table),
+        mark_at_risk=ConnectionStore(table, stack.table).mark_at_risk,
+        counts=Counts(table, stack.table).get,
         schedule=Schedule(*settings.refresh_times(read)),
         at_risk_before=settings.at_risk_before(read),
     )
