@@ -63,7 +63,7 @@ def run(variables: Mapping[str, str], ask: Callable[[str], str] | None) -> None:
 
 def _build(processor: str) -> None:
     _sam(["build"], {"LAYER_CACHE": str(CACHE), "LAYER_ARCHITECTURE": processor})
-    built_for.narrow(ROOT, processor)
+    built_for.name_processor(ROOT, processor)
 
 
 def _deploy(config: Path, answers: Answers, region: str) -> None:
