@@ -1,4 +1,4 @@
-"""The table as template.yaml deploys it."""
+"""What template.yaml deploys: its release, its resources, its table."""
 
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,19 @@ def _tag(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> Any:
 _Loader.add_multi_constructor("!", _tag)
 
 
+def _template() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.load(TEMPLATE.read_text(), _Loader)  # noqa: S506 - a SafeLoader
+    return found
+
+
+def version() -> str:
+    """The release that the template deploys."""
+    return str(_template()["Outputs"]["Version"]["Value"])
+
+
 def resources() -> dict[str, dict[str, Any]]:
     """The template's resources, by name."""
-    template = yaml.load(TEMPLATE.read_text(), _Loader)  # noqa: S506 - a SafeLoader
-    found: dict[str, dict[str, Any]] = template["Resources"]
+    found: dict[str, dict[str, Any]] = _template()["Resources"]
     return found
 
 
