@@ -43,6 +43,22 @@ def resources() -> dict[str, dict[str, Any]]:
     return found
 
 
+def by_default() -> dict[str, dict[str, Any]]:
+    """The resources that a stack has if every parameter is left at its default."""
+    template = _template()
+
+    def holds(condition: Any) -> bool:
+        match condition:
+            case {"Not": [inner]}:
+                return not holds(inner)
+            case {"Equals": [{"Ref": parameter}, value]}:
+                return bool(template["Parameters"][parameter].get("Default") == value)
+        raise TypeError(f"{condition} is more than this knows: add it")
+
+    conditions = {name: holds(condition) for name, condition in template["Conditions"].items()}
+    return {name: one for name, one in resources().items() if conditions.get(one.get("Condition", ""), True)}
+
+
 def table() -> dict[str, Any]:
     """What CreateTable takes of the template's one table: keys, indexes, billing."""
     (properties,) = (r["Properties"] for r in resources().values() if r["Type"] == "AWS::DynamoDB::Table")

@@ -1,13 +1,14 @@
 """`make deploy` against the local stack's emulator: one command, no question, and then exactly what is left to do."""
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 
 from tests.template.conftest import read
 from tools.deploy import __main__ as deploy
@@ -15,6 +16,7 @@ from tools.deploy import publish, sam, secret
 from tools.deploy.checks import Clients
 from tools.local import deployment, emulator
 from tools.local.errors import LocalError
+from tools.local.places import ROOT
 from tools.local.stack import Stack
 
 NAME = "flowaccount-connect-made"
@@ -141,6 +143,46 @@ def test_a_release_in_a_bucket_deploys_by_its_link(
 def test_a_bucket_that_is_not_there_is_said_before_anything_is_built(account: Clients) -> None:
     with pytest.raises(LocalError, match=r"The bucket nobodys cannot be used \(NoSuchBucket\)"):
         publish.run({"BUCKET": "nobodys"})
+
+
+def test_the_deployers_role_deploys_and_reads_nothing_secret(
+    account: Clients, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As far as the emulator asks policies: it does not for what CloudFormation makes; see the template's test."""
+    name = f"{NAME}-by-role"
+    stacks = account("cloudformation")
+    stacks.create_stack(
+        StackName="deployer",
+        TemplateBody=(ROOT / "tools" / "deploy" / "deployer.yaml").read_text(),
+        Parameters=[{"ParameterKey": "Stack", "ParameterValue": name}],
+        Capabilities=["CAPABILITY_IAM"],
+    )
+    stacks.get_waiter("stack_create_complete").wait(StackName="deployer", WaiterConfig={"Delay": 1})
+    (output,) = stacks.describe_stacks(StackName="deployer")["Stacks"][0]["Outputs"]
+    borrowed = account("sts").assume_role(RoleArn=output["OutputValue"], RoleSessionName="deploys")["Credentials"]
+    with monkeypatch.context() as role:
+        role.setenv("AWS_ACCESS_KEY_ID", borrowed["AccessKeyId"])
+        role.setenv("AWS_SECRET_ACCESS_KEY", borrowed["SecretAccessKey"])
+        role.setenv("AWS_SESSION_TOKEN", borrowed["SessionToken"])
+        deploy.run({"CLIENT_ID": "my-client", "STACK": name}, ask=None)
+        assert f"stack {name}: will be made" in capsys.readouterr().out
+        refused: dict[str, Callable[[], object]] = {
+            "GetSecretValue": lambda: account("secretsmanager").get_secret_value(SecretId=f"{name}/client-secret"),
+            "Scan": lambda: account("dynamodb").scan(TableName=f"{name}-connections"),
+            "Invoke": lambda: account("lambda").invoke(FunctionName=f"{name}-token:live"),
+            "DescribeStacks": lambda: stacks_of(account, "flowaccount-connect"),
+        }
+        for operation, call in refused.items():
+            with pytest.raises(ClientError, match=r"AccessDenied|not authorized") as error:
+                call()
+            assert error.value.operation_name == operation
+    remove(account, name)
+    stacks.delete_stack(StackName="deployer")
+
+
+def stacks_of(account: Clients, name: str) -> object:
+    """What CloudFormation says of a stack."""
+    return account("cloudformation").describe_stacks(StackName=name)
 
 
 def test_the_command_of_the_makefile_is_that_program() -> None:
