@@ -13,9 +13,12 @@ from tests.e2e import app_site
 from tests.e2e.addresses import APP_RETURN_URL, RETURN_URL, TERMINAL_PORT
 from tests.e2e.app_site import AppSite
 from tools.local import service, stack
-from tools.local.settings import Settings
+from tools.local.settings import Experiment, Settings
 from tools.local.stack import Stack
 from tools.local.visit import HttpVisitor, browser
+
+EXPERIMENT = Experiment(public_rate_limit=1_000)
+"""Tests are quicker than users."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +83,11 @@ def up(app: AppSite) -> Iterator[Stack]:
             Settings(
                 parameters={
                     "AllowedReturnUrls": ",".join(allowed),
-                    "PublicRateLimit": "1000",
                     "RefreshesPerMinute": "60000",
                     "PublishRefreshed": "enabled",
                     "AlarmEmail": "operator@example.com",
-                }
+                },
+                experiment=EXPERIMENT,
             )
         )
     finally:

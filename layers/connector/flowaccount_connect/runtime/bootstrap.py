@@ -75,7 +75,7 @@ def begin_settings(variables: Mapping[str, str] = os.environ) -> "BeginSettings"
         client_id=read.text("CLIENT_ID"),
         redirect_uri=read.optional_url("REDIRECT_URI"),
         return_urls=read.urls("ALLOWED_RETURN_URLS"),
-        link_lifetime=settings.link_lifetime(read),
+        link_lifetime=settings.LINK_LIFETIME,
         direct_connect=read.choice("DIRECT_CONNECT", "refused", "allowed") == "allowed",
         pkce=read.choice("PKCE", "disabled", "enabled") == "enabled",
         preselect=read.choice("PRESELECT_BUSINESS", "disabled", "enabled") == "enabled",
@@ -111,7 +111,6 @@ def callback() -> "tuple[Callback, frozenset[str]]":
         sealer=_sealer(stack, tokens.key_id),
         queue=PendingQueue(client("sqs"), tokens.salvage_queue_url),
         schedule=tokens.schedule(),
-        access_token_lifetime=tokens.access_token_lifetime,
         issuer=read.optional("ISSUER"),
         permits=lambda: rate.permit(Kind.CONNECT),
         exchanges_per_minute=max(rate.rule.limit // 5, 2),
@@ -151,7 +150,6 @@ def refresh() -> "tuple[Rotation, Rotation, Health, Rate]":
         schedule=tokens.schedule(),
         replay_policy="never" if policy == "never" else "allowed",
         lease_seconds=read.number("LEASE_SECONDS", 180, 60, 3_600),
-        access_token_lifetime=tokens.access_token_lifetime,
         health=health,
     )
     imports = replace(
@@ -273,7 +271,7 @@ def confirmation(table: Any = None) -> "Confirmation":
         links=LinkStore(table, stack.table, stack.environment),
         connections=ConnectionStore(table, stack.table),
         return_urls=read.urls("ALLOWED_RETURN_URLS"),
-        lifetime=settings.link_lifetime(read),
+        lifetime=settings.LINK_LIFETIME,
         redirect_uri=read.optional_url("REDIRECT_URI"),
     )
 
