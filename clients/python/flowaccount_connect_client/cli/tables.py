@@ -94,6 +94,11 @@ def _block(headings: Sequence[str], row: Sequence[Cell]) -> list[list[Cell]]:
     return [*named, [Cell("")]]
 
 
+def line(cells: Sequence[Cell], out: TextIO | None = None) -> None:
+    """Print one line."""
+    _print(cells, out or sys.stdout)
+
+
 def _print(line: Sequence[Cell], stream: TextIO) -> None:
     if not is_coloured(stream):
         print("".join(one.text for one in line).rstrip(), file=stream)

@@ -9,6 +9,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from flowaccount_connect_client import FlowAccountConnect, NotConfigured, signing
+from flowaccount_connect_client.cli import doctor
 
 LOCAL = Path(".local/stack.json")
 """What a local stack says of itself, in this folder or one above."""
@@ -27,6 +28,29 @@ def api(*, url: str | None, stack_name: str | None, local: bool) -> FlowAccountC
     if stack_name:
         url = _output(stack_name, "ApiUrl")
     return FlowAccountConnect(url, patience=_PATIENCE)
+
+
+DEFAULT_STACK = "flowaccount-connect"
+"""The name that `make deploy` gives a stack."""
+
+
+def account(*, stack_name: str | None, local: bool) -> doctor.Account:
+    """Where a stack of this name is, asked with the operator's own credentials. Raises `NotConfigured`."""
+    patient = Config(retries={"mode": "standard", "total_max_attempts": 3}, connect_timeout=10)
+    if local:
+        session, stack = _local("aws_endpoint_url", "api_url", "stack_name")
+        endpoint, url = stack["aws_endpoint_url"], stack["api_url"]
+        return doctor.Account(
+            stack["stack_name"],
+            lambda service: session.create_client(service, endpoint_url=endpoint, config=patient),
+            # The output names the address that the API would have on AWS.
+            lambda _: FlowAccountConnect(url, session=session, patience=0),
+        )
+    return doctor.Account(
+        stack_name or DEFAULT_STACK,
+        lambda service: _client(service, config=patient),
+        lambda url: FlowAccountConnect(url, patience=0),
+    )
 
 
 def tables(*, stack_name: str | None, local: bool) -> tuple[Any, str]:
