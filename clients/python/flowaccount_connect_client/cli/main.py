@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import errno
 import io
 import json
 import os
@@ -62,11 +63,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(_words(error), next((code for kind, code in _EXITS if isinstance(error, kind)), FAILED))
     except csv_import.InvalidFile as error:
         return _fail(str(error), USAGE)
-    except BrokenPipeError:
-        # Who reads has seen enough, as `head` does. Python would try to write the rest when it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK
     except OSError as error:
+        if isinstance(error, BrokenPipeError) or (error.errno == errno.EINVAL and error.filename is None):
+            # Who reads has seen enough, as `head` does; Windows says EINVAL then. Python would try to write the rest
+            # when it ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return OK
         return _fail(f"{error.filename or 'a file'}: {error.strerror}", USAGE)
     except KeyboardInterrupt:
         return _fail("interrupted", INTERRUPTED)
@@ -226,7 +228,10 @@ def _disconnect(api: FlowAccountConnect, given: argparse.Namespace) -> int:
     if not given.yes:
         if not sys.stdin.isatty():
             return _fail("this asks before it disconnects, and there is no terminal: repeat with --yes", USAGE)
-        answer = input(f"Disconnect {given.id}? Its tokens are deleted, and its user has to connect again. [y/N] ")
+        try:
+            answer = input(f"Disconnect {given.id}? Its tokens are deleted, and its user has to connect again. [y/N] ")
+        except EOFError:
+            answer = ""
         if answer.strip().lower() not in ("y", "yes"):
             return _fail("nothing was done", FAILED)
     api.disconnect(given.id)

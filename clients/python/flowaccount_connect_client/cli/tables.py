@@ -46,7 +46,10 @@ def moment(value: object) -> Cell:
     """A time in epoch seconds, as local time with its offset."""
     if not isinstance(value, int):
         return cell(None)
-    return cell(time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(value)))
+    try:
+        return cell(time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(value)))
+    except (ValueError, OverflowError, OSError):  # A time that this system's calendar does not reach.
+        return cell(value)
 
 
 def left(value: object, now: float) -> Cell:

@@ -72,10 +72,16 @@ def tables(*, stack_name: str | None, local: bool) -> tuple[Any, str]:
 def _client(service: str, **options: Any) -> Any:
     """A client of AWS's in the region of the library's own requests. Raises `NotConfigured`."""
     session = signing.session()
-    region = signing.region_of(session)
-    if not region:
-        raise NotConfigured("No AWS region: set AWS_REGION to that of the stack.")
-    return session.create_client(service, region_name=region, **options)
+    try:
+        region = signing.region_of(session)
+        if region:
+            return session.create_client(service, region_name=region, **options)
+    except (BotoCoreError, ValueError, OSError) as error:
+        raise NotConfigured(
+            f"The AWS settings of this process are of no use ({type(error).__name__}): check AWS_PROFILE, "
+            "AWS_ENDPOINT_URL and the files of AWS's configuration."
+        ) from None
+    raise NotConfigured("No AWS region: set AWS_REGION to that of the stack.")
 
 
 def _local(*names: str) -> tuple[botocore.session.Session, dict[str, str]]:
