@@ -251,4 +251,7 @@ class FlowAccountConnect:
 
 
 def _path(path: str, query: Mapping[str, object] | None) -> str:
-    return f"{path}?{urlencode(query, quote_via=quote)}" if query else path
+    try:
+        return f"{path}?{urlencode(query, quote_via=quote)}" if query else path
+    except UnicodeEncodeError:
+        raise InvalidArgument("A status or a tenant is no text: it cannot be written as UTF-8.") from None

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import errno
 import io
 import json
 import os
@@ -27,7 +28,7 @@ from flowaccount_connect_client import (
     TemporarilyUnavailable,
     __version__,
 )
-from flowaccount_connect_client.cli import csv_import, loopback, tables, target
+from flowaccount_connect_client.cli import csv_import, doctor, loopback, tables, target
 from flowaccount_connect_client.rules import is_connection_id
 
 OK, FAILED, USAGE, NOT_FOUND, REAUTHORIZATION, LATER, DENIED = range(7)
@@ -43,7 +44,8 @@ _EXITS: tuple[tuple[type[FlowAccountConnectError], int], ...] = (
 )
 
 _EPILOG = """exit codes: 0 done; 1 it failed, or not all of an import went through; 2 wrong usage; 3 no such connection;
-4 only a new consent helps; 5 only time helps; 6 not allowed, or not configured; 130 interrupted"""
+4 only a new consent helps; 5 only time helps; 6 not allowed, or not configured; 130 interrupted. Of doctor: 0 all is
+right; 1 there is something to do; 2 not everything could be looked at"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,19 +55,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")  # A console that knows no Thai shows question marks.
     given = _parser().parse_args(arguments)
     try:
-        run: Callable[[FlowAccountConnect, argparse.Namespace], int] = given.run
-        code = run(target.api(url=given.url, stack_name=given.stack_name, local=given.local), given)
+        run: Callable[[argparse.Namespace], int] = given.run
+        code = run(given)
         sys.stdout.flush()
         return code
     except FlowAccountConnectError as error:
         return _fail(_words(error), next((code for kind, code in _EXITS if isinstance(error, kind)), FAILED))
     except csv_import.InvalidFile as error:
         return _fail(str(error), USAGE)
-    except BrokenPipeError:
-        # Who reads has seen enough, as `head` does. Python would try to write the rest when it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK
     except OSError as error:
+        if isinstance(error, BrokenPipeError) or (error.errno == errno.EINVAL and error.filename is None):
+            # Who reads has seen enough, as `head` does; Windows says EINVAL then. Python would try to write the rest
+            # when it ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return OK
         return _fail(f"{error.filename or 'a file'}: {error.strerror}", USAGE)
     except KeyboardInterrupt:
         return _fail("interrupted", INTERRUPTED)
@@ -180,6 +183,44 @@ def _token(api: FlowAccountConnect, given: argparse.Namespace) -> int:
     return OK
 
 
+# ---- the stack --------------------------------------------------------------------------------------------
+
+_NOT_LOOKED_AT = 2
+_MARKS = {
+    doctor.State.RIGHT: tables.Cell("ok       ", "green"),
+    doctor.State.WRONG: tables.Cell("to do    ", "bold red"),
+    doctor.State.UNKNOWN: tables.Cell("unknown  ", "yellow"),
+}
+
+
+def _doctor(given: argparse.Namespace) -> int:
+    """What is right about the stack and what is not. Exit code 0: all; 1: something to do; 2: it could not look."""
+    if given.url:
+        return _fail("doctor looks at a whole stack: name it with --stack", USAGE)
+    try:
+        account = target.account(stack_name=given.stack_name, local=given.local)
+    except NotConfigured as error:
+        return _fail(str(error), _NOT_LOOKED_AT)
+    found = []
+    for one in doctor.examine(account):
+        found.append(one)
+        if not given.json:
+            tables.line([_MARKS[one.state], tables.cell(f"{one.check:15}"), tables.cell(one.text)])
+            if one.fix:
+                tables.line([tables.cell(f"{'':24}{one.fix}", "bold")])
+            sys.stdout.flush()
+    to_do, unseen = (sum(one.state is state for one in found) for state in (doctor.State.WRONG, doctor.State.UNKNOWN))
+    code = FAILED if to_do else _NOT_LOOKED_AT if unseen else OK
+    if given.json:
+        _json(
+            {"stack": account.name, "to_do": to_do, "unknown": unseen, "checks": list(map(dataclasses.asdict, found))}
+        )
+    else:
+        rest = f", {unseen} could not be looked at" if unseen else ""
+        print(f"{to_do or 'nothing'} to do{rest}")
+    return code
+
+
 # ---- managing ---------------------------------------------------------------------------------------------
 
 
@@ -187,7 +228,10 @@ def _disconnect(api: FlowAccountConnect, given: argparse.Namespace) -> int:
     if not given.yes:
         if not sys.stdin.isatty():
             return _fail("this asks before it disconnects, and there is no terminal: repeat with --yes", USAGE)
-        answer = input(f"Disconnect {given.id}? Its tokens are deleted, and its user has to connect again. [y/N] ")
+        try:
+            answer = input(f"Disconnect {given.id}? Its tokens are deleted, and its user has to connect again. [y/N] ")
+        except EOFError:
+            answer = ""
         if answer.strip().lower() not in ("y", "yes"):
             return _fail("nothing was done", FAILED)
     api.disconnect(given.id)
@@ -285,7 +329,7 @@ def _common() -> argparse.ArgumentParser:
     where.add_argument(
         "--url", help="the API's base URL (the stack's output ApiUrl); FLOWACCOUNT_CONNECT_URL otherwise"
     )
-    where.add_argument("--stack-name", help="look the URL up at CloudFormation, by the stack's name")
+    where.add_argument("--stack-name", "--stack", help="find the stack at CloudFormation, by its name")
     where.add_argument("--local", action="store_true", help="the local stack (make up)")
     return common
 
@@ -300,11 +344,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.set_defaults(json=False, url=None, stack_name=None, local=False)
     commands = parser.add_subparsers(required=True, metavar="command")
 
-    def command(name: str, run: Callable[..., int], text: str) -> argparse.ArgumentParser:
+    def of_stack(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
         about = f"{text[0].upper()}{text[1:]}."
         made = commands.add_parser(name, help=text, description=about, epilog=_EPILOG, parents=[_common()])
         made.set_defaults(run=run)
         return made
+
+    def command(name: str, run: Callable[..., int], text: str) -> argparse.ArgumentParser:
+        return of_stack(
+            name,
+            lambda given: run(target.api(url=given.url, stack_name=given.stack_name, local=given.local), given),
+            text,
+        )
 
     status = command("status", _status, "all connections, soonest deadline first")
     status.add_argument("--status", help="only those of this status")
@@ -333,6 +384,7 @@ def _parser() -> argparse.ArgumentParser:
         help=f"where your browser comes back to, on this machine; http://127.0.0.1:PORT{loopback.PATH} "
         "must be one of the stack's AllowedReturnUrls",
     )
+    of_stack("doctor", _doctor, "what is right about the deployed stack, what is not, and what mends it")
     return parser
 
 
