@@ -46,7 +46,10 @@ def moment(value: object) -> Cell:
     """A time in epoch seconds, as local time with its offset."""
     if not isinstance(value, int):
         return cell(None)
-    return cell(time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(value)))
+    try:
+        return cell(time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(value)))
+    except (OverflowError, ValueError, OSError):  # No calendar has it.
+        return cell(value)
 
 
 def left(value: object, now: float) -> Cell:
