@@ -293,6 +293,38 @@ def _connected(api: FlowAccountConnect, given: argparse.Namespace, back: loopbac
     return OK
 
 
+# ---- the page for support staff ---------------------------------------------------------------------------
+
+
+def _console(api: FlowAccountConnect, given: argparse.Namespace) -> int:
+    try:
+        from flowaccount_connect_client.console import app, serving, stack  # noqa: PLC0415 - comes with the extra `console`
+    except ImportError:
+        return _fail("the console needs Flask: pip install 'flowaccount-connect[console]'", DENIED)
+    look: Callable[[], stack.Facts] | None = None
+    if given.local or given.stack_name:
+        tables_, table = target.tables(stack_name=given.stack_name, local=given.local)
+
+        def look() -> stack.Facts:
+            return stack.look(tables_, table)
+
+    try:
+        server, address = serving.server(app.make(app.Console(api, look, given.return_url)), given.port)
+    except OSError as error:
+        return _fail(f"cannot listen on 127.0.0.1:{given.port} ({error.strerror}); --port chooses another", USAGE)
+    print(address, flush=True)
+    print(
+        "Open it in a browser on this machine. Whoever knows the address acts with your AWS credentials. "
+        "Ctrl-C ends the console.",
+        file=sys.stderr,
+    )
+    if given.open:
+        webbrowser.open(address)
+    with server:
+        server.serve_forever()
+    return OK
+
+
 # ---- what they share --------------------------------------------------------------------------------------
 
 
@@ -345,7 +377,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         parents=[_common()],
     )
-    parser.set_defaults(json=False, url=None, stack_name=None, local=False)
+    parser.set_defaults(json=False, url=None, stack_name=None, local=False, patience=target.PATIENCE)
     commands = parser.add_subparsers(required=True, metavar="command")
 
     def of_stack(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
@@ -355,11 +387,11 @@ def _parser() -> argparse.ArgumentParser:
         return made
 
     def command(name: str, run: Callable[..., int], text: str) -> argparse.ArgumentParser:
-        return of_stack(
-            name,
-            lambda given: run(target.api(url=given.url, stack_name=given.stack_name, local=given.local), given),
-            text,
-        )
+        def with_api(given: argparse.Namespace) -> int:
+            api = target.api(url=given.url, stack_name=given.stack_name, local=given.local, patience=given.patience)
+            return run(api, given)
+
+        return of_stack(name, with_api, text)
 
     status = command("status", _status, "all connections, soonest deadline first")
     status.add_argument("--status", help="only those of this status")
@@ -392,6 +424,11 @@ def _parser() -> argparse.ArgumentParser:
             "must be one of the stack's AllowedReturnUrls",
         )
     of_stack("doctor", _doctor, "what is right about the deployed stack, what is not, and what mends it")
+    console = command("console", _console, "a page on this machine: connections, their history, links, the stack")
+    console.set_defaults(patience=target.SHORT_PATIENCE)
+    console.add_argument("--open", action="store_true", help="open it in this machine's browser")
+    console.add_argument("--port", type=_number(0, 65_535), default=0, help="a fixed port; a free one otherwise")
+    console.add_argument("--return-url", default="", help="your app's return URL, filled in where a link is made")
     return parser
 
 
