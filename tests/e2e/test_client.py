@@ -20,6 +20,7 @@ from flowaccount_connect_client import (
     ConnectionNotFound,
     FlowAccountAuth,
     FlowAccountConnect,
+    InvalidArgument,
     Problem,
     ReauthorizationRequired,
     cache,

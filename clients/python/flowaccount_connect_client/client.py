@@ -171,10 +171,8 @@ class FlowAccountConnect:
         `connect_link`: `connect_link(return_url=url, **event["detail"]["reconnect"])`. Raises `ConnectionNotFound`, and
         `InvalidArgument` for a connection without a tenant: give yours to `connect_link`.
         """
-        tenant = None
-        if isinstance(connection, ReauthorizationRequired):
-            connection, tenant = connection.expected_connection or "", connection.tenant
-        id_ = checked(connection)
+        tenant = connection.tenant if isinstance(connection, ReauthorizationRequired) else None
+        id_ = checked(connection if isinstance(connection, str) else connection.expected_connection or "")
         tenant = tenant or self.connection(id_).tenant
         if tenant is None:
             raise InvalidArgument(
