@@ -19,14 +19,18 @@ import logging
 import ssl
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
-import requests
-import requests.exceptions
 import urllib3.exceptions
-from requests.adapters import HTTPAdapter
+
+with warnings.catch_warnings(action="ignore"):
+    # It warns if nothing can guess the character set of a text. The layer leaves that out: only bytes are read here.
+    import requests
+    import requests.exceptions
+    from requests.adapters import HTTPAdapter
 
 from flowaccount_connect import __version__
 from flowaccount_connect.oauth import tls
