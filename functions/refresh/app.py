@@ -21,8 +21,8 @@ from flowaccount_connect.storage.dynamodb import StoreUnavailable
 _rotation, _imports, _health, _rate = bootstrap.refresh()
 
 _workers = ThreadPoolExecutor(CONNECTIONS)
-"""The threads of a batch, started when they are needed, and kept. Fewer than a batch has messages (`BatchSize`): if each
-answer takes 15 seconds, 19 refreshes are under way at 75 a minute. Each thread costs memory and connections."""
+"""The threads of a batch, started when they are needed, and kept. Fewer than a batch has messages (`BatchSize`): if all
+answers take 15 seconds, 19 refreshes are under way at 75 a minute. Each thread costs memory and connections."""
 
 _AHEAD = 0.2
 """How long before its slot a refresh of the queue begins, so that it is ready to send by then. Seconds."""
