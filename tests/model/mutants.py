@@ -263,8 +263,9 @@ MUTANTS = [
            "            self._store.commit(dataclasses.replace(commit, generation=generation))",
            _may("failed", "hurried", "repeated")),
     Mutant("a pending consent is applied under the reconnect's condition", "rotation/pending_commits.py",
-           "changed(self._client, update)",
-           'changed(self._client, update | {"ConditionExpression": "attribute_exists(pk)"})',
+           "changed(self._client, grant_update(self._table, pending.commit, now=now))",
+           "changed(self._client, grant_update(self._table, pending.commit, now=now)"
+           ' | {"ConditionExpression": "attribute_exists(pk)"})',
            _may("failed", "hurried", "repeated", workers=0, consents=1, starts=1)),
     # Attempts
     Mutant("an attempt is consumed once", "storage/attempts.py",

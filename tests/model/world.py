@@ -17,6 +17,7 @@ from flowaccount_connect.domain.connection import Sealed
 from flowaccount_connect.domain.ids import fingerprint
 from flowaccount_connect.rotation.pending_commits import PendingCommits, PendingOutcome
 from flowaccount_connect.storage.attempts import AttemptStore, ConnectAttempt
+from flowaccount_connect.storage.commits import Commit
 from flowaccount_connect.storage.connections import ConnectionStore, Refused, grant_update, key_of
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
 from flowaccount_connect.storage.imports import ImportStore
@@ -194,11 +195,13 @@ class World:
             )
             grant = grant_update(
                 TABLE,
-                BUSINESS,
-                grant_id="grant-0",
-                attempt_id="a0",
-                environment=process.ENVIRONMENT,
-                tokens=tokens,
+                Commit(
+                    connection_id=BUSINESS,
+                    grant_id="grant-0",
+                    attempt_id="a0",
+                    environment=process.ENVIRONMENT,
+                    tokens=tokens,
+                ),
                 now=asked_at,
             )
             self._model.update_item(**grant)

@@ -363,15 +363,14 @@ class Callback:
         not take it."""
         attempt_id = attempt.consumed_by or ""
         connected = Ended(ending=Ending.CONNECTED, attempt=attempt, connection_id=connection_id, exchange=answer)
-        update = grant_update(
-            self.table,
-            connection_id,
+        commit = Commit(
+            connection_id=connection_id,
             grant_id=grant_id,
             attempt_id=attempt_id,
             environment=self.environment,
             tokens=rotated,
-            now=rotated.requested_at,
         )
+        update = grant_update(self.table, commit, now=rotated.requested_at)
         result = self.attempts.finishing(attempt.id, _result(connected))
 
         writes, token = [{"Update": update}, {"Update": result}], attempt_id
@@ -395,13 +394,6 @@ class Callback:
             return connected
 
         def send() -> None:
-            commit = Commit(
-                connection_id=connection_id,
-                grant_id=grant_id,
-                attempt_id=attempt_id,
-                environment=self.environment,
-                tokens=rotated,
-            )
             self.queue.send(PendingCommit(target=Target.CONSENT, commit=commit))
 
         try:

@@ -155,18 +155,7 @@ class PendingCommits:
         return PendingOutcome.APPLIED
 
     def _to_consent(self, pending: PendingCommit, now: int) -> PendingOutcome:
-        commit = pending.commit
-        update = grant_update(
-            self._table,
-            commit.connection_id,
-            grant_id=commit.grant_id,
-            attempt_id=commit.attempt_id,
-            environment=commit.environment,
-            tokens=commit.tokens,
-            now=now,
-            tenant=commit.tenant,
-        )
-        changed(self._client, update)
+        changed(self._client, grant_update(self._table, pending.commit, now=now))
         return PendingOutcome.APPLIED
 
     def _to_import(self, pending: PendingCommit, now: int) -> PendingOutcome:

@@ -31,7 +31,6 @@ from flowaccount_connect.storage.dynamodb import (
 )
 from flowaccount_connect.storage.fields import Fields
 from flowaccount_connect.storage.stored_tokens import ATTRIBUTES as TOKENS
-from flowaccount_connect.storage.stored_tokens import StoredTokens
 
 ATTEMPT = "attempt_id, attempt_started_at, lease_until"
 """What an item holds while a refresh runs."""
@@ -295,17 +294,7 @@ def _door(now: float, *ended: str) -> str:
     return max(new_grant_id(lambda: now + 0.001), *ended)
 
 
-def grant_update(
-    table: str,
-    connection_id: str,
-    *,
-    grant_id: str,
-    attempt_id: str,
-    environment: str,
-    tokens: StoredTokens,
-    now: int,
-    tenant: str | None = None,
-) -> dict[str, object]:
+def grant_update(table: str, commit: Commit, *, now: int) -> dict[str, object]:
     """The conditional write of a new consent: connects, or reconnects and revives.
 
     Refused where a later consent or a later disconnect is stored, and by its own retry. It beats every refresh in
@@ -313,7 +302,7 @@ def grant_update(
     tenant's, and is refused where it is another's; without one it stays whose it is. A tombstone has none. To be sent
     alone or in a transaction.
     """
-    commit = Commit(connection_id=connection_id, grant_id=grant_id, attempt_id=attempt_id, tokens=tokens, tenant=tenant)
+    connection_id, tenant = commit.connection_id, commit.tenant
     assignments, cleared, values = _set_tokens(commit)
     belonging, free = ("", "") if tenant is None else (", #tenant = :tenant", f" AND {FREE_OR_SAME}")
     return write(
@@ -325,8 +314,8 @@ def grant_update(
         condition=f"(attribute_not_exists(grant_id) OR grant_id < :grant){free}",
         active=Status.ACTIVE,
         listed=listed_as(connection_id, Status.ACTIVE),
-        grant=grant_id,
-        environment=environment,
+        grant=commit.grant_id,
+        environment=commit.environment,
         tenant=tenant,
         now=now,
         **values,

@@ -236,16 +236,7 @@ class ImportStore(ConnectionStore):
             raise Refused(None) from None
 
     def _grant(self, commit: Commit) -> dict[str, object]:
-        return grant_update(
-            self._table,
-            commit.connection_id,
-            grant_id=commit.grant_id,
-            attempt_id=commit.attempt_id,
-            environment=self._environment,
-            tokens=commit.tokens,
-            now=int(self._clock()),
-            tenant=commit.tenant,
-        )
+        return grant_update(self._table, replace(commit, environment=self._environment), now=int(self._clock()))
 
     def _of_grant(self, connection_id: str, grant_id: str) -> dict[str, object]:
         """The deletion of an import, if it is still the one of this grant."""
