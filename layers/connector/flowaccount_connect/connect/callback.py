@@ -282,8 +282,8 @@ class Callback:
         answer: Answer,
         remaining: Callable[[], float],
     ) -> Ended:
-        """Keep the token set for the confirmation, and the attempt's result, in one call; hand it to salvage if the
-        table does not take it. Of a business that must not be connected nothing is stored but the event."""
+        """Keep the token set for the confirmation, and the attempt's result, in one call; queue it if the table does
+        not take it. Of a business that must not be connected nothing is stored but the event."""
         attempt_id = link.consumed_by or ""
         kept = Ended(
             ending=Ending.TO_BE_CONFIRMED, attempt=attempt, connection_id=waiting.connection_id, exchange=answer
@@ -359,8 +359,8 @@ class Callback:
         answer: Answer,
         remaining: Callable[[], float],
     ) -> Ended:
-        """Write the connection and the attempt's result in one call; hand the token set to salvage if the table does
-        not take it."""
+        """Write the connection and the attempt's result in one call; queue the token set if the table does not take
+        it."""
         attempt_id = attempt.consumed_by or ""
         connected = Ended(ending=Ending.CONNECTED, attempt=attempt, connection_id=connection_id, exchange=answer)
         commit = Commit(

@@ -56,7 +56,7 @@ TOMBSTONE_KEPT = 30 * 86_400
 """How long the tombstone of a disconnect is kept, in seconds: longer than anything can be late."""
 
 HELD = "#status = :active AND generation = :generation AND attempt_id = :attempt"
-"""The condition of every write that decides nothing against a success: the attempt still holds the connection."""
+"""The condition that the attempt still holds the connection. Each write but a success has it, and overwrites none."""
 
 
 class Refused(Exception):
@@ -105,8 +105,8 @@ class ConnectionStore:
     ) -> Connection:
         """Claim over an attempt whose lease ran out, and record the doubt that it leaves behind.
 
-        Its worker may have been killed after its POST, so nobody knows whether the token was spent; only this write
-        can know it. Raises `Refused`, `StoreUnavailable`.
+        The worker of `dead` may have been killed after its POST, so nobody knows whether the token was spent. Only this
+        write can note it. Raises `Refused`, `StoreUnavailable`.
         """
         return self._update(
             connection_id,
@@ -258,7 +258,7 @@ def burial(
     environment: str | None = None,
     imported: str = "",
 ) -> dict[str, object]:
-    """The conditional write of a disconnect. It leaves a tombstone: no tokens, no tenant, and a shut door.
+    """The conditional write of a disconnect. It leaves a tombstone, without tokens and tenant.
 
     The tombstone's grant id is of the disconnect's own moment. So a consent that was given before finds a later grant
     id stored and is refused, however it arrives: as a confirmation, a callback, a pending commit or an import. `seen`
@@ -330,20 +330,20 @@ def restored(item: Item, *, restored_to: int, now: int, disconnected: bool = Fal
     generation moves on by one a second and by `LEAP`, more than it can have moved since: nobody sees it go back, and
     no commit that waits in a queue finds its own by chance. What was `disconnected` since becomes a tombstone.
     """
-    there = from_item(item)
-    kept = dict(item) | {"generation": n(there.generation + max(now - restored_to, 0) + LEAP)}
-    if disconnected and there.status is not Status.DISCONNECTED:
+    old = from_item(item)
+    kept = dict(item) | {"generation": n(old.generation + max(now - restored_to, 0) + LEAP)}
+    if disconnected and old.status is not Status.DISCONNECTED:
         return {name: kept[name] for name in _KEPT_IN_A_TOMBSTONE if name in kept} | attributes(
             status=Status.DISCONNECTED,
-            listed_as=listed_as(there.id, Status.DISCONNECTED),
-            grant_id=_door(now, there.grant_id),
+            listed_as=listed_as(old.id, Status.DISCONNECTED),
+            grant_id=_door(now, old.grant_id),
             ended_at=now,
             ttl=now + TOMBSTONE_KEPT,
         )
-    if there.status is not Status.ACTIVE:
+    if old.status is not Status.ACTIVE:
         return kept
-    since = there.in_doubt if there.in_doubt is not None else now
-    return kept | attributes(in_doubt=since, refresh_at=now, due_shard=due_shard(there.id))
+    since = old.in_doubt if old.in_doubt is not None else now
+    return kept | attributes(in_doubt=since, refresh_at=now, due_shard=due_shard(old.id))
 
 
 def put_absent(client: Client, table: str, item: Item) -> bool:
@@ -402,10 +402,10 @@ def changed(client: Client, update: Mapping[str, object]) -> Connection:
     try:
         return from_item(updated(client, update))
     except ConditionRefused as refused:
-        raise Refused(stands_there(refused)) from None
+        raise Refused(in_the_way(refused)) from None
 
 
-def stands_there(refused: ConditionRefused) -> Connection | None:
+def in_the_way(refused: ConditionRefused) -> Connection | None:
     """The connection that stood in the way of a write, or of the first of a transaction; `None` where none did."""
     item = refused.items[0]
     return from_item(item) if item else None

@@ -30,9 +30,9 @@ from flowaccount_connect.storage.connections import (
     from_item,
     grant_update,
     held,
+    in_the_way,
     key_of,
     listed_as,
-    stands_there,
 )
 from flowaccount_connect.storage.dynamodb import (
     Client,
@@ -208,7 +208,7 @@ class ImportStore(ConnectionStore):
         try:
             call(self._client.transact_write_items, TransactItems=[{"Update": update}, {"Put": announced}])
         except ConditionRefused as refused:
-            raise Refused(stands_there(refused)) from None
+            raise Refused(in_the_way(refused)) from None
         return replace(
             _blank(connection_id, self._environment),
             status=Status.REAUTHORIZATION_REQUIRED,
@@ -247,10 +247,10 @@ class ImportStore(ConnectionStore):
         try:
             call(self._client.transact_write_items, TransactItems=[{"Update": update}, {"Delete": delete}])
         except ConditionRefused as refused:
-            there, imported = (from_item(item) if item else None for item in refused.items)
-            if there is None:
+            current, imported = (from_item(item) if item else None for item in refused.items)
+            if current is None:
                 raise _NotMine(imported) from None
-            raise Refused(there) from None
+            raise Refused(current) from None
 
     def _made(self, commit: Commit) -> Connection:
         """What is known of the new connection without reading it; its generation goes on from a former life's."""
