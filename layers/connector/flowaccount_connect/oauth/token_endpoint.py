@@ -8,8 +8,8 @@ decides. The verdict is what an exchange has noted by its deadline; exceptions o
 Each exchange has a connection, an adapter and a thread of its own. So no answer can reach another exchange, no
 connection idles through a frozen Lambda, and the deadline bounds what the timeouts of `requests` do not: a resolver
 that hangs, and a body that drips. After the deadline a thread ends at the next byte of the body, or at the next timeout
-of its socket. Only a server that sends its head in drops keeps it longer. An interim answer other than 100 (RFC 9110 section
-15.2) ends an exchange in doubt, since http.client reads no further.
+of its socket. Only a server that sends its head in drops keeps it longer. An interim answer other than 100 (RFC 9110
+section 15.2) ends an exchange in doubt, since http.client reads no further.
 
 No redirects are followed (the body carries the secret), nothing is retried, and at most 64 KB are read.
 """
