@@ -135,6 +135,12 @@ MUTANTS = [
     Mutant("a throttled token is not blamed", "rotation/protocol.py",
            "self._release(RefreshOutcome.THROTTLED, pause=pause)", "self.end(Reason.REJECTED)",
            _may("throttled", starts=1)),
+    Mutant("what the rate has no room for is given back", "rotation/protocol.py",
+           "replace(self._release(RefreshOutcome.PACED, pause=no.retry_after), retry_after=no.retry_after)",
+           "self.end(Reason.REJECTED)", _may(paced=True, starts=1)),
+    Mutant("so is what a rate that fails does not let through", "rotation/protocol.py",
+           "            self.heard = _Heard(str(error))\n            return self._release(RefreshOutcome.NOT_PREPARED)",
+           "            return self.end(Reason.REJECTED)", _may("rate", paced=True, starts=1)),
     # Commit
     Mutant("the commit is fenced by generation", "storage/connections.py",
            _COMMIT, _COMMIT.replace("(generation = :generation", "(attribute_exists(pk) OR generation = :generation"),

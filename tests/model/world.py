@@ -39,8 +39,8 @@ PENDING, RETRYING, WAITING = 0, 1, 2
 STORE_FAULTS = frozenset({"crash", "failed", "unacknowledged", "retried", "late"})
 """Of workers and writes: killed; not done; done but not acknowledged; done and repeated by the SDK; done later."""
 NETWORK_FAULTS = frozenset({"lost", "not sent", "garbage", "hurried"})
-SERVICE_FAULTS = frozenset({"key", "secret", "queue", "repeated"})
-"""Of KMS, of Secrets Manager, of the salvage queue: not taken, or delivered twice."""
+SERVICE_FAULTS = frozenset({"key", "secret", "rate", "queue", "repeated"})
+"""Of KMS, Secrets Manager and the rate; of the queue of pending commits: not taken, or delivered twice."""
 ANSWERS = frozenset(
     {"throttled", "kept", "misdirected", "broken refusal", "false refusal", "refused request", "revoked", "new secret"}
 )
@@ -89,6 +89,8 @@ class Config:
     """With no further fault every refresh that is under way comes to an end; for rules whose lack loses nothing."""
     unwell: bool = False
     """The endpoint's health may refuse to send, and to judge, at any time."""
+    paced: bool = False
+    """The rate may have no room at any time, or, as a fault, not answer."""
     limit: int = 1_000_000
     """At most this many states."""
 
@@ -99,6 +101,7 @@ class Config:
             f"{self.faults} faults of {len(self.may)} kinds, {self.consents} consents, {self.disconnects} disconnects"
             f"{', on demand too' if self.on_demand else ''}{', an import' if self.imported else ''}"
             f"{', links' if self.links else ''}{', unwell at any time' if self.unwell else ''}"
+            f"{', no room at any time' if self.paced else ''}"
         )
 
 
@@ -168,7 +171,9 @@ class World:
     _checked: set[tuple[Any, ...]] = field(init=False, default_factory=set)
 
     def __post_init__(self) -> None:
-        self.processes = Processes(self.config.policy, unwell=self.config.unwell)
+        self.processes = Processes(
+            self.config.policy, unwell=self.config.unwell, paced=self.config.paced or self.config.unwell
+        )
         connections_module.new_grant_id = _door  # type: ignore[assignment, attr-defined]
         self._salvage = PendingCommits(self._model, TABLE)
         self._store = ConnectionStore(self._model, TABLE)
@@ -491,6 +496,8 @@ class World:
             case "permit":
                 yield from self._resumed(state, worker, True, name)
                 yield from self._resumed(state, worker, False, f"{name}: none in time")
+                if self._may(state, "rate"):
+                    yield from self._resumed(self._fault(state), worker, None, f"{name}: the rate fails")
             case "health":
                 yield from self._resumed(state, worker, True, f"{name}: the endpoint is well")
                 yield from self._resumed(state, worker, False, f"{name}: the endpoint is unwell")
