@@ -18,7 +18,7 @@ from flowaccount_connect.oauth.token_answer import Answer, Outcome
 from flowaccount_connect.rotation.new_tokens import timed
 from flowaccount_connect.rotation.pending_commits import PendingCommit, Target
 from flowaccount_connect.rotation.permits import NoPermit, Permit
-from flowaccount_connect.rotation.ports import CodeEndpoint, Queue, Seals, Secret
+from flowaccount_connect.rotation.ports import CodeEndpoint, Queue, Sealer, Secret
 from flowaccount_connect.rotation.time_left import TimeLeft
 from flowaccount_connect.rotation.writes import Lost, Pending, persist, persist_or_queue
 from flowaccount_connect.storage.attempts import AttemptRefused, AttemptStore, ConnectAttempt, link_in, verifier_of
@@ -105,7 +105,7 @@ class Callback:
     links: LinkStore
     endpoint: CodeEndpoint
     secret: Secret
-    sealer: Seals
+    sealer: Sealer
     queue: Queue
     schedule: Schedule
     access_token_lifetime: int = 3_600
