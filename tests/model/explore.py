@@ -126,6 +126,7 @@ def short() -> list[Config]:
         Config(name="at the deadline", age=86_400 - 100, starts=2, faults=1),
         Config(name="the server is down", down=True, faults=1, starts=4),
         Config(name="refused alone", misfit=True, unwell=True, faults=0, starts=9, workers=1, limit=10_000),
+        Config(name="no room in the rate", paced=True, faults=1, starts=3, limit=20_000),
         Config(name="the endpoint is unwell", unwell=True, faults=1, starts=2, limit=20_000),
         *(
             Config(name=f"two refusals, {kind}", server=kind, faults=2, starts=3, workers=1, ends=True,

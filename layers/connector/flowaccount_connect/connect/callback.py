@@ -18,7 +18,7 @@ from flowaccount_connect.oauth.token_answer import Answer, Outcome
 from flowaccount_connect.rotation.new_tokens import timed
 from flowaccount_connect.rotation.pending_commits import PendingCommit, Target
 from flowaccount_connect.rotation.permits import NoPermit, Permit
-from flowaccount_connect.rotation.ports import CodeEndpoint, Queue, Seals, Secret
+from flowaccount_connect.rotation.ports import CodeEndpoint, Queue, Sealer, Secret
 from flowaccount_connect.rotation.time_left import TimeLeft
 from flowaccount_connect.rotation.writes import Lost, Pending, persist, persist_or_queue
 from flowaccount_connect.storage.attempts import AttemptRefused, AttemptStore, ConnectAttempt, link_in, verifier_of
@@ -105,7 +105,7 @@ class Callback:
     links: LinkStore
     endpoint: CodeEndpoint
     secret: Secret
-    sealer: Seals
+    sealer: Sealer
     queue: Queue
     schedule: Schedule
     access_token_lifetime: int = 3_600
@@ -282,8 +282,8 @@ class Callback:
         answer: Answer,
         remaining: Callable[[], float],
     ) -> Ended:
-        """Keep the token set for the confirmation, and the attempt's result, in one call; hand it to salvage if the
-        table does not take it. Of a business that must not be connected nothing is stored but the event."""
+        """Keep the token set for the confirmation, and the attempt's result, in one call; queue it if the table does
+        not take it. Of a business that must not be connected nothing is stored but the event."""
         attempt_id = link.consumed_by or ""
         kept = Ended(
             ending=Ending.TO_BE_CONFIRMED, attempt=attempt, connection_id=waiting.connection_id, exchange=answer
@@ -359,19 +359,18 @@ class Callback:
         answer: Answer,
         remaining: Callable[[], float],
     ) -> Ended:
-        """Write the connection and the attempt's result in one call; hand the token set to salvage if the table does
-        not take it."""
+        """Write the connection and the attempt's result in one call; queue the token set if the table does not take
+        it."""
         attempt_id = attempt.consumed_by or ""
         connected = Ended(ending=Ending.CONNECTED, attempt=attempt, connection_id=connection_id, exchange=answer)
-        update = grant_update(
-            self.table,
-            connection_id,
+        commit = Commit(
+            connection_id=connection_id,
             grant_id=grant_id,
             attempt_id=attempt_id,
             environment=self.environment,
             tokens=rotated,
-            now=rotated.requested_at,
         )
+        update = grant_update(self.table, commit, now=rotated.requested_at)
         result = self.attempts.finishing(attempt.id, _result(connected))
 
         writes, token = [{"Update": update}, {"Update": result}], attempt_id
@@ -395,13 +394,6 @@ class Callback:
             return connected
 
         def send() -> None:
-            commit = Commit(
-                connection_id=connection_id,
-                grant_id=grant_id,
-                attempt_id=attempt_id,
-                environment=self.environment,
-                tokens=rotated,
-            )
             self.queue.send(PendingCommit(target=Target.CONSENT, commit=commit))
 
         try:

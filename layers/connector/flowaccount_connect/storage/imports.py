@@ -30,9 +30,9 @@ from flowaccount_connect.storage.connections import (
     from_item,
     grant_update,
     held,
+    in_the_way,
     key_of,
     listed_as,
-    stands_there,
 )
 from flowaccount_connect.storage.dynamodb import (
     Client,
@@ -161,7 +161,7 @@ class ImportStore(ConnectionStore):
         return self._made(commit)
 
     def commit_kept(self, commit: Commit) -> Connection:
-        """Make the connection of a success that brought no new refresh token: the given one is kept.
+        """Make the connection of a success that brought no new refresh token: the given one is kept, with its doubt.
 
         Fenced by generation and attempt, as for a connection, and by the order of grants. Raises `Refused`,
         `StoreUnavailable`.
@@ -208,7 +208,7 @@ class ImportStore(ConnectionStore):
         try:
             call(self._client.transact_write_items, TransactItems=[{"Update": update}, {"Put": announced}])
         except ConditionRefused as refused:
-            raise Refused(stands_there(refused)) from None
+            raise Refused(in_the_way(refused)) from None
         return replace(
             _blank(connection_id, self._environment),
             status=Status.REAUTHORIZATION_REQUIRED,
@@ -236,16 +236,7 @@ class ImportStore(ConnectionStore):
             raise Refused(None) from None
 
     def _grant(self, commit: Commit) -> dict[str, object]:
-        return grant_update(
-            self._table,
-            commit.connection_id,
-            grant_id=commit.grant_id,
-            attempt_id=commit.attempt_id,
-            environment=self._environment,
-            tokens=commit.tokens,
-            now=int(self._clock()),
-            tenant=commit.tenant,
-        )
+        return grant_update(self._table, replace(commit, environment=self._environment), now=int(self._clock()))
 
     def _of_grant(self, connection_id: str, grant_id: str) -> dict[str, object]:
         """The deletion of an import, if it is still the one of this grant."""
@@ -256,10 +247,10 @@ class ImportStore(ConnectionStore):
         try:
             call(self._client.transact_write_items, TransactItems=[{"Update": update}, {"Delete": delete}])
         except ConditionRefused as refused:
-            there, imported = (from_item(item) if item else None for item in refused.items)
-            if there is None:
+            current, imported = (from_item(item) if item else None for item in refused.items)
+            if current is None:
                 raise _NotMine(imported) from None
-            raise Refused(there) from None
+            raise Refused(current) from None
 
     def _made(self, commit: Commit) -> Connection:
         """What is known of the new connection without reading it; its generation goes on from a former life's."""
@@ -270,6 +261,7 @@ class ImportStore(ConnectionStore):
             generation=commit.generation + 1,
             deadline=commit.tokens.deadline,
             committed_by=commit.attempt_id,
+            in_doubt=commit.in_doubt,
         )
 
 
