@@ -1,4 +1,4 @@
-"""The runbook on the local stack: each command works with its user's rights, or docs/emulator.md says that it does not."""
+"""The runbook on the local stack: each command works, or docs/emulator.md says that it does not."""
 
 import re
 import time
@@ -27,6 +27,11 @@ def mapping(aws: Aws) -> str:
 def queue(aws: Aws) -> str:
     """The URL of a queue that is empty."""
     return str(aws("sqs").get_queue_url(QueueName=f"{STACK_NAME}-dead-letters")["QueueUrl"])
+
+
+def key(aws: Aws) -> str:
+    """The id of the stack's key, which most calls of KMS want instead of its alias."""
+    return str(aws("kms").describe_key(KeyId=KEY)["KeyMetadata"]["KeyId"])
 
 
 def query(aws: Aws) -> str:
