@@ -2,44 +2,21 @@
 
 import subprocess
 from collections.abc import Callable, Iterator
-from functools import partial
-from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
-import boto3
 import pytest
 from botocore.exceptions import ClientError
 
 from tests.template.conftest import read
 from tools.deploy import __main__ as deploy
-from tools.deploy import publish, sam, secret
+from tools.deploy import publish, secret
 from tools.deploy.checks import Clients
-from tools.local import deployment, emulator
 from tools.local.errors import LocalError
 from tools.local.places import ROOT
 from tools.local.stack import Stack
 
 NAME = "flowaccount-connect-made"
 GIVEN = {"CLIENT_ID": "my-client", "STACK": NAME, "EMAIL": "operator@example.com"}
-
-
-@pytest.fixture
-def account(up: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clients:
-    """The emulator's account, as the environment names it to boto3 and sam. Answers are kept in a file of the test."""
-    for name, value in {
-        "AWS_ENDPOINT_URL": up.aws_endpoint_url,
-        "AWS_DEFAULT_REGION": up.region,
-        "AWS_REGION": up.region,
-        "AWS_ACCESS_KEY_ID": emulator.ADMINISTRATOR["aws_access_key_id"],
-        "AWS_SECRET_ACCESS_KEY": emulator.ADMINISTRATOR["aws_secret_access_key"],
-        "SAM_CONFIG_FILE": str(tmp_path / "samconfig.toml"),
-        "SAM_CLI_POLL_DELAY": "0.3",
-    }.items():
-        monkeypatch.setenv(name, value)
-    # What this stack was built of; another build would only take its time.
-    assert deployment.is_built()
-    monkeypatch.setattr(sam, "build", lambda _: None)
-    return partial(boto3.client)
 
 
 @pytest.fixture

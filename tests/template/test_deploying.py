@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+import flowaccount_connect_client
 from flowaccount_connect import __version__
 from tests.template.conftest import translate
 from tests.template.test_grants import grants
@@ -388,4 +389,5 @@ def test_it_is_told_how_long_a_stacks_name_may_be(template: Template) -> None:
 def test_a_release_has_one_number(template: Template) -> None:
     newest = re.search(r"^## (\d+\.\d+\.\d+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert newest is not None
-    assert {template["Outputs"]["Version"]["Value"], __version__, newest[1]} == {__version__}
+    deployed = template["Outputs"]["Version"]["Value"]
+    assert {deployed, newest[1], flowaccount_connect_client.__version__} == {__version__}

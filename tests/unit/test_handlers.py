@@ -730,6 +730,26 @@ def test_a_change_of_the_endpoints_health_is_one_line_with_its_cause(
     assert not any(line["message"] == "the token endpoint is unwell" for line in functions.lines())
 
 
+def test_an_operator_can_have_one_canary_sent_and_hears_what_it_shows(
+    functions: Functions, world: World, server: Server
+) -> None:
+    server.say(reply(400, b'{"error":"invalid_grant"}'), reply(401, b'{"error":"invalid_client"}'))
+    world.connect()
+    known = {"sign": "well", "error": "invalid_grant", "detail": None}
+    assert functions.call("refresh", {"canary": True}, seconds=45) == known
+    unknown = {"sign": "configuration", "error": "invalid_client", "detail": None}
+    assert functions.call("refresh", {"canary": True}, seconds=45) == unknown
+    sent = [dict(parse_qsl(asked.body.decode())) for asked in server.asked]
+    assert [one["grant_type"] for one in sent] == ["refresh_token"] * 2
+    assert "refresh-1" not in [one["refresh_token"] for one in sent]
+    assert world.connection().generation == 1
+    world.secrets.text = "{}"
+    functions.forget("refresh")
+    incomplete = functions.call("refresh", {"canary": True}, seconds=45)
+    assert (incomplete["sign"], incomplete["error"]) == ("nothing", "secret_misconfigured")
+    assert len(server.asked) == 2
+
+
 # salvage -----------------------------------------------------------------------------------------------------------
 
 

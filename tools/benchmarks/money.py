@@ -154,21 +154,6 @@ class Costs:
         bill += Bill({"SQS": (0.1 + 2) * self.price["sqs_request"]})
         return bill + self.invocation(calls.REFRESHED) + self.asked(calls.REFRESHED)
 
-    def token(self) -> Bill:
-        """One call of `GET /connections/{id}/token`."""
-        bill = self.invocation(calls.TOKEN) + self.asked(calls.TOKEN)
-        return bill + Bill({"API Gateway": self.price["api_gateway_rest_request"]})
-
-    def connect(self) -> Bill:
-        """One consent by a link, as the template has it by default, and what `publish` makes of it."""
-        bill = self.invocation(calls.CONNECTED) + self.asked(calls.CONNECTED)
-        for operation in (calls.LINK, calls.LINK_AUTHORIZE, calls.LINK_CALLBACK, calls.CONFIRM):
-            waits = self.assumed.exchange if operation == calls.LINK_CALLBACK else 0.0
-            bill += self.invocation(operation, waits=waits) + self.asked(operation)
-            bill += Bill({"API Gateway": self.price["api_gateway_rest_request"]})
-        # A worker that connects few businesses has a new data key for each.
-        return bill + Bill({"KMS requests": self.price["kms_request"]})
-
     def less_free(self, bill: Bill) -> Bill:
         """The bill of an account that uses its always-free allowances for nothing else."""
         price = self.price
@@ -209,9 +194,6 @@ def section(counted: Mapping[str, Calls]) -> Section:
         row("a month, no connection, less what is always free", made.less_free(idle)),
         row("a month, 10,000 connections", many, AT, TARGET),
         row("a month, 10,000 connections, less what is always free", made.less_free(many), AT),
-        row("1,000 token calls", made.token().times(1_000), 1_000),
-        row("1,000 connects", made.connect().times(1_000), 1_000),
-        row("1,000 refreshes", made.refresh().times(1_000), 1_000),
     ]
     alarms, metrics = made.standing["AWS::CloudWatch::Alarm"], len(counted[calls.NOTHING_DUE].metrics)
     note = f"{alarms} alarms; {metrics} metrics without a connection."

@@ -12,7 +12,7 @@ from tools.local.places import CACHE, ROOT, TOOLS
 def run(*arguments: str, more: Mapping[str, str] | None = None) -> None:
     """Runs sam in the repository. Raises `LocalError`; what went wrong is on the terminal."""
     environment = os.environ | {"PATH": f"{TOOLS}:{os.environ.get('PATH', '/usr/bin:/bin')}", "SAM_CLI_TELEMETRY": "0"}
-    done = subprocess.run([str(TOOLS / "sam"), *arguments], cwd=ROOT, env=environment | (more or {}), check=False)
+    done = subprocess.run([str(TOOLS / "sam"), *arguments], cwd=ROOT, env=environment | dict(more or {}), check=False)
     if done.returncode != 0:
         raise LocalError(f"sam {arguments[0]} failed; the lines above say why.")
 

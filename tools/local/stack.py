@@ -33,6 +33,7 @@ QUEUES = (
 class Stack:
     """The addresses and names of a running stack: the contents of ``.local/stack.json``."""
 
+    stack_name: str
     api_url: str
     authorize_url: str
     callback_url: str
@@ -156,6 +157,7 @@ def _up(settings: Settings, state: _State, steps: Steps) -> Stack:
     _put_client_secret(port, secret, settings.server.client_secret if settings.server else state.simulator_secret)
     state.key = user.ensure(port, state.key)
     stack = Stack(
+        stack_name=STACK_NAME,
         api_url=api_url,
         authorize_url=f"{api_url}/authorize",
         callback_url=callback_url,
