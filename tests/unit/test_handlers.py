@@ -983,7 +983,8 @@ def test_every_line_of_a_log_says_which_request_it_belongs_to(functions: Functio
     assert {line["request_id"] for line in lines} == {Context.aws_request_id}
 
 
-def test_a_metric_tells_which_stack_it_is_of(functions: Functions) -> None:
+def test_a_metric_tells_which_stack_it_is_of(functions: Functions, world: World) -> None:
+    world.connect()
     functions.call("sweep", event("sweep"))
     (line,) = [json.loads(line) for line in functions.logs().splitlines() if line.startswith('{"_aws"')]
     (about,) = line["_aws"]["CloudWatchMetrics"]

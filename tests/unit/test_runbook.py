@@ -141,4 +141,4 @@ def test_every_command_of_the_tool_says_which_stack() -> None:
     commands = re.findall(r"(?:flowaccount-connect|tools\.restore) (?:--|[a-z])[^\n`]*", RUNBOOK)
     assert len(commands) >= 4
     for command in commands:
-        assert '--stack-name "$STACK" ' in command, command
+        assert re.search(r'--stack(-name)? "\$STACK"', command), command
