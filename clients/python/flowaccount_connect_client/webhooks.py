@@ -9,8 +9,8 @@ import hashlib
 import hmac
 import json
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
 
 from flowaccount_connect_client.errors import InvalidSignature, NotConfigured
 
@@ -20,9 +20,17 @@ TOLERANCE = 300
 _PREFIX = "whsec_"
 
 
+class Headers(Protocol):
+    """The headers of a request, of whichever framework."""
+
+    def items(self) -> Iterable[tuple[str, str]]:
+        """Names and values."""
+        ...
+
+
 def verify(
     payload: bytes | str,
-    headers: Mapping[str, str],
+    headers: Headers,
     secrets: str | Sequence[str],
     *,
     tolerance: float = TOLERANCE,
