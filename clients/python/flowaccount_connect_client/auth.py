@@ -30,8 +30,8 @@ class OfConnection:
         min_ttl: int = 300,
         allowed_hosts: Iterable[str] | None = None,
     ) -> None:
-        self.connection_id = checked(connection_id)
-        self.client = client or FlowAccountConnect()
+        self.connection_id: str = checked(connection_id)
+        self.client: FlowAccountConnect = client or FlowAccountConnect()
         self._min_ttl = min_ttl
         self._origins = Origins(allowed_hosts)
 
