@@ -1,6 +1,8 @@
 """FlowAccount's API by `requests`, as one connected business.
 
-requests.get("https://openapi.flowaccount.com/v1/company/info", auth=FlowAccountAuth("N1234567"))
+    requests.get("https://openapi.flowaccount.com/v1/company/info", auth=FlowAccountAuth("N1234567"))
+
+What it has in common with the class for httpx stands here, too.
 """
 
 import functools

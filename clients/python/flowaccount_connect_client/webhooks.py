@@ -1,6 +1,8 @@
 """Verifies the webhooks that a stack sends, by the Standard Webhooks specification (https://www.standardwebhooks.com).
 
-event = webhooks.verify(request.get_data(), request.headers, os.environ["WEBHOOK_SECRET"])
+    event = webhooks.verify(request.get_data(), request.headers, os.environ["WEBHOOK_SECRET"])
+
+Any framework will do that gives the body as it came.
 """
 
 import base64
