@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 CLIENT = ROOT / "clients" / "python"
 PYRIGHT = ROOT / ".local" / "pyright"
-DOCUMENTS = ("README.md", "docs/python.md", "clients/python/README.md")
+DOCUMENTS = ("README.md", "docs/python.md", "docs/managing.md", "clients/python/README.md")
 
 GIVEN = {
     "requests": "import requests",
@@ -26,6 +26,9 @@ GIVEN = {
     "app": "from flask import Flask\napp = Flask(__name__)",
     "flowaccount": "from flowaccount_connect_client import FlowAccountConnect\nflowaccount = FlowAccountConnect()",
     "tenant": "def tenant() -> str: raise NotImplementedError",
+    "error": "from flowaccount_connect_client import ReauthorizationRequired\n"
+    "error = ReauthorizationRequired('reauthorization_required', 409, 'Connect again.')",
+    "RETURN_URL": "RETURN_URL = 'https://app.example.com/flowaccount-connected'",
     "url": "url: str = ''",
     "invoice": "invoice: dict[str, object] = {}",
     "confirmation": "confirmation: str = ''",
