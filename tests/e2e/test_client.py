@@ -19,6 +19,7 @@ from flowaccount_connect_client import (
     ConnectionNotFound,
     FlowAccountAuth,
     FlowAccountConnect,
+    InvalidArgument,
     Problem,
     ReauthorizationRequired,
     cache,

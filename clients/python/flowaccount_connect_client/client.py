@@ -173,7 +173,8 @@ class FlowAccountConnect:
         """
         tenant = None
         if isinstance(connection, ReauthorizationRequired):
-            connection, tenant = connection.expected_connection or "", connection.tenant
+            tenant = connection.tenant
+            connection = connection.expected_connection or ""
         id_ = checked(connection)
         tenant = tenant or self.connection(id_).tenant
         if tenant is None:
