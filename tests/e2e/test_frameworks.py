@@ -237,13 +237,13 @@ def test_a_consent_that_was_withdrawn_is_asked_for_again_and_for_that_business_o
     owner.arrives(people.business(BUSINESS).thai)
     now = int(time.time())
     set_item(BUSINESS, requested_at=now - 90_000, access_expires_at=now - 10, refresh_at=now - 5, deadline=now - 5)
+    simulator.post("faults", [{"path": "company", "fault": "status", "status": 401, "processed": False}])
     simulator.fault("error", code="invalid_grant", status=400)
-    with visiting(owner.page.context.browser) as elsewhere:  # Whose app has kept no token of before.
-        elsewhere.sign_in("tenant-again")
-        owner.page.goto(APP)
+    owner.page.goto(APP)
+    owner.arrives("FlowAccount needs your consent again")
     owner.press()
     owner.choose(OTHER_BUSINESS)
-    owner.page.click("a[rel=noreferrer]")
+    owner.page.click(f'a[href^="{APP_RETURN_URL}"]')  # The stack's page about it leads back.
     owner.arrives("not the business that is expected here")
     owner.press()
     owner.choose(BUSINESS)
