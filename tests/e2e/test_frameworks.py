@@ -42,7 +42,7 @@ COMMANDS = {
 
 AGAIN = "expired, or was used already"
 ENDINGS = {
-    Ending.WRONG_BUSINESS: "not the business that is expected here",
+    Ending.WRONG_BUSINESS: "not the expected business",
     Ending.ACCESS_DENIED: "because you cancelled",
     Ending.AUTHORIZATION_FAILED: "try again in a few minutes",
     Ending.ATTEMPT_EXPIRED: AGAIN,
@@ -244,7 +244,7 @@ def test_a_consent_that_was_withdrawn_is_asked_for_again_and_for_that_business_o
     owner.press()
     owner.choose(OTHER_BUSINESS)
     owner.page.click(f'a[href^="{APP_RETURN_URL}"]')  # The stack's page about it leads back.
-    owner.arrives("not the business that is expected here")
+    owner.arrives("not the expected business")
     owner.press()
     owner.choose(BUSINESS)
     owner.arrives(f"FlowAccount is connected: {people.business(BUSINESS).thai}")

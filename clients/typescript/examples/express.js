@@ -28,7 +28,7 @@ const BROKEN = "FlowAccount cannot be connected at the moment. Our team knows.";
 // docs/messages.md has them in Thai, too. Any other word means AGAIN.
 const TEXTS = new Map([
   ["access_denied", "FlowAccount is not connected, because you cancelled."],
-  ["wrong_business", "This is not the business that is expected here, or it is connected to another account already."],
+  ["wrong_business", "This is not the expected business, or it belongs to another account. Choose another, or ask us."],
   ["tenant_mismatch", "This link was made for another account. Sign in with the right one, and connect again."],
   ["disconnected", "This business was disconnected. Please connect again."],
   ...["temporarily_unavailable", "code_rejected", "authorization_failed"].map((word) => [word, LATER]),
