@@ -4,17 +4,13 @@ It needs node and npm. What npm installs and builds is under `.local`.
 """
 
 import json
-import os
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-SOURCES = ROOT / "clients" / "typescript"
-BUILT = ROOT / ".local" / "typescript"
+from tests.support import typescript
+from tests.support.typescript import ROOT, SOURCES, run
 
 IMPORT = """
 import * as all from "flowaccount-connect";
@@ -43,26 +39,10 @@ console.log((await connect.connection("N1")).refreshToken);
 """
 
 
-def run(folder: Path, *command: str) -> str:
-    """What a command writes. A command that fails, fails the test with all that it wrote."""
-    # A cache of its own, and nothing but the packages: no audit, no news, no scripts of packages.
-    settings = {"cache": str(ROOT / ".local" / "npm"), "audit": "false", "fund": "false", "update_notifier": "false"}
-    env = os.environ | {f"npm_config_{name}": value for name, value in settings.items()}
-    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
-
-
 @pytest.fixture(scope="module")
 def package() -> Path:
-    """The package's sources beside the packages that they need; those are kept between runs."""
-    BUILT.mkdir(parents=True, exist_ok=True)
-    for name in ("src", "tests"):
-        shutil.rmtree(BUILT / name, ignore_errors=True)
-    ignored = shutil.ignore_patterns("node_modules", "build", "dist", "*.tgz")
-    shutil.copytree(SOURCES, BUILT, dirs_exist_ok=True, ignore=ignored)
-    run(BUILT, "npm", "install", "--ignore-scripts", "--prefer-offline")
-    return BUILT
+    """The package's sources beside the packages that they need."""
+    return typescript.installed()
 
 
 @pytest.fixture(scope="module")
