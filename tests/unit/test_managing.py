@@ -606,6 +606,7 @@ def test_a_history_is_told_newest_first_page_by_page(functions: Functions, world
         "reason": None,
         "since": None,
         "deadline": None,
+        "consent_ends_at": None,
         "retries": None,
         "recovered_from": None,
     }

@@ -350,6 +350,9 @@ class _Held:
                 if there is None:
                     # A disconnect leaves a tombstone: the table itself was lost, and may be restored.
                     raise StoreUnavailable("nothing there") from None
+                if there.status is Status.UNREADABLE:
+                    # Somebody wrote over the connection. The tokens wait until it is repaired or disconnected.
+                    raise StoreUnavailable("unreadable") from None
                 if there.committed_by != commit.attempt_id:
                     return self._verdict(there)
                 stored = there  # An earlier try of this very write went through, unacknowledged.

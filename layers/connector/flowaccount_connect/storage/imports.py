@@ -32,15 +32,19 @@ from flowaccount_connect.storage.connections import (
     key_of,
     listed_as,
     stands_there,
+    tombstone,
+    unchanged,
 )
 from flowaccount_connect.storage.dynamodb import (
     AttributeValue,
     Client,
     ConditionRefused,
+    Item,
     StoreUnavailable,
     b,
     call,
     n,
+    number,
     s,
 )
 from flowaccount_connect.storage.event_items import event_put
@@ -113,9 +117,11 @@ class ImportStore(ConnectionStore):
         put = {
             "TableName": self._table,
             "Item": self._item(connection_id, grant_id, sealed, deadline, now, tenant),
-            "ConditionExpression": "attribute_not_exists(pk) OR (#status <> :active AND ended_at <= :cooled)",
+            # An end that is no time, or lies ahead, cools nothing down.
+            "ConditionExpression": "attribute_not_exists(pk) OR "
+            "(#status <> :active AND NOT (ended_at > :cooled AND ended_at <= :ahead))",
             "ExpressionAttributeNames": {"#status": "status"},
-            "ExpressionAttributeValues": active | {":cooled": n(now - COOLING)},
+            "ExpressionAttributeValues": active | {":cooled": n(now - COOLING), ":ahead": n(now + COOLING)},
             "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
         }
         try:
@@ -123,7 +129,8 @@ class ImportStore(ConnectionStore):
         except ConditionRefused as refused:
             connection, imported = (from_item(item) if item is not None else None for item in refused.items)
             if connection is not None:
-                raise (AlreadyConnected if connection.status is Status.ACTIVE else OtherTenant) from None
+                inactive_ones = (Status.REAUTHORIZATION_REQUIRED, Status.DISCONNECTED)
+                raise (OtherTenant if connection.status in inactive_ones else AlreadyConnected) from None
             if imported is None or imported.status is not Status.REAUTHORIZATION_REQUIRED:
                 raise UnderWay from None
             raise CoolingDown(imported.reason, (imported.ended_at or now) + COOLING) from None
@@ -253,6 +260,33 @@ class ImportStore(ConnectionStore):
             self._promote(bury, imported.id, _of_grant(imported.grant_id))
         except _NotMine:
             raise Refused(None) from None
+
+    def clear(self, connection_id: str, *, now: float) -> None:
+        """End a connection and its import, whatever lies in the two items: what cannot be understood can be ended.
+
+        A tombstone replaces the connection, and the import is deleted. No sum can be made with a generation that is no
+        number: the tombstone's is then the time, which is greater than any count. Raises `Refused` where one of the
+        items changes meanwhile, and `StoreUnavailable`.
+        """
+        there, imported = (self._raw(connection_id, key) for key in (ConnectionStore.sort_key, self.sort_key))
+        found = from_item(there) if there is not None else _blank(connection_id, self._environment)
+        generation = found.generation + 1 if there is None or number(there, "generation") is not None else int(now)
+        left = tombstone(replace(found, id=connection_id), generation=generation, now=now)
+        returned = {"TableName": self._table, "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
+        writes: list[dict[str, object]] = [{"Put": {**returned, "Item": left, **unchanged(there)}}]
+        if imported is not None:
+            writes.append({"Delete": {**returned, "Key": self._key(connection_id), **unchanged(imported)}})
+        try:
+            call(self._client.transact_write_items, TransactItems=writes)
+        except ConditionRefused as refused:
+            raise Refused(stands_there(refused)) from None
+
+    def _raw(self, connection_id: str, sort_key: str) -> Item | None:
+        answer = call(
+            self._client.get_item, TableName=self._table, Key=key_of(connection_id, sort_key), ConsistentRead=True
+        )
+        item: Item | None = answer.get("Item")
+        return item or None
 
     def _grant(self, commit: Commit) -> dict[str, object]:
         return grant_update(
