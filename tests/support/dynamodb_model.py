@@ -129,7 +129,13 @@ class DynamoDbModel:
             changes = dict(parameters)
             on_failure = changes.pop("ReturnValuesOnConditionCheckFailure", "NONE")
             del changes["TableName"]
-            key, before, after = act("TransactWriteItems", changes)
+            try:
+                key, before, after = act("TransactWriteItems", changes)
+            except ClientError as misfit:
+                if _MISFIT not in str(misfit):
+                    raise
+                reasons.append({"Code": "ValidationError", "Message": _MISFIT})
+                continue
             if key in changed:
                 raise _invalid(
                     "Transaction request cannot include multiple operations on one item", "TransactWriteItems"
@@ -467,11 +473,14 @@ def _present(lookup: _Lookup) -> _Operand:
     return operand
 
 
+_MISFIT = "An operand in the update expression has an incorrect data type"
+
+
 def _sum(left: _Operand, right: _Operand, sign: int) -> _Operand:
     def operand(item: Item, request: _Request) -> Value:
         a, b = left(item, request), right(item, request)
         if a[0] != "N" or b[0] != "N":
-            raise request.invalid("An operand in the update expression has an incorrect data type")
+            raise request.invalid(_MISFIT)
         return "N", a[1] + sign * b[1]
 
     return operand

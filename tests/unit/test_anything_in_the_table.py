@@ -77,11 +77,14 @@ def as_written(kind: str) -> dict[str, Any]:
         | tokens
         | times,
         "ATTEMPT": texts(binding=fingerprint(browser_of(CALLBACK)), redirect_uri="https://api.example/live/callback")
-        | texts(return_url="https://app.example.com/done", app_state="s", consumed_by="x", result=f"connected:{STRANGE}")
+        | texts(
+            return_url="https://app.example.com/done", app_state="s", consumed_by="x", result=f"connected:{STRANGE}"
+        )
         | numbers(expires_at=now + 900)
         | named,
         "TENANT": numbers(links=1, exchanges=1, ttl=now + 99),
-        "DEMAND": texts(turn_id="t", answered="yes") | numbers(turn_until=now + 9, generation=2, forced_at=now, ttl=now),
+        "DEMAND": texts(turn_id="t", answered="yes")
+        | numbers(turn_until=now + 9, generation=2, forced_at=now, ttl=now),
         "COUNT": numbers(active=1, reauthorization_required=2),
         "RATE": texts(tag="t")
         | numbers(next_slot=now * 10**6, caller=0, connect=0, import_=0, paused_until=0, pause=1, slowdown=1_000)
@@ -178,7 +181,9 @@ def everything(functions: Functions, world: World, item: dict[str, Any]) -> None
     ask(functions, "callback", "callback")
     told = functions.call("refresh", {"connection_id": STRANGE}, seconds=20)
     assert told.get("error") in (None, "store_unavailable"), (told, functions.logs()[-2_000:])
-    messages = [{"messageId": one, "body": json.dumps({"connection_id": STRANGE, "import": one == "i"})} for one in "ci"]
+    messages = [
+        {"messageId": one, "body": json.dumps({"connection_id": STRANGE, "import": one == "i"})} for one in "ci"
+    ]
     functions.call("refresh", {"Records": messages}, seconds=20)
     functions.call("salvage", event("salvage-queue"), seconds=20)
     functions.call("publish", {"Records": [record(None, item), record(item, None), record(item, item)]}, seconds=30)
@@ -189,7 +194,8 @@ def record(old: dict[str, Any] | None, new: dict[str, Any] | None) -> dict[str, 
 
     def image(item: dict[str, Any]) -> dict[str, Any]:
         return {
-            name: {"B": base64.b64encode(value["B"]).decode()} if "B" in value else value for name, value in item.items()
+            name: {"B": base64.b64encode(value["B"]).decode()} if "B" in value else value
+            for name, value in item.items()
         }
 
     either = new or old or {}

@@ -173,8 +173,9 @@ def test_what_is_refused_alone_is_told_with_what_callers_see(world: World) -> No
     world.connect()
     world.change(retries=3)
     refresh(world, Answer(Outcome.CONFIGURATION_ERROR, error="invalid_scope", status=400))
-    alone = told(world)[-1]
+    alone, failed = told(world)[-2:]
     assert (alone.kind, alone.since, alone.status) == (Kind.REFUSED_ALONE, int(world.clock()), "refresh_failing")
+    assert (failed.kind, failed.retries) == (Kind.ATTEMPT_FAILED, 4)
 
 
 def test_what_leaves_the_stream_is_all_that_is_read_of_a_connection_but_its_tokens(world: World) -> None:
@@ -187,7 +188,7 @@ def test_what_leaves_the_stream_is_all_that_is_read_of_a_connection_but_its_toke
             return super().get(name, default)
 
     from_item(Asked(pk={"S": "CONNECTION#N1"}))
-    whole = dict.fromkeys(asked | {"secret"}, {"N": "1"})
+    whole = {name: {"N": "1"} for name in asked | {"secret"}}
     record = stream(world).of_interest()[0]
     carried = read_record(record | {"dynamodb": record["dynamodb"] | {"NewImage": whole}}).new
     assert set(carried or {}) == asked - {"tokens", "data_key"}
@@ -293,6 +294,7 @@ def test_there_is_a_schema_for_every_kind_of_event_and_no_other() -> None:
         "removed",
         "status_changed",
         "restored",
+        "unreadable",
     }
     assert {path.name for path in SCHEMAS.iterdir()} == {f"connection.{k}.v1.json" for k in Kind if k not in silent}
 

@@ -55,7 +55,8 @@ class Connection:
     support_code: str
     """FlowAccount's code of the business: the connection's id."""
     status: str
-    """`active`, `refresh_failing`, `in_doubt`, `importing`, `reauthorization_required`, `disconnected` or `unreadable`."""
+    """`active`, `refresh_failing`, `in_doubt`, `importing`, `reauthorization_required`, `disconnected` or
+    `unreadable`."""
     generation: int
     """Counts every change of its tokens."""
     environment: str | None = None

@@ -137,8 +137,8 @@ class PendingCommits:
     def apply(self, body: str, *, now: int) -> tuple[PendingOutcome, str]:
         """Apply one message; the outcome and the connection's id. `now` in epoch seconds.
 
-        Idempotent, in any order. Raises `MalformedMessage`, and `StoreUnavailable` while the table cannot be written, or
-        holds what cannot be understood in the commit's place.
+        Idempotent, in any order. Raises `MalformedMessage`, and `StoreUnavailable` while the table cannot be written,
+        or while the commit's connection cannot be understood.
         """
         pending = PendingCommit.from_json(body)
         commit = pending.commit

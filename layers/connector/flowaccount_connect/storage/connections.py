@@ -326,11 +326,11 @@ def _door(now: float, *ended: str) -> str:
     clock has made does not count: it would keep every later consent out.
     """
     latest = new_grant_id(lambda: now + _CLOCKS)
-    return max(new_grant_id(lambda: now + 0.001), *(one for one in ended if one <= latest))
+    return max([new_grant_id(lambda: now + 0.001), *(one for one in ended if one <= latest)])
 
 
 def tombstone(there: Connection, *, generation: int, now: float) -> Item:
-    """The item that a disconnect at `now` leaves of a connection: no tokens, no tenant, and a shut door; see `burial`."""
+    """The item that a disconnect at `now` leaves of a connection: no tokens, no tenant, a shut door; see `burial`."""
     item = {
         **key_of(there.id),
         "status": s(Status.DISCONNECTED),

@@ -19,7 +19,7 @@ class Client(Protocol):
     def transact_write_items(self, **kwargs: Any) -> Any: ...
 
 
-VALIDATION_ERROR = "ValidationError"
+MISFIT = "ValidationException"
 """The code of a write that does not fit what is stored: it fails again however often it is tried."""
 
 
@@ -43,7 +43,7 @@ def call(operation: Any, **parameters: Any) -> Any:
 
     Raises `ConditionRefused` with the stored items, and `StoreUnavailable` for every other failure. Its message is the
     error's code alone, because the SDK's own messages can quote parameters. If one write of a transaction does not fit
-    what is stored, as a sum with a text, the code is `ValidationError`.
+    what is stored, as a sum with a text, the code is `MISFIT`.
     """
     try:
         return operation(**parameters)
@@ -55,8 +55,8 @@ def call(operation: Any, **parameters: Any) -> Any:
             reasons = response.get("CancellationReasons", [])
             if any(reason.get("Code") == "ConditionalCheckFailed" for reason in reasons):
                 raise ConditionRefused([reason.get("Item") or None for reason in reasons]) from None
-            if any(reason.get("Code") == VALIDATION_ERROR for reason in reasons):
-                code = VALIDATION_ERROR
+            if any(reason.get("Code") == "ValidationError" for reason in reasons):
+                code = MISFIT
         raise StoreUnavailable(code) from None
 
 

@@ -8,13 +8,14 @@ writes the entry and the count, and it succeeds only once.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from flowaccount_connect.domain.events import Entry, Kind
 from flowaccount_connect.domain.schedule import random_fraction
 from flowaccount_connect.storage import cursor
 from flowaccount_connect.storage.cursor import InvalidNext
 from flowaccount_connect.storage.dynamodb import (
-    VALIDATION_ERROR,
+    MISFIT,
     AttributeValue,
     Client,
     ConditionRefused,
@@ -70,8 +71,8 @@ class History:
     def write(self, entries: Sequence[Entry], sequence: str, moved: Moved | None) -> None:
         """Write the entries of one change. If it `moved` a connection, also change the count, exactly once.
 
-        `sequence` orders the changes of one connection within a second. Idempotent. If the item of the counts holds what
-        is no number, the entries are written, and nothing is counted. Raises `StoreUnavailable`.
+        `sequence` orders the changes of one connection within a second. Idempotent. If a count in the table is no
+        number, the entries are written, and nothing is counted. Raises `StoreUnavailable`.
         """
         puts: list[dict[str, object]] = [
             {"TableName": self._table, "Item": _item(entry, sequence, place)} for place, entry in enumerate(entries)
@@ -86,7 +87,7 @@ class History:
         try:
             self._once([*writes, {"Update": _count(self._table, moved)}])
         except StoreUnavailable as error:
-            if str(error) != VALIDATION_ERROR:
+            if str(error) != MISFIT:
                 raise
             self._once(writes)
 
@@ -189,13 +190,13 @@ def _item(entry: Entry, sequence: str, place: int) -> dict[str, AttributeValue]:
 def _entry(item: Item) -> Entry:
     """The entry that an item describes. Never raises: what cannot be understood is of the kind `unreadable`."""
     read = Fields(item)
+    facts: dict[str, Any] = {name: read.text(name) for name in _TEXTS} | {name: read.number(name) for name in _NUMBERS}
     found = Entry(
         id=read.required(read.text("id"), ""),
         kind=read.required(read.one_of("kind", Kind), Kind.UNREADABLE),
         at=read.required(read.number("at"), 0),
         connection_id=(text(item, "pk") or "").removeprefix("HISTORY#"),
-        **{name: read.text(name) for name in _TEXTS},
-        **{name: read.number(name) for name in _NUMBERS},
+        **facts,
     )
     return found if read.understood else replace(found, kind=Kind.UNREADABLE)
 
