@@ -1,9 +1,12 @@
 """What listing, ending and importing connections ask of the table."""
 
+from typing import Any
+
 import pytest
 
 from flowaccount_connect.connections.listing import Listed, Listing, read
 from flowaccount_connect.domain.connection import Reason, Sealed, Status
+from flowaccount_connect.storage import imports as imports_module
 from flowaccount_connect.storage.connections import ConnectionStore, Refused, grant_update, key_of
 from flowaccount_connect.storage.dynamodb import call
 from flowaccount_connect.storage.imports import (
@@ -233,17 +236,19 @@ def test_what_nobody_understands_is_ended_with_its_import(
         assert getattr(store.get(one.connection_id), "status", None) is Status.ACTIVE
 
 
-def test_what_changes_meanwhile_is_not_ended_for_what_it_was(table: Table, imports: ImportStore) -> None:
+def test_what_changes_meanwhile_is_not_ended_for_what_it_was(
+    table: Table, imports: ImportStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     connect(table, "0-g1")
-    raw = imports._raw
+    get = imports_module.get
 
-    def changed(connection_id: str, sort_key: str) -> object:
-        found = raw(connection_id, sort_key)
-        if sort_key == "CONNECTION":
+    def changed(client: object, name: str, key: Any) -> object:
+        found = get(client, name, key)
+        if key == key_of(table.connection_id):
             connect(table, "0-g2")
         return found
 
-    imports._raw = changed  # type: ignore[method-assign, assignment]
+    monkeypatch.setattr(imports_module, "get", changed)
     there = refused(lambda: imports.clear(table.connection_id, now=NOW))
     assert there is not None
     assert (there.grant_id, there.status) == ("0-g2", Status.ACTIVE)

@@ -23,7 +23,7 @@ import pytest
 from flowaccount_connect.domain.schedule import Schedule
 from flowaccount_connect.rotation.permits import FIRST_PAUSE
 from flowaccount_connect.scheduling.rate import NEWS, WINDOW
-from flowaccount_connect.scheduling.sweep import RefreshQueue
+from flowaccount_connect.scheduling.refresh_queue import RefreshQueue
 from tests.e2e import crowd
 from tests.e2e.conftest import until
 from tests.e2e.tampering import denied

@@ -8,7 +8,7 @@ are not among them, not even sealed.
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from flowaccount_connect.domain import events
 from flowaccount_connect.domain.connection import Status
@@ -99,22 +99,10 @@ def _carried(image: Item | None) -> Item | None:
     return {name: value if len(json.dumps(value)) <= _LONGEST else {"NULL": True} for name, value in carried.items()}
 
 
-class Bus(Protocol):
-    """What is used of an EventBridge client."""
-
-    def put_events(self, **kwargs: Any) -> Any: ...
-
-
-class Sqs(Protocol):
-    """What is used of an SQS client."""
-
-    def send_message_batch(self, **kwargs: Any) -> Any: ...
-
-
 class UnpublishedQueue:
-    """The queue of changes that could not be published."""
+    """The queue of changes that could not be published. `sqs` is a client of SQS."""
 
-    def __init__(self, sqs: Sqs, url: str, log: Log) -> None:
+    def __init__(self, sqs: Any, url: str, log: Log) -> None:
         self._sqs = sqs
         self._url = url
         self._log = log
@@ -155,10 +143,10 @@ class Published:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Publisher:
-    """Publishes changes: to the history first, then to the bus. `bus_name` is the event bus's name."""
+    """Publishes changes: to the history first, then to the bus. `bus` is a client of EventBridge."""
 
     history: History
-    bus: Bus
+    bus: Any
     bus_name: str
     environment: str
     log: Log
