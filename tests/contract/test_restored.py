@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from flowaccount_connect.domain.connection import Connection, Reason, Sealed, Status
+from flowaccount_connect.domain.ids import new_grant_id
 from flowaccount_connect.rotation.pending_commits import (
     PendingCommit,
     PendingCommits,
@@ -90,7 +91,7 @@ def test_what_had_ended_has_ended_and_is_not_due(
         store.claim(table.connection_id, attempt("a1"), generation=None, now=NOW)
         store.require_reauthorization(table.connection_id, 1, "a1", Reason.REJECTED, now=NOW)
     else:
-        store.disconnect(table.connection_id, "0g1", now=NOW)
+        store.disconnect(table.connection_id, "g1", now=NOW)
     before = store.get(table.connection_id)
     assert before is not None
     found = put()
@@ -104,14 +105,13 @@ def test_what_was_disconnected_since_comes_back_as_a_tombstone(
     grant()
     found = put(disconnected=True)
     assert (found.status, found.ended_at) == (Status.DISCONNECTED, LATER)
-    assert found.grant_id >= "0g1"
+    # The door is shut to all that was consented to until then.
+    assert found.grant_id > new_grant_id(lambda: LATER)
     assert found.generation == 1 + LATER - BACKUP + LEAP
     assert stored(table).keys() == {
         *("pk", "sk", "status", "listed_as", "environment", "grant_id", "generation", "connected_at", "ended_at", "ttl")
     }
-    assert (
-        refused(lambda: store.commit(commit_of(table.connection_id, "0g1", 1, "a1", rotated("late", LATER)))) == found
-    )
+    assert refused(lambda: store.commit(commit_of(table.connection_id, "g1", 1, "a1", rotated("late", LATER)))) == found
 
 
 def test_nothing_that_is_stored_is_written_over(
@@ -119,7 +119,7 @@ def test_nothing_that_is_stored_is_written_over(
 ) -> None:
     grant()
     backup = stored(table)
-    grant("0g2", NOW)
+    grant("g2", NOW)
     now_there = stored(table)
     assert not put_absent(table.client, table.name, restored(backup, restored_to=BACKUP, now=LATER))
     assert stored(table) == now_there
@@ -134,7 +134,7 @@ def test_what_was_pending_before_one_loss_still_counts_after_another(
     once = restored(stored(table), restored_to=BACKUP, now=LATER)
     twice = restored(once, restored_to=LATER, now=LATER + 100)
     table.client.put_item(TableName=table.name, Item=twice)
-    found = store.commit(commit_of(table.connection_id, "0g1", 1, "a0", rotated("pending", LATER + 1)))
+    found = store.commit(commit_of(table.connection_id, "g1", 1, "a0", rotated("pending", LATER + 1)))
     assert found.sealed == rotated("pending", LATER + 1).sealed
 
 
@@ -145,9 +145,9 @@ def test_a_rotation_ends_the_doubt(
     there = put()
     claimed = store.claim(table.connection_id, attempt("a1", LATER), generation=None, now=LATER)
     assert claimed.generation == there.generation
-    found = store.commit(commit_of(table.connection_id, "0g1", there.generation, "a1", rotated("new", LATER)))
+    found = store.commit(commit_of(table.connection_id, "g1", there.generation, "a1", rotated("new", LATER)))
     assert (found.generation, found.in_doubt) == (there.generation + 1, None)
-    late = commit_of(table.connection_id, "0g1", 3, "a0", rotated("pending", LATER - 1))
+    late = commit_of(table.connection_id, "g1", 3, "a0", rotated("pending", LATER - 1))
     assert refused(lambda: store.commit(late)) == found
 
 
@@ -168,8 +168,7 @@ def test_a_set_that_was_pending_before_the_loss_is_newer_than_the_backup(
     # The table had gone on to generation 3 when it was lost, after the backup's 1.
     PendingQueue(sent, "url").send(
         PendingCommit(
-            target=Target.CONNECTION,
-            commit=commit_of(table.connection_id, "0g1", 3, "a4", rotated("newest", NOW + 900)),
+            target=Target.CONNECTION, commit=commit_of(table.connection_id, "g1", 3, "a4", rotated("newest", NOW + 900))
         )
     )
     outcome, _ = PendingCommits(table.client, table.name).apply(sent.body, now=LATER)
@@ -183,8 +182,8 @@ def test_a_set_that_was_pending_before_the_loss_is_newer_than_the_backup(
 @pytest.mark.parametrize(
     ("grant_id", "generation", "requested_at"),
     [
-        pytest.param("0g1", 3, NOW - 100, id="no later than what is stored"),
-        pytest.param("0g0", 3, NOW + 900, id="of another consent"),
+        pytest.param("g1", 3, NOW - 100, id="no later than what is stored"),
+        pytest.param("g0", 3, NOW + 900, id="of another consent"),
     ],
 )
 def test_no_other_set_passes_the_fence(
@@ -209,9 +208,9 @@ def test_who_connects_anew_or_disconnects_has_no_more_to_do_with_a_backup(
     grant()
     there = put()
     if write == "reconnect":
-        grant("0g2", LATER)
+        grant("g2", LATER)
     else:
-        store.disconnect(table.connection_id, "0g1", now=LATER)
+        store.disconnect(table.connection_id, "g1", now=LATER)
     item: Item = stored(table)
     assert "restored_from" not in item
     assert item["generation"] == n(there.generation + 1)

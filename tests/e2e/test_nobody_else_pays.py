@@ -35,7 +35,8 @@ def stage(up: Stack, simulator: Simulator) -> Iterator[Stage]:
     """The stack with nothing under way, and no memory of what its endpoint did to tests before."""
     made = Stage(up)
     scheduler = made.client("scheduler")
-    (name,) = (one["Name"] for one in scheduler.list_schedules()["Schedules"] if up.functions["sweep"] in one["Name"])
+    found = scheduler.list_schedules()["Schedules"]
+    (name,) = (one["Name"] for one in found if f":{up.functions['sweep']}:" in one["Target"]["Arn"])
     there = scheduler.get_schedule(Name=name)
     wanted = ("Name", "GroupName", "ScheduleExpression", "FlexibleTimeWindow", "Target")
     same = {key: there[key] for key in wanted if key in there}
