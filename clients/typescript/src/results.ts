@@ -8,12 +8,20 @@ type OrNewer<Known extends string> = Known | (string & {});
 export type Environment = OrNewer<"sandbox" | "production">;
 
 /**
+ * - `refresh_failing`: active, but FlowAccount refuses its refresh;
  * - `in_doubt`: active, but it is unknown whether FlowAccount took the last refresh token;
  * - `importing`: an import is not proved yet;
- * - `disconnected`: ended by you; the stack keeps it for 30 days.
+ * - `disconnected`: ended by you; the stack keeps it for 30 days;
+ * - `unreadable`: its item in the table cannot be understood.
  */
 export type ConnectionStatus = OrNewer<
-  "active" | "in_doubt" | "importing" | "reauthorization_required" | "disconnected"
+  | "active"
+  | "refresh_failing"
+  | "in_doubt"
+  | "importing"
+  | "reauthorization_required"
+  | "disconnected"
+  | "unreadable"
 >;
 
 /** A business that was connected. */
@@ -34,6 +42,8 @@ export interface Connection {
   readonly deadline: Date | null;
   /** When it is refreshed, or tried again, next. */
   readonly refreshAt: Date | null;
+  /** When the consent ends, however often its token is refreshed; `null` where nothing says that it does. */
+  readonly consentEndsAt: Date | null;
   readonly inDoubtSince: Date | null;
   readonly atRiskSince: Date | null;
   /** Why a new consent is needed. */
@@ -57,6 +67,7 @@ export interface HistoryEntry {
   readonly reason: string | null;
   readonly since: Date | null;
   readonly deadline: Date | null;
+  readonly consentEndsAt: Date | null;
   readonly retries: number | null;
   readonly recoveredFrom: string | null;
 }
@@ -165,6 +176,7 @@ export function readConnection(answer: unknown): Connection {
     accessExpiresAt: has.maybe(has.time, "access_expires_at"),
     deadline: has.maybe(has.time, "deadline"),
     refreshAt: has.maybe(has.time, "refresh_at"),
+    consentEndsAt: has.maybe(has.time, "consent_ends_at"),
     inDoubtSince: has.maybe(has.time, "in_doubt_since"),
     atRiskSince: has.maybe(has.time, "at_risk_since"),
     reason: has.maybe(has.text, "reason"),
@@ -185,6 +197,7 @@ export function readHistoryEntry(answer: unknown): HistoryEntry {
     reason: has.maybe(has.text, "reason"),
     since: has.maybe(has.time, "since"),
     deadline: has.maybe(has.time, "deadline"),
+    consentEndsAt: has.maybe(has.time, "consent_ends_at"),
     retries: has.maybe(has.integer, "retries"),
     recoveredFrom: has.maybe(has.text, "recovered_from"),
   };

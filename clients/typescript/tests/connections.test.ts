@@ -34,6 +34,7 @@ test("a connection, as it is", async (t) => {
     accessExpiresAt: new Date("2026-11-22T14:00:00Z"),
     deadline: new Date("2026-11-22T14:00:00Z"),
     refreshAt: new Date("2026-11-21T19:56:40Z"),
+    consentEndsAt: null,
     inDoubtSince: new Date("2026-11-21T14:06:40Z"),
     atRiskSince: null,
     reason: null,
@@ -96,6 +97,7 @@ test("a history, page by page", async (t) => {
       reason: null,
       since: null,
       deadline: 1_795_356_000,
+      consent_ends_at: 1_795_356_001,
       retries: 0,
       recovered_from: null,
     });
@@ -116,6 +118,7 @@ test("a history, page by page", async (t) => {
     reason: null,
     since: null,
     deadline: new Date("2026-11-22T14:00:00Z"),
+    consentEndsAt: new Date("2026-11-22T14:00:01Z"),
     retries: 0,
     recoveredFrom: null,
   });

@@ -214,7 +214,7 @@ class Callback:
         link = self.links.opened(link_in(secret)) if attempt.link is not None else None
         used_up = link is not None and link.consumed_by == attempt.consumed_by
         return Ended(
-            ending=Ending(ending),
+            ending=Ending(ending) if ending in set(Ending) else Ending.ATTEMPT_USED,
             attempt=attempt,
             confirmation=link.confirmation(link_in(secret)) if link is not None and used_up else None,
             connection_id=connection_id or None,
@@ -383,6 +383,8 @@ class Callback:
                 item = refused.items[0]
                 if item is not None:
                     stored = from_item(item)
+                    if stored.status is Status.UNREADABLE:
+                        raise StoreUnavailable("unreadable") from None
                     if stored.status is Status.DISCONNECTED:
                         expired = replace(connected, ending=Ending.ATTEMPT_EXPIRED, connection_id=None)
                         return replace(expired, note="disconnected since the consent")

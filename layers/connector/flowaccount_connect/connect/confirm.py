@@ -171,6 +171,8 @@ class Confirmation:
             stored = from_item(item)
             if stored.committed_by == link.consumed_by:
                 return False  # This very confirmation was written already.
+            if stored.status is Status.UNREADABLE:
+                raise StoreUnavailable("unreadable") from None
             if stored.tenant == tenant:
                 # The same tenant has connected the same business again since: those tokens are the newer ones.
                 with contextlib.suppress(ConditionRefused):

@@ -353,6 +353,9 @@ class _Held:
                 if current is None:
                     # A disconnect leaves a tombstone: the table itself was lost, and may be restored.
                     raise StoreUnavailable("no such connection") from None
+                if current.status is Status.UNREADABLE:
+                    # Somebody wrote over the connection. The tokens wait until it is repaired or disconnected.
+                    raise StoreUnavailable("unreadable") from None
                 if current.committed_by != commit.attempt_id:
                     return self._verdict(current)
                 stored = current  # An earlier try of this very write went through, unacknowledged.

@@ -247,7 +247,8 @@ class ConnectionStore:
 FREE_OR_SAME = "(attribute_not_exists(#tenant) OR #tenant = :tenant)"
 """The condition that a connection belongs to no tenant, or to this one."""
 
-_KEPT_IN_A_TOMBSTONE = ("pk", "sk", "generation", "environment", "connected_at")
+_CLOCKS = 86_400
+"""A grant id of more than so many seconds ahead was made by no clock of this stack."""
 
 
 def burial(
@@ -290,9 +291,41 @@ def _door(now: float, *ended: str) -> str:
     """The grant id of a disconnect at `now`, in epoch seconds with their fraction.
 
     It is greater than every id that was made in that millisecond or before, and not less than the ids that it ends,
-    even if the clock of their maker was ahead. A user who connects again at once gets a greater one.
+    even if the clock of their maker was ahead. A user who connects again at once gets a greater one. So an id that no
+    clock has made does not count: it would keep every later consent out.
     """
-    return max(new_grant_id(lambda: now + 0.001), *ended)
+    latest = new_grant_id(lambda: now + _CLOCKS)
+    return max([new_grant_id(lambda: now + 0.001), *(one for one in ended if one <= latest)])
+
+
+def tombstone(there: Connection, *, generation: int, now: float) -> Item:
+    """The item that a disconnect at `now` leaves of a connection: no tokens, no tenant, a shut door; see `burial`."""
+    return key_of(there.id) | attributes(
+        status=Status.DISCONNECTED,
+        listed_as=listed_as(there.id, Status.DISCONNECTED),
+        environment=there.environment or None,
+        grant_id=_door(now, there.grant_id),
+        generation=generation,
+        connected_at=there.connected_at or None,
+        ended_at=int(now),
+        ttl=int(now) + TOMBSTONE_KEPT,
+    )
+
+
+def unchanged(item: Item | None) -> dict[str, object]:
+    """The condition that an item is still as it was read, whatever lies in it; `None`: that no item is there."""
+    returned: dict[str, object] = {"ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
+    if item is None:
+        return returned | {"ConditionExpression": "attribute_not_exists(pk)"}
+    # Each write of this stack changes one of these.
+    marks = ("status", "grant_id", "generation", "attempt_id", "tokens")
+    conditions = (f"#{name} = :{name}" if name in item else f"attribute_not_exists(#{name})" for name in marks)
+    values = {f":{name}": item[name] for name in marks if name in item}
+    return returned | {
+        "ConditionExpression": " AND ".join(["attribute_exists(pk)", *conditions]),
+        "ExpressionAttributeNames": {f"#{name}": name for name in marks},
+        **({"ExpressionAttributeValues": values} if values else {}),
+    }
 
 
 def grant_update(table: str, commit: Commit, *, now: int) -> dict[str, object]:
@@ -334,15 +367,10 @@ def restored(item: Item, *, restored_to: int, now: int, disconnected: bool = Fal
     no commit that waits in a queue finds its own by chance. What was `disconnected` since becomes a tombstone.
     """
     old = from_item(item)
-    kept = dict(item) | {"generation": n(old.generation + max(now - restored_to, 0) + LEAP)}
+    generation = old.generation + max(now - restored_to, 0) + LEAP
+    kept = dict(item) | {"generation": n(generation)}
     if disconnected and old.status is not Status.DISCONNECTED:
-        return {name: kept[name] for name in _KEPT_IN_A_TOMBSTONE if name in kept} | attributes(
-            status=Status.DISCONNECTED,
-            listed_as=listed_as(old.id, Status.DISCONNECTED),
-            grant_id=_door(now, old.grant_id),
-            ended_at=now,
-            ttl=now + TOMBSTONE_KEPT,
-        )
+        return tombstone(old, generation=generation, now=now)
     if old.status is not Status.ACTIVE:
         return kept
     since = old.in_doubt if old.in_doubt is not None else now
