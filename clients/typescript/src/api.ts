@@ -166,11 +166,12 @@ function refusal(answer: Response, fields: Fields, whyDenied: () => Problem): Fl
   if (status === 401 || status === 403) return whyDenied();
   if (status === 409 && code === "reauthorization_required") {
     const since = fields["since"];
-    return new ReauthorizationRequired(
-      about,
-      typeof since === "number" ? new Date(since * 1000) : null,
-      text("reconnect_url"),
-    );
+    return new ReauthorizationRequired(about, {
+      since: typeof since === "number" ? new Date(since * 1000) : null,
+      tenant: text("tenant"),
+      expectedConnection: text("expected_connection"),
+      reconnectUrl: text("reconnect_url"),
+    });
   }
   if (status === 404 && code === "connection_not_found") return new ConnectionNotFound(about);
   if (status === 429 || [500, 502, 503, 504].includes(status)) {
