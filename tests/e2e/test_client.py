@@ -120,6 +120,9 @@ def test_a_dead_connection_says_how_to_connect_again(
     with pytest.raises(ReauthorizationRequired) as caught:
         books()
     assert (caught.value.reason, caught.value.reconnect_url) == ("rejected", up.authorize_url)
+    assert (caught.value.expected_connection, caught.value.tenant) == (connection, None)
+    with pytest.raises(InvalidArgument, match="belongs to no tenant"):
+        FlowAccountConnect().reconnect_link(caught.value, up.return_urls[0])
     assert abs((caught.value.since or 0) - now) < 60
 
 

@@ -166,10 +166,13 @@ function refusal(answer: Response, fields: Fields, whyDenied: () => Problem): Fl
   if (status === 401 || status === 403) return whyDenied();
   if (status === 409 && code === "reauthorization_required") {
     const since = fields["since"];
+    const way = fields["reconnect"];
+    const reconnect: Fields = typeof way === "object" && way !== null ? (way as Fields) : {};
+    const given = (name: string) => (typeof reconnect[name] === "string" ? reconnect[name] : null);
     return new ReauthorizationRequired(about, {
       since: typeof since === "number" ? new Date(since * 1000) : null,
-      tenant: text("tenant"),
-      expectedConnection: text("expected_connection"),
+      expectedConnection: given("expected_connection"),
+      tenant: given("tenant"),
       reconnectUrl: text("reconnect_url"),
     });
   }

@@ -92,33 +92,32 @@ export class ConnectionNotFound extends Problem {
   override name = "ConnectionNotFound";
 }
 
-/** How to connect the business again. A member that the stack does not give is `null`. */
-export interface Reconnecting {
+/** What `ReauthorizationRequired` says beside a problem; `null` where the stack does not say it. */
+export interface LostConnection {
   readonly since: Date | null;
-  readonly tenant: string | null;
   readonly expectedConnection: string | null;
+  readonly tenant: string | null;
   readonly reconnectUrl: string | null;
 }
 
-/**
- * Only a new consent of the business's user helps: send the user to a new link, made by `connectLink` with this
- * error's `tenant` and `expectedConnection`.
- */
-export class ReauthorizationRequired extends Problem implements Reconnecting {
+/** Only a new consent of the business's user helps: `reconnectLink(error, { returnUrl })` makes the link for that user. */
+export class ReauthorizationRequired extends Problem implements LostConnection {
   override name = "ReauthorizationRequired";
   /** Since when. */
   readonly since: Date | null;
-  readonly tenant: string | null;
+  /** The connection's id. */
   readonly expectedConnection: string | null;
-  /** Where the user can consent again, if the stack connects without links, too. */
+  /** The tenant that the connection belongs to. */
+  readonly tenant: string | null;
+  /** Where the user can consent again, if the stack allows that without a link. */
   readonly reconnectUrl: string | null;
 
-  constructor(details: ProblemDetails, how: Reconnecting) {
+  constructor(details: ProblemDetails, lost: LostConnection) {
     super(details);
-    this.since = how.since;
-    this.tenant = how.tenant;
-    this.expectedConnection = how.expectedConnection;
-    this.reconnectUrl = how.reconnectUrl;
+    this.since = lost.since;
+    this.expectedConnection = lost.expectedConnection;
+    this.tenant = lost.tenant;
+    this.reconnectUrl = lost.reconnectUrl;
   }
 }
 

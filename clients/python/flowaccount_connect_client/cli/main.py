@@ -6,7 +6,6 @@ import io
 import json
 import os
 import queue
-import shlex
 import sys
 import time
 import webbrowser
@@ -79,13 +78,11 @@ def _fail(text: str, code: int) -> int:
 def _words(error: FlowAccountConnectError) -> str:
     """An error with what mends it."""
     if isinstance(error, ReauthorizationRequired):
-        how = f" Reconnect: {error.reconnect_url}" if error.reconnect_url else ""
-        if error.tenant and error.expected_connection:
-            command = shlex.join(
-                ["flowaccount-connect", "connect", error.tenant, "--expected", error.expected_connection]
-            )
-            how += f" By a link: {command}"
-        return f"{error}{how}"
+        ways = [
+            f"flowaccount-connect reconnect {error.expected_connection}" if error.expected_connection else None,
+            error.reconnect_url,
+        ]
+        return f"{error} To connect it again: {' or '.join(filter(None, ways)) or 'make a new link'}"
     if isinstance(error, TemporarilyUnavailable):
         return f"{error} Try again in {error.retry_after} s."
     if isinstance(error, Problem) and (why := error.ending or error.reason):
@@ -221,6 +218,13 @@ def _connect(api: FlowAccountConnect, given: argparse.Namespace) -> int:
         return _fail(f"cannot listen on 127.0.0.1:{given.port} ({error.strerror}); --port chooses another", USAGE)
 
 
+def _reconnect(api: FlowAccountConnect, given: argparse.Namespace) -> int:
+    given.tenant, given.expected = api.connection(given.id).tenant, given.id
+    if given.tenant is None:
+        return _fail(f"{given.id} belongs to no tenant: connect TENANT --expected {given.id} gives it one", USAGE)
+    return _connect(api, given)
+
+
 def _connected(api: FlowAccountConnect, given: argparse.Namespace, back: loopback.ReturnUrl) -> int:
     try:
         made = api.connect_link(given.tenant, back.url, expected_connection=given.expected, state=back.state)
@@ -324,15 +328,18 @@ def _parser() -> argparse.ArgumentParser:
     connect = command("connect", _connect, "a business of your own: prints a link, waits for you, and confirms")
     connect.add_argument("tenant", help="the tenant of your app's that it is for")
     connect.add_argument("--expected", type=_id, metavar="ID", help="the business it has to be")
-    connect.add_argument("--open", action="store_true", help="open the link in this machine's browser")
-    connect.add_argument("--wait", type=_number(1, 86_400), default=900, help="seconds to wait for you")
-    connect.add_argument(
-        "--port",
-        type=_number(1, 65_535),
-        default=loopback.PORT,
-        help=f"where your browser comes back to, on this machine; http://127.0.0.1:PORT{loopback.PATH} "
-        "must be one of the stack's AllowedReturnUrls",
-    )
+    again = command("reconnect", _reconnect, "a business that needs a new consent, as connect does")
+    again.add_argument("id", type=_id, help="the connection's id, FlowAccount's supportCode")
+    for one in (connect, again):
+        one.add_argument("--open", action="store_true", help="open the link in this machine's browser")
+        one.add_argument("--wait", type=_number(1, 86_400), default=900, help="seconds to wait for you")
+        one.add_argument(
+            "--port",
+            type=_number(1, 65_535),
+            default=loopback.PORT,
+            help=f"where your browser comes back to, on this machine; http://127.0.0.1:PORT{loopback.PATH} "
+            "must be one of the stack's AllowedReturnUrls",
+        )
     return parser
 
 
