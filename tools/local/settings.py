@@ -39,7 +39,7 @@ _SERVER = ("AUTHORIZE_ENDPOINT", "TOKEN_ENDPOINT", "CLIENT_ID", "CLIENT_SECRET")
 _NAMES = (*PARAMETERS, *_SERVER, "REDIRECT_URI", "PORT")
 """Every name that a setting can have."""
 
-# Return URLs: where the documents' apps listen (`make env` exports it as RETURN_URL), and `flowaccount-connect connect`.
+# Where the apps of the documents listen (RETURN_URL of `make env`), and where `flowaccount-connect connect` does.
 _RETURN_URLS = "http://127.0.0.1:5000/flowaccount-connected,http://127.0.0.1:8767/flowaccount-connected"
 
 
