@@ -35,6 +35,9 @@ RESTORING = 1_800
 PENDING, RETRYING, WAITING = 0, 1, 2
 """A worker is about to call, is about to be asked again by the SDK, or waits for an answer."""
 
+LATEST = 3_600
+"""How long after it was given up a write may still arrive, in seconds."""
+
 STORE_FAULTS = frozenset({"crash", "failed", "unacknowledged", "retried", "late"})
 """Of workers and writes: killed; not done; done but not acknowledged; done and repeated by the SDK; done later."""
 NETWORK_FAULTS = frozenset({"lost", "not sent", "garbage", "hurried"})
@@ -331,7 +334,7 @@ class World:
         found = self._carried.get(body)
         if found is None:
             message = json.loads(body)
-            content = process.salvaged(message)
+            content = process.pending_content(message)
             found = self._carried[body] = content[1], message["grant_id"]
         return found
 
@@ -455,8 +458,8 @@ class World:
             return self._doubted(state._replace(workers=_with(workers, (node.number, PENDING))), step)
         after = state._replace(workers=workers)
         kept = {*(self._body(body)[0] for body in state.queue), *(token for token, _ in self._waiting[state.table])}
-        salvaged = node.holds in kept
-        _hold(invariants.report_is_true(node, self._stored[state.table], salvaged), "report_is_true", step)
+        pending = node.holds in kept
+        _hold(invariants.report_is_true(node, self._stored[state.table], pending), "report_is_true", step)
         _hold(invariants.no_claim_is_abandoned(node, self._stored[state.table]), "no_claim_is_abandoned", step)
         outcome = getattr(node.outcome, "outcome", None)
         if node.holds is not None and node.refreshes and outcome != "lost":
@@ -614,7 +617,7 @@ class World:
     def _queue(self, state: State) -> Iterator[tuple[str, State]]:
         for body in sorted(set(state.queue)):
             token, _ = self._body(body)
-            after, outcome = self._salvaged(state, body)
+            after, outcome = self._commit_applied(state, body)
             if outcome is None:
                 continue  # The connection is not there: the message waits for it.
             at = state.queue.index(body)
@@ -626,7 +629,7 @@ class World:
             if self._may(state, "repeated"):
                 yield f"{step}, to be delivered again", self._fault(after)
 
-    def _salvaged(self, state: State, body: str) -> tuple[State, PendingOutcome | None]:
+    def _commit_applied(self, state: State, body: str) -> tuple[State, PendingOutcome | None]:
         key = (state.table, body, state.now)
         found = self._applied.get(key)
         if found is None:
@@ -741,7 +744,9 @@ class World:
                 moments.add(node.now + invariants.EXCHANGE)
         for moment in sorted(moments):
             if now < moment < longest:
-                yield f"{moment - now} s pass", state._replace(now=moment)
+                # What has not arrived long after its lease never will: no connection to the table lives that long.
+                late = tuple(one for one in state.late if moment < self.processes.nodes[one[0]].now + LATEST)
+                yield f"{moment - now} s pass", state._replace(now=moment, late=late)
                 return
 
     # Recovery

@@ -171,10 +171,8 @@ class FlowAccountConnect:
         `connect_link`: `connect_link(return_url=url, **event["detail"]["reconnect"])`. Raises `ConnectionNotFound`, and
         `InvalidArgument` for a connection without a tenant: give yours to `connect_link`.
         """
-        tenant = None
-        if isinstance(connection, ReauthorizationRequired):
-            connection, tenant = connection.expected_connection or "", connection.tenant
-        id_ = checked(connection)
+        tenant = connection.tenant if isinstance(connection, ReauthorizationRequired) else None
+        id_ = checked(connection if isinstance(connection, str) else connection.expected_connection or "")
         tenant = tenant or self.connection(id_).tenant
         if tenant is None:
             raise InvalidArgument(
@@ -272,4 +270,7 @@ class FlowAccountConnect:
 
 
 def _path(path: str, query: Mapping[str, object] | None) -> str:
-    return f"{path}?{urlencode(query, quote_via=quote)}" if query else path
+    try:
+        return f"{path}?{urlencode(query, quote_via=quote)}" if query else path
+    except UnicodeEncodeError:
+        raise InvalidArgument("A status or a tenant is no text: it cannot be written as UTF-8.") from None
