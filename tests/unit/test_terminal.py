@@ -65,7 +65,7 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits for what only time mends, and nothing is kept from the test before."""
     cache.forget()
     signing.forget()
-    monkeypatch.setattr("flowaccount_connect_client.cli.target._PATIENCE", 0.0)
+    monkeypatch.setattr("flowaccount_connect_client.cli.target.PATIENCE", 0.0)
 
 
 # ---- seeing -----------------------------------------------------------------------------------------------
