@@ -42,24 +42,19 @@ console.log((await connect.connection("N1")).refreshToken);
 @pytest.fixture(scope="module")
 def package() -> Path:
     """The package's sources beside the packages that they need."""
-    return typescript.installed()
+    return typescript.package()
 
 
 @pytest.fixture(scope="module")
-def tarball(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tarball(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What would be published."""
-    folder = tmp_path_factory.mktemp("packed")
-    run(package, "npm", "pack", "--silent", "--pack-destination", str(folder))
-    (packed,) = folder.iterdir()
-    return packed
+    return typescript.pack(tmp_path_factory.mktemp("packed"))
 
 
 @pytest.fixture(scope="module")
 def installed(tarball: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which nothing but the package is installed."""
-    folder = tmp_path_factory.mktemp("installed")
-    run(folder, "npm", "install", "--ignore-scripts", "--prefer-offline", "--prefix", str(folder), str(tarball))
-    return folder
+    return typescript.install(tarball, tmp_path_factory.mktemp("installed"))
 
 
 def test_its_own_tests_pass(package: Path) -> None:

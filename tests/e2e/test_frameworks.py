@@ -63,7 +63,7 @@ ENDINGS = {
 def framework(request: pytest.FixtureRequest) -> str:
     name = str(request.param)
     if name == "express":
-        typescript.run(typescript.installed(), "npm", "run", "build")
+        typescript.run(typescript.package(), "npm", "run", "build")
     return name
 
 
