@@ -3,6 +3,7 @@
 The stack's pages are served with the body and headers of the functions' answers. The stand-in serves its own pages.
 """
 
+import base64
 import itertools
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, cast
 from urllib.parse import urlencode
 
+from flowaccount_connect.domain.app import App
 from flowaccount_connect.http import pages
 from tools.local import ports, processes, stand_in
 from tools.local.errors import LocalError
@@ -25,11 +27,34 @@ if TYPE_CHECKING:
 HERE = LOCAL / "screenshots"
 LOCALES = {"th": "th-TH", "en": "en-US"}
 SCHEMES = ("light", "dark")
-SIZES = {"320": (320, 640, 1), "320-large-text": (320, 640, 2), "390": (390, 844, 1), "1280": (1280, 800, 1)}
+SIZES = {
+    "320": (320, 640, 1),
+    "320-large-text": (320, 640, 2),
+    "360": (360, 740, 1),
+    "375": (375, 667, 1),
+    "390": (390, 844, 1),
+    "412": (412, 915, 1),
+    "430": (430, 932, 1),
+    "1280": (1280, 800, 1),
+}
 """By name: width and height of the window in CSS pixels, and the factor by which text is enlarged."""
+
+BRAND = App(
+    name="บัญชีร้านค้า Plus",
+    logo="data:image/svg+xml;base64,"
+    + base64.b64encode(
+        b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9"><rect width="9" height="9" rx="2" fill="#7a3fb0"/>'
+        b'<path d="M2.5 6.5v-4M4.5 6.5v-2M6.5 6.5v-3" stroke="#fff" stroke-width="1.2"/></svg>'
+    ).decode(),
+    contact="https://line.me/R/ti/p/@example",
+    restart="https://app.example.com/connect",
+)
+"""An app with all that it can show."""
 
 REFERENCE = "c6af9ac6-7b61-11e6-9a41-93e8deadbeef"
 BACK = "https://app.example.com/accounting/done?error=access_denied"
+_WITH_A_WAY_BACK = ("already_connected", "link_expired", "link_used", "wrong_business", "business_taken")
+"""The pages that know the return URL, where an app has given one."""
 _REDIRECT_URI = "http://127.0.0.1:9/callback"
 
 
@@ -116,10 +141,14 @@ def _contact_sheet(taken: list[tuple[str, str]]) -> str:
 
 
 def _ours(url: str) -> list[Exhibit]:
-    def visit(kind: str) -> Callable[["Page"], object]:
-        return lambda page: page.goto(f"{url}/{kind}")
+    def visit(kind: str, app: str) -> Callable[["Page"], object]:
+        return lambda page: page.goto(f"{url}/{kind}/{app}")
 
-    return [Exhibit("connect", kind, tuple(LOCALES), visit(kind)) for kind in sorted(pages.KINDS)]
+    return [
+        Exhibit(owner, kind, tuple(LOCALES), visit(kind, app))
+        for owner, app in (("connect", "plain"), ("branded", "brand"))
+        for kind in sorted(pages.KINDS)
+    ]
 
 
 def _stand_ins(url: str) -> list[Exhibit]:
@@ -164,20 +193,21 @@ def _stand_ins(url: str) -> list[Exhibit]:
 
 
 class _OurPages(BaseHTTPRequestHandler):
-    """Answers `/{kind}` with the page as a function would."""
+    """Answers `/{kind}/plain` with the page as a function would, and `/{kind}/brand` with that of `BRAND`."""
 
     timeout = 5
 
     def do_GET(self) -> None:
-        kind = self.path.strip("/")
+        kind, _, app = self.path.strip("/").partition("/")
         if kind not in pages.KINDS:
             self.send_error(404)
             return
         answer = pages.page(
             kind,
+            app=BRAND if app == "brand" else App(),
             accept_language=self.headers.get("Accept-Language", ""),
             reference=REFERENCE,
-            back=None if kind in ("connected", "busy", "preview") else BACK,
+            back=BACK if kind in _WITH_A_WAY_BACK else None,
             retry_after=41 if kind == "busy" else None,
         )
         body = str(answer["body"]).encode()
