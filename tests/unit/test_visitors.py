@@ -24,7 +24,7 @@ APPENDED = {
     "": ["_=_"],
 }
 
-PREVIEWS = {
+PREVIEWS: dict[str, dict[str, str]] = {
     "facebookexternalhit/1.1 (+http://www.facebook.com/externalhit_uatext.php)": {},
     "facebookexternalhit/1.1;line-poker/1.0": {},
     "Mozilla/5.0 (Macintosh) Version/9.0.1 Safari/601.2.4 facebookexternalhit/1.1 Facebot Twitterbot/1.0": {},

@@ -6,7 +6,7 @@ The stack's pages are served with the body and headers of the functions' answers
 import base64
 import itertools
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -87,19 +87,14 @@ def exhibits() -> Iterator[list[Exhibit]]:
 @contextmanager
 def screen(launched: "Browser", language: str, scheme: str, size: str) -> Iterator[Callable[[Exhibit], "Page"]]:
     """A browser on a screen of that size, in that language and colour scheme; call it to see an exhibit."""
-    width, height, text = SIZES[size]
     context = launched.new_context(
-        locale=LOCALES[language],
-        color_scheme="dark" if scheme == "dark" else "light",
-        viewport={"width": width, "height": height},
-        device_scale_factor=2,
+        locale=LOCALES[language], color_scheme="dark" if scheme == "dark" else "light", device_scale_factor=2
     )
     page = context.new_page()
 
     def show(exhibit: Exhibit) -> "Page":
         exhibit.visit(page)
-        # This is a reader's own setting. The policy forbids styles of the page, not styles of its reader.
-        page.evaluate("times => document.documentElement.style.fontSize = `${100 * times}%`", text)
+        resize(page, size)
         return page
 
     try:
@@ -108,8 +103,19 @@ def screen(launched: "Browser", language: str, scheme: str, size: str) -> Iterat
         context.close()
 
 
-def photograph() -> int:
-    """Take a picture of every page in every language, size and scheme, and a contact sheet. Returns how many."""
+def resize(page: "Page", size: str) -> None:
+    """Put what the page shows on a screen of another size. It is not loaded again."""
+    width, height, text = SIZES[size]
+    page.set_viewport_size({"width": width, "height": height})
+    # This is a reader's own setting. The policy forbids styles of the page, not styles of its reader.
+    page.evaluate("times => document.documentElement.style.fontSize = `${100 * times}%`", text)
+
+
+def photograph(progress: Callable[[str], None] = lambda _: None) -> int:
+    """Take a picture of every page in every language, size and scheme, and a contact sheet. Returns how many.
+
+    `progress` gets a line for each language and scheme.
+    """
     HERE.mkdir(parents=True, exist_ok=True)
     for old in HERE.glob("*.png"):
         old.unlink()
@@ -117,15 +123,26 @@ def photograph() -> int:
     with browser() as launched, exhibits() as every:
         if launched is None:
             raise LocalError("No Chromium or Chrome is installed: install one to take screenshots.")
-        for size, scheme, language in itertools.product(SIZES, SCHEMES, LOCALES):
-            with screen(launched, language, scheme, size) as show:
-                for exhibit in every:
-                    if language in exhibit.languages:
+        for scheme, language in itertools.product(SCHEMES, LOCALES):
+            seen = [exhibit for exhibit in every if language in exhibit.languages]
+            with screen(launched, language, scheme, "320") as show:
+                for number, exhibit in enumerate(seen, 1):
+                    progress(f"{scheme} {language}: page {number} of {len(seen)}")
+                    page = show(exhibit)
+                    for size in _pictured(exhibit, scheme, language):
+                        resize(page, size)
                         name = f"{exhibit}-{language}-{size}-{scheme}.png"
-                        show(exhibit).screenshot(path=HERE / name, full_page=True)
+                        page.screenshot(path=HERE / name, full_page=True)
                         taken.append((f"{size} {scheme} {language}", name))
-    (HERE / "index.html").write_text(_contact_sheet(taken))
+    (HERE / "index.html").write_text(_contact_sheet(sorted(taken)))
     return len(taken)
+
+
+def _pictured(exhibit: Exhibit, scheme: str, language: str) -> Collection[str]:
+    """The sizes of a page's pictures. Every size where lines may end badly: in Thai, once. Four sizes otherwise."""
+    if exhibit.owner != "stand-in" and (scheme, language) == ("light", "th"):
+        return SIZES
+    return ("320", "320-large-text", "390", "1280") if exhibit.owner != "branded" else ("360",)
 
 
 def _contact_sheet(taken: list[tuple[str, str]]) -> str:
@@ -234,11 +251,15 @@ def _served() -> Iterator[str]:
 
 def main() -> None:
     """Take the pictures and say where they are."""
+
+    def progress(line: str) -> None:
+        print(f"\r{line:<40}" if sys.stdout.isatty() else line, end="" if sys.stdout.isatty() else "\n", flush=True)
+
     try:
-        number = photograph()
+        number = photograph(progress)
     except LocalError as error:
         sys.exit(f"error: {error}")
-    print(f"{number} pictures; {shown(HERE / 'index.html')} shows them all")
+    print(f"\n{number} pictures; {shown(HERE / 'index.html')} shows them all")
 
 
 if __name__ == "__main__":

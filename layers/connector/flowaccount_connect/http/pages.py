@@ -66,7 +66,7 @@ svg{display:block;width:3rem;height:3rem;margin:0 0 1rem -.125rem;fill:none;stro
 stroke-linecap:round;stroke-linejoin:round}
 h1{margin:0 0 .5rem;font-size:min(1.375rem,9.25vw);line-height:1.5;text-wrap:balance}
 p{margin:0 0 1.5rem;text-wrap:pretty}
-p>a{display:block;padding:.625rem 1.25rem;border-radius:.625rem;background:var(--calm);color:var(--onbutton);
+p>a{display:block;padding:.625rem min(1.25rem,4vw);border-radius:.625rem;background:var(--calm);color:var(--onbutton);
 text-align:center;text-decoration:none;font-weight:600}
 p>a:hover{text-decoration:underline}
 a:focus-visible{outline:3px solid var(--ink);outline-offset:2px}

@@ -38,7 +38,7 @@ WORDS = {
     "th": Words(
         own_name="ไทย",
         unnamed="ของคุณ",
-        back="กลับไปที่แอป{app}",
+        back="กลับไปที่|แอป{app}",
         restart="เริ่มเชื่อมต่อ|อีกครั้ง",
         retry="ลองอีกครั้ง",
         proceed="ดำเนินการต่อ",
