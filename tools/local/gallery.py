@@ -139,10 +139,10 @@ def photograph(progress: Callable[[str], None] = lambda _: None) -> int:
 
 
 def _pictured(exhibit: Exhibit, scheme: str, language: str) -> Collection[str]:
-    """The sizes of a page's pictures. Every size where lines may end badly: in Thai, once. Four sizes otherwise."""
-    if exhibit.owner != "stand-in" and (scheme, language) == ("light", "th"):
-        return SIZES
-    return ("320", "320-large-text", "390", "1280") if exhibit.owner != "branded" else ("360",)
+    """The sizes of a page's pictures: all, where lines may end badly, which is in Thai with a name; a few otherwise."""
+    if (scheme, language) != ("light", "th"):
+        return ("390",) if exhibit.owner == "branded" else ("320", "1280")
+    return SIZES if exhibit.owner == "branded" else ("320", "320-large-text", "390", "1280")
 
 
 def _contact_sheet(taken: list[tuple[str, str]]) -> str:
