@@ -339,6 +339,26 @@ def test_the_missing_cookie_is_noticed_before_the_secret_is_looked_up(functions:
     assert page(functions.call("callback", callback)) == (400, "attempt_unknown")
 
 
+def taken(world: World) -> bool:
+    """Whether somebody took room in the rate of what is sent to the token endpoint."""
+    return ("RATE", "token-endpoint") in world.table.items
+
+
+def test_a_flood_of_strangers_callbacks_sends_nothing_and_the_user_still_finishes(
+    functions: Functions, world: World, server: Server
+) -> None:
+    began = functions.call("authorize", opening(link_of(functions)))
+    returned = returning(began)
+    name, _, value = str(returned["headers"]["Cookie"]).partition("=")
+    for number in range(60):
+        cookie = (None, f"{name}={number}", f"{name}={value[:-1]}")[number % 3]
+        assert page(functions.call("callback", with_headers(returned, Cookie=cookie))) == (400, "attempt_unknown")
+    assert server.connections == 0
+    assert not taken(world)
+    assert functions.call("callback", returned)["statusCode"] == 303
+    assert taken(world)
+
+
 # Late returns ------------------------------------------------------------------------------------------------------
 
 

@@ -229,9 +229,16 @@ export class FlowAccountConnect {
     );
   }
 
-  /** A link for one of your users: send the browser to `connectUrl`. `tenant` is the tenant of whoever is logged in. */
+  /** A link for one of your users: send the browser to `connectUrl`. `tenant` is the tenant of whoever is logged in.
+   * With `externalBrowser` LINE opens the link in the phone's own browser. */
   async connectLink(
-    wanted: { tenant: string; returnUrl: string; expectedConnection?: string; state?: string; externalBrowser?: boolean },
+    wanted: {
+      tenant: string;
+      returnUrl: string;
+      expectedConnection?: string;
+      state?: string;
+      externalBrowser?: boolean;
+    },
     { signal }: CallOptions = {},
   ): Promise<ConnectLink> {
     const { tenant, returnUrl, expectedConnection, state, externalBrowser } = wanted;
