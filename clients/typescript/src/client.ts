@@ -229,8 +229,10 @@ export class FlowAccountConnect {
     );
   }
 
-  /** A link for one of your users: send the browser to `connectUrl`. `tenant` is the tenant of whoever is logged in.
-   * With `externalBrowser` LINE opens the link in the phone's own browser. */
+  /**
+   * A link for one of your users: send the browser to `connectUrl`. `tenant` is the tenant of whoever is logged in. With
+   * `externalBrowser` LINE opens the link in the phone's own browser.
+   */
   async connectLink(
     wanted: {
       tenant: string;
