@@ -148,18 +148,27 @@ class FlowAccountConnect:
     # ---- connecting ---------------------------------------------------------------------------------------
 
     def connect_link(
-        self, tenant: str, return_url: str, *, expected_connection: str | None = None, state: str | None = None
+        self,
+        tenant: str,
+        return_url: str,
+        *,
+        expected_connection: str | None = None,
+        state: str | None = None,
+        external_browser: bool = False,
     ) -> ConnectLink:
         """A link for one user of `tenant`: send the browser to its `connect_url`.
 
         `return_url` is one of the stack's allowed return URLs. `expected_connection` asks for one business, as for a
-        new consent. `state` comes back with the browser as it is.
+        new consent. `state` comes back with the browser as it is. With `external_browser` LINE opens the link in the
+        phone's own browser, where the user may be logged in to the app.
         """
-        wanted = {"tenant": tenant, "return_url": return_url}
+        wanted: dict[str, object] = {"tenant": tenant, "return_url": return_url}
         if expected_connection is not None:
             wanted["expected_connection"] = checked(expected_connection)
         if state is not None:
             wanted["state"] = state
+        if external_browser:
+            wanted["external_browser"] = True
         return read(ConnectLink, self._call("POST", "/connect-links", wanted))
 
     def reconnect_link(

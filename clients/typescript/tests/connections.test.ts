@@ -167,7 +167,7 @@ test("a link, and its confirmation", async (t) => {
     state: "s",
   });
   assert.deepEqual(link, { connectUrl: `${stack.url}/authorize?link=8x`, expiresAt: new Date(1_795_312_800_000) });
-  await connect.connectLink({ tenant: "ร้าน", returnUrl: "https://app.example/done" });
+  await connect.connectLink({ tenant: "ร้าน", returnUrl: "https://app.example/done", externalBrowser: true });
   assert.equal((await connect.confirm({ confirmation: "../c?", tenant: "tenant-7" })).tenant, "tenant-7");
   assert.deepEqual(
     stack.seen.map((seen) => [seen.method, seen.path, seen.body]),
@@ -177,7 +177,11 @@ test("a link, and its confirmation", async (t) => {
         "/connect-links",
         { tenant: "tenant-7", return_url: "https://app.example/done", expected_connection: ID, state: "s" },
       ],
-      ["POST", "/connect-links", { tenant: "ร้าน", return_url: "https://app.example/done" }],
+      [
+        "POST",
+        "/connect-links",
+        { tenant: "ร้าน", return_url: "https://app.example/done", external_browser: true },
+      ],
       ["POST", "/connect-links/confirm", { confirmation: "../c?", tenant: "tenant-7" }],
     ],
   );

@@ -2,6 +2,7 @@
 
     Failure
     ├─ InvalidState          invalid_state
+    ├─ InvalidExternalBrowser  invalid_external_browser
     ├─ ReturnUrlNotAllowed   return_url_not_allowed
     ├─ TooManyLinks          too_many_links
     ├─ IncompleteCallback    incomplete_callback
@@ -32,6 +33,13 @@ class InvalidState(Failure):
 
     code = "invalid_state"
     detail = f"state must be at most {LONGEST_APP_STATE} printable characters."
+
+
+class InvalidExternalBrowser(Failure):
+    """Whether the link is to be opened in the phone's own browser is neither true nor false."""
+
+    code = "invalid_external_browser"
+    detail = "external_browser must be true or false."
 
 
 class ReturnUrlNotAllowed(Failure):
