@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from tests.e2e import app_site
-from tests.e2e.addresses import APP_RETURN_URL, RETURN_URL, TERMINAL_PORT
+from tests.e2e.addresses import APP_RETURN_URL, RECEIVERS, RETURN_URL, TERMINAL_PORT
 from tests.e2e.app_site import AppSite
 from tools.local import service, stack
 from tools.local.settings import Settings
@@ -84,6 +84,9 @@ def up(app: AppSite) -> Iterator[Stack]:
                     "RefreshesPerMinute": "60000",
                     "PublishRefreshed": "enabled",
                     "AlarmEmail": "operator@example.com",
+                    "WebhookUrl": ",".join(RECEIVERS),
+                    "SlackSecretName": "flowaccount-connect/slack",
+                    "LineSecretName": "flowaccount-connect/line",
                 }
             )
         )

@@ -27,6 +27,7 @@ FUNCTIONS = {
     "token": "TokenFunction",
     "connections": "ConnectionsFunction",
     "publish": "PublishFunction",
+    "notify": "NotifyFunction",
 }
 
 COMMON = {
@@ -77,6 +78,11 @@ ENVIRONMENTS: dict[str, set[str]] = {
         *("KEY_ID", "REFRESH_FUNCTION", "REFRESH_TOKEN_LIFETIME"),
     },
     "publish": {"EVENT_BUS_NAME", "PUBLISH_REFRESHED", "UNPUBLISHED_QUEUE_URL"},
+    # Not LOOPBACK_RECEIVERS: the local stack alone sets it.
+    "notify": {
+        *("NOTIFY_QUEUE_URL", "UNDELIVERED_QUEUE_URL", "WEBHOOK_URLS", "WEBHOOK_SECRET"),
+        *("SLACK_SECRET_NAME", "LINE_SECRET_NAME", "NOTIFICATION_LANGUAGE"),
+    },
 }
 
 ACTIONS = {
@@ -140,6 +146,17 @@ ACTIONS = {
         "sqs:DeleteMessage",
         "sqs:GetQueueAttributes",
     },
+    # No key, no connection: what it sends cannot hold a token.
+    "notify": {
+        "dynamodb:GetItem",
+        "dynamodb:UpdateItem",
+        "secretsmanager:GetSecretValue",
+        "sqs:ChangeMessageVisibility",
+        "sqs:SendMessage",
+        "sqs:ReceiveMessage",
+        "sqs:DeleteMessage",
+        "sqs:GetQueueAttributes",
+    },
 }
 
 LOGS = {"logs:CreateLogStream", "logs:PutLogEvents"}
@@ -155,6 +172,7 @@ ITEMS: dict[str, set[str]] = {
     "connections": {"CONNECTION#*", "LINK#*", "EVENT#*", "TENANT#*"},
     # Not the connections themselves.
     "publish": {"HISTORY#*", "COUNT"},
+    "notify": {"NOTICE#*"},
 }
 
 ITEM_ACTIONS = {
@@ -178,7 +196,9 @@ def as_list(value: Any) -> list[Any]:
 def statements(role: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """All statements of a role's inline policies."""
     for policy in role["Properties"].get("Policies", []):
-        yield from policy["PolicyDocument"]["Statement"]
+        for statement in policy["PolicyDocument"]["Statement"]:
+            # A statement that is there under a condition only.
+            yield statement["Fn::If"][1] if "Fn::If" in statement else statement
 
 
 def texts(value: Any) -> Iterator[str]:
@@ -364,7 +384,10 @@ def test_only_callback_and_refresh_read_the_client_secret(template: Template) ->
         for item in statements(role_of(template, name))
         if any(action.startswith("secretsmanager:") for action in as_list(item["Action"]))
     }
-    assert readers == {"callback", "refresh"}
+    assert readers == {"callback", "refresh", "notify"}
+    read = [item["Resource"] for item in statements(role_of(template, "notify")) if "secretsmanager" in item["Action"]]
+    assert read[0] == {"Ref": "WebhookSecret"}
+    assert [list(names(one))[-1] for one in read[1:]] == ["SlackSecretName", "LineSecretName"]
 
 
 def test_a_wildcard_stands_only_at_the_tail_of_an_arn_of_ours(template: Template) -> None:
@@ -444,7 +467,7 @@ def test_a_message_stays_hidden_for_six_times_the_functions_timeout_and_the_batc
                 assert queue["Properties"]["VisibilityTimeout"] >= 6 * timeout(template, function) + window, function
                 assert event["Properties"]["FunctionResponseTypes"] == ["ReportBatchItemFailures"], function
                 checked += 1
-    assert checked == 4
+    assert checked == 5
 
 
 def test_the_refresh_queue_hands_over_batches_to_a_bounded_number_of_workers(template: Template) -> None:
@@ -495,7 +518,7 @@ def test_nothing_of_the_stream_is_lost_silently(template: Template, translated: 
     assert events["Unpublished"]["Properties"]["Queue"] == {"Fn::GetAtt": ["Unpublished", "Arn"]}
 
 
-def test_only_the_refresh_queue_is_read_by_a_bounded_number_of_workers(template: Template) -> None:
+def test_only_two_queues_are_read_by_a_bounded_number_of_workers(template: Template) -> None:
     """A bound makes Lambda ask an idle queue more often, and each question is billed."""
     bounded = {
         (function, name)
@@ -503,7 +526,8 @@ def test_only_the_refresh_queue_is_read_by_a_bounded_number_of_workers(template:
         for name, event in template["Resources"][logical_id]["Properties"].get("Events", {}).items()
         if "ScalingConfig" in event["Properties"]
     }
-    assert bounded == {("refresh", "Queue")}
+    # A receiver that hangs must not use up the concurrency that refreshes need.
+    assert bounded == {("refresh", "Queue"), ("notify", "Queue")}
     assert template["Parameters"]["RefreshConcurrency"]["Default"] == 2, "a new account has ten in all"
 
 

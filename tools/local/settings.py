@@ -31,6 +31,10 @@ PARAMETERS = {
     "PUBLIC_RATE_LIMIT": "PublicRateLimit",
     "PUBLISH_REFRESHED": "PublishRefreshed",
     "ALARM_EMAIL": "AlarmEmail",
+    "WEBHOOK_URL": "WebhookUrl",
+    "SLACK_SECRET_NAME": "SlackSecretName",
+    "LINE_SECRET_NAME": "LineSecretName",
+    "NOTIFICATION_LANGUAGE": "NotificationLanguage",
 }
 
 # Another authorization server than the stand-in needs all of these settings.

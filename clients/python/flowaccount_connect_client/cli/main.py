@@ -53,8 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")  # A console that knows no Thai shows question marks.
     given = _parser().parse_args(arguments)
     try:
-        run: Callable[[FlowAccountConnect, argparse.Namespace], int] = given.run
-        code = run(target.api(url=given.url, stack_name=given.stack_name, local=given.local), given)
+        run: Callable[[FlowAccountConnect | None, argparse.Namespace], int] = given.run
+        api = target.api(url=given.url, stack_name=given.stack_name, local=given.local) if given.needs_api else None
+        code = run(api, given)
         sys.stdout.flush()
         return code
     except FlowAccountConnectError as error:
@@ -245,6 +246,23 @@ def _connected(api: FlowAccountConnect, given: argparse.Namespace, back: loopbac
     return OK
 
 
+def _webhook_test(_: None, given: argparse.Namespace) -> int:
+    answers = target.invoke("notify", {"test": "webhooks"}, stack_name=given.stack_name, local=given.local)["receivers"]
+    failed = not answers or not all(one["taken"] for one in answers)
+    if given.json:
+        _json(answers)
+    elif answers:
+        rows = [
+            [tables.cell(one["receiver"]), tables.cell("taken" if one["taken"] else "not taken"),
+             tables.cell(one["status"] or one["error"])]
+            for one in answers
+        ]  # fmt: skip
+        tables.show(["receiver", "", "answer"], rows)
+    else:
+        return _fail("the stack has no webhooks: set its parameter WebhookUrl", DENIED)
+    return FAILED if failed else OK
+
+
 # ---- what they share --------------------------------------------------------------------------------------
 
 
@@ -303,7 +321,7 @@ def _parser() -> argparse.ArgumentParser:
     def command(name: str, run: Callable[..., int], text: str) -> argparse.ArgumentParser:
         about = f"{text[0].upper()}{text[1:]}."
         made = commands.add_parser(name, help=text, description=about, epilog=_EPILOG, parents=[_common()])
-        made.set_defaults(run=run)
+        made.set_defaults(run=run, needs_api=True)
         return made
 
     status = command("status", _status, "all connections, soonest deadline first")
@@ -333,6 +351,11 @@ def _parser() -> argparse.ArgumentParser:
         help=f"where your browser comes back to, on this machine; http://127.0.0.1:PORT{loopback.PATH} "
         "must be one of the stack's AllowedReturnUrls",
     )
+    webhook = commands.add_parser("webhook", help="webhooks that the stack sends", parents=[_common()], epilog=_EPILOG)
+    kinds = webhook.add_subparsers(required=True, metavar="command")
+    about = "Send the signed event webhook.test to each receiver. Needs lambda:InvokeFunction on <stack>-notify:live."
+    test = kinds.add_parser("test", help="send one now", description=about, parents=[_common()], epilog=_EPILOG)
+    test.set_defaults(run=_webhook_test, needs_api=False)
     return parser
 
 
