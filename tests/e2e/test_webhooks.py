@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -69,7 +70,7 @@ def silence(handler: BaseHTTPRequestHandler) -> None:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    def do_POST(self) -> None:  # noqa: N802 - as it must be
+    def do_POST(self) -> None:
         """Note what came, and answer as the receiver does."""
         receiver_ = cast("_Server", self.server).receiver
         body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -155,6 +156,10 @@ def put(up: Stack, connection: str, number: int = 1) -> str:
     return id_
 
 
+def _has_told(one: Receiver, number: int) -> bool:
+    return len(one.of(BUSINESS)) >= number
+
+
 def test_what_happens_to_a_connection_reaches_each_receiver_signed_and_by_its_schema(
     up: Stack, simulator: Simulator, visitor: HttpVisitor, set_item: Any, good: Receiver, other: Receiver, secret: str
 ) -> None:
@@ -163,7 +168,7 @@ def test_what_happens_to_a_connection_reaches_each_receiver_signed_and_by_its_sc
     assert service.invoke(up, "refresh", {"connection_id": BUSINESS})["outcome"] == "refreshed"
     assert service.call(up, "DELETE", f"/connections/{BUSINESS}").status_code == 204
     for one in (good, other):
-        until(lambda one=one: len(one.of(BUSINESS)) >= 2)
+        until(partial(_has_told, one, 2))
         types = sorted(said["type"].removeprefix("connection.") for said in one.of(BUSINESS))
         assert types[-1] == "disconnected" or types[0] == "connected"
         assert "refreshed" not in types

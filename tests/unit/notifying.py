@@ -1,4 +1,4 @@
-"""Stand-ins for what `notify` calls: a queue with time, secrets with versions, receivers that answer what they are told."""
+"""Stand-ins for what `notify` calls: a queue with time, secrets with versions, receivers that answer as told."""
 
 import base64
 import json
@@ -97,7 +97,7 @@ class FakeQueue:
 
     def receive(self, most: int = 10) -> list[dict[str, Any]]:
         """Records of up to `most` visible messages, as Lambda hands them over."""
-        records = []
+        records: list[dict[str, Any]] = []
         for message in [one for one in self.messages if one["at"] <= self.clock.now]:
             if message["tries"] >= queue.TRIES:
                 self.messages.remove(message)

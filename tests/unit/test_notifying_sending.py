@@ -1,4 +1,4 @@
-"""One POST to somebody else's server: to the address that was judged, under the name of the URL, within the deadline."""
+"""One POST to somebody else's server: to the address that was judged, under the URL's name, by the deadline."""
 
 import ssl
 from collections.abc import Callable
@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from flowaccount_connect.notifying import addresses
 from flowaccount_connect.notifying.sending import Answer, Sender
-from tests.unit.servers import Certificates, Server, drop, dripping, first, hang, reply, reset, unused_port
+from flowaccount_connect.oauth import tls
+from tests.unit.servers import Certificates, Server, dripping, drop, first, hang, reply, reset, unused_port
 
 HEADERS = {"webhook-id": "id-1"}
 BODY = b'{"a":1}'
@@ -15,15 +17,9 @@ BODY = b'{"a":1}'
 
 def sender(*, loopback: bool = True, deadline: float = 5, trusted: Path | None = None, at: str = "") -> Sender:
     """A sender; `at` is the address that every name leads to."""
-    more = {"resolver": lambda *_: [at]} if at else {}
-    if trusted is not None:
-        return Sender(
-            loopback=loopback,
-            deadline=deadline,
-            context=lambda: ssl.create_default_context(cafile=trusted),
-            **more,  # type: ignore[arg-type]
-        )
-    return Sender(loopback=loopback, deadline=deadline, **more)  # type: ignore[arg-type]
+    resolver = (lambda *_: [at]) if at else addresses.resolve
+    context = tls.context if trusted is None else (lambda: ssl.create_default_context(cafile=trusted))
+    return Sender(loopback=loopback, deadline=deadline, resolver=resolver, context=context)
 
 
 def test_what_is_sent_is_the_body_the_headers_and_nothing_else(server: Server) -> None:

@@ -48,7 +48,7 @@ def test_no_ipv4_address_is_public_in_the_clothes_of_ipv6(address: IPv4Address) 
 def test_what_is_public_is_global_unicast(address: IPv4Address | IPv6Address) -> None:
     if addresses.is_public(str(address)):
         assert address.is_global
-        assert not (address.is_multicast or address.is_private or address.is_loopback or address.is_link_local)
+        assert not any((address.is_multicast, address.is_private, address.is_loopback, address.is_link_local))
         nets = (IPv6Network("2000::/3"), IPv4Network("0.0.0.0/0"))
         assert any(address in net for net in nets if net.version == address.version)
 
@@ -207,7 +207,7 @@ def test_delays_grow_and_heed_what_the_receiver_asks(tries: int, random: float, 
 
 
 def test_delays_are_a_day_in_all_and_none_is_longer_than_sqs_hides_a_message() -> None:
-    assert 22 * 3_600 < sum(queue.DELAYS) * 0.95
+    assert sum(queue.DELAYS) * 0.95 > 22 * 3_600
     assert sum(queue.DELAYS) * 1.05 < 26 * 3_600
     assert queue.delay(queue.TRIES) == queue.delay(99) == 0
 

@@ -52,7 +52,8 @@ def invoke(function: str, event: object, *, stack_name: str | None, local: bool)
         functions: Any = stack["functions"]
         if function not in functions:
             raise NotConfigured(f"The local stack has no function {function}: nothing is configured for it.")
-        client, name = session.create_client("lambda", endpoint_url=stack["aws_endpoint_url"]), functions[function]
+        name = functions[function]
+        client: Any = session.create_client("lambda", endpoint_url=stack["aws_endpoint_url"])
     elif stack_name:
         client, name = _client("lambda", config=Config(read_timeout=60)), f"{stack_name}-{function}"
     else:

@@ -27,8 +27,9 @@ def payload(event: Mapping[str, Any]) -> dict[str, Any]:
     Raises `Malformed`.
     """
     type_, detail = event.get("detail-type"), event.get("detail")
-    id_ = detail.get("id") if isinstance(detail, dict) else None
-    if not isinstance(type_, str) or not isinstance(id_, str) or not _ID.fullmatch(id_):
+    if not isinstance(type_, str) or not isinstance(detail, dict):
+        raise Malformed
+    if not isinstance(detail.get("id"), str) or not _ID.fullmatch(detail["id"]):
         raise Malformed
     return {"type": type_, "timestamp": detail.get("at"), "data": detail}
 

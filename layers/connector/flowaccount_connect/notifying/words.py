@@ -26,21 +26,21 @@ CONNECTIONS = {
     "at_risk": _words(
         "{connections} at risk",
         "They are lost soon unless a refresh succeeds or the user consents anew. Look at the alarms.",
-        "{count} connection ใกล้หลุด",
+        "{count:,} connection ใกล้หลุด",
         "ถ้า refresh ไม่สำเร็จ หรือผู้ใช้ไม่เชื่อมต่อใหม่ทันเวลา connection จะหลุด ให้ดู alarm ของระบบ",
         "connections-at-risk",
     ),
     "reauthorization_required": _words(
         "{connections} {need} a new consent",
         "Send each user a new link. If there are many at once, look for one reason first.",
-        "{count} connection ต้องให้ผู้ใช้เชื่อมต่อใหม่",
+        "{count:,} connection ต้องให้ผู้ใช้เชื่อมต่อใหม่",
         "ส่งลิงก์ใหม่ให้ผู้ใช้แต่ละราย ถ้าหลุดพร้อมกันหลายราย ให้หาสาเหตุร่วมก่อน",
         "reauthorizations-above-normal",
     ),
     "tokens_lost": _words(
         "The tokens of {connections} are lost",
         "Their users have to consent anew. Find out why before more are lost.",
-        "token ของ {count} connection สูญหาย",
+        "token ของ {count:,} connection สูญหาย",
         "ผู้ใช้ต้องเชื่อมต่อใหม่ ให้รีบหาสาเหตุก่อนที่จะสูญหายเพิ่ม",
         "tokens-lost",
     ),
@@ -147,9 +147,9 @@ ALARMS = {
     ),
 }
 
-_MORE: dict[Language, str] = {"en": " and {more} more", "th": " และอีก {more} ราย"}
+_MORE: dict[Language, str] = {"en": " and {more:,} more", "th": " และอีก {more:,} ราย"}
 _OVER: dict[Language, str] = {"en": "It is over: ", "th": "กลับเป็นปกติแล้ว: "}
-_TIMES: dict[Language, str] = {"en": " ({count} changes)", "th": " (เปลี่ยนสถานะ {count} ครั้ง)"}
+_TIMES: dict[Language, str] = {"en": " ({count:,} changes)", "th": " (เปลี่ยนสถานะ {count:,} ครั้ง)"}
 
 
 def text(kind: str, waiting: Waiting, *, stack: str, language: Language) -> str:
