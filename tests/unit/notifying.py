@@ -131,7 +131,7 @@ class FakeNotices(notices.Notices):
     def note(self, kind: str, subjects: Any) -> tuple[bool, int]:
         with self.lock:
             of = self._of(kind)
-            was_first = not of["waiting"]
+            was_first = not of["waiting"] and not of["more"]
             if len(of["waiting"]) < notices.SAMPLE:
                 of["waiting"] |= set(subjects)
             else:

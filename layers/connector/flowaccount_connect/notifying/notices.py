@@ -68,6 +68,11 @@ class Waiting:
     quiet_until: int
     """Epoch seconds; 0 if nothing was told yet."""
 
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self.subjects) + self.more
+
 
 class Notices:
     """The notices that wait. `clock` gives epoch seconds."""
@@ -78,7 +83,7 @@ class Notices:
         self._clock = clock
 
     def note(self, kind: str, subjects: Sequence[str]) -> tuple[bool, int]:
-        """Add subjects to what waits; whether they are the first, and when they may be told, in epoch seconds.
+        """Add subjects to what waits; whether nothing waited before, and when they may be told, in epoch seconds.
 
         Raises `StoreUnavailable`.
         """
@@ -91,7 +96,7 @@ class Notices:
             values = {":more": n(len(set(subjects))), ":ttl": values[":ttl"]}
             before = self._write(kind, "ADD more :more SET expires = :ttl", values, ReturnValues="ALL_OLD")
         waited = _waiting(before)
-        return not waited.subjects, max(int(self._clock()) + GATHER, waited.quiet_until)
+        return not waited.count, max(int(self._clock()) + GATHER, waited.quiet_until)
 
     def get(self, kind: str) -> Waiting:
         """What waits. Raises `StoreUnavailable`."""
@@ -113,12 +118,11 @@ class Notices:
 
     def told(self, kind: str, told: Waiting) -> Waiting:
         """Note that these are told, and be quiet from now on; what still waits. Raises `StoreUnavailable`."""
-        values = {
-            ":told": {"SS": list(told.subjects)},
-            ":less": n(-told.more),
-            ":until": n(int(self._clock()) + QUIET),
-        }
-        change = "DELETE waiting :told ADD more :less SET quiet_until = :until"
+        values: Item = {":less": n(-told.more), ":until": n(int(self._clock()) + QUIET)}
+        change = "ADD more :less SET quiet_until = :until"
+        if told.subjects:
+            values = {**values, ":told": {"SS": list(told.subjects)}}
+            change += " DELETE waiting :told"
         return _waiting(self._write(kind, change, values, ReturnValues="ALL_NEW"))
 
     def _write(self, kind: str, change: str, values: Item, **more: Any) -> Item:

@@ -128,7 +128,7 @@ class Notify:
     def _tell(self, kind: str) -> int | None:
         """Tell what waits of a kind, if it is time; the seconds after which to come back, or `None` for never."""
         waiting = self.notices.get(kind)
-        if not waiting.subjects:
+        if not waiting.count:
             return None
         quiet = waiting.quiet_until - int(self.clock())
         if quiet > 0:
@@ -137,7 +137,7 @@ class Notify:
             return notices.GATHER
         said = words.text(kind, waiting, stack=self.stack, language=self.language)
         self.queue.send([{"to": to, "text": said, "key": str(uuid.uuid4())} for to in self.people.names])
-        if self.notices.told(kind, waiting).subjects:
+        if self.notices.told(kind, waiting).count:
             # What came meanwhile had no message of its own.
             self.queue.send([{"tell": kind}], after=notices.QUIET)
         return None

@@ -154,18 +154,19 @@ _TIMES: dict[Language, str] = {"en": " ({count:,} changes)", "th": " (เปล�
 
 def text(kind: str, waiting: Waiting, *, stack: str, language: Language) -> str:
     """The message about one kind of trouble: three lines, of which the first says all in short."""
-    count = len(waiting.subjects) + waiting.more
+    count = waiting.count
     alarm = kind.removeprefix("alarm:")
     if alarm == kind:
         words = CONNECTIONS[kind]
-        named = ", ".join(waiting.subjects[:SHOWN])
-        rest = _MORE[language].format(more=count - SHOWN) if count > SHOWN else ""
+        shown = waiting.subjects[:SHOWN]
+        named = f": {', '.join(shown)}" if shown else ""
+        rest = _MORE[language].format(more=count - len(shown)) if shown and count > len(shown) else ""
         connections, need = ("1 connection", "needs") if count == 1 else (f"{count:,} connections", "need")
-        first = f"{words.what[language].format(count=count, connections=connections, need=need)}: {named}{rest}"
+        first = f"{words.what[language].format(count=count, connections=connections, need=need)}{named}{rest}"
     else:
         words = ALARMS.get(alarm) or _words(alarm, "", alarm, "", alarm)
         first = words.what[language] + (_TIMES[language].format(count=count) if count > 1 else "")
-        if waiting.subjects[-1].endswith(" OK"):
+        if waiting.subjects and waiting.subjects[-1].endswith(" OK"):
             return f"[{stack}] {_OVER[language]}{first}"
     lines = (f"[{stack}] {first}", words.act[language], f"docs/runbook.md#{words.entry}")
     return "\n".join(line for line in lines if line)
