@@ -8,7 +8,7 @@ import pytest
 
 from flowaccount_connect.domain.connection import Attempt, Connection, Reason, Sealed, Status
 from flowaccount_connect.domain.schedule import shard_of
-from flowaccount_connect.scheduling.sweep import DueIndex
+from flowaccount_connect.scheduling.due_index import DueIndex
 from flowaccount_connect.storage.connections import ConnectionStore, Refused, from_item, grant_update, key_of
 from flowaccount_connect.storage.dynamodb import ConditionRefused, call, n, s
 from flowaccount_connect.storage.stored_tokens import StoredTokens

@@ -14,7 +14,7 @@ from flowaccount_connect.rotation.pending_commits import (
     PendingQueue,
     Target,
 )
-from flowaccount_connect.scheduling.sweep import DueIndex
+from flowaccount_connect.scheduling.due_index import DueIndex
 from flowaccount_connect.storage.connections import LEAP, ConnectionStore, key_of, put_absent, restored
 from flowaccount_connect.storage.dynamodb import Item, n
 from flowaccount_connect.storage.stored_tokens import StoredTokens

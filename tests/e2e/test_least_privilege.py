@@ -667,7 +667,6 @@ LAMBDAS_OWN = {
         for name, queue in (
             ("refresh", "refresh"),
             ("salvage", "salvage"),
-            ("salvage", "salvage-dead-letters"),
             ("publish", "unpublished"),
             ("notify", "notify"),
         )

@@ -24,7 +24,7 @@ from flowaccount_connect.domain.ids import new_grant_id
 from flowaccount_connect.domain.schedule import Schedule
 from flowaccount_connect.rotation.permits import FIRST_PAUSE
 from flowaccount_connect.scheduling.rate import NEWS, WINDOW
-from flowaccount_connect.scheduling.sweep import RefreshQueue
+from flowaccount_connect.scheduling.refresh_queue import RefreshQueue
 from flowaccount_connect.storage.sealing import TokenPair
 from flowaccount_connect.storage.stored_tokens import StoredTokens
 from tests.e2e.conftest import until

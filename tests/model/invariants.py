@@ -196,7 +196,7 @@ def nothing_working_is_dropped(held_before: set[str], held_after: set[str]) -> s
     return None
 
 
-def report_is_true(node: Node, stored: Stored, salvaged: bool) -> str | None:
+def report_is_true(node: Node, stored: Stored, pending: bool) -> str | None:
     """2. Whoever received a set and lived to the end says what became of it, and truly."""
     outcome = node.outcome
     if isinstance(outcome, BaseException):
@@ -207,7 +207,7 @@ def report_is_true(node: Node, stored: Stored, salvaged: bool) -> str | None:
         connected = outcome == BUSINESS and node.grant_id is not None and stored.grant_id < node.grant_id
         return "confirmed, and not connected" if connected else None
     if isinstance(outcome, Ended):
-        lost = node.grant_id is not None and stored.grant_id < node.grant_id and not salvaged
+        lost = node.grant_id is not None and stored.grant_id < node.grant_id and not pending
         connected = outcome.ending in (Ending.CONNECTED, Ending.TO_BE_CONFIRMED)
         return f"connected, while {node.holds} is stored nowhere" if connected and lost else None
     if outcome is None or node.holds is None:
@@ -216,8 +216,8 @@ def report_is_true(node: Node, stored: Stored, salvaged: bool) -> str | None:
     match outcome.outcome:
         case RefreshOutcome.REFRESHED if stays:
             return f"reported as refreshed, while {stored.token} is stored still"
-        case RefreshOutcome.PENDING if stays and not salvaged:
-            return "reported as salvaged, and is not in the salvage queue"
+        case RefreshOutcome.PENDING if stays and not pending:
+            return "reported as pending, and is not in the queue of pending commits"
         case RefreshOutcome.REFRESHED | RefreshOutcome.PENDING | RefreshOutcome.LOST:
             return None
         case other if stored.committed_by == f"a{node.attempt}":
@@ -428,7 +428,7 @@ def disconnect_ends_what_was_asked(grant_id: str | None, before: Stored, after: 
 
 
 def salvage_tells_the_truth(outcome: PendingOutcome, before: Stored, after: Stored) -> str | None:
-    """2. A salvaged set is applied, or something at least as new is there."""
+    """2. A pending commit is applied, or something at least as new is there."""
     if outcome is PendingOutcome.APPLIED and before == after:
         return "reported as applied, and nothing changed"
     return None

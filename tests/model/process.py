@@ -481,7 +481,7 @@ def _bytes(content: dict[str, Any]) -> Any:
     return content["bytes"].encode() if set(content) == {"bytes"} else content
 
 
-def salvaged(message: dict[str, Any]) -> list[str]:
+def pending_content(message: dict[str, Any]) -> list[str]:
     """What a message of the salvage queue carries: access token, refresh token, owner, grant."""
     content: list[str] = json.loads(base64.b64decode(message["tokens"]["tokens"]))
     return content

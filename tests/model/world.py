@@ -331,7 +331,7 @@ class World:
         found = self._carried.get(body)
         if found is None:
             message = json.loads(body)
-            content = process.salvaged(message)
+            content = process.pending_content(message)
             found = self._carried[body] = content[1], message["grant_id"]
         return found
 
@@ -455,8 +455,8 @@ class World:
             return self._doubted(state._replace(workers=_with(workers, (node.number, PENDING))), step)
         after = state._replace(workers=workers)
         kept = {*(self._body(body)[0] for body in state.queue), *(token for token, _ in self._waiting[state.table])}
-        salvaged = node.holds in kept
-        _hold(invariants.report_is_true(node, self._stored[state.table], salvaged), "report_is_true", step)
+        pending = node.holds in kept
+        _hold(invariants.report_is_true(node, self._stored[state.table], pending), "report_is_true", step)
         _hold(invariants.no_claim_is_abandoned(node, self._stored[state.table]), "no_claim_is_abandoned", step)
         outcome = getattr(node.outcome, "outcome", None)
         if node.holds is not None and node.refreshes and outcome != "lost":
@@ -614,7 +614,7 @@ class World:
     def _queue(self, state: State) -> Iterator[tuple[str, State]]:
         for body in sorted(set(state.queue)):
             token, _ = self._body(body)
-            after, outcome = self._salvaged(state, body)
+            after, outcome = self._commit_applied(state, body)
             if outcome is None:
                 continue  # The connection is not there: the message waits for it.
             at = state.queue.index(body)
@@ -626,7 +626,7 @@ class World:
             if self._may(state, "repeated"):
                 yield f"{step}, to be delivered again", self._fault(after)
 
-    def _salvaged(self, state: State, body: str) -> tuple[State, PendingOutcome | None]:
+    def _commit_applied(self, state: State, body: str) -> tuple[State, PendingOutcome | None]:
         key = (state.table, body, state.now)
         found = self._applied.get(key)
         if found is None:

@@ -9,7 +9,7 @@ import pytest
 
 from flowaccount_connect.domain.connection import Attempt, Connection, Reason, Sealed
 from flowaccount_connect.domain.schedule import DUE_SHARDS
-from flowaccount_connect.scheduling.sweep import DueIndex
+from flowaccount_connect.scheduling.due_index import DueIndex
 from flowaccount_connect.storage.connections import ConnectionStore, Refused, grant_update
 from flowaccount_connect.storage.dynamodb import Item, StoreUnavailable, call, n
 from flowaccount_connect.storage.shared_item import Changed, Shared, SharedItem

@@ -16,7 +16,7 @@ from flowaccount_connect.oauth.token_answer import Answer, Outcome
 from flowaccount_connect.publishing.publisher import Publisher, read_record
 from flowaccount_connect.runtime.observability import logger
 from flowaccount_connect.storage.history import History
-from tests.unit.fakes import CONNECTION, NOW, Clock, tokens
+from tests.unit.fakes import CONNECTION, FREE, NOW, Clock, tokens
 from tests.unit.streams import StreamingTable
 from tests.unit.worlds import World
 
@@ -55,7 +55,7 @@ def refresh(world: World, answer: Answer, *, age: int = 22_000) -> None:
     """One refresh that is answered so, once it is due."""
     world.clock.now += age
     world.endpoint.answers = [answer]
-    world.rotation().refresh(CONNECTION, remaining=world.clock.remaining(45))
+    world.rotation().refresh(CONNECTION, permit=FREE, remaining=world.clock.remaining(45))
 
 
 def validator(type_: str) -> Draft202012Validator:
@@ -122,7 +122,7 @@ def test_a_claim_over_a_dead_attempt_tells_of_the_dead_one(world: World) -> None
     world.clock.now += 22_000
     dead = world.hold("dead", started=-500, lease=-1)
     world.endpoint.answers = [tokens()]
-    world.rotation().refresh(CONNECTION, remaining=world.clock.remaining(45))
+    world.rotation().refresh(CONNECTION, permit=FREE, remaining=world.clock.remaining(45))
     assert kinds(world) == ["connected", "in_doubt", "refreshed", "recovered"]
     assert (told(world)[1].attempt_id, told(world)[1].since) == (dead.id, dead.started_at)
 
@@ -282,6 +282,17 @@ def test_the_check_would_see_a_detail_that_is_not_as_its_schema_says(spoil: Call
     assert not list(validator(made.type).iter_errors(made.detail))
     spoil(made.detail)
     assert list(validator(made.type).iter_errors(made.detail))
+
+
+@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("tenant", ["shop-7", None])
+def test_the_events_of_a_trouble_that_a_consent_ends_have_the_way_to_a_fresh_link_and_no_other(
+    kind: Kind, tenant: str | None
+) -> None:
+    made = event(Entry(id="c", kind=kind, at=NOW, connection_id=CONNECTION, tenant=tenant))
+    given = made.detail.get("reconnect") if made is not None else None
+    helps = kind in ("at_risk", "refused_alone", "reauthorization_required")
+    assert given == ({"tenant": tenant, "expected_connection": CONNECTION} if helps else None)
 
 
 def test_the_documents_samples_are_as_their_schemas_say_and_there_is_one_for_each() -> None:

@@ -9,13 +9,13 @@ from flowaccount_connect.domain.connection import Attempt, Connection, Reason, S
 from flowaccount_connect.oauth.token_answer import Answer, Outcome
 from flowaccount_connect.rotation.outcomes import RefreshOutcome
 from flowaccount_connect.rotation.pending_commits import PendingCommit, PendingCommits, PendingOutcome, Target
-from flowaccount_connect.rotation.ports import AlwaysWell, Health
+from flowaccount_connect.rotation.ports import Health
 from flowaccount_connect.rotation.protocol import ReplayPolicy, Rotation
 from flowaccount_connect.storage.imports import COOLING, AlreadyConnected, CoolingDown, ImportStore, UnderWay
 from flowaccount_connect.storage.sealing import TokenPair
 from flowaccount_connect.storage.stored_tokens import StoredTokens
 from tests.support.commits import commit_of
-from tests.unit.fakes import CONNECTION, NOW, tokens
+from tests.unit.fakes import CONNECTION, FREE, NOW, AlwaysWell, tokens
 from tests.unit.tables import Fault, client_error
 from tests.unit.worlds import Unwell, World
 
@@ -69,7 +69,7 @@ class Imports:
             health=self.health,
             attempt_id=lambda: f"attempt-{self.attempts}",
         )
-        return rotation.refresh(CONNECTION, remaining=self.world.clock.remaining(seconds)).outcome
+        return rotation.refresh(CONNECTION, permit=FREE, remaining=self.world.clock.remaining(seconds)).outcome
 
     def later(self, seconds: int = 200) -> None:
         """Past the lease."""

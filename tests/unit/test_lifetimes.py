@@ -9,7 +9,7 @@ from flowaccount_connect.domain.schedule import Schedule
 from flowaccount_connect.oauth.token_answer import Answer, Outcome, TokenSet
 from flowaccount_connect.rotation.outcomes import RefreshOutcome
 from flowaccount_connect.runtime import settings
-from tests.unit.fakes import CONNECTION, NOW
+from tests.unit.fakes import CONNECTION, FREE, NOW
 from tests.unit.worlds import World
 
 DAY = 86_400
@@ -25,7 +25,7 @@ def refreshed(world: World, schedule: Schedule, answer: Answer) -> Connection:
     world.change(refresh_at=int(world.clock()))
     world.endpoint.answers[:] = [answer]
     rotation = replace(world.rotation(), schedule=schedule)
-    done = rotation.refresh(CONNECTION, remaining=world.clock.remaining(45))
+    done = rotation.refresh(CONNECTION, permit=FREE, remaining=world.clock.remaining(45))
     assert done.outcome is RefreshOutcome.REFRESHED
     return world.connection()
 

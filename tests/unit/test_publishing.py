@@ -17,7 +17,7 @@ from flowaccount_connect.storage.connections import grant_update
 from flowaccount_connect.storage.event_items import event_put
 from flowaccount_connect.storage.history import Counts, History
 from tests.contract.test_connection_store import rotated
-from tests.unit.fakes import CONNECTION, NOW, Clock, FakeEvents, FakeSqs, tokens
+from tests.unit.fakes import CONNECTION, FREE, NOW, Clock, FakeEvents, FakeSqs, tokens
 from tests.unit.handlers import Event, Functions, event
 from tests.unit.streams import StreamingTable
 from tests.unit.tables import Fault, Table, client_error
@@ -422,7 +422,7 @@ def test_a_whole_life_is_told_by_the_real_protocol(functions: Functions, world: 
     streaming.connect()
     clock.now += 22_000
     streaming.endpoint.answers = [tokens()]
-    streaming.rotation().refresh(CONNECTION, remaining=clock.remaining(45))
+    streaming.rotation().refresh(CONNECTION, permit=FREE, remaining=clock.remaining(45))
     assert isinstance(streaming.table, StreamingTable)
     functions.set(PUBLISH_REFRESHED="enabled")
     functions.call("publish", {"Records": streaming.table.of_interest()}, seconds=60)

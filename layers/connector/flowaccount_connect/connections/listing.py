@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
 
 from flowaccount_connect.domain.connection import Connection, Status
 from flowaccount_connect.domain.ids import is_connection_id
@@ -11,7 +10,7 @@ from flowaccount_connect.domain.schedule import DUE_SHARDS
 from flowaccount_connect.storage import cursor
 from flowaccount_connect.storage.connections import ConnectionStore, from_item, key_of
 from flowaccount_connect.storage.cursor import InvalidNext
-from flowaccount_connect.storage.dynamodb import AttributeValue, Item, StoreUnavailable, call, s, text
+from flowaccount_connect.storage.dynamodb import AttributeValue, Client, Item, StoreUnavailable, call, s, text
 from flowaccount_connect.storage.imports import IMPORTING, ImportStore
 
 
@@ -35,13 +34,6 @@ Place = tuple[str, str]
 """The place of a connection in the index: its partition and its id."""
 
 
-class Reads(Protocol):
-    """What is used of a DynamoDB client."""
-
-    def query(self, **kwargs: Any) -> Any: ...
-    def batch_get_item(self, **kwargs: Any) -> Any: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Page:
     """Some connections, and where the next page begins; `None` on the last."""
@@ -54,7 +46,7 @@ class Page:
 class Listing:
     """Lists the connections of one table. `client` is a DynamoDB client."""
 
-    def __init__(self, client: Reads, table: str) -> None:
+    def __init__(self, client: Client, table: str) -> None:
         self._client = client
         self._table = table
 
@@ -154,7 +146,7 @@ _TRIES = 4
 
 
 def read(
-    client: Reads, table: str, keys: Sequence[dict[str, AttributeValue]], *, consistent: bool = False
+    client: Client, table: str, keys: Sequence[dict[str, AttributeValue]], *, consistent: bool = False
 ) -> dict[tuple[str, str], Item]:
     """Up to 100 items by primary key, with the attributes in `_SHOWN`. Items that do not exist are left out.
 

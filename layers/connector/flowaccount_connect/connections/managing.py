@@ -15,7 +15,7 @@ from flowaccount_connect.connections.errors import (
     InvalidStatus,
     OfAnotherTenant,
 )
-from flowaccount_connect.connections.listing import LONGEST_PAGE, Listed, Listing, Reads, read
+from flowaccount_connect.connections.listing import LONGEST_PAGE, Listed, Listing, read
 from flowaccount_connect.domain.connection import Connection, Status, public_status
 from flowaccount_connect.domain.errors import ConnectionNotFound, InvalidTenant, KeyUnavailable
 from flowaccount_connect.domain.events import Entry
@@ -23,7 +23,7 @@ from flowaccount_connect.domain.ids import is_tenant, new_grant_id
 from flowaccount_connect.rotation.ports import Seals
 from flowaccount_connect.storage import imports
 from flowaccount_connect.storage.connections import ConnectionStore, Refused, from_item, key_of
-from flowaccount_connect.storage.dynamodb import StoreUnavailable
+from flowaccount_connect.storage.dynamodb import Client, StoreUnavailable
 from flowaccount_connect.storage.history import History
 from flowaccount_connect.storage.imports import IMPORTING, ImportStore
 from flowaccount_connect.storage.sealing import SealingUnavailable, TokenPair
@@ -55,7 +55,7 @@ class Imported:
 class Managing:
     """Shows, lists, ends and imports connections. Every method can also raise `StoreUnavailable`."""
 
-    client: Reads
+    client: Client
     table: str
     store: ConnectionStore
     imports: ImportStore

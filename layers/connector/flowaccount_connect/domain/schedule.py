@@ -4,7 +4,7 @@ FlowAccount's page: a refresh token generally lives one day from the last token 
 all durations in seconds.
 """
 
-import secrets
+import random
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ DUE_SHARDS = 8
 TICK = 60
 """Seconds between two ticks: a connection may be found so much later than it falls due."""
 
-_PRECISION = 1 << 53
+_random = random.SystemRandom()
 
 
 def random_fraction() -> float:
-    """A uniform number in [0, 1); from `secrets`, since `random` repeats across environments under SnapStart."""
-    return secrets.randbelow(_PRECISION) / _PRECISION
+    """A uniform number in [0, 1)."""
+    return _random.random()
 
 
 def shard_of(connection_id: str, shards: int = DUE_SHARDS) -> int:

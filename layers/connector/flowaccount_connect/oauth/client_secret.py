@@ -5,7 +5,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from flowaccount_connect.domain.error_code import error_code
 
@@ -31,16 +31,13 @@ class SecretUnavailable(Exception):
     """Secrets Manager could not be reached: only time helps."""
 
 
-class SecretsManager(Protocol):
-    """What is used of a Secrets Manager client."""
-
-    def get_secret_value(self, **kwargs: Any) -> Any: ...
-
-
 class ClientSecret:
-    """The client secret of the stack. Its repr does not show it. Safe for several threads."""
+    """The client secret of the stack. Its repr does not show it. Safe for several threads.
 
-    def __init__(self, client: SecretsManager, name: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+    `client` is a client of Secrets Manager.
+    """
+
+    def __init__(self, client: Any, name: str, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._client = client
         self._name = name
         self._clock = clock
@@ -111,4 +108,9 @@ def _parse(text: object, name: str) -> str:
     value = fields.get("client_secret") if isinstance(fields, dict) else None
     if not isinstance(value, str) or not value.strip():
         raise SecretMisconfigured(f'the secret {name} must be JSON of the form {{"client_secret": "…"}}')
+    if value != value.strip() or not value.isprintable():
+        # Pasted with a line break, or with a byte order mark: FlowAccount would refuse it without saying why.
+        raise SecretMisconfigured(
+            f"the client_secret in the secret {name} has white space at its ends, or a character that cannot be seen"
+        )
     return value

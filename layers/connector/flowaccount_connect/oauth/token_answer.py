@@ -82,11 +82,6 @@ class Answer:
     """Seconds the server asked to be left alone, if it did."""
     status: int | None = None
 
-    @property
-    def proves_unspent(self) -> bool:
-        """Whether the token that was sent is certainly as good as before (design, invariant 1)."""
-        return self.outcome in (Outcome.NOT_SENT, Outcome.THROTTLED, Outcome.CONFIGURATION_ERROR)
-
 
 TOO_MANY_REQUESTS = 429
 

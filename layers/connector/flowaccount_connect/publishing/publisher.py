@@ -8,7 +8,7 @@ are not among them, not even sealed.
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from flowaccount_connect.domain import events
 from flowaccount_connect.domain.connection import Status
@@ -23,7 +23,7 @@ _CARRIED = frozenset(
     {
         *("pk", "sk", "status", "environment", "tenant", "grant_id", "generation", "connected_at", "requested_at"),
         *("access_expires_at", "deadline", "refresh_at", "retries", "in_doubt", "at_risk", "committed_by"),
-        *("attempt_id", "attempt_started_at", "lease_until", "reason", "ended_at", "restored_from"),
+        *("attempt_id", "attempt_started_at", "lease_until", "reason", "ended_at"),
         # Of an event item.
         *("type", "at", "connection_id"),
     }
@@ -85,22 +85,10 @@ def _carried(image: Item | None) -> Item | None:
     return {name: value for name, value in image.items() if name in _CARRIED} if image else None
 
 
-class Bus(Protocol):
-    """What is used of an EventBridge client."""
-
-    def put_events(self, **kwargs: Any) -> Any: ...
-
-
-class Sqs(Protocol):
-    """What is used of an SQS client."""
-
-    def send_message_batch(self, **kwargs: Any) -> Any: ...
-
-
 class UnpublishedQueue:
-    """The queue of changes that could not be published."""
+    """The queue of changes that could not be published. `sqs` is a client of SQS."""
 
-    def __init__(self, sqs: Sqs, url: str, log: Log) -> None:
+    def __init__(self, sqs: Any, url: str, log: Log) -> None:
         self._sqs = sqs
         self._url = url
         self._log = log
@@ -141,10 +129,10 @@ class Published:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Publisher:
-    """Publishes changes: to the history first, then to the bus. `bus_name` is the event bus's name."""
+    """Publishes changes: to the history first, then to the bus. `bus` is a client of EventBridge."""
 
     history: History
-    bus: Bus
+    bus: Any
     bus_name: str
     environment: str
     log: Log

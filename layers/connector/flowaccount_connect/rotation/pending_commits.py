@@ -9,13 +9,13 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any
 
 from flowaccount_connect.domain.error_code import error_code
 from flowaccount_connect.rotation.writes import QueueUnavailable
 from flowaccount_connect.storage import links, stored_tokens
 from flowaccount_connect.storage.commits import Commit
-from flowaccount_connect.storage.connections import ConnectionStore, Refused, grant_update, stands_there
+from flowaccount_connect.storage.connections import ConnectionStore, Refused, changed, grant_update
 from flowaccount_connect.storage.dynamodb import Client, ConditionRefused, StoreUnavailable, call
 from flowaccount_connect.storage.imports import ImportStore
 
@@ -86,16 +86,10 @@ class PendingCommit:
             raise MalformedMessage("not a pending commit") from None
 
 
-class Sqs(Protocol):
-    """What is used of an SQS client."""
-
-    def send_message(self, **kwargs: Any) -> Any: ...
-
-
 class PendingQueue:
     """Sends commits that could not be written. `sqs` is an SQS client."""
 
-    def __init__(self, sqs: Sqs, url: str) -> None:
+    def __init__(self, sqs: Any, url: str) -> None:
         self._sqs = sqs
         self._url = url
 
@@ -172,10 +166,7 @@ class PendingCommits:
             now=now,
             tenant=commit.tenant,
         )
-        try:
-            call(self._client.update_item, **update)
-        except ConditionRefused as refused:
-            raise Refused(stands_there(refused)) from None
+        changed(self._client, update)
         return PendingOutcome.APPLIED
 
     def _to_import(self, pending: PendingCommit, now: int) -> PendingOutcome:

@@ -89,11 +89,3 @@ class Health(Protocol):
         """Whether a refusal may be held against a connection at `now` (epoch seconds): the endpoint is well, so it
         accepts what others send. Never raises."""
         ...
-
-
-class AlwaysWell:
-    """The health of an endpoint that nobody watches."""
-
-    def verdict_allowed(self, now: int) -> bool:  # noqa: ARG002
-        """Always."""
-        return True

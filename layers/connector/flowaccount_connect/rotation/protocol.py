@@ -24,8 +24,8 @@ from flowaccount_connect.oauth.token_answer import TOO_MANY_REQUESTS, Answer, Ou
 from flowaccount_connect.rotation.new_tokens import timed
 from flowaccount_connect.rotation.outcomes import Refresh, RefreshOutcome
 from flowaccount_connect.rotation.pending_commits import PendingCommit, Target
-from flowaccount_connect.rotation.permits import FIRST_PAUSE, NoPermit, Permit, Unpaced
-from flowaccount_connect.rotation.ports import AlwaysWell, Health, Queue, RefreshEndpoint, Sealer, Secret, Store
+from flowaccount_connect.rotation.permits import FIRST_PAUSE, NoPermit, Permit
+from flowaccount_connect.rotation.ports import Health, Queue, RefreshEndpoint, Sealer, Secret, Store
 from flowaccount_connect.rotation.time_left import COMMIT_RESERVE, SHORTEST_EXCHANGE, TimeLeft
 from flowaccount_connect.rotation.writes import Lost, Pending, persist, persist_or_queue
 from flowaccount_connect.storage.commits import Commit
@@ -39,9 +39,6 @@ ReplayPolicy = Literal["allowed", "never"]
 ALONE_AFTER = 3
 """So many attempts in a row must have failed before a connection counts as refused alone. By then the endpoint's health
 knows whether the others are refused too."""
-
-_UNPACED = Unpaced()
-_WELL = AlwaysWell()
 
 
 class _NoRate(Exception):
@@ -76,7 +73,7 @@ class Rotation:
     sealer: Sealer
     queue: Queue
     schedule: Schedule
-    health: Health = _WELL
+    health: Health
     target: Target = Target.CONNECTION
     """What is refreshed. An `IMPORT` is proved by its first refresh: the answer must name the business, and one
     refusal is final, since no connection hangs on it."""
@@ -93,7 +90,7 @@ class Rotation:
         connection_id: str,
         *,
         generation: int | None = None,
-        permit: Permit = _UNPACED,
+        permit: Permit,
         remaining: Callable[[], float],
     ) -> Refresh:
         """Refresh a connection that is due, or, on demand, one that is still of `generation`.
@@ -102,12 +99,14 @@ class Rotation:
         invocation has left. Raises `StoreUnavailable` if the claim was not acknowledged; then nothing was sent.
         """
         time_left = TimeLeft(remaining, self.sleep)
-        claimed = self._claim(connection_id, generation, time_left)
+        claimed = self._claim(connection_id, generation, time_left, permit)
         return claimed if isinstance(claimed, Refresh) else _Held(self, claimed, time_left, permit).refresh()
 
     # Claim -------------------------------------------------------------------------------------------------------
 
-    def _claim(self, connection_id: str, generation: int | None, time_left: TimeLeft) -> Connection | Refresh:
+    def _claim(
+        self, connection_id: str, generation: int | None, time_left: TimeLeft, permit: Permit
+    ) -> Connection | Refresh:
         """One conditional update, which returns the item, so that no read precedes it."""
         now = int(self.clock())
         attempt = Attempt(id=self.attempt_id(), started_at=now, lease_until=now + self.lease_seconds)
@@ -124,14 +123,14 @@ class Rotation:
         hindrance = _hindrance(found, generation, now)
         if hindrance is not None or found.attempt is None:
             return self.report(found, hindrance or RefreshOutcome.IN_FLIGHT)
+        # Its lease ran out: its worker was killed, before or after its POST. That is doubt.
+        if self.replay_policy == "never":
+            return _Held(self, found, time_left, permit).end(Reason.IN_DOUBT)
         return self._claim_over(found, found.attempt, attempt, now, time_left)
 
     def _claim_over(
         self, found: Connection, dead: Attempt, attempt: Attempt, now: int, time_left: TimeLeft
     ) -> Connection | Refresh:
-        """The lease of `dead` ran out: its worker was killed, before or after its POST. That is doubt."""
-        if self.replay_policy == "never":
-            return _Held(self, found, time_left, _UNPACED).end(Reason.IN_DOUBT)
         try:
             return self._acknowledged(
                 lambda: self.store.claim_over(found.id, attempt, dead=dead, generation=found.generation, now=now),

@@ -20,7 +20,9 @@ from flowaccount_connect.storage.dynamodb import (
     ConditionRefused,
     Item,
     StoreUnavailable,
+    attributes,
     call,
+    get,
     n,
     number,
     s,
@@ -125,8 +127,7 @@ class Counts:
 
         Raises `StoreUnavailable`.
         """
-        answer = call(self._client.get_item, TableName=self._table, Key=_COUNT, ConsistentRead=True)
-        item = answer.get("Item", {})
+        item = get(self._client, self._table, _COUNT) or {}
         return {name: number(item, name) or 0 for name in item if name not in ("pk", "sk")}
 
 
@@ -155,14 +156,14 @@ def _partition(connection_id: str) -> str:
 
 
 def _key(connection_id: str, sort: str) -> dict[str, AttributeValue]:
-    return {"pk": s(_partition(connection_id)), "sk": s(sort)}
+    return attributes(pk=_partition(connection_id), sk=sort)
 
 
 def _item(entry: Entry, sequence: str, place: int) -> dict[str, AttributeValue]:
-    item = _key(entry.connection_id, f"{entry.at:012d}#{sequence:0>40}#{place}")
-    item |= {"id": s(entry.id), "kind": s(entry.kind), "at": n(entry.at), "ttl": n(entry.at + KEPT)}
-    item |= {name: s(value) for name in _TEXTS if (value := getattr(entry, name)) is not None}
-    return item | {name: n(value) for name in _NUMBERS if (value := getattr(entry, name)) is not None}
+    facts = {name: getattr(entry, name) for name in (*_TEXTS, *_NUMBERS)}
+    return _key(entry.connection_id, f"{entry.at:012d}#{sequence:0>40}#{place}") | attributes(
+        id=entry.id, kind=entry.kind, at=entry.at, ttl=entry.at + KEPT, **facts
+    )
 
 
 def _entry(item: Item) -> Entry:
@@ -171,16 +172,8 @@ def _entry(item: Item) -> Entry:
         kind=Kind(text(item, "kind") or ""),
         at=number(item, "at") or 0,
         connection_id=(text(item, "pk") or "").removeprefix("HISTORY#"),
-        environment=text(item, "environment"),
-        tenant=text(item, "tenant"),
-        status=text(item, "status"),
-        generation=number(item, "generation"),
-        attempt_id=text(item, "attempt_id"),
-        reason=text(item, "reason"),
-        since=number(item, "since"),
-        deadline=number(item, "deadline"),
-        retries=number(item, "retries"),
-        recovered_from=text(item, "recovered_from"),
+        **{name: text(item, name) for name in _TEXTS},  # type: ignore[arg-type]
+        **{name: number(item, name) for name in _NUMBERS},  # type: ignore[arg-type]
     )
 
 
