@@ -26,7 +26,7 @@ from tools.local.stack import Stack
 from tools.local.visit import HttpVisitor
 
 GOOD, BAD, OTHER = RECEIVERS
-BUSINESS = "N1000004"
+BUSINESS = "N1000003"
 
 
 @dataclass

@@ -487,7 +487,7 @@ def test_the_refresh_queue_hands_over_batches_to_a_bounded_number_of_workers(tem
 def test_every_queue_is_encrypted_and_has_dead_letters_or_is_such_a_queue(template: Template) -> None:
     queues = of_type(template, "AWS::SQS::Queue")
     # Nothing leaves these two but what could be written or published: it comes back until it can.
-    dead_letters = {"DeadLetters", "SalvageQueue", "Unpublished"}
+    dead_letters = {"DeadLetters", "SalvageQueue", "Unpublished", "UndeliveredDeadLetters"}
     for name, queue in queues.items():
         assert queue["Properties"]["SqsManagedSseEnabled"] is True, name
         if name in dead_letters:
