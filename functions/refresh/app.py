@@ -18,7 +18,7 @@ from flowaccount_connect.runtime.observability import COUNT, fault, logger, metr
 from flowaccount_connect.scheduling.rate import Permit
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
 
-_rotation, _imports, _health, _rate = bootstrap.refresh()
+_rotation, _imports, _health, _rate, _canary = bootstrap.refresh()
 
 _workers = ThreadPoolExecutor(CONNECTIONS)
 """The threads of a batch, started when they are needed, and kept. Fewer than a batch has messages (`BatchSize`): if all
@@ -55,6 +55,8 @@ def handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
 
     if "Records" in event:
         return _batch(event["Records"], remaining)
+    if event.get("canary") is True:
+        return _look()
     return _on_demand(event, remaining)
 
 
@@ -185,6 +187,14 @@ def _on_demand(event: Mapping[str, Any], remaining: Callable[[], float]) -> dict
         "connection_id": connection_id,
         "generation": refresh.generation,
     } | wait
+
+
+def _look() -> dict[str, Any]:
+    """`{"canary": true}` sends a refresh with a made-up token, and answers what that shows: whether the client secret
+    can be used, and whether FlowAccount knows the client. No connection is touched."""
+    heard = asdict(_canary.look())
+    logger.info("canary", extra=heard)
+    return heard
 
 
 def _rotation_of(message: Mapping[str, Any]) -> Rotation:

@@ -28,11 +28,13 @@ def handler(_event: Mapping[str, Any], context: Any) -> dict[str, Any]:
             tick.connections,
         )
     # What the alarms and the dashboard need; all else is in the line above. CloudWatch bills each metric by the hours
-    # in which it is written. A tick that did not see all that is due, or could not dispatch it, is no heartbeat.
+    # in which it is written, so a stack without connections writes one. A tick that did not see all that is due, or
+    # could not dispatch it, is no heartbeat.
     metrics.add_metric("Heartbeat", COUNT, int(tick.whole))
-    metrics.add_metric("AtRisk", COUNT, tick.at_risk)
+    if tick.at_risk or tick.connections:
+        metrics.add_metric("AtRisk", COUNT, tick.at_risk)
     if tick.soonest_deadline is not None:
         metrics.add_metric("SoonestDeadline", SECONDS, tick.soonest_deadline)
-    if tick.connections is not None:
+    if tick.connections:
         metrics.add_metric("CapacityUsed", PERCENT, 100 * tick.connections / max(tick.capacity, 1))
     return facts

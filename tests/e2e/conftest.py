@@ -4,18 +4,26 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 import requests
 
 from tests.e2e import app_site
 from tests.e2e.addresses import APP_RETURN_URL, RETURN_URL, TERMINAL_PORT
 from tests.e2e.app_site import AppSite
-from tools.local import service, stack
-from tools.local.settings import Settings
+from tools.deploy import sam
+from tools.deploy.checks import Clients
+from tools.local import deployment, emulator, service, stack
+from tools.local.settings import Experiment, Settings
 from tools.local.stack import Stack
 from tools.local.visit import HttpVisitor, browser
+
+EXPERIMENT = Experiment(public_rate_limit=1_000)
+"""Tests are quicker than users."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +88,11 @@ def up(app: AppSite) -> Iterator[Stack]:
             Settings(
                 parameters={
                     "AllowedReturnUrls": ",".join(allowed),
-                    "PublicRateLimit": "1000",
                     "RefreshesPerMinute": "60000",
                     "PublishRefreshed": "enabled",
                     "AlarmEmail": "operator@example.com",
-                }
+                },
+                experiment=EXPERIMENT,
             )
         )
     finally:
@@ -142,6 +150,25 @@ def set_item(up: Stack) -> Any:
         )
 
     return change
+
+
+@pytest.fixture
+def account(up: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clients:
+    """The emulator's account, as the environment names it to boto3 and sam. Answers are kept in a file of the test."""
+    for name, value in {
+        "AWS_ENDPOINT_URL": up.aws_endpoint_url,
+        "AWS_DEFAULT_REGION": up.region,
+        "AWS_REGION": up.region,
+        "AWS_ACCESS_KEY_ID": emulator.ADMINISTRATOR["aws_access_key_id"],
+        "AWS_SECRET_ACCESS_KEY": emulator.ADMINISTRATOR["aws_secret_access_key"],
+        "SAM_CONFIG_FILE": str(tmp_path / "samconfig.toml"),
+        "SAM_CLI_POLL_DELAY": "0.3",
+    }.items():
+        monkeypatch.setenv(name, value)
+    # What this stack was built of; another build would only take its time.
+    assert deployment.is_built()
+    monkeypatch.setattr(sam, "build", lambda _: None)
+    return partial(boto3.client)
 
 
 @dataclass

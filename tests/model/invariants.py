@@ -404,6 +404,8 @@ def backoff_ends_before_the_deadline(before: Stored, after: Stored, now: int) ->
     """No backoff sleeps past the deadline; nor past the last try before it, unless in doubt, for the lease."""
     if before.attempt is None or after.attempt is not None or not after.active or after.token != before.token:
         return None
+    if now >= after.deadline:
+        return None
     refresh_at, last_try = after.refresh_at or 0, after.deadline - LAST_TRY
     if after.in_doubt is not None:
         last_try = max(last_try, before.lease_until)

@@ -36,6 +36,9 @@ RESTORING = 1_800
 PENDING, RETRYING, WAITING = 0, 1, 2
 """A worker is about to call, is about to be asked again by the SDK, or waits for an answer."""
 
+LATEST = 3_600
+"""How long after it was given up a write may still arrive, in seconds."""
+
 STORE_FAULTS = frozenset({"crash", "failed", "unacknowledged", "retried", "late"})
 """Of workers and writes: killed; not done; done but not acknowledged; done and repeated by the SDK; done later."""
 NETWORK_FAULTS = frozenset({"lost", "not sent", "garbage", "hurried"})
@@ -751,7 +754,9 @@ class World:
                 moments.add(node.now + invariants.EXCHANGE)
         for moment in sorted(moments):
             if now < moment < longest:
-                yield f"{moment - now} s pass", state._replace(now=moment)
+                # What has not arrived long after its lease never will: no connection to the table lives that long.
+                late = tuple(one for one in state.late if moment < self.processes.nodes[one[0]].now + LATEST)
+                yield f"{moment - now} s pass", state._replace(now=moment, late=late)
                 return
 
     # Recovery

@@ -40,11 +40,11 @@ POSITIONS: dict[str, list[Position]] = {
         Position("v1", follows={"Environment": "production"}),
     ],
     "access_token_lifetime": [
-        Position(600, {"expires_in": {"code": 600, "refresh": 600}}, {"AccessTokenLifetime": None}),
+        Position(600, {"expires_in": {"code": 600, "refresh": 600}}),
     ],
     "expires_in": [
-        Position("string", {"expires_in": SAID}, {"AccessTokenLifetime": None}),
-        Position("absent", {"expires_in": {"code": None, "refresh": None}}, {"AccessTokenLifetime": None}),
+        Position("string", {"expires_in": SAID}),
+        Position("absent", {"expires_in": {"code": None, "refresh": None}}),
     ],
     "support_code": [
         Position("absent", ABSENT),

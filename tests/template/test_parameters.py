@@ -131,9 +131,9 @@ def test_a_url_is_https_or_on_loopback_and_free_of_tricks(
     assert (re.fullmatch(pattern, value) is not None) is expected
 
 
-@pytest.mark.parametrize("value", ["3600.5", "1e3", "0", "-1", " 3600", "soon"])
+@pytest.mark.parametrize("value", ["3600.5", "1e3", "00", "-1", " 3600", "soon"])
 @pytest.mark.parametrize(
-    "parameter", ["RefreshAfter", "RefreshTokenLifetime", "RefreshesPerMinute", "LinkLifetime", "AccessTokenLifetime"]
+    "parameter", ["RefreshAfter", "RefreshTokenLifetime", "RefreshesPerMinute", "ConsentLifetime", "ConsentWarning"]
 )
 def test_a_number_that_a_function_reads_is_whole(template: Template, parameter: str, value: str) -> None:
     """CloudFormation's own `Number` is any number."""

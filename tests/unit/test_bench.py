@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tools import deployed
 from tools.benchmarks import calls, compared, money, report
 from tools.benchmarks.calls import Calls
 from tools.benchmarks.programs import FLOOR, Function, Program, Took
@@ -201,3 +202,11 @@ def test_of_a_refresh_the_stream_wakes_publish_once() -> None:
     made = costs()
     # Alone in its batch, and once for its history.
     assert made.refresh()["Lambda requests"] == pytest.approx(2 * made.price["lambda_request"])
+
+
+def test_only_what_a_stack_has_by_default_is_paid_for() -> None:
+    made, there = money.standing(), [one["Type"] for one in deployed.resources().values()]
+    assert made["AWS::CloudWatch::Alarm"] == 13
+    assert made["AWS::CloudWatch::Alarm"] < there.count("AWS::CloudWatch::Alarm"), "some are for gradual deployments"
+    assert made["AWS::ApiGateway::DomainName"] == 0
+    assert made["SQS"] == 3, "each is polled around the clock"

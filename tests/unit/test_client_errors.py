@@ -25,9 +25,14 @@ from hypothesis import settings as hypothesis_settings
 
 from flowaccount_connect_client import (
     AccessDenied,
+    AccessToken,
+    Connection,
     ConnectionNotFound,
+    ConnectLink,
+    FlowAccountAuth,
     FlowAccountConnect,
     FlowAccountConnectError,
+    HistoryEntry,
     InvalidAnswer,
     NotConfigured,
     Problem,
@@ -125,6 +130,37 @@ def test_a_process_pool_hands_an_error_on() -> None:
     assert (error.code, error.request_id, error.reconnect_url) == ("reauthorization_required", "r-1", "https://a/b")
 
 
+RESULTS = [
+    AccessToken("access-1", CONNECTION, 1, "active", "sandbox", 1.0, 2.0),
+    Connection(CONNECTION, "active", 1, tenant="ร้าน"),
+    HistoryEntry("a", "refreshed", 1),
+    ConnectLink("https://api.example/authorize?link=x", 1),
+]
+
+
+@pytest.mark.parametrize("result", RESULTS, ids=lambda one: type(one).__name__)
+def test_a_result_is_the_same_after_pickling_and_copying(result: object) -> None:
+    for other in (pickle.loads(pickle.dumps(result)), copy.copy(result), copy.deepcopy(result)):  # noqa: S301
+        assert other == result
+
+
+def what_a_process_gets(auth: FlowAccountAuth) -> tuple[str, AccessToken | str]:
+    try:
+        return auth.client.url, auth.token()
+    except FlowAccountConnectError as error:
+        return auth.client.url, type(error).__name__
+
+
+def test_a_client_and_its_auth_go_to_a_process_and_tokens_and_errors_come_back(server: Server) -> None:
+    token, url = reply(200, BODY), f"http://127.0.0.1:{server.port}"
+    server.say(token, reply(404, b'{"code": "connection_not_found"}'))
+    auths = [FlowAccountAuth(one, client=FlowAccountConnect(url, patience=0)) for one in (CONNECTION, "N404404")]
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        (_, found), missing = pool.map(what_a_process_gets, auths, timeout=60)
+    assert isinstance(found, AccessToken)
+    assert (found.value, missing) == ("access-1", (url, "ConnectionNotFound"))
+
+
 # ---- no foreign exception ---------------------------------------------------------------------------------
 
 BODY = json.dumps(TOKEN).encode()
@@ -193,8 +229,9 @@ def test_no_bytes_make_a_foreign_exception(data: strategies.DataObject) -> None:
         ask(f"http://127.0.0.1:{server.port}")
 
 
+numbers = strategies.integers() | strategies.floats() | strategies.sampled_from([10**400, -(10**400), 2**53, 1e308])
 BODIES = strategies.recursive(
-    strategies.none() | strategies.booleans() | strategies.floats() | strategies.integers() | strategies.text(),
+    strategies.none() | strategies.booleans() | numbers | strategies.text(),
     lambda inner: strategies.lists(inner, max_size=3) | strategies.dictionaries(strategies.text(), inner, max_size=3),
     max_leaves=6,
 )
@@ -222,6 +259,55 @@ def test_no_json_makes_a_foreign_exception(status: int, body: object) -> None:
                 call()
             except FlowAccountConnectError as error:
                 pickle.loads(pickle.dumps(error))  # noqa: S301
+
+
+@pytest.mark.parametrize("name", ["expires_in", "generation"])
+@pytest.mark.parametrize("number", [10**400, -(10**400), 2**53, 1e308])
+def test_a_number_that_nobody_means_is_no_answer(server: Server, name: str, number: float) -> None:
+    server.say(reply(200, json.dumps(TOKEN | {name: number}).encode()))
+    assert isinstance(ask(f"http://127.0.0.1:{server.port}"), InvalidAnswer)
+
+
+@given(text=strategies.text(strategies.characters(), min_size=1, max_size=5) | strategies.just("\udcff"))
+def test_no_argument_makes_a_foreign_exception(text: str) -> None:
+    with Server() as server:
+        server.say(reply(400, b'{"code": "invalid_request"}'))
+        api = FlowAccountConnect(f"http://127.0.0.1:{server.port}", patience=0)
+        calls: list[Callable[[], object]] = [
+            lambda: api.access_token(text),
+            lambda: list(api.connections(tenant=text)),
+            lambda: list(api.connections(status=text)),
+            lambda: list(api.history(text)),
+            lambda: api.connect_link(text, text, state=text),
+            lambda: api.confirm(text, text),
+            lambda: api.import_("N1", text, tenant=text),
+        ]
+        for call in calls:
+            with pytest.raises(FlowAccountConnectError):
+                call()
+
+
+class SoftTimeLimit(Exception):
+    """What a task queue raises in a thread whose time is over."""
+
+
+@pytest.mark.parametrize("trouble", [SoftTimeLimit(), MemoryError(), KeyboardInterrupt(), SystemExit()])
+def test_what_interrupts_a_provider_of_credentials_is_no_misconfiguration(
+    server: Server, trouble: BaseException
+) -> None:
+    session = botocore.session.Session()
+    with mock.patch.object(session, "get_credentials", side_effect=trouble), pytest.raises(type(trouble)):
+        FlowAccountConnect(f"http://127.0.0.1:{server.port}", session=session, patience=0).access_token(CONNECTION)
+
+
+@pytest.mark.parametrize("trouble", [OSError(SECRET), KeyError(SECRET), RuntimeError(SECRET), TypeError(SECRET)])
+def test_whatever_a_provider_of_credentials_raises_is_named_and_not_shown(server: Server, trouble: Exception) -> None:
+    session = botocore.session.Session()
+    with mock.patch.object(session, "get_credentials", side_effect=trouble):
+        error = ask(f"http://127.0.0.1:{server.port}", session=session)
+    assert isinstance(error, NotConfigured)
+    assert type(trouble).__name__ in str(error)
+    assert SECRET not in texts(error)
 
 
 # ---- no secret, whatever the environment ------------------------------------------------------------------

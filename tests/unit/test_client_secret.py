@@ -1,5 +1,6 @@
 """The client secret: cached, refetched only where it may have changed, and never shown."""
 
+import json
 import threading
 
 import pytest
@@ -142,6 +143,16 @@ def test_a_secret_that_is_not_json_or_not_complete_says_what_it_must_be_and_quot
     while error is not None:
         assert "CANARY" not in repr(error)
         error = error.__cause__ or error.__context__
+
+
+@pytest.mark.parametrize("value", ["CANARY\n", " CANARY", "CANARY\u00a0", "\ufeffCANARY", "CAN\u200bARY", "CAN\x00ARY"])
+def test_a_secret_that_was_pasted_badly_is_named_and_not_quoted(
+    secret: ClientSecret, manager: FakeSecretsManager, value: str
+) -> None:
+    manager.text = json.dumps({"client_secret": value})
+    with pytest.raises(SecretMisconfigured, match="white space at its ends") as caught:
+        secret.get()
+    assert "CAN" not in str(caught.value)
 
 
 def test_a_broken_secret_is_looked_up_again_once_it_is_mended(

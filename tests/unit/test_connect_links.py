@@ -144,6 +144,20 @@ def test_a_wrong_business_is_a_page_with_the_way_back(functions: Functions) -> N
     assert CONNECTION not in answer["body"]
 
 
+def test_what_a_lost_connection_answers_is_all_that_a_fresh_link_takes(functions: Functions, world: World) -> None:
+    world.connect()
+    world.change(tenant=TENANT, access_expires_at=1)
+    world.end("rejected")
+    refused = functions.call("token", event("token"))
+    assert problem(refused) == (409, "reauthorization_required")
+    asked = saying(event("connect-link"), return_url=RETURN_URL, **json.loads(refused["body"])["reconnect"])
+    made = json.loads(functions.call("connections", asked)["body"])
+    callback, _ = opened(functions, made["connect_url"])
+    query = brought(functions.call("callback", callback))
+    confirmed = json.loads(functions.call("connections", confirming(query["confirmation"]))["body"])
+    assert (confirmed["support_code"], confirmed["tenant"], confirmed["status"]) == (CONNECTION, TENANT, "active")
+
+
 def test_where_the_way_back_is_no_longer_allowed_a_page_says_that_a_step_is_left(
     functions: Functions, world: World
 ) -> None:

@@ -284,6 +284,17 @@ def test_the_check_would_see_a_detail_that_is_not_as_its_schema_says(spoil: Call
     assert list(validator(made.type).iter_errors(made.detail))
 
 
+@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("tenant", ["shop-7", None])
+def test_the_events_of_a_trouble_that_a_consent_ends_have_the_way_to_a_fresh_link_and_no_other(
+    kind: Kind, tenant: str | None
+) -> None:
+    made = event(Entry(id="c", kind=kind, at=NOW, connection_id=CONNECTION, tenant=tenant))
+    given = made.detail.get("reconnect") if made is not None else None
+    helps = kind in ("at_risk", "refused_alone", "reauthorization_required")
+    assert given == ({"tenant": tenant, "expected_connection": CONNECTION} if helps else None)
+
+
 def test_the_documents_samples_are_as_their_schemas_say_and_there_is_one_for_each() -> None:
     blocks = DOCUMENT.read_text("utf-8").split("```json\n")[1:]
     found = [json.loads(block.partition("```")[0]) for block in blocks]

@@ -449,15 +449,15 @@ def test_a_tick_dispatches_what_is_due_and_says_so(functions: Functions, world: 
     said = functions.call("sweep", event("sweep"))
     assert (said["due"], said["dispatched"], said["complete"]) == (1, 1, True)
     assert json.loads(world.sqs.sent[0]["MessageBody"]) == {"connection_id": CONNECTION}
-    assert all(metric(functions, name) for name in ("Heartbeat", "AtRisk", "SoonestDeadline"))
+    assert all(metric(functions, name) for name in ("Heartbeat", "SoonestDeadline"))
     json.dumps(said)
 
 
 def test_a_tick_with_nothing_to_do_is_a_heartbeat_all_the_same(functions: Functions) -> None:
     assert functions.call("sweep", event("sweep"))["due"] == 0
     assert '"Heartbeat":[1.0]' in functions.logs()
-    assert metric(functions, "AtRisk")
     # Each metric is paid for by the hours in which it is there.
+    assert not metric(functions, "AtRisk")
     assert not metric(functions, "SoonestDeadline")
     assert not metric(functions, "CapacityUsed")
 
@@ -728,6 +728,26 @@ def test_a_change_of_the_endpoints_health_is_one_line_with_its_cause(
     (line,) = [line for line in functions.lines() if line["message"] == "the token endpoint is well again"]
     assert line["cause"] == "configuration"
     assert not any(line["message"] == "the token endpoint is unwell" for line in functions.lines())
+
+
+def test_an_operator_can_have_one_canary_sent_and_hears_what_it_shows(
+    functions: Functions, world: World, server: Server
+) -> None:
+    server.say(reply(400, b'{"error":"invalid_grant"}'), reply(401, b'{"error":"invalid_client"}'))
+    world.connect()
+    known = {"sign": "well", "error": "invalid_grant", "detail": None}
+    assert functions.call("refresh", {"canary": True}, seconds=45) == known
+    unknown = {"sign": "configuration", "error": "invalid_client", "detail": None}
+    assert functions.call("refresh", {"canary": True}, seconds=45) == unknown
+    sent = [dict(parse_qsl(asked.body.decode())) for asked in server.asked]
+    assert [one["grant_type"] for one in sent] == ["refresh_token"] * 2
+    assert "refresh-1" not in [one["refresh_token"] for one in sent]
+    assert world.connection().generation == 1
+    world.secrets.text = "{}"
+    functions.forget("refresh")
+    incomplete = functions.call("refresh", {"canary": True}, seconds=45)
+    assert (incomplete["sign"], incomplete["error"]) == ("nothing", "secret_misconfigured")
+    assert len(server.asked) == 2
 
 
 # salvage -----------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from flowaccount_connect.domain.connection import Reason
+from flowaccount_connect.oauth.client_secret import SecretMisconfigured, SecretUnavailable
 from flowaccount_connect.oauth.token_answer import Answer, Outcome, TokenSet
 from flowaccount_connect.rotation.canary import GOOD_TIME, Canary
 from flowaccount_connect.rotation.health import (
@@ -521,6 +522,36 @@ def test_a_canary_is_well_where_its_token_is_refused_and_nowhere_else(answer: An
     assert secret == "old"
     assert permits.kinds == [Kind.CANARY]
     assert permits.throttles == ([7] if sign is Sign.NOTHING else [])
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (Answer(Outcome.REJECTED, error="invalid_grant", status=400), "invalid_grant"),
+        (Answer(Outcome.CONFIGURATION_ERROR, error="invalid_client", status=401), "invalid_client"),
+        (Answer(Outcome.NOT_SENT, error="connection"), "connection"),
+        (Answer(Outcome.THROTTLED, status=429, retry_after=7), "throttled"),
+    ],
+)
+def test_a_canary_names_the_error_that_it_heard(answer: Answer, error: str) -> None:
+    made, _ = canary([answer])
+    assert made.look().error == error
+
+
+@pytest.mark.parametrize(
+    ("why", "error", "detail"),
+    [
+        (SecretMisconfigured("the secret s must be JSON"), "secret_misconfigured", "the secret s must be JSON"),
+        (SecretUnavailable("Throttling"), "secret_unavailable", None),
+        (NoPermit(5), "no_room_in_the_rate", None),
+        (StoreUnavailable("RequestTimeout"), "store_unavailable", None),
+    ],
+)
+def test_a_canary_that_was_not_sent_says_why(why: Exception, error: str, detail: str | None) -> None:
+    made, endpoint = canary([], permits=Permits(why))
+    heard = made.look()
+    assert (heard.sign, heard.error, heard.detail) == (Sign.NOTHING, error, detail)
+    assert endpoint.posts == []
 
 
 def test_each_canary_has_another_token() -> None:

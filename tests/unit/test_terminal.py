@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import errno
 import io
 import json
 import os
@@ -13,10 +14,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import requests
 from hypothesis import given, strategies
+from hypothesis import settings as hypothesis_settings
 
 from flowaccount_connect_client import __version__, cache, signing
 from flowaccount_connect_client.cli import csv_import, loopback, tables, target
@@ -141,6 +144,17 @@ def test_nothing_that_others_wrote_commands_the_terminal(stack: Server, capsys: 
     assert len(out.splitlines()) == 2
 
 
+@pytest.mark.parametrize("trouble", [OSError(22, "Invalid argument"), OverflowError(), ValueError()])
+def test_a_time_that_no_calendar_reaches_is_shown_as_it_is(
+    stack: Server, capsys: pytest.CaptureFixture[str], trouble: Exception
+) -> None:
+    stack.say(found(**connection("N1", connected_at=-(2**52))))
+    # As on Windows, where years before 1970 are none.
+    with mock.patch.object(time, "localtime", side_effect=trouble):
+        assert main(["show", "N1"]) == 0
+    assert str(-(2**52)) in capsys.readouterr().out
+
+
 def test_show_and_history(stack: Server, capsys: pytest.CaptureFixture[str]) -> None:
     stack.say(found(**connection("N1", deadline=1_800_000_000)))
     assert main(["show", "N1"]) == 0
@@ -237,6 +251,17 @@ def test_who_reads_only_the_beginning_is_no_error(stack: Server) -> None:
     assert (run.returncode, run.stderr, out.split()[:1]) == (0, b"", [b"connection"])
 
 
+def test_on_windows_who_reads_only_the_beginning_is_no_error_either(
+    stack: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # There a pipe that nobody reads any more is an invalid argument.
+    stack.say(found(connections=[connection("N1")], next=None))
+    with (tmp_path / "out").open("w") as out:
+        closed = mock.Mock(wraps=out, write=mock.Mock(side_effect=OSError(errno.EINVAL, "Invalid argument")))
+        monkeypatch.setattr("sys.stdout", closed)
+        assert main(["status"]) == 0
+
+
 @pytest.mark.parametrize("columns", [40, 80, 200])
 @pytest.mark.parametrize("no_color", ["", "1"])
 def test_nothing_is_cut_or_broken_at_any_width(stack: Server, columns: int, no_color: str) -> None:
@@ -275,7 +300,7 @@ def test_there_are_colours_on_a_terminal_and_nowhere_else(stack: Server) -> None
 # ---- ending -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("typed", "code", "asked"), [(b"y\n", 0, 1), (b"n\n", 1, 0), (b"\n", 1, 0)])
+@pytest.mark.parametrize(("typed", "code", "asked"), [(b"y\n", 0, 1), (b"n\n", 1, 0), (b"\n", 1, 0), (b"\x04", 1, 0)])
 def test_disconnect_asks_first(stack: Server, typed: bytes, code: int, asked: int) -> None:
     stack.say(reply(204))
     ended, seen = on_a_terminal(["disconnect", "N1"], environment(stack), typed)
@@ -305,8 +330,8 @@ def link(expires_in: float = 99) -> Answer:
 
 def come_back(stack: Server, **brought: str) -> requests.Response:
     """Be the browser that comes back to where the link leads."""
-    assert eventually(lambda: len(stack.asked) > 0)
-    wanted = json.loads(stack.asked[0].body)
+    assert eventually(lambda: any(asked.path == "/connect-links" for asked in stack.asked))
+    wanted = json.loads(next(asked.body for asked in stack.asked if asked.path == "/connect-links"))
     query = {"state": wanted["state"]} | brought
     return requests.get(wanted["return_url"], params=query, timeout=10)
 
@@ -339,6 +364,28 @@ def test_connect_waits_on_a_return_url_of_its_own_and_confirms(
         "/connect-links/confirm",
         {"confirmation": "c.CANARY", "tenant": "shop 7"},
     )
+
+
+def test_reconnect_asks_for_the_tenant_of_the_connection_and_for_that_business(stack: Server) -> None:
+    stack.say(found(**connection("N7") | {"tenant": "shop 7"}), link(), found(**connection("N7")))
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(main, ["reconnect", "N7", "--wait", "30", "--port", str(unused_port())])
+        come_back(stack, confirmation="c")
+        assert running.result(20) == 0
+    looked, made, confirmed = stack.asked
+    assert (looked.method, looked.path) == ("GET", "/connections/N7")
+    wanted = json.loads(made.body)
+    assert (wanted["tenant"], wanted["expected_connection"]) == ("shop 7", "N7")
+    assert json.loads(confirmed.body) == {"confirmation": "c", "tenant": "shop 7"}
+
+
+def test_reconnect_says_what_to_do_where_nobody_has_the_connection(
+    stack: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stack.say(found(**connection("N7") | {"tenant": None}))
+    assert main(["reconnect", "N7"]) == 2
+    assert "connect TENANT --expected N7" in capsys.readouterr().err
+    assert len(stack.asked) == 1
 
 
 def test_connect_takes_nothing_from_another_page(stack: Server) -> None:
@@ -399,9 +446,9 @@ def test_connect_says_that_its_port_is_taken(server: Server, stack: Server, caps
         (refused(404, "connection_not_found"), 3, "connection_not_found"),
         (refused(409, "reauthorization_required", reconnect_url="https://a/b"), 4, "https://a/b"),
         (
-            refused(409, "reauthorization_required", tenant="shop 7", expected_connection="N1"),
+            refused(409, "reauthorization_required", reconnect={"tenant": "shop 7", "expected_connection": "N1"}),
             4,
-            "flowaccount-connect connect 'shop 7' --expected N1",
+            "To connect it again: flowaccount-connect reconnect N1",
         ),
         (refused(503, "store_unavailable"), 5, "Try again in 5 s"),
         (drop, 5, "cannot be reached"),
@@ -498,6 +545,28 @@ def test_a_missing_region_is_named(
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
     assert main(["--stack-name", "connect", "status"]) == 6
     assert "set AWS_REGION" in capsys.readouterr().err
+
+
+values = strategies.text(strategies.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=12)
+SETTINGS = strategies.dictionaries(
+    strategies.sampled_from(
+        (
+            *("AWS_REGION", "AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_CA_BUNDLE", "AWS_RETRY_MODE", "AWS_MAX_ATTEMPTS"),
+            *("AWS_USE_FIPS_ENDPOINT", "AWS_STS_REGIONAL_ENDPOINTS", "HTTPS_PROXY", "NO_PROXY", "COLUMNS", "TERM"),
+        )
+    ),
+    values | strategies.sampled_from(["foo", "http://[::1", "https://127.0.0.1:1", "-1", "true", "/none"]),
+)
+
+
+@given(settings=SETTINGS, command=strategies.sampled_from(["status", "doctor"]))
+@hypothesis_settings(max_examples=60, deadline=None)
+def test_no_environment_makes_a_traceback(settings: dict[str, str], command: str) -> None:
+    nowhere = {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_MAX_ATTEMPTS": "1", "AWS_EC2_METADATA_DISABLED": "true"}
+    signing.forget()
+    with mock.patch.dict(os.environ, nowhere | settings):
+        assert main(["--stack", "connect", command]) in (2, 6)
+    signing.forget()
 
 
 # ---- importing --------------------------------------------------------------------------------------------

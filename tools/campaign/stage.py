@@ -27,7 +27,7 @@ from flowaccount_connect.storage.stored_tokens import StoredTokens
 from tools.campaign.evidence import Finish, Kill
 from tools.local import stack
 from tools.local.deployment import STACK_NAME
-from tools.local.settings import Settings
+from tools.local.settings import Experiment, Settings
 from tools.local.stack import Stack
 from tools.local.steps import Steps
 
@@ -329,12 +329,10 @@ def bring_up(steps: Steps) -> Stage:
     """Bring the campaign's own stack up, with its schedule disabled. Raises `LocalError`."""
     parameters = {
         "AllowedReturnUrls": RETURN_URL,
-        "Schedule": "disabled",
-        "RefreshConcurrency": "3",
         "RefreshesPerMinute": "60000",
-        "PublicRateLimit": "1000",
     }
-    stage = Stage(stack.up(Settings(parameters=parameters), steps))
+    experiment = Experiment(schedule=False, workers=3, public_rate_limit=1_000)
+    stage = Stage(stack.up(Settings(parameters=parameters, experiment=experiment), steps))
     stage.queues.set_queue_attributes(
         QueueUrl=stage.up.queues["refresh"], Attributes={"VisibilityTimeout": str(VISIBILITY)}
     )

@@ -4,6 +4,7 @@
   would allow every item.
 - `kms:EncryptionContext:…`: the context of a call of KMS.
 - A batch of messages needs the permission of a single message.
+- A mail address has to confirm a subscription. No mail is sent here, so the token of the confirmation is the address.
 - A stream's filter that asks for an absent attribute also accepts a record without the attribute around it.
 
 It also removes the folders of ended workers on a thread of its own. They contain whole layers. The emulator removes
@@ -21,13 +22,15 @@ from typing import Any
 
 from ministack import app
 from ministack.core import iam_actions, iam_evaluator, lambda_runtime
-from ministack.services import lambda_svc
+from ministack.services import lambda_svc, sns
 
 _extract_action = iam_actions.extract_iam_action
 _item_context = iam_actions.dynamodb_service_context
 _tag_context = iam_actions.request_tag_context
 _transaction_checks = iam_actions.dynamodb_transaction_checks
 _enforce = iam_evaluator.enforce
+_subscriptions = sns._list_subscriptions_by_topic  # noqa: SLF001 - there is no other place
+_confirm = sns._confirm_subscription  # noqa: SLF001
 _passes = lambda_svc._match_esm_filter  # noqa: SLF001 - there is no other place
 
 _PARTITION_KEY = "pk"
@@ -111,6 +114,28 @@ def passes(record: dict[str, Any], pattern: dict[str, Any]) -> bool:
     return found
 
 
+def subscriptions(params: Any) -> tuple[int, dict[str, str], bytes]:
+    """The subscriptions of a topic. In the place of its ARN a mail address that has not confirmed shows that."""
+    status, headers, body = _subscriptions(params)
+    for one in _mails(params):
+        if not one.get("mail_confirmed"):
+            body = body.replace(one["arn"].encode(), b"PendingConfirmation")
+    return status, headers, body
+
+
+def confirm(params: Any) -> Any:
+    """Confirms a subscription."""
+    for one in _mails(params):
+        if sns._p(params, "Token") == one["endpoint"]:  # noqa: SLF001
+            one |= {"token": one["endpoint"], "mail_confirmed": True}
+    return _confirm(params)
+
+
+def _mails(params: Any) -> list[dict[str, Any]]:
+    topic, _ = sns._get_topic(sns._p(params, "TopicArn"))  # noqa: SLF001
+    return [one for one in (topic or {}).get("subscriptions", []) if one["protocol"] == "email"]
+
+
 def discard(worker: Any) -> None:
     """Remove a worker's folder on a thread of its own. A worker that starts again makes another folder."""
     folder, worker._tmpdir = worker._tmpdir, None  # noqa: SLF001 - of the emulator's own
@@ -126,4 +151,6 @@ if __name__ == "__main__":
     iam_actions.dynamodb_transaction_checks = transaction_checks
     iam_evaluator.enforce = enforce
     lambda_svc._match_esm_filter = passes  # noqa: SLF001
+    sns._list_subscriptions_by_topic = subscriptions  # noqa: SLF001
+    sns._confirm_subscription = confirm  # noqa: SLF001
     app.main()

@@ -52,7 +52,16 @@ def _policy() -> dict[str, Any]:
             allow(["logs:*"], arn("logs", "log-group:/aws/*")),
             allow(["events:*"], arn("events", f"event-bus/{STACK_NAME}"), arn("events", f"rule/{STACK_NAME}/*")),
             allow(["sns:*"], arn("sns", f"{STACK_NAME}-*")),
-            allow(["logs:DescribeLogGroups", "lambda:ListEventSourceMappings", "scheduler:*", "kms:*"], "*"),
+            allow(
+                [
+                    "logs:DescribeLogGroups",
+                    "lambda:GetAccountSettings",
+                    "lambda:ListEventSourceMappings",
+                    "scheduler:*",
+                    "kms:*",
+                ],
+                "*",
+            ),
             allow(["cloudwatch:GetDashboard", "cloudwatch:DescribeAlarms", "cloudwatch:GetMetricStatistics"], "*"),
             allow(["secretsmanager:*"], arn("secretsmanager", f"secret:{STACK_NAME}/*")),
             allow(

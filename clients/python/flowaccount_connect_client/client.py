@@ -14,6 +14,7 @@ from flowaccount_connect_client.errors import (
     InvalidArgument,
     NotConfigured,
     Problem,
+    ReauthorizationRequired,
     TemporarilyUnavailable,
 )
 from flowaccount_connect_client.problems import error_of
@@ -161,6 +162,24 @@ class FlowAccountConnect:
             wanted["state"] = state
         return read(ConnectLink, self._call("POST", "/connect-links", wanted))
 
+    def reconnect_link(
+        self, connection: str | ReauthorizationRequired, return_url: str, *, state: str | None = None
+    ) -> ConnectLink:
+        """A fresh link for the user of a connection, its id or the error that asks for a new consent.
+
+        Where the error does not name the tenant, the stack is asked for it. For an event, give its `reconnect` to
+        `connect_link`: `connect_link(return_url=url, **event["detail"]["reconnect"])`. Raises `ConnectionNotFound`, and
+        `InvalidArgument` for a connection without a tenant: give yours to `connect_link`.
+        """
+        tenant = connection.tenant if isinstance(connection, ReauthorizationRequired) else None
+        id_ = checked(connection if isinstance(connection, str) else connection.expected_connection or "")
+        tenant = tenant or self.connection(id_).tenant
+        if tenant is None:
+            raise InvalidArgument(
+                f"{id_} belongs to no tenant: give yours, connect_link(…, expected_connection={id_!r})"
+            )
+        return self.connect_link(tenant, return_url, expected_connection=id_, state=state)
+
     def confirm(self, confirmation: str | None, tenant: str) -> Connection:
         """Connect what the browser that brought `confirmation` chose at FlowAccount. A repetition answers the same.
 
@@ -251,4 +270,7 @@ class FlowAccountConnect:
 
 
 def _path(path: str, query: Mapping[str, object] | None) -> str:
-    return f"{path}?{urlencode(query, quote_via=quote)}" if query else path
+    try:
+        return f"{path}?{urlencode(query, quote_via=quote)}" if query else path
+    except UnicodeEncodeError:
+        raise InvalidArgument("A status or a tenant is no text: it cannot be written as UTF-8.") from None

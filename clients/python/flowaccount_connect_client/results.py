@@ -153,6 +153,12 @@ def read_page(answer: object, name: str, token: str | None) -> tuple[list[object
     return items, more or None
 
 
+_LARGEST = 2**53
+"""Beyond this not every language reads the same number from JSON (RFC 8259 section 6)."""
+
+
 def _whole(value: object) -> object:
-    """A whole number as an integer, however JSON writes it."""
+    """A whole number as an integer, however JSON writes it. Raises `InvalidAnswer` for one that nobody means."""
+    if isinstance(value, int | float) and abs(value) >= _LARGEST:
+        raise InvalidAnswer("The answer has a number that is none of the API's: check the URL.")
     return int(value) if isinstance(value, float) and value.is_integer() else value

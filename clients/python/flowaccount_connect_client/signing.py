@@ -1,8 +1,10 @@
 """Signs requests to the stack with the caller's AWS credentials (Signature Version 4, service `execute-api`)."""
 
+import configparser
 import os
 import re
 from collections.abc import Mapping
+from subprocess import SubprocessError
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,6 +18,24 @@ from flowaccount_connect_client.errors import FlowAccountConnectError, NotConfig
 _API_HOST = re.compile(r"[a-z0-9-]+\.execute-api\.([a-z0-9-]+)\.amazonaws\.com(\.cn)?")
 _REGION = re.compile(r"[a-z0-9-]{1,64}")
 _VISIBLE = re.compile(r"[!-~]+")
+
+
+_OF_PROVIDERS = (
+    BotoCoreError,
+    ClientError,
+    ArithmeticError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    SubprocessError,
+    TypeError,
+    ValueError,
+    configparser.Error,
+)
+"""What providers of credentials raise. Not every `Exception`: the time limit of a task queue is one, too, and a lack of
+memory; these are the caller's."""
 
 
 def region_of(caller: Any, url: str = "") -> str | None:
@@ -43,7 +63,7 @@ def signature(caller: Any, method: str, url: str, body: bytes | None, headers: M
         keys = None if credentials is None else credentials.get_frozen_credentials()
     except FlowAccountConnectError:
         raise
-    except Exception as error:  # Whatever a provider of credentials raises; some of it quotes secrets.
+    except _OF_PROVIDERS as error:  # Some of it quotes secrets.
         raise _no_credentials(error) from None
     if not region:
         raise NotConfigured("No AWS region: set AWS_REGION to that of the stack.")

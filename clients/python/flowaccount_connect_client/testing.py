@@ -206,8 +206,8 @@ class FakeFlowAccountConnect:
         if connection["status"] == "disconnected":
             raise _Refused(HTTPStatus.NOT_FOUND, "connection_not_found")
         if connection["status"] == "reauthorization_required":
-            facts = {name: connection[name] for name in ("reason", "since", "tenant")}
-            facts["expected_connection"] = connection_id
+            facts = {name: connection[name] for name in ("reason", "since")}
+            facts["reconnect"] = {"tenant": connection["tenant"], "expected_connection": connection_id}
             raise _Refused(HTTPStatus.CONFLICT, "reauthorization_required", **facts)
         expired = self._tokens[connection_id]["expires_at"] <= time.time()
         if expired or rejected == connection["generation"]:

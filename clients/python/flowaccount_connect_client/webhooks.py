@@ -52,7 +52,7 @@ def verify(
         raise InvalidSignature("The webhook is not signed with this secret.")
     try:
         event = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         event = None
     if not isinstance(event, dict):
         raise InvalidSignature("The webhook holds no event.")

@@ -1,7 +1,14 @@
 /** The client: what an app asks of its stack, and FlowAccount's API with a valid token. */
 
 import { Api, type Logger } from "./api.js";
-import { AccessDenied, HostNotAllowed, NotConfigured, Problem, TemporarilyUnavailable } from "./errors.js";
+import {
+  AccessDenied,
+  HostNotAllowed,
+  NotConfigured,
+  Problem,
+  ReauthorizationRequired,
+  TemporarilyUnavailable,
+} from "./errors.js";
 import {
   type AccessToken,
   type Connection,
@@ -60,6 +67,12 @@ export interface ListOptions extends CallOptions {
 export interface ConnectionsOptions extends ListOptions {
   readonly status?: ConnectionStatus;
   readonly tenant?: string;
+}
+
+/** The way to a fresh link, as the stack's events have it (`detail.reconnect`). */
+export interface Reconnect {
+  readonly tenant: string | null;
+  readonly expected_connection: string;
 }
 
 /**
@@ -224,6 +237,31 @@ export class FlowAccountConnect {
     const { tenant, returnUrl, expectedConnection, state } = wanted;
     const body = { tenant, return_url: returnUrl, expected_connection: expectedConnection, state };
     return readConnectLink(await this.#api.call({ method: "POST", path: "/connect-links", body, signal }));
+  }
+
+  /**
+   * A fresh link for the user of a connection: its id, the error that asks for a new consent, or the `reconnect` of an event.
+   *
+   * Where the tenant is not named, the stack is asked for it. Raises `ConnectionNotFound`, and `Problem` with the code
+   * `invalid_tenant` for a connection without a tenant: give yours to `connectLink`.
+   */
+  async reconnectLink(
+    connection: string | ReauthorizationRequired | Reconnect,
+    { returnUrl, state }: { returnUrl: string; state?: string },
+    { signal }: CallOptions = {},
+  ): Promise<ConnectLink> {
+    let [expectedConnection, tenant]: [string, string | null] = ["", null];
+    if (typeof connection === "string") expectedConnection = connection;
+    else if (connection instanceof ReauthorizationRequired)
+      [expectedConnection, tenant] = [connection.expectedConnection ?? "", connection.tenant];
+    else [expectedConnection, tenant] = [connection.expected_connection, connection.tenant];
+    tenant ??= (await this.connection(expectedConnection, { signal })).tenant;
+    if (tenant === null) {
+      const detail = `${expectedConnection} belongs to no tenant: give yours to connectLink, with expectedConnection.`;
+      throw new Problem({ code: "invalid_tenant", status: 400, detail });
+    }
+    const wanted = { tenant, returnUrl, expectedConnection };
+    return this.connectLink(state === undefined ? wanted : { ...wanted, state }, { signal });
   }
 
   /**

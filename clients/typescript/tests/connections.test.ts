@@ -1,7 +1,14 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { ConnectionNotFound, InvalidAnswer, Problem, TemporarilyUnavailable, type Connection } from "../src/index.js";
+import {
+  ConnectionNotFound,
+  InvalidAnswer,
+  Problem,
+  ReauthorizationRequired,
+  TemporarilyUnavailable,
+  type Connection,
+} from "../src/index.js";
 import { connectionFields, FakeStack, failure, ID, json, problem, type Reply } from "./fake.js";
 
 async function all<Item>(items: AsyncIterable<Item>): Promise<Item[]> {
@@ -138,6 +145,37 @@ test("a link, and its confirmation", async (t) => {
       ["POST", "/connect-links/confirm", { confirmation: "../c?", tenant: "tenant-7" }],
     ],
   );
+});
+
+test("a fresh link for a connection is for its tenant and for that business, whoever asks for it", async (t) => {
+  const stack = await FakeStack.start(t);
+  stack.connections.set(ID, connectionFields(ID));
+  const connect = stack.client();
+  const whole = { tenant: "tenant-7", expected_connection: ID };
+  const lost = async (reconnect: unknown) => {
+    stack.replies.push(problem(409, "reauthorization_required", { reconnect }));
+    return failure(connect.accessToken(ID), ReauthorizationRequired);
+  };
+  for (const [calls, connection] of [
+    [2, ID],
+    [1, whole],
+    [2, { ...whole, tenant: null }],
+    [1, await lost(whole)],
+    [2, await lost({ expected_connection: ID })],
+  ] as const) {
+    const before = stack.seen.length;
+    const link = await connect.reconnectLink(connection, { returnUrl: "https://app.example/done", state: "s" });
+    assert.equal(link.connectUrl, `${stack.url}/authorize?link=8x`);
+    assert.equal(stack.seen.length - before, calls);
+    assert.deepEqual(stack.seen.at(-1)?.body, { ...whole, return_url: "https://app.example/done", state: "s" });
+  }
+  stack.connections.set(ID, connectionFields(ID, { tenant: null }));
+  const before = stack.seen.length;
+  const refused = connect.reconnectLink(ID, { returnUrl: "https://app.example/done" });
+  assert.equal((await failure(refused, Problem)).code, "invalid_tenant");
+  const unnamed = connect.reconnectLink(await lost(null), { returnUrl: "https://app.example/done" });
+  assert.equal((await failure(unnamed, Problem)).code, "invalid_connection_id");
+  assert.equal(stack.seen.length - before, 2, "no link is asked for");
 });
 
 test("a new consent makes the client ask for the new token", async (t) => {

@@ -239,13 +239,14 @@ test("a new consent is needed: why, since when, and where", async (t) => {
     problem(409, "reauthorization_required", {
       reason: "expired",
       since: 1_795_312_800,
+      reconnect: { tenant: "tenant-7", expected_connection: ID },
       reconnect_url: "https://app.example/again",
     }),
   );
   const error = await failure(stack.client().accessToken(ID), ReauthorizationRequired);
   assert.deepEqual(
-    [error.reason, error.since, error.reconnectUrl],
-    ["expired", new Date(1_795_312_800_000), "https://app.example/again"],
+    [error.reason, error.since, error.expectedConnection, error.tenant, error.reconnectUrl],
+    ["expired", new Date(1_795_312_800_000), ID, "tenant-7", "https://app.example/again"],
   );
   assert.deepEqual([error.status, error.code, error.requestId], [409, "reauthorization_required", "r-1"]);
 });

@@ -2,11 +2,11 @@
 
 import argparse
 import dataclasses
+import errno
 import io
 import json
 import os
 import queue
-import shlex
 import sys
 import time
 import webbrowser
@@ -27,7 +27,7 @@ from flowaccount_connect_client import (
     TemporarilyUnavailable,
     __version__,
 )
-from flowaccount_connect_client.cli import csv_import, loopback, tables, target
+from flowaccount_connect_client.cli import csv_import, doctor, loopback, tables, target
 from flowaccount_connect_client.rules import is_connection_id
 
 OK, FAILED, USAGE, NOT_FOUND, REAUTHORIZATION, LATER, DENIED = range(7)
@@ -43,7 +43,8 @@ _EXITS: tuple[tuple[type[FlowAccountConnectError], int], ...] = (
 )
 
 _EPILOG = """exit codes: 0 done; 1 it failed, or not all of an import went through; 2 wrong usage; 3 no such connection;
-4 only a new consent helps; 5 only time helps; 6 not allowed, or not configured; 130 interrupted"""
+4 only a new consent helps; 5 only time helps; 6 not allowed, or not configured; 130 interrupted. Of doctor: 0 all is
+right; 1 there is something to do; 2 not everything could be looked at"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,19 +54,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")  # A console that knows no Thai shows question marks.
     given = _parser().parse_args(arguments)
     try:
-        run: Callable[[FlowAccountConnect, argparse.Namespace], int] = given.run
-        code = run(target.api(url=given.url, stack_name=given.stack_name, local=given.local), given)
+        run: Callable[[argparse.Namespace], int] = given.run
+        code = run(given)
         sys.stdout.flush()
         return code
     except FlowAccountConnectError as error:
         return _fail(_words(error), next((code for kind, code in _EXITS if isinstance(error, kind)), FAILED))
     except csv_import.InvalidFile as error:
         return _fail(str(error), USAGE)
-    except BrokenPipeError:
-        # Who reads has seen enough, as `head` does. Python would try to write the rest when it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK
     except OSError as error:
+        if isinstance(error, BrokenPipeError) or (error.errno == errno.EINVAL and error.filename is None):
+            # Who reads has seen enough, as `head` does; Windows says EINVAL then. Python would try to write the rest
+            # when it ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return OK
         return _fail(f"{error.filename or 'a file'}: {error.strerror}", USAGE)
     except KeyboardInterrupt:
         return _fail("interrupted", INTERRUPTED)
@@ -79,13 +81,11 @@ def _fail(text: str, code: int) -> int:
 def _words(error: FlowAccountConnectError) -> str:
     """An error with what mends it."""
     if isinstance(error, ReauthorizationRequired):
-        how = f" Reconnect: {error.reconnect_url}" if error.reconnect_url else ""
-        if error.tenant and error.expected_connection:
-            command = shlex.join(
-                ["flowaccount-connect", "connect", error.tenant, "--expected", error.expected_connection]
-            )
-            how += f" By a link: {command}"
-        return f"{error}{how}"
+        ways = [
+            f"flowaccount-connect reconnect {error.expected_connection}" if error.expected_connection else None,
+            error.reconnect_url,
+        ]
+        return f"{error} To connect it again: {' or '.join(filter(None, ways)) or 'make a new link'}"
     if isinstance(error, TemporarilyUnavailable):
         return f"{error} Try again in {error.retry_after} s."
     if isinstance(error, Problem) and (why := error.ending or error.reason):
@@ -180,6 +180,44 @@ def _token(api: FlowAccountConnect, given: argparse.Namespace) -> int:
     return OK
 
 
+# ---- the stack --------------------------------------------------------------------------------------------
+
+_NOT_LOOKED_AT = 2
+_MARKS = {
+    doctor.State.RIGHT: tables.Cell("ok       ", "green"),
+    doctor.State.WRONG: tables.Cell("to do    ", "bold red"),
+    doctor.State.UNKNOWN: tables.Cell("unknown  ", "yellow"),
+}
+
+
+def _doctor(given: argparse.Namespace) -> int:
+    """What is right about the stack and what is not. Exit code 0: all; 1: something to do; 2: it could not look."""
+    if given.url:
+        return _fail("doctor looks at a whole stack: name it with --stack", USAGE)
+    try:
+        account = target.account(stack_name=given.stack_name, local=given.local)
+    except NotConfigured as error:
+        return _fail(str(error), _NOT_LOOKED_AT)
+    found = []
+    for one in doctor.examine(account):
+        found.append(one)
+        if not given.json:
+            tables.line([_MARKS[one.state], tables.cell(f"{one.check:15}"), tables.cell(one.text)])
+            if one.fix:
+                tables.line([tables.cell(f"{'':24}{one.fix}", "bold")])
+            sys.stdout.flush()
+    to_do, unseen = (sum(one.state is state for one in found) for state in (doctor.State.WRONG, doctor.State.UNKNOWN))
+    code = FAILED if to_do else _NOT_LOOKED_AT if unseen else OK
+    if given.json:
+        _json(
+            {"stack": account.name, "to_do": to_do, "unknown": unseen, "checks": list(map(dataclasses.asdict, found))}
+        )
+    else:
+        rest = f", {unseen} could not be looked at" if unseen else ""
+        print(f"{to_do or 'nothing'} to do{rest}")
+    return code
+
+
 # ---- managing ---------------------------------------------------------------------------------------------
 
 
@@ -187,7 +225,10 @@ def _disconnect(api: FlowAccountConnect, given: argparse.Namespace) -> int:
     if not given.yes:
         if not sys.stdin.isatty():
             return _fail("this asks before it disconnects, and there is no terminal: repeat with --yes", USAGE)
-        answer = input(f"Disconnect {given.id}? Its tokens are deleted, and its user has to connect again. [y/N] ")
+        try:
+            answer = input(f"Disconnect {given.id}? Its tokens are deleted, and its user has to connect again. [y/N] ")
+        except EOFError:
+            answer = ""
         if answer.strip().lower() not in ("y", "yes"):
             return _fail("nothing was done", FAILED)
     api.disconnect(given.id)
@@ -221,6 +262,13 @@ def _connect(api: FlowAccountConnect, given: argparse.Namespace) -> int:
         return _fail(f"cannot listen on 127.0.0.1:{given.port} ({error.strerror}); --port chooses another", USAGE)
 
 
+def _reconnect(api: FlowAccountConnect, given: argparse.Namespace) -> int:
+    given.tenant, given.expected = api.connection(given.id).tenant, given.id
+    if given.tenant is None:
+        return _fail(f"{given.id} belongs to no tenant: connect TENANT --expected {given.id} gives it one", USAGE)
+    return _connect(api, given)
+
+
 def _connected(api: FlowAccountConnect, given: argparse.Namespace, back: loopback.ReturnUrl) -> int:
     try:
         made = api.connect_link(given.tenant, back.url, expected_connection=given.expected, state=back.state)
@@ -242,6 +290,38 @@ def _connected(api: FlowAccountConnect, given: argparse.Namespace, back: loopbac
     if given.json:
         return _json(dataclasses.asdict(connected))
     print(f"{connected.support_code} is connected", file=sys.stderr)
+    return OK
+
+
+# ---- the page for support staff ---------------------------------------------------------------------------
+
+
+def _console(api: FlowAccountConnect, given: argparse.Namespace) -> int:
+    try:
+        from flowaccount_connect_client.console import app, serving, stack  # noqa: PLC0415 - comes with the extra `console`
+    except ImportError:
+        return _fail("the console needs Flask: pip install 'flowaccount-connect[console]'", DENIED)
+    look: Callable[[], stack.Facts] | None = None
+    if given.local or given.stack_name:
+        tables_, table = target.tables(stack_name=given.stack_name, local=given.local)
+
+        def look() -> stack.Facts:
+            return stack.look(tables_, table)
+
+    try:
+        server, address = serving.server(app.make(app.Console(api, look, given.return_url)), given.port)
+    except OSError as error:
+        return _fail(f"cannot listen on 127.0.0.1:{given.port} ({error.strerror}); --port chooses another", USAGE)
+    print(address, flush=True)
+    print(
+        "Open it in a browser on this machine. Whoever knows the address acts with your AWS credentials. "
+        "Ctrl-C ends the console.",
+        file=sys.stderr,
+    )
+    if given.open:
+        webbrowser.open(address)
+    with server:
+        server.serve_forever()
     return OK
 
 
@@ -285,7 +365,7 @@ def _common() -> argparse.ArgumentParser:
     where.add_argument(
         "--url", help="the API's base URL (the stack's output ApiUrl); FLOWACCOUNT_CONNECT_URL otherwise"
     )
-    where.add_argument("--stack-name", help="look the URL up at CloudFormation, by the stack's name")
+    where.add_argument("--stack-name", "--stack", help="find the stack at CloudFormation, by its name")
     where.add_argument("--local", action="store_true", help="the local stack (make up)")
     return common
 
@@ -297,14 +377,21 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         parents=[_common()],
     )
-    parser.set_defaults(json=False, url=None, stack_name=None, local=False)
+    parser.set_defaults(json=False, url=None, stack_name=None, local=False, patience=target.PATIENCE)
     commands = parser.add_subparsers(required=True, metavar="command")
 
-    def command(name: str, run: Callable[..., int], text: str) -> argparse.ArgumentParser:
+    def of_stack(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
         about = f"{text[0].upper()}{text[1:]}."
         made = commands.add_parser(name, help=text, description=about, epilog=_EPILOG, parents=[_common()])
         made.set_defaults(run=run)
         return made
+
+    def command(name: str, run: Callable[..., int], text: str) -> argparse.ArgumentParser:
+        def with_api(given: argparse.Namespace) -> int:
+            api = target.api(url=given.url, stack_name=given.stack_name, local=given.local, patience=given.patience)
+            return run(api, given)
+
+        return of_stack(name, with_api, text)
 
     status = command("status", _status, "all connections, soonest deadline first")
     status.add_argument("--status", help="only those of this status")
@@ -324,15 +411,24 @@ def _parser() -> argparse.ArgumentParser:
     connect = command("connect", _connect, "a business of your own: prints a link, waits for you, and confirms")
     connect.add_argument("tenant", help="the tenant of your app's that it is for")
     connect.add_argument("--expected", type=_id, metavar="ID", help="the business it has to be")
-    connect.add_argument("--open", action="store_true", help="open the link in this machine's browser")
-    connect.add_argument("--wait", type=_number(1, 86_400), default=900, help="seconds to wait for you")
-    connect.add_argument(
-        "--port",
-        type=_number(1, 65_535),
-        default=loopback.PORT,
-        help=f"where your browser comes back to, on this machine; http://127.0.0.1:PORT{loopback.PATH} "
-        "must be one of the stack's AllowedReturnUrls",
-    )
+    again = command("reconnect", _reconnect, "a business that needs a new consent, as connect does")
+    again.add_argument("id", type=_id, help="the connection's id, FlowAccount's supportCode")
+    for one in (connect, again):
+        one.add_argument("--open", action="store_true", help="open the link in this machine's browser")
+        one.add_argument("--wait", type=_number(1, 86_400), default=900, help="seconds to wait for you")
+        one.add_argument(
+            "--port",
+            type=_number(1, 65_535),
+            default=loopback.PORT,
+            help=f"where your browser comes back to, on this machine; http://127.0.0.1:PORT{loopback.PATH} "
+            "must be one of the stack's AllowedReturnUrls",
+        )
+    of_stack("doctor", _doctor, "what is right about the deployed stack, what is not, and what mends it")
+    console = command("console", _console, "a page on this machine: connections, their history, links, the stack")
+    console.set_defaults(patience=target.SHORT_PATIENCE)
+    console.add_argument("--open", action="store_true", help="open it in this machine's browser")
+    console.add_argument("--port", type=_number(0, 65_535), default=0, help="a fixed port; a free one otherwise")
+    console.add_argument("--return-url", default="", help="your app's return URL, filled in where a link is made")
     return parser
 
 

@@ -46,7 +46,10 @@ def moment(value: object) -> Cell:
     """A time in epoch seconds, as local time with its offset."""
     if not isinstance(value, int):
         return cell(None)
-    return cell(time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(value)))
+    try:
+        return cell(time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(value)))
+    except (ValueError, OverflowError, OSError):  # A time that this system's calendar does not reach.
+        return cell(value)
 
 
 def left(value: object, now: float) -> Cell:
@@ -92,6 +95,11 @@ def _block(headings: Sequence[str], row: Sequence[Cell]) -> list[list[Cell]]:
         return [[Cell(f"{name.text}: "), *values]]
     named = [[Cell(f"{heading}: "), one] for heading, one in zip(headings, row, strict=True) if one.text != "-"]
     return [*named, [Cell("")]]
+
+
+def line(cells: Sequence[Cell], out: TextIO | None = None) -> None:
+    """Print one line."""
+    _print(cells, out or sys.stdout)
 
 
 def _print(line: Sequence[Cell], stream: TextIO) -> None:

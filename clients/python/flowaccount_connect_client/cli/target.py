@@ -9,24 +9,52 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from flowaccount_connect_client import FlowAccountConnect, NotConfigured, signing
+from flowaccount_connect_client.cli import doctor
 
 LOCAL = Path(".local/stack.json")
 """What a local stack says of itself, in this folder or one above."""
 
-_PATIENCE = 60.0
+PATIENCE = 60.0
+"""How long a command repeats a request where only time helps, in seconds."""
+
+SHORT_PATIENCE = 5.0
+"""The same for a page that somebody waits for."""
 
 
-def api(*, url: str | None, stack_name: str | None, local: bool) -> FlowAccountConnect:
+def api(*, url: str | None, stack_name: str | None, local: bool, patience: float = PATIENCE) -> FlowAccountConnect:
     """The API at `url`, of a stack by its name, of the local stack, or the one that the environment names.
 
     Raises `NotConfigured`.
     """
     if local:
         session, stack = _local("api_url")
-        return FlowAccountConnect(stack["api_url"], session=session, patience=_PATIENCE)
+        return FlowAccountConnect(stack["api_url"], session=session, patience=patience)
     if stack_name:
         url = _output(stack_name, "ApiUrl")
-    return FlowAccountConnect(url, patience=_PATIENCE)
+    return FlowAccountConnect(url, patience=patience)
+
+
+DEFAULT_STACK = "flowaccount-connect"
+"""The name that `make deploy` gives a stack."""
+
+
+def account(*, stack_name: str | None, local: bool) -> doctor.Account:
+    """Where a stack of this name is, asked with the operator's own credentials. Raises `NotConfigured`."""
+    patient = Config(retries={"mode": "standard", "total_max_attempts": 3}, connect_timeout=10)
+    if local:
+        session, stack = _local("aws_endpoint_url", "api_url", "stack_name")
+        endpoint, url = stack["aws_endpoint_url"], stack["api_url"]
+        return doctor.Account(
+            stack["stack_name"],
+            lambda service: session.create_client(service, endpoint_url=endpoint, config=patient),
+            # The output names the address that the API would have on AWS.
+            lambda _: FlowAccountConnect(url, session=session, patience=0),
+        )
+    return doctor.Account(
+        stack_name or DEFAULT_STACK,
+        lambda service: _client(service, config=patient),
+        lambda url: FlowAccountConnect(url, patience=0),
+    )
 
 
 def tables(*, stack_name: str | None, local: bool) -> tuple[Any, str]:
@@ -48,10 +76,16 @@ def tables(*, stack_name: str | None, local: bool) -> tuple[Any, str]:
 def _client(service: str, **options: Any) -> Any:
     """A client of AWS's in the region of the library's own requests. Raises `NotConfigured`."""
     session = signing.session()
-    region = signing.region_of(session)
-    if not region:
-        raise NotConfigured("No AWS region: set AWS_REGION to that of the stack.")
-    return session.create_client(service, region_name=region, **options)
+    try:
+        region = signing.region_of(session)
+        if region:
+            return session.create_client(service, region_name=region, **options)
+    except (BotoCoreError, ValueError, OSError) as error:
+        raise NotConfigured(
+            f"The AWS settings of this process are of no use ({type(error).__name__}): check AWS_PROFILE, "
+            "AWS_ENDPOINT_URL and the files of AWS's configuration."
+        ) from None
+    raise NotConfigured("No AWS region: set AWS_REGION to that of the stack.")
 
 
 def _local(*names: str) -> tuple[botocore.session.Session, dict[str, str]]:

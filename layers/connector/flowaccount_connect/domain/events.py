@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from flowaccount_connect.domain.connection import Connection, Status, public_status
+from flowaccount_connect.domain.connection import Connection, Status, public_status, reconnect
 
 SOURCE = "flowaccount-connect"
 """The `source` of every event on the bus."""
@@ -51,6 +51,9 @@ class Kind(StrEnum):
     RESTORED = "restored"
     """It came back from a backup of the table. A second entry has the state in which it came back."""
 
+
+_CONSENT_HELPS = frozenset({Kind.AT_RISK, Kind.REFUSED_ALONE, Kind.REAUTHORIZATION_REQUIRED})
+"""Kinds of trouble that a new consent of the user ends. Their events have the way to a fresh link."""
 
 _SILENT = frozenset(
     {
@@ -132,7 +135,7 @@ def event(entry: Entry) -> Event | None:
     """The event of an entry, as `events/schemas` describes it; `None` for kinds that go to the history only."""
     if entry.kind in _SILENT:
         return None
-    optional = {
+    optional: dict[str, object] = {
         "environment": entry.environment,
         "status": entry.status,
         "generation": entry.generation,
@@ -149,6 +152,8 @@ def event(entry: Entry) -> Event | None:
         "connection_id": entry.connection_id,
         "tenant": entry.tenant,
     }
+    if entry.kind in _CONSENT_HELPS:
+        optional["reconnect"] = reconnect(entry.connection_id, entry.tenant)
     return Event(f"connection.{entry.kind}", detail | {k: v for k, v in optional.items() if v is not None})
 
 

@@ -108,4 +108,9 @@ def _parse(text: object, name: str) -> str:
     value = fields.get("client_secret") if isinstance(fields, dict) else None
     if not isinstance(value, str) or not value.strip():
         raise SecretMisconfigured(f'the secret {name} must be JSON of the form {{"client_secret": "…"}}')
+    if value != value.strip() or not value.isprintable():
+        # Pasted with a line break, or with a byte order mark: FlowAccount would refuse it without saying why.
+        raise SecretMisconfigured(
+            f"the client_secret in the secret {name} has white space at its ends, or a character that cannot be seen"
+        )
     return value

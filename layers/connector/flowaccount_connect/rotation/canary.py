@@ -16,6 +16,17 @@ GOOD_TIME = 10.0
 """A canary must be answered within so many seconds."""
 
 
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What one canary has shown."""
+
+    sign: Sign
+    error: str | None = None
+    """The error code of FlowAccount's answer, or why there is no answer."""
+    detail: str | None = None
+    """What an operator has to put right, if that is known."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Canary:
     """Sends a refresh with a made-up token, through the same rate as everything else."""
@@ -28,23 +39,34 @@ class Canary:
 
     def __call__(self) -> Sign:
         """Send one; what the answer says. `NOTHING` if none was sent, or FlowAccount wants us to slow down."""
+        return self.look().sign
+
+    def look(self) -> Heard:
+        """Send one; what the answer says, and what is behind that."""
         try:
             client_secret = self.secret.get()
             answer = self._send(client_secret)
             if answer.outcome is Outcome.CONFIGURATION_ERROR and answer.error == "invalid_client":
                 newer = self.secret.newer_than(client_secret)
                 answer = answer if newer is None else self._send(newer)
-        except (NoPermit, StoreUnavailable, SecretUnavailable, SecretMisconfigured):
-            return Sign.NOTHING
+        except SecretMisconfigured as error:
+            return Heard(Sign.NOTHING, "secret_misconfigured", str(error))
+        except SecretUnavailable:
+            return Heard(Sign.NOTHING, "secret_unavailable")
+        except NoPermit:
+            return Heard(Sign.NOTHING, "no_room_in_the_rate")
+        except StoreUnavailable:
+            return Heard(Sign.NOTHING, "store_unavailable")
         match answer.outcome:
             case Outcome.REJECTED:
-                return Sign.WELL
+                sign = Sign.WELL
             case Outcome.CONFIGURATION_ERROR:
-                return Sign.CONFIGURATION
+                sign = Sign.CONFIGURATION
             case Outcome.THROTTLED:
-                return Sign.NOTHING
+                sign = Sign.NOTHING
             case _:
-                return Sign.DOUBT
+                sign = Sign.DOUBT
+        return Heard(sign, answer.error or answer.outcome.value)
 
     def _send(self, client_secret: str) -> Answer:
         permit = self.permits()

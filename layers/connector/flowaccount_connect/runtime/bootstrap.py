@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from flowaccount_connect.connect.confirm import Confirmation
     from flowaccount_connect.connections.managing import Managing
     from flowaccount_connect.publishing.publisher import Publisher, UnpublishedQueue
+    from flowaccount_connect.rotation.canary import Canary
     from flowaccount_connect.rotation.health import Change, Health
     from flowaccount_connect.rotation.pending_commits import PendingCommits
     from flowaccount_connect.rotation.protocol import Rotation
@@ -75,7 +76,7 @@ def begin_settings(variables: Mapping[str, str] = os.environ) -> "BeginSettings"
         client_id=read.text("CLIENT_ID"),
         redirect_uri=read.optional_url("REDIRECT_URI"),
         return_urls=read.urls("ALLOWED_RETURN_URLS"),
-        link_lifetime=settings.link_lifetime(read),
+        link_lifetime=settings.LINK_LIFETIME,
         direct_connect=read.choice("DIRECT_CONNECT", "refused", "allowed") == "allowed",
         pkce=read.choice("PKCE", "disabled", "enabled") == "enabled",
         preselect=read.choice("PRESELECT_BUSINESS", "disabled", "enabled") == "enabled",
@@ -111,7 +112,6 @@ def callback() -> "tuple[Callback, frozenset[str]]":
         sealer=_sealer(stack, tokens.key_id),
         queue=PendingQueue(client("sqs"), tokens.salvage_queue_url),
         schedule=tokens.schedule(),
-        access_token_lifetime=tokens.access_token_lifetime,
         issuer=read.optional("ISSUER"),
         permits=lambda: rate.permit(Kind.CONNECT),
         exchanges_per_minute=max(rate.rule.limit // 5, 2),
@@ -120,8 +120,9 @@ def callback() -> "tuple[Callback, frozenset[str]]":
 
 
 @_without_collection
-def refresh() -> "tuple[Rotation, Rotation, Health, Rate]":
-    """The use cases of `refresh`: rotation of connections, rotation of imports, the endpoint's health, and the rate."""
+def refresh() -> "tuple[Rotation, Rotation, Health, Rate, Canary]":
+    """The use cases of `refresh`: rotation of connections, rotation of imports, the endpoint's health, the rate, and
+    the canary."""
     from dataclasses import replace
 
     from flowaccount_connect.oauth.client_secret import ClientSecret
@@ -152,7 +153,6 @@ def refresh() -> "tuple[Rotation, Rotation, Health, Rate]":
         schedule=tokens.schedule(),
         replay_policy="never" if policy == "never" else "allowed",
         lease_seconds=read.number("LEASE_SECONDS", 180, 60, 3_600),
-        access_token_lifetime=tokens.access_token_lifetime,
         health=health,
     )
     imports = replace(
@@ -160,7 +160,7 @@ def refresh() -> "tuple[Rotation, Rotation, Health, Rate]":
         store=ImportStore(table, stack.table, stack.environment),
         target=Target.IMPORT,
     )
-    return rotation, imports, health, rate
+    return rotation, imports, health, rate, canary
 
 
 @_without_collection
@@ -274,7 +274,7 @@ def confirmation(table: Any = None) -> "Confirmation":
         links=LinkStore(table, stack.table, stack.environment),
         connections=ConnectionStore(table, stack.table),
         return_urls=read.urls("ALLOWED_RETURN_URLS"),
-        lifetime=settings.link_lifetime(read),
+        lifetime=settings.LINK_LIFETIME,
         redirect_uri=read.optional_url("REDIRECT_URI"),
     )
 

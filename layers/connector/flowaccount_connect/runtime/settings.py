@@ -11,6 +11,9 @@ from flowaccount_connect.domain.schedule import Schedule
 
 Environment = Literal["sandbox", "production"]
 
+LINK_LIFETIME = 3_600
+"""How long a link or an attempt can be used, in seconds. FlowAccount's code lives for 150 minutes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reader:
@@ -83,8 +86,6 @@ class TokenSettings:
     key_id: str
     refresh_token_lifetime: int
     refresh_after: int
-    access_token_lifetime: int
-    """The lifetime that is assumed if an answer has no usable `expires_in`."""
     salvage_queue_url: str
     believe_longer: bool
     """Whether an announced lifetime that is longer than `refresh_token_lifetime` counts."""
@@ -112,11 +113,6 @@ def stack(variables: Mapping[str, str] = os.environ) -> Stack:
         name=read.text("STACK"),
         table=read.text("TABLE_NAME"),
     )
-
-
-def link_lifetime(read: Reader) -> int:
-    """How long a link or an attempt can be used, in seconds. Raises `InvalidSetting`."""
-    return read.number("LINK_LIFETIME", 3_600, 60, 86_400)
 
 
 def refresh_token_lifetime(read: Reader) -> int:
@@ -154,7 +150,6 @@ def tokens(variables: Mapping[str, str] = os.environ) -> TokenSettings:
         key_id=read.text("KEY_ID"),
         refresh_token_lifetime=lifetime,
         refresh_after=after,
-        access_token_lifetime=read.number("ACCESS_TOKEN_LIFETIME", 3_600, 60, 86_400),
         salvage_queue_url=read.text("SALVAGE_QUEUE_URL"),
         believe_longer=read.choice("REFRESH_TOKEN_LIFETIME_LONGER", "ignored", "believed") == "believed",
         consent_lifetime=read.number("CONSENT_LIFETIME", 0, 0, 10 * 365 * 86_400) or None,

@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from flowaccount_connect.domain.connection import REFRESH_FAILING, Connection, Sealed, Status, public_status
+from flowaccount_connect.domain.connection import REFRESH_FAILING, Connection, Sealed, Status, public_status, reconnect
 from flowaccount_connect.domain.errors import ConnectionNotFound, KeyUnavailable
 from flowaccount_connect.rotation.ports import Sealer
 from flowaccount_connect.rotation.refresh_function import LONGEST_INVOCATION
@@ -182,8 +182,7 @@ class Serving:
                 facts = {
                     "reason": connection.reason,
                     "since": connection.ended_at,
-                    "expected_connection": connection.id,
-                    "tenant": connection.tenant,
+                    "reconnect": reconnect(connection.id, connection.tenant),
                 }
                 raise ReauthorizationRequired(
                     facts if reconnect_url is None else facts | {"reconnect_url": reconnect_url}
