@@ -1,8 +1,8 @@
 """Commits that the table did not take: they wait, sealed, in a queue, and are applied under the same condition.
 
-Late, repeated and unordered delivery is harmless. A refresh's commit is written under the refresh's condition, a
-consent's and an import's under the consent's; a link's waits in the link, while it can still be confirmed. Each
-recognises what it wrote before, and is dropped where it comes too late.
+A message may come late, twice, or in any order. The commit of a refresh is written under the condition of a refresh,
+those of a consent and of an import under the condition of a consent. The commit of a link is stored in the link, while
+it can still be confirmed. Each recognises what it wrote before, and is dropped if it comes too late.
 """
 
 import json

@@ -1,11 +1,11 @@
 """A link of the app's: made for one user of one tenant, used up by one callback, ended by the app's confirmation.
 
-Whoever has a link can let somebody else consent through it, and open the app's return URL himself. So two secrets take
-part. The *link* opens FlowAccount; the app's user sees it. The *confirmation* ends the connect; only the browser whose
-callback used the link up gets it, and brings it to the app. An app that confirms for the tenant that is logged in at
-its return URL therefore never confirms what another person's browser did. Only hashes of the two are stored. The
-confirmation is made from the link, which the browser keeps in its cookie, and from a key in the item: neither the table
-nor the link alone gives it away.
+A person who has a link can make somebody else consent through it, and then open the app's return URL. Two secrets
+prevent this. The *link* opens FlowAccount; the app's user sees it. The *confirmation* ends the connect. Only the
+browser whose callback used the link up gets it, and brings it to the app. So an app that confirms for the tenant that
+is logged in at its return URL never confirms what another person's browser did. Only hashes of the two are stored. The
+confirmation is made from the link, which the browser keeps in its cookie, and from a key in the item. Neither the table
+nor the link alone is enough to make it.
 
     open ─callback─▶ used ─exchange─▶ to be confirmed ─confirm─▶ connected
                       └─ any other ending                  └─ another tenant, another business, 15 minutes: dropped
