@@ -174,11 +174,14 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--deep", action="store_true", help="millions of states instead of some hundred thousand")
     parser.add_argument("--workers", type=int, choices=(2, 3), help="only configurations with this many workers")
     parser.add_argument("--server", type=Kind, choices=list(Kind), help="only configurations with this server")
+    parser.add_argument("--only", nargs="+", help="only configurations of these names")
     chosen = parser.parse_args(arguments)
     configs = [
         config
         for config in (deep() if chosen.deep else short())
-        if chosen.workers in (None, config.workers) and chosen.server in (None, config.server)
+        if chosen.workers in (None, config.workers)
+        and chosen.server in (None, config.server)
+        and (chosen.only is None or config.name in chosen.only)
     ]
     print("Bounds:")
     for config in configs:

@@ -80,6 +80,8 @@ class Ended:
     """The confirmation, given only to the browser that used the link up."""
     connection_id: str | None = None
     exchange: Answer | None = None
+    refusal: Refusal | None = None
+    """Why the business was not connected, where the ending is `WRONG_BUSINESS`."""
     note: str | None = None
     """What to log beside the ending; nothing secret."""
     untouched: bool = False
@@ -135,7 +137,9 @@ class Callback:
             except SecretMisconfigured as error:
                 return Ended(ending=Ending.CONFIGURATION_ERROR, note=str(error), untouched=True)
             except SecretUnavailable as error:
-                return Ended(ending=Ending.TEMPORARILY_UNAVAILABLE, note=f"secret: {error}", untouched=True)
+                return Ended(
+                    ending=Ending.TEMPORARILY_UNAVAILABLE, note=f"secret: {error}", untouched=True, retry_after=5
+                )
             except (NoPermit, TooMany) as full:
                 note = "rate" if isinstance(full, NoPermit) else "tenant"
                 return Ended(ending=Ending.BUSY, note=note, untouched=True, retry_after=full.retry_after)
@@ -210,14 +214,17 @@ class Callback:
                 break
             self.sleep(pause)
             attempt = self.attempts.get(attempt.id) or attempt
-        ending, _, connection_id = (attempt.result or Ending.ATTEMPT_USED).partition(":")
+        name, _, detail = (attempt.result or "").partition(":")
+        ending = Ending(name) if name in set(Ending) else Ending.ATTEMPT_USED
+        refused = detail if ending is Ending.WRONG_BUSINESS else ""
         link = self.links.opened(link_in(secret)) if attempt.link is not None else None
         used_up = link is not None and link.consumed_by == attempt.consumed_by
         return Ended(
-            ending=Ending(ending),
+            ending=ending,
             attempt=attempt,
             confirmation=link.confirmation(link_in(secret)) if link is not None and used_up else None,
-            connection_id=connection_id or None,
+            connection_id=None if refused else detail or None,
+            refusal=Refusal(refused) if refused in set(Refusal) else None,
             note="reload",
         )
 
@@ -333,7 +340,7 @@ class Callback:
     def _refuse(self, kept: Ended, link: Link, reason: Refusal, remaining: Callable[[], float]) -> Ended:
         """Store nothing of a business that must not be connected but the event."""
         connection_id, now = kept.connection_id or "", int(self.clock())
-        ended = replace(kept, ending=Ending.WRONG_BUSINESS, connection_id=None, note=reason.value)
+        ended = replace(kept, ending=Ending.WRONG_BUSINESS, connection_id=None, refusal=reason, note=reason.value)
         writes: list[dict[str, object]] = [
             {"Put": refused_put(self.table, connection_id, reason, link, self.clock)},
             {"Update": failing(self.table, link.id, link.consumed_by or "", ended.ending, now=now)},
@@ -383,6 +390,8 @@ class Callback:
                 item = refused.items[0]
                 if item is not None:
                     stored = from_item(item)
+                    if stored.status is Status.UNREADABLE:
+                        raise StoreUnavailable("unreadable") from None
                     if stored.status is Status.DISCONNECTED:
                         expired = replace(connected, ending=Ending.ATTEMPT_EXPIRED, connection_id=None)
                         return replace(expired, note="disconnected since the consent")
@@ -404,5 +413,6 @@ class Callback:
 
 
 def _result(ended: Ended) -> str:
-    """The ending and the connection, as the attempt keeps them for a reload."""
-    return f"{ended.ending}:{ended.connection_id}" if ended.connection_id else ended.ending.value
+    """The ending, and the connection or why it was refused, as the attempt keeps them for a reload."""
+    detail = ended.connection_id or ended.refusal
+    return f"{ended.ending}:{detail}" if detail else ended.ending.value

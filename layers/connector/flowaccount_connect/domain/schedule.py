@@ -46,9 +46,11 @@ class Schedule:
     def lifetime(self, announced: int | None = None) -> int:
         """How long a refresh token lives. `announced` is what the answer says of it.
 
-        A shorter life than configured is believed at once, a longer one only where `believe_longer` says so.
+        A shorter life than configured is believed at once, a longer one only where `believe_longer` says so. A life
+        below `refusals_apart` is not believed: no tick could keep it, and all connections would be due all the time.
         """
-        if announced is None or (announced > self.refresh_token_lifetime and not self.believe_longer):
+        believed = announced is not None and announced >= self.refusals_apart
+        if announced is None or not believed or (announced > self.refresh_token_lifetime and not self.believe_longer):
             return self.refresh_token_lifetime
         return announced
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from flowaccount_connect.domain.connection import Status
 from flowaccount_connect.domain.error_code import error_code
 from flowaccount_connect.rotation.writes import QueueUnavailable
 from flowaccount_connect.storage import links, stored_tokens
@@ -130,7 +131,8 @@ class PendingCommits:
     def apply(self, body: str, *, now: int) -> tuple[PendingOutcome, str]:
         """Apply one message; the outcome and the connection's id. `now` in epoch seconds.
 
-        Idempotent, in any order. Raises `MalformedMessage`, and `StoreUnavailable` while the table cannot be written.
+        Idempotent, in any order. Raises `MalformedMessage`, and `StoreUnavailable` while the table cannot be written,
+        or while the commit's connection cannot be understood.
         """
         pending = PendingCommit.from_json(body)
         commit = pending.commit
@@ -138,6 +140,8 @@ class PendingCommits:
             return self._apply[pending.target](pending, now), commit.connection_id
         except Refused as refused:
             current = refused.connection
+            if current is not None and current.status is Status.UNREADABLE:
+                raise StoreUnavailable("unreadable") from None
             ours = None if current is None else current.committed_by == commit.attempt_id
             return _outcome(ours), commit.connection_id
 

@@ -329,6 +329,7 @@ class _Held:
             generation=claimed.generation,
             environment=claimed.environment,
             tenant=claimed.tenant,
+            in_doubt=claimed.in_doubt if tokens.refresh_token is None else None,
             tokens=timed(
                 rotation.sealer.seal(pair, prepared.data_key, owner=claimed.id, grant_id=claimed.grant_id),
                 tokens.expires_in or rotation.access_token_lifetime,
@@ -352,6 +353,9 @@ class _Held:
                 if current is None:
                     # A disconnect leaves a tombstone: the table itself was lost, and may be restored.
                     raise StoreUnavailable("no such connection") from None
+                if current.status is Status.UNREADABLE:
+                    # Somebody wrote over the connection. The tokens wait until it is repaired or disconnected.
+                    raise StoreUnavailable("unreadable") from None
                 if current.committed_by != commit.attempt_id:
                     return self._verdict(current)
                 stored = current  # An earlier try of this very write went through, unacknowledged.

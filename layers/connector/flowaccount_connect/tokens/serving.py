@@ -204,7 +204,7 @@ class Serving:
             support_code=connection.id,
             environment=connection.environment,
             generation=connection.generation,
-            status=REFRESH_FAILING if failed and status == Status.ACTIVE else status,
+            status=REFRESH_FAILING if status == Status.UNREADABLE or (failed and status == Status.ACTIVE) else status,
         )
 
 
