@@ -168,12 +168,8 @@ class PendingCommits:
 
     def _to_link(self, pending: PendingCommit, now: int) -> PendingOutcome:
         commit = pending.commit
-        waiting = links.Waiting(connection_id=commit.connection_id, grant_id=commit.grant_id, tokens=commit.tokens)
         try:
-            call(
-                self._client.update_item,
-                **links.keeping(self._table, pending.link_id, commit.attempt_id, waiting, now=now),
-            )
+            call(self._client.update_item, **links.keeping(self._table, pending.link_id, commit, now=now))
         except ConditionRefused as refused:
             item = refused.items[0]
             return _outcome(None if item is None else links.link_from_item(item).kept_for(commit.attempt_id))
