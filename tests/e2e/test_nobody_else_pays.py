@@ -298,7 +298,7 @@ def test_without_room_a_connect_consumes_nothing_and_what_dies_goes_all_the_same
     entries = [{"Id": "1", "MessageBody": json.dumps({"connection_id": dying, "urgent": True})}]
     stage.queues.send_message_batch(QueueUrl=stage.up.queues["refresh"], Entries=entries)
     arrived = visitor.follow(back)
-    assert (arrived.page, arrived.status) == ("busy", 503)
+    assert (arrived.page, arrived.status) == ("busy", 429)
     status, problem = call(stage.up, "GET", f"/connections/{caller}/token")
     assert (status, problem["code"]) == (503, "token_unavailable")
     until(lambda: stage.item(dying)["generation"]["N"] == "2")
