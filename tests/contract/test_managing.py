@@ -7,6 +7,7 @@ import pytest
 from flowaccount_connect.connections.listing import Listed, Listing, read
 from flowaccount_connect.domain.connection import Reason, Sealed, Status
 from flowaccount_connect.storage import imports as imports_module
+from flowaccount_connect.storage.commits import Commit
 from flowaccount_connect.storage.connections import ConnectionStore, Refused, grant_update, key_of
 from flowaccount_connect.storage.dynamodb import call
 from flowaccount_connect.storage.imports import (
@@ -37,11 +38,13 @@ def connect(table: Table, grant_id: str = "0-g1") -> None:
         table.client.update_item,
         **grant_update(
             table.name,
-            table.connection_id,
-            grant_id=grant_id,
-            attempt_id="a0",
-            environment="sandbox",
-            tokens=rotated(f"{grant_id} tokens", NOW - 100),
+            Commit(
+                connection_id=table.connection_id,
+                grant_id=grant_id,
+                attempt_id="a0",
+                environment="sandbox",
+                tokens=rotated(f"{grant_id} tokens", NOW - 100),
+            ),
             now=NOW - 100,
         ),
     )

@@ -178,7 +178,8 @@ class FakeFlowAccountConnect:
     def _link(self, body: Mapping[str, Any]) -> dict[str, Any]:
         link = secrets.token_urlsafe()
         self._links[link] = {"expected_connection": None, "state": None, "confirmation": None, **body}
-        return {"connect_url": f"{URL}/authorize?link={link}", "expires_at": int(time.time()) + 900}
+        more = "&openExternalBrowser=1" if body.get("external_browser") else ""
+        return {"connect_url": f"{URL}/authorize?link={link}{more}", "expires_at": int(time.time()) + 900}
 
     def _confirmed(self, body: Mapping[str, Any]) -> dict[str, Any]:
         confirmation = body["confirmation"]

@@ -20,7 +20,7 @@ from flowaccount_connect.domain.connection import Connection, Status, public_sta
 from flowaccount_connect.domain.errors import ConnectionNotFound, InvalidTenant, KeyUnavailable
 from flowaccount_connect.domain.events import Entry
 from flowaccount_connect.domain.ids import is_tenant, new_grant_id
-from flowaccount_connect.rotation.ports import Seals
+from flowaccount_connect.rotation.ports import Sealer
 from flowaccount_connect.storage import imports
 from flowaccount_connect.storage.connections import ConnectionStore, Refused, from_item, key_of
 from flowaccount_connect.storage.dynamodb import Client, StoreUnavailable
@@ -60,7 +60,7 @@ class Managing:
     store: ConnectionStore
     imports: ImportStore
     histories: History
-    sealer: Seals
+    sealer: Sealer
     prove: Callable[[str], None]
     refresh_token_lifetime: int
     """In seconds."""

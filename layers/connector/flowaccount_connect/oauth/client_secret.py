@@ -13,7 +13,7 @@ MAX_AGE = 300
 """How long a secret is used before it is looked up again, in seconds."""
 
 RETRY_AFTER = 15
-"""How long nobody asks again after Secrets Manager could not be reached, in seconds: of a batch, one waits for it."""
+"""After Secrets Manager could not be reached, it is not asked for so many seconds. So one refresh of a batch waits."""
 
 _MISSING = (
     "ResourceNotFoundException",

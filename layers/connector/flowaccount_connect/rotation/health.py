@@ -234,7 +234,7 @@ class Health:
             return False
 
     def _report(self, before: State, after: State) -> None:
-        """Tell of a change."""
+        """Report a change."""
         if before.unwell_since is None and after.unwell_since is not None:
             self._changed(Change(False, after.cause, after.unwell_since))
         elif before.unwell_since is not None and after.unwell_since is None:

@@ -30,9 +30,9 @@ from flowaccount_connect.storage.connections import (
     from_item,
     grant_update,
     held,
+    in_the_way,
     key_of,
     listed_as,
-    stands_there,
     tombstone,
     unchanged,
 )
@@ -169,7 +169,7 @@ class ImportStore(ConnectionStore):
         return self._made(commit)
 
     def commit_kept(self, commit: Commit) -> Connection:
-        """Make the connection of a success that brought no new refresh token: the given one is kept.
+        """Make the connection of a success that brought no new refresh token: the given one is kept, with its doubt.
 
         Fenced by generation and attempt, as for a connection, and by the order of grants. Raises `Refused`,
         `StoreUnavailable`.
@@ -216,7 +216,7 @@ class ImportStore(ConnectionStore):
         try:
             call(self._client.transact_write_items, TransactItems=[{"Update": update}, {"Put": announced}])
         except ConditionRefused as refused:
-            raise Refused(stands_there(refused)) from None
+            raise Refused(in_the_way(refused)) from None
         return replace(
             _blank(connection_id, self._environment),
             status=Status.REAUTHORIZATION_REQUIRED,
@@ -261,19 +261,10 @@ class ImportStore(ConnectionStore):
         try:
             call(self._client.transact_write_items, TransactItems=writes)
         except ConditionRefused as refused:
-            raise Refused(stands_there(refused)) from None
+            raise Refused(in_the_way(refused)) from None
 
     def _grant(self, commit: Commit) -> dict[str, object]:
-        return grant_update(
-            self._table,
-            commit.connection_id,
-            grant_id=commit.grant_id,
-            attempt_id=commit.attempt_id,
-            environment=self._environment,
-            tokens=commit.tokens,
-            now=int(self._clock()),
-            tenant=commit.tenant,
-        )
+        return grant_update(self._table, replace(commit, environment=self._environment), now=int(self._clock()))
 
     def _of_grant(self, connection_id: str, grant_id: str) -> dict[str, object]:
         """The deletion of an import, if it is still the one of this grant."""
@@ -284,10 +275,10 @@ class ImportStore(ConnectionStore):
         try:
             call(self._client.transact_write_items, TransactItems=[{"Update": update}, {"Delete": delete}])
         except ConditionRefused as refused:
-            there, imported = (from_item(item) if item else None for item in refused.items)
-            if there is None:
+            current, imported = (from_item(item) if item else None for item in refused.items)
+            if current is None:
                 raise _NotMine(imported) from None
-            raise Refused(there) from None
+            raise Refused(current) from None
 
     def _made(self, commit: Commit) -> Connection:
         """What is known of the new connection without reading it; its generation goes on from a former life's."""
@@ -298,6 +289,7 @@ class ImportStore(ConnectionStore):
             generation=commit.generation + 1,
             deadline=commit.tokens.deadline,
             committed_by=commit.attempt_id,
+            in_doubt=commit.in_doubt,
         )
 
 
