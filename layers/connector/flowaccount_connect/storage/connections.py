@@ -295,8 +295,7 @@ def _door(now: float, *ended: str) -> str:
     clock has made does not count: it would keep every later consent out.
     """
     latest = new_grant_id(lambda: now + _CLOCKS)
-    made = [one for one in ended if one <= latest]
-    return max([new_grant_id(lambda: now + 0.001), *made])
+    return max([new_grant_id(lambda: now + 0.001), *(one for one in ended if one <= latest)])
 
 
 def tombstone(there: Connection, *, generation: int, now: float) -> Item:
