@@ -1,12 +1,15 @@
 # FlowAccount Connect on one machine. `make run` shows it, `make test` tests it; see README.md.
 
 .DEFAULT_GOAL := help
-.PHONY: about-test docs fuzz help run up down env dashboard probe test check lint typecheck validate explore mutants campaign simulate bench screenshots audit format build deploy secret lock clean bootstrap
+.PHONY: about-test docs fuzz help run up down env dashboard probe test check lint typecheck validate explore mutants campaign simulate bench screenshots audit format build deploy secret publish lock clean bootstrap
 
-PYTHON := .local/venv/bin/python
-# The tools of the environment first, with them Python 3.13, uv and sam; but not for what makes that environment.
+# Written for GNU make 3.81, which macOS has. It runs a simple line without a shell, and looks its command up in the PATH that make
+# itself was started with. So each tool is called by its path.
+TOOLS := .local/venv/bin
+PYTHON := $(TOOLS)/python
+# For what the tools start: those of the environment first, with them Python 3.13, uv and sam; but not for what makes that environment.
 PATH_BEFORE := $(PATH)
-export PATH := $(CURDIR)/.local/venv/bin:$(PATH)
+export PATH := $(CURDIR)/$(TOOLS):$(PATH)
 export SAM_CLI_TELEMETRY := 0
 
 help: ## Show this list
@@ -44,14 +47,14 @@ about-test: bootstrap
 check: lint typecheck validate ## Lint, types, template
 
 lint: bootstrap
-	@ruff check .
-	@ruff format --check .
+	@$(TOOLS)/ruff check .
+	@$(TOOLS)/ruff format --check .
 
 typecheck: bootstrap
-	@mypy .
+	@$(TOOLS)/mypy .
 
 validate: bootstrap
-	@AWS_DEFAULT_REGION=ap-southeast-1 sam validate --lint
+	@AWS_DEFAULT_REGION=ap-southeast-1 $(TOOLS)/sam validate --lint
 
 # The proof of the rotation: every reachable state, and every rule taken out once. DEEP=1 for millions of states.
 explore: bootstrap ## Visit every state of the rotation and check its invariants (DEEP=1: millions of states)
@@ -78,29 +81,34 @@ audit: bootstrap ## Look at template, sources and shipped packages with checkov,
 	@$(PYTHON) -m tools.audit
 
 # The module's own names, and the modules that an app imports beside it.
-docs: bootstrap ## Make the Python client's reference from its docstrings; .local/docs/index.html
+docs: bootstrap ## Make the Python client's reference and a Postman collection of the API; .local/docs
 	@PYTHONPATH=clients/python $(PYTHON) -m pdoc -o .local/docs $(addprefix flowaccount_connect_client,"" .errors .httpx_auth .webhooks .testing)
+	@$(PYTHON) -m tools.collection .local/docs/flowaccount-connect.postman_collection.json
 
 fuzz: bootstrap ## Send a few hundred generated requests to every route of the deployed local stack
 	@FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),300) $(PYTHON) -m pytest tests/e2e/test_openapi.py --timeout 3600
 
 format: bootstrap ## Format the sources
-	@ruff format .
-	@ruff check --fix .
+	@$(TOOLS)/ruff format .
+	@$(TOOLS)/ruff check --fix .
 
 build: bootstrap ## Build what `sam deploy` deploys (LAYER_ARCHITECTURE=arm64 for Arm)
-	@LAYER_CACHE=$(CURDIR)/.local/cache sam build
+	@LAYER_CACHE=$(CURDIR)/.local/cache $(TOOLS)/sam build
 	@$(PYTHON) -m tools.local.built_for
 
 # ENVIRONMENT=production EMAIL=… RETURN_URLS=… STACK=… PARAMETERS="Name=value …"; docs/deploying.md.
 deploy: bootstrap ## Deploy to your AWS account: CLIENT_ID=… without a question, without it with four
 	@$(PYTHON) -m tools.deploy
 
+# REGION=… where the bucket is, ANYONE=yes for a bucket whose policy lets others read it; docs/deploying.md.
+publish: bootstrap ## Put template and code into a bucket of yours (BUCKET=…), and print the quick-create link
+	@$(PYTHON) -m tools.deploy.publish
+
 secret: bootstrap ## Put in the client secret, typed hidden (STACK=… for another than flowaccount-connect)
 	@$(PYTHON) -m tools.deploy.secret
 
 # Pins every version again, with hashes, for all platforms. The layer takes the versions that the tools were tested with.
-PIN = uv pip compile --quiet --no-config --universal --upgrade --python-version 3.13 --generate-hashes --no-header --no-annotate \
+PIN = $(TOOLS)/uv pip compile --quiet --no-config --universal --upgrade --python-version 3.13 --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url --no-emit-find-links
 lock: bootstrap ## Pin newer versions of all packages
 	$(PIN) requirements/dev.in -o requirements/dev.txt

@@ -1,4 +1,4 @@
-"""The table as template.yaml deploys it."""
+"""What template.yaml deploys: its release, its resources, its table."""
 
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,36 @@ def _tag(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> Any:
 _Loader.add_multi_constructor("!", _tag)
 
 
+def _template() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.load(TEMPLATE.read_text(), _Loader)  # noqa: S506 - a SafeLoader
+    return found
+
+
+def version() -> str:
+    """The release that the template deploys."""
+    return str(_template()["Outputs"]["Version"]["Value"])
+
+
 def resources() -> dict[str, dict[str, Any]]:
     """The template's resources, by name."""
-    template = yaml.load(TEMPLATE.read_text(), _Loader)  # noqa: S506 - a SafeLoader
-    found: dict[str, dict[str, Any]] = template["Resources"]
+    found: dict[str, dict[str, Any]] = _template()["Resources"]
     return found
+
+
+def by_default() -> dict[str, dict[str, Any]]:
+    """The resources that a stack has if every parameter is left at its default."""
+    template = _template()
+
+    def holds(condition: Any) -> bool:
+        match condition:
+            case {"Not": [inner]}:
+                return not holds(inner)
+            case {"Equals": [{"Ref": parameter}, value]}:
+                return bool(template["Parameters"][parameter].get("Default") == value)
+        raise TypeError(f"{condition} is more than this knows: add it")
+
+    conditions = {name: holds(condition) for name, condition in template["Conditions"].items()}
+    return {name: one for name, one in resources().items() if conditions.get(one.get("Condition", ""), True)}
 
 
 def table() -> dict[str, Any]:

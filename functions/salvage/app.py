@@ -16,8 +16,8 @@ _commits = bootstrap.salvage()
 def handler(event: Mapping[str, Any], _context: Any) -> dict[str, Any]:
     """Apply a batch of pending commits.
 
-    A message that cannot be read, or whose write the table did not take, is delivered again. After several deliveries
-    it becomes a dead letter.
+    A message that cannot be read, or whose write the table did not take, is delivered again, for as long as the queue
+    keeps it.
     """
     failed = []
     for record in event.get("Records", []):

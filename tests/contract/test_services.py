@@ -8,7 +8,7 @@ import boto3
 import pytest
 
 from flowaccount_connect.oauth.client_secret import ClientSecret, SecretMisconfigured
-from flowaccount_connect.scheduling.sweep import Message, RefreshQueue
+from flowaccount_connect.scheduling.refresh_queue import Message, RefreshQueue
 from flowaccount_connect.storage.sealing import CannotOpen, Sealer, TokenPair
 from tests.contract import engines
 

@@ -8,8 +8,8 @@ import pytest
 from flowaccount_connect.rotation.health import Health, Sign, State
 from flowaccount_connect.rotation.outcomes import Refresh, RefreshOutcome
 from flowaccount_connect.rotation.permits import Kind, NoPermit
+from flowaccount_connect.scheduling.due_index import Due, DueIndex, Wanted
 from flowaccount_connect.scheduling.rate import Rate, Rule
-from flowaccount_connect.scheduling.sweep import Due, DueIndex, Wanted
 from flowaccount_connect.storage.connections import ConnectionStore, due_shard, key_of
 from flowaccount_connect.storage.dynamodb import n, s
 from flowaccount_connect.storage.shared_item import Changed, SharedItem

@@ -15,12 +15,15 @@ import requests
 from tests.e2e import app_site
 from tests.e2e.addresses import APP_RETURN_URL, RETURN_URL, TERMINAL_PORT
 from tests.e2e.app_site import AppSite
-from tools.deploy import __main__ as deploy
+from tools.deploy import sam
 from tools.deploy.checks import Clients
 from tools.local import deployment, emulator, service, stack
-from tools.local.settings import Settings
+from tools.local.settings import Experiment, Settings
 from tools.local.stack import Stack
 from tools.local.visit import HttpVisitor, browser
+
+EXPERIMENT = Experiment(public_rate_limit=1_000)
+"""Tests are quicker than users."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +88,11 @@ def up(app: AppSite) -> Iterator[Stack]:
             Settings(
                 parameters={
                     "AllowedReturnUrls": ",".join(allowed),
-                    "PublicRateLimit": "1000",
                     "RefreshesPerMinute": "60000",
                     "PublishRefreshed": "enabled",
                     "AlarmEmail": "operator@example.com",
-                }
+                },
+                experiment=EXPERIMENT,
             )
         )
     finally:
@@ -164,7 +167,7 @@ def account(up: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clien
         monkeypatch.setenv(name, value)
     # What this stack was built of; another build would only take its time.
     assert deployment.is_built()
-    monkeypatch.setattr(deploy, "_build", lambda _: None)
+    monkeypatch.setattr(sam, "build", lambda _: None)
     return partial(boto3.client)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from flowaccount_connect_client import (
     ConnectionNotFound,
     FlowAccountAuth,
     FlowAccountConnect,
+    InvalidArgument,
     Problem,
     ReauthorizationRequired,
     cache,
@@ -56,7 +58,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     python = folder / "venv" / "bin" / "python"
     subprocess.run(
         ["uv", "pip", "install", "-q", "--python", str(python), "-c", str(ROOT / "requirements/dev.txt"),
-         f"flowaccount-connect[cli,httpx] @ {wheel.as_uri()}"],
+         f"flowaccount-connect[cli,httpx,console] @ {wheel.as_uri()}"],
         check=True,
     )  # fmt: skip
     return python.parent
@@ -120,6 +122,9 @@ def test_a_dead_connection_says_how_to_connect_again(
     with pytest.raises(ReauthorizationRequired) as caught:
         books()
     assert (caught.value.reason, caught.value.reconnect_url) == ("rejected", up.authorize_url)
+    assert (caught.value.expected_connection, caught.value.tenant) == (connection, None)
+    with pytest.raises(InvalidArgument, match="belongs to no tenant"):
+        FlowAccountConnect().reconnect_link(caught.value, up.return_urls[0])
     assert abs((caught.value.since or 0) - now) < 60
 
 
@@ -254,3 +259,51 @@ def test_the_terminal_tool_finds_a_stack_by_its_name(
         env=given, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (nothing.returncode, "--url" in nothing.stderr) == (6, True)
+
+
+@pytest.fixture
+def support_staff(up: Stack, tmp_path: Path) -> Iterator[Path]:
+    """A folder where the local stack is used with the role that docs/console.md gives to support staff."""
+    iam, name = service.client(up, "iam"), "flowaccount-connect-support"
+    (policy,) = re.findall(r"```json\n(.*?)```", (ROOT / "docs" / "console.md").read_text("utf-8"), re.DOTALL)
+    places = {"region": up.region, "account": "000000000000", "api": up.api_id, "table": up.table}
+    for place, value in places.items():
+        policy = policy.replace(f"{{{place}}}", value)
+    iam.create_user(UserName=name)
+    iam.put_user_policy(UserName=name, PolicyName="support", PolicyDocument=policy)
+    key = iam.create_access_key(UserName=name)["AccessKey"]
+    known = json.loads(STACK_FILE.read_text("utf-8"))
+    (tmp_path / ".local").mkdir()
+    (tmp_path / ".local" / "stack.json").write_text(
+        json.dumps(known | {"access_key_id": key["AccessKeyId"], "secret_access_key": key["SecretAccessKey"]})
+    )
+    yield tmp_path
+    iam.delete_access_key(UserName=name, AccessKeyId=key["AccessKeyId"])
+    iam.delete_user_policy(UserName=name, PolicyName="support")
+    iam.delete_user(UserName=name)
+
+
+def test_support_staff_see_all_in_the_console_and_change_nothing(
+    connection: str, installed: Path, support_staff: Path
+) -> None:
+    with subprocess.Popen(
+        [installed / "flowaccount-connect", "console", "--local"],
+        cwd=support_staff, env={"PATH": os.environ["PATH"]}, stdout=subprocess.PIPE, text=True,
+    ) as console:  # fmt: skip
+        try:
+            assert console.stdout is not None
+            url = console.stdout.readline().strip()
+            every = requests.get(url, timeout=30).text
+            one = requests.get(f"{url}connections/{connection}", timeout=30).text
+            forced = requests.post(
+                f"{url}connections/{connection}/disconnect", headers={"Origin": url.rsplit("/", 2)[0]}, timeout=30
+            )
+        finally:
+            console.terminate()
+    assert "Well" in every
+    assert "Full speed" in every
+    assert connection in every
+    assert "Connected" in one
+    assert "Make a link" not in one
+    assert "Disconnect …" not in one
+    assert forced.status_code == 403

@@ -570,7 +570,6 @@ LAMBDAS_OWN = {
         for name, queue in (
             ("refresh", "refresh"),
             ("salvage", "salvage"),
-            ("salvage", "salvage-dead-letters"),
             ("publish", "unpublished"),
         )
         for action in ("ReceiveMessage", "DeleteMessage", "GetQueueAttributes")

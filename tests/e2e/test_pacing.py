@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from flowaccount_connect.scheduling.sweep import RefreshQueue
+from flowaccount_connect.scheduling.refresh_queue import RefreshQueue
 from tests.e2e.conftest import Bus, Simulator, until
 from tests.e2e.tampering import restart
 from tools.local import service

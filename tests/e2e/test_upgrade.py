@@ -19,7 +19,7 @@ import pytest
 
 from flowaccount_connect import __version__
 from tests.e2e.addresses import APP_RETURN_URL
-from tests.e2e.conftest import Simulator
+from tests.e2e.conftest import EXPERIMENT, Simulator
 from tests.e2e.links import confirmation_of
 from tests.e2e.test_whole_flow import ledger_of
 from tests.template.conftest import read
@@ -130,7 +130,7 @@ def deployed(up: Stack, root: Path) -> Iterator[None]:
     def deploy(sources: Path) -> None:
         known = read((sources / "template.yaml").read_text())["Parameters"]
         deployment.deploy(port, {name: value for name, value in parameters.items() if name in known}, sources)
-        gaps.fill(port, up.table, int(parameters["RefreshConcurrency"]))
+        gaps.fill(port, up.table, EXPERIMENT)
 
     try:
         deploy(root)

@@ -196,7 +196,7 @@ def nothing_working_is_dropped(held_before: set[str], held_after: set[str]) -> s
     return None
 
 
-def report_is_true(node: Node, stored: Stored, salvaged: bool) -> str | None:
+def report_is_true(node: Node, stored: Stored, pending: bool) -> str | None:
     """2. Whoever received a set and lived to the end says what became of it, and truly."""
     outcome = node.outcome
     if isinstance(outcome, BaseException):
@@ -207,7 +207,7 @@ def report_is_true(node: Node, stored: Stored, salvaged: bool) -> str | None:
         connected = outcome == BUSINESS and node.grant_id is not None and stored.grant_id < node.grant_id
         return "confirmed, and not connected" if connected else None
     if isinstance(outcome, Ended):
-        lost = node.grant_id is not None and stored.grant_id < node.grant_id and not salvaged
+        lost = node.grant_id is not None and stored.grant_id < node.grant_id and not pending
         connected = outcome.ending in (Ending.CONNECTED, Ending.TO_BE_CONFIRMED)
         return f"connected, while {node.holds} is stored nowhere" if connected and lost else None
     if outcome is None or node.holds is None:
@@ -216,8 +216,8 @@ def report_is_true(node: Node, stored: Stored, salvaged: bool) -> str | None:
     match outcome.outcome:
         case RefreshOutcome.REFRESHED if stays:
             return f"reported as refreshed, while {stored.token} is stored still"
-        case RefreshOutcome.PENDING if stays and not salvaged:
-            return "reported as salvaged, and is not in the salvage queue"
+        case RefreshOutcome.PENDING if stays and not pending:
+            return "reported as pending, and is not in the queue of pending commits"
         case RefreshOutcome.REFRESHED | RefreshOutcome.PENDING | RefreshOutcome.LOST:
             return None
         case other if stored.committed_by == f"a{node.attempt}":
@@ -404,6 +404,8 @@ def backoff_ends_before_the_deadline(before: Stored, after: Stored, now: int) ->
     """No backoff sleeps past the deadline; nor past the last try before it, unless in doubt, for the lease."""
     if before.attempt is None or after.attempt is not None or not after.active or after.token != before.token:
         return None
+    if now >= after.deadline:
+        return None
     refresh_at, last_try = after.refresh_at or 0, after.deadline - LAST_TRY
     if after.in_doubt is not None:
         last_try = max(last_try, before.lease_until)
@@ -427,9 +429,9 @@ def disconnect_ends_what_was_asked(grant_id: str | None, before: Stored, after: 
     return None
 
 
-def salvage_tells_the_truth(outcome: PendingOutcome, before: Stored, after: Stored) -> str | None:
-    """2. A salvaged set is applied, or something at least as new is there."""
-    if outcome is PendingOutcome.APPLIED and before == after:
+def salvage_tells_the_truth(outcome: PendingOutcome, *, changed: bool) -> str | None:
+    """2. A pending commit changes the table, a connection or a link, or something at least as new is there."""
+    if outcome is PendingOutcome.APPLIED and not changed:
         return "reported as applied, and nothing changed"
     return None
 

@@ -73,17 +73,15 @@ _SPLIT = """        self._update(
             commit.connection_id,
             update="SET requested_at = :requested_at, deadline = :deadline, access_expires_at = :expires",
             condition="attribute_exists(#status) AND grant_id = :grant AND generation = :generation",
-            values={
-                ":requested_at": n(commit.tokens.requested_at),
-                ":deadline": n(commit.tokens.deadline),
-                ":expires": n(commit.tokens.access_expires_at),
-                ":grant": s(commit.grant_id),
-                ":generation": n(commit.generation),
-            },
+            requested_at=commit.tokens.requested_at,
+            deadline=commit.tokens.deadline,
+            expires=commit.tokens.access_expires_at,
+            grant=commit.grant_id,
+            generation=commit.generation,
         )
 """
 _NEVER = '        if self.rotation.replay_policy == "never":\n'
-_LATE_SALVAGE = _may("failed", "hurried", starts=2)
+_LATE_COMMIT = _may("failed", "hurried", starts=2)
 
 MUTANTS = [
     # Claim
@@ -96,8 +94,8 @@ MUTANTS = [
            "if found.attempt is not None and found.attempt.id == attempt.id:", 'if found.status == "":',
            _may("retried")),
     Mutant("so is one over an expired lease", "rotation/protocol.py",
-           "if there is not None and there.attempt is not None and there.attempt.id == attempt.id:",
-           "if there is None:", _may("crash", "retried")),
+           "if current is not None and current.attempt is not None and current.attempt.id == attempt.id:",
+           "if current is None:", _may("crash", "retried")),
     Mutant("nobody claims what another attempt holds", "storage/connections.py",
            "attribute_not_exists(attempt_id) AND {wanted}", "{wanted}", _may()),
     Mutant("only what is active is claimed", "storage/connections.py",
@@ -137,6 +135,12 @@ MUTANTS = [
     Mutant("a throttled token is not blamed", "rotation/protocol.py",
            "self._release(RefreshOutcome.THROTTLED, pause=pause)", "self.end(Reason.REJECTED)",
            _may("throttled", starts=1)),
+    Mutant("what the rate has no room for is given back", "rotation/protocol.py",
+           "replace(self._release(RefreshOutcome.PACED, pause=no.retry_after), retry_after=no.retry_after)",
+           "self.end(Reason.REJECTED)", _may(paced=True, starts=1)),
+    Mutant("so is what a rate that fails does not let through", "rotation/protocol.py",
+           "            self.heard = _Heard(str(error))\n            return self._release(RefreshOutcome.NOT_PREPARED)",
+           "            return self.end(Reason.REJECTED)", _may("rate", paced=True, starts=1)),
     # Commit
     Mutant("the commit is fenced by generation", "storage/connections.py",
            _COMMIT, _COMMIT.replace("(generation = :generation", "(attribute_exists(pk) OR generation = :generation"),
@@ -148,7 +152,7 @@ MUTANTS = [
            _COMMIT, _COMMIT.replace('"grant_id', '"#status = :active AND grant_id'),
            _may("failed", "hurried", policy="never")),
     Mutant("the commit does not ask for its own attempt", "storage/connections.py",
-           _COMMIT, _COMMIT.replace('"grant_id', '"attempt_id = :attempt AND grant_id'), _LATE_SALVAGE),
+           _COMMIT, _COMMIT.replace('"grant_id', '"attempt_id = :attempt AND grant_id'), _LATE_COMMIT),
     Mutant("of two answers to the same token the later one wins", "storage/connections.py",
            _COMMIT, _COMMIT.replace("requested_at < :requested_at", "attribute_not_exists(pk)"),
            _may("failed", "hurried", server=Kind.NEWEST_ONLY, starts=2)),
@@ -157,8 +161,8 @@ MUTANTS = [
            "            if not time.pause(pause, reserve=reserve):\n                return None\n            raise",
            _may("failed", starts=1)),
     Mutant("committed_by tells one's own commit", "rotation/protocol.py",
-           'from None\n                if there.committed_by != commit.attempt_id:',
-           "from None\n                if there is not refused:",
+           'from None\n                if current.committed_by != commit.attempt_id:',
+           "from None\n                if current is not refused:",
            _may("retried", starts=1)),
     Mutant("tokens and expiries change in one write", "storage/connections.py",
            _COMMITS, _SPLIT + _COMMITS, _may(starts=1)),
@@ -265,8 +269,9 @@ MUTANTS = [
            "            self._store.commit(dataclasses.replace(commit, generation=generation))",
            _may("failed", "hurried", "repeated")),
     Mutant("a pending consent is applied under the reconnect's condition", "rotation/pending_commits.py",
-           "call(self._client.update_item, **update)",
-           'call(self._client.update_item, **(update | {"ConditionExpression": "attribute_exists(pk)"}))',
+           "changed(self._client, grant_update(self._table, pending.commit, now=now))",
+           "changed(self._client, grant_update(self._table, pending.commit, now=now)"
+           ' | {"ConditionExpression": "attribute_exists(pk)"})',
            _may("failed", "hurried", "repeated", workers=0, consents=1, starts=1)),
     # Attempts
     Mutant("an attempt is consumed once", "storage/attempts.py",
@@ -282,7 +287,8 @@ MUTANTS = [
            '        f"x_one = :one, x_zero = :zero, #ttl = :ttl{placed} "',
            _may(disconnects=1, starts=1)),
     Mutant("a disconnect ends only the consent it was asked to end", "storage/connections.py",
-           'condition = "grant_id = :seen"', 'condition = "(grant_id = :seen OR attribute_exists(pk))"',
+           'if seen is None else "grant_id = :seen"',
+           'if seen is None else "(grant_id = :seen OR attribute_exists(pk))"',
            _may(disconnects=1, consents=1, workers=0, starts=1)),
     Mutant("a tombstone's door is of its own moment: no consent in flight comes to life", "storage/connections.py",
            "max(new_grant_id(lambda: now + 0.001), *ended)", "max(ended)",
@@ -294,9 +300,9 @@ MUTANTS = [
            "max(new_grant_id(lambda: now + 0.001), *ended)", "ended[0] or str(now)",
            _may("failed", "hurried", disconnects=1, consents=1, workers=0, starts=1)),
     Mutant("nor an import", "storage/imports.py",
-           "            self._promote(bury, imported.id, _of_grant(imported.grant_id))",
-           "            bury['ExpressionAttributeValues'] = bury['ExpressionAttributeValues'] | {':door': s('0')}\n"
-           "            self._promote(bury, imported.id, _of_grant(imported.grant_id))",
+           "            self._promote(bury, self._of_grant(imported.id, imported.grant_id))",
+           "            bury['ExpressionAttributeValues'] = bury['ExpressionAttributeValues'] | {':door': {'S': '0'}}\n"
+           "            self._promote(bury, self._of_grant(imported.id, imported.grant_id))",
            _may(imported=True, disconnects=1, starts=1)),
     # Two refusals
     Mutant("one refusal is not final", "domain/schedule.py",
@@ -375,15 +381,15 @@ MUTANTS = [
            _may("failed", "hurried", workers=0, consents=1, links=True, starts=1)),
     # Restore
     Mutant("what comes from a backup is in doubt", "storage/connections.py",
-           'return kept | {"in_doubt": n(since), "refresh_at"', 'return kept | {"was_in_doubt": n(since), "refresh_at"',
+           "return kept | attributes(in_doubt=since,", "return kept | attributes(was_in_doubt=since,",
            _may(restores=1, starts=0)),
     Mutant("a restore moves the generation on", "storage/connections.py",
-           "n(there.generation + max(now - restored_to, 0) + LEAP)", "n(there.generation)", _may(restores=1, starts=1)),
+           "n(old.generation + max(now - restored_to, 0) + LEAP)", "n(old.generation)", _may(restores=1, starts=1)),
     Mutant("a pending commit is newer than any backup", "storage/connections.py",
            _COMMIT, _COMMIT.replace("requested_at < :requested_at", "attribute_not_exists(sk)"),
            _may("failed", "hurried", restores=1, starts=1)),
     Mutant("what was disconnected stays so through a restore", "storage/connections.py",
-           "if disconnected and there.status is not Status.DISCONNECTED:", "if there.status is Status.UNREADABLE:",
+           "if disconnected and old.status is not Status.DISCONNECTED:", "if old.status is Status.UNREADABLE:",
            _may(restores=1, disconnects=1, starts=0)),
 ]  # fmt: skip
 

@@ -17,15 +17,6 @@ def findings(found: Run, *names: str) -> list[Any]:
     return [found.value(name) for name in names]
 
 
-def test_a_strict_one_surprises_nobody() -> None:
-    found = probed()
-    assert findings(found, "replay", "replay_ends_consent", "pkce", "wrong_verifier") == [
-        *("refused", "no", "works", "refused")
-    ]
-    assert (found.value("secret_in_body"), found.value("surprises"), found.in_the_way) == ("yes", "none", set())
-    assert (found.report.consents, found.report.requests) == (4, 9)
-
-
 @pytest.mark.parametrize("answer", ["same", "new"])
 @pytest.mark.parametrize(("seconds", "replay"), [(30, "refused"), (600, "accepted")])
 @pytest.mark.parametrize("kills", [False, True])
@@ -53,20 +44,18 @@ def test_an_answer_that_names_no_business_is_in_the_way(code: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "refresh", "seconds", "follows"),
+    ("code", "refresh", "seconds"),
     [
-        (3_600, ..., {"code": 3_600, "refresh": None}, "3600"),
-        (None, "7200", {"code": None, "refresh": 7_200}, "7200"),
-        (200_000, "soon", {"code": 200_000, "refresh": None}, "86400"),
-        (30, -1, {"code": 30, "refresh": None}, "60"),
-        (3_600, 7_200, {"code": 3_600, "refresh": 7_200}, None),
+        (3_600, ..., {"code": 3_600, "refresh": None}),
+        (None, "7200", {"code": None, "refresh": 7_200}),
+        (200_000, "soon", {"code": 200_000, "refresh": None}),
+        (30, -1, {"code": 30, "refresh": None}),
+        (3_600, 7_200, {"code": 3_600, "refresh": 7_200}),
     ],
 )
-def test_expires_in_of_one_of_the_answers_is_what_the_stack_assumes(
-    code: Any, refresh: Any, seconds: dict[str, Any], follows: str | None
-) -> None:
+def test_expires_in_may_be_in_one_of_the_answers_only(code: Any, refresh: Any, seconds: dict[str, Any]) -> None:
     found = probed(changes={"expires_in": code}, refresh_changes={"expires_in": refresh})
-    assert (found.value("expires_in"), found.parameter("AccessTokenLifetime")) == (seconds, follows)
+    assert found.value("expires_in") == seconds
 
 
 @pytest.mark.parametrize(

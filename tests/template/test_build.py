@@ -240,13 +240,14 @@ def test_what_was_built_for_one_processor_can_be_deployed_for_no_other(
     (tmp_path / BUILD).mkdir(parents=True)
     shutil.copy(built / "template.yaml", tmp_path / BUILD)
     before = built_template(tmp_path)
-    assert before["Parameters"]["Architecture"]["AllowedValues"] == ["x86_64", "arm64"]
-    built_for.narrow(tmp_path, processor)
+    built_for.name_processor(tmp_path, processor)
     now = built_template(tmp_path)
     only = architecture or {"x86_64": "x86_64", "aarch64": "arm64"}[platform.machine()]
-    chosen = {"AllowedValues": [only], "Default": only}
-    assert now["Parameters"]["Architecture"] == before["Parameters"]["Architecture"] | chosen
-    assert now | {"Parameters": None} == before | {"Parameters": None}
+    layers = ("DependenciesLayer", "ConnectorLayer")
+    assert now["Globals"]["Function"]["Architectures"] == [only]
+    assert [now["Resources"][layer]["Properties"]["CompatibleArchitectures"] for layer in layers] == [[only]] * 2
+    text = {name: str(one).replace("arm64", "x86_64") for name, one in (("before", before), ("now", now))}
+    assert text["before"] == text["now"], "nothing else changes"
 
 
 def test_every_build_is_told_what_it_is_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,7 +255,7 @@ def test_every_build_is_told_what_it_is_for(tmp_path: Path, monkeypatch: pytest.
     assert re.search(r"sam build\n.*-m tools.local\.built_for\n", planned), planned
     asked = []
     monkeypatch.setattr(deployment, "_sam", lambda *_: (tmp_path / BUILD).mkdir(parents=True))
-    monkeypatch.setattr(built_for, "narrow", lambda *given: asked.append(given))
+    monkeypatch.setattr(built_for, "name_processor", lambda *given: asked.append(given))
     monkeypatch.setattr(deployment, "sources", lambda _: "these")
     deployment.build(tmp_path)
     assert asked == [(tmp_path, "native")]

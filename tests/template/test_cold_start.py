@@ -15,7 +15,7 @@ from tests.unit.test_imports import ENVIRONMENT
 EVERY = {"aws_lambda_powertools", "boto3", "botocore", "certifi", "dateutil", "jmespath", "s3transfer", "six"}
 EVERY |= {"typing_extensions", "urllib3"}
 """Logger, Metrics and boto3, and what they import."""
-REQUESTS = {"charset_normalizer", "idna", "requests"}
+REQUESTS = {"idna", "requests"}
 SEALING = {"_cffi_backend", "cryptography"}
 PACKAGES = {
     "authorize": EVERY,
@@ -99,13 +99,4 @@ def test_a_function_imports_what_it_needs_and_nothing_else(started: dict[str, di
 
 @pytest.mark.parametrize("name", PACKAGES)
 def test_a_function_asks_nobody_while_it_starts(started: dict[str, dict[str, list[str]]], name: str) -> None:
-    """So a snapshot of it (SnapStart) holds no key, no secret and no connection."""
     assert started[name]["asked"] == []
-
-
-def test_a_snapshot_has_what_the_first_call_would_load_and_has_asked_nobody(built: Path) -> None:
-    """Its environment has no credentials: boto3 would look for them when it makes a client."""
-    nobody = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}
-    found = start(built, "token", AWS_LAMBDA_INITIALIZATION_TYPE="snap-start", **nobody)
-    assert set(found["packages"]) == PACKAGES["token"]
-    assert found["asked"] == []

@@ -58,11 +58,8 @@ GRANTS: dict[str, set[str]] = {
     "salvage": {
         "dynamodb:DeleteItem on Table if CONNECTION#*",
         "dynamodb:UpdateItem on Table if CONNECTION#*, LINK#*",
-        "sqs:DeleteMessage on SalvageDeadLetters",
         "sqs:DeleteMessage on SalvageQueue",
-        "sqs:GetQueueAttributes on SalvageDeadLetters",
         "sqs:GetQueueAttributes on SalvageQueue",
-        "sqs:ReceiveMessage on SalvageDeadLetters",
         "sqs:ReceiveMessage on SalvageQueue",
     },
     "token": {

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flowaccount_connect.oauth.token_answer import Answer, Outcome, TokenSet
+from flowaccount_connect.rotation.permits import FIRST_PAUSE
 from tests.unit.tables import client_error
 
 NOW = 1_800_000_000
@@ -222,3 +223,25 @@ def tokens(
 ) -> Answer:
     """An answer with tokens."""
     return Answer(Outcome.TOKENS, TokenSet(access, refresh, 86_400, support_code), status=200)
+
+
+class FreePermit:
+    """A permit for any number of requests, where nobody counts them."""
+
+    def use(self, patience: float, *, urgent: bool = False) -> None:
+        """Return at once."""
+
+    def throttled(self, sent_at: float, retry_after: int | None) -> int:  # noqa: ARG002
+        """The pause that was asked for."""
+        return retry_after or FIRST_PAUSE
+
+
+FREE = FreePermit()
+
+
+class AlwaysWell:
+    """The health of an endpoint that nobody watches."""
+
+    def verdict_allowed(self, now: int) -> bool:  # noqa: ARG002
+        """Always."""
+        return True

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -282,47 +280,6 @@ def test_a_certificate_of_nobody_known_is_refused(
                     get(client)
                 assert server.asked == []
             client.close()
-
-
-# ---- snapshots ----------------------------------------------------------------------------------------------------
-
-SNAPSHOT = """
-import sys
-from flowaccount_connect.runtime import aws
-client = aws.client("dynamodb")
-sys.stdout.write("made\\n")
-sys.stdout.flush()
-sys.stdin.readline()
-client.get_item(TableName="table", Key={})
-"""
-
-
-def test_a_function_of_a_snapshot_looks_for_credentials_with_its_first_call(server: Server) -> None:
-    fields = {"AccessKeyId": "restored", "SecretAccessKey": "s", "Token": "t", "Expiration": "2099-01-01T00:00:00Z"}
-    server.say(reply(200, json.dumps(fields).encode()), said({}))
-    environment = {
-        "PYTHONPATH": os.pathsep.join(sys.path),
-        "HOME": "/nonexistent",
-        "AWS_DEFAULT_REGION": "ap-southeast-1",
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.port}",
-        "AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start",
-        "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"http://127.0.0.1:{server.port}/credentials",
-        "AWS_CONTAINER_AUTHORIZATION_TOKEN": "mine",
-    }
-    with subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", SNAPSHOT],
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as run:
-        assert run.stdout is not None
-        assert run.stdout.readline() == "made\n"
-        assert server.asked == [], "the snapshot is taken here"
-        run.communicate("\n", timeout=60)
-    assert run.returncode == 0
-    assert [asked.path for asked in server.asked] == ["/credentials", "/"]
-    assert "Credential=restored/" in server.asked[1].headers["authorization"]
 
 
 def test_modules_load_without_garbage_collection(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tools import deployed
 from tools.benchmarks import calls, compared, money, report
 from tools.benchmarks.calls import Calls
 from tools.benchmarks.programs import FLOOR, Function, Program, Took
@@ -31,8 +32,8 @@ def figures(**ours: float) -> Figures:
     return made
 
 
-def fail(why: str) -> None:
-    raise LocalError(why)
+def fail(error: Exception) -> None:
+    raise error
 
 
 def met(sections: list[Section]) -> dict[str, bool]:
@@ -64,21 +65,29 @@ def test_a_worker_has_to_refresh_fifteen_times_as_many() -> None:
         assert report.exit_code(compared.sections(made)) == code
 
 
-def test_a_figure_that_cannot_be_taken_is_named_and_the_others_go_on() -> None:
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (LocalError("the machine was too busy"), "the machine was too busy"),
+        (KeyError("headers"), "KeyError('headers')"),
+        (ConnectionResetError(), "ConnectionResetError()"),
+    ],
+)
+def test_a_figure_that_cannot_be_taken_is_named_and_the_others_go_on(error: Exception, why: str) -> None:
     made = figures(ready=99)
     with made.taking(TOKEN, OURS):
-        fail("the machine was too busy")
+        fail(error)
     sections = compared.sections(made)
     assert report.exit_code(sections) == 2
     assert "authorize" in met(sections)
     (row,) = [row for one in sections for row in one.rows if not row.taken]
-    assert row.cells[:2] == (OURS, "not taken: the machine was too busy")
+    assert row.cells[:2] == (OURS, f"not taken: {why}")
 
 
 def test_a_round_that_failed_is_noted_and_the_other_rounds_count() -> None:
     made = figures(ready=99)
     with made.taking(READY, "authorize"):
-        fail("once")
+        fail(LocalError("once"))
     first = compared.sections(made)[0]
     assert first.note == "authorize: not in every round: once."
     assert report.exit_code([first]) == 0
@@ -154,7 +163,7 @@ def test_an_engine_that_closes_its_connections_is_asked_again(before_a_rude_engi
 
 
 STEPS = (
-    *(calls.ALONE, calls.IN_BATCH, calls.TOKEN, calls.NOTHING_DUE, calls.REFRESHED, calls.CONNECTED),
+    *(calls.ALONE, calls.IN_BATCH, calls.TOKEN, calls.EMPTY, calls.REFRESHED, calls.CONNECTED),
     *(calls.LINK, calls.LINK_AUTHORIZE, calls.LINK_CALLBACK, calls.CONFIRM),
 )
 
@@ -189,13 +198,15 @@ def test_a_dashboard_that_is_left_out_costs_nothing() -> None:
     assert drawn.idle().total - bare.idle().total == pytest.approx(made.price["dashboard_month"])
 
 
-def test_a_connect_is_four_requests_and_what_each_of_them_asks() -> None:
-    made = costs()
-    assert made.connect()["API Gateway"] == pytest.approx(4 * made.price["api_gateway_rest_request"])
-    assert made.connect()["table units"] == pytest.approx(5 * made.price["dynamodb_write_unit"])
-
-
 def test_of_a_refresh_the_stream_wakes_publish_once() -> None:
     made = costs()
     # Alone in its batch, and once for its history.
     assert made.refresh()["Lambda requests"] == pytest.approx(2 * made.price["lambda_request"])
+
+
+def test_only_what_a_stack_has_by_default_is_paid_for() -> None:
+    made, there = money.standing(), [one["Type"] for one in deployed.resources().values()]
+    assert made["AWS::CloudWatch::Alarm"] == 13
+    assert made["AWS::CloudWatch::Alarm"] < there.count("AWS::CloudWatch::Alarm"), "some are for gradual deployments"
+    assert made["AWS::ApiGateway::DomainName"] == 0
+    assert made["SQS"] == 3, "each is polled around the clock"

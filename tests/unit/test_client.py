@@ -394,7 +394,11 @@ def test_a_token_refused_for_good_says_how_to_connect_again(stack: Server, books
     stack.say(
         given(1),
         refused(
-            409, "reauthorization_required", reason="rejected", since=5, tenant="t", expected_connection=CONNECTION
+            409,
+            "reauthorization_required",
+            reason="rejected",
+            since=5,
+            reconnect={"tenant": "t", "expected_connection": CONNECTION},
         ),
     )
     books.say(reply(401))
@@ -671,6 +675,57 @@ def test_an_app_makes_a_link_and_confirms_what_the_browser_brought(stack: Server
         ),
         ("POST", "/connect-links/confirm", {"confirmation": "../s.1", "tenant": "tenant-1"}),
     ]
+
+
+LINKED = reply(201, b'{"connect_url": "https://x/authorize?link=l", "expires_at": 9}')
+
+
+def lost(tenant: str | None) -> ReauthorizationRequired:
+    error = ReauthorizationRequired("reauthorization_required", 409, "No consent.")
+    error.expected_connection, error.tenant = CONNECTION, tenant
+    return error
+
+
+@pytest.mark.parametrize("of", [CONNECTION, lost(None), lost("tenant-1")], ids=["an id", "an error", "a whole error"])
+def test_a_fresh_link_for_a_connection_is_for_its_tenant_and_for_that_business(
+    stack: Server, of: str | ReauthorizationRequired
+) -> None:
+    known = isinstance(of, ReauthorizationRequired) and of.tenant is not None
+    stack.say(*([] if known else [found(**SHOWN)]), LINKED)
+    assert connect(stack).reconnect_link(of, "https://shop.example/back", state="s").expires_at == 9
+    made = stack.asked[-1]
+    assert (made.path.partition("/live")[2], json.loads(made.body)) == (
+        "/connect-links",
+        {
+            "tenant": "tenant-1",
+            "return_url": "https://shop.example/back",
+            "expected_connection": CONNECTION,
+            "state": "s",
+        },
+    )
+    assert len(stack.asked) == (1 if known else 2)
+
+
+def test_a_link_for_the_phones_own_browser(stack: Server) -> None:
+    stack.say(LINKED)
+    connect(stack).connect_link("tenant-1", "https://shop.example/back", external_browser=True)
+    assert json.loads(stack.asked[0].body)["external_browser"] is True
+
+
+def test_a_fresh_link_is_made_of_an_events_own_words(stack: Server) -> None:
+    detail: dict[str, Any] = {"reconnect": {"tenant": "tenant-1", "expected_connection": CONNECTION}}
+    stack.say(LINKED)
+    connect(stack).connect_link(return_url="https://shop.example/back", **detail["reconnect"])
+    assert json.loads(stack.asked[0].body) == detail["reconnect"] | {"return_url": "https://shop.example/back"}
+
+
+def test_a_connection_that_nobody_has_gets_no_link_of_itself(stack: Server) -> None:
+    stack.say(found(**SHOWN | {"tenant": None}))
+    with pytest.raises(InvalidArgument, match="connect_link"):
+        connect(stack).reconnect_link(CONNECTION, "https://shop.example/back")
+    with pytest.raises(InvalidArgument):
+        connect(stack).reconnect_link(ReauthorizationRequired("c", 409, "d"), "https://shop.example/back")
+    assert len(stack.asked) == 1
 
 
 @pytest.mark.parametrize("brought", ["", None])

@@ -167,6 +167,11 @@ def test_a_misspelt_variable_is_refused() -> None:
         deploy.given({"MAKEFLAGS": " -- CLIENT=client"})
 
 
+def test_a_dollar_that_make_would_swallow_is_refused() -> None:
+    with pytest.raises(LocalError, match=r"make swallows a \$"):
+        deploy.given({"MAKEFLAGS": " -- CLIENT_ID=a$$b", "CLIENT_ID": "a"})
+
+
 # ---- what it looks at before ---------------------------------------------------------------------------------------
 
 

@@ -9,13 +9,13 @@ from flowaccount_connect.domain.connection import Attempt, Connection, Reason, S
 from flowaccount_connect.oauth.token_answer import Answer, Outcome
 from flowaccount_connect.rotation.outcomes import RefreshOutcome
 from flowaccount_connect.rotation.pending_commits import PendingCommit, PendingCommits, PendingOutcome, Target
-from flowaccount_connect.rotation.ports import AlwaysWell, Health
+from flowaccount_connect.rotation.ports import Health
 from flowaccount_connect.rotation.protocol import ReplayPolicy, Rotation
 from flowaccount_connect.storage.imports import COOLING, AlreadyConnected, CoolingDown, ImportStore, UnderWay
 from flowaccount_connect.storage.sealing import TokenPair
 from flowaccount_connect.storage.stored_tokens import StoredTokens
 from tests.support.commits import commit_of
-from tests.unit.fakes import CONNECTION, NOW, tokens
+from tests.unit.fakes import CONNECTION, FREE, NOW, AlwaysWell, tokens
 from tests.unit.tables import Fault, client_error
 from tests.unit.worlds import Unwell, World
 
@@ -69,7 +69,7 @@ class Imports:
             health=self.health,
             attempt_id=lambda: f"attempt-{self.attempts}",
         )
-        return rotation.refresh(CONNECTION, remaining=self.world.clock.remaining(seconds)).outcome
+        return rotation.refresh(CONNECTION, permit=FREE, remaining=self.world.clock.remaining(seconds)).outcome
 
     def later(self, seconds: int = 200) -> None:
         """Past the lease."""
@@ -294,6 +294,17 @@ def test_no_usable_answer_is_doubt_that_a_later_refusal_settles(dead: Imports) -
     # The token may never have been good: no rotation of a connection is lost.
     assert dead.events() == ["rejected"]
     assert dead.world.table.item("CONNECTION", CONNECTION) == before
+
+
+def test_a_given_token_that_is_kept_stays_in_doubt(imports: Imports) -> None:
+    """Its first request may still arrive and spend it."""
+    assert imports.prove(SILENT) is RefreshOutcome.IN_DOUBT
+    imported = imports.store.get(CONNECTION)
+    assert imported is not None
+    assert imported.refresh_at is not None
+    imports.world.clock.now = imported.refresh_at
+    assert imports.prove(tokens(refresh=None)) is RefreshOutcome.KEPT
+    assert imports.world.connection().in_doubt == NOW
 
 
 @pytest.mark.parametrize("fault", [DOWN, UNACKNOWLEDGED], ids=["not written", "not acknowledged"])

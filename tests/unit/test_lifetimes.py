@@ -9,7 +9,7 @@ from flowaccount_connect.domain.schedule import Schedule
 from flowaccount_connect.oauth.token_answer import Answer, Outcome, TokenSet
 from flowaccount_connect.rotation.outcomes import RefreshOutcome
 from flowaccount_connect.runtime import settings
-from tests.unit.fakes import CONNECTION, NOW
+from tests.unit.fakes import CONNECTION, FREE, NOW
 from tests.unit.worlds import World
 
 DAY = 86_400
@@ -25,7 +25,7 @@ def refreshed(world: World, schedule: Schedule, answer: Answer) -> Connection:
     world.change(refresh_at=int(world.clock()))
     world.endpoint.answers[:] = [answer]
     rotation = replace(world.rotation(), schedule=schedule)
-    done = rotation.refresh(CONNECTION, remaining=world.clock.remaining(45))
+    done = rotation.refresh(CONNECTION, permit=FREE, remaining=world.clock.remaining(45))
     assert done.outcome is RefreshOutcome.REFRESHED
     return world.connection()
 
@@ -46,10 +46,13 @@ def exact(**rules: int | bool | None) -> Schedule:
     [
         (None, False, DAY, 21_600),
         (7_200, False, 7_200, 1_800),
+        (600, False, 600, 150),
+        (599, False, DAY, 21_600),
+        (1, True, DAY, 21_600),
         (30 * DAY, False, DAY, 21_600),
         (30 * DAY, True, 30 * DAY, 21_600),
     ],
-    ids=["none", "shorter", "longer, not believed", "longer, believed"],
+    ids=["none", "shorter", "just enough", "too short", "a second", "longer, not believed", "longer, believed"],
 )
 def test_a_lifetime_as_announced(
     world: World, seconds: int | None, longer: bool, deadline: int, refresh_at: int

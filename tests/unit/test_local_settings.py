@@ -30,3 +30,25 @@ def test_what_stands_in_a_value_is_no_name(value: str) -> None:
 
 def test_without_make_nothing_was_given() -> None:
     assert settings.given_on_the_command_line({}) == []
+
+
+def test_an_experiment_has_otherwise_what_the_template_fixes() -> None:
+    given = {
+        "SCHEDULE": "disabled",
+        "REFRESH_CONCURRENCY": "3",
+        "PUBLIC_RATE_LIMIT": "9",
+        "ACCESS_TOKEN_LIFETIME": "60",
+    }
+    assert settings.read(given).experiment == settings.Experiment(
+        schedule=False, workers=3, public_rate_limit=9, access_token_lifetime=60
+    )
+    assert settings.read({"SCHEDULE": ""}).experiment == settings.Experiment()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("SCHEDULE", "off"), ("REFRESH_CONCURRENCY", "0"), ("PUBLIC_RATE_LIMIT", "1.5"), ("ACCESS_TOKEN_LIFETIME", "-1")],
+)
+def test_an_experiment_that_means_nothing_is_refused_by_its_name(name: str, value: str) -> None:
+    with pytest.raises(LocalError, match=f"{name}={value} is not accepted"):
+        settings.read({name: value})

@@ -12,7 +12,7 @@ from flowaccount_connect.rotation.outcomes import RefreshOutcome
 from flowaccount_connect.storage import attempts
 from flowaccount_connect.storage.connections import from_item
 from flowaccount_connect.storage.links import link_from_item
-from tests.unit.fakes import CONNECTION, NOW
+from tests.unit.fakes import CONNECTION, FREE, NOW
 from tests.unit.worlds import World
 
 NAMES = (
@@ -77,6 +77,6 @@ def test_of_what_is_not_understood_no_token_is_spent() -> None:
         world = whole()
         world.change(**{name: value})
         for _ in range(2):
-            done = world.rotation().refresh(CONNECTION, remaining=world.clock.remaining(45))
+            done = world.rotation().refresh(CONNECTION, permit=FREE, remaining=world.clock.remaining(45))
             assert (done.outcome, world.endpoint.posts) == (RefreshOutcome.UNREADABLE, []), name
             world.clock.now += 200

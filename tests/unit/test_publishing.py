@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 from flowaccount_connect.publishing.publisher import Malformed, Publisher, UnpublishedQueue, read_message, read_record
 from flowaccount_connect.runtime.observability import logger
+from flowaccount_connect.storage.commits import Commit
 from flowaccount_connect.storage.connections import grant_update
 from flowaccount_connect.storage.event_items import event_put
 from flowaccount_connect.storage.history import Counts, History
 from tests.contract.test_connection_store import rotated
-from tests.unit.fakes import CONNECTION, NOW, Clock, FakeEvents, FakeSqs, tokens
+from tests.unit.fakes import CONNECTION, FREE, NOW, Clock, FakeEvents, FakeSqs, tokens
 from tests.unit.handlers import Event, Functions, event
 from tests.unit.streams import StreamingTable
 from tests.unit.tables import Fault, Table, client_error
@@ -249,11 +250,13 @@ class Life:
             self.consents += 1
             update = grant_update(
                 "table",
-                name,
-                grant_id=f"{self.consents:04}",
-                attempt_id=f"c{self.consents}",
-                environment="sandbox",
-                tokens=rotated("t", NOW),
+                Commit(
+                    connection_id=name,
+                    grant_id=f"{self.consents:04}",
+                    attempt_id=f"c{self.consents}",
+                    environment="sandbox",
+                    tokens=rotated("t", NOW),
+                ),
                 now=NOW,
             )
             self.table.update_item(**update)
@@ -422,7 +425,7 @@ def test_a_whole_life_is_told_by_the_real_protocol(functions: Functions, world: 
     streaming.connect()
     clock.now += 22_000
     streaming.endpoint.answers = [tokens()]
-    streaming.rotation().refresh(CONNECTION, remaining=clock.remaining(45))
+    streaming.rotation().refresh(CONNECTION, permit=FREE, remaining=clock.remaining(45))
     assert isinstance(streaming.table, StreamingTable)
     functions.set(PUBLISH_REFRESHED="enabled")
     functions.call("publish", {"Records": streaming.table.of_interest()}, seconds=60)

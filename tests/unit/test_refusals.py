@@ -9,7 +9,7 @@ from flowaccount_connect.domain.connection import Reason, Status, public_status
 from flowaccount_connect.domain.schedule import Schedule
 from flowaccount_connect.oauth.token_answer import Answer, Outcome
 from flowaccount_connect.rotation.outcomes import Refresh, RefreshOutcome
-from tests.unit.fakes import CONNECTION, NOW, tokens
+from tests.unit.fakes import CONNECTION, FREE, NOW, tokens
 from tests.unit.worlds import Unwell, World
 
 REFUSED = Answer(Outcome.REJECTED, error="invalid_grant", status=400)
@@ -34,7 +34,7 @@ def refresh(world: World, answer: Answer, *, at: int | None = None, well: bool =
     rotation = replace(world.rotation(), attempt_id=lambda: f"at {int(world.clock())}")
     if not well:
         rotation = replace(rotation, health=Unwell())
-    return rotation.refresh(CONNECTION, remaining=world.clock.remaining(45))
+    return rotation.refresh(CONNECTION, permit=FREE, remaining=world.clock.remaining(45))
 
 
 def test_one_refusal_ends_nothing_and_is_shown(world: World) -> None:
@@ -79,7 +79,7 @@ def test_the_wait_after_a_refusal_never_ends_past_the_deadline(world: World) -> 
 def test_nobody_asks_on_demand_between_two_refusals(world: World) -> None:
     refresh(world, REFUSED)
     world.endpoint.posts.clear()
-    on_demand = world.rotation().refresh(CONNECTION, generation=1, remaining=world.clock.remaining(45))
+    on_demand = world.rotation().refresh(CONNECTION, permit=FREE, generation=1, remaining=world.clock.remaining(45))
     assert (on_demand.outcome, world.endpoint.posts) == (RefreshOutcome.NOT_DUE, [])
 
 

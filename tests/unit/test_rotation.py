@@ -12,7 +12,7 @@ from flowaccount_connect.rotation.time_left import COMMIT_RESERVE, LONGEST_EXCHA
 from flowaccount_connect.scheduling.rate import Permit, Rate, Rule
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
 from flowaccount_connect.storage.shared_item import SharedItem
-from tests.unit.fakes import CONNECTION, NOW, tokens
+from tests.unit.fakes import CONNECTION, FREE, NOW, tokens
 from tests.unit.tables import Fault, Table, client_error
 from tests.unit.worlds import World
 
@@ -31,7 +31,9 @@ def world() -> World:
 def refresh(
     world: World, *, generation: int | None = None, seconds: float = 45, policy: ReplayPolicy = "allowed"
 ) -> Refresh:
-    return world.rotation(policy).refresh(CONNECTION, generation=generation, remaining=world.clock.remaining(seconds))
+    return world.rotation(policy).refresh(
+        CONNECTION, permit=FREE, generation=generation, remaining=world.clock.remaining(seconds)
+    )
 
 
 def _ignored(_: object) -> None:
@@ -385,7 +387,7 @@ def test_on_demand_a_backoff_is_respected(world: World) -> None:
 
 
 def test_what_does_not_exist_or_lives_no_more_is_not_refreshed(world: World) -> None:
-    assert world.rotation().refresh("N0", remaining=lambda: 45.0).outcome is RefreshOutcome.UNKNOWN
+    assert world.rotation().refresh("N0", permit=FREE, remaining=lambda: 45.0).outcome is RefreshOutcome.UNKNOWN
     world.end("rejected")
     assert refresh(world).outcome is RefreshOutcome.NOT_ACTIVE
     assert refresh(world, generation=1).outcome is RefreshOutcome.NOT_ACTIVE
@@ -548,7 +550,7 @@ def test_tokens_whose_table_was_lost_meanwhile_wait_for_it_in_the_salvage_queue(
     gone = {"TableName": "table", "Key": {"pk": {"S": f"CONNECTION#{CONNECTION}"}, "sk": {"S": "CONNECTION"}}}
     world.endpoint.on_post = lambda: _ignored(world.table.model.transact_write_items(TransactItems=[{"Delete": gone}]))
     said = refresh(world)
-    assert (said.outcome, said.table_error) == (RefreshOutcome.PENDING, "nothing there")
+    assert (said.outcome, said.table_error) == (RefreshOutcome.PENDING, "no such connection")
     text = world.sqs.sent[0]["MessageBody"]
     with pytest.raises(StoreUnavailable):
         PendingCommits(world.table, "table").apply(text, now=NOW)

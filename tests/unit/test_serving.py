@@ -66,7 +66,7 @@ def test_what_was_opened_once_is_not_opened_again(world: World) -> None:
     assert (world.table.calls, world.kms.decrypts, world.lambdas.invoked) == (["get_item"] * 3, 1, [])
 
 
-class Opener:
+class Opener(Sealer):
     """Opens anything, and remembers what."""
 
     def __init__(self) -> None:
@@ -390,8 +390,7 @@ def test_only_when_no_living_token_is_left_a_new_consent_is_asked_for(world: Wor
     assert problem.facts == {
         "reason": reason,
         "since": NOW - 50,
-        "expected_connection": CONNECTION,
-        "tenant": TENANT,
+        "reconnect": {"tenant": TENANT, "expected_connection": CONNECTION},
         "reconnect_url": RECONNECT,
     }
     assert world.lambdas.invoked == []

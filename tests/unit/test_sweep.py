@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 from flowaccount_connect.domain.schedule import DUE_SHARDS
 from flowaccount_connect.rotation.permits import Kind
+from flowaccount_connect.scheduling.due_index import Due, DueIndex, Page
 from flowaccount_connect.scheduling.rate import Rate, Rule
-from flowaccount_connect.scheduling.sweep import MARKS, Due, DueIndex, RefreshQueue, Sweep, Tick
+from flowaccount_connect.scheduling.refresh_queue import RefreshQueue
+from flowaccount_connect.scheduling.sweep import MARKS, Sweep, Tick
 from flowaccount_connect.storage.connections import ConnectionStore, due_shard
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
 from flowaccount_connect.storage.history import Counts
@@ -46,11 +48,11 @@ def sweep(table: Table, sqs: FakeSqs, limit: int = 110, clock: Clock | None = No
     """A sweep that may dispatch a little less than `limit` a minute."""
     clock = clock or Clock()
     return Sweep(
-        index=DueIndex(table, "table"),
+        page=DueIndex(table, "table").page,
         queue=RefreshQueue(sqs, "https://sqs.example/refresh"),
         rate=rate(table, clock, limit),
-        marks=ConnectionStore(table, "table"),
-        counts=Counts(table, "table"),
+        mark_at_risk=ConnectionStore(table, "table").mark_at_risk,
+        counts=Counts(table, "table").get,
         clock=clock,
     )
 
@@ -374,8 +376,8 @@ class Handed(DueIndex):
 
     handed = seen = pages = 0
 
-    def page(self, shard: int, **how: object) -> object:  # type: ignore[override]
-        page = super().page(shard, **how)  # type: ignore[arg-type]
+    def page(self, shard: int, **how: Any) -> Page:
+        page = super().page(shard, **how)
         self.handed, self.seen, self.pages = self.handed + len(page.due), self.seen + page.seen, self.pages + 1
         return page
 
@@ -391,7 +393,7 @@ def test_of_a_great_backlog_only_what_can_matter_is_handed_over() -> None:
             "CONNECTION", name, due_shard=due_shard(name), refresh_at=refresh_at, deadline=deadline, at_risk=NOW - 5
         )
     index = Handed(table, "table")
-    found = replace(sweep(table, sqs, 75), index=index).tick(remaining=lambda: 50.0)  # type: ignore[arg-type]
+    found = replace(sweep(table, sqs, 75), page=index.page).tick(remaining=lambda: 50.0)
     assert (found.due, found.dispatched, found.complete) == (6_000, room(75), True)
     assert index.seen == 6_000
     assert index.handed <= 1_300
@@ -551,13 +553,12 @@ def test_a_connection_that_cannot_be_marked_costs_no_other_its_mark() -> None:
     sweeping = sweep(table, sqs)
     mark = ConnectionStore(table, "table").mark_at_risk
 
-    class Marks:
-        def mark_at_risk(self, connection_id: str, **how: int) -> bool:
-            if connection_id == "N1":
-                raise ValueError("'purple' is not a valid Status")
-            return mark(connection_id, **how)
+    def mark_all_but_one(connection_id: str, **how: int) -> bool:
+        if connection_id == "N1":
+            raise ValueError("'purple' is not a valid Status")
+        return mark(connection_id, **how)
 
-    found = replace(sweeping, marks=Marks()).tick(remaining=lambda: 50.0)
+    found = replace(sweeping, mark_at_risk=mark_all_but_one).tick(remaining=lambda: 50.0)
     assert (found.dispatched, found.at_risk, found.marked) == (3, 3, 2)
     assert found.unreadable == ("N1",)
 
@@ -701,7 +702,6 @@ def test_a_count_that_cannot_be_read_stops_nothing() -> None:
     # The first is the rate.
     table.faults["get_item"] = [Fault(client_error("InternalServerError"))]
     sweeping = sweep(table, sqs)
-    counts = Counts(table, "table")
-    broken = replace(sweeping, rate=rate(table.quiet()), counts=counts)
+    broken = replace(sweeping, rate=rate(table.quiet()), counts=Counts(table, "table").get)
     found = broken.tick(remaining=lambda: 50.0)
     assert (found.connections, found.dispatched) == (None, 2)

@@ -66,7 +66,7 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits for what only time mends, and nothing is kept from the test before."""
     cache.forget()
     signing.forget()
-    monkeypatch.setattr("flowaccount_connect_client.cli.target._PATIENCE", 0.0)
+    monkeypatch.setattr("flowaccount_connect_client.cli.target.PATIENCE", 0.0)
 
 
 def commands() -> list[str]:
@@ -350,8 +350,8 @@ def link(expires_in: float = 99) -> Answer:
 
 def come_back(stack: Server, **brought: str) -> requests.Response:
     """Be the browser that comes back to where the link leads."""
-    assert eventually(lambda: len(stack.asked) > 0)
-    wanted = json.loads(stack.asked[0].body)
+    assert eventually(lambda: any(asked.path == "/connect-links" for asked in stack.asked))
+    wanted = json.loads(next(asked.body for asked in stack.asked if asked.path == "/connect-links"))
     query = {"state": wanted["state"]} | brought
     return requests.get(wanted["return_url"], params=query, timeout=10)
 
@@ -384,6 +384,28 @@ def test_connect_waits_on_a_return_url_of_its_own_and_confirms(
         "/connect-links/confirm",
         {"confirmation": "c.CANARY", "tenant": "shop 7"},
     )
+
+
+def test_reconnect_asks_for_the_tenant_of_the_connection_and_for_that_business(stack: Server) -> None:
+    stack.say(found(**connection("N7") | {"tenant": "shop 7"}), link(), found(**connection("N7")))
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(main, ["reconnect", "N7", "--wait", "30", "--port", str(unused_port())])
+        come_back(stack, confirmation="c")
+        assert running.result(20) == 0
+    looked, made, confirmed = stack.asked
+    assert (looked.method, looked.path) == ("GET", "/connections/N7")
+    wanted = json.loads(made.body)
+    assert (wanted["tenant"], wanted["expected_connection"]) == ("shop 7", "N7")
+    assert json.loads(confirmed.body) == {"confirmation": "c", "tenant": "shop 7"}
+
+
+def test_reconnect_says_what_to_do_where_nobody_has_the_connection(
+    stack: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stack.say(found(**connection("N7") | {"tenant": None}))
+    assert main(["reconnect", "N7"]) == 2
+    assert "connect TENANT --expected N7" in capsys.readouterr().err
+    assert len(stack.asked) == 1
 
 
 def test_connect_takes_nothing_from_another_page(stack: Server) -> None:
@@ -444,9 +466,9 @@ def test_connect_says_that_its_port_is_taken(server: Server, stack: Server, caps
         (refused(404, "connection_not_found"), 3, "connection_not_found"),
         (refused(409, "reauthorization_required", reconnect_url="https://a/b"), 4, "https://a/b"),
         (
-            refused(409, "reauthorization_required", tenant="shop 7", expected_connection="N1"),
+            refused(409, "reauthorization_required", reconnect={"tenant": "shop 7", "expected_connection": "N1"}),
             4,
-            "flowaccount-connect connect 'shop 7' --expected N1",
+            "To connect it again: flowaccount-connect reconnect N1",
         ),
         (refused(503, "store_unavailable"), 5, "Try again in 5 s"),
         (drop, 5, "cannot be reached"),

@@ -1,7 +1,7 @@
 """`make bench`: what the product takes, beside the floor and what one would write instead.
 
-Prints tables, and writes `.local/bench/performance.json` and `.png`. Exit code 0 if every target was reached, 1 if not,
-2 if a figure could not be taken. Prices do not count: half of what they are made of is not of this machine.
+Prints tables. Exit code 0 if every target was reached, 1 if not, 2 if a figure could not be taken. Prices do not count:
+half of what they are made of is not of this machine.
 """
 
 import argparse
@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from tools.benchmarks import calls, compared, money, programs, report
-from tools.benchmarks.programs import FUNCTIONS, HOME
 from tools.benchmarks.report import Row, Section
 from tools.benchmarks.stack import stack
 from tools.benchmarks.timed import OURS, Figures, Run
@@ -27,27 +26,27 @@ def measure(only: Sequence[str], console: Console, *, short: bool) -> list[Secti
     """Measure these parts; what cannot be measured has a section that says why. Raises `LocalError` if nothing can."""
     with console.status("building what is deployed"):
         functions, others = programs.product(programs.built()), programs.others()
-    failed, made = Figures(), list[Section]()
+    figures, made = Figures(), list[Section]()
     with stack(functions) as measured:
         # First, while nothing is due.
         if "calls" in only:
-            with failed.taking("calls", OURS), console.status("calls"):
+            with figures.taking("calls", OURS), console.status("calls"):
                 counted = calls.count(measured, due=100 if short else 300)
                 made += [calls.section(counted), money.section(counted)]
-        run = Run(measured, others, console)
-        parts: Mapping[str, Callable[[], None]] = {
-            "cold": lambda: run.cold(*((1, 1) if short else (15, 3))),
-            "warm": lambda: run.warm(*((1, 20) if short else (7, 200))),
-            "worker": lambda: run.worker(*((1, 5) if short else (4, 10))),
+        parts: Mapping[str, Callable[[Run], None]] = {
+            "cold": lambda run: run.cold(*((1, 1) if short else (15, 3))),
+            "warm": lambda run: run.warm(*((1, 20) if short else (7, 200))),
+            "worker": lambda run: run.worker(*((1, 5) if short else (4, 10))),
         }
         for part in [part for part in parts if part in only]:
-            with failed.taking(part, OURS):
-                parts[part]()
+            with figures.taking(part, OURS):
+                parts[part](Run(measured, others, console, figures))
     problems = [
         Section(f"Not measured: {part}", ("",), [Row((why,), False, taken=False)])
-        for (part, _), why in failed.missed.items()
+        for (part, _), why in figures.missed.items()
+        if part in PARTS
     ]
-    return [*compared.sections(run.figures), *made, *problems]
+    return [*compared.sections(figures), *made, *problems]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make bench", description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="parts (default: all)")
     parser.add_argument("--short", action="store_true", help="to see that it works; its figures are worthless")
-    parser.add_argument("--write-docs", action="store_true", help="write tables and picture into docs/, too")
+    parser.add_argument("--write-docs", action="store_true", help="write the tables into docs/, too")
     options = parser.parse_args(arguments)
     console = Console(highlight=False)
     try:
@@ -64,14 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     console.print(Markdown(report.markdown(sections)))
-    ours = (OURS, *FUNCTIONS)
-    report.write_json(HOME / "performance.json", sections)
-    report.draw(HOME / "performance.png", sections, ours)
-    console.print(f"\n{shown(HOME)}/performance.json and .png have all figures.")
     if options.write_docs:
         report.write_docs(PAGE, sections)
-        report.draw(PAGE.with_suffix(".png"), sections, ours)
-        console.print(f"{shown(PAGE)} and its picture have been written.")
+        console.print(f"{shown(PAGE)} has been written.")
     return report.exit_code(sections)
 
 

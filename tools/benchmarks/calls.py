@@ -1,6 +1,6 @@
 """What each operation asks of AWS and FlowAccount, counted at the wire, in warm processes of the deployed functions."""
 
-import base64
+import itertools
 import json
 import time
 from collections.abc import Mapping
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from tools.benchmarks.programs import TABLE, Function
+from tools.benchmarks.programs import Function
 from tools.benchmarks.report import Row, Section
-from tools.benchmarks.stack import BATCH, Stack, asked_with, callback_of, key, records, sample, token_of
+from tools.benchmarks.stack import BATCH, Stack, asked_with, callback_of, records, sample, token_of
 from tools.benchmarks.wire import Count
 from tools.local.errors import LocalError
 from tools.local.metrics import embedded
 
-NOTHING_DUE, MANY_DUE = "tick, with nothing due", "tick, with many due"
+EMPTY, NOTHING_DUE, MANY_DUE = "tick, without a connection", "tick, with nothing due", "tick, with many due"
 ON_DEMAND, ALONE, IN_BATCH = "refresh on demand", "refresh, in a batch of one", f"refresh, in a batch of {BATCH}"
 FIRST_TOKEN, TOKEN = "token, the first of a process", "token"
 AUTHORIZE, CALLBACK = "authorize", "callback"
@@ -68,6 +68,8 @@ class Counted(dict[str, Calls]):
 def count(stack: Stack, *, due: int = 300) -> Counted:
     """Count each operation on a stack with nothing due; then so many are, at least two batches. Raises `LocalError`."""
     made = Counted(stack)
+    for number in (1, 5):
+        made.ask(EMPTY, stack.kept("sweep"), [{}] * number)
     _connects(stack, made)
     _rotations(stack, made, due)
     return made
@@ -91,9 +93,8 @@ def _rotations(stack: Stack, made: Counted, due: int) -> None:
     """The life of a connection: published, looked for, refreshed, read."""
     publish, sweep, refresh, token = (stack.kept(name) for name in ("publish", "sweep", "refresh", "token"))
     (first,) = stack.connect(1)
-    before = _item(stack, first)
     for number in (1, 5):
-        made.ask(CONNECTED, publish, [_change(None, before) for _ in range(number)])
+        made.ask(CONNECTED, publish, [_change(new=True) for _ in range(number)])
         made.ask(NOTHING_DUE, sweep, [{}] * number)
     singly, many = stack.due(22), stack.due(due)
     # A process of its own: what the other one dispatched is not dispatched again.
@@ -101,7 +102,6 @@ def _rotations(stack: Stack, made: Counted, due: int) -> None:
         made.ask(MANY_DUE, another, [{}])
     for one in (first, singly[0]):
         made.ask(ON_DEMAND, refresh, [{"connection_id": one, "generation": 1}])
-    after = _item(stack, first)
     made.ask(ALONE, refresh, [records([one]) for one in singly[1:]])
     # The first batch warms up: each of its threads opens connections of its own. A busy machine may leave some
     # connections of a batch to the next tick; then the next batch is counted.
@@ -111,7 +111,7 @@ def _rotations(stack: Stack, made: Counted, due: int) -> None:
         if warm and made[IN_BATCH].requests.get("token endpoint.POST") == 1:
             break
     for number in (1, 5):
-        made.ask(REFRESHED, publish, [_change(before, after) for _ in range(number)])
+        made.ask(REFRESHED, publish, [_change(new=False) for _ in range(number)])
     made.ask(FIRST_TOKEN, token, [token_of(first)])
     _all(200, made.ask(TOKEN, token, [token_of(first)] * 20))
 
@@ -142,32 +142,16 @@ def _confirming(tenant: int, ended: dict[str, Any]) -> dict[str, Any]:
     return event
 
 
-def _item(stack: Stack, connection_id: str) -> dict[str, Any]:
-    """An item as the stream has it: bytes in base64."""
-    found = stack.table.get_item(TableName=TABLE, Key=key(connection_id), ConsistentRead=True)["Item"]
-    return {
-        name: {"B": base64.b64encode(value["B"]).decode()} if "B" in value else value for name, value in found.items()
-    }
+_numbers = itertools.count(1)
 
 
-_numbers = iter(range(1, 1_000_000))
-
-
-def _change(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> dict[str, Any]:
-    """A batch of the table's stream with one record; each has another number, as in a stream."""
-    number = str(next(_numbers))
-    images = {"NewImage": new} if old is None else {"OldImage": old, "NewImage": new}
-    keys = {name: new[name] for name in ("pk", "sk")}
-    record = {
-        "eventID": number.zfill(32),
-        "eventName": "INSERT" if old is None else "MODIFY",
-        "dynamodb": {
-            "ApproximateCreationDateTime": time.time(),
-            "Keys": keys,
-            "SequenceNumber": number.zfill(29),
-            **images,
-        },
-    }
+def _change(*, new: bool) -> dict[str, Any]:
+    """A batch of the table's stream with one record, a refresh or a `new` connection; each has another number."""
+    record, number = sample("publish")["Records"][1], str(next(_numbers))
+    record["eventID"], record["dynamodb"]["SequenceNumber"] = number.zfill(32), number.zfill(29)
+    record["dynamodb"]["ApproximateCreationDateTime"] = time.time()
+    if new:
+        del record["dynamodb"]["OldImage"]
     return {"Records": [record]}
 
 

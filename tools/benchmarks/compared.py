@@ -48,10 +48,10 @@ class Comparison:
         low, _, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else [middle] * 3
         value = f"{middle:.3g} ({low:.3g} to {high:.3g})"
         if not base:
-            return Row((name, value, "nothing to compare with", self._wanted(target)), None, middle, taken=False)
+            return Row((name, value, "nothing to compare with", self._wanted(target)), None, taken=False)
         ratio = round(middle / statistics.median(base), 2)
         met = None if target is None else ratio >= target if self.at_least else ratio <= target
-        return Row((name, value, f"{ratio:.2f}", self._wanted(target)), met, middle)
+        return Row((name, value, f"{ratio:.2f}", self._wanted(target)), met)
 
     def _wanted(self, target: float | None) -> str:
         return "" if target is None else f"{'≥' if self.at_least else '≤'} {target:g}"

@@ -44,8 +44,8 @@ class Figures:
         """Whatever fails in here concerns this figure alone."""
         try:
             yield
-        except LocalError as error:
-            self.missed[figure, program] = str(error)
+        except Exception as error:
+            self.missed[figure, program] = str(error) if isinstance(error, LocalError) else f"{error!r}"
 
     def add(self, of: Name, took: Took, *, operations: int = 0) -> None:
         """One round, of so many operations; 0: what counts is the whole process until now."""
@@ -59,8 +59,8 @@ class Figures:
 class Run:
     """One run over a stack: our functions, and the others, of which the floor is one. Figures gather in `figures`."""
 
-    def __init__(self, stack: Stack, others: dict[str, Program], console: Console) -> None:
-        self.figures = Figures()
+    def __init__(self, stack: Stack, others: dict[str, Program], console: Console, figures: Figures) -> None:
+        self.figures = figures
         self._stack, self._others, self._console = stack, others, console
         self._instead = {name: others[name] for name in INSTEAD}
         (self._ours,) = stack.connect(1)

@@ -20,13 +20,14 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from flowaccount_connect.domain.ids import new_attempt_id
 from flowaccount_connect.domain.schedule import Schedule
+from flowaccount_connect.storage.commits import Commit
 from flowaccount_connect.storage.connections import from_item, grant_update, key_of
 from flowaccount_connect.storage.sealing import Sealer
 from flowaccount_connect.storage.stored_tokens import StoredTokens
 from tools.campaign.evidence import Finish, Kill
 from tools.local import stack
 from tools.local.deployment import STACK_NAME
-from tools.local.settings import Settings
+from tools.local.settings import Experiment, Settings
 from tools.local.stack import Stack
 from tools.local.steps import Steps
 
@@ -124,11 +125,13 @@ class Stage:
         """Write a connection as the callback does."""
         update = grant_update(
             self.up.table,
-            business,
-            grant_id=grant_id,
-            attempt_id=new_attempt_id(),
-            environment="sandbox",
-            tokens=rotated,
+            Commit(
+                connection_id=business,
+                grant_id=grant_id,
+                attempt_id=new_attempt_id(),
+                environment="sandbox",
+                tokens=rotated,
+            ),
             now=rotated.requested_at,
         )
         self.table.update_item(**update)
@@ -326,12 +329,10 @@ def bring_up(steps: Steps) -> Stage:
     """Bring the campaign's own stack up, with its schedule disabled. Raises `LocalError`."""
     parameters = {
         "AllowedReturnUrls": RETURN_URL,
-        "Schedule": "disabled",
-        "RefreshConcurrency": "3",
         "RefreshesPerMinute": "60000",
-        "PublicRateLimit": "1000",
     }
-    stage = Stage(stack.up(Settings(parameters=parameters), steps))
+    experiment = Experiment(schedule=False, workers=3, public_rate_limit=1_000)
+    stage = Stage(stack.up(Settings(parameters=parameters, experiment=experiment), steps))
     stage.queues.set_queue_attributes(
         QueueUrl=stage.up.queues["refresh"], Attributes={"VisibilityTimeout": str(VISIBILITY)}
     )

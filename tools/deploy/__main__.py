@@ -2,21 +2,18 @@
 
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from tools.deploy import afterwards, checks
+from tools.deploy import afterwards, checks, sam
 from tools.deploy.answers import NAMES, Answers, collect, keep, overrides, samconfig
 from tools.deploy.checks import Clients
-from tools.local import built_for
 from tools.local.errors import LocalError
-from tools.local.places import CACHE, ROOT, TOOLS
+from tools.local.places import ROOT
 
 
 def plan(clients: Clients, answers: Answers, region: str) -> list[checks.Finding]:
@@ -52,32 +49,15 @@ def run(variables: Mapping[str, str], ask: Callable[[str], str] | None) -> None:
     ):
         raise LocalError("Nothing was deployed.")
     keep(answers, config, region)
-    _build(variables.get("LAYER_ARCHITECTURE") or "x86_64")
-    _deploy(config, answers, region)
+    sam.build(variables.get("LAYER_ARCHITECTURE") or "x86_64")
+    where = ["--config-file", str(config), "--config-env", answers.section, "--region", region]
+    what = ["--stack-name", answers.stack, "--no-confirm-changeset", "--parameter-overrides", *overrides(answers)]
+    sam.run("deploy", *where, *what)
     out = afterwards.outputs(clients, answers.stack)
     afterwards.protect(clients, out["TableName"])
     print(f"\n{answers.stack} is deployed. What is left to do:")
     for number, step in enumerate(afterwards.left_to_do(clients, answers, out), 1):
         print(f"  {number}. {step}")
-
-
-def _build(processor: str) -> None:
-    _sam(["build"], {"LAYER_CACHE": str(CACHE), "LAYER_ARCHITECTURE": processor})
-    built_for.narrow(ROOT, processor)
-
-
-def _deploy(config: Path, answers: Answers, region: str) -> None:
-    where = ["--config-file", str(config), "--config-env", answers.section, "--region", region]
-    what = ["--stack-name", answers.stack, "--no-confirm-changeset", "--parameter-overrides", *overrides(answers)]
-    _sam(["deploy", *where, *what], {})
-
-
-def _sam(arguments: list[str], more: dict[str, str]) -> None:
-    """Runs sam, by its path: Apple's make hands no PATH on. Raises `LocalError`; what went wrong is on the terminal."""
-    environment = os.environ | {"PATH": f"{TOOLS}:{os.environ.get('PATH', '/usr/bin:/bin')}", "SAM_CLI_TELEMETRY": "0"}
-    done = subprocess.run([str(TOOLS / "sam"), *arguments], cwd=ROOT, env=environment | more, check=False)
-    if done.returncode != 0:
-        raise LocalError(f"sam {arguments[0]} failed; the lines above say why.")
 
 
 OTHERS = ("PARAMETERS", "CONFIG", "STACK", "LAYER_ARCHITECTURE")
@@ -88,8 +68,10 @@ def given(variables: Mapping[str, str]) -> dict[str, str]:
     """What was given as `make deploy NAME=value`. What merely stands in the environment (`EMAIL`, say) is not meant.
 
     make passes the names in MAKEFLAGS, where a space inside a value has a backslash before it. Raises `LocalError` for
-    a name that means nothing.
+    a name that means nothing, and for a `$`, which make takes for the beginning of a variable's name.
     """
+    if "$" in variables.get("MAKEFLAGS", ""):
+        raise LocalError("make swallows a $ on its command line: answer the questions instead (make deploy).")
     found = re.findall(r"(?<!\\)(?:^|\s)([A-Za-z_][A-Za-z0-9_]*)=", variables.get("MAKEFLAGS", ""))
     for name in found:
         if name not in (*NAMES, *OTHERS):

@@ -57,7 +57,7 @@ def build(root: Path = ROOT) -> None:
     CACHE.mkdir(parents=True, exist_ok=True)
     environment = _environment() | {"LAYER_ARCHITECTURE": "native", "LAYER_CACHE": str(CACHE)}
     _sam(["build"], root, environment, LOGS / "build.log", "The build failed")
-    built_for.narrow(root, environment["LAYER_ARCHITECTURE"])
+    built_for.name_processor(root, environment["LAYER_ARCHITECTURE"])
     # sam deletes this file when it builds again.
     (root / BUILD / "made-from").write_text(made_from)
 

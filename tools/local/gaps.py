@@ -1,6 +1,7 @@
 """Sets by API calls what the emulator does not take from the template. So the template needs no change for it.
 
-Each value is read from the processed template, so no value is written in two places.
+Each value is read from the processed template, so no value is written in two places; unless an experiment is to have
+another one than the template.
 """
 
 import json
@@ -8,15 +9,17 @@ from typing import Any
 
 from tools.local import emulator
 from tools.local.deployment import API_ID, STACK_NAME
+from tools.local.settings import Experiment
 
 
-def fill(port: int, table: str, concurrency: int) -> None:
+def fill(port: int, table: str, experiment: Experiment) -> None:
     """Sets the missing properties of the stack that was just deployed. A repetition changes nothing."""
     resources = _resources(port)
     _table(port, table, resources["Table"]["Properties"])
-    _refresh_queue(port, concurrency)
+    _refresh_queue(port, experiment.workers)
+    _schedule(port, enabled=experiment.schedule)
     _gateway_responses(port, resources["Api"]["Properties"]["Body"])
-    _throttles(port)
+    _throttles(port, experiment.public_rate_limit)
 
 
 def _resources(port: int) -> dict[str, Any]:
@@ -66,12 +69,24 @@ def _gateway_responses(port: int, body: dict[str, Any]) -> None:
     gateway.create_deployment(restApiId=API_ID, stageName="live")
 
 
-def _throttles(port: int) -> None:
+def _schedule(port: int, *, enabled: bool) -> None:
+    """Whether the schedule ticks. What is updated is replaced, so everything else is given again."""
+    scheduler = emulator.client("scheduler", port)
+    for one in scheduler.list_schedules()["Schedules"]:
+        if f":{STACK_NAME}-sweep:" in one["Target"]["Arn"]:
+            found = scheduler.get_schedule(Name=one["Name"], GroupName=one["GroupName"])
+            kept = ("Name", "GroupName", "ScheduleExpression", "FlexibleTimeWindow", "Target")
+            same = {key: found[key] for key in kept if key in found}
+            scheduler.update_schedule(**same, State="ENABLED" if enabled else "DISABLED")
+
+
+def _throttles(port: int, limit: int | None) -> None:
     """The limits of single routes. The template writes their paths in API Gateway's form (`/~1authorize`)."""
     gateway = emulator.client("apigateway", port)
     for method, limits in gateway.get_stage(restApiId=API_ID, stageName="live")["methodSettings"].items():
         if "~1" in method:
-            wanted = {"rateLimit": limits["throttlingRateLimit"], "burstLimit": limits["throttlingBurstLimit"]}
+            rate, burst = limit or limits["throttlingRateLimit"], limit or limits["throttlingBurstLimit"]
+            wanted = {"rateLimit": rate, "burstLimit": burst}
             changes = [
                 {"op": "replace", "path": f"{method}/throttling/{name}", "value": str(value)}
                 for name, value in wanted.items()

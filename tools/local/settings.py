@@ -14,12 +14,9 @@ PARAMETERS = {
     "ENVIRONMENT": "Environment",
     "ALLOWED_RETURN_URLS": "AllowedReturnUrls",
     "ISSUER": "Issuer",
-    "SCHEDULE": "Schedule",
     "REFRESH_AFTER": "RefreshAfter",
     "REFRESH_TOKEN_LIFETIME": "RefreshTokenLifetime",
-    "ACCESS_TOKEN_LIFETIME": "AccessTokenLifetime",
     "REFRESHES_PER_MINUTE": "RefreshesPerMinute",
-    "REFRESH_CONCURRENCY": "RefreshConcurrency",
     "REPLAY_POLICY": "ReplayPolicy",
     "DIRECT_CONNECT": "DirectConnect",
     "PKCE": "Pkce",
@@ -27,20 +24,25 @@ PARAMETERS = {
     "LONGER_LIFETIMES": "LongerLifetimes",
     "CONSENT_LIFETIME": "ConsentLifetime",
     "CONSENT_WARNING": "ConsentWarning",
-    "LINK_LIFETIME": "LinkLifetime",
-    "PUBLIC_RATE_LIMIT": "PublicRateLimit",
+    "APP_NAME": "AppName",
+    "APP_LOGO": "AppLogo",
+    "APP_CONTACT": "AppContact",
+    "RESTART_URL": "RestartUrl",
     "PUBLISH_REFRESHED": "PublishRefreshed",
     "ALARM_EMAIL": "AlarmEmail",
 }
 
+# What the template fixes, and an experiment on one machine may have otherwise; see `Experiment`.
+_EXPERIMENT = ("SCHEDULE", "REFRESH_CONCURRENCY", "PUBLIC_RATE_LIMIT", "ACCESS_TOKEN_LIFETIME")
+
 # Another authorization server than the stand-in needs all of these settings.
 _SERVER = ("AUTHORIZE_ENDPOINT", "TOKEN_ENDPOINT", "CLIENT_ID", "CLIENT_SECRET")
 
-_NAMES = (*PARAMETERS, *_SERVER, "REDIRECT_URI", "PORT")
+_NAMES = (*PARAMETERS, *_EXPERIMENT, *_SERVER, "REDIRECT_URI", "PORT")
 """Every name that a setting can have."""
 
-# Return URLs for experiments: they stand for the app's own page. `flowaccount-connect connect` uses the second.
-_RETURN_URLS = "http://127.0.0.1:4580/connected,http://127.0.0.1:8767/flowaccount-connected"
+# Where the apps of the documents listen (RETURN_URL of `make env`), and where `flowaccount-connect connect` does.
+_RETURN_URLS = "http://127.0.0.1:5000/flowaccount-connected,http://127.0.0.1:8767/flowaccount-connected"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +56,20 @@ class Server:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Experiment:
+    """What the template fixes, as an experiment has it. It is set after the deployment, by the emulator's API."""
+
+    schedule: bool = True
+    """Whether EventBridge Scheduler ticks. Without it, `sweep` is invoked by hand."""
+    workers: int = 5
+    """How many workers the refresh queue has at most."""
+    public_rate_limit: int | None = None
+    """Requests a second on each public route. ``None``: the template's."""
+    access_token_lifetime: int | None = None
+    """Seconds that an access token of the stand-in lives. ``None``: the stand-in's own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """The settings of a local stack. Without a ``server`` it uses the stand-in for FlowAccount."""
 
@@ -64,6 +80,7 @@ class Settings:
     """The emulator's port. ``None``: 4566, or a free one if 4566 is taken."""
     parameters: Mapping[str, str] = field(default_factory=lambda: {"AllowedReturnUrls": _RETURN_URLS})
     """Template parameters by name."""
+    experiment: Experiment = Experiment()
 
     @property
     def environment(self) -> str:
@@ -115,4 +132,23 @@ def read(variables: Mapping[str, str] = os.environ) -> Settings:
         redirect_uri=variables.get("REDIRECT_URI", "").strip() or None,
         port=int(port) if port else None,
         parameters={"AllowedReturnUrls": _RETURN_URLS} | given_parameters,
+        experiment=_experiment(variables),
+    )
+
+
+def _experiment(variables: Mapping[str, str]) -> Experiment:
+    """What deviates from the template. Raises ``LocalError``."""
+    given = {name: variables[name].strip() for name in _EXPERIMENT if variables.get(name, "").strip()}
+    schedule = given.pop("SCHEDULE", "enabled")
+    if schedule not in ("enabled", "disabled"):
+        raise LocalError(f"SCHEDULE={schedule} is not accepted: one of enabled, disabled.")
+    for name, value in given.items():
+        if not re.fullmatch(r"[1-9][0-9]{0,5}", value):
+            raise LocalError(f"{name}={value} is not accepted: a whole number from 1 to 999999.")
+    numbers = {name: int(value) for name, value in given.items()}
+    return Experiment(
+        schedule=schedule == "enabled",
+        workers=numbers.get("REFRESH_CONCURRENCY", Experiment().workers),
+        public_rate_limit=numbers.get("PUBLIC_RATE_LIMIT"),
+        access_token_lifetime=numbers.get("ACCESS_TOKEN_LIFETIME"),
     )

@@ -24,7 +24,6 @@ FUNCTIONS = ("authorize", "callback", "sweep", "refresh", "salvage", "token", "c
 QUEUES = (
     "refresh",
     "salvage",
-    "salvage-dead-letters",
     "unpublished",
     "dead-letters",
 )
@@ -143,7 +142,7 @@ def _up(settings: Settings, state: _State, steps: Steps) -> Stack:
 
     parameters = _parameters(settings, simulator_url, callback_url)
     table = parameters.get("ConnectionsTable") or f"{STACK_NAME}-connections"
-    made_from = _digest(deployment.sources(), sorted(parameters.items()))
+    made_from = _digest(deployment.sources(), sorted(parameters.items()), asdict(settings.experiment))
     if state.deployed_from == made_from:
         steps.note("the stack is deployed already, from the same sources and settings")
     else:
@@ -152,7 +151,7 @@ def _up(settings: Settings, state: _State, steps: Steps) -> Stack:
                 deployment.build()
         with steps.step("deploying the stack (sam deploy)"):
             deployment.deploy(port, parameters)
-            gaps.fill(port, table, int(parameters["RefreshConcurrency"]))
+            gaps.fill(port, table, settings.experiment)
         state.deployed_from = made_from
     secret = f"{STACK_NAME}/client-secret"
     _put_client_secret(port, secret, settings.server.client_secret if settings.server else state.simulator_secret)
@@ -213,12 +212,10 @@ def _ensure_simulator(settings: Settings, state: _State, steps: Steps, callback_
     options: dict[str, object] = {
         "environment": {"sandbox": "test", "production": "v1"}.get(settings.environment, "test")
     }
-    for parameter, option in (
-        ("RefreshTokenLifetime", "refresh_token_lifetime"),
-        ("AccessTokenLifetime", "access_token_lifetime"),
-    ):
-        if settings.parameters.get(parameter, "").isdigit():
-            options[option] = int(settings.parameters[parameter])
+    if settings.parameters.get("RefreshTokenLifetime", "").isdigit():
+        options["refresh_token_lifetime"] = int(settings.parameters["RefreshTokenLifetime"])
+    if settings.experiment.access_token_lifetime:
+        options["access_token_lifetime"] = settings.experiment.access_token_lifetime
     made_from = _digest(_files_of("tools/simulator"), callback_url, sorted(options.items()))
     port = state.simulator_port
     if not (
@@ -246,7 +243,6 @@ def _parameters(settings: Settings, simulator_url: str | None, callback_url: str
         authorize, token = f"{simulator_url}/connect/authorize", f"{simulator_url}/{path}/token"
         client_id = stand_in.CLIENT_ID
     return {
-        "RefreshConcurrency": "5",
         "DirectConnect": "allowed",
         "AccessLogs": "enabled",
     } | {

@@ -35,7 +35,6 @@ def follow(findings: Findings, target: Target) -> list[Parameter]:
     """The parameters that the target and the findings decide."""
     return [
         *_endpoints(target),
-        Parameter("AccessTokenLifetime", *_access_token_lifetime(findings), "expires_in"),
         *_refresh_token_lifetime(findings),
         Parameter("Pkce", *_pkce(findings), "pkce"),
         Parameter("Issuer", *_issuer(findings, target), "iss"),
@@ -59,14 +58,6 @@ def _endpoints(target: Target) -> list[Parameter]:
         return [environment]
     names = ("AuthorizeEndpoint", "TokenEndpoint")
     return [environment, *(Parameter(name, url, environment.because) for name, url in zip(names, given, strict=True))]
-
-
-def _access_token_lifetime(findings: Findings) -> tuple[str | None, str]:
-    value = findings.value("expires_in")
-    given = [one for one in value.values() if isinstance(one, int)] if isinstance(value, dict) else []
-    if len(given) == 1:
-        return str(min(max(given[0], 60), DAY)), "Only one of the two answers says it."
-    return None, "Every answer says it." if given else "An hour is a careful guess."
 
 
 def _refresh_token_lifetime(findings: Findings) -> list[Parameter]:

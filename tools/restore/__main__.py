@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from flowaccount_connect.storage.dynamodb import StoreUnavailable
+from flowaccount_connect.storage.dynamodb import Client, StoreUnavailable
 from flowaccount_connect_client import NotConfigured
 from flowaccount_connect_client.cli import tables, target
 from flowaccount_connect_client.cli.main import DENIED, FAILED, INTERRUPTED, LATER, OK, USAGE
@@ -46,7 +46,7 @@ def _of_the_table(code: str) -> tuple[str, int]:
     return f"DynamoDB failed ({code}). Items that were put back stay. The same command goes on from there.", LATER
 
 
-def _mark_restored(client: restoring.Database, table: str, given: argparse.Namespace) -> int:
+def _mark_restored(client: Client, table: str, given: argparse.Namespace) -> int:
     now = int(time.time())
     restored_to = restoring.backup_time(client, given.table, table, given.restored_to, now=now)
     disconnected: frozenset[str] = frozenset()

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any
 
 from flowaccount_connect.domain.connection import Status
 from flowaccount_connect.domain.ids import is_connection_id
@@ -22,13 +22,6 @@ _WORKERS = 16
 
 class NotRestored(Exception):
     """Nothing can be put back. The message says why, and what to do."""
-
-
-class Database(Client, Protocol):
-    """What is used of a DynamoDB client."""
-
-    def describe_table(self, **kwargs: Any) -> Any: ...
-    def scan(self, **kwargs: Any) -> Any: ...
 
 
 class Outcome(StrEnum):
@@ -51,7 +44,7 @@ class Outcome(StrEnum):
 class Restore:
     """One restore: from the table `source` into the table `into`. Times in epoch seconds."""
 
-    client: Database
+    client: Client
     source: str
     into: str
     restored_to: int
@@ -116,7 +109,7 @@ def _under_way(item: Item) -> bool:
     return text(item, "status") == Status.ACTIVE
 
 
-def backup_time(client: Database, source: str, into: str, given: str | None, *, now: int) -> int:
+def backup_time(client: Client, source: str, into: str, given: str | None, *, now: int) -> int:
     """The time to which `source` was restored, in epoch seconds: from `given` if it is set, otherwise from AWS.
 
     Raises `NotRestored` if `source` cannot be a restored table of the stack that has `into`.
@@ -147,7 +140,7 @@ def backup_time(client: Database, source: str, into: str, given: str | None, *, 
     return at
 
 
-def _described(client: Database, table: str) -> Mapping[str, Any]:
+def _described(client: Client, table: str) -> Mapping[str, Any]:
     try:
         facts: Mapping[str, Any] = call(client.describe_table, TableName=table)["Table"]
     except StoreUnavailable as error:

@@ -32,7 +32,8 @@ from flowaccount_connect.rotation.permits import Kind, NoPermit
 from flowaccount_connect.rotation.protocol import Rotation
 from flowaccount_connect.scheduling import sweep
 from flowaccount_connect.scheduling.rate import Permit, Rate, Rule
-from flowaccount_connect.scheduling.sweep import Message, Sweep
+from flowaccount_connect.scheduling.refresh_queue import Message, RefreshQueue
+from flowaccount_connect.scheduling.sweep import Sweep
 from flowaccount_connect.storage.commits import Commit
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
 from flowaccount_connect.storage.sealing import TokenPair
@@ -144,15 +145,8 @@ _ANSWERS = {
 }
 
 
-class _Counts:
-    """Nobody looks at the capacity here."""
-
-    def get(self) -> dict[str, int]:
-        return {}
-
-
-class _Queue:
-    """The refresh queue and the queue of pending commits; see `sweep.RefreshQueue` and `PendingQueue`."""
+class _Queue(RefreshQueue):
+    """The refresh queue and the queue of pending commits; see `RefreshQueue` and `PendingQueue`."""
 
     def __init__(self, simulation: "Keeping") -> None:
         self._simulation = simulation
@@ -248,6 +242,7 @@ class Keeping:
             sealer=self._sealer,
             queue=_Pending(self),
             schedule=self._schedule,
+            health=self._process().health,
             clock=self.clock,
             sleep=self.clock.sleep,
             attempt_id=lambda: str(next(attempts)),
@@ -263,17 +258,22 @@ class Keeping:
     def _process(self) -> _Process:
         rate_item, health_item = self._items
         rate = Rate(rate_item, Rule(self.trace.refreshes_per_minute), clock=self.clock, sleep=self.clock.sleep)
-        canary = Canary(endpoint=self._endpoint, secret=KnownSecret(), permits=rate, clock=self.clock)
+        canary = Canary(
+            endpoint=self._endpoint,
+            secret=KnownSecret(),
+            permits=lambda: rate.permit(Kind.CANARY),
+            clock=self.clock,
+        )
         health = Health(health_item, canary, changed=self.changes.append, clock=self.clock)
         return _Process(rate, health)
 
     def _new_sweep(self) -> Sweep:
         return Sweep(
-            index=self.store,
+            page=self.store.page,
             queue=self._queue,
             rate=self._process().rate,
-            marks=self.store,
-            counts=_Counts(),
+            mark_at_risk=self.store.mark_at_risk,
+            counts=dict,
             clock=self.clock,
         )
 

@@ -10,7 +10,7 @@ from typing import cast
 
 from flowaccount_connect.domain.connection import Attempt, Connection, Reason, Sealed, Status
 from flowaccount_connect.domain.schedule import DUE_SHARDS, shard_of
-from flowaccount_connect.scheduling.sweep import Due, Page, Wanted
+from flowaccount_connect.scheduling.due_index import Due, Page, Wanted
 from flowaccount_connect.storage.commits import Commit
 from flowaccount_connect.storage.connections import Refused
 from flowaccount_connect.storage.dynamodb import Item, StoreUnavailable, s

@@ -14,6 +14,7 @@ from flowaccount_connect_client.errors import (
     InvalidArgument,
     NotConfigured,
     Problem,
+    ReauthorizationRequired,
     TemporarilyUnavailable,
 )
 from flowaccount_connect_client.problems import error_of
@@ -147,19 +148,46 @@ class FlowAccountConnect:
     # ---- connecting ---------------------------------------------------------------------------------------
 
     def connect_link(
-        self, tenant: str, return_url: str, *, expected_connection: str | None = None, state: str | None = None
+        self,
+        tenant: str,
+        return_url: str,
+        *,
+        expected_connection: str | None = None,
+        state: str | None = None,
+        external_browser: bool = False,
     ) -> ConnectLink:
         """A link for one user of `tenant`: send the browser to its `connect_url`.
 
         `return_url` is one of the stack's allowed return URLs. `expected_connection` asks for one business, as for a
-        new consent. `state` comes back with the browser as it is.
+        new consent. `state` comes back with the browser as it is. With `external_browser` LINE opens the link in the
+        phone's own browser, where the user may be logged in to the app.
         """
-        wanted = {"tenant": tenant, "return_url": return_url}
+        wanted: dict[str, object] = {"tenant": tenant, "return_url": return_url}
         if expected_connection is not None:
             wanted["expected_connection"] = checked(expected_connection)
         if state is not None:
             wanted["state"] = state
+        if external_browser:
+            wanted["external_browser"] = True
         return read(ConnectLink, self._call("POST", "/connect-links", wanted))
+
+    def reconnect_link(
+        self, connection: str | ReauthorizationRequired, return_url: str, *, state: str | None = None
+    ) -> ConnectLink:
+        """A fresh link for the user of a connection, its id or the error that asks for a new consent.
+
+        Where the error does not name the tenant, the stack is asked for it. For an event, give its `reconnect` to
+        `connect_link`: `connect_link(return_url=url, **event["detail"]["reconnect"])`. Raises `ConnectionNotFound`, and
+        `InvalidArgument` for a connection without a tenant: give yours to `connect_link`.
+        """
+        tenant = connection.tenant if isinstance(connection, ReauthorizationRequired) else None
+        id_ = checked(connection if isinstance(connection, str) else connection.expected_connection or "")
+        tenant = tenant or self.connection(id_).tenant
+        if tenant is None:
+            raise InvalidArgument(
+                f"{id_} belongs to no tenant: give yours, connect_link(…, expected_connection={id_!r})"
+            )
+        return self.connect_link(tenant, return_url, expected_connection=id_, state=state)
 
     def confirm(self, confirmation: str | None, tenant: str) -> Connection:
         """Connect what the browser that brought `confirmation` chose at FlowAccount. A repetition answers the same.

@@ -87,12 +87,14 @@ class ConnectionNotFound(Problem):
 class ReauthorizationRequired(Problem):
     """Only a new consent of the business's user helps.
 
-    `connect_link(error.tenant, return_url, expected_connection=error.expected_connection)` makes the link to send to
-    that user. A member that the stack does not give is `None`.
+    `FlowAccountConnect.reconnect_link(error, return_url)` makes the link to send to that user. A member that the stack
+    does not give is `None`.
     """
 
-    tenant: str | None = None
     expected_connection: str | None = None
+    """The connection's id."""
+    tenant: str | None = None
+    """The tenant that the connection belongs to."""
     since: int | None = None
     """Since when, in epoch seconds."""
     reconnect_url: str | None = None

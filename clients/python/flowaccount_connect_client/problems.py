@@ -49,9 +49,11 @@ def error_of(answer: Answer, *, base: str, method: str, path: str) -> FlowAccoun
     if kind is None:
         return InvalidAnswer(f"{base} answers with status {status}, and not as FlowAccount Connect: check the URL.")
     error = kind(code or "unavailable", status, detail, _text(fields, "request_id"))
+    way = fields.get("reconnect")
+    members = fields | (way if isinstance(way, dict) else {})
     for name, type_ in _MEMBERS.items():
-        if hasattr(kind, name) and isinstance(fields.get(name), type_):
-            setattr(error, name, fields[name])
+        if hasattr(kind, name) and isinstance(members.get(name), type_):
+            setattr(error, name, members[name])
     if isinstance(error, TemporarilyUnavailable):
         after = answer.headers.get("Retry-After", "")
         if re.fullmatch(r"[0-9]{1,6}", after):

@@ -166,11 +166,15 @@ function refusal(answer: Response, fields: Fields, whyDenied: () => Problem): Fl
   if (status === 401 || status === 403) return whyDenied();
   if (status === 409 && code === "reauthorization_required") {
     const since = fields["since"];
-    return new ReauthorizationRequired(
-      about,
-      typeof since === "number" ? new Date(since * 1000) : null,
-      text("reconnect_url"),
-    );
+    const way = fields["reconnect"];
+    const reconnect: Fields = typeof way === "object" && way !== null ? (way as Fields) : {};
+    const given = (name: string) => (typeof reconnect[name] === "string" ? reconnect[name] : null);
+    return new ReauthorizationRequired(about, {
+      since: typeof since === "number" ? new Date(since * 1000) : null,
+      expectedConnection: given("expected_connection"),
+      tenant: given("tenant"),
+      reconnectUrl: text("reconnect_url"),
+    });
   }
   if (status === 404 && code === "connection_not_found") return new ConnectionNotFound(about);
   if (status === 429 || [500, 502, 503, 504].includes(status)) {

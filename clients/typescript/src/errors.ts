@@ -15,9 +15,19 @@
  * No error has a `cause`: the errors of `fetch`, `JSON.parse` and AWS's own answers may quote tokens.
  */
 
-/** What all errors of this package are. The message says what to do. No token is ever in it. */
+/**
+ * What all errors of this package are. The message says what to do. No token is ever in it.
+ *
+ * `structuredClone`, and with it `postMessage`, keeps the message of an error and drops the other members: send
+ * `error.toJSON()` to another thread or process.
+ */
 export class FlowAccountConnectError extends Error {
   override name = "FlowAccountConnectError";
+
+  /** The message and all members, as plain values. */
+  toJSON(): Record<string, unknown> {
+    return { message: this.message, ...Object.fromEntries(Object.entries(this)) };
+  }
 }
 
 /** The API's URL, the region, the AWS credentials or a webhook's secret is missing or wrong. */
@@ -82,18 +92,32 @@ export class ConnectionNotFound extends Problem {
   override name = "ConnectionNotFound";
 }
 
-/** Only a new consent of the business's user helps: send the user to a new connect link, or to `reconnectUrl`. */
-export class ReauthorizationRequired extends Problem {
-  override name = "ReauthorizationRequired";
-  /** Since when, or `null` where the stack does not say. */
+/** What `ReauthorizationRequired` says beside a problem; `null` where the stack does not say it. */
+export interface LostConnection {
   readonly since: Date | null;
+  readonly expectedConnection: string | null;
+  readonly tenant: string | null;
+  readonly reconnectUrl: string | null;
+}
+
+/** Only a new consent of the business's user helps: `reconnectLink(error, { returnUrl })` makes the link for that user. */
+export class ReauthorizationRequired extends Problem implements LostConnection {
+  override name = "ReauthorizationRequired";
+  /** Since when. */
+  readonly since: Date | null;
+  /** The connection's id. */
+  readonly expectedConnection: string | null;
+  /** The tenant that the connection belongs to. */
+  readonly tenant: string | null;
   /** Where the user can consent again, if the stack allows that without a link. */
   readonly reconnectUrl: string | null;
 
-  constructor(details: ProblemDetails, since: Date | null, reconnectUrl: string | null) {
+  constructor(details: ProblemDetails, lost: LostConnection) {
     super(details);
-    this.since = since;
-    this.reconnectUrl = reconnectUrl;
+    this.since = lost.since;
+    this.expectedConnection = lost.expectedConnection;
+    this.tenant = lost.tenant;
+    this.reconnectUrl = lost.reconnectUrl;
   }
 }
 

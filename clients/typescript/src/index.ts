@@ -9,6 +9,7 @@ export {
   type FlowAccountConnectOptions,
   type FlowAccountFetchOptions,
   type ListOptions,
+  type Reconnect,
   type TokenOptions,
 } from "./client.js";
 export {

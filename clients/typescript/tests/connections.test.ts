@@ -1,7 +1,14 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { ConnectionNotFound, InvalidAnswer, Problem, TemporarilyUnavailable, type Connection } from "../src/index.js";
+import {
+  ConnectionNotFound,
+  InvalidAnswer,
+  Problem,
+  ReauthorizationRequired,
+  TemporarilyUnavailable,
+  type Connection,
+} from "../src/index.js";
 import { connectionFields, FakeStack, failure, ID, json, problem, type Reply } from "./fake.js";
 
 async function all<Item>(items: AsyncIterable<Item>): Promise<Item[]> {
@@ -14,7 +21,12 @@ test("a connection, as it is", async (t) => {
   const stack = await FakeStack.start(t);
   stack.connections.set(
     ID,
-    connectionFields(ID, { status: "in_doubt", in_doubt_since: 1_795_270_000, added_by_a_newer_stack: 1 }),
+    connectionFields(ID, {
+      status: "in_doubt",
+      in_doubt_since: 1_795_270_000,
+      consent_ends_at: 1_797_862_000,
+      added_by_a_newer_stack: 1,
+    }),
   );
   const expected: Connection = {
     supportCode: ID,
@@ -27,6 +39,7 @@ test("a connection, as it is", async (t) => {
     accessExpiresAt: new Date("2026-11-22T14:00:00Z"),
     deadline: new Date("2026-11-22T14:00:00Z"),
     refreshAt: new Date("2026-11-21T19:56:40Z"),
+    consentEndsAt: new Date("2026-12-21T14:06:40Z"),
     inDoubtSince: new Date("2026-11-21T14:06:40Z"),
     atRiskSince: null,
     reason: null,
@@ -34,6 +47,20 @@ test("a connection, as it is", async (t) => {
   };
   assert.deepEqual(await stack.client().connection(ID), expected);
   await failure(stack.client().connection("N0"), ConnectionNotFound);
+});
+
+test("a connection whose item the stack cannot read is listed like any other", async (t) => {
+  const stack = await FakeStack.start(t);
+  const unreadable = { status: "unreadable", environment: null, generation: 0, connected_at: null };
+  stack.connections.set("N2", connectionFields("N2", unreadable));
+  const listed = await all(stack.client().connections());
+  assert.deepEqual(
+    listed.map((each) => [each.supportCode, each.status, each.environment]),
+    [
+      [ID, "active", "sandbox"],
+      ["N2", "unreadable", null],
+    ],
+  );
 });
 
 test("all connections, page by page, as they are needed", async (t) => {
@@ -75,6 +102,20 @@ test("a list that fails half way says so, after what came before", async (t) => 
   await failure(all(stack.client().connections()), InvalidAnswer);
 });
 
+test("a list that leads to the same page again ends", async (t) => {
+  const stack = await FakeStack.start(t);
+  const page = json(200, { connections: [connectionFields(ID)], next: "x" });
+  stack.replies.push(page, page, page);
+  await failure(all(stack.client().connections()), InvalidAnswer);
+  assert.equal(stack.seen.length, 2);
+});
+
+test("a history of nothing: none has happened yet, or the connection is unknown", async (t) => {
+  const stack = await FakeStack.start(t);
+  assert.deepEqual(await all(stack.client().history(ID)), []);
+  await failure(all(stack.client().history("N0")), ConnectionNotFound);
+});
+
 test("a history, page by page", async (t) => {
   const stack = await FakeStack.start(t);
   for (let n = 0; n < 5; n += 1) {
@@ -89,6 +130,7 @@ test("a history, page by page", async (t) => {
       reason: null,
       since: null,
       deadline: 1_795_356_000,
+      consent_ends_at: 1_795_356_001,
       retries: 0,
       recovered_from: null,
     });
@@ -109,6 +151,7 @@ test("a history, page by page", async (t) => {
     reason: null,
     since: null,
     deadline: new Date("2026-11-22T14:00:00Z"),
+    consentEndsAt: new Date("2026-11-22T14:00:01Z"),
     retries: 0,
     recoveredFrom: null,
   });
@@ -124,7 +167,7 @@ test("a link, and its confirmation", async (t) => {
     state: "s",
   });
   assert.deepEqual(link, { connectUrl: `${stack.url}/authorize?link=8x`, expiresAt: new Date(1_795_312_800_000) });
-  await connect.connectLink({ tenant: "ร้าน", returnUrl: "https://app.example/done" });
+  await connect.connectLink({ tenant: "ร้าน", returnUrl: "https://app.example/done", externalBrowser: true });
   assert.equal((await connect.confirm({ confirmation: "../c?", tenant: "tenant-7" })).tenant, "tenant-7");
   assert.deepEqual(
     stack.seen.map((seen) => [seen.method, seen.path, seen.body]),
@@ -134,10 +177,45 @@ test("a link, and its confirmation", async (t) => {
         "/connect-links",
         { tenant: "tenant-7", return_url: "https://app.example/done", expected_connection: ID, state: "s" },
       ],
-      ["POST", "/connect-links", { tenant: "ร้าน", return_url: "https://app.example/done" }],
+      [
+        "POST",
+        "/connect-links",
+        { tenant: "ร้าน", return_url: "https://app.example/done", external_browser: true },
+      ],
       ["POST", "/connect-links/confirm", { confirmation: "../c?", tenant: "tenant-7" }],
     ],
   );
+});
+
+test("a fresh link for a connection is for its tenant and for that business, whoever asks for it", async (t) => {
+  const stack = await FakeStack.start(t);
+  stack.connections.set(ID, connectionFields(ID));
+  const connect = stack.client();
+  const whole = { tenant: "tenant-7", expected_connection: ID };
+  const lost = async (reconnect: unknown) => {
+    stack.replies.push(problem(409, "reauthorization_required", { reconnect }));
+    return failure(connect.accessToken(ID), ReauthorizationRequired);
+  };
+  for (const [calls, connection] of [
+    [2, ID],
+    [1, whole],
+    [2, { ...whole, tenant: null }],
+    [1, await lost(whole)],
+    [2, await lost({ expected_connection: ID })],
+  ] as const) {
+    const before = stack.seen.length;
+    const link = await connect.reconnectLink(connection, { returnUrl: "https://app.example/done", state: "s" });
+    assert.equal(link.connectUrl, `${stack.url}/authorize?link=8x`);
+    assert.equal(stack.seen.length - before, calls);
+    assert.deepEqual(stack.seen.at(-1)?.body, { ...whole, return_url: "https://app.example/done", state: "s" });
+  }
+  stack.connections.set(ID, connectionFields(ID, { tenant: null }));
+  const before = stack.seen.length;
+  const refused = connect.reconnectLink(ID, { returnUrl: "https://app.example/done" });
+  assert.equal((await failure(refused, Problem)).code, "invalid_tenant");
+  const unnamed = connect.reconnectLink(await lost(null), { returnUrl: "https://app.example/done" });
+  assert.equal((await failure(unnamed, Problem)).code, "invalid_connection_id");
+  assert.equal(stack.seen.length - before, 2, "no link is asked for");
 });
 
 test("a new consent makes the client ask for the new token", async (t) => {

@@ -239,13 +239,14 @@ test("a new consent is needed: why, since when, and where", async (t) => {
     problem(409, "reauthorization_required", {
       reason: "expired",
       since: 1_795_312_800,
+      reconnect: { tenant: "tenant-7", expected_connection: ID },
       reconnect_url: "https://app.example/again",
     }),
   );
   const error = await failure(stack.client().accessToken(ID), ReauthorizationRequired);
   assert.deepEqual(
-    [error.reason, error.since, error.reconnectUrl],
-    ["expired", new Date(1_795_312_800_000), "https://app.example/again"],
+    [error.reason, error.since, error.expectedConnection, error.tenant, error.reconnectUrl],
+    ["expired", new Date(1_795_312_800_000), ID, "tenant-7", "https://app.example/again"],
   );
   assert.deepEqual([error.status, error.code, error.requestId], [409, "reauthorization_required", "r-1"]);
 });
@@ -256,6 +257,7 @@ test("an answer that gives no proper token of this connection is none", async (t
   const wrong: Record<string, unknown>[] = [
     { access_token: "" },
     { access_token: 7 },
+    { expires_in: 1e300 },
     { access_token: "secret-\nx" },
     { access_token: "secret-ไทย" },
     { expires_in: "soon" },
@@ -273,7 +275,8 @@ test("an answer that gives no proper token of this connection is none", async (t
 
 test("an id that leads elsewhere is refused before anything is sent", async (t) => {
   const stack = await FakeStack.start(t);
-  for (const id of ["", ".", "..", "a/b", "N1?x=1", "N1#", "%2e", "ก", "N".repeat(65)]) {
+  const noText = [undefined, null, 7, ["N1"]] as unknown as string[];
+  for (const id of ["", ".", "..", "a/b", "N1?x=1", "N1#", "%2e", "ก", "N".repeat(65), ...noText]) {
     const error = await failure(stack.client().accessToken(id), Problem);
     assert.equal(error.code, "invalid_connection_id");
   }

@@ -7,7 +7,6 @@ import io
 import json
 import os
 import queue
-import shlex
 import sys
 import time
 import webbrowser
@@ -82,13 +81,11 @@ def _fail(text: str, code: int) -> int:
 def _words(error: FlowAccountConnectError) -> str:
     """An error with what mends it."""
     if isinstance(error, ReauthorizationRequired):
-        how = f" Reconnect: {error.reconnect_url}" if error.reconnect_url else ""
-        if error.tenant and error.expected_connection:
-            command = shlex.join(
-                ["flowaccount-connect", "connect", error.tenant, "--expected", error.expected_connection]
-            )
-            how += f" By a link: {command}"
-        return f"{error}{how}"
+        ways = [
+            f"flowaccount-connect reconnect {error.expected_connection}" if error.expected_connection else None,
+            error.reconnect_url,
+        ]
+        return f"{error} To connect it again: {' or '.join(filter(None, ways)) or 'make a new link'}"
     if isinstance(error, TemporarilyUnavailable):
         return f"{error} Try again in {error.retry_after} s."
     if isinstance(error, Problem) and (why := error.ending or error.reason):
@@ -116,17 +113,18 @@ def _status(api: FlowAccountConnect, given: argparse.Namespace) -> int:
             tables.status(one.status, at_risk=_is_at_risk(one)),
             tables.left(one.deadline, now),
             tables.left(one.access_expires_at, now),
+            tables.left(one.consent_ends_at, now),
             tables.cell(one.tenant),
             tables.cell(one.reason),
         ]
         for one in found
     ]
-    tables.show(["connection", "status", "refresh token", "access token", "tenant", "reason"], rows)
+    tables.show(["connection", "status", "refresh token", "access token", "consent", "tenant", "reason"], rows)
     return OK
 
 
 def _is_at_risk(one: Connection) -> bool:
-    return one.at_risk_since is not None and one.status in ("active", "in_doubt")
+    return one.at_risk_since is not None and one.status in ("active", "refresh_failing", "in_doubt")
 
 
 def _show(api: FlowAccountConnect, given: argparse.Namespace) -> int:
@@ -265,6 +263,13 @@ def _connect(api: FlowAccountConnect, given: argparse.Namespace) -> int:
         return _fail(f"cannot listen on 127.0.0.1:{given.port} ({error.strerror}); --port chooses another", USAGE)
 
 
+def _reconnect(api: FlowAccountConnect, given: argparse.Namespace) -> int:
+    given.tenant, given.expected = api.connection(given.id).tenant, given.id
+    if given.tenant is None:
+        return _fail(f"{given.id} belongs to no tenant: connect TENANT --expected {given.id} gives it one", USAGE)
+    return _connect(api, given)
+
+
 def _connected(api: FlowAccountConnect, given: argparse.Namespace, back: loopback.ReturnUrl) -> int:
     try:
         made = api.connect_link(given.tenant, back.url, expected_connection=given.expected, state=back.state)
@@ -286,6 +291,38 @@ def _connected(api: FlowAccountConnect, given: argparse.Namespace, back: loopbac
     if given.json:
         return _json(dataclasses.asdict(connected))
     print(f"{connected.support_code} is connected", file=sys.stderr)
+    return OK
+
+
+# ---- the page for support staff ---------------------------------------------------------------------------
+
+
+def _console(api: FlowAccountConnect, given: argparse.Namespace) -> int:
+    try:
+        from flowaccount_connect_client.console import app, serving, stack  # noqa: PLC0415 - comes with the extra `console`
+    except ImportError:
+        return _fail("the console needs Flask: pip install 'flowaccount-connect[console]'", DENIED)
+    look: Callable[[], stack.Facts] | None = None
+    if given.local or given.stack_name:
+        tables_, table = target.tables(stack_name=given.stack_name, local=given.local)
+
+        def look() -> stack.Facts:
+            return stack.look(tables_, table)
+
+    try:
+        server, address = serving.server(app.make(app.Console(api, look, given.return_url)), given.port)
+    except OSError as error:
+        return _fail(f"cannot listen on 127.0.0.1:{given.port} ({error.strerror}); --port chooses another", USAGE)
+    print(address, flush=True)
+    print(
+        "Open it in a browser on this machine. Whoever knows the address acts with your AWS credentials. "
+        "Ctrl-C ends the console.",
+        file=sys.stderr,
+    )
+    if given.open:
+        webbrowser.open(address)
+    with server:
+        server.serve_forever()
     return OK
 
 
@@ -341,7 +378,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         parents=[_common()],
     )
-    parser.set_defaults(json=False, url=None, stack_name=None, local=False)
+    parser.set_defaults(json=False, url=None, stack_name=None, local=False, patience=target.PATIENCE)
     commands = parser.add_subparsers(required=True, metavar="command")
 
     def of_stack(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
@@ -351,11 +388,11 @@ def _parser() -> argparse.ArgumentParser:
         return made
 
     def command(name: str, run: Callable[..., int], text: str) -> argparse.ArgumentParser:
-        return of_stack(
-            name,
-            lambda given: run(target.api(url=given.url, stack_name=given.stack_name, local=given.local), given),
-            text,
-        )
+        def with_api(given: argparse.Namespace) -> int:
+            api = target.api(url=given.url, stack_name=given.stack_name, local=given.local, patience=given.patience)
+            return run(api, given)
+
+        return of_stack(name, with_api, text)
 
     status = command("status", _status, "all connections, soonest deadline first")
     status.add_argument("--status", help="only those of this status")
@@ -375,16 +412,24 @@ def _parser() -> argparse.ArgumentParser:
     connect = command("connect", _connect, "a business of your own: prints a link, waits for you, and confirms")
     connect.add_argument("tenant", help="the tenant of your app's that it is for")
     connect.add_argument("--expected", type=_id, metavar="ID", help="the business it has to be")
-    connect.add_argument("--open", action="store_true", help="open the link in this machine's browser")
-    connect.add_argument("--wait", type=_number(1, 86_400), default=900, help="seconds to wait for you")
-    connect.add_argument(
-        "--port",
-        type=_number(1, 65_535),
-        default=loopback.PORT,
-        help=f"where your browser comes back to, on this machine; http://127.0.0.1:PORT{loopback.PATH} "
-        "must be one of the stack's AllowedReturnUrls",
-    )
+    again = command("reconnect", _reconnect, "a business that needs a new consent, as connect does")
+    again.add_argument("id", type=_id, help="the connection's id, FlowAccount's supportCode")
+    for one in (connect, again):
+        one.add_argument("--open", action="store_true", help="open the link in this machine's browser")
+        one.add_argument("--wait", type=_number(1, 86_400), default=900, help="seconds to wait for you")
+        one.add_argument(
+            "--port",
+            type=_number(1, 65_535),
+            default=loopback.PORT,
+            help=f"where your browser comes back to, on this machine; http://127.0.0.1:PORT{loopback.PATH} "
+            "must be one of the stack's AllowedReturnUrls",
+        )
     of_stack("doctor", _doctor, "what is right about the deployed stack, what is not, and what mends it")
+    console = command("console", _console, "a page on this machine: connections, their history, links, the stack")
+    console.set_defaults(patience=target.SHORT_PATIENCE)
+    console.add_argument("--open", action="store_true", help="open it in this machine's browser")
+    console.add_argument("--port", type=_number(0, 65_535), default=0, help="a fixed port; a free one otherwise")
+    console.add_argument("--return-url", default="", help="your app's return URL, filled in where a link is made")
     return parser
 
 

@@ -14,20 +14,24 @@ from flowaccount_connect_client.cli import doctor
 LOCAL = Path(".local/stack.json")
 """What a local stack says of itself, in this folder or one above."""
 
-_PATIENCE = 60.0
+PATIENCE = 60.0
+"""How long a command repeats a request where only time helps, in seconds."""
+
+SHORT_PATIENCE = 5.0
+"""The same for a page that somebody waits for."""
 
 
-def api(*, url: str | None, stack_name: str | None, local: bool) -> FlowAccountConnect:
+def api(*, url: str | None, stack_name: str | None, local: bool, patience: float = PATIENCE) -> FlowAccountConnect:
     """The API at `url`, of a stack by its name, of the local stack, or the one that the environment names.
 
     Raises `NotConfigured`.
     """
     if local:
         session, stack = _local("api_url")
-        return FlowAccountConnect(stack["api_url"], session=session, patience=_PATIENCE)
+        return FlowAccountConnect(stack["api_url"], session=session, patience=patience)
     if stack_name:
         url = _output(stack_name, "ApiUrl")
-    return FlowAccountConnect(url, patience=_PATIENCE)
+    return FlowAccountConnect(url, patience=patience)
 
 
 DEFAULT_STACK = "flowaccount-connect"

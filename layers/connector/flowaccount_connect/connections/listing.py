@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
 
 from flowaccount_connect.domain.connection import Connection, Status
 from flowaccount_connect.domain.ids import is_connection_id
@@ -11,7 +10,7 @@ from flowaccount_connect.domain.schedule import DUE_SHARDS
 from flowaccount_connect.storage import cursor
 from flowaccount_connect.storage.connections import ConnectionStore, from_item, key_of
 from flowaccount_connect.storage.cursor import InvalidNext
-from flowaccount_connect.storage.dynamodb import AttributeValue, Item, StoreUnavailable, call, s, text
+from flowaccount_connect.storage.dynamodb import AttributeValue, Client, Item, StoreUnavailable, call, s, text
 from flowaccount_connect.storage.imports import IMPORTING, ImportStore
 
 
@@ -34,12 +33,8 @@ READ_FOR_A_TENANT = 1_000
 Place = tuple[str, str]
 """The place of a connection in the index: its partition and its id."""
 
-
-class Reads(Protocol):
-    """What is used of a DynamoDB client."""
-
-    def query(self, **kwargs: Any) -> Any: ...
-    def batch_get_item(self, **kwargs: Any) -> Any: ...
+_LONGEST_NAME = 2_000
+"""DynamoDB takes no partition key that is longer than 2,048 bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +49,7 @@ class Page:
 class Listing:
     """Lists the connections of one table. `client` is a DynamoDB client."""
 
-    def __init__(self, client: Reads, table: str) -> None:
+    def __init__(self, client: Client, table: str) -> None:
         self._client = client
         self._table = table
 
@@ -118,6 +113,8 @@ class Listing:
         for place in places:
             partition, connection_id = place
             item = items.get((f"CONNECTION#{connection_id}", _sort_key(partition)))
+            if not is_connection_id(connection_id):
+                continue  # It is nobody's: the API could not name it.
             if item is not None and text(item, "listed_as") == partition:
                 yield place, from_item(item)
 
@@ -147,14 +144,20 @@ _SHOWN = (
     "at_risk",
     "reason",
     "ended_at",
+    "retries",
+    "committed_by",
+    "attempt_id",
+    "attempt_started_at",
+    "lease_until",
 )
-"""The attributes that are read to show a connection. The sealed tokens are not among them."""
+"""The attributes that are read to show a connection, or to say that it is unreadable. The sealed tokens are not among
+them."""
 
 _TRIES = 4
 
 
 def read(
-    client: Reads, table: str, keys: Sequence[dict[str, AttributeValue]], *, consistent: bool = False
+    client: Client, table: str, keys: Sequence[dict[str, AttributeValue]], *, consistent: bool = False
 ) -> dict[tuple[str, str], Item]:
     """Up to 100 items by primary key, with the attributes in `_SHOWN`. Items that do not exist are left out.
 
@@ -187,7 +190,8 @@ def _sort_key(partition: str) -> str:
 def _decode(next_: str, partitions: Sequence[str]) -> tuple[str, str]:
     """The place where a page begins, checked to be in one of `partitions`. Raises `InvalidNext`."""
     status, _, rest = cursor.decode(next_).partition("#")
-    shard, _, connection_id = rest.partition("#")
-    if f"{status}#{shard}" not in partitions or not is_connection_id(connection_id):
+    shard, _, name = rest.partition("#")
+    # Of the name nothing more is asked: an item that no connection of this stack has made may be the last of a page.
+    if f"{status}#{shard}" not in partitions or not 0 < len(name.encode()) <= _LONGEST_NAME:
         raise InvalidNext
-    return f"{status}#{shard}", connection_id
+    return f"{status}#{shard}", name

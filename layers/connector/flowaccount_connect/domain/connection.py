@@ -110,3 +110,12 @@ def public_status(connection: Connection) -> str:
         if connection.in_doubt is not None:
             return "in_doubt"
     return connection.status.value
+
+
+def reconnect(connection_id: str, tenant: str | None) -> dict[str, object]:
+    """The way to a fresh link for a connection: what `POST /connect-links` takes beside the app's `return_url`.
+
+    The link itself cannot be here: it is a secret of its user, and it lasts an hour. `tenant` is `None` where the
+    connection has none; then the app gives its own.
+    """
+    return {"tenant": tenant, "expected_connection": connection_id}

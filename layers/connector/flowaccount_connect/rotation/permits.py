@@ -47,20 +47,3 @@ class Permit(Protocol):
 
         Raises `StoreUnavailable` if the others cannot be informed.
         """
-
-
-class Permits(Protocol):
-    """Gives permits; see `rate.Rate`."""
-
-    def permit(self, kind: Kind) -> Permit: ...
-
-
-class Unpaced:
-    """A permit for any number of requests, where nobody counts them."""
-
-    def use(self, patience: float, *, urgent: bool = False) -> None:
-        """Return at once."""
-
-    def throttled(self, sent_at: float, retry_after: int | None) -> int:  # noqa: ARG002
-        """The pause that was asked for."""
-        return retry_after or FIRST_PAUSE

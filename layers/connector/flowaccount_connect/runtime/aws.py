@@ -16,10 +16,8 @@ How long one call may take:
 
 import json
 import os
-from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from threading import Lock
 from typing import Any
 from zlib import crc32
 
@@ -40,8 +38,8 @@ READ_TIMEOUT = 2.0
 ATTEMPTS = 2
 """How often a call is tried in all, where the failure may pass (botocore's retry mode "standard")."""
 
-CONNECTIONS = 50
-"""Idle connections that a client keeps: one for each thread of a batch."""
+CONNECTIONS = 20
+"""Idle connections that a client keeps: one for each thread of a batch of refreshes."""
 
 AMAZON_ROOTS = "amazon-roots.pem"
 """Beside certifi's file: the authorities that sign for AWS. The build of the layer cuts it."""
@@ -52,11 +50,7 @@ class NoAnswer(Exception):
 
 
 def client(service: str, *, read_timeout: float = READ_TIMEOUT, attempts: int = ATTEMPTS) -> Any:
-    """A low-level client of `service`, safe for several threads. `read_timeout` is in seconds.
-
-    A function that starts from a snapshot (SnapStart) has no credentials in its environment, and boto3 looks for them
-    when it makes a client. They must not be in the snapshot: the client is made with its first call.
-    """
+    """A low-level client of `service`, safe for several threads. `read_timeout` is in seconds."""
     config = Config(
         connect_timeout=CONNECT_TIMEOUT,
         read_timeout=read_timeout,
@@ -66,14 +60,7 @@ def client(service: str, *, read_timeout: float = READ_TIMEOUT, attempts: int = 
         user_agent=f"flowaccount-connect/{__version__}",
     )
 
-    def make(**credentials: str) -> Any:
-        return shared_session().client(service, config=config, verify=_authorities(), **credentials)  # type: ignore[call-overload]
-
-    if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") != "snap-start":
-        return make()
-    # Not used: so that the snapshot has all that the first call would load.
-    make(aws_access_key_id="none", aws_secret_access_key="none").close()  # noqa: S106 - nobody's
-    return _MadeLate(make)
+    return shared_session().client(service, config=config, verify=_authorities())  # type: ignore[call-overload]
 
 
 def check_answer(*, http_response: Any = None, model: Any = None, **_: Any) -> None:
@@ -118,19 +105,3 @@ def _authorities() -> str | None:
     if "AWS_CA_BUNDLE" in os.environ or session.get_partition_for_region(session.region_name) != "aws":
         return None
     return str(cut) if cut.is_file() else None
-
-
-class _MadeLate:
-    """A client that is made with its first call."""
-
-    def __init__(self, make: Callable[[], Any]) -> None:
-        self._make = make
-        self._lock = Lock()
-        self._made: Any = None
-
-    def __getattr__(self, name: str) -> Any:
-        # botocore's sessions make one client at a time.
-        with self._lock:
-            if self._made is None:
-                self._made = self._make()
-        return getattr(self._made, name)

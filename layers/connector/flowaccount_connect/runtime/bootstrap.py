@@ -76,7 +76,7 @@ def begin_settings(variables: Mapping[str, str] = os.environ) -> "BeginSettings"
         client_id=read.text("CLIENT_ID"),
         redirect_uri=read.optional_url("REDIRECT_URI"),
         return_urls=read.urls("ALLOWED_RETURN_URLS"),
-        link_lifetime=settings.link_lifetime(read),
+        link_lifetime=settings.LINK_LIFETIME,
         direct_connect=read.choice("DIRECT_CONNECT", "refused", "allowed") == "allowed",
         pkce=read.choice("PKCE", "disabled", "enabled") == "enabled",
         preselect=read.choice("PRESELECT_BUSINESS", "disabled", "enabled") == "enabled",
@@ -112,7 +112,6 @@ def callback() -> "tuple[Callback, frozenset[str]]":
         sealer=_sealer(stack, tokens.key_id),
         queue=PendingQueue(client("sqs"), tokens.salvage_queue_url),
         schedule=tokens.schedule(),
-        access_token_lifetime=tokens.access_token_lifetime,
         issuer=read.optional("ISSUER"),
         permits=lambda: rate.permit(Kind.CONNECT),
         exchanges_per_minute=max(rate.rule.limit // 5, 2),
@@ -131,6 +130,7 @@ def refresh() -> "tuple[Rotation, Rotation, Health, Rate, Canary]":
     from flowaccount_connect.rotation.canary import Canary
     from flowaccount_connect.rotation.health import Health
     from flowaccount_connect.rotation.pending_commits import PendingQueue, Target
+    from flowaccount_connect.rotation.permits import Kind
     from flowaccount_connect.rotation.protocol import Rotation
     from flowaccount_connect.storage.connections import ConnectionStore
     from flowaccount_connect.storage.imports import ImportStore
@@ -142,7 +142,7 @@ def refresh() -> "tuple[Rotation, Rotation, Health, Rate, Canary]":
     table = client("dynamodb")
     secret = ClientSecret(client("secretsmanager"), tokens.client_secret_name)
     rate = _rate(table, stack)
-    canary = Canary(endpoint=endpoint, secret=secret, permits=rate)
+    canary = Canary(endpoint=endpoint, secret=secret, permits=lambda: rate.permit(Kind.CANARY))
     health = Health(SharedItem(table, stack.table, "HEALTH"), canary, changed=_log_change)
     rotation = Rotation(
         store=ConnectionStore(table, stack.table),
@@ -153,7 +153,6 @@ def refresh() -> "tuple[Rotation, Rotation, Health, Rate, Canary]":
         schedule=tokens.schedule(),
         replay_policy="never" if policy == "never" else "allowed",
         lease_seconds=read.number("LEASE_SECONDS", 180, 60, 3_600),
-        access_token_lifetime=tokens.access_token_lifetime,
         health=health,
     )
     imports = replace(
@@ -176,18 +175,20 @@ def salvage() -> "PendingCommits":
 def sweep() -> "Sweep":
     """The use case of `sweep`."""
     from flowaccount_connect.domain.schedule import Schedule
-    from flowaccount_connect.scheduling.sweep import DueIndex, RefreshQueue, Sweep
+    from flowaccount_connect.scheduling.due_index import DueIndex
+    from flowaccount_connect.scheduling.refresh_queue import RefreshQueue
+    from flowaccount_connect.scheduling.sweep import Sweep
     from flowaccount_connect.storage.connections import ConnectionStore
     from flowaccount_connect.storage.history import Counts
 
     stack, read = settings.stack(), settings.Reader(os.environ)
     table = client("dynamodb")
     return Sweep(
-        index=DueIndex(table, stack.table),
+        page=DueIndex(table, stack.table).page,
         queue=RefreshQueue(client("sqs"), read.text("REFRESH_QUEUE_URL")),
         rate=_rate(table, stack),
-        marks=ConnectionStore(table, stack.table),
-        counts=Counts(table, stack.table),
+        mark_at_risk=ConnectionStore(table, stack.table).mark_at_risk,
+        counts=Counts(table, stack.table).get,
         schedule=Schedule(*settings.refresh_times(read)),
         at_risk_before=settings.at_risk_before(read),
     )
@@ -273,7 +274,7 @@ def confirmation(table: Any = None) -> "Confirmation":
         links=LinkStore(table, stack.table, stack.environment),
         connections=ConnectionStore(table, stack.table),
         return_urls=read.urls("ALLOWED_RETURN_URLS"),
-        lifetime=settings.link_lifetime(read),
+        lifetime=settings.LINK_LIFETIME,
         redirect_uri=read.optional_url("REDIRECT_URI"),
     )
 

@@ -5,11 +5,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, cast
 
+from flowaccount_connect.domain.app import App, is_app_name, is_contact, is_logo
 from flowaccount_connect.domain.errors import InvalidSetting
 from flowaccount_connect.domain.return_urls import is_secure
 from flowaccount_connect.domain.schedule import Schedule
 
 Environment = Literal["sandbox", "production"]
+
+LINK_LIFETIME = 3_600
+"""How long a link or an attempt can be used, in seconds. FlowAccount's code lives for 150 minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +87,6 @@ class TokenSettings:
     key_id: str
     refresh_token_lifetime: int
     refresh_after: int
-    access_token_lifetime: int
-    """The lifetime that is assumed if an answer has no usable `expires_in`."""
     salvage_queue_url: str
     believe_longer: bool
     """Whether an announced lifetime that is longer than `refresh_token_lifetime` counts."""
@@ -114,9 +116,17 @@ def stack(variables: Mapping[str, str] = os.environ) -> Stack:
     )
 
 
-def link_lifetime(read: Reader) -> int:
-    """How long a link or an attempt can be used, in seconds. Raises `InvalidSetting`."""
-    return read.number("LINK_LIFETIME", 3_600, 60, 86_400)
+def app(variables: Mapping[str, str] = os.environ) -> App:
+    """What the pages show of the app. Raises `InvalidSetting`."""
+    read = Reader(variables)
+    name, logo, contact = read.optional("APP_NAME"), read.optional("APP_LOGO"), read.optional("APP_CONTACT")
+    if name is not None and not is_app_name(name):
+        raise InvalidSetting("APP_NAME must be 1 to 60 Latin or Thai letters, digits, signs and inner spaces")
+    if logo is not None and not is_logo(logo):
+        raise InvalidSetting("APP_LOGO must be an https URL of a file or an image as a data: URL, of 2000 characters")
+    if contact is not None and not is_contact(contact):
+        raise InvalidSetting("APP_CONTACT must be an https:, mailto: or tel: URL")
+    return App(name=name, logo=logo, contact=contact, restart=read.optional_url("RESTART_URL"))
 
 
 def refresh_token_lifetime(read: Reader) -> int:
@@ -154,7 +164,6 @@ def tokens(variables: Mapping[str, str] = os.environ) -> TokenSettings:
         key_id=read.text("KEY_ID"),
         refresh_token_lifetime=lifetime,
         refresh_after=after,
-        access_token_lifetime=read.number("ACCESS_TOKEN_LIFETIME", 3_600, 60, 86_400),
         salvage_queue_url=read.text("SALVAGE_QUEUE_URL"),
         believe_longer=read.choice("REFRESH_TOKEN_LIFETIME_LONGER", "ignored", "believed") == "believed",
         consent_lifetime=read.number("CONSENT_LIFETIME", 0, 0, 10 * 365 * 86_400) or None,

@@ -21,7 +21,6 @@ An item of the index that cannot be read is skipped and reported. It never fails
 """
 
 import heapq
-import json
 import math
 import threading
 import time
@@ -29,14 +28,12 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, Protocol
 
-from flowaccount_connect.domain.error_code import error_code
-from flowaccount_connect.domain.ids import is_connection_id
 from flowaccount_connect.domain.schedule import DUE_SHARDS, TICK, Schedule
-from flowaccount_connect.scheduling.rate import Rule, State
-from flowaccount_connect.storage.dynamodb import AttributeValue, Client, StoreUnavailable, call, n, number, s, text
-from flowaccount_connect.storage.imports import ImportStore
+from flowaccount_connect.scheduling.due_index import Due, Page, Wanted
+from flowaccount_connect.scheduling.rate import Rate, State
+from flowaccount_connect.scheduling.refresh_queue import Message, QueueUnavailable, RefreshQueue
+from flowaccount_connect.storage.dynamodb import AttributeValue, StoreUnavailable
 
 MARKS = 500
 """How many connections one tick marks at risk, at most; the next ticks mark the others."""
@@ -60,100 +57,6 @@ _RESERVE = 10.0
 _BATCH = 10
 _SENDERS = 16
 _MICROSECONDS = 1_000_000
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Due:
-    """A connection that is due, in the order of the deadlines. Times in epoch seconds."""
-
-    deadline: int
-    refresh_at: int
-    connection_id: str
-    generation: int = field(default=0, compare=False)
-    at_risk: int | None = field(default=None, compare=False)
-    """Since when it is marked as being at risk."""
-    is_import: bool = field(default=False, compare=False)
-    """Whether it is the import of that connection that is due."""
-
-    def rank(self, now: int) -> "tuple[bool, Due]":
-        """Its place in the line. A token past its deadline comes last: it is tried only in case it still works."""
-        return self.deadline <= now, self
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """What a page is to hand over of what is due: live deadlines up to `soonest`, and those at risk and not marked."""
-
-    soonest: int
-    at_risk: int | None
-    """Deadlines up to here are at risk; `None`: enough of them have been seen."""
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """One page of a shard: what it hands over, how many it has seen, and where the next one begins, if there is one."""
-
-    due: list[Due]
-    seen: int
-    next: Mapping[str, AttributeValue] | None
-    unreadable: list[str] = field(default_factory=list)
-    """The partition keys of items that are not understood."""
-
-
-class Index(Protocol):
-    """Where connections wait until they are due; see `DueIndex`."""
-
-    def page(
-        self,
-        shard: int,
-        *,
-        now: int,
-        limit: int | None = None,
-        wanted: Wanted | None = None,
-        start: Mapping[str, AttributeValue] | None = None,
-    ) -> Page: ...
-
-
-class QueueUnavailable(Exception):
-    """The queue did not answer: what was sent may be in it or not. The message is the error's code alone."""
-
-
-class Queue(Protocol):
-    """Where what is due goes; see `RefreshQueue`."""
-
-    def waiting(self) -> int: ...
-    def send(self, messages: "list[Message]") -> int: ...
-
-
-class Looks(Protocol):
-    """The rate; see `rate.Rate`."""
-
-    rule: Rule
-
-    def look(self) -> State: ...
-
-
-class Marks(Protocol):
-    """Marks connections at risk; see `store.ConnectionStore`."""
-
-    def mark_at_risk(self, connection_id: str, *, generation: int, deadline: int, now: int) -> bool: ...
-
-
-class Counts(Protocol):
-    """How many connections there are, by status; see `history.Counts`."""
-
-    def get(self) -> Mapping[str, int]: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Message:
-    """One dispatch: a connection, in how many seconds, and whether it dies unless it is refreshed now."""
-
-    connection_id: str
-    refresh_at: int
-    delay: int
-    urgent: bool = False
-    is_import: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,124 +102,6 @@ class Tick:
     def overloaded(self) -> bool:
         """Whether there are more connections than one plans with."""
         return self.connections is not None and self.connections > self.capacity * PLANNED_LOAD
-
-
-class DueIndex:
-    """The sharded, sparse index of what is to be refreshed. `client` is a DynamoDB client."""
-
-    def __init__(self, client: Client, table: str) -> None:
-        self._client = client
-        self._table = table
-
-    def page(
-        self,
-        shard: int,
-        *,
-        now: int,
-        limit: int | None = None,
-        wanted: Wanted | None = None,
-        start: Mapping[str, AttributeValue] | None = None,
-    ) -> Page:
-        """One page of what is due in a shard, longest due first, all of it or what is `wanted`.
-
-        It looks at `limit` items, or as many as fit into a page of DynamoDB's. Raises `StoreUnavailable`.
-        """
-        values: dict[str, AttributeValue] = {":shard": s(str(shard)), ":now": n(now)}
-        request: dict[str, Any] = {}
-        if wanted is not None:
-            # What is past its deadline is behind everything that is not, of which there is enough by now.
-            filters = ["deadline > :now AND deadline <= :soonest"]
-            values[":soonest"] = n(wanted.soonest)
-            if wanted.at_risk is not None:
-                filters.append("attribute_not_exists(at_risk) AND deadline <= :at_risk")
-                values[":at_risk"] = n(wanted.at_risk)
-            request["FilterExpression"] = " OR ".join(f"({one})" for one in filters)
-        if limit is not None:
-            request["Limit"] = limit
-        if start is not None:
-            request["ExclusiveStartKey"] = start
-        page = call(
-            self._client.query,
-            TableName=self._table,
-            IndexName="due",
-            KeyConditionExpression="due_shard = :shard AND refresh_at <= :now",
-            ExpressionAttributeValues=values,
-            **request,
-        )
-        read = [(item, _due(item)) for item in page["Items"]]
-        return Page(
-            [due for _, due in read if due is not None],
-            page["ScannedCount"],
-            page.get("LastEvaluatedKey"),
-            [text(item, "pk") or "" for item, due in read if due is None],
-        )
-
-
-def _due(item: Mapping[str, AttributeValue]) -> Due | None:
-    """An item of the index, or `None` if it names no connection or no deadline."""
-    key, deadline, refresh_at = text(item, "pk") or "", number(item, "deadline"), number(item, "refresh_at")
-    connection_id = key.removeprefix("CONNECTION#")
-    if connection_id == key or not is_connection_id(connection_id) or deadline is None or refresh_at is None:
-        return None
-    return Due(
-        deadline=deadline,
-        refresh_at=refresh_at,
-        connection_id=connection_id,
-        generation=number(item, "generation") or 0,
-        at_risk=number(item, "at_risk"),
-        is_import=text(item, "sk") == ImportStore.sort_key,
-    )
-
-
-class Sqs(Protocol):
-    """What is used of an SQS client."""
-
-    def get_queue_attributes(self, **kwargs: Any) -> Any: ...
-    def send_message_batch(self, **kwargs: Any) -> Any: ...
-
-
-class RefreshQueue:
-    """The queue between `sweep` and `refresh`. Its messages name connections and carry nothing secret.
-
-    Both methods raise `QueueUnavailable`.
-    """
-
-    def __init__(self, sqs: Sqs, url: str) -> None:
-        self._sqs = sqs
-        self._url = url
-
-    def waiting(self) -> int:
-        """About how many messages wait, are delayed, or are being worked on."""
-        names = [
-            "ApproximateNumberOfMessages",
-            "ApproximateNumberOfMessagesNotVisible",
-            "ApproximateNumberOfMessagesDelayed",
-        ]
-        try:
-            answer = self._sqs.get_queue_attributes(QueueUrl=self._url, AttributeNames=names)
-        except Exception as error:
-            raise QueueUnavailable(error_code(error)) from None
-        return sum(int(answer["Attributes"].get(name, 0)) for name in names)
-
-    def send(self, messages: list[Message]) -> int:
-        """Send at most ten messages; how many the queue did not take."""
-        entries = [
-            {
-                "Id": str(i),
-                "DelaySeconds": message.delay,
-                "MessageBody": json.dumps(
-                    {"connection_id": message.connection_id}
-                    | ({"urgent": True} if message.urgent else {})
-                    | ({"import": True} if message.is_import else {})
-                ),
-            }
-            for i, message in enumerate(messages)
-        ]
-        try:
-            answer = self._sqs.send_message_batch(QueueUrl=self._url, Entries=entries)
-        except Exception as error:
-            raise QueueUnavailable(error_code(error)) from None
-        return len(entries) - len(answer.get("Successful", []))
 
 
 class _Found:
@@ -400,11 +185,14 @@ def _keep(heap: list[_Last], count: int, due: Due, now: int) -> None:
 class Sweep:
     """Finds and dispatches what is due. One for a process: it remembers what it dispatched in the last minutes."""
 
-    index: Index
-    queue: Queue
-    rate: Looks
-    marks: Marks
-    counts: Counts
+    page: Callable[..., Page]
+    """One page of what is due: `DueIndex.page`."""
+    queue: RefreshQueue
+    rate: Rate
+    mark_at_risk: Callable[..., bool]
+    """Marks a connection at risk: `ConnectionStore.mark_at_risk`."""
+    counts: Callable[[], Mapping[str, int]]
+    """How many connections there are, by status: `Counts.get`."""
     schedule: Schedule = field(default_factory=Schedule)
     at_risk_before: int = 43_200
     """With less than so many seconds to its deadline a connection that is due is at risk."""
@@ -469,10 +257,10 @@ class Sweep:
         """Read a shard, page by page; whether to its end."""
         start: Mapping[str, AttributeValue] | None = None
         while more():
-            # The first page as it is: it tells what has been due longest, and how soon is soon.
+            # The first page has no filter: it shows what has been due longest, and which deadlines are soon.
             wanted = None if start is None else found.wanted()
             limit = first_page if wanted is None else None
-            page = self.index.page(shard, now=now, limit=limit, wanted=wanted, start=start)
+            page = self.page(shard, now=now, limit=limit, wanted=wanted, start=start)
             found.add(page)
             start = page.next
             if start is None:
@@ -488,7 +276,7 @@ class Sweep:
 
     def _connections(self) -> int | None:
         try:
-            return self.counts.get().get("active")
+            return self.counts().get("active")
         except StoreUnavailable:
             return None
 
@@ -561,9 +349,7 @@ class Sweep:
             if not more():
                 return False
             try:
-                return self.marks.mark_at_risk(
-                    due.connection_id, generation=due.generation, deadline=due.deadline, now=now
-                )
+                return self.mark_at_risk(due.connection_id, generation=due.generation, deadline=due.deadline, now=now)
             except StoreUnavailable:
                 return False  # The next tick finds it unmarked again.
             except Exception:

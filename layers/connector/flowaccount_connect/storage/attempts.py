@@ -1,6 +1,8 @@
 """One attempt of a browser to connect: created by `authorize`, bound to the browser, consumed once by `callback`."""
 
 import hmac
+import re
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from flowaccount_connect.domain.ids import derived, fingerprint
@@ -9,11 +11,13 @@ from flowaccount_connect.storage.dynamodb import (
     Client,
     ConditionRefused,
     Item,
+    attributes,
     call,
-    n,
+    get,
     number,
-    s,
     text,
+    updated,
+    write,
 )
 
 CODE_LIFETIME = 9_000
@@ -26,6 +30,11 @@ domain can set such a cookie or read more into it."""
 
 COOKIES_KEPT = 10
 """The most attempts whose cookies one browser keeps. More cookies make requests that API Gateway refuses."""
+
+COOKIES_CLEARED = 40
+"""The most cookies that one answer clears. API Gateway refuses an answer with more than 10,240 bytes of headers."""
+
+_NAME = re.compile(rf"{COOKIE}[0-9a-f]{{16}}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +71,15 @@ class ConnectAttempt:
 def cookie_name(attempt_id: str) -> str:
     """The name of the cookie that binds a browser to an attempt: one each, so that several tabs can connect at once."""
     return f"{COOKIE}{attempt_id[:16]}"
+
+
+def beyond(names: Collection[str]) -> list[str]:
+    """Which of a browser's cookies to clear before it gets one more, where `names` are in the order of their making.
+
+    Only names that `cookie_name` makes: the answer repeats them.
+    """
+    ours = [name for name in names if _NAME.fullmatch(name)]
+    return ours[: -(COOKIES_KEPT - 1)][:COOKIES_CLEARED]
 
 
 def cookie(name: str, secret: str, seconds: int) -> str:
@@ -105,17 +123,17 @@ class AttemptStore:
 
     def create(self, attempt: ConnectAttempt) -> None:
         """Write a new attempt, in one call. Raises `StoreUnavailable`."""
-        item: dict[str, AttributeValue] = _key(attempt.id) | {
-            "binding": s(attempt.binding),
-            "redirect_uri": s(attempt.redirect_uri),
-            "environment": s(self._environment),
-            "expires_at": n(attempt.expires_at),
-            "ttl": n(attempt.expires_at + CODE_LIFETIME),
-        }
-        given = {"return_url": attempt.return_url, "app_state": attempt.app_state, "link": attempt.link}
-        item |= {name: s(value) for name, value in given.items() if value is not None}
-        if attempt.pkce:
-            item["challenge_method"] = s("S256")
+        item = _key(attempt.id) | attributes(
+            binding=attempt.binding,
+            redirect_uri=attempt.redirect_uri,
+            environment=self._environment,
+            expires_at=attempt.expires_at,
+            ttl=attempt.expires_at + CODE_LIFETIME,
+            return_url=attempt.return_url,
+            app_state=attempt.app_state,
+            link=attempt.link,
+            challenge_method="S256" if attempt.pkce else None,
+        )
         call(self._client.put_item, TableName=self._table, Item=item)
 
     def consume(self, attempt_id: str, *, secret: str, callback_id: str, now: int) -> ConnectAttempt:
@@ -124,34 +142,28 @@ class AttemptStore:
         One conditional write. The expiry is in its condition, since the table deletes expired items days later. Raises
         `AttemptRefused`, `StoreUnavailable`.
         """
+        update = write(
+            self._table,
+            _key(attempt_id),
+            "SET consumed_by = :callback, consumed_at = :now",
+            condition="attribute_not_exists(consumed_by) AND expires_at > :now AND binding = :binding "
+            "AND environment = :environment",
+            callback=callback_id,
+            now=now,
+            binding=fingerprint(secret),
+            environment=self._environment,
+        )
         try:
-            answer = call(
-                self._client.update_item,
-                TableName=self._table,
-                Key=_key(attempt_id),
-                UpdateExpression="SET consumed_by = :callback, consumed_at = :now",
-                ConditionExpression="attribute_not_exists(consumed_by) AND expires_at > :now AND binding = :binding "
-                "AND environment = :environment",
-                ExpressionAttributeValues={
-                    ":callback": s(callback_id),
-                    ":now": n(now),
-                    ":binding": s(fingerprint(secret)),
-                    ":environment": s(self._environment),
-                },
-                ReturnValues="ALL_NEW",
-                ReturnValuesOnConditionCheckFailure="ALL_OLD",
-            )
+            return _from_item(updated(self._client, update))
         except ConditionRefused as refused:
             found = self._found(refused.items[0])
             if found is not None and found.consumed_by == callback_id:
                 return found  # A retry of the SDK hid the success of the first write.
             raise AttemptRefused(found) from None
-        return _from_item(answer["Attributes"])
 
     def get(self, attempt_id: str) -> ConnectAttempt | None:
         """The attempt as it is now, or `None`. Raises `StoreUnavailable`."""
-        answer = call(self._client.get_item, TableName=self._table, Key=_key(attempt_id), ConsistentRead=True)
-        return self._found(answer.get("Item"))
+        return self._found(get(self._client, self._table, _key(attempt_id)))
 
     def finish(self, attempt_id: str, result: str) -> None:
         """Record how an attempt ended, so that a reload shows the same. Raises `StoreUnavailable`."""
@@ -159,21 +171,16 @@ class AttemptStore:
 
     def finishing(self, attempt_id: str, result: str) -> dict[str, object]:
         """The write of `finish`, to be sent in one transaction with the write of the connection."""
-        return {
-            "TableName": self._table,
-            "Key": _key(attempt_id),
-            "UpdateExpression": "SET #result = :result",
-            "ConditionExpression": "attribute_exists(pk)",
-            "ExpressionAttributeNames": {"#result": "result"},
-            "ExpressionAttributeValues": {":result": s(result)},
-        }
+        return write(
+            self._table, _key(attempt_id), "SET #result = :result", condition="attribute_exists(pk)", result=result
+        )
 
     def _found(self, item: Item | None) -> ConnectAttempt | None:
         return _from_item(item) if item and text(item, "environment") == self._environment else None
 
 
 def _key(attempt_id: str) -> dict[str, AttributeValue]:
-    return {"pk": s(f"ATTEMPT#{attempt_id}"), "sk": s("ATTEMPT")}
+    return attributes(pk=f"ATTEMPT#{attempt_id}", sk="ATTEMPT")
 
 
 def _from_item(item: Item) -> ConnectAttempt:

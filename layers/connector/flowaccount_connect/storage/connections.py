@@ -9,6 +9,7 @@ restored backup adds the seconds since the backup was made (`restored`).
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from flowaccount_connect.domain.connection import Attempt, Connection, Reason, Sealed, Status
 from flowaccount_connect.domain.ids import new_grant_id
@@ -19,14 +20,17 @@ from flowaccount_connect.storage.dynamodb import (
     Client,
     ConditionRefused,
     Item,
+    attributes,
     call,
+    get,
     n,
-    s,
+    put,
     text,
+    updated,
+    write,
 )
 from flowaccount_connect.storage.fields import Fields
 from flowaccount_connect.storage.stored_tokens import ATTRIBUTES as TOKENS
-from flowaccount_connect.storage.stored_tokens import StoredTokens, setting
 
 ATTEMPT = "attempt_id, attempt_started_at, lease_until"
 """What an item holds while a refresh runs."""
@@ -34,7 +38,8 @@ ATTEMPT = "attempt_id, attempt_started_at, lease_until"
 SCHEDULED = "due_shard, refresh_at"
 """What keeps an item in the due index."""
 
-_TROUBLE = "in_doubt, refused_at, refused_alone, retries"
+_REFUSALS = "refused_at, refused_alone, retries"
+_TROUBLE = f"in_doubt, {_REFUSALS}"
 """What an item holds of refreshes that failed."""
 
 _ENDED = "reason, ended_at"
@@ -43,6 +48,8 @@ _ENDED = "reason, ended_at"
 _COUNTED = "generation = if_not_exists(generation, :zero) + :one"
 """Part of every write that changes or ends the tokens, and of no other."""
 
+_ONE = {"zero": 0, "one": 1}
+
 LEAP = 100
 """By how much a restored connection's generation moves on at least."""
 
@@ -50,7 +57,7 @@ TOMBSTONE_KEPT = 30 * 86_400
 """How long the tombstone of a disconnect is kept, in seconds: longer than anything can be late."""
 
 HELD = "#status = :active AND generation = :generation AND attempt_id = :attempt"
-"""The condition of every write that decides nothing against a success: the attempt still holds the connection."""
+"""The condition that the attempt still holds the connection. Each write but a success has it, and overwrites none."""
 
 
 class Refused(Exception):
@@ -72,8 +79,7 @@ class ConnectionStore:
 
     def get(self, connection_id: str) -> Connection | None:
         """The connection as it is now (strongly consistent), or `None`. Raises `StoreUnavailable`."""
-        answer = call(self._client.get_item, TableName=self._table, Key=self._key(connection_id), ConsistentRead=True)
-        item = answer.get("Item")
+        item = get(self._client, self._table, self._key(connection_id))
         return from_item(item) if item else None
 
     def claim(self, connection_id: str, attempt: Attempt, *, generation: int | None, now: int) -> Connection:
@@ -82,16 +88,17 @@ class ConnectionStore:
         It must be active and due; or, on demand, still of the `generation` that the caller saw, unless a failed
         attempt waits for its `refresh_at`. Raises `Refused`, `StoreUnavailable`.
         """
-        values = {":now": n(now)}
-        wanted = "refresh_at <= :now"
+        wanted, values = "refresh_at <= :now", {"now": now}
         if generation is not None:
             wanted = "generation = :generation AND (attribute_not_exists(retries) OR refresh_at <= :now)"
-            values[":generation"] = n(generation)
+            values["generation"] = generation
         return self._update(
             connection_id,
             update="SET attempt_id = :attempt, attempt_started_at = :started, lease_until = :lease",
             condition=f"#status = :active AND attribute_not_exists(attempt_id) AND {wanted}",
-            values=values | _attempt_values(attempt) | {":active": s(Status.ACTIVE)},
+            active=Status.ACTIVE,
+            **_values(attempt),
+            **values,
         )
 
     def claim_over(
@@ -99,22 +106,20 @@ class ConnectionStore:
     ) -> Connection:
         """Claim over an attempt whose lease ran out, and record the doubt that it leaves behind.
 
-        Its worker may have been killed after its POST, so nobody knows whether the token was spent; only this write
-        can know it. Raises `Refused`, `StoreUnavailable`.
+        The worker of `dead` may have been killed after its POST, so nobody knows whether the token was spent. Only this
+        write can note it. Raises `Refused`, `StoreUnavailable`.
         """
         return self._update(
             connection_id,
             update="SET attempt_id = :attempt, attempt_started_at = :started, lease_until = :lease, "
             "in_doubt = if_not_exists(in_doubt, :dead_since)",
             condition="#status = :active AND generation = :generation AND attempt_id = :dead AND lease_until <= :now",
-            values=_attempt_values(attempt)
-            | {
-                ":active": s(Status.ACTIVE),
-                ":generation": n(generation),
-                ":dead": s(dead.id),
-                ":dead_since": n(dead.started_at),
-                ":now": n(now),
-            },
+            active=Status.ACTIVE,
+            generation=generation,
+            dead=dead.id,
+            dead_since=dead.started_at,
+            now=now,
+            **_values(attempt),
         )
 
     def commit(self, commit: Commit) -> Connection:
@@ -131,13 +136,11 @@ class ConnectionStore:
             update=f"SET {tokens}, #status = :active, listed_as = :listed "
             f"REMOVE {ATTEMPT}, {_TROUBLE}, {_ENDED}{cleared}",
             condition="grant_id = :grant AND (generation = :generation OR requested_at < :requested_at)",
-            values=values
-            | {
-                ":active": s(Status.ACTIVE),
-                ":listed": s(listed_as(commit.connection_id, Status.ACTIVE)),
-                ":grant": s(commit.grant_id),
-                ":generation": n(commit.generation),
-            },
+            active=Status.ACTIVE,
+            listed=listed_as(commit.connection_id, Status.ACTIVE),
+            grant=commit.grant_id,
+            generation=commit.generation,
+            **values,
         )
 
     def commit_kept(self, commit: Commit) -> Connection:
@@ -151,7 +154,9 @@ class ConnectionStore:
             commit.connection_id,
             update=f"SET {tokens} REMOVE {ATTEMPT}, refused_at, refused_alone, retries{cleared}",
             condition=HELD,
-            values=values | held_values(commit.generation, commit.attempt_id),
+            active=Status.ACTIVE,
+            generation=commit.generation,
+            **values,
         )
 
     def release(
@@ -172,15 +177,16 @@ class ConnectionStore:
         `StoreUnavailable`.
         """
         notes = {"in_doubt": in_doubt, "refused_at": refused_at, "refused_alone": refused_alone}
-        noted = {name: since for name, since in notes.items() if since is not None}
+        noted = (name for name, since in notes.items() if since is not None)
         assignments = "".join(f", {name} = if_not_exists({name}, :{name})" for name in noted)
         return self._update(
             connection_id,
             update=f"SET refresh_at = :refresh_at, retries = :retries{assignments} REMOVE {ATTEMPT}",
             condition=HELD,
-            values={":refresh_at": n(refresh_at), ":retries": n(retries)}
-            | {f":{name}": n(since) for name, since in noted.items()}
-            | held_values(generation, attempt_id),
+            refresh_at=refresh_at,
+            retries=retries,
+            **notes,
+            **held(generation, attempt_id),
         )
 
     def require_reauthorization(
@@ -195,13 +201,11 @@ class ConnectionStore:
             update="SET #status = :dead, listed_as = :listed, reason = :reason, ended_at = :now "
             f"REMOVE {ATTEMPT}, {SCHEDULED}, retries, at_risk",
             condition=HELD,
-            values=held_values(generation, attempt_id)
-            | {
-                ":dead": s(Status.REAUTHORIZATION_REQUIRED),
-                ":listed": s(listed_as(connection_id, Status.REAUTHORIZATION_REQUIRED)),
-                ":reason": s(reason),
-                ":now": n(now),
-            },
+            dead=Status.REAUTHORIZATION_REQUIRED,
+            listed=listed_as(connection_id, Status.REAUTHORIZATION_REQUIRED),
+            reason=reason,
+            now=now,
+            **held(generation, attempt_id),
         )
 
     def mark_at_risk(self, connection_id: str, *, generation: int, deadline: int, now: int) -> bool:
@@ -216,12 +220,10 @@ class ConnectionStore:
                 update="SET at_risk = :now",
                 condition="#status = :active AND generation = :generation AND deadline = :deadline "
                 "AND attribute_not_exists(at_risk)",
-                values={
-                    ":now": n(now),
-                    ":active": s(Status.ACTIVE),
-                    ":generation": n(generation),
-                    ":deadline": n(deadline),
-                },
+                now=now,
+                active=Status.ACTIVE,
+                generation=generation,
+                deadline=deadline,
             )
         except Refused:
             return False
@@ -232,43 +234,21 @@ class ConnectionStore:
 
         Refused where a later consent is stored: nobody asked to end that one. Raises `Refused`, `StoreUnavailable`.
         """
-        try:
-            answer = call(
-                self._client.update_item,
-                **burial(self._table, connection_id, seen=grant_id, now=now),
-                ReturnValues="ALL_NEW",
-            )
-        except ConditionRefused as refused:
-            raise Refused(stands_there(refused)) from None
-        return from_item(answer["Attributes"])
+        return changed(self._client, burial(self._table, connection_id, seen=grant_id, now=now))
 
     def _key(self, connection_id: str) -> dict[str, AttributeValue]:
         return key_of(connection_id, self.sort_key)
 
-    def _update(
-        self, connection_id: str, *, update: str, condition: str, values: Mapping[str, AttributeValue]
-    ) -> Connection:
-        try:
-            answer = call(
-                self._client.update_item,
-                TableName=self._table,
-                Key=self._key(connection_id),
-                UpdateExpression=update,
-                ConditionExpression=condition,
-                ExpressionAttributeNames={"#status": "status"},
-                ExpressionAttributeValues=values,
-                ReturnValues="ALL_NEW",
-                ReturnValuesOnConditionCheckFailure="ALL_OLD",
-            )
-        except ConditionRefused as refused:
-            raise Refused(stands_there(refused)) from None
-        return from_item(answer["Attributes"])
+    def _update(self, connection_id: str, *, update: str, condition: str, **values: Any) -> Connection:
+        made = write(self._table, self._key(connection_id), update, condition=condition, **values)
+        return changed(self._client, made)
 
 
 FREE_OR_SAME = "(attribute_not_exists(#tenant) OR #tenant = :tenant)"
 """The condition that a connection belongs to no tenant, or to this one."""
 
-_KEPT_IN_A_TOMBSTONE = ("pk", "sk", "generation", "environment", "connected_at")
+_CLOCKS = 86_400
+"""A grant id of more than so many seconds ahead was made by no clock of this stack."""
 
 
 def burial(
@@ -280,7 +260,7 @@ def burial(
     environment: str | None = None,
     imported: str = "",
 ) -> dict[str, object]:
-    """The conditional write of a disconnect. It leaves a tombstone: no tokens, no tenant, and a shut door.
+    """The conditional write of a disconnect. It leaves a tombstone, without tokens and tenant.
 
     The tombstone's grant id is of the disconnect's own moment. So a consent that was given before finds a later grant
     id stored and is refused, however it arrives: as a confirmation, a callback, a pending commit or an import. `seen`
@@ -288,87 +268,94 @@ def burial(
     another is stored. `imported` is the grant id of an import that ends too. `now` is in epoch seconds with their
     fraction. To be sent alone or in a transaction.
     """
-    placed, condition = "", "attribute_not_exists(grant_id)"
-    values = {
-        ":door": s(_door(now, seen or "", imported)),
-        ":disconnected": s(Status.DISCONNECTED),
-        ":listed": s(listed_as(connection_id, Status.DISCONNECTED)),
-        ":now": n(int(now)),
-        ":ttl": n(int(now) + TOMBSTONE_KEPT),
-        ":zero": n(0),
-        ":one": n(1),
-    }
-    if seen is not None:
-        condition = "grant_id = :seen"
-        values[":seen"] = s(seen)
-    if environment is not None:
-        placed = ", environment = :environment"
-        values[":environment"] = s(environment)
-    return {
-        "TableName": table,
-        "Key": key_of(connection_id),
-        "UpdateExpression": f"SET #status = :disconnected, listed_as = :listed, grant_id = :door, ended_at = :now, "
+    placed = "" if environment is None else ", environment = :environment"
+    return write(
+        table,
+        key_of(connection_id),
+        f"SET #status = :disconnected, listed_as = :listed, grant_id = :door, ended_at = :now, "
         f"{_COUNTED}, #ttl = :ttl{placed} "
         f"REMOVE {', '.join(TOKENS)}, due_shard, {ATTEMPT}, {_TROUBLE}, reason, committed_by, #tenant",
-        "ConditionExpression": condition,
-        "ExpressionAttributeNames": {"#status": "status", "#ttl": "ttl", "#tenant": "tenant"},
-        "ExpressionAttributeValues": values,
-        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
-    }
+        condition="attribute_not_exists(grant_id)" if seen is None else "grant_id = :seen",
+        seen=seen,
+        environment=environment,
+        door=_door(now, seen or "", imported),
+        disconnected=Status.DISCONNECTED,
+        listed=listed_as(connection_id, Status.DISCONNECTED),
+        now=int(now),
+        ttl=int(now) + TOMBSTONE_KEPT,
+        **_ONE,
+    )
 
 
 def _door(now: float, *ended: str) -> str:
     """The grant id of a disconnect at `now`, in epoch seconds with their fraction.
 
     It is greater than every id that was made in that millisecond or before, and not less than the ids that it ends,
-    even if the clock of their maker was ahead. A user who connects again at once gets a greater one.
+    even if the clock of their maker was ahead. A user who connects again at once gets a greater one. So an id that no
+    clock has made does not count: it would keep every later consent out.
     """
-    return max(new_grant_id(lambda: now + 0.001), *ended)
+    latest = new_grant_id(lambda: now + _CLOCKS)
+    return max([new_grant_id(lambda: now + 0.001), *(one for one in ended if one <= latest)])
 
 
-def grant_update(
-    table: str,
-    connection_id: str,
-    *,
-    grant_id: str,
-    attempt_id: str,
-    environment: str,
-    tokens: StoredTokens,
-    now: int,
-    tenant: str | None = None,
-) -> dict[str, object]:
+def tombstone(there: Connection, *, generation: int, now: float) -> Item:
+    """The item that a disconnect at `now` leaves of a connection: no tokens, no tenant, a shut door; see `burial`."""
+    return key_of(there.id) | attributes(
+        status=Status.DISCONNECTED,
+        listed_as=listed_as(there.id, Status.DISCONNECTED),
+        environment=there.environment or None,
+        grant_id=_door(now, there.grant_id),
+        generation=generation,
+        connected_at=there.connected_at or None,
+        ended_at=int(now),
+        ttl=int(now) + TOMBSTONE_KEPT,
+    )
+
+
+def unchanged(item: Item | None) -> dict[str, object]:
+    """The condition that an item is still as it was read, whatever lies in it; `None`: that no item is there."""
+    returned: dict[str, object] = {"ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
+    if item is None:
+        return returned | {"ConditionExpression": "attribute_not_exists(pk)"}
+    # Each write of this stack changes one of these.
+    marks = ("status", "grant_id", "generation", "attempt_id", "tokens")
+    conditions = (f"#{name} = :{name}" if name in item else f"attribute_not_exists(#{name})" for name in marks)
+    values = {f":{name}": item[name] for name in marks if name in item}
+    return returned | {
+        "ConditionExpression": " AND ".join(["attribute_exists(pk)", *conditions]),
+        "ExpressionAttributeNames": {f"#{name}": name for name in marks},
+        **({"ExpressionAttributeValues": values} if values else {}),
+    }
+
+
+def grant_update(table: str, commit: Commit, *, now: int) -> dict[str, object]:
     """The conditional write of a new consent: connects, or reconnects and revives.
 
     Refused where a later consent or a later disconnect is stored, and by its own retry. It beats every refresh in
-    flight: the generation moves on, and attempt, lease and doubt go. With a `tenant` the business becomes that
-    tenant's, and is refused where it is another's; without one it stays whose it is. A tombstone has none. To be sent
-    alone or in a transaction.
+    flight: the generation moves on, and attempt, lease and doubt go. Only the doubt of an imported token that is kept
+    stays. With a `tenant` the business becomes that tenant's, and is refused where it is another's; without one it
+    stays whose it is. A tombstone has none. To be sent alone or in a transaction.
     """
-    commit = Commit(connection_id=connection_id, grant_id=grant_id, attempt_id=attempt_id, tokens=tokens, tenant=tenant)
+    connection_id, tenant = commit.connection_id, commit.tenant
     assignments, cleared, values = _set_tokens(commit)
-    names = {"#status": "status", "#ttl": "ttl"}
-    belonging, free = "", ""
-    if tenant is not None:
-        belonging, free = ", #tenant = :tenant", f" AND {FREE_OR_SAME}"
-        values[":tenant"], names["#tenant"] = s(tenant), "tenant"
-    return {
-        "TableName": table,
-        "Key": key_of(connection_id),
-        "UpdateExpression": f"SET {assignments}, #status = :active, listed_as = :listed, grant_id = :grant, "
-        f"connected_at = :now, environment = :environment{belonging} "
-        f"REMOVE {ATTEMPT}, {_TROUBLE}, {_ENDED}, #ttl{cleared}",
-        "ConditionExpression": f"(attribute_not_exists(grant_id) OR grant_id < :grant){free}",
-        "ExpressionAttributeNames": names,
-        "ExpressionAttributeValues": values
-        | {
-            ":active": s(Status.ACTIVE),
-            ":listed": s(listed_as(connection_id, Status.ACTIVE)),
-            ":grant": s(grant_id),
-            ":environment": s(environment),
-            ":now": n(now),
-        },
-        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
-    }
+    belonging, free = ("", "") if tenant is None else (", #tenant = :tenant", f" AND {FREE_OR_SAME}")
+    doubt, over = ("", _TROUBLE) if commit.in_doubt is None else (", in_doubt = :in_doubt", _REFUSALS)
+    return write(
+        table,
+        key_of(connection_id),
+        f"SET {assignments}, #status = :active, listed_as = :listed, grant_id = :grant, "
+        f"connected_at = :now, environment = :environment{belonging}{doubt} "
+        f"REMOVE {ATTEMPT}, {over}, {_ENDED}, #ttl{cleared}",
+        condition=f"(attribute_not_exists(grant_id) OR grant_id < :grant){free}",
+        active=Status.ACTIVE,
+        listed=listed_as(connection_id, Status.ACTIVE),
+        grant=commit.grant_id,
+        environment=commit.environment,
+        tenant=tenant,
+        in_doubt=commit.in_doubt,
+        now=now,
+        **values,
+    )
 
 
 def restored(item: Item, *, restored_to: int, now: int, disconnected: bool = False) -> Item:
@@ -379,20 +366,15 @@ def restored(item: Item, *, restored_to: int, now: int, disconnected: bool = Fal
     generation moves on by one a second and by `LEAP`, more than it can have moved since: nobody sees it go back, and
     no commit that waits in a queue finds its own by chance. What was `disconnected` since becomes a tombstone.
     """
-    there = from_item(item)
-    kept = dict(item) | {"generation": n(there.generation + max(now - restored_to, 0) + LEAP)}
-    if disconnected and there.status is not Status.DISCONNECTED:
-        return {name: kept[name] for name in _KEPT_IN_A_TOMBSTONE if name in kept} | {
-            "status": s(Status.DISCONNECTED),
-            "listed_as": s(listed_as(there.id, Status.DISCONNECTED)),
-            "grant_id": s(_door(now, there.grant_id)),
-            "ended_at": n(now),
-            "ttl": n(now + TOMBSTONE_KEPT),
-        }
-    if there.status is not Status.ACTIVE:
+    old = from_item(item)
+    generation = old.generation + max(now - restored_to, 0) + LEAP
+    kept = dict(item) | {"generation": n(generation)}
+    if disconnected and old.status is not Status.DISCONNECTED:
+        return tombstone(old, generation=generation, now=now)
+    if old.status is not Status.ACTIVE:
         return kept
-    since = there.in_doubt if there.in_doubt is not None else now
-    return kept | {"in_doubt": n(since), "refresh_at": n(now), "due_shard": s(due_shard(there.id))}
+    since = old.in_doubt if old.in_doubt is not None else now
+    return kept | attributes(in_doubt=since, refresh_at=now, due_shard=due_shard(old.id))
 
 
 def put_absent(client: Client, table: str, item: Item) -> bool:
@@ -401,13 +383,7 @@ def put_absent(client: Client, table: str, item: Item) -> bool:
     Raises `StoreUnavailable`.
     """
     try:
-        call(
-            client.put_item,
-            TableName=table,
-            Item=item,
-            ConditionExpression="attribute_not_exists(pk)",
-            ReturnValuesOnConditionCheckFailure="ALL_OLD",
-        )
+        call(client.put_item, **put(table, item, condition="attribute_not_exists(pk)"))
     except ConditionRefused as refused:
         return refused.items[0] == item  # An SDK retry hid the success of the first write.
     return True
@@ -415,19 +391,12 @@ def put_absent(client: Client, table: str, item: Item) -> bool:
 
 def tenant_check(table: str, connection_id: str, tenant: str) -> dict[str, object]:
     """The condition that a business belongs to nobody yet, or to `tenant`; to be sent in a transaction."""
-    return {
-        "TableName": table,
-        "Key": key_of(connection_id),
-        "ConditionExpression": FREE_OR_SAME,
-        "ExpressionAttributeNames": {"#tenant": "tenant"},
-        "ExpressionAttributeValues": {":tenant": s(tenant)},
-        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
-    }
+    return write(table, key_of(connection_id), condition=FREE_OR_SAME, tenant=tenant)
 
 
 def key_of(connection_id: str, sort_key: str = ConnectionStore.sort_key) -> dict[str, AttributeValue]:
     """The primary key of a connection's item."""
-    return {"pk": s(f"CONNECTION#{connection_id}"), "sk": s(sort_key)}
+    return attributes(pk=f"CONNECTION#{connection_id}", sk=sort_key)
 
 
 def due_shard(connection_id: str) -> str:
@@ -440,32 +409,34 @@ def listed_as(connection_id: str, status: str) -> str:
     return f"{status}#{shard_of(connection_id)}"
 
 
-def held_values(generation: int, attempt_id: str) -> dict[str, AttributeValue]:
+def held(generation: int, attempt_id: str) -> dict[str, Any]:
     """The values of the condition `HELD`."""
-    return {":active": s(Status.ACTIVE), ":generation": n(generation), ":attempt": s(attempt_id)}
+    return {"active": Status.ACTIVE, "generation": generation, "attempt": attempt_id}
 
 
-def _attempt_values(attempt: Attempt) -> dict[str, AttributeValue]:
-    return {":attempt": s(attempt.id), ":started": n(attempt.started_at), ":lease": n(attempt.lease_until)}
+def _values(attempt: Attempt) -> dict[str, Any]:
+    return {"attempt": attempt.id, "started": attempt.started_at, "lease": attempt.lease_until}
 
 
-def _set_tokens(commit: Commit) -> tuple[str, str, dict[str, AttributeValue]]:
+def _set_tokens(commit: Commit) -> tuple[str, str, dict[str, Any]]:
     """Of a write that stores tokens: its assignments, what it removes beside others, and its values."""
-    assignments, cleared, values = setting(commit.tokens)
+    assignments, cleared, values = commit.tokens.setting()
     return (
         f"{assignments}, due_shard = :due_shard, committed_by = :attempt, {_COUNTED}",
-        "".join(f", {name}" for name in cleared),
-        values
-        | {
-            ":due_shard": s(due_shard(commit.connection_id)),
-            ":attempt": s(commit.attempt_id),
-            ":zero": n(0),
-            ":one": n(1),
-        },
+        cleared,
+        {**values, "due_shard": due_shard(commit.connection_id), "attempt": commit.attempt_id, **_ONE},
     )
 
 
-def stands_there(refused: ConditionRefused) -> Connection | None:
+def changed(client: Client, update: Mapping[str, object]) -> Connection:
+    """Send an update; the connection after it. Raises `Refused`, `StoreUnavailable`."""
+    try:
+        return from_item(updated(client, update))
+    except ConditionRefused as refused:
+        raise Refused(in_the_way(refused)) from None
+
+
+def in_the_way(refused: ConditionRefused) -> Connection | None:
     """The connection that stood in the way of a write, or of the first of a transaction; `None` where none did."""
     item = refused.items[0]
     return from_item(item) if item else None

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from flowaccount_connect.domain.ids import new_event_id
-from flowaccount_connect.storage.dynamodb import AttributeValue, n, s
+from flowaccount_connect.storage.dynamodb import attributes
 
 type Type = Literal["connection.refused", "connection.import_refused"]
 
@@ -28,15 +28,14 @@ def event_put(
     event's id, so a caller that tries again sends the same Put instead of making another one.
     """
     now = int(clock())
-    item: dict[str, AttributeValue] = {
-        "pk": s(f"EVENT#{new_event_id(clock)}"),
-        "sk": s("EVENT"),
-        "type": s(type_),
-        "at": n(now),
-        "connection_id": s(connection_id),
-        "reason": s(reason),
-        "ttl": n(now + _KEPT),
-    }
-    if tenant is not None:
-        item["tenant"] = s(tenant)
+    item = attributes(
+        pk=f"EVENT#{new_event_id(clock)}",
+        sk="EVENT",
+        type=type_,
+        at=now,
+        connection_id=connection_id,
+        reason=reason,
+        tenant=tenant,
+        ttl=now + _KEPT,
+    )
     return {"TableName": table, "Item": item}

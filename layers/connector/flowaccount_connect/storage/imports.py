@@ -25,23 +25,27 @@ from flowaccount_connect.storage.connections import (
     ConnectionStore,
     Refused,
     burial,
+    changed,
     due_shard,
     from_item,
     grant_update,
-    held_values,
+    held,
+    in_the_way,
     key_of,
     listed_as,
-    stands_there,
+    tombstone,
+    unchanged,
 )
 from flowaccount_connect.storage.dynamodb import (
-    AttributeValue,
     Client,
     ConditionRefused,
     StoreUnavailable,
-    b,
+    attributes,
     call,
-    n,
-    s,
+    get,
+    number,
+    put,
+    write,
 )
 from flowaccount_connect.storage.event_items import event_put
 
@@ -97,55 +101,48 @@ class ImportStore(ConnectionStore):
         With a `tenant` the connection is to become that tenant's. Raises `AlreadyConnected`, `OtherTenant`,
         `UnderWay`, `CoolingDown`, and `StoreUnavailable`: then it may be stored or not.
         """
-        inactive = "attribute_not_exists(pk) OR #status <> :active"
-        active = {":active": s(Status.ACTIVE)}
-        free, names, whose = "", {"#status": "status"}, dict[str, AttributeValue]()
-        if tenant is not None:
-            free, names, whose = f" AND {FREE_OR_SAME}", names | {"#tenant": "tenant"}, {":tenant": s(tenant)}
-        check = {
-            "TableName": self._table,
-            "Key": key_of(connection_id),
-            "ConditionExpression": f"({inactive}){free}",
-            "ExpressionAttributeNames": names,
-            "ExpressionAttributeValues": active | whose,
-            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
-        }
-        put = {
-            "TableName": self._table,
-            "Item": self._item(connection_id, grant_id, sealed, deadline, now, tenant),
-            "ConditionExpression": "attribute_not_exists(pk) OR (#status <> :active AND ended_at <= :cooled)",
-            "ExpressionAttributeNames": {"#status": "status"},
-            "ExpressionAttributeValues": active | {":cooled": n(now - COOLING)},
-            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
-        }
+        free = "" if tenant is None else f" AND {FREE_OR_SAME}"
+        check = write(
+            self._table,
+            key_of(connection_id),
+            condition=f"(attribute_not_exists(pk) OR #status <> :active){free}",
+            active=Status.ACTIVE,
+            tenant=tenant,
+        )
+        item = self._key(connection_id) | attributes(
+            status=Status.ACTIVE,
+            listed_as=listed_as(connection_id, IMPORTING),
+            environment=self._environment,
+            grant_id=grant_id,
+            generation=0,
+            connected_at=now,
+            tokens=sealed.ciphertext,
+            data_key=sealed.data_key,
+            deadline=deadline,
+            due_shard=due_shard(connection_id),
+            refresh_at=now,
+            tenant=tenant,
+        )
+        begun = put(
+            self._table,
+            item,
+            # An end that is no time, or lies ahead, cools nothing down.
+            condition="attribute_not_exists(pk) OR "
+            "(#status <> :active AND NOT (ended_at > :cooled AND ended_at <= :ahead))",
+            active=Status.ACTIVE,
+            cooled=now - COOLING,
+            ahead=now + COOLING,
+        )
         try:
-            call(self._client.transact_write_items, TransactItems=[{"ConditionCheck": check}, {"Put": put}])
+            call(self._client.transact_write_items, TransactItems=[{"ConditionCheck": check}, {"Put": begun}])
         except ConditionRefused as refused:
             connection, imported = (from_item(item) if item is not None else None for item in refused.items)
             if connection is not None:
-                raise (AlreadyConnected if connection.status is Status.ACTIVE else OtherTenant) from None
+                inactive_ones = (Status.REAUTHORIZATION_REQUIRED, Status.DISCONNECTED)
+                raise (OtherTenant if connection.status in inactive_ones else AlreadyConnected) from None
             if imported is None or imported.status is not Status.REAUTHORIZATION_REQUIRED:
                 raise UnderWay from None
             raise CoolingDown(imported.reason, (imported.ended_at or now) + COOLING) from None
-
-    def _item(
-        self, connection_id: str, grant_id: str, sealed: Sealed, deadline: int, now: int, tenant: str | None
-    ) -> dict[str, AttributeValue]:
-        item: dict[str, AttributeValue] = {
-            **self._key(connection_id),
-            "status": s(Status.ACTIVE),
-            "listed_as": s(listed_as(connection_id, IMPORTING)),
-            "environment": s(self._environment),
-            "grant_id": s(grant_id),
-            "generation": n(0),
-            "connected_at": n(now),
-            "tokens": b(sealed.ciphertext),
-            "data_key": b(sealed.data_key),
-            "deadline": n(deadline),
-            "due_shard": s(due_shard(connection_id)),
-            "refresh_at": n(now),
-        }
-        return item if tenant is None else item | {"tenant": s(tenant)}
 
     def commit(self, commit: Commit) -> Connection:
         """Make the connection, and end its import, in one transaction: fenced by the order of grants only.
@@ -158,38 +155,34 @@ class ImportStore(ConnectionStore):
         later = "grant_id = :grant AND requested_at < :requested_at"
         free = "" if commit.tenant is None else f" AND {FREE_OR_SAME}"
         update["ConditionExpression"] = f"{update['ConditionExpression']} OR ({later}{free})"
-        mine = _of_grant(commit.grant_id)
+        mine = self._of_grant(commit.connection_id, commit.grant_id)
         try:
-            self._promote(update, commit.connection_id, mine)
+            self._promote(update, mine)
         except Refused:
             # Nobody needs the import any more; left alone it would spend its token once more.
             with contextlib.suppress(StoreUnavailable, ConditionRefused):
-                delete = {"TableName": self._table, "Key": self._key(commit.connection_id), **mine}
-                call(self._client.transact_write_items, TransactItems=[{"Delete": delete}])
+                call(self._client.transact_write_items, TransactItems=[{"Delete": mine}])
             raise
         except _NotMine:
             # Given up meanwhile, or followed by another import: the answer is as good as before.
-            try:
-                call(self._client.update_item, **update)
-            except ConditionRefused as refused:
-                raise Refused(stands_there(refused)) from None
+            changed(self._client, update)
         return self._made(commit)
 
     def commit_kept(self, commit: Commit) -> Connection:
-        """Make the connection of a success that brought no new refresh token: the given one is kept.
+        """Make the connection of a success that brought no new refresh token: the given one is kept, with its doubt.
 
         Fenced by generation and attempt, as for a connection, and by the order of grants. Raises `Refused`,
         `StoreUnavailable`.
         """
-        held = {
-            "ConditionExpression": f"grant_id = :grant AND {HELD}",
-            "ExpressionAttributeNames": {"#status": "status"},
-            "ExpressionAttributeValues": held_values(commit.generation, commit.attempt_id)
-            | {":grant": s(commit.grant_id)},
-            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
-        }
+        mine = write(
+            self._table,
+            self._key(commit.connection_id),
+            condition=f"grant_id = :grant AND {HELD}",
+            grant=commit.grant_id,
+            **held(commit.generation, commit.attempt_id),
+        )
         try:
-            self._promote(self._grant(commit), commit.connection_id, held)
+            self._promote(self._grant(commit), mine)
         except _NotMine as other:
             raise Refused(other.imported) from None
         return self._made(commit)
@@ -201,22 +194,18 @@ class ImportStore(ConnectionStore):
 
         Fenced by generation and attempt. Raises `Refused`, `StoreUnavailable`.
         """
-        update = {
-            "TableName": self._table,
-            "Key": self._key(connection_id),
-            "UpdateExpression": "SET #status = :over, reason = :reason, ended_at = :now, #ttl = :ttl "
+        update = write(
+            self._table,
+            self._key(connection_id),
+            "SET #status = :over, reason = :reason, ended_at = :now, #ttl = :ttl "
             f"REMOVE {ATTEMPT}, {SCHEDULED}, listed_as, retries, at_risk, tokens, data_key",
-            "ConditionExpression": HELD,
-            "ExpressionAttributeNames": {"#status": "status", "#ttl": "ttl"},
-            "ExpressionAttributeValues": held_values(generation, attempt_id)
-            | {
-                ":over": s(Status.REAUTHORIZATION_REQUIRED),
-                ":reason": s(reason),
-                ":now": n(now),
-                ":ttl": n(now + _REFUSAL_KEPT),
-            },
-            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
-        }
+            condition=HELD,
+            over=Status.REAUTHORIZATION_REQUIRED,
+            reason=reason,
+            now=now,
+            ttl=now + _REFUSAL_KEPT,
+            **held(generation, attempt_id),
+        )
         announced = event_put(
             self._table,
             "connection.import_refused",
@@ -227,7 +216,7 @@ class ImportStore(ConnectionStore):
         try:
             call(self._client.transact_write_items, TransactItems=[{"Update": update}, {"Put": announced}])
         except ConditionRefused as refused:
-            raise Refused(stands_there(refused)) from None
+            raise Refused(in_the_way(refused)) from None
         return replace(
             _blank(connection_id, self._environment),
             status=Status.REAUTHORIZATION_REQUIRED,
@@ -250,32 +239,46 @@ class ImportStore(ConnectionStore):
             now=now,
         )
         try:
-            self._promote(bury, imported.id, _of_grant(imported.grant_id))
+            self._promote(bury, self._of_grant(imported.id, imported.grant_id))
         except _NotMine:
             raise Refused(None) from None
 
-    def _grant(self, commit: Commit) -> dict[str, object]:
-        return grant_update(
-            self._table,
-            commit.connection_id,
-            grant_id=commit.grant_id,
-            attempt_id=commit.attempt_id,
-            environment=self._environment,
-            tokens=commit.tokens,
-            now=int(self._clock()),
-            tenant=commit.tenant,
-        )
+    def clear(self, connection_id: str, *, now: float) -> None:
+        """End a connection and its import, whatever lies in the two items: what cannot be understood can be ended.
 
-    def _promote(self, update: Mapping[str, object], connection_id: str, condition: Mapping[str, object]) -> None:
+        A tombstone replaces the connection, and the import is deleted. No sum can be made with a generation that is no
+        number: the tombstone's is then the time, which is greater than any count. Raises `Refused` where one of the
+        items changes meanwhile, and `StoreUnavailable`.
+        """
+        keys = [key_of(connection_id, sort_key) for sort_key in (ConnectionStore.sort_key, self.sort_key)]
+        there, imported = (get(self._client, self._table, key) for key in keys)
+        found = from_item(there) if there is not None else _blank(connection_id, self._environment)
+        generation = found.generation + 1 if there is None or number(there, "generation") is not None else int(now)
+        left = tombstone(replace(found, id=connection_id), generation=generation, now=now)
+        writes: list[dict[str, object]] = [{"Put": {"TableName": self._table, "Item": left, **unchanged(there)}}]
+        if imported is not None:
+            writes.append({"Delete": {"TableName": self._table, "Key": keys[1], **unchanged(imported)}})
+        try:
+            call(self._client.transact_write_items, TransactItems=writes)
+        except ConditionRefused as refused:
+            raise Refused(in_the_way(refused)) from None
+
+    def _grant(self, commit: Commit) -> dict[str, object]:
+        return grant_update(self._table, replace(commit, environment=self._environment), now=int(self._clock()))
+
+    def _of_grant(self, connection_id: str, grant_id: str) -> dict[str, object]:
+        """The deletion of an import, if it is still the one of this grant."""
+        return write(self._table, self._key(connection_id), condition="grant_id = :grant", grant=grant_id)
+
+    def _promote(self, update: Mapping[str, object], delete: Mapping[str, object]) -> None:
         """Write the connection and delete the import, or neither."""
-        delete = {"TableName": self._table, "Key": self._key(connection_id), **condition}
         try:
             call(self._client.transact_write_items, TransactItems=[{"Update": update}, {"Delete": delete}])
         except ConditionRefused as refused:
-            there, imported = (from_item(item) if item else None for item in refused.items)
-            if there is None:
+            current, imported = (from_item(item) if item else None for item in refused.items)
+            if current is None:
                 raise _NotMine(imported) from None
-            raise Refused(there) from None
+            raise Refused(current) from None
 
     def _made(self, commit: Commit) -> Connection:
         """What is known of the new connection without reading it; its generation goes on from a former life's."""
@@ -286,20 +289,16 @@ class ImportStore(ConnectionStore):
             generation=commit.generation + 1,
             deadline=commit.tokens.deadline,
             committed_by=commit.attempt_id,
+            in_doubt=commit.in_doubt,
         )
 
 
 class _NotMine(Exception):
-    """The import is over, or is another one by now: `imported`, if the write asked for it."""
+    """The import is over, or is another one by now: `imported`."""
 
     def __init__(self, imported: Connection | None) -> None:
         super().__init__("not this import")
         self.imported = imported
-
-
-def _of_grant(grant_id: str) -> dict[str, object]:
-    """The condition that an import is still this one."""
-    return {"ConditionExpression": "grant_id = :grant", "ExpressionAttributeValues": {":grant": s(grant_id)}}
 
 
 def _blank(connection_id: str, environment: str) -> Connection:

@@ -23,14 +23,16 @@ from flowaccount_connect.storage.dynamodb import (
     Client,
     ConditionRefused,
     Item,
+    attributes,
     call,
-    n,
+    get,
     number,
-    s,
     text,
+    updated,
+    write,
 )
 from flowaccount_connect.storage.event_items import event_put
-from flowaccount_connect.storage.stored_tokens import ATTRIBUTES, StoredTokens, from_item, setting
+from flowaccount_connect.storage.stored_tokens import ATTRIBUTES, StoredTokens, from_item
 
 CONFIRM_WITHIN = 900
 """How long a link's token set waits for the confirmation, from the callback, in seconds."""
@@ -143,17 +145,17 @@ class LinkStore:
         """Write a new link, in one call; the link. Raises `StoreUnavailable`."""
         link = new_secret()
         made = Link(id=fingerprint(link), key=new_secret(), tenant=tenant, return_url=return_url, expires_at=expires_at)
-        item: dict[str, AttributeValue] = _key(made.id) | {
-            "confirmation": s(fingerprint(made.confirmation(link))),
-            "key": s(made.key),
-            "environment": s(self._environment),
-            "tenant": s(tenant),
-            "return_url": s(return_url),
-            "expires_at": n(expires_at),
-            "ttl": n(expires_at + KEPT),
-        }
-        given = {"expected_connection": expected_connection, "app_state": app_state}
-        item |= {name: s(value) for name, value in given.items() if value is not None}
+        item = _key(made.id) | attributes(
+            confirmation=fingerprint(made.confirmation(link)),
+            key=made.key,
+            environment=self._environment,
+            tenant=tenant,
+            return_url=return_url,
+            expires_at=expires_at,
+            ttl=expires_at + KEPT,
+            expected_connection=expected_connection,
+            app_state=app_state,
+        )
         call(self._client.put_item, TableName=self._table, Item=item)
         return link
 
@@ -163,21 +165,18 @@ class LinkStore:
         Raises `TooMany` where the tenant has reached `limit` in this minute, and `StoreUnavailable`.
         """
         minute, gone = divmod(now, MINUTE)
+        update = write(
+            self._table,
+            attributes(pk=f"TENANT#{fingerprint(tenant)}#{minute}", sk="MINUTE"),
+            f"SET {act} = if_not_exists({act}, :zero) + :one, #ttl = :ttl",
+            condition=f"attribute_not_exists({act}) OR {act} < :limit",
+            zero=0,
+            one=1,
+            limit=limit,
+            ttl=(minute + 2) * MINUTE,
+        )
         try:
-            call(
-                self._client.update_item,
-                TableName=self._table,
-                Key={"pk": s(f"TENANT#{fingerprint(tenant)}#{minute}"), "sk": s("MINUTE")},
-                UpdateExpression="SET #act = if_not_exists(#act, :zero) + :one, #ttl = :ttl",
-                ConditionExpression="attribute_not_exists(#act) OR #act < :limit",
-                ExpressionAttributeNames={"#act": act.value, "#ttl": "ttl"},
-                ExpressionAttributeValues={
-                    ":zero": n(0),
-                    ":one": n(1),
-                    ":limit": n(limit),
-                    ":ttl": n((minute + 2) * MINUTE),
-                },
-            )
+            call(self._client.update_item, **update)
         except ConditionRefused:
             raise TooMany(MINUTE - gone) from None
 
@@ -196,8 +195,7 @@ class LinkStore:
         return link_from_item(item)
 
     def _get(self, link_id: str) -> Item | None:
-        answer = call(self._client.get_item, TableName=self._table, Key=_key(link_id), ConsistentRead=True)
-        item: Item | None = answer.get("Item")
+        item = get(self._client, self._table, _key(link_id))
         return item if item and text(item, "environment") == self._environment else None
 
     def consume(self, link_id: str, attempt_id: str, *, now: int) -> Link | None:
@@ -206,30 +204,23 @@ class LinkStore:
         The time to confirm begins here, and the table forgets the link after it: a set that nobody confirms must not
         stay. Raises `StoreUnavailable`.
         """
+        update = write(
+            self._table,
+            _key(link_id),
+            "SET consumed_by = :attempt, confirm_until = :until, #ttl = :until",
+            condition="attribute_not_exists(consumed_by) AND expires_at > :now AND environment = :environment",
+            attempt=attempt_id,
+            until=now + CONFIRM_WITHIN,
+            now=now,
+            environment=self._environment,
+        )
         try:
-            answer = call(
-                self._client.update_item,
-                TableName=self._table,
-                Key=_key(link_id),
-                UpdateExpression="SET consumed_by = :attempt, confirm_until = :until, #ttl = :until",
-                ConditionExpression="attribute_not_exists(consumed_by) AND expires_at > :now "
-                "AND environment = :environment",
-                ExpressionAttributeNames={"#ttl": "ttl"},
-                ExpressionAttributeValues={
-                    ":attempt": s(attempt_id),
-                    ":until": n(now + CONFIRM_WITHIN),
-                    ":now": n(now),
-                    ":environment": s(self._environment),
-                },
-                ReturnValues="ALL_NEW",
-                ReturnValuesOnConditionCheckFailure="ALL_OLD",
-            )
+            return link_from_item(updated(self._client, update))
         except ConditionRefused as refused:
             item = refused.items[0]
             found = link_from_item(item) if item else None
             # An SDK retry may have hidden the success of the first write.
             return found if found is not None and found.consumed_by == attempt_id else None
-        return link_from_item(answer["Attributes"])
 
 
 def keeping(table: str, link_id: str, attempt_id: str, waiting: Waiting, *, now: int) -> dict[str, object]:
@@ -237,36 +228,32 @@ def keeping(table: str, link_id: str, attempt_id: str, waiting: Waiting, *, now:
 
     To be sent alone or in a transaction.
     """
-    assignments, _, values = setting(waiting.tokens)
-    return {
-        "TableName": table,
-        "Key": _key(link_id),
-        "UpdateExpression": f"SET #result = :waiting, connection_id = :connection, grant_id = :grant, {assignments}",
-        "ConditionExpression": "consumed_by = :attempt AND attribute_not_exists(#result) AND confirm_until > :now",
-        "ExpressionAttributeNames": {"#result": "result"},
-        "ExpressionAttributeValues": values
-        | {
-            ":waiting": s(TO_BE_CONFIRMED),
-            ":connection": s(waiting.connection_id),
-            ":grant": s(waiting.grant_id),
-            ":attempt": s(attempt_id),
-            ":now": n(now),
-        },
-        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
-    }
+    assignments, _, values = waiting.tokens.setting()
+    return write(
+        table,
+        _key(link_id),
+        f"SET #result = :waiting, connection_id = :connection, grant_id = :grant, {assignments}",
+        condition="consumed_by = :attempt AND attribute_not_exists(#result) AND confirm_until > :now",
+        waiting=TO_BE_CONFIRMED,
+        connection=waiting.connection_id,
+        grant=waiting.grant_id,
+        attempt=attempt_id,
+        now=now,
+        **values,
+    )
 
 
 def failing(table: str, link_id: str, attempt_id: str, result: str, *, now: int) -> dict[str, object]:
     """The write of how the callback `attempt_id` ended, if it brought nothing to confirm."""
-    return {
-        "TableName": table,
-        "Key": _key(link_id),
-        "UpdateExpression": "SET #result = :result, #ttl = :ttl",
-        "ConditionExpression": "consumed_by = :attempt AND attribute_not_exists(#result)",
-        "ExpressionAttributeNames": {"#result": "result", "#ttl": "ttl"},
-        "ExpressionAttributeValues": {":result": s(result), ":attempt": s(attempt_id), ":ttl": n(now + KEPT)},
-        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
-    }
+    return write(
+        table,
+        _key(link_id),
+        "SET #result = :result, #ttl = :ttl",
+        condition="consumed_by = :attempt AND attribute_not_exists(#result)",
+        result=result,
+        attempt=attempt_id,
+        ttl=now + KEPT,
+    )
 
 
 def confirming(table: str, link_id: str, tenant: str, *, grant_id: str, now: int) -> dict[str, object]:
@@ -274,35 +261,31 @@ def confirming(table: str, link_id: str, tenant: str, *, grant_id: str, now: int
 
     To be sent in a transaction with the write of the connection, or alone if the connection is stored already.
     """
-    return {
-        "TableName": table,
-        "Key": _key(link_id),
-        "UpdateExpression": f"SET #result = :connected, grant_id = :grant, #ttl = :ttl REMOVE {_SET}",
-        "ConditionExpression": "#result = :waiting AND confirm_until > :now AND #tenant = :tenant",
-        "ExpressionAttributeNames": {"#result": "result", "#tenant": "tenant", "#ttl": "ttl"},
-        "ExpressionAttributeValues": {
-            ":connected": s(CONNECTED),
-            ":grant": s(grant_id),
-            ":waiting": s(TO_BE_CONFIRMED),
-            ":now": n(now),
-            ":tenant": s(tenant),
-            ":ttl": n(now + KEPT),
-        },
-        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
-    }
+    return write(
+        table,
+        _key(link_id),
+        f"SET #result = :connected, grant_id = :grant, #ttl = :ttl REMOVE {_SET}",
+        condition="#result = :waiting AND confirm_until > :now AND #tenant = :tenant",
+        connected=CONNECTED,
+        grant=grant_id,
+        waiting=TO_BE_CONFIRMED,
+        now=now,
+        tenant=tenant,
+        ttl=now + KEPT,
+    )
 
 
 def dropping(table: str, link_id: str, result: str, *, now: int) -> dict[str, object]:
     """The write that removes the waiting token set and keeps why; to be sent alone or in a transaction."""
-    return {
-        "TableName": table,
-        "Key": _key(link_id),
-        "UpdateExpression": f"SET #result = :result, #ttl = :ttl REMOVE {_SET}",
-        "ConditionExpression": "#result = :waiting",
-        "ExpressionAttributeNames": {"#result": "result", "#ttl": "ttl"},
-        "ExpressionAttributeValues": {":result": s(result), ":waiting": s(TO_BE_CONFIRMED), ":ttl": n(now + KEPT)},
-        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
-    }
+    return write(
+        table,
+        _key(link_id),
+        f"SET #result = :result, #ttl = :ttl REMOVE {_SET}",
+        condition="#result = :waiting",
+        result=result,
+        waiting=TO_BE_CONFIRMED,
+        ttl=now + KEPT,
+    )
 
 
 def refused_put(
@@ -338,4 +321,4 @@ def link_from_item(item: Item) -> Link:
 
 
 def _key(link_id: str) -> dict[str, AttributeValue]:
-    return {"pk": s(f"LINK#{link_id}"), "sk": s("LINK")}
+    return attributes(pk=f"LINK#{link_id}", sk="LINK")

@@ -7,7 +7,7 @@ was read. The tag is compared as it is, so that no content of the item can make 
 import secrets
 from typing import Protocol
 
-from flowaccount_connect.storage.dynamodb import Client, ConditionRefused, Item, call, s
+from flowaccount_connect.storage.dynamodb import Client, ConditionRefused, Item, attributes, call, get, s
 
 
 class Changed(Exception):
@@ -31,12 +31,11 @@ class SharedItem:
     def __init__(self, client: Client, table: str, name: str) -> None:
         self._client = client
         self._table = table
-        self._key = {"pk": s(name), "sk": s("token-endpoint")}
+        self._key = attributes(pk=name, sk="token-endpoint")
 
     def get(self, *, consistent: bool = True) -> Item:
         """The item, empty if nothing is there. Raises `StoreUnavailable`."""
-        answer = call(self._client.get_item, TableName=self._table, Key=self._key, ConsistentRead=consistent)
-        return answer.get("Item") or {}
+        return get(self._client, self._table, self._key, consistent=consistent) or {}
 
     def replace(self, seen: Item, values: Item) -> Item:
         """Write `values` if the item is still as `seen`; what the item is then.

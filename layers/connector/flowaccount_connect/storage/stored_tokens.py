@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flowaccount_connect.domain.connection import Sealed
-from flowaccount_connect.storage.dynamodb import AttributeValue, Item, b, binary, n, number
+from flowaccount_connect.storage.dynamodb import Item, binary, number
 
 _TIMES = ("requested_at", "access_expires_at", "deadline", "refresh_at")
 _OPTIONAL = ("consent_ends_at", "at_risk")
@@ -30,14 +30,17 @@ class StoredTokens:
     at_risk: int | None = None
     """Since when that end is near; `None` while it is not."""
 
-    def attributes(self) -> dict[str, AttributeValue]:
-        """The attributes of an item; what is `None` is left out."""
+    def values(self) -> dict[str, Any]:
+        """The values of the attributes in an item, by name; what is `None` is left out."""
+        made = {"tokens": self.sealed.ciphertext, "data_key": self.sealed.data_key}
         times = {name: getattr(self, name) for name in (*_TIMES, *_OPTIONAL)}
-        return {
-            "tokens": b(self.sealed.ciphertext),
-            "data_key": b(self.sealed.data_key),
-            **{name: n(at) for name, at in times.items() if at is not None},
-        }
+        return made | {name: at for name, at in times.items() if at is not None}
+
+    def setting(self) -> tuple[str, str, dict[str, Any]]:
+        """Of an update that stores the set: its assignments, what it removes beside others, and its values."""
+        values = self.values()
+        assignments = ", ".join(f"{name} = :{name}" for name in values)
+        return assignments, "".join(f", {name}" for name in _OPTIONAL if name not in values), values
 
     def to_json(self) -> dict[str, object]:
         """The same as a JSON object; the bytes are in Base64."""
@@ -46,16 +49,6 @@ class StoredTokens:
             "data_key": base64.b64encode(self.sealed.data_key).decode(),
             **{name: getattr(self, name) for name in (*_TIMES, *_OPTIONAL)},
         }
-
-
-def setting(tokens: StoredTokens) -> tuple[str, tuple[str, ...], dict[str, AttributeValue]]:
-    """Of an update that stores a token set: the assignments, the attributes to remove, and the values."""
-    attributes = tokens.attributes()
-    return (
-        ", ".join(f"{name} = :{name}" for name in attributes),
-        tuple(name for name in _OPTIONAL if name not in attributes),
-        {f":{name}": value for name, value in attributes.items()},
-    )
 
 
 def from_json(fields: Mapping[str, Any]) -> StoredTokens:

@@ -10,7 +10,7 @@ import contextlib
 from dataclasses import dataclass
 
 from flowaccount_connect.domain.ids import new_attempt_id
-from flowaccount_connect.storage.dynamodb import Client, ConditionRefused, Item, call, n, number, s, text
+from flowaccount_connect.storage.dynamodb import Client, ConditionRefused, Item, attributes, call, number, text, write
 
 FORCED_EVERY = 60
 """A caller can force the refresh of a token that has not expired once in this time, in seconds."""
@@ -52,24 +52,20 @@ class Demand:
         mine = Turn(id=new_attempt_id(), until=now + seconds, forced_at=now if forced else 0)
         condition = "(attribute_not_exists(pk) OR generation < :generation OR turn_until <= :now)"
         update = "SET turn_id = :turn, turn_until = :until, generation = :generation, #ttl = :ttl"
-        values = {
-            ":turn": s(mine.id),
-            ":until": n(mine.until),
-            ":generation": n(generation),
-            ":now": n(now),
-            ":ttl": n(now + _KEPT),
-        }
         if forced:
             condition += " AND (attribute_not_exists(forced_at) OR forced_at <= :forced_before)"
             update += ", forced_at = :now"
-            values[":forced_before"] = n(now - FORCED_EVERY)
         try:
             self._update(
                 connection_id,
-                UpdateExpression=f"{update} REMOVE answered",
-                ConditionExpression=condition,
-                ExpressionAttributeValues=values,
-                ExpressionAttributeNames={"#ttl": "ttl"},
+                f"{update} REMOVE answered",
+                condition,
+                turn=mine.id,
+                until=mine.until,
+                generation=generation,
+                now=now,
+                ttl=now + _KEPT,
+                forced_before=now - FORCED_EVERY if forced else None,
             )
         except ConditionRefused as refused:
             stored = _turn(refused.items[0] or {})
@@ -85,19 +81,16 @@ class Demand:
         with contextlib.suppress(ConditionRefused):
             self._update(
                 connection_id,
-                UpdateExpression="SET turn_until = :until, answered = :yes",
-                ConditionExpression="turn_id = :turn",
-                ExpressionAttributeValues={":turn": s(turn.id), ":until": n(until), ":yes": n(1)},
+                "SET turn_until = :until, answered = :yes",
+                "turn_id = :turn",
+                turn=turn.id,
+                until=until,
+                yes=1,
             )
 
-    def _update(self, connection_id: str, **expressions: object) -> None:
-        call(
-            self._client.update_item,
-            TableName=self._table,
-            Key={"pk": s(f"DEMAND#{connection_id}"), "sk": s("DEMAND")},
-            ReturnValuesOnConditionCheckFailure="ALL_OLD",
-            **expressions,
-        )
+    def _update(self, connection_id: str, update: str, condition: str, **values: str | int | None) -> None:
+        key = attributes(pk=f"DEMAND#{connection_id}", sk="DEMAND")
+        call(self._client.update_item, **write(self._table, key, update, condition=condition, **values))
 
 
 def _turn(item: Item) -> Turn:

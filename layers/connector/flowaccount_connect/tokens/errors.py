@@ -1,24 +1,15 @@
-"""Why no access token is served.
-
-    Failure
-    ├─ ReauthorizationRequired   reauthorization_required: only a new consent helps
-    ├─ TokenUnavailable          token_unavailable: only time helps
-    ├─ RefreshedJustNow          refreshed_just_now: only time helps
-    └─ SealedElsewhere           sealed_elsewhere: the operator has to look
-
-Their HTTP statuses are in `http.problems`.
-"""
+"""Why no access token is served. `http.problems` has the HTTP statuses."""
 
 from flowaccount_connect.domain.errors import Failure
 
 
 class ReauthorizationRequired(Failure):
-    """FlowAccount no longer accepts the connection. The facts have the reason, the time, and what a new link needs."""
+    """FlowAccount no longer accepts the connection. The facts: the reason, the time, the way to a fresh link."""
 
     code = "reauthorization_required"
     detail = (
         "FlowAccount no longer accepts this connection. Its user has to connect the business again: make a link by "
-        "POST /connect-links with this expected_connection and tenant, and send the user's browser to its connect_url."
+        "POST /connect-links with the members of reconnect, and send the user's browser to its connect_url."
     )
 
 

@@ -387,12 +387,6 @@ def test_nesting_without_end_is_doubt(data: bytes) -> None:
     assert classify(200, {}, data).outcome is Outcome.IN_DOUBT
 
 
-@pytest.mark.parametrize("outcome", Outcome)
-def test_only_three_outcomes_prove_that_nothing_was_spent(outcome: Outcome) -> None:
-    unspent = outcome in (Outcome.NOT_SENT, Outcome.THROTTLED, Outcome.CONFIGURATION_ERROR)
-    assert Answer(outcome).proves_unspent is unspent
-
-
 def test_a_token_set_shows_what_may_be_shown() -> None:
     assert repr(TokenSet("a-token", "r-token", 60, "N1")) == "TokenSet(support_code='N1', expires_in=60)"
 

@@ -1,0 +1,83 @@
+"""The console without a browser: what AWS may answer about the stack, and how it is started."""
+
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError, ConnectTimeoutError
+from hypothesis import given, strategies
+
+from flowaccount_connect_client import FlowAccountConnect
+from flowaccount_connect_client.cli.main import main
+from flowaccount_connect_client.console import app, serving, stack, words
+from flowaccount_connect_client.testing import FakeFlowAccountConnect
+from tests.unit.servers import unused_port
+
+
+class Table:
+    """Answers GetItem by the items of a table."""
+
+    def __init__(self, items: dict[str, Any], error: Exception | None = None) -> None:
+        self._items, self._error = items, error
+
+    def get_item(self, **asked: Any) -> dict[str, Any]:
+        if self._error:
+            raise self._error
+        item = self._items.get(asked["Key"]["pk"]["S"])
+        return {"Item": item} if item is not None else {}
+
+
+values = strategies.one_of(
+    strategies.builds(lambda text: {"S": text}, strategies.text(max_size=30)),
+    strategies.builds(lambda text: {"N": text}, strategies.text("0123456789.-e", max_size=30)),
+    strategies.builds(lambda number: {"N": str(number)}, strategies.integers()),
+    strategies.just({"NULL": True}),
+    strategies.just({"M": {}}),
+)
+names = ("unwell_since", "cause", "paused_until", "slowed_at", "slowdown")
+
+
+@given(item=strategies.dictionaries(strategies.sampled_from(names), values))
+def test_whatever_lies_in_the_table_is_shown_or_ignored(item: dict[str, Any]) -> None:
+    facts = stack.look(Table({"HEALTH": item, "RATE": item}), "table")
+    assert facts.problem == ""
+    with FakeFlowAccountConnect().running():
+        pages = app.make(app.Console(FlowAccountConnect(patience=0), lambda: facts)).test_client()
+        assert pages.get("/").status_code == 200
+
+
+@given(strategies.integers())
+def test_a_time_of_any_size_is_shown(value: int) -> None:
+    assert words.moment(value)
+    assert words.left(value, 0)
+
+
+@pytest.mark.parametrize(
+    ("error", "word"),
+    [
+        (ClientError({"Error": {"Code": "AccessDeniedException", "Message": "x"}}, "GetItem"), "dynamodb:GetItem"),
+        (ClientError({"Error": {"Code": "ResourceNotFoundException"}}, "GetItem"), "ResourceNotFoundException"),
+        (ClientError({}, "GetItem"), "DynamoDB answers"),
+        (ConnectTimeoutError(endpoint_url="https://x"), "ConnectTimeoutError"),
+    ],
+)
+def test_what_aws_refuses_is_a_sentence(error: Exception, word: str) -> None:
+    assert word in stack.look(Table({}, error), "table").problem
+
+
+def test_a_port_that_is_taken_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    server, _ = serving.server(None, 0)
+    with server, FakeFlowAccountConnect().running():
+        assert main(["console", "--port", str(server.port)]) == 2
+    assert "--port chooses another" in capsys.readouterr().err
+
+
+def test_the_address_is_random_and_on_loopback() -> None:
+    addresses = []
+    for _ in range(2):
+        server, address = serving.server(None, unused_port())
+        server.server_close()
+        addresses.append(address)
+        assert address.startswith("http://127.0.0.1:")
+    first, second = (address.rstrip("/").rpartition("/")[2] for address in addresses)
+    assert first != second
+    assert len(first) >= 32
