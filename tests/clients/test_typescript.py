@@ -112,3 +112,15 @@ def test_its_types_are_whole_for_a_strict_program(package: Path, installed: Path
     types = ("--types", "node", "--typeRoots", str(tools / "@types"))
     target = ("--module", "NodeNext", "--target", "ES2022", "--lib", "ES2023")
     run(installed, str(tools / ".bin" / "tsc"), "--noEmit", "--strict", *target, *types, "typed.mts")
+
+
+def test_the_page_on_deploying_has_a_stack_of_cdk_that_is_typescript(package: Path) -> None:
+    (snippet,) = re.findall(r"```typescript\n(.*?)```", (ROOT / "docs" / "deploying.md").read_text(), re.DOTALL)
+    check = """
+        import ts from "typescript";
+        const options = { reportDiagnostics: true, compilerOptions: { module: "ESNext", target: "ES2022" } };
+        const { diagnostics } = ts.transpileModule(process.argv[1], options);
+        console.log(JSON.stringify(diagnostics.map((one) => one.messageText)));
+    """
+    assert run(package, "node", "--input-type=module", "-e", check, snippet).strip() == "[]"
+    assert run(package, "node", "--input-type=module", "-e", check, snippet.replace("class", "klass")).strip() != "[]"

@@ -429,9 +429,9 @@ def disconnect_ends_what_was_asked(grant_id: str | None, before: Stored, after: 
     return None
 
 
-def salvage_tells_the_truth(outcome: PendingOutcome, before: Stored, after: Stored) -> str | None:
-    """2. A pending commit is applied, or something at least as new is there."""
-    if outcome is PendingOutcome.APPLIED and before == after:
+def salvage_tells_the_truth(outcome: PendingOutcome, *, changed: bool) -> str | None:
+    """2. A pending commit changes the table, a connection or a link, or something at least as new is there."""
+    if outcome is PendingOutcome.APPLIED and not changed:
         return "reported as applied, and nothing changed"
     return None
 

@@ -17,6 +17,7 @@ from flowaccount_connect.domain.connection import Sealed
 from flowaccount_connect.domain.ids import fingerprint
 from flowaccount_connect.rotation.pending_commits import PendingCommits, PendingOutcome
 from flowaccount_connect.storage.attempts import AttemptStore, ConnectAttempt
+from flowaccount_connect.storage.commits import Commit
 from flowaccount_connect.storage.connections import ConnectionStore, Refused, grant_update, key_of
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
 from flowaccount_connect.storage.imports import ImportStore
@@ -41,8 +42,8 @@ LATEST = 3_600
 STORE_FAULTS = frozenset({"crash", "failed", "unacknowledged", "retried", "late"})
 """Of workers and writes: killed; not done; done but not acknowledged; done and repeated by the SDK; done later."""
 NETWORK_FAULTS = frozenset({"lost", "not sent", "garbage", "hurried"})
-SERVICE_FAULTS = frozenset({"key", "secret", "queue", "repeated"})
-"""Of KMS, of Secrets Manager, of the salvage queue: not taken, or delivered twice."""
+SERVICE_FAULTS = frozenset({"key", "secret", "rate", "queue", "repeated"})
+"""Of KMS, Secrets Manager and the rate; of the queue of pending commits: not taken, or delivered twice."""
 ANSWERS = frozenset(
     {"throttled", "kept", "misdirected", "broken refusal", "false refusal", "refused request", "revoked", "new secret"}
 )
@@ -91,6 +92,8 @@ class Config:
     """With no further fault every refresh that is under way comes to an end; for rules whose lack loses nothing."""
     unwell: bool = False
     """The endpoint's health may refuse to send, and to judge, at any time."""
+    paced: bool = False
+    """The rate may have no room at any time, or, as a fault, not answer."""
     limit: int = 1_000_000
     """At most this many states."""
 
@@ -101,6 +104,7 @@ class Config:
             f"{self.faults} faults of {len(self.may)} kinds, {self.consents} consents, {self.disconnects} disconnects"
             f"{', on demand too' if self.on_demand else ''}{', an import' if self.imported else ''}"
             f"{', links' if self.links else ''}{', unwell at any time' if self.unwell else ''}"
+            f"{', no room at any time' if self.paced else ''}"
         )
 
 
@@ -170,7 +174,9 @@ class World:
     _checked: set[tuple[Any, ...]] = field(init=False, default_factory=set)
 
     def __post_init__(self) -> None:
-        self.processes = Processes(self.config.policy, unwell=self.config.unwell)
+        self.processes = Processes(
+            self.config.policy, unwell=self.config.unwell, paced=self.config.paced or self.config.unwell
+        )
         connections_module.new_grant_id = _door  # type: ignore[assignment, attr-defined]
         self._salvage = PendingCommits(self._model, TABLE)
         self._store = ConnectionStore(self._model, TABLE)
@@ -197,11 +203,13 @@ class World:
             )
             grant = grant_update(
                 TABLE,
-                BUSINESS,
-                grant_id="grant-0",
-                attempt_id="a0",
-                environment=process.ENVIRONMENT,
-                tokens=tokens,
+                Commit(
+                    connection_id=BUSINESS,
+                    grant_id="grant-0",
+                    attempt_id="a0",
+                    environment=process.ENVIRONMENT,
+                    tokens=tokens,
+                ),
                 now=asked_at,
             )
             self._model.update_item(**grant)
@@ -491,6 +499,8 @@ class World:
             case "permit":
                 yield from self._resumed(state, worker, True, name)
                 yield from self._resumed(state, worker, False, f"{name}: none in time")
+                if self._may(state, "rate"):
+                    yield from self._resumed(self._fault(state), worker, None, f"{name}: the rate fails")
             case "health":
                 yield from self._resumed(state, worker, True, f"{name}: the endpoint is well")
                 yield from self._resumed(state, worker, False, f"{name}: the endpoint is unwell")
@@ -639,9 +649,9 @@ class World:
             except StoreUnavailable:
                 outcome = None
             found = self._applied[key] = self._number(self._model.snapshot()), outcome
-            before, after = self._stored[state.table], self._stored[found[0]]
             if outcome is not None:
-                _hold(invariants.salvage_tells_the_truth(outcome, before, after), "salvage_tells_the_truth", "salvage")
+                truth = invariants.salvage_tells_the_truth(outcome, changed=found[0] != state.table)
+                _hold(truth, "salvage_tells_the_truth", "salvage")
         self._written(state, found[0], None, "salvage", "apply")
         return state._replace(table=found[0]), found[1]
 

@@ -27,7 +27,7 @@ def run(folder: Path, *command: str, env: Mapping[str, str] = os.environ) -> str
 def package() -> Path:
     """The package's sources beside the packages that they need; those are kept between runs."""
     BUILT.mkdir(parents=True, exist_ok=True)
-    for name in ("src", "tests"):
+    for name in ("src", "tests", "examples"):
         shutil.rmtree(BUILT / name, ignore_errors=True)
     ignored = shutil.ignore_patterns("node_modules", "build", "dist", "*.tgz")
     shutil.copytree(SOURCES, BUILT, dirs_exist_ok=True, ignore=ignored)

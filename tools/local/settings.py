@@ -24,6 +24,10 @@ PARAMETERS = {
     "LONGER_LIFETIMES": "LongerLifetimes",
     "CONSENT_LIFETIME": "ConsentLifetime",
     "CONSENT_WARNING": "ConsentWarning",
+    "APP_NAME": "AppName",
+    "APP_LOGO": "AppLogo",
+    "APP_CONTACT": "AppContact",
+    "RESTART_URL": "RestartUrl",
     "PUBLISH_REFRESHED": "PublishRefreshed",
     "ALARM_EMAIL": "AlarmEmail",
 }

@@ -236,13 +236,28 @@ export class FlowAccountConnect {
     );
   }
 
-  /** A link for one of your users: send the browser to `connectUrl`. `tenant` is the tenant of whoever is logged in. */
+  /**
+   * A link for one of your users: send the browser to `connectUrl`. `tenant` is the tenant of whoever is logged in. With
+   * `externalBrowser` LINE opens the link in the phone's own browser.
+   */
   async connectLink(
-    wanted: { tenant: string; returnUrl: string; expectedConnection?: string; state?: string },
+    wanted: {
+      tenant: string;
+      returnUrl: string;
+      expectedConnection?: string;
+      state?: string;
+      externalBrowser?: boolean;
+    },
     { signal }: CallOptions = {},
   ): Promise<ConnectLink> {
-    const { tenant, returnUrl, expectedConnection, state } = wanted;
-    const body = { tenant, return_url: returnUrl, expected_connection: expectedConnection, state };
+    const { tenant, returnUrl, expectedConnection, state, externalBrowser } = wanted;
+    const body = {
+      tenant,
+      return_url: returnUrl,
+      expected_connection: expectedConnection,
+      state,
+      external_browser: externalBrowser,
+    };
     return readConnectLink(await this.#api.call({ method: "POST", path: "/connect-links", body, signal }));
   }
 

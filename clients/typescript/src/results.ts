@@ -68,6 +68,7 @@ export interface HistoryEntry {
   readonly reason: string | null;
   readonly since: Date | null;
   readonly deadline: Date | null;
+  readonly consentEndsAt: Date | null;
   readonly retries: number | null;
   readonly recoveredFrom: string | null;
 }
@@ -203,6 +204,7 @@ export function readHistoryEntry(answer: unknown): HistoryEntry {
     reason: has.maybe(has.text, "reason"),
     since: has.maybe(has.time, "since"),
     deadline: has.maybe(has.time, "deadline"),
+    consentEndsAt: has.maybe(has.time, "consent_ends_at"),
     retries: has.maybe(has.integer, "retries"),
     recoveredFrom: has.maybe(has.text, "recovered_from"),
   };

@@ -130,6 +130,7 @@ test("a history, page by page", async (t) => {
       reason: null,
       since: null,
       deadline: 1_795_356_000,
+      consent_ends_at: 1_795_356_001,
       retries: 0,
       recovered_from: null,
     });
@@ -150,6 +151,7 @@ test("a history, page by page", async (t) => {
     reason: null,
     since: null,
     deadline: new Date("2026-11-22T14:00:00Z"),
+    consentEndsAt: new Date("2026-11-22T14:00:01Z"),
     retries: 0,
     recoveredFrom: null,
   });
@@ -165,7 +167,7 @@ test("a link, and its confirmation", async (t) => {
     state: "s",
   });
   assert.deepEqual(link, { connectUrl: `${stack.url}/authorize?link=8x`, expiresAt: new Date(1_795_312_800_000) });
-  await connect.connectLink({ tenant: "ร้าน", returnUrl: "https://app.example/done" });
+  await connect.connectLink({ tenant: "ร้าน", returnUrl: "https://app.example/done", externalBrowser: true });
   assert.equal((await connect.confirm({ confirmation: "../c?", tenant: "tenant-7" })).tenant, "tenant-7");
   assert.deepEqual(
     stack.seen.map((seen) => [seen.method, seen.path, seen.body]),
@@ -175,7 +177,11 @@ test("a link, and its confirmation", async (t) => {
         "/connect-links",
         { tenant: "tenant-7", return_url: "https://app.example/done", expected_connection: ID, state: "s" },
       ],
-      ["POST", "/connect-links", { tenant: "ร้าน", return_url: "https://app.example/done" }],
+      [
+        "POST",
+        "/connect-links",
+        { tenant: "ร้าน", return_url: "https://app.example/done", external_browser: true },
+      ],
       ["POST", "/connect-links/confirm", { confirmation: "../c?", tenant: "tenant-7" }],
     ],
   );
