@@ -37,7 +37,7 @@ URL_VARIABLE = "FLOWACCOUNT_CONNECT_URL"
 LONGEST_MIN_TTL = 3_600
 """The most life one may ask a token to have left, in seconds."""
 
-logger = logging.getLogger("flowaccount_connect_client")
+logger: logging.Logger = logging.getLogger("flowaccount_connect_client")
 """Gets each request (debug), what is waited for (info), and connections in danger (warning). Never a token."""
 
 _Result = TypeVar("_Result")
@@ -70,7 +70,7 @@ class FlowAccountConnect:
             raise NotConfigured(f"Give the URL of the stack's API, or set {URL_VARIABLE} (the stack's output ApiUrl).")
         if not is_secure(given) or "?" in given:
             raise NotConfigured("The API's URL must be absolute https (http on a loopback host only), without a query.")
-        self.url = given.rstrip("/")
+        self.url: str = given.rstrip("/")
         self._session = session
         self._patience = patience
         self._on_danger = on_danger

@@ -232,7 +232,7 @@ class FakeFlowAccountConnect:
         self._note(connection_id, kind)
 
     def _note(self, connection_id: str, kind: str) -> None:
-        names = ("attempt_id", "tenant", "reason", "since", "deadline", "retries", "recovered_from")
+        names = ("attempt_id", "tenant", "reason", "since", "deadline", "consent_ends_at", "retries", "recovered_from")
         connection = self._connections[connection_id]
         entry = {name: connection.get(name) for name in ("status", "generation")} | dict.fromkeys(names)
         entry |= {"id": secrets.token_hex(8), "kind": kind, "at": int(time.time())}

@@ -21,6 +21,7 @@ from flowaccount_connect.domain.connection import Connection, Status
 from flowaccount_connect.domain.errors import InvalidConnectionId
 from flowaccount_connect.domain.ids import is_connection_id, new_attempt_id
 from flowaccount_connect.domain.return_urls import is_allowed
+from flowaccount_connect.storage.commits import Commit
 from flowaccount_connect.storage.connections import ConnectionStore, from_item, grant_update
 from flowaccount_connect.storage.dynamodb import Client, ConditionRefused, StoreUnavailable, call
 from flowaccount_connect.storage.links import (
@@ -150,16 +151,15 @@ class Confirmation:
         if tenant != link.tenant:
             self._drop(link, LateEnding.TENANT_MISMATCH, Refusal.TENANT_MISMATCH)
             return False
-        update = grant_update(
-            self.table,
-            waiting.connection_id,
+        commit = Commit(
+            connection_id=waiting.connection_id,
             grant_id=waiting.grant_id,
             attempt_id=link.consumed_by or "",
             environment=self.environment,
             tokens=waiting.tokens,
-            now=now,
             tenant=tenant,
         )
+        update = grant_update(self.table, commit, now=now)
         end = confirming(self.table, link.id, tenant, grant_id=waiting.grant_id, now=now)
         try:
             call(
@@ -174,6 +174,8 @@ class Confirmation:
             stored = from_item(item)
             if stored.committed_by == link.consumed_by:
                 return False  # This very confirmation was written already.
+            if stored.status is Status.UNREADABLE:
+                raise StoreUnavailable("unreadable") from None
             if stored.tenant == tenant:
                 # The same tenant has connected the same business again since: those tokens are the newer ones.
                 with contextlib.suppress(ConditionRefused):

@@ -46,7 +46,10 @@ class ReturnUrlNotAllowed(Failure):
     """The return URL is not on the stack's list."""
 
     code = "return_url_not_allowed"
-    detail = "return_url must equal one of the stack's allowed return URLs, character by character."
+    detail = (
+        "return_url must equal one of the stack's allowed return URLs, character by character: add it to the parameter "
+        "AllowedReturnUrls."
+    )
 
 
 class TooManyLinks(Failure):
