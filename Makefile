@@ -81,8 +81,9 @@ audit: bootstrap ## Look at template, sources and shipped packages with checkov,
 	@$(PYTHON) -m tools.audit
 
 # The module's own names, and the modules that an app imports beside it.
-docs: bootstrap ## Make the Python client's reference from its docstrings; .local/docs/index.html
+docs: bootstrap ## Make the Python client's reference and a Postman collection of the API; .local/docs
 	@PYTHONPATH=clients/python $(PYTHON) -m pdoc -o .local/docs $(addprefix flowaccount_connect_client,"" .errors .httpx_auth .webhooks .testing)
+	@$(PYTHON) -m tools.collection .local/docs/flowaccount-connect.postman_collection.json
 
 fuzz: bootstrap ## Send a few hundred generated requests to every route of the deployed local stack
 	@FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),300) $(PYTHON) -m pytest tests/e2e/test_openapi.py --timeout 3600

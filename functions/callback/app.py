@@ -9,19 +9,31 @@ from flowaccount_connect.domain.ids import fingerprint
 from flowaccount_connect.domain.return_urls import is_allowed, with_parameters
 from flowaccount_connect.http import pages
 from flowaccount_connect.http.handling import answering
-from flowaccount_connect.http.problems import Response
+from flowaccount_connect.http.previews import is_prefetch
+from flowaccount_connect.http.problems import Problem, Response
 from flowaccount_connect.http.request import LONGEST_CODE, Request, redirect, with_cookies
-from flowaccount_connect.runtime import bootstrap
+from flowaccount_connect.runtime import bootstrap, settings
 from flowaccount_connect.runtime.observability import COUNT, logger, metrics, observed
 from flowaccount_connect.storage.attempts import cookie, cookie_name
+from flowaccount_connect.storage.links import Refusal
 
 _callback, _return_urls = bootstrap.callback()
+_app = settings.app()
+
+
+def _shown(request: Request, problem: Problem) -> Response:
+    return pages.problem_page(request, problem, _app)
 
 
 @observed
-@answering(logger, show=pages.problem_page)
+@answering(logger, show=_shown)
 def handler(request: Request) -> Response:
-    """Answer 303 to the return URL of the attempt, or a page. Clears the cookie of an attempt that has ended."""
+    """Answer 303 to the return URL of the attempt, or a page. Clears the cookie of an attempt that has ended.
+
+    A browser that asks ahead of its user has the cookie. It must not consume the attempt: it may discard the answer.
+    """
+    if is_prefetch(request):
+        return pages.preview(request, _app)
     returned = _returned(request)
     ended = _callback.finish(returned, remaining=request.remaining)
     _log(ended)
@@ -64,8 +76,10 @@ def _answer(request: Request, ended: Ended) -> Response:
 
 
 def _page(request: Request, ended: Ended, back: str | None = None) -> Response:
+    kind = "business_taken" if ended.refusal is Refusal.OTHER_TENANT else ended.ending.value
     return pages.page(
-        ended.ending,
+        kind,
+        app=_app,
         accept_language=request.language,
         reference=request.id,
         back=back,

@@ -27,12 +27,13 @@ def handler(request: Request) -> Response:
 
 def _make_link(request: Request) -> Response:
     request.refuse_unknown(())
-    fields = request.fields(("tenant", "return_url"), ("expected_connection", "state"))
+    fields = request.fields(("tenant", "return_url"), ("expected_connection", "state", "external_browser"))
     made = _confirmation.make(
         tenant=fields["tenant"],
         return_url=fields["return_url"],
         expected_connection=fields.get("expected_connection"),
         app_state=fields.get("state"),
+        external=fields.get("external_browser"),
         redirect_uri=_confirmation.redirect_uri or Reader(request.stage).url("callbackUrl"),
     )
     return json_answer(HTTPStatus.CREATED, {"connect_url": made.connect_url, "expires_at": made.expires_at})

@@ -52,8 +52,8 @@ PLATFORMS = {
 }
 
 # Files that are never loaded at run time: boto3's resources (we use clients), data of waiters, paginators and examples,
-# parts of cffi that only builds need (cryptography imports the compiled _cffi_backend alone), type stubs, the packages'
-# own tests, and scripts.
+# parts of cffi that only builds need (cryptography imports the compiled _cffi_backend alone), what guesses a character
+# set (only bytes are read), type stubs, the packages' own tests, and scripts.
 UNUSED = (
     "bin",
     "boto3/data",
@@ -62,6 +62,7 @@ UNUSED = (
     "botocore/data/*/*/paginators-1*.json*",
     "botocore/data/*/*/waiters-2.json*",
     "cffi",
+    "charset_normalizer",
     "pycparser",
     "**/*.pyi",
     "**/py.typed",

@@ -4,17 +4,13 @@ It needs node and npm. What npm installs and builds is under `.local`.
 """
 
 import json
-import os
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-SOURCES = ROOT / "clients" / "typescript"
-BUILT = ROOT / ".local" / "typescript"
+from tests.support import typescript
+from tests.support.typescript import ROOT, SOURCES, run
 
 IMPORT = """
 import * as all from "flowaccount-connect";
@@ -43,43 +39,22 @@ console.log((await connect.connection("N1")).refreshToken);
 """
 
 
-def run(folder: Path, *command: str) -> str:
-    """What a command writes. A command that fails, fails the test with all that it wrote."""
-    # A cache of its own, and nothing but the packages: no audit, no news, no scripts of packages.
-    settings = {"cache": str(ROOT / ".local" / "npm"), "audit": "false", "fund": "false", "update_notifier": "false"}
-    env = os.environ | {f"npm_config_{name}": value for name, value in settings.items()}
-    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
-
-
 @pytest.fixture(scope="module")
 def package() -> Path:
-    """The package's sources beside the packages that they need; those are kept between runs."""
-    BUILT.mkdir(parents=True, exist_ok=True)
-    for name in ("src", "tests"):
-        shutil.rmtree(BUILT / name, ignore_errors=True)
-    ignored = shutil.ignore_patterns("node_modules", "build", "dist", "*.tgz")
-    shutil.copytree(SOURCES, BUILT, dirs_exist_ok=True, ignore=ignored)
-    run(BUILT, "npm", "install", "--ignore-scripts", "--prefer-offline")
-    return BUILT
+    """The package's sources beside the packages that they need."""
+    return typescript.package()
 
 
 @pytest.fixture(scope="module")
-def tarball(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tarball(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What would be published."""
-    folder = tmp_path_factory.mktemp("packed")
-    run(package, "npm", "pack", "--silent", "--pack-destination", str(folder))
-    (packed,) = folder.iterdir()
-    return packed
+    return typescript.pack(tmp_path_factory.mktemp("packed"))
 
 
 @pytest.fixture(scope="module")
 def installed(tarball: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which nothing but the package is installed."""
-    folder = tmp_path_factory.mktemp("installed")
-    run(folder, "npm", "install", "--ignore-scripts", "--prefer-offline", "--prefix", str(folder), str(tarball))
-    return folder
+    return typescript.install(tarball, tmp_path_factory.mktemp("installed"))
 
 
 def test_its_own_tests_pass(package: Path) -> None:
@@ -137,3 +112,15 @@ def test_its_types_are_whole_for_a_strict_program(package: Path, installed: Path
     types = ("--types", "node", "--typeRoots", str(tools / "@types"))
     target = ("--module", "NodeNext", "--target", "ES2022", "--lib", "ES2023")
     run(installed, str(tools / ".bin" / "tsc"), "--noEmit", "--strict", *target, *types, "typed.mts")
+
+
+def test_the_page_on_deploying_has_a_stack_of_cdk_that_is_typescript(package: Path) -> None:
+    (snippet,) = re.findall(r"```typescript\n(.*?)```", (ROOT / "docs" / "deploying.md").read_text(), re.DOTALL)
+    check = """
+        import ts from "typescript";
+        const options = { reportDiagnostics: true, compilerOptions: { module: "ESNext", target: "ES2022" } };
+        const { diagnostics } = ts.transpileModule(process.argv[1], options);
+        console.log(JSON.stringify(diagnostics.map((one) => one.messageText)));
+    """
+    assert run(package, "node", "--input-type=module", "-e", check, snippet).strip() == "[]"
+    assert run(package, "node", "--input-type=module", "-e", check, snippet.replace("class", "klass")).strip() != "[]"

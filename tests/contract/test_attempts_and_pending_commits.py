@@ -14,6 +14,7 @@ from flowaccount_connect.rotation.pending_commits import (
     Target,
 )
 from flowaccount_connect.storage.attempts import AttemptRefused, AttemptStore, ConnectAttempt
+from flowaccount_connect.storage.commits import Commit
 from flowaccount_connect.storage.connections import ConnectionStore, grant_update
 from flowaccount_connect.storage.dynamodb import ConditionRefused, StoreUnavailable, call
 from tests.contract.conftest import Table
@@ -44,11 +45,13 @@ def attempt(table: Table) -> ConnectAttempt:
 def granted(table: Table, grant_id: str = "g1", attempt_id: str = "a0") -> dict[str, Any]:
     return grant_update(
         table.name,
-        table.connection_id,
-        grant_id=grant_id,
-        attempt_id=attempt_id,
-        environment="sandbox",
-        tokens=rotated(f"{grant_id} tokens", NOW),
+        Commit(
+            connection_id=table.connection_id,
+            grant_id=grant_id,
+            attempt_id=attempt_id,
+            environment="sandbox",
+            tokens=rotated(f"{grant_id} tokens", NOW),
+        ),
         now=NOW,
     )
 

@@ -9,6 +9,7 @@ import pytest
 from flowaccount_connect.domain.connection import Attempt, Connection, Reason, Sealed, Status
 from flowaccount_connect.domain.schedule import shard_of
 from flowaccount_connect.scheduling.due_index import DueIndex
+from flowaccount_connect.storage.commits import Commit
 from flowaccount_connect.storage.connections import ConnectionStore, Refused, from_item, grant_update, key_of
 from flowaccount_connect.storage.dynamodb import ConditionRefused, call, n, s
 from flowaccount_connect.storage.stored_tokens import StoredTokens
@@ -29,11 +30,13 @@ def grant(table: Table) -> Callable[..., None]:
     def write(grant_id: str = "g1", at: int = NOW - 100, attempt_id: str = "a0") -> None:
         update = grant_update(
             table.name,
-            table.connection_id,
-            grant_id=grant_id,
-            attempt_id=attempt_id,
-            environment="sandbox",
-            tokens=rotated(f"{grant_id} tokens", at),
+            Commit(
+                connection_id=table.connection_id,
+                grant_id=grant_id,
+                attempt_id=attempt_id,
+                environment="sandbox",
+                tokens=rotated(f"{grant_id} tokens", at),
+            ),
             now=at,
         )
         call(table.client.update_item, **update)

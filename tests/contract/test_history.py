@@ -40,6 +40,52 @@ def test_a_change_that_is_told_again_is_counted_once(table: Table) -> None:
     assert [one.kind for one in page.entries] == ["removed", "disconnected", "recovered", "refreshed"]
 
 
+def test_a_count_that_is_no_number_keeps_no_entry_back(table: Table) -> None:
+    history, status = History(table.client, table.name), f"status-of-{table.connection_id}"
+    table.client.update_item(
+        TableName=table.name,
+        Key={"pk": {"S": "COUNT"}, "sk": {"S": "connections"}},
+        UpdateExpression="SET #status = :text",
+        ExpressionAttributeNames={"#status": status},
+        ExpressionAttributeValues={":text": {"S": "many"}},
+    )
+    for _ in range(2):
+        history.write([entry(table, 1), entry(table, 1, Kind.RECOVERED)], "1", Moved(None, status))
+    assert counted(table, status) == 0
+    assert len(history.page(table.connection_id, limit=10, now=NOW).entries) == 2
+
+
+def test_a_next_of_what_has_expired_since_is_the_end(table: Table) -> None:
+    history = History(table.client, table.name)
+    for number in (1, 2):
+        history.write([entry(table, number)], f"{number:021}", None)
+    page = history.page(table.connection_id, limit=1, now=NOW)
+    assert page.next is not None
+    later = history.page(table.connection_id, limit=1, now=NOW + KEPT + 1, next_=page.next)
+    assert (later.entries, later.next) == ((), None)
+
+
+def test_entries_that_nobody_understands_are_shown_as_such_and_paged_through(table: Table) -> None:
+    history = History(table.client, table.name)
+    history.write([entry(table, 1)], "1", None)
+    for sort, kind in (("zzz", {"S": "strange"}), ("ก", {"N": "7"}), (f"{NOW:012d}", {"S": "refreshed"})):
+        item = {
+            "pk": {"S": f"HISTORY#{table.connection_id}"},
+            "sk": {"S": sort},
+            "kind": kind,
+            "id": {"S": "x" * 9_000},
+        }
+        table.client.put_item(TableName=table.name, Item=item)
+    found: list[Entry] = []
+    next_ = None
+    for _ in range(4):
+        page = history.page(table.connection_id, limit=1, now=NOW, next_=next_)
+        found += page.entries
+        next_ = page.next
+    assert next_ is None
+    assert [one.kind for one in found].count(Kind.UNREADABLE) == 3
+
+
 def test_many_tellers_at_once_count_every_change_once(table: Table) -> None:
     # The model is not made for threads.
     writers = 1 if table.engine == "model" else 4

@@ -13,6 +13,7 @@ from flowaccount_connect.rotation.pending_commits import (
     PendingQueue,
     Target,
 )
+from flowaccount_connect.storage.commits import Commit
 from flowaccount_connect.storage.connections import ConnectionStore, grant_update, key_of, tenant_check
 from flowaccount_connect.storage.dynamodb import ConditionRefused, call, s
 from flowaccount_connect.storage.links import (
@@ -61,13 +62,15 @@ def waiting(table: Table, grant_id: str = "g1") -> Waiting:
 def granted(table: Table, *, grant_id: str = "g1", tenant: str | None = TENANT) -> dict[str, Any]:
     return grant_update(
         table.name,
-        table.connection_id,
-        grant_id=grant_id,
-        attempt_id=f"attempt of {grant_id}",
-        environment="sandbox",
-        tokens=rotated(f"{grant_id} tokens", NOW),
+        Commit(
+            connection_id=table.connection_id,
+            grant_id=grant_id,
+            attempt_id=f"attempt of {grant_id}",
+            environment="sandbox",
+            tokens=rotated(f"{grant_id} tokens", NOW),
+            tenant=tenant,
+        ),
         now=NOW,
-        tenant=tenant,
     )
 
 

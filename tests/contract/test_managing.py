@@ -1,9 +1,14 @@
 """What listing, ending and importing connections ask of the table."""
 
+from typing import Any
+
 import pytest
 
 from flowaccount_connect.connections.listing import Listed, Listing, read
 from flowaccount_connect.domain.connection import Reason, Sealed, Status
+from flowaccount_connect.storage import dynamodb
+from flowaccount_connect.storage import imports as imports_module
+from flowaccount_connect.storage.commits import Commit
 from flowaccount_connect.storage.connections import ConnectionStore, Refused, grant_update, key_of
 from flowaccount_connect.storage.dynamodb import call
 from flowaccount_connect.storage.imports import (
@@ -29,23 +34,25 @@ def imports(table: Table) -> ImportStore:
     return ImportStore(table.client, table.name, "sandbox", clock=lambda: NOW)
 
 
-def connect(table: Table, grant_id: str = "g1") -> None:
+def connect(table: Table, grant_id: str = "0-g1") -> None:
     call(
         table.client.update_item,
         **grant_update(
             table.name,
-            table.connection_id,
-            grant_id=grant_id,
-            attempt_id="a0",
-            environment="sandbox",
-            tokens=rotated(f"{grant_id} tokens", NOW - 100),
+            Commit(
+                connection_id=table.connection_id,
+                grant_id=grant_id,
+                attempt_id="a0",
+                environment="sandbox",
+                tokens=rotated(f"{grant_id} tokens", NOW - 100),
+            ),
             now=NOW - 100,
         ),
     )
 
 
 def begin(
-    table: Table, imports: ImportStore, grant_id: str = "g5", *, now: int = NOW, tenant: str | None = None
+    table: Table, imports: ImportStore, grant_id: str = "0-g5", *, now: int = NOW, tenant: str | None = None
 ) -> None:
     sealed = Sealed(b"given", b"key")
     imports.begin(table.connection_id, grant_id, sealed, deadline=now + 86_400, now=now, tenant=tenant)
@@ -69,25 +76,25 @@ def test_a_disconnect_leaves_the_tombstone(table: Table, store: ConnectionStore)
 
 
 def test_a_disconnect_ends_only_the_consent_it_was_asked_to_end(table: Table, store: ConnectionStore) -> None:
-    connect(table, "g2")
-    there = refused(lambda: store.disconnect(table.connection_id, "g1", now=NOW))
+    connect(table, "0-g2")
+    there = refused(lambda: store.disconnect(table.connection_id, "0-g1", now=NOW))
     assert there is not None
-    assert (there.grant_id, there.status) == ("g2", Status.ACTIVE)
+    assert (there.grant_id, there.status) == ("0-g2", Status.ACTIVE)
     table_of_none = ConnectionStore(table.client, table.name)
-    assert refused(lambda: table_of_none.disconnect("N-unknown", "g1", now=NOW)) is None
+    assert refused(lambda: table_of_none.disconnect("N-unknown", "0-g1", now=NOW)) is None
     assert store.get("N-unknown") is None
 
 
 def test_an_import_begins_where_nothing_is_active(table: Table, imports: ImportStore, store: ConnectionStore) -> None:
     begin(table, imports)
     with pytest.raises(UnderWay):
-        begin(table, imports, "g6")
+        begin(table, imports, "0-g6")
     found = imports.get(table.connection_id)
     assert found is not None
-    assert (found.grant_id, found.generation, found.sealed) == ("g5", 0, Sealed(b"given", b"key"))
+    assert (found.grant_id, found.generation, found.sealed) == ("0-g5", 0, Sealed(b"given", b"key"))
     connect(table)
     with pytest.raises(AlreadyConnected):
-        begin(table, imports, "g6")
+        begin(table, imports, "0-g6")
     assert imports.get(table.connection_id) == found
 
 
@@ -95,37 +102,37 @@ def test_a_proved_import_becomes_the_connection(table: Table, imports: ImportSto
     begin(table, imports)
     claimed = imports.claim(table.connection_id, attempt("a1"), generation=None, now=NOW)
     assert claimed.sealed == Sealed(b"given", b"key")
-    imports.commit(commit_of(table.connection_id, "g5", 0, "a1", rotated("proved", NOW)))
+    imports.commit(commit_of(table.connection_id, "0-g5", 0, "a1", rotated("proved", NOW)))
     there = store.get(table.connection_id)
     assert there is not None
     assert (there.status, there.grant_id, there.generation, there.sealed) == (
-        *(Status.ACTIVE, "g5", 1),
+        *(Status.ACTIVE, "0-g5", 1),
         Sealed(b"proved", b"key"),
     )
     assert imports.get(table.connection_id) is None
-    again = refused(lambda: imports.commit(commit_of(table.connection_id, "g5", 0, "a1", rotated("proved", NOW))))
+    again = refused(lambda: imports.commit(commit_of(table.connection_id, "0-g5", 0, "a1", rotated("proved", NOW))))
     assert again == there
-    imports.commit(commit_of(table.connection_id, "g5", 0, "a2", rotated("later", NOW + 1)))
+    imports.commit(commit_of(table.connection_id, "0-g5", 0, "a2", rotated("later", NOW + 1)))
     assert store.get(table.connection_id) is not None
     assert (
-        refused(lambda: imports.commit(commit_of(table.connection_id, "g4", 0, "a3", rotated("older", NOW + 2))))
+        refused(lambda: imports.commit(commit_of(table.connection_id, "0-g4", 0, "a3", rotated("older", NOW + 2))))
         is not None
     )
 
 
 def test_a_kept_answer_needs_its_own_attempt(table: Table, imports: ImportStore, store: ConnectionStore) -> None:
     assert (
-        refused(lambda: imports.commit_kept(commit_of(table.connection_id, "g5", 0, "a1", rotated("kept", NOW))))
+        refused(lambda: imports.commit_kept(commit_of(table.connection_id, "0-g5", 0, "a1", rotated("kept", NOW))))
         is None
     )
     begin(table, imports)
     imports.claim(table.connection_id, attempt("a1"), generation=None, now=NOW)
     assert (
-        refused(lambda: imports.commit_kept(commit_of(table.connection_id, "g5", 0, "a2", rotated("kept", NOW))))
+        refused(lambda: imports.commit_kept(commit_of(table.connection_id, "0-g5", 0, "a2", rotated("kept", NOW))))
         is not None
     )
     assert store.get(table.connection_id) is None
-    imports.commit_kept(commit_of(table.connection_id, "g5", 0, "a1", rotated("kept", NOW)))
+    imports.commit_kept(commit_of(table.connection_id, "0-g5", 0, "a1", rotated("kept", NOW)))
     assert (store.get(table.connection_id) is None, imports.get(table.connection_id)) == (False, None)
 
 
@@ -133,8 +140,8 @@ def test_a_user_who_connected_meanwhile_ends_the_import(
     table: Table, imports: ImportStore, store: ConnectionStore
 ) -> None:
     begin(table, imports)
-    connect(table, "g9")
-    there = refused(lambda: imports.commit(commit_of(table.connection_id, "g5", 0, "a1", rotated("late", NOW))))
+    connect(table, "0-g9")
+    there = refused(lambda: imports.commit(commit_of(table.connection_id, "0-g5", 0, "a1", rotated("late", NOW))))
     assert there == store.get(table.connection_id)
     assert imports.get(table.connection_id) is None
 
@@ -154,15 +161,15 @@ def test_a_refused_import_is_told_and_changes_nothing_else(
     assert there == over
     assert store.get(table.connection_id) is None
     with pytest.raises(CoolingDown) as cooling:
-        begin(table, imports, "g6", now=NOW + COOLING - 1)
+        begin(table, imports, "0-g6", now=NOW + COOLING - 1)
     assert (cooling.value.reason, cooling.value.until) == (Reason.WRONG_CONNECTION, NOW + COOLING)
-    begin(table, imports, "g6", now=NOW + COOLING)
+    begin(table, imports, "0-g6", now=NOW + COOLING)
 
 
 def test_who_imports_owns_the_business(table: Table, imports: ImportStore, store: ConnectionStore) -> None:
     begin(table, imports, tenant="tenant-1")
     imports.claim(table.connection_id, attempt("a1"), generation=None, now=NOW)
-    mine = commit_of(table.connection_id, "g5", 0, "a1", rotated("proved", NOW), tenant="tenant-1")
+    mine = commit_of(table.connection_id, "0-g5", 0, "a1", rotated("proved", NOW), tenant="tenant-1")
     imports.commit(mine)
     there = store.get(table.connection_id)
     assert there is not None
@@ -171,11 +178,11 @@ def test_who_imports_owns_the_business(table: Table, imports: ImportStore, store
     store.claim(table.connection_id, attempt("a2"), generation=1, now=NOW)
     store.require_reauthorization(table.connection_id, 1, "a2", Reason.REJECTED, now=NOW)
     with pytest.raises(OtherTenant):
-        begin(table, imports, "g6", tenant="tenant-2")
+        begin(table, imports, "0-g6", tenant="tenant-2")
     assert imports.get(table.connection_id) is None
-    theirs = commit_of(table.connection_id, "g7", 0, "a3", rotated("theirs", NOW + 5), tenant="tenant-2")
+    theirs = commit_of(table.connection_id, "0-g7", 0, "a3", rotated("theirs", NOW + 5), tenant="tenant-2")
     assert refused(lambda: imports.commit(theirs)) is not None
-    begin(table, imports, "g6", tenant="tenant-1")
+    begin(table, imports, "0-g6", tenant="tenant-1")
 
 
 def test_a_cancelled_import_comes_back_by_nothing(table: Table, imports: ImportStore, store: ConnectionStore) -> None:
@@ -185,9 +192,9 @@ def test_a_cancelled_import_comes_back_by_nothing(table: Table, imports: ImportS
     imports.cancel(imported, None, now=NOW)
     tombstone = store.get(table.connection_id)
     assert tombstone is not None
-    assert (tombstone.status, tombstone.grant_id, tombstone.generation) == (Status.DISCONNECTED, "g5", 1)
+    assert (tombstone.status, tombstone.grant_id > "0-g5", tombstone.generation) == (Status.DISCONNECTED, True, 1)
     assert (
-        refused(lambda: imports.commit(commit_of(table.connection_id, "g5", 0, "a1", rotated("late", NOW + 5))))
+        refused(lambda: imports.commit(commit_of(table.connection_id, "0-g5", 0, "a1", rotated("late", NOW + 5))))
         == tombstone
     )
     with pytest.raises(Refused):
@@ -198,14 +205,57 @@ def test_a_cancel_ends_the_connection_it_saw(table: Table, imports: ImportStore,
     begin(table, imports)
     imported = imports.get(table.connection_id)
     assert imported is not None
-    connect(table, "g9")
+    connect(table, "0-g9")
     with pytest.raises(Refused):
         imports.cancel(imported, None, now=NOW)
     seen = store.get(table.connection_id)
     imports.cancel(imported, seen, now=NOW)
     ended = store.get(table.connection_id)
     assert ended is not None
-    assert (ended.status, ended.grant_id, ended.generation) == (Status.DISCONNECTED, "g9", 2)
+    assert (ended.status, ended.grant_id > "0-g9", ended.generation) == (Status.DISCONNECTED, True, 2)
+
+
+def test_what_nobody_understands_is_ended_with_its_import(
+    table: Table, imports: ImportStore, store: ConnectionStore
+) -> None:
+    for number, strange in enumerate(({"SS": ["a", "b"]}, {"L": [{"N": "1"}]}, {"S": "zzzz"}, None)):
+        one = Table(table.engine, table.client, table.name, f"{table.connection_id}.{number}")
+        begin(one, imports)
+        connect(one, "0-g1")
+        for sort_key in ("CONNECTION", "IMPORT"):
+            key = key_of(one.connection_id, sort_key)
+            item = dict(table.client.get_item(TableName=table.name, Key=key, ConsistentRead=True)["Item"])
+            item["generation"] = {"S": "seven"}
+            del item["grant_id"]
+            table.client.put_item(TableName=table.name, Item=item | ({"grant_id": strange} if strange else {}))
+        imports.clear(one.connection_id, now=NOW)
+        ended = store.get(one.connection_id)
+        assert ended is not None
+        assert (ended.status, ended.generation, ended.sealed) == (Status.DISCONNECTED, NOW, None)
+        assert imports.get(one.connection_id) is None
+        # The door is of this moment, whatever stood there: an earlier consent finds it shut, a later one opens it.
+        with pytest.raises(Refused):
+            imports.commit(commit_of(one.connection_id, "0-g5", 0, "a1", rotated("late", NOW + 5)))
+        connect(one, "01b")
+        assert getattr(store.get(one.connection_id), "status", None) is Status.ACTIVE
+
+
+def test_what_changes_meanwhile_is_not_ended_for_what_it_was(
+    table: Table, imports: ImportStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect(table, "0-g1")
+    get = dynamodb.get
+
+    def changed(client: object, name: str, key: Any) -> object:
+        found = get(client, name, key)
+        if key == key_of(table.connection_id):
+            connect(table, "0-g2")
+        return found
+
+    monkeypatch.setattr(imports_module, "get", changed)
+    there = refused(lambda: imports.clear(table.connection_id, now=NOW))
+    assert there is not None
+    assert (there.grant_id, there.status) == ("0-g2", Status.ACTIVE)
 
 
 def test_pages_go_through_the_index_and_read_what_can_be_shown(
@@ -219,7 +269,7 @@ def test_pages_go_through_the_index_and_read_what_can_be_shown(
         else:
             connect(one)
         if number % 3 == 1:
-            store.disconnect(connection_id, "g1", now=NOW)
+            store.disconnect(connection_id, "0-g1", now=NOW)
 
     def walk(status: Listed | None) -> list[str]:
         found: list[str] = []

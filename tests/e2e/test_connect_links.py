@@ -53,8 +53,9 @@ def returned(arrived: Arrived) -> dict[str, str]:
 
 def linked_back(arrived: Arrived) -> dict[str, str]:
     """What the button of the page brings back to the app."""
-    assert (arrived.page, arrived.status) == ("wrong_business", 409)
-    (link,) = re.findall(r'<a href="([^"]+)" rel="noreferrer">', arrived.html)
+    assert arrived.page in ("wrong_business", "business_taken")
+    assert arrived.status == 409
+    (link,) = set(re.findall(r'<a href="([^"]+)" rel="noreferrer">', arrived.html))
     return returned(replace(arrived, url=unescape(link)))
 
 

@@ -120,12 +120,12 @@ def test_who_may_look_at_nothing_hears_which_permissions_are_missing(up: Stack, 
         iam.delete_user(UserName=name)
     assert (code, to_do(found)) == (2, [])
     fixes = " ".join(one["fix"] for one in found["checks"])
+    # The emulator asks nobody for lambda:GetAccountSettings.
     for permission in (
         "execute-api:Invoke",
         "lambda:GetFunctionConfiguration",
         "lambda:InvokeFunction",
         "logs:FilterLogEvents",
-        "lambda:GetAccountSettings",
         "sqs:GetQueueAttributes",
         "sns:ListSubscriptionsByTopic",
     ):

@@ -152,7 +152,7 @@ def test_the_operator_is_told_in_a_sentence(up: Stack, mailbox: str) -> None:
 
     until(came)
     risk, dead = sorted(mails, key=lambda mail: "new consent" in mail)
-    assert "N77 (sandbox) is at risk: its refresh token dies at 2026-11-23T01:02:03Z" in risk
+    assert "N77 (sandbox) is at risk. The reason is deadline. Its refresh token dies at 2026-11-23T01:02:03Z" in risk
     assert (
         "N77 (sandbox) needs a new consent of its user since 2026-11-22T01:02:03Z. The reason is rotation_lost" in dead
     )

@@ -20,13 +20,11 @@ from typing import Any
 
 import pytest
 
-from flowaccount_connect.domain.ids import new_grant_id
 from flowaccount_connect.domain.schedule import Schedule
 from flowaccount_connect.rotation.permits import FIRST_PAUSE
 from flowaccount_connect.scheduling.rate import NEWS, WINDOW
 from flowaccount_connect.scheduling.refresh_queue import RefreshQueue
-from flowaccount_connect.storage.sealing import TokenPair
-from flowaccount_connect.storage.stored_tokens import StoredTokens
+from tests.e2e import crowd
 from tests.e2e.conftest import until
 from tests.e2e.tampering import denied
 from tools.campaign.stage import Stage
@@ -129,28 +127,13 @@ def stage(deployed: Stage) -> Stage:
 
 def connect(stage: Stage, count: int, **changes: int) -> list[str]:
     """So many businesses, connected a moment ago: written as the callback writes. `changes` are times, from now."""
-    issued = stage.control("POST", "consents", {"business": "N3000001", "count": count})["consents"]
-    schedule, key = Schedule(REFRESH_AFTER, LIFETIME), stage.sealer.data_key()
-
-    def store(consent: dict[str, Any]) -> str:
-        business: str = consent["business"]
-        grant_id, now = new_grant_id(), int(time.time())
-        tokens = TokenPair("the-access-token-of-the-consent", consent["refresh_token"])
-        times = {
-            "access_expires_at": now + LIFETIME,
-            "deadline": schedule.deadline(now),
-            "refresh_at": schedule.refresh_at(now),
-        }
-        rotated = StoredTokens(
-            sealed=stage.sealer.seal(tokens, key, owner=business, grant_id=grant_id),
-            requested_at=now,
-            **times | {name: now + seconds for name, seconds in changes.items()},
-        )
-        stage.store(business, grant_id, rotated)
-        return business
-
-    with ThreadPoolExecutor(4) as pool:
-        return list(pool.map(store, issued))
+    schedule, now = Schedule(REFRESH_AFTER, LIFETIME), int(time.time())
+    times = {
+        "access_expires_at": LIFETIME,
+        "deadline": schedule.deadline(now) - now,
+        "refresh_at": schedule.refresh_at(now) - now,
+    }
+    return crowd.connect(stage, "N3000001", count, **times | changes)
 
 
 def tick(stage: Stage) -> dict[str, Any]:

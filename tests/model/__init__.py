@@ -13,7 +13,7 @@ real expressions. Read it in this order:
    fail, are done unacknowledged, are repeated by the SDK, or arrive long after their sender gave up; requests to
    the server travel, are answered, falsely too, and lose their answers; KMS, Secrets Manager and the queues fail;
    leases run out; users reconnect and revoke; apps confirm, import and disconnect; operators change the secret and
-   restore the table; and the endpoint's health may refuse to send, or to judge, at any time.
+   restore the table; and the rate and the endpoint's health may refuse to send, or to judge, at any time.
 3. `server` is FlowAccount in four kinds, since nobody knows which it is: strict, forgiving, newest-only,
    family-revoking.
 4. `process` runs the real code up to its next call, from the results of its calls so far. A worker's state is its

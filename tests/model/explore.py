@@ -126,6 +126,7 @@ def short() -> list[Config]:
         Config(name="at the deadline", age=86_400 - 100, starts=2, faults=1),
         Config(name="the server is down", down=True, faults=1, starts=4),
         Config(name="refused alone", misfit=True, unwell=True, faults=0, starts=9, workers=1, limit=10_000),
+        Config(name="no room in the rate", paced=True, faults=1, starts=3, limit=20_000),
         Config(name="the endpoint is unwell", unwell=True, faults=1, starts=2, limit=20_000),
         *(
             Config(name=f"two refusals, {kind}", server=kind, faults=2, starts=3, workers=1, ends=True,
@@ -173,11 +174,14 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--deep", action="store_true", help="millions of states instead of some hundred thousand")
     parser.add_argument("--workers", type=int, choices=(2, 3), help="only configurations with this many workers")
     parser.add_argument("--server", type=Kind, choices=list(Kind), help="only configurations with this server")
+    parser.add_argument("--only", nargs="+", help="only configurations of these names")
     chosen = parser.parse_args(arguments)
     configs = [
         config
         for config in (deep() if chosen.deep else short())
-        if chosen.workers in (None, config.workers) and chosen.server in (None, config.server)
+        if chosen.workers in (None, config.workers)
+        and chosen.server in (None, config.server)
+        and (chosen.only is None or config.name in chosen.only)
     ]
     print("Bounds:")
     for config in configs:

@@ -404,6 +404,8 @@ def backoff_ends_before_the_deadline(before: Stored, after: Stored, now: int) ->
     """No backoff sleeps past the deadline; nor past the last try before it, unless in doubt, for the lease."""
     if before.attempt is None or after.attempt is not None or not after.active or after.token != before.token:
         return None
+    if now >= after.deadline:
+        return None
     refresh_at, last_try = after.refresh_at or 0, after.deadline - LAST_TRY
     if after.in_doubt is not None:
         last_try = max(last_try, before.lease_until)
@@ -427,9 +429,9 @@ def disconnect_ends_what_was_asked(grant_id: str | None, before: Stored, after: 
     return None
 
 
-def salvage_tells_the_truth(outcome: PendingOutcome, before: Stored, after: Stored) -> str | None:
-    """2. A pending commit is applied, or something at least as new is there."""
-    if outcome is PendingOutcome.APPLIED and before == after:
+def salvage_tells_the_truth(outcome: PendingOutcome, *, changed: bool) -> str | None:
+    """2. A pending commit changes the table, a connection or a link, or something at least as new is there."""
+    if outcome is PendingOutcome.APPLIED and not changed:
         return "reported as applied, and nothing changed"
     return None
 

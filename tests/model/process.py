@@ -31,6 +31,7 @@ from flowaccount_connect.rotation.permits import NoPermit
 from flowaccount_connect.rotation.protocol import Rotation
 from flowaccount_connect.storage.attempts import AttemptStore, browser_secret
 from flowaccount_connect.storage.connections import ConnectionStore
+from flowaccount_connect.storage.dynamodb import StoreUnavailable
 from flowaccount_connect.storage.imports import ImportStore
 from flowaccount_connect.storage.links import LinkStore
 from flowaccount_connect.storage.sealing import CannotOpen, DataKey, SealingUnavailable, TokenPair
@@ -134,9 +135,9 @@ class Node:
 class Processes:
     """All histories met so far, and the real code that they came from."""
 
-    def __init__(self, replay_policy: str, *, unwell: bool = False) -> None:
+    def __init__(self, replay_policy: str, *, unwell: bool = False, paced: bool = False) -> None:
         self._policy = replay_policy
-        self._unwell = unwell
+        self._unwell, self._paced = unwell, paced
         self._roots: dict[tuple[Any, ...], Node] = {}
         self.nodes: list[Node] = []
 
@@ -200,7 +201,7 @@ class Processes:
             node.holds = result.refresh_token
 
     def _run(self, node: Node) -> None:
-        replay = _Replay(node, unwell=self._unwell)
+        replay = _Replay(node, unwell=self._unwell, paced=self._paced)
         try:
             match node.kind:
                 case "callback":
@@ -226,9 +227,9 @@ def _item(result: Any) -> dict[str, Any]:
 class _Replay:
     """Gives the real code its recorded results, and stops it where they end. Plays every service it calls."""
 
-    def __init__(self, node: Node, *, unwell: bool) -> None:
+    def __init__(self, node: Node, *, unwell: bool, paced: bool) -> None:
         self._node = node
-        self._unwell = unwell
+        self._unwell, self._paced = unwell, paced
         self._at = 0
         self._now = node.started_at
         self._hurried = False
@@ -359,7 +360,10 @@ class _Replay:
 
     def use(self, patience: float, *, urgent: bool = False) -> None:
         assert isinstance(urgent, bool), patience
-        if self._unwell and not self._call("permit", "permit", None):
+        permitted = not self._paced or self._call("permit", "permit", None)
+        if permitted is None:
+            raise StoreUnavailable("InternalServerError")
+        if not permitted:
             raise NoPermit(60)
 
     def throttled(self, sent_at: float, retry_after: int | None) -> int:

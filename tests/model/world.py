@@ -17,6 +17,7 @@ from flowaccount_connect.domain.connection import Sealed
 from flowaccount_connect.domain.ids import fingerprint
 from flowaccount_connect.rotation.pending_commits import PendingCommits, PendingOutcome
 from flowaccount_connect.storage.attempts import AttemptStore, ConnectAttempt
+from flowaccount_connect.storage.commits import Commit
 from flowaccount_connect.storage.connections import ConnectionStore, Refused, grant_update, key_of
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
 from flowaccount_connect.storage.imports import ImportStore
@@ -35,11 +36,14 @@ RESTORING = 1_800
 PENDING, RETRYING, WAITING = 0, 1, 2
 """A worker is about to call, is about to be asked again by the SDK, or waits for an answer."""
 
+LATEST = 3_600
+"""How long after it was given up a write may still arrive, in seconds."""
+
 STORE_FAULTS = frozenset({"crash", "failed", "unacknowledged", "retried", "late"})
 """Of workers and writes: killed; not done; done but not acknowledged; done and repeated by the SDK; done later."""
 NETWORK_FAULTS = frozenset({"lost", "not sent", "garbage", "hurried"})
-SERVICE_FAULTS = frozenset({"key", "secret", "queue", "repeated"})
-"""Of KMS, of Secrets Manager, of the salvage queue: not taken, or delivered twice."""
+SERVICE_FAULTS = frozenset({"key", "secret", "rate", "queue", "repeated"})
+"""Of KMS, Secrets Manager and the rate; of the queue of pending commits: not taken, or delivered twice."""
 ANSWERS = frozenset(
     {"throttled", "kept", "misdirected", "broken refusal", "false refusal", "refused request", "revoked", "new secret"}
 )
@@ -88,6 +92,8 @@ class Config:
     """With no further fault every refresh that is under way comes to an end; for rules whose lack loses nothing."""
     unwell: bool = False
     """The endpoint's health may refuse to send, and to judge, at any time."""
+    paced: bool = False
+    """The rate may have no room at any time, or, as a fault, not answer."""
     limit: int = 1_000_000
     """At most this many states."""
 
@@ -98,6 +104,7 @@ class Config:
             f"{self.faults} faults of {len(self.may)} kinds, {self.consents} consents, {self.disconnects} disconnects"
             f"{', on demand too' if self.on_demand else ''}{', an import' if self.imported else ''}"
             f"{', links' if self.links else ''}{', unwell at any time' if self.unwell else ''}"
+            f"{', no room at any time' if self.paced else ''}"
         )
 
 
@@ -167,7 +174,9 @@ class World:
     _checked: set[tuple[Any, ...]] = field(init=False, default_factory=set)
 
     def __post_init__(self) -> None:
-        self.processes = Processes(self.config.policy, unwell=self.config.unwell)
+        self.processes = Processes(
+            self.config.policy, unwell=self.config.unwell, paced=self.config.paced or self.config.unwell
+        )
         connections_module.new_grant_id = _door  # type: ignore[assignment, attr-defined]
         self._salvage = PendingCommits(self._model, TABLE)
         self._store = ConnectionStore(self._model, TABLE)
@@ -194,11 +203,13 @@ class World:
             )
             grant = grant_update(
                 TABLE,
-                BUSINESS,
-                grant_id="grant-0",
-                attempt_id="a0",
-                environment=process.ENVIRONMENT,
-                tokens=tokens,
+                Commit(
+                    connection_id=BUSINESS,
+                    grant_id="grant-0",
+                    attempt_id="a0",
+                    environment=process.ENVIRONMENT,
+                    tokens=tokens,
+                ),
                 now=asked_at,
             )
             self._model.update_item(**grant)
@@ -488,6 +499,8 @@ class World:
             case "permit":
                 yield from self._resumed(state, worker, True, name)
                 yield from self._resumed(state, worker, False, f"{name}: none in time")
+                if self._may(state, "rate"):
+                    yield from self._resumed(self._fault(state), worker, None, f"{name}: the rate fails")
             case "health":
                 yield from self._resumed(state, worker, True, f"{name}: the endpoint is well")
                 yield from self._resumed(state, worker, False, f"{name}: the endpoint is unwell")
@@ -636,9 +649,9 @@ class World:
             except StoreUnavailable:
                 outcome = None
             found = self._applied[key] = self._number(self._model.snapshot()), outcome
-            before, after = self._stored[state.table], self._stored[found[0]]
             if outcome is not None:
-                _hold(invariants.salvage_tells_the_truth(outcome, before, after), "salvage_tells_the_truth", "salvage")
+                truth = invariants.salvage_tells_the_truth(outcome, changed=found[0] != state.table)
+                _hold(truth, "salvage_tells_the_truth", "salvage")
         self._written(state, found[0], None, "salvage", "apply")
         return state._replace(table=found[0]), found[1]
 
@@ -741,7 +754,9 @@ class World:
                 moments.add(node.now + invariants.EXCHANGE)
         for moment in sorted(moments):
             if now < moment < longest:
-                yield f"{moment - now} s pass", state._replace(now=moment)
+                # What has not arrived long after its lease never will: no connection to the table lives that long.
+                late = tuple(one for one in state.late if moment < self.processes.nodes[one[0]].now + LATEST)
+                yield f"{moment - now} s pass", state._replace(now=moment, late=late)
                 return
 
     # Recovery

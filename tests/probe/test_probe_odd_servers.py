@@ -17,15 +17,6 @@ def findings(found: Run, *names: str) -> list[Any]:
     return [found.value(name) for name in names]
 
 
-def test_a_strict_one_surprises_nobody() -> None:
-    found = probed()
-    assert findings(found, "replay", "replay_ends_consent", "pkce", "wrong_verifier") == [
-        *("refused", "no", "works", "refused")
-    ]
-    assert (found.value("secret_in_body"), found.value("surprises"), found.in_the_way) == ("yes", "none", set())
-    assert (found.report.consents, found.report.requests) == (4, 9)
-
-
 @pytest.mark.parametrize("answer", ["same", "new"])
 @pytest.mark.parametrize(("seconds", "replay"), [(30, "refused"), (600, "accepted")])
 @pytest.mark.parametrize("kills", [False, True])

@@ -43,12 +43,10 @@ POSITIONS: dict[str, list[Position]] = {
         Position(600, {"expires_in": {"code": 600, "refresh": 600}}),
     ],
     "expires_in": [
-        Position("number", {"expires_in": SAID}),
         Position("string", {"expires_in": SAID}),
         Position("absent", {"expires_in": {"code": None, "refresh": None}}),
     ],
     "support_code": [
-        Position("present", {"support_code": "present", "support_code_on_refresh": "present"}),
         Position("absent", ABSENT),
         Position("null", ABSENT | {"replay": "refused"}),
     ],
@@ -94,12 +92,10 @@ POSITIONS: dict[str, list[Position]] = {
         Position(False, {"rate_limit": "none_seen"}, {"RefreshesPerMinute": None}),
     ],
     "requests_per_minute": [
-        Position(None, {"rate_limit": 20}, {"RefreshesPerMinute": "15"}, LIMITED),
         Position(7, {"rate_limit": 7}, {"RefreshesPerMinute": "5"}, LIMITED),
         Position(100, {"rate_limit": 100}, {"RefreshesPerMinute": "75"}, LIMITED),
     ],
     "rate_limit_counts_token": [
-        Position(True, {"rate_limit": 20}, beside=LIMITED),
         Position(False, {"rate_limit": "none_seen"}, beside=LIMITED),
     ],
 }

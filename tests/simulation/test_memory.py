@@ -10,6 +10,7 @@ import pytest
 from flowaccount_connect.domain.connection import Attempt, Connection, Reason, Sealed
 from flowaccount_connect.domain.schedule import DUE_SHARDS
 from flowaccount_connect.scheduling.due_index import DueIndex
+from flowaccount_connect.storage.commits import Commit
 from flowaccount_connect.storage.connections import ConnectionStore, Refused, grant_update
 from flowaccount_connect.storage.dynamodb import Item, StoreUnavailable, call, n
 from flowaccount_connect.storage.shared_item import Changed, Shared, SharedItem
@@ -49,7 +50,9 @@ class Both:
     def connect(self, name: str) -> None:
         rotated = self.rotated()
         update = grant_update(
-            "table", name, grant_id="g", attempt_id="callback", environment="sandbox", tokens=rotated, now=self.now
+            "table",
+            Commit(connection_id=name, grant_id="g", attempt_id="callback", environment="sandbox", tokens=rotated),
+            now=self.now,
         )
         call(self.model.update_item, **update)
         self.fast.connect(name, "g", "callback", rotated, now=self.now)

@@ -5,6 +5,7 @@ refuses loudly, so that no test passes by a gap in it. `tests/contract` holds it
 Its state is a mapping of immutable items: `snapshot` is cheap and hashable, `restore` takes one back.
 """
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 Value = tuple[str, Any]
-"""An attribute value: its type (`S`, `N`, `B`) and its content."""
+"""An attribute value: its type (`S`, `N`, `B`, …) and its content."""
 
 Item = Mapping[str, Value]
 Key = tuple[str, str]
@@ -128,7 +129,13 @@ class DynamoDbModel:
             changes = dict(parameters)
             on_failure = changes.pop("ReturnValuesOnConditionCheckFailure", "NONE")
             del changes["TableName"]
-            key, before, after = act("TransactWriteItems", changes)
+            try:
+                key, before, after = act("TransactWriteItems", changes)
+            except ClientError as misfit:
+                if _MISFIT not in str(misfit):
+                    raise
+                reasons.append({"Code": "ValidationError", "Message": _MISFIT})
+                continue
             if key in changed:
                 raise _invalid(
                     "Transaction request cannot include multiple operations on one item", "TransactWriteItems"
@@ -466,11 +473,14 @@ def _present(lookup: _Lookup) -> _Operand:
     return operand
 
 
+_MISFIT = "An operand in the update expression has an incorrect data type"
+
+
 def _sum(left: _Operand, right: _Operand, sign: int) -> _Operand:
     def operand(item: Item, request: _Request) -> Value:
         a, b = left(item, request), right(item, request)
         if a[0] != "N" or b[0] != "N":
-            raise request.invalid("An operand in the update expression has an incorrect data type")
+            raise request.invalid(_MISFIT)
         return "N", a[1] + sign * b[1]
 
     return operand
@@ -508,6 +518,10 @@ def _compiled_update(expression: str) -> _Actions:
 # On the wire
 
 
+_OTHERS = frozenset({"BOOL", "NULL", "L", "M", "SS", "NS"})
+"""The types that the package never writes; their content is kept as JSON."""
+
+
 def _from_wire(item: Mapping[str, Any]) -> dict[str, Value]:
     return {name: _value(wire) for name, wire in item.items()}
 
@@ -516,14 +530,22 @@ def _value(wire: Mapping[str, Any]) -> Value:
     ((kind, content),) = wire.items()
     if kind == "N" and isinstance(content, str):
         number = Decimal(content)
+        if len(number.normalize().as_tuple().digits) > 38 or number.adjusted() > 125:
+            raise _invalid("Attempting to store more than 38 significant digits in a Number", "Number")
         return "N", int(number) if number == int(number) else number
+    if kind in _OTHERS:
+        return kind, json.dumps(content)
     if (kind == "S" and isinstance(content, str)) or (kind == "B" and isinstance(content, bytes)):
         return kind, content
     raise NotImplementedError(f"as an attribute value: {kind}")
 
 
 def _to_wire(item: Item) -> dict[str, dict[str, Any]]:
-    return {name: {kind: str(value) if kind == "N" else value} for name, (kind, value) in item.items()}
+    return {name: {kind: _content(kind, value)} for name, (kind, value) in item.items()}
+
+
+def _content(kind: str, value: Any) -> Any:
+    return json.loads(value) if kind in _OTHERS else str(value) if kind == "N" else value
 
 
 def _key(wire: Mapping[str, Any], operation: str) -> Key:

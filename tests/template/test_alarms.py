@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from tests.template.test_template import FUNCTIONS, Template, of_type
+from tools.local import metrics
 
 RUNBOOK = (Path(__file__).parents[2] / "docs" / "runbook.md").read_text()
 # What AWS itself counts, and by which dimensions.
 OF_AWS = {
-    "AWS/Lambda": ({"Errors", "IteratorAge"}, {"FunctionName"}),
+    "AWS/Lambda": ({"Errors", "Invocations", "IteratorAge"}, {"FunctionName"}),
     "AWS/SQS": ({"ApproximateNumberOfMessagesVisible", "ApproximateNumberOfMessagesNotVisible"}, {"QueueName"}),
     "AWS/ApiGateway": ({"5XXError"}, {"ApiName", "Stage"}),
 }
@@ -153,3 +154,27 @@ def test_every_queue_of_dead_letters_is_watched(template: Template) -> None:
     }
     assert hidden <= taken
     assert not visible & taken
+
+
+def test_the_tick_is_missing_if_none_came_or_none_ended_well(template: Template) -> None:
+    """By what Lambda counts of the function: 0 for a run that ended well, 1 for one that failed."""
+    alarm = alarms(template)["TickMissing"]
+    values: dict[str, list[float | None]] = {
+        "none came": [None] * 5,
+        "all failed": [1.0] * 5,
+        "some failed, some did not come": [1.0, None, 1.0, None, 1.0],
+        "one ended well": [1.0, 1.0, 0.0, None, 1.0],
+        "all ended well": [0.0] * 5,
+    }
+    sounds = {
+        name: metrics.sounds(
+            last,
+            threshold=alarm["Threshold"],
+            comparison=alarm["ComparisonOperator"],
+            needed=alarm["EvaluationPeriods"],
+            missing=alarm["TreatMissingData"],
+        )
+        for name, last in values.items()
+    }
+    assert [name for name, sound in sounds.items() if sound] == list(values)[:3]
+    assert metrics.statistic(alarm["Statistic"], [1.0, 0.0]) == 0.0, "of two ticks in a minute one ended well"

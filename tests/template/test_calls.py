@@ -142,7 +142,7 @@ def test_a_webhook_costs_a_message_and_a_post(calls: dict[str, Calls]) -> None:
 def test_while_nothing_is_wrong_these_metrics_are_written_and_no_other(calls: dict[str, Calls]) -> None:
     """CloudWatch bills each by the hours in which it is written: as much a month as thirty thousand refreshes."""
     written = frozenset[tuple[str, str]]().union(*(made.metrics for made in calls.values()))
-    assert written == {("sweep", name) for name in ("Heartbeat", "AtRisk", "SoonestDeadline", "CapacityUsed")}
+    assert written == {("sweep", name) for name in ("AtRisk", "SoonestDeadline", "CapacityUsed")}
 
 
 def test_a_tick_costs_what_is_due_and_not_what_exists(functions: dict[str, Program]) -> None:

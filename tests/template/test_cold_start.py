@@ -15,7 +15,7 @@ from tests.unit.test_imports import ENVIRONMENT
 EVERY = {"aws_lambda_powertools", "boto3", "botocore", "certifi", "dateutil", "jmespath", "s3transfer", "six"}
 EVERY |= {"typing_extensions", "urllib3"}
 """Logger, Metrics and boto3, and what they import."""
-REQUESTS = {"charset_normalizer", "idna", "requests"}
+REQUESTS = {"idna", "requests"}
 SEALING = {"_cffi_backend", "cryptography"}
 PACKAGES = {
     "authorize": EVERY,

@@ -47,7 +47,7 @@ def test_its_first_row_answers_whether_all_connections_are_safe_with_thresholds_
         {"AtRisk"},
         {"SoonestDeadline"},
         {"CapacityUsed"},
-        {"Heartbeat"},
+        {"Invocations", "Errors"},
     ]
     lines = [widget["properties"]["annotations"]["horizontal"] for widget in answers]
     thresholds = {alarm["MetricName"]: alarm["Threshold"] for alarm in alarms(template).values()}
@@ -100,9 +100,13 @@ def test_it_draws_what_this_stack_writes(widgets: list[dict[str, Any]], template
             assert f'"{name}"' in source, name
         else:
             assert name in OF_AWS[namespace][0]
-            queue = words[1].removeprefix("${AWS::StackName}-")
-            names = [q["Properties"]["QueueName"] for q in of_type(template, "AWS::SQS::Queue").values()]
-            assert {"Fn::Sub": f"${{AWS::StackName}}-{queue}"} in names
+            kind, property_ = {
+                "AWS/SQS": ("AWS::SQS::Queue", "QueueName"),
+                "AWS/Lambda": ("AWS::Serverless::Function", "FunctionName"),
+            }[namespace]
+            named = [one["Properties"][property_] for one in of_type(template, kind).values()]
+            assert words[0] == property_
+            assert {"Fn::Sub": words[1]} in named
 
 
 def test_it_shows_the_state_of_every_alarm_that_is_always_there(

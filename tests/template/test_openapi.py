@@ -1,17 +1,20 @@
 """The description of the API: valid, and of the very routes that the template makes."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
 from flowaccount_connect.connect.endings import Ending, LateEnding
 from flowaccount_connect.connections.listing import Listed
 from flowaccount_connect.domain.connection import Reason
 from flowaccount_connect.domain.events import Kind
+from flowaccount_connect.domain.ids import is_connection_id, is_tenant, new_secret
 from flowaccount_connect.http.problems import STATUS
 
 ROOT = Path(__file__).parents[2]
@@ -128,3 +131,50 @@ def test_its_words_are_the_packages(described: Described) -> None:
     (status,) = [p for p in described["paths"]["/connections"]["get"]["parameters"] if p.get("name") == "status"]
     assert status["schema"]["enum"] == [*Listed]
     assert set(schemas["Status"]["enum"]) == {*Listed, "in_doubt", "refresh_failing", "unreadable"}
+
+
+def examples(node: Any) -> Iterator[tuple[dict[str, Any], Any]]:
+    """Each schema that has an example, with the example."""
+    if isinstance(node, dict):
+        if isinstance(node.get("schema"), dict) and "example" in node:
+            yield node["schema"], node["example"]
+        for example in node.get("examples", []) if isinstance(node.get("examples"), list) else []:
+            yield {name: part for name, part in node.items() if name != "examples"}, example
+        for part in node.values():
+            yield from examples(part)
+    elif isinstance(node, list):
+        for part in node:
+            yield from examples(part)
+
+
+def test_every_example_is_of_its_own_schema(described: Described) -> None:
+    found = list(examples(described))
+    assert len(found) > 8
+    for schema, example in found:
+        # The references are to the description's own components.
+        Draft202012Validator({**schema, "components": described["components"]}).validate(example)
+
+
+def test_each_request_with_a_body_has_an_example(described: Described) -> None:
+    for route, operation in operations(described).items():
+        body = operation.get("requestBody", {}).get("content", {}).get("application/json")
+        assert body is None or "example" in body, route
+
+
+@pytest.mark.parametrize("value", ["N1234567", "a", "a" * 64, "...", ".a", "", ".", "..", "a" * 65, "a/b", "ก", "a\n"])
+def test_an_id_is_described_as_it_is_checked(described: Described, value: str) -> None:
+    pattern = described["components"]["schemas"]["SupportCode"]["pattern"]
+    assert bool(re.search(pattern.replace("$", r"\Z"), value)) == is_connection_id(value)
+
+
+@pytest.mark.parametrize("length", [0, 1, 128, 129])
+def test_a_tenants_length_is_described_as_it_is_checked(described: Described, length: int) -> None:
+    tenant = described["components"]["schemas"]["Tenant"]
+    assert (tenant["minLength"] <= length <= tenant["maxLength"]) == is_tenant("t" * length)
+
+
+def test_a_link_is_described_as_it_is_made(described: Described) -> None:
+    made = described["paths"]["/connect-links"]["post"]["responses"]["201"]["content"]["application/json"]["schema"]
+    for _ in range(20):
+        url = f"https://a1.execute-api.ap-southeast-1.amazonaws.com/live/authorize?link={new_secret()}"
+        assert re.search(made["properties"]["connect_url"]["pattern"], url)

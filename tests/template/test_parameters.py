@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 
 from flowaccount_connect.domain.return_urls import is_secure
 from flowaccount_connect.runtime import bootstrap
+from flowaccount_connect.runtime import settings as functions_settings
 from tests.template.conftest import ROOT, read
 from tests.template.test_deploying import Deployed
 from tests.template.test_template import FUNCTIONS, Template, names
 
 TEMPLATE = read((ROOT / "template.yaml").read_text())
-URLS = ("AuthorizeEndpoint", "TokenEndpoint", "RedirectUri", "AllowedReturnUrls")
+URLS = ("AuthorizeEndpoint", "TokenEndpoint", "RedirectUri", "AllowedReturnUrls", "RestartUrl")
 
 
 def environment(template: Template, function: str, **parameters: str) -> dict[str, str]:
@@ -40,6 +41,8 @@ def started(template: Template, function: str, **parameters: str) -> Iterator[An
         yield getattr(bootstrap, function)(*([lambda _: None] if function in CHANGES else []))
         if function == "connections":
             bootstrap.confirmation()
+        if function in ("authorize", "callback"):
+            functions_settings.app()
 
 
 CHANGES: frozenset[str] = frozenset()
@@ -54,6 +57,8 @@ def accepted(name: str) -> st.SearchStrategy[str]:
     if parameter["Type"] == "Number":
         return st.integers(parameter["MinValue"], parameter["MaxValue"]).map(str)
     one = st.from_regex(parameter["AllowedPattern"], fullmatch=True)
+    if "MaxLength" in parameter:
+        one = one.filter(lambda value: len(value) <= parameter["MaxLength"])
     if parameter["Type"] == "CommaDelimitedList":
         return st.lists(one.filter(lambda value: "," not in value), max_size=3).map(",".join)
     return one
@@ -125,6 +130,35 @@ def test_a_url_that_the_template_lets_through_is_one_that_the_functions_take(par
     ],
 )
 def test_a_url_is_https_or_on_loopback_and_free_of_tricks(
+    template: Template, parameter: str, value: str, expected: bool
+) -> None:
+    pattern = template["Parameters"][parameter]["AllowedPattern"]
+    assert (re.fullmatch(pattern, value) is not None) is expected
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value", "expected"),
+    [
+        ("AppName", "", True),
+        ("AppName", "บัญชีร้านค้า Plus", True),
+        ("AppName", "Café & Söhne (Thailand)", True),
+        ("AppName", " Plus", False),
+        ("AppName", "a\u202eb", False),
+        ("AppName", "x" * 61, False),
+        ("AppLogo", "https://cdn.example.com/a/logo-2.png", True),
+        ("AppLogo", "data:image/svg+xml;base64,PHN2Zz4=", True),
+        ("AppLogo", "https://cdn.example.com/logo.png?v=2", False),
+        ("AppLogo", "https://cdn.example.com/", False),
+        ("AppLogo", "data:text/html;base64,PGI+", False),
+        ("AppContact", "https://line.me/R/ti/p/@easy", True),
+        ("AppContact", "mailto:help@example.com", True),
+        ("AppContact", "tel:+66-2-123-4567", True),
+        ("AppContact", "javascript:alert(1)", False),
+        ("AppContact", "mailto:a@b?bcc=c@d", False),
+        ("AppContact", "http://localhost/", False),
+    ],
+)
+def test_what_the_pages_show_of_the_app_is_safe_to_show(
     template: Template, parameter: str, value: str, expected: bool
 ) -> None:
     pattern = template["Parameters"][parameter]["AllowedPattern"]

@@ -53,6 +53,8 @@ TOKENS = {
     "SALVAGE_QUEUE_URL",
 }
 
+APP = {"APP_NAME", "APP_LOGO", "APP_CONTACT", "RESTART_URL"}
+
 ENVIRONMENTS: dict[str, set[str]] = {
     "authorize": {
         "AUTHORIZE_ENDPOINT",
@@ -62,8 +64,9 @@ ENVIRONMENTS: dict[str, set[str]] = {
         "DIRECT_CONNECT",
         "PKCE",
         "PRESELECT_BUSINESS",
-    },
-    "callback": TOKENS | {"ALLOWED_RETURN_URLS", "ISSUER", "REFRESHES_PER_MINUTE"},
+    }
+    | APP,
+    "callback": TOKENS | APP | {"ALLOWED_RETURN_URLS", "ISSUER", "REFRESHES_PER_MINUTE"},
     "sweep": {
         *("REFRESH_QUEUE_URL", "REFRESHES_PER_MINUTE"),
         *("REFRESH_AFTER", "REFRESH_TOKEN_LIFETIME"),

@@ -189,7 +189,7 @@ class Log:
         """A warning."""
         self.lines.append((str(msg), extra))
 
-    error = warning
+    info = error = warning
 
 
 SLACK_URL = "https://hooks.slack.com/services/T0/B0/CANARY-SLACK"

@@ -113,7 +113,6 @@ HAPPENINGS: dict[tuple[str, str], list[Happening]] = {
     ],
     ("sweep", "AtRisk"): [ticked(at_risk=1)],
     ("sweep", "CapacityUsed"): [ticked(connections=800)],
-    ("sweep", "Heartbeat"): [ticked()],
 }
 """By what an alarm waits for, the cases of its class."""
 
@@ -155,11 +154,12 @@ def test_an_import_that_is_refused_is_no_reauthorization(
 
 
 @pytest.mark.parametrize("facts", [{"complete": False}, {"failed": 1}, {"waiting": None}])
-def test_a_tick_that_did_not_do_all_it_must_is_no_heartbeat(
+def test_a_tick_that_did_not_do_all_it_must_fails(
     functions: Functions, world: World, server: Server, monkeypatch: pytest.MonkeyPatch, facts: dict[str, Any]
 ) -> None:
-    ticked(**facts)(functions, world, server, monkeypatch)
-    assert '"Heartbeat":[0.0]' in functions.logs()
+    with pytest.raises(Exception, match="did not see all that is due"):
+        ticked(**facts)(functions, world, server, monkeypatch)
+    assert '"message":"tick"' in functions.logs(), "its line is written all the same"
 
 
 def test_the_capacity_that_is_used_is_in_per_cent(

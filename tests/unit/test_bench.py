@@ -163,7 +163,7 @@ def test_an_engine_that_closes_its_connections_is_asked_again(before_a_rude_engi
 
 
 STEPS = (
-    *(calls.ALONE, calls.IN_BATCH, calls.TOKEN, calls.NOTHING_DUE, calls.REFRESHED, calls.CONNECTED),
+    *(calls.ALONE, calls.IN_BATCH, calls.TOKEN, calls.EMPTY, calls.REFRESHED, calls.CONNECTED),
     *(calls.LINK, calls.LINK_AUTHORIZE, calls.LINK_CALLBACK, calls.CONFIRM, calls.EVENT, calls.WEBHOOK),
 )
 

@@ -706,8 +706,14 @@ def test_a_fresh_link_for_a_connection_is_for_its_tenant_and_for_that_business(
     assert len(stack.asked) == (1 if known else 2)
 
 
+def test_a_link_for_the_phones_own_browser(stack: Server) -> None:
+    stack.say(LINKED)
+    connect(stack).connect_link("tenant-1", "https://shop.example/back", external_browser=True)
+    assert json.loads(stack.asked[0].body)["external_browser"] is True
+
+
 def test_a_fresh_link_is_made_of_an_events_own_words(stack: Server) -> None:
-    detail = {"reconnect": {"tenant": "tenant-1", "expected_connection": CONNECTION}}
+    detail: dict[str, Any] = {"reconnect": {"tenant": "tenant-1", "expected_connection": CONNECTION}}
     stack.say(LINKED)
     connect(stack).connect_link(return_url="https://shop.example/back", **detail["reconnect"])
     assert json.loads(stack.asked[0].body) == detail["reconnect"] | {"return_url": "https://shop.example/back"}

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 CLIENT = ROOT / "clients" / "python"
 UV = shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
 
-NAMES = ["client", "client_errors", "client_fake", "client_httpx", "client_webhooks", "terminal"]
+NAMES = ["client", "client_errors", "client_fake", "client_httpx", "client_webhooks", "console", "terminal"]
 TESTS = [f"tests/unit/test_{name}.py" for name in NAMES]
 
 APP_TEST = """
@@ -69,7 +69,7 @@ def test_the_wheel_holds_the_client_and_nothing_else(wheel: Path) -> None:
     here = {str(path.relative_to(CLIENT)) for path in CLIENT.glob("flowaccount_connect_client/**/*.py")}
     assert {name for name in names if name.endswith(".py")} == here
     assert "flowaccount_connect_client/py.typed" in names
-    assert {Path(name).suffix for name in names if "dist-info" not in name} == {".py", ".typed"}
+    assert {Path(name).suffix for name in names if "dist-info" not in name} == {".py", ".typed", ".html", ".css", ".js"}
 
 
 def test_its_metadata_names_what_it_needs(wheel: Path) -> None:
@@ -78,8 +78,8 @@ def test_its_metadata_names_what_it_needs(wheel: Path) -> None:
         entries = archive.read("flowaccount_connect-0.3.0.dist-info/entry_points.txt").decode()
     assert (metadata["Name"], metadata["Requires-Python"]) == ("flowaccount-connect", ">=3.10")
     needed = {one.partition(";")[0].strip().partition(">")[0] for one in metadata.get_all("Requires-Dist", [])}
-    assert needed == {"botocore", "requests", "rich", "httpx"}
-    assert metadata.get_all("Provides-Extra") == ["cli", "httpx"]
+    assert needed == {"botocore", "requests", "rich", "httpx", "flask"}
+    assert metadata.get_all("Provides-Extra") == ["cli", "console", "httpx"]
     assert "flowaccount-connect = flowaccount_connect_client.cli.main:main" in entries
     assert "flowaccount_connect_client.pytest_plugin" in entries
 
@@ -109,7 +109,7 @@ def test_it_works_on_the_oldest_python_that_it_names(wheel: Path, tmp_path: Path
     python = tmp_path / "venv" / "bin" / "python"
     run(UV, "venv", "-q", "--no-config", "--python", oldest(), tmp_path / "venv")
     also = ["pytest", "pytest-timeout", "hypothesis", "cryptography"]
-    package = f"flowaccount-connect[cli,httpx] @ {wheel.as_uri()}"
+    package = f"flowaccount-connect[cli,console,httpx] @ {wheel.as_uri()}"
     run(
         UV,
         "pip",

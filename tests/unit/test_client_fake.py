@@ -81,7 +81,8 @@ def brought(url: str) -> dict[str, str]:
 
 def test_a_whole_connect(fake: FakeFlowAccountConnect) -> None:
     api = FlowAccountConnect()
-    link = api.connect_link("tenant-1", "https://app.example/back?x=1", state="s")
+    link = api.connect_link("tenant-1", "https://app.example/back?x=1", state="s", external_browser=True)
+    assert link.connect_url.endswith("&openExternalBrowser=1")
     back = brought(fake.visit(link.connect_url, business=CONNECTION))
     assert (back["x"], back["state"]) == ("1", "s")
     for _ in range(2):

@@ -145,14 +145,30 @@ def test_a_secret_that_is_not_json_or_not_complete_says_what_it_must_be_and_quot
         error = error.__cause__ or error.__context__
 
 
-@pytest.mark.parametrize("value", ["CANARY\n", " CANARY", "CANARY\u00a0", "\ufeffCANARY", "CAN\u200bARY", "CAN\x00ARY"])
-def test_a_secret_that_was_pasted_badly_is_named_and_not_quoted(
-    secret: ClientSecret, manager: FakeSecretsManager, value: str
+INVISIBLE = ("\n", "\r\n", "\t", " ", "\u00a0", "\u200b", "\ufeff", "\u2028", "\x00", "\x7f", "\u202e", "\u00ad")
+
+
+@pytest.mark.parametrize("unseen", INVISIBLE, ids=ascii)
+def test_what_nobody_sees_around_a_secret_is_not_sent(
+    secret: ClientSecret, manager: FakeSecretsManager, unseen: str
 ) -> None:
-    manager.text = json.dumps({"client_secret": value})
-    with pytest.raises(SecretMisconfigured, match="white space at its ends") as caught:
+    manager.text = json.dumps({"client_secret": f"{unseen}{unseen}a secret{unseen}"})
+    assert secret.get() == "a secret"
+
+
+@pytest.mark.parametrize("unseen", [one for one in INVISIBLE if one != " "], ids=ascii)
+def test_what_nobody_sees_inside_a_secret_is_said(
+    secret: ClientSecret, manager: FakeSecretsManager, unseen: str
+) -> None:
+    manager.text = json.dumps({"client_secret": f"CANARY{unseen}CANARY"})
+    with pytest.raises(SecretMisconfigured, match="has an invisible character inside: store it again") as caught:
         secret.get()
-    assert "CAN" not in str(caught.value)
+    assert "CANARY" not in repr(caught.value)
+
+
+def test_a_byte_order_mark_before_the_json_is_skipped(secret: ClientSecret, manager: FakeSecretsManager) -> None:
+    manager.text = '\ufeff{"client_secret": "the-secret"}\r\n'
+    assert secret.get() == "the-secret"
 
 
 def test_a_broken_secret_is_looked_up_again_once_it_is_mended(

@@ -144,6 +144,66 @@ def test_a_wrong_business_is_a_page_with_the_way_back(functions: Functions) -> N
     assert CONNECTION not in answer["body"]
 
 
+def test_a_business_of_another_tenant_is_a_page_that_says_what_to_do_and_a_reload_says_the_same(
+    functions: Functions, world: World
+) -> None:
+    first = opened(functions, make(functions)["connect_url"])[0]
+    functions.call("connections", confirming(brought(functions.call("callback", first))["confirmation"]))
+    asked = saying(event("connect-link"), tenant="another", return_url=RETURN_URL)
+    callback, _ = opened(functions, json.loads(functions.call("connections", asked)["body"])["connect_url"])
+    answer = functions.call("callback", callback)
+    assert page(answer) == (409, "business_taken")
+    assert f'<a href="{RETURN_URL}?error=wrong_business&amp;confirmation=' in answer["body"]
+    assert TENANT not in answer["body"]
+    assert functions.call("callback", callback)["body"] == answer["body"]
+
+
+@pytest.mark.parametrize(("wanted", "more"), [(True, {"openExternalBrowser": ["1"]}), (False, {}), (None, {})])
+def test_a_link_whose_app_asks_for_it_is_opened_in_the_phones_own_browser_by_line(
+    functions: Functions, wanted: bool | None, more: dict[str, list[str]]
+) -> None:
+    asked = saying(event("connect-link"), tenant=TENANT, return_url=RETURN_URL, external_browser=wanted)
+    made = json.loads(functions.call("connections", asked)["body"])
+    query = parse_qs(urlsplit(made["connect_url"]).query)
+    assert {name: values for name, values in query.items() if name != "link"} == more
+    callback, _ = opened(functions, made["connect_url"])
+    assert "confirmation" in brought(functions.call("callback", callback))
+
+
+@pytest.mark.parametrize("wanted", [1, 0, "true", "1", "", [], {}, 1.5])
+def test_which_browser_opens_a_link_is_true_or_false(functions: Functions, world: World, wanted: object) -> None:
+    world.table.calls.clear()
+    asked = saying(event("connect-link"), tenant=TENANT, return_url=RETURN_URL, external_browser=wanted)
+    assert problem(functions.call("connections", asked)) == (400, "invalid_external_browser")
+    assert world.table.calls == []
+
+
+def test_every_page_shows_the_app_of_the_settings(functions: Functions) -> None:
+    functions.set(
+        APP_NAME="ร้านค้า <Plus>",
+        APP_LOGO="https://cdn.example.com/logo.png",
+        APP_CONTACT="mailto:help@example.com",
+        RESTART_URL="https://app.example.com/connect",
+    )
+    unknown = with_query(event("authorize"), return_url=None, state=None, link=["x"])
+    lost = with_headers(event("callback"), Cookie=None)
+    for function, asked, found in (
+        ("authorize", unknown, "unknown_link"),
+        ("callback", lost, "attempt_unknown"),
+        ("callback", with_query(lost, state=None), "invalid_request"),
+    ):
+        answer = functions.call(function, asked)
+        assert page(answer) == (400, found)
+        for shown in (
+            "ร้านค้า &lt;Plus&gt;",
+            'src="https://cdn.example.com/logo.png"',
+            'href="mailto:help@example.com"',
+            'href="https://app.example.com/connect"',
+        ):
+            assert shown in answer["body"]
+        assert "img-src https://cdn.example.com/logo.png;" in answer["headers"]["Content-Security-Policy"]
+
+
 def test_what_a_lost_connection_answers_is_all_that_a_fresh_link_takes(functions: Functions, world: World) -> None:
     world.connect()
     world.change(tenant=TENANT, access_expires_at=1)

@@ -47,6 +47,7 @@ class Aws:
                 "Environment": {"Variables": {"AUTHORIZE_ENDPOINT": CLOSED, "CLIENT_ID": "client-7"}}
             },
             "invoke": heard("well", "invalid_grant"),
+            "list_event_source_mappings": {"EventSourceMappings": [{"State": "Enabled"}]},
             "get_account_settings": concurrency(1_000),
             "get_queue_attributes": queue(0),
             "filter_log_events": {"events": [tick(40)]},
@@ -90,10 +91,9 @@ def described(status: str = "UPDATE_COMPLETE", *, age: float = 9_000, off: float
         "AlarmTopicArn": TOPIC,
         "DeadLettersUrl": "https://sqs/dead-letters",
         "SalvageQueueUrl": "https://sqs/salvage",
-        "SalvageDeadLettersUrl": "https://sqs/salvage-dead-letters",
         "UnpublishedUrl": "https://sqs/unpublished",
     }
-    parameters: dict[str, str | None] = {"RefreshConcurrency": "2", "Schedule": "enabled"}
+    parameters: dict[str, str | None] = {"DirectConnect": "refused"}
     outputs |= {name: value for name, value in changed.items() if name not in parameters}
     parameters |= {name: value for name, value in changed.items() if name in parameters}
     stack = {
@@ -174,6 +174,7 @@ def test_of_a_stack_that_is_well_every_line_is_right_but_what_cannot_be_reached(
         "client",
         "schedule",
         "connections",
+        "workers",
         "concurrency",
         "queues",
         "alarms",
@@ -376,9 +377,10 @@ def test_the_schedule_ticks(events: list[Any], age: float, state: State, says: s
     ]
 
 
-def test_a_schedule_that_is_disabled_is_named_whatever_the_log_says() -> None:
-    state, text, fix = only(examined(Aws(describe_stacks=described(Schedule="disabled"))), "schedule")
-    assert (state, "disabled" in text, "Schedule=enabled" in fix) == (State.WRONG, True, True)
+@pytest.mark.parametrize("there", [[], [{"State": "Disabled"}], [{"State": "Disabling"}]])
+def test_refreshes_that_were_stopped_are_named_with_what_starts_them(there: list[dict[str, str]]) -> None:
+    state, text, fix = only(examined(Aws(list_event_source_mappings={"EventSourceMappings": there})), "workers")
+    assert (state, "disabled" in text, "feed refresh --enabled" in fix) == (State.WRONG, True, True)
 
 
 @pytest.mark.parametrize(
@@ -399,17 +401,15 @@ def test_what_the_last_tick_saw_of_the_connections(facts: dict[str, object], sta
 
 
 @pytest.mark.parametrize(
-    ("limit", "workers", "state", "says"),
+    ("limit", "state", "says"),
     [
-        (1_000, "2", State.RIGHT, ""),
-        (10, "2", State.RIGHT, "A new account has so few"),
-        (10, "3", State.WRONG, "RefreshConcurrency=2"),
-        (9, "2", State.WRONG, "Service Quotas"),
-        (20, "50", State.WRONG, "RefreshConcurrency=12"),
+        (1_000, State.RIGHT, ""),
+        (10, State.RIGHT, "A new account has so few"),
+        (9, State.WRONG, "Service Quotas"),
     ],
 )
-def test_the_accounts_concurrency_suffices(limit: int, workers: str, state: State, says: str) -> None:
-    aws = Aws(get_account_settings=concurrency(limit), describe_stacks=described(RefreshConcurrency=workers))
+def test_the_accounts_concurrency_suffices(limit: int, state: State, says: str) -> None:
+    aws = Aws(get_account_settings=concurrency(limit))
     found, text, fix = only(examined(aws), "concurrency")
     assert (found, says in text + fix) == (state, True)
 
@@ -417,7 +417,7 @@ def test_the_accounts_concurrency_suffices(limit: int, workers: str, state: Stat
 def test_what_fills_a_queue_is_named_with_its_entry_in_the_runbook() -> None:
     assert only(examined(Aws()), "queues")[0] is State.RIGHT
     found = of(examined(Aws(get_queue_attributes=queue(3))), "queues")
-    assert [state for state, _, _ in found] == [State.WRONG] * 4
+    assert [state for state, _, _ in found] == [State.WRONG] * 3
     assert next(text for _, text, _ in found) == "3 dead letters"
 
 

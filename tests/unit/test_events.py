@@ -15,6 +15,7 @@ from flowaccount_connect.domain.events import Entry, Kind, entries, event
 from flowaccount_connect.oauth.token_answer import Answer, Outcome
 from flowaccount_connect.publishing.publisher import Publisher, read_record
 from flowaccount_connect.runtime.observability import logger
+from flowaccount_connect.storage.connections import from_item
 from flowaccount_connect.storage.history import History
 from tests.unit.fakes import CONNECTION, FREE, NOW, Clock, tokens
 from tests.unit.streams import StreamingTable
@@ -153,6 +154,46 @@ def test_at_risk_is_told_once_with_its_deadline_and_a_refresh_recovers(world: Wo
     assert told(world)[-1].recovered_from == "at_risk"
 
 
+def test_what_is_at_risk_says_whether_its_token_or_its_consent_ends(world: World) -> None:
+    def risk(**change: int | None) -> tuple[str | None, int | None]:
+        world.change(at_risk=None, consent_ends_at=None, deadline=NOW + 9)
+        world.change(**change)
+        last = told(world)[-1]
+        assert last.kind is Kind.AT_RISK
+        return last.reason, last.consent_ends_at
+
+    world.connect()
+    assert risk(at_risk=NOW) == ("deadline", None)
+    assert risk(at_risk=NOW, consent_ends_at=NOW + 99) == ("deadline", NOW + 99)
+    assert risk(at_risk=NOW, consent_ends_at=NOW + 9) == ("consent_ends", NOW + 9)
+    assert risk(at_risk=NOW, consent_ends_at=NOW + 99, generation=2) == ("consent_ends", NOW + 99)
+
+
+def test_what_is_refused_alone_is_told_with_what_callers_see(world: World) -> None:
+    world.connect()
+    world.change(retries=3)
+    refresh(world, Answer(Outcome.CONFIGURATION_ERROR, error="invalid_scope", status=400))
+    alone, failed = told(world)[-2:]
+    assert (alone.kind, alone.since, alone.status) == (Kind.REFUSED_ALONE, int(world.clock()), "refresh_failing")
+    assert (failed.kind, failed.retries) == (Kind.ATTEMPT_FAILED, 4)
+
+
+def test_what_leaves_the_stream_is_all_that_is_read_of_a_connection_but_its_tokens(world: World) -> None:
+    world.connect()
+    asked: set[str] = set()
+
+    class Asked(dict[str, Any]):
+        def get(self, name: str, default: Any = None) -> Any:
+            asked.add(name)
+            return super().get(name, default)
+
+    from_item(Asked(pk={"S": "CONNECTION#N1"}))
+    whole = {name: {"N": "1"} for name in asked | {"secret"}}
+    record = stream(world).of_interest()[0]
+    carried = read_record(record | {"dynamodb": record["dynamodb"] | {"NewImage": whole}}).new
+    assert set(carried or {}) == asked - {"tokens", "data_key"}
+
+
 def test_a_late_commit_recovers_what_needed_a_new_consent(world: World) -> None:
     there = world.connect()
     world.change(in_doubt=NOW, at_risk=NOW)
@@ -206,6 +247,9 @@ CONNECTIONS = st.none() | st.builds(
     deadline=st.sampled_from([NOW + 9]),
     retries=st.none() | st.integers(1, 3),
     in_doubt=TIMES,
+    refused_at=TIMES,
+    refused_alone=TIMES,
+    consent_ends_at=st.none() | st.sampled_from([NOW + 9, NOW + 99]),
     at_risk=TIMES,
     committed_by=st.just("attempt"),
     attempt=st.none() | st.just(Attempt(id="a", started_at=NOW, lease_until=NOW + 180)),
@@ -250,6 +294,7 @@ def test_there_is_a_schema_for_every_kind_of_event_and_no_other() -> None:
         "removed",
         "status_changed",
         "restored",
+        "unreadable",
     }
     assert {path.name for path in SCHEMAS.iterdir()} == {f"connection.{k}.v1.json" for k in Kind if k not in silent}
 

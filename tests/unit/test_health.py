@@ -494,7 +494,10 @@ class Permits:
 
 def canary(answers: Sequence[Answer], secret: Secret | None = None, permits: Permits | None = None) -> Any:
     endpoint = FakeEndpoint(answers=list(answers))
-    made = Canary(endpoint=endpoint, secret=secret or Secret(), permits=permits or Permits(), clock=Clock())
+    given = permits or Permits()
+    made = Canary(
+        endpoint=endpoint, secret=secret or Secret(), permits=lambda: given.permit(Kind.CANARY), clock=Clock()
+    )
     return made, endpoint
 
 

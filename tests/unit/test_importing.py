@@ -296,6 +296,17 @@ def test_no_usable_answer_is_doubt_that_a_later_refusal_settles(dead: Imports) -
     assert dead.world.table.item("CONNECTION", CONNECTION) == before
 
 
+def test_a_given_token_that_is_kept_stays_in_doubt(imports: Imports) -> None:
+    """Its first request may still arrive and spend it."""
+    assert imports.prove(SILENT) is RefreshOutcome.IN_DOUBT
+    imported = imports.store.get(CONNECTION)
+    assert imported is not None
+    assert imported.refresh_at is not None
+    imports.world.clock.now = imported.refresh_at
+    assert imports.prove(tokens(refresh=None)) is RefreshOutcome.KEPT
+    assert imports.world.connection().in_doubt == NOW
+
+
 @pytest.mark.parametrize("fault", [DOWN, UNACKNOWLEDGED], ids=["not written", "not acknowledged"])
 @pytest.mark.parametrize("answer", [tokens(), REJECTED, SILENT, tokens(refresh=None)], ids=range(4))
 @pytest.mark.parametrize("times", [1, 2])

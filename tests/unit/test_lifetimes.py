@@ -46,10 +46,13 @@ def exact(**rules: int | bool | None) -> Schedule:
     [
         (None, False, DAY, 21_600),
         (7_200, False, 7_200, 1_800),
+        (600, False, 600, 150),
+        (599, False, DAY, 21_600),
+        (1, True, DAY, 21_600),
         (30 * DAY, False, DAY, 21_600),
         (30 * DAY, True, 30 * DAY, 21_600),
     ],
-    ids=["none", "shorter", "longer, not believed", "longer, believed"],
+    ids=["none", "shorter", "just enough", "too short", "a second", "longer, not believed", "longer, believed"],
 )
 def test_a_lifetime_as_announced(
     world: World, seconds: int | None, longer: bool, deadline: int, refresh_at: int

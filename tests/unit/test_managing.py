@@ -229,9 +229,6 @@ def cursor(text: str) -> str:
         cursor("active#-1#N1"),
         cursor("active#00#N1"),
         cursor("attempt#0#N1"),
-        cursor("active#0#N1#x"),
-        cursor("active#0#../x"),
-        cursor("active#0#ก"),
         cursor("disconnected#0#N1"),
         cursor("active#0#N1") + "AA",
         cursor("active#0#N1") + "!",
@@ -606,6 +603,7 @@ def test_a_history_is_told_newest_first_page_by_page(functions: Functions, world
         "reason": None,
         "since": None,
         "deadline": None,
+        "consent_ends_at": None,
         "retries": None,
         "recovered_from": None,
     }

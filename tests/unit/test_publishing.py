@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from flowaccount_connect.publishing.publisher import Malformed, Publisher, UnpublishedQueue, read_message, read_record
 from flowaccount_connect.runtime.observability import logger
+from flowaccount_connect.storage.commits import Commit
 from flowaccount_connect.storage.connections import grant_update
 from flowaccount_connect.storage.event_items import event_put
 from flowaccount_connect.storage.history import Counts, History
@@ -249,11 +250,13 @@ class Life:
             self.consents += 1
             update = grant_update(
                 "table",
-                name,
-                grant_id=f"{self.consents:04}",
-                attempt_id=f"c{self.consents}",
-                environment="sandbox",
-                tokens=rotated("t", NOW),
+                Commit(
+                    connection_id=name,
+                    grant_id=f"{self.consents:04}",
+                    attempt_id=f"c{self.consents}",
+                    environment="sandbox",
+                    tokens=rotated("t", NOW),
+                ),
                 now=NOW,
             )
             self.table.update_item(**update)

@@ -550,7 +550,7 @@ def test_tokens_whose_table_was_lost_meanwhile_wait_for_it_in_the_salvage_queue(
     gone = {"TableName": "table", "Key": {"pk": {"S": f"CONNECTION#{CONNECTION}"}, "sk": {"S": "CONNECTION"}}}
     world.endpoint.on_post = lambda: _ignored(world.table.model.transact_write_items(TransactItems=[{"Delete": gone}]))
     said = refresh(world)
-    assert (said.outcome, said.table_error) == (RefreshOutcome.PENDING, "nothing there")
+    assert (said.outcome, said.table_error) == (RefreshOutcome.PENDING, "no such connection")
     text = world.sqs.sent[0]["MessageBody"]
     with pytest.raises(StoreUnavailable):
         PendingCommits(world.table, "table").apply(text, now=NOW)

@@ -28,8 +28,7 @@ AWS = """#!/bin/bash
 echo "$*" >> asked
 case "$*" in
   *start-query*) echo 12ab ;;
-  *'--query status'*) if [ -e ended ]; then jq -r .status found; else touch ended; echo Running; fi ;;
-  *get-query-results*) cat found ;;
+  *get-query-results*) if [ -e ended ]; then cat found; else touch ended; jq '.status = "Running"' found; fi ;;
 esac
 """
 
@@ -80,7 +79,7 @@ def test_what_was_disconnected_since_is_listed_as_the_tool_reads_it(here: Path, 
     assert said.split() == ["2", "disconnected-since"]
     asked = (here / "asked").read_text()
     assert "--start-time 1769839140 " in asked, "the moment of the backup, in UTC"
-    assert asked.count("--query status") == 2, "it waits until the query has ended"
+    assert asked.count("get-query-results") == 2, "it waits until the query has ended"
     assert "/aws/lambda/flowaccount-connect-connections " in asked
 
 
@@ -100,6 +99,33 @@ def test_of_a_query_that_was_denied_nothing_is_taken_for_nobody_disconnected(
     assert not (here / "disconnected-since").exists()
 
 
+@pytest.mark.parametrize("denied", ["start-query", "get-query-results"])
+def test_a_denied_query_is_not_one_without_results(here: Path, list_of_the_disconnected: str, denied: str) -> None:
+    """Whichever half of it is: nobody must be taken for not disconnected."""
+    refuses = f'#!/bin/bash\ncase "$*" in *{denied}*) echo AccessDenied >&2; exit 254 ;; esac\n'
+    (here / "aws").write_text(refuses + AWS.partition("\n")[2])
+    assert run(here, list_of_the_disconnected) == ""
+    assert not (here / "disconnected-since").exists()
+    assert run(here, 'insights connections 1 "filter x" > lines || echo "failed: $?"').startswith("failed: ")
+
+
+def test_a_query_with_no_result_is_no_failure(here: Path) -> None:
+    (here / "found").write_text(json.dumps(FOUND | {"results": []}))
+    assert run(here, 'insights connections 1 "filter x" && echo "none"') == "none\n"
+
+
+def test_feeding_is_switched_for_each_queue_and_fails_where_it_is_denied(here: Path) -> None:
+    (here / "aws").write_text('#!/bin/bash\necho "$*" >> asked\ncase "$*" in *list-*) echo "one two" ;; esac\n')
+    run(here, "feed refresh --no-enabled")
+    updates = [line for line in (here / "asked").read_text().splitlines() if " update-" in line]
+    assert [line.partition("--uuid ")[2].partition(" --query")[0] for line in updates] == [
+        "one --no-enabled",
+        "two --no-enabled",
+    ]
+    (here / "aws").write_text("#!/bin/bash\nexit 254\n")
+    assert run(here, 'feed refresh --enabled || echo "failed"') == "failed\n"
+
+
 def test_a_parameter_is_deployed_to_the_stack_that_is_meant_and_no_other(here: Path) -> None:
     (step,) = [block for block in BLOCKS if block.startswith("deploy ConnectionsTable=")]
     run(here, "STACK=other CONFIG=production\n" + step)
@@ -115,4 +141,4 @@ def test_every_command_of_the_tool_says_which_stack() -> None:
     commands = re.findall(r"(?:flowaccount-connect|tools\.restore) (?:--|[a-z])[^\n`]*", RUNBOOK)
     assert len(commands) >= 4
     for command in commands:
-        assert '--stack-name "$STACK" ' in command, command
+        assert re.search(r'--stack(-name)? "\$STACK"', command), command

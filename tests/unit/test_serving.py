@@ -66,7 +66,7 @@ def test_what_was_opened_once_is_not_opened_again(world: World) -> None:
     assert (world.table.calls, world.kms.decrypts, world.lambdas.invoked) == (["get_item"] * 3, 1, [])
 
 
-class Opener:
+class Opener(Sealer):
     """Opens anything, and remembers what."""
 
     def __init__(self) -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from flowaccount_connect.domain.app import App
 from flowaccount_connect.domain.errors import InvalidSetting
 from flowaccount_connect.domain.schedule import Schedule
 from flowaccount_connect.runtime import bootstrap, settings
@@ -158,6 +159,70 @@ def test_a_refresh_leaves_a_quarter_of_the_tokens_life_whatever_is_set(
 def test_what_has_just_fallen_due_is_not_at_risk(after: str, lifetime: str, expected: int) -> None:
     read = Reader({"REFRESH_AFTER": after, "REFRESH_TOKEN_LIFETIME": lifetime})
     assert settings.at_risk_before(read) == expected
+
+
+PIXEL = "data:image/png;base64,iVBORw0KGgo="
+
+
+def test_the_app_is_shown_as_the_settings_say_and_without_them_as_nobody() -> None:
+    assert settings.app({}) == settings.app(dict.fromkeys(APP, "")) == App()
+    assert settings.app(APP) == App(
+        name="บัญชี Plus", logo=PIXEL, contact="tel:+66-2-123-4567", restart="https://app.example.com/connect"
+    )
+
+
+APP = {
+    "APP_NAME": "บัญชี Plus",
+    "APP_LOGO": PIXEL,
+    "APP_CONTACT": "tel:+66-2-123-4567",
+    "RESTART_URL": "https://app.example.com/connect",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(
+            ("APP_NAME", value)
+            for value in (" Plus", "Plus ", "a\nb", "a\u200bb", "a\u202eb", "x" * 61, "\ud83d\ude00", "\u00a0x")
+        ),
+        *(
+            ("APP_LOGO", value)
+            for value in ("http://cdn.example/l.png", "https://cdn.example/", "https://cdn.example", "logo.png")
+        ),
+        *(
+            ("APP_LOGO", value)
+            for value in ("https://cdn.example/l.png?v=2", "https://cdn.example/a;b", "https://cdn.example/a,b")
+        ),
+        *(
+            ("APP_LOGO", value)
+            for value in ("https://u@cdn.example/l.png", "https://cdn.example/l.png#x", "https://cdn.example/%zz")
+        ),
+        *(
+            ("APP_LOGO", value)
+            for value in ("data:text/html;base64,PGI+", "data:image/png,x", "data:image/gif;base64,R0lG")
+        ),
+        *(
+            ("APP_LOGO", value)
+            for value in ("data:image/svg+xml;base64,PHN2Zz4=' *", PIXEL + "A" * 2_000, "https://a.example:99999/l")
+        ),
+        *(
+            ("APP_CONTACT", value)
+            for value in ("help@example.com", "javascript:alert(1)", "http://127.0.0.1/", "line://ti/p/x")
+        ),
+        *(
+            ("APP_CONTACT", value)
+            for value in ("mailto:a@b?bcc=c@d", "mailto:a@b\r\nX: y", "tel:", "tel:1;2", "data:text/html,x")
+        ),
+        *(
+            ("RESTART_URL", value)
+            for value in ("http://app.example.com/", "https://app.example.com/#/connect", "/connect")
+        ),
+    ],
+)
+def test_what_a_page_could_not_show_safely_is_refused(name: str, value: str) -> None:
+    with pytest.raises(InvalidSetting, match=name):
+        settings.app(APP | {name: value})
 
 
 def test_a_message_never_quotes_the_value() -> None:

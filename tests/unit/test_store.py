@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowaccount_connect.domain.connection import Attempt, Connection, Reason, Sealed, Status
+from flowaccount_connect.storage.commits import Commit
 from flowaccount_connect.storage.connections import (
     ConnectionStore,
     Refused,
@@ -54,11 +55,7 @@ def grant(table: Table, grant_id: str, attempt_id: str = "consent") -> None:
     )
     update = grant_update(
         "table",
-        CONNECTION,
-        grant_id=grant_id,
-        attempt_id=attempt_id,
-        environment="sandbox",
-        tokens=first,
+        Commit(connection_id=CONNECTION, grant_id=grant_id, attempt_id=attempt_id, environment="sandbox", tokens=first),
         now=NOW - 22_000,
     )
     call(table.update_item, **update)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from flowaccount_connect.domain.connection import Attempt, Connection, Reason, Sealed
 from flowaccount_connect.publishing.publisher import Publisher, read_record
 from flowaccount_connect.runtime.observability import logger
+from flowaccount_connect.storage.commits import Commit
 from flowaccount_connect.storage.connections import (
     ConnectionStore,
     Refused,
@@ -126,13 +127,15 @@ class Life:
     def consent(self, tenant: str | None = None) -> None:
         update = grant_update(
             "table",
-            CONNECTION,
-            grant_id=self.name,
-            attempt_id="consent",
-            environment="sandbox",
-            tokens=rotated("t", self.now),
+            Commit(
+                connection_id=CONNECTION,
+                grant_id=self.name,
+                attempt_id="consent",
+                environment="sandbox",
+                tokens=rotated("t", self.now),
+                tenant=tenant,
+            ),
             now=self.now,
-            tenant=tenant,
         )
         self.transact({"Update": update})
 

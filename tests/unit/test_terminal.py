@@ -8,6 +8,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -23,7 +24,7 @@ from hypothesis import settings as hypothesis_settings
 
 from flowaccount_connect_client import __version__, cache, signing
 from flowaccount_connect_client.cli import csv_import, loopback, tables, target
-from flowaccount_connect_client.cli.main import main
+from flowaccount_connect_client.cli.main import _parser, main
 from tests.unit.servers import Answer, Asked, Line, Server, drop, eventually, reply, unused_port
 
 ROOT = Path(__file__).parents[2]
@@ -65,7 +66,26 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits for what only time mends, and nothing is kept from the test before."""
     cache.forget()
     signing.forget()
-    monkeypatch.setattr("flowaccount_connect_client.cli.target._PATIENCE", 0.0)
+    monkeypatch.setattr("flowaccount_connect_client.cli.target.PATIENCE", 0.0)
+
+
+def commands() -> list[str]:
+    """Each command of the tool that the documents show, with names in the place of what a reader fills in."""
+    found = []
+    for path in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "clients" / "python").glob("*.md")]:
+        for command in re.findall(
+            r"(?:^ *|`|\$ )(flowaccount-connect [a-z-][^`|\n]*)", path.read_text("utf-8"), re.MULTILINE
+        ):
+            plain = re.sub(r"<[^>]+>|\"?\$\{?\w+\}?\"?|…", "N1", command)
+            found.append(plain.partition("  ")[0].partition(";")[0].partition(" #")[0].strip())
+    return sorted(set(found))
+
+
+def test_the_documents_show_commands_that_the_tool_has() -> None:
+    shown = commands()
+    assert len(shown) >= 5
+    for one in shown:
+        _parser().parse_args(shlex.split(one)[1:])
 
 
 # ---- seeing -----------------------------------------------------------------------------------------------

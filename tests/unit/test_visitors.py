@@ -9,6 +9,7 @@ import pytest
 
 from flowaccount_connect.domain.ids import fingerprint
 from flowaccount_connect.storage.attempts import CODE_LIFETIME, COOKIES_KEPT, cookie_name
+from tests.support.browsers import AGENTS
 from tests.unit.fakes import CONNECTION
 from tests.unit.handlers import RETURN_URL, Event, Functions, event, page, with_headers, with_query
 from tests.unit.servers import Server, reply
@@ -23,23 +24,28 @@ APPENDED = {
     "": ["_=_"],
 }
 
-LINE = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 Safari Line/15.9.0"
-FACEBOOK = "Mozilla/5.0 (Linux; Android 15; wv) AppleWebKit/537.36 Chrome/138 [FB_IAB/FB4A;FBAV/512.0.0;]"
-INSTAGRAM = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) Mobile/15E148 Instagram 390.0.0 (iPhone14,5)"
-
-PREVIEWS = {
+PREVIEWS: dict[str, dict[str, str]] = {
     "facebookexternalhit/1.1 (+http://www.facebook.com/externalhit_uatext.php)": {},
     "facebookexternalhit/1.1;line-poker/1.0": {},
+    "Mozilla/5.0 (Macintosh) Version/9.0.1 Safari/601.2.4 facebookexternalhit/1.1 Facebot Twitterbot/1.0": {},
+    "meta-externalagent/1.1 (+https://developers.facebook.com/docs/sharing/webmasters/crawler)": {},
+    "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html) Chrome/138 Safari/537.36": {},
     "Slackbot-LinkExpanding 1.0 (+https://api.slack.com/robots)": {},
     "Twitterbot/1.0": {},
     "WhatsApp/2.23.20.0": {},
     "TelegramBot (like TwitterBot)": {},
     "Mozilla/5.0 (compatible; Discordbot/2.0; +https://discordapp.com)": {},
-    "Mozilla/5.0 Chrome/138": {"Sec-Purpose": "prefetch;prerender"},
-    "Mozilla/5.0 Chrome/99": {"Purpose": "prefetch"},
-    "Mozilla/5.0 Safari/605": {"X-Purpose": "preview"},
-    "Mozilla/5.0 Firefox/140": {"X-Moz": "prefetch"},
 }
+"""Services that show a link before somebody opens it."""
+
+PREFETCHES = {
+    "Chrome, prerender": {"Sec-Purpose": "prefetch;prerender", "Sec-Fetch-Mode": "navigate"},
+    "Chrome, speculation": {"Sec-Purpose": "prefetch;anonymous-client-ip"},
+    "Chrome before 2022": {"Purpose": "prefetch"},
+    "Safari, Top Sites": {"X-Purpose": "preview"},
+    "Firefox": {"X-Moz": "prefetch"},
+}
+"""Browsers that ask ahead of their user."""
 
 
 @pytest.fixture
@@ -79,12 +85,16 @@ def attempts(world: World) -> list[Any]:
     return [item for (_, sk), item in world.table.items.items() if sk == "ATTEMPT"]
 
 
+def returning(begun: dict[str, Any], **more: list[str] | None) -> Event:
+    """The request of the browser that comes back from FlowAccount."""
+    state = dict(parse_qsl(urlsplit(begun["headers"]["Location"]).query))["state"]
+    cookie = begun["multiValueHeaders"]["Set-Cookie"][0].partition(";")[0]
+    return with_headers(with_query(event("callback"), state=[state], **more), Cookie=cookie)
+
+
 def back(functions: Functions, begun: dict[str, Any], **more: list[str] | None) -> dict[str, Any]:
     """The answer to the browser that comes back from FlowAccount."""
-    state = dict(parse_qsl(urlsplit(begun["headers"]["Location"]).query))["state"]
-    callback = with_query(event("callback"), state=[state], **more)
-    cookie = begun["multiValueHeaders"]["Set-Cookie"][0].partition(";")[0]
-    answer: dict[str, Any] = functions.call("callback", with_headers(callback, Cookie=cookie))
+    answer: dict[str, Any] = functions.call("callback", returning(begun, **more))
     return answer
 
 
@@ -97,7 +107,7 @@ def cleared(answer: dict[str, Any]) -> list[str]:
 # Parameters --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("agent", [LINE, FACEBOOK, INSTAGRAM])
+@pytest.mark.parametrize("agent", AGENTS.values(), ids=AGENTS)
 def test_what_apps_and_trackers_append_changes_nothing(functions: Functions, world: World, agent: str) -> None:
     opened = with_headers(opening(link_of(functions), **APPENDED), **{"User-Agent": agent})
     began = functions.call("authorize", opened)
@@ -129,6 +139,46 @@ def test_a_preview_begins_nothing_and_the_link_stays_good(functions: Functions, 
     assert functions.call("authorize", opening(link))["statusCode"] == 302
 
 
+@pytest.mark.parametrize("browser", PREFETCHES)
+def test_a_prefetch_begins_nothing_and_is_not_shown_to_who_comes_later(
+    functions: Functions, world: World, browser: str
+) -> None:
+    """A browser discards an answer with an error, and asks again when its user comes."""
+    link = link_of(functions)
+    world.table.calls.clear()
+    answer = functions.call("authorize", with_headers(opening(link), **PREFETCHES[browser]))
+    assert page(answer) == (403, "preview")
+    assert '<a href="" rel="noreferrer">' in answer["body"]
+    assert "multiValueHeaders" not in answer
+    assert world.table.calls == []
+    assert functions.call("authorize", opening(link))["statusCode"] == 302
+
+
+@pytest.mark.parametrize("browser", PREFETCHES)
+def test_a_prefetch_of_the_callback_consumes_nothing_although_it_has_the_cookie(
+    functions: Functions, world: World, server: Server, browser: str
+) -> None:
+    began = functions.call("authorize", opening(link_of(functions)))
+    world.table.calls.clear()
+    answer = functions.call("callback", with_headers(returning(began), **PREFETCHES[browser]))
+    assert page(answer) == (403, "preview")
+    assert cleared(answer) == []
+    assert (world.table.calls, server.connections) == ([], 0)
+    assert functions.call("callback", returning(began))["statusCode"] == 303
+
+
+@pytest.mark.parametrize("agent", AGENTS.values(), ids=AGENTS)
+def test_a_person_is_never_taken_for_a_robot(functions: Functions, agent: str) -> None:
+    opened = with_headers(opening(link_of(functions)), **{"User-Agent": agent})
+    assert functions.call("authorize", opened)["statusCode"] == 302
+
+
+@pytest.mark.parametrize("agent", PREVIEWS)
+def test_who_has_just_tapped_is_a_person_whatever_the_browser_is_called(functions: Functions, agent: str) -> None:
+    tapped = with_headers(opening(link_of(functions)), **{"User-Agent": agent, "Sec-Fetch-User": "?1"})
+    assert functions.call("authorize", tapped)["statusCode"] == 302
+
+
 def test_a_head_request_begins_nothing_and_has_no_body(functions: Functions, world: World) -> None:
     link = link_of(functions)
     world.table.calls.clear()
@@ -153,6 +203,43 @@ def test_attempts_beyond_ten_in_one_browser_clear_the_oldest(functions: Function
         assert len(jar) <= COOKIES_KEPT
     assert len(jar) == COOKIES_KEPT
     assert sum(len(f"{name}={value}; ") for name, value in jar.items()) < 2_000
+
+
+def test_a_jar_of_hundreds_is_emptied_within_what_the_gateway_lets_through(functions: Functions) -> None:
+    link, jar = link_of(functions), [f"__Host-connect-{number:016x}" for number in range(300)]
+    while len(jar) > COOKIES_KEPT:
+        header = "; ".join(f"{name}=x" for name in jar)
+        answer = functions.call("authorize", with_headers(opening(link), Cookie=header))
+        headers = answer["multiValueHeaders"]["Set-Cookie"]
+        assert sum(len(f"Set-Cookie: {one}\r\n") for one in headers) < 8_000
+        assert cleared(answer) == jar[: len(cleared(answer))] != []
+        jar = [name for name in jar if name not in cleared(answer)] + [headers[0].partition("=")[0]]
+    assert len(jar) == COOKIES_KEPT
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "__Host-connect-",
+            "__Host-connect-ABCDEF0123456789",
+            "__Host-connect-0123456789abcde",
+            "__host-connect-" + "0" * 16,
+        ),
+        *(
+            "__Host-connect-" + "0" * 17,
+            "__Host-connect-\u0e01" + "0" * 15,
+            "__Host-connect-0,Set-Cookie",
+            "__Secure-connect-x",
+        ),
+    ],
+)
+def test_a_cookie_of_another_form_is_neither_counted_nor_repeated(functions: Functions, name: str) -> None:
+    ours = [f"__Host-connect-{number:016x}" for number in range(COOKIES_KEPT - 1)]
+    header = "; ".join(f"{one}=x" for one in [*(f"{name}{blank}" for blank in ("", " ")), *ours])
+    answer = functions.call("authorize", with_headers(opening(link_of(functions)), Cookie=header))
+    assert answer["statusCode"] == 302
+    assert len(answer["multiValueHeaders"]["Set-Cookie"]) == 1
 
 
 @pytest.mark.parametrize(
@@ -211,12 +298,65 @@ def test_a_cookie_with_another_blank_in_front_is_another_cookie(
     assert functions.call("callback", with_headers(callback, Cookie=f"a=b;\t {cookie} "))["statusCode"] == 303
 
 
+@pytest.mark.parametrize(
+    "form",
+    [
+        *(
+            '{name}="{value}"',
+            "{name} ={value}",
+            "{name}= {value}",
+            "{name}={value}\u00a0",
+            "{name}={value}%20",
+            "={name}={value}",
+        ),
+        *(
+            "{name}={value}; {name}=other",
+            "{name}=; {name}={value}",
+            "{name}={value},{name}={value}",
+            "{upper}={value}",
+        ),
+        *("{name}={value}; {name}={value}", "{name}", "{name}={value}x"),
+    ],
+)
+def test_a_cookie_in_another_form_consumes_nothing(functions: Functions, server: Server, form: str) -> None:
+    """Quotes, other blanks and escapes belong to the value (RFC 6265 section 5.4); a repetition is no cookie."""
+    began = functions.call("authorize", opening(link_of(functions)))
+    returned = returning(began)
+    name, _, value = str(returned["headers"]["Cookie"]).partition("=")
+    header = form.format(name=name, value=value, upper=name.upper())
+    assert page(functions.call("callback", with_headers(returned, Cookie=header))) == (400, "attempt_unknown")
+    assert server.connections == 0
+    assert (
+        functions.call("callback", with_headers(returned, Cookie=f'a={{}}; {name}={value}; b=";"'))["statusCode"] == 303
+    )
+
+
 def test_the_missing_cookie_is_noticed_before_the_secret_is_looked_up(functions: Functions, world: World) -> None:
     began = functions.call("authorize", opening(link_of(functions)))
     world.secrets.text = None
     state = dict(parse_qsl(urlsplit(began["headers"]["Location"]).query))["state"]
     callback = with_headers(with_query(event("callback"), state=[state]), Cookie=None)
     assert page(functions.call("callback", callback)) == (400, "attempt_unknown")
+
+
+def taken(world: World) -> bool:
+    """Whether somebody took room in the rate of what is sent to the token endpoint."""
+    return ("RATE", "token-endpoint") in world.table.items
+
+
+def test_a_flood_of_strangers_callbacks_sends_nothing_and_the_user_still_finishes(
+    functions: Functions, world: World, server: Server
+) -> None:
+    began = functions.call("authorize", opening(link_of(functions)))
+    returned = returning(began)
+    name, _, value = str(returned["headers"]["Cookie"]).partition("=")
+    for number in range(60):
+        cookie = (None, f"{name}={number}", f"{name}={value[:-1]}")[number % 3]
+        assert page(functions.call("callback", with_headers(returned, Cookie=cookie))) == (400, "attempt_unknown")
+    assert server.connections == 0
+    assert not taken(world)
+    assert functions.call("callback", returned)["statusCode"] == 303
+    assert taken(world)
 
 
 # Late returns ------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from flowaccount_connect.rotation.protocol import ReplayPolicy, Rotation
 from flowaccount_connect.rotation.refresh_function import RefreshFunction
 from flowaccount_connect.runtime.observability import logger
 from flowaccount_connect.storage.attempts import AttemptStore, ConnectAttempt, browser_secret
+from flowaccount_connect.storage.commits import Commit
 from flowaccount_connect.storage.connections import ConnectionStore, grant_update
 from flowaccount_connect.storage.links import LinkStore
 from flowaccount_connect.storage.sealing import Sealer, TokenPair
@@ -80,16 +81,20 @@ class World:
         key = self.sealer.data_key()
         update = grant_update(
             "table",
-            CONNECTION,
-            grant_id=grant_id,
-            attempt_id="consent",
-            environment="sandbox",
-            tokens=StoredTokens(
-                sealed=self.sealer.seal(TokenPair("access-1", "refresh-1"), key, owner=CONNECTION, grant_id=grant_id),
-                requested_at=requested_at,
-                access_expires_at=requested_at + lifetime,
-                deadline=requested_at + 86_400,
-                refresh_at=requested_at + 21_600,
+            Commit(
+                connection_id=CONNECTION,
+                grant_id=grant_id,
+                attempt_id="consent",
+                environment="sandbox",
+                tokens=StoredTokens(
+                    sealed=self.sealer.seal(
+                        TokenPair("access-1", "refresh-1"), key, owner=CONNECTION, grant_id=grant_id
+                    ),
+                    requested_at=requested_at,
+                    access_expires_at=requested_at + lifetime,
+                    deadline=requested_at + 86_400,
+                    refresh_at=requested_at + 21_600,
+                ),
             ),
             now=requested_at,
         )

@@ -16,7 +16,7 @@ from tools.benchmarks.wire import Count
 from tools.local.errors import LocalError
 from tools.local.metrics import embedded
 
-NOTHING_DUE, MANY_DUE = "tick, with nothing due", "tick, with many due"
+EMPTY, NOTHING_DUE, MANY_DUE = "tick, without a connection", "tick, with nothing due", "tick, with many due"
 ON_DEMAND, ALONE, IN_BATCH = "refresh on demand", "refresh, in a batch of one", f"refresh, in a batch of {BATCH}"
 FIRST_TOKEN, TOKEN = "token, the first of a process", "token"
 AUTHORIZE, CALLBACK = "authorize", "callback"
@@ -70,6 +70,8 @@ class Counted(dict[str, Calls]):
 def count(stack: Stack, *, due: int = 300) -> Counted:
     """Count each operation on a stack with nothing due; then so many are, at least two batches. Raises `LocalError`."""
     made = Counted(stack)
+    for number in (1, 5):
+        made.ask(EMPTY, stack.kept("sweep"), [{}] * number)
     _connects(stack, made)
     _rotations(stack, made, due)
     _notifications(stack, made)

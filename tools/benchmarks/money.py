@@ -128,7 +128,7 @@ class Costs:
 
     def idle(self) -> Bill:
         """A month without a connection: a tick a minute, the metrics that it writes, and what is there anyway."""
-        tick, price = calls.NOTHING_DUE, self.price
+        tick, price = calls.EMPTY, self.price
         bill = (self.invocation(tick) + self.asked(tick)).times(_MINUTES)
         return bill + Bill(
             {
@@ -145,7 +145,7 @@ class Costs:
     def month(self, connections: int) -> Bill:
         """A month of so many connections. All metrics are paid for, as if one connected and one was read each hour."""
         metrics = frozenset[tuple[str, str]]().union(*(one.metrics for one in self.calls.values()))
-        more = len(metrics - self.calls[calls.NOTHING_DUE].metrics) * self.price["metric_month"]
+        more = len(metrics - self.calls[calls.EMPTY].metrics) * self.price["metric_month"]
         gb = connections * (self.assumed.item + _REFRESHES * 3 * self.assumed.entry) / 1e9
         stored = {"table storage": gb * self.price["dynamodb_gb_month"]}
         stored["table recovery"] = gb * self.price["dynamodb_recovery_gb_month"]
@@ -219,7 +219,7 @@ def section(counted: Mapping[str, Calls]) -> Section:
         row("a month of webhooks, besides; 0 without a receiver", made.receivers()),
         row("1,000 webhooks", made.webhook().times(1_000), 1_000),
     ]
-    alarms, metrics = made.standing["AWS::CloudWatch::Alarm"], len(counted[calls.NOTHING_DUE].metrics)
+    alarms, metrics = made.standing["AWS::CloudWatch::Alarm"], len(counted[calls.EMPTY].metrics)
     note = f"{alarms} alarms; {metrics} metrics without a connection."
     columns = ("", "USD", "each", "target", "what dominates")
     return Section("Money, at list prices of ap-southeast-1", columns, rows, note, judged=False)

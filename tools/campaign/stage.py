@@ -20,6 +20,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from flowaccount_connect.domain.ids import new_attempt_id
 from flowaccount_connect.domain.schedule import Schedule
+from flowaccount_connect.storage.commits import Commit
 from flowaccount_connect.storage.connections import from_item, grant_update, key_of
 from flowaccount_connect.storage.sealing import Sealer
 from flowaccount_connect.storage.stored_tokens import StoredTokens
@@ -124,11 +125,13 @@ class Stage:
         """Write a connection as the callback does."""
         update = grant_update(
             self.up.table,
-            business,
-            grant_id=grant_id,
-            attempt_id=new_attempt_id(),
-            environment="sandbox",
-            tokens=rotated,
+            Commit(
+                connection_id=business,
+                grant_id=grant_id,
+                attempt_id=new_attempt_id(),
+                environment="sandbox",
+                tokens=rotated,
+            ),
             now=rotated.requested_at,
         )
         self.table.update_item(**update)

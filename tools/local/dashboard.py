@@ -39,7 +39,7 @@ _OF_QUEUES = {
     "ApproximateNumberOfMessagesVisible": "ApproximateNumberOfMessages",
     "ApproximateNumberOfMessagesNotVisible": "ApproximateNumberOfMessagesNotVisible",
 }
-_OF_FUNCTIONS = {"Errors"}
+_OF_FUNCTIONS = {"Invocations", "Errors"}
 
 
 @dataclass(frozen=True, slots=True)

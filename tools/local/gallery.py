@@ -3,9 +3,10 @@
 The stack's pages are served with the body and headers of the functions' answers. The stand-in serves its own pages.
 """
 
+import base64
 import itertools
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,6 +14,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, cast
 from urllib.parse import urlencode
 
+from flowaccount_connect.domain.app import App
 from flowaccount_connect.http import pages
 from tools.local import ports, processes, stand_in
 from tools.local.errors import LocalError
@@ -25,11 +27,34 @@ if TYPE_CHECKING:
 HERE = LOCAL / "screenshots"
 LOCALES = {"th": "th-TH", "en": "en-US"}
 SCHEMES = ("light", "dark")
-SIZES = {"320": (320, 640, 1), "320-large-text": (320, 640, 2), "390": (390, 844, 1), "1280": (1280, 800, 1)}
+SIZES = {
+    "320": (320, 640, 1),
+    "320-large-text": (320, 640, 2),
+    "360": (360, 740, 1),
+    "375": (375, 667, 1),
+    "390": (390, 844, 1),
+    "412": (412, 915, 1),
+    "430": (430, 932, 1),
+    "1280": (1280, 800, 1),
+}
 """By name: width and height of the window in CSS pixels, and the factor by which text is enlarged."""
+
+BRAND = App(
+    name="บัญชีร้านค้า Plus",
+    logo="data:image/svg+xml;base64,"
+    + base64.b64encode(
+        b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9"><rect width="9" height="9" rx="2" fill="#7a3fb0"/>'
+        b'<path d="M2.5 6.5v-4M4.5 6.5v-2M6.5 6.5v-3" stroke="#fff" stroke-width="1.2"/></svg>'
+    ).decode(),
+    contact="https://line.me/R/ti/p/@example",
+    restart="https://app.example.com/connect",
+)
+"""An app with all that it can show."""
 
 REFERENCE = "c6af9ac6-7b61-11e6-9a41-93e8deadbeef"
 BACK = "https://app.example.com/accounting/done?error=access_denied"
+_WITH_A_WAY_BACK = ("already_connected", "link_expired", "link_used", "wrong_business", "business_taken")
+"""The pages that know the return URL, where an app has given one."""
 _REDIRECT_URI = "http://127.0.0.1:9/callback"
 
 
@@ -62,19 +87,14 @@ def exhibits() -> Iterator[list[Exhibit]]:
 @contextmanager
 def screen(launched: "Browser", language: str, scheme: str, size: str) -> Iterator[Callable[[Exhibit], "Page"]]:
     """A browser on a screen of that size, in that language and colour scheme; call it to see an exhibit."""
-    width, height, text = SIZES[size]
     context = launched.new_context(
-        locale=LOCALES[language],
-        color_scheme="dark" if scheme == "dark" else "light",
-        viewport={"width": width, "height": height},
-        device_scale_factor=2,
+        locale=LOCALES[language], color_scheme="dark" if scheme == "dark" else "light", device_scale_factor=2
     )
     page = context.new_page()
 
     def show(exhibit: Exhibit) -> "Page":
         exhibit.visit(page)
-        # This is a reader's own setting. The policy forbids styles of the page, not styles of its reader.
-        page.evaluate("times => document.documentElement.style.fontSize = `${100 * times}%`", text)
+        resize(page, size)
         return page
 
     try:
@@ -83,8 +103,19 @@ def screen(launched: "Browser", language: str, scheme: str, size: str) -> Iterat
         context.close()
 
 
-def photograph() -> int:
-    """Take a picture of every page in every language, size and scheme, and a contact sheet. Returns how many."""
+def resize(page: "Page", size: str) -> None:
+    """Put what the page shows on a screen of another size. It is not loaded again."""
+    width, height, text = SIZES[size]
+    page.set_viewport_size({"width": width, "height": height})
+    # This is a reader's own setting. The policy forbids styles of the page, not styles of its reader.
+    page.evaluate("times => document.documentElement.style.fontSize = `${100 * times}%`", text)
+
+
+def photograph(progress: Callable[[str], None] = lambda _: None) -> int:
+    """Take a picture of every page in every language, size and scheme, and a contact sheet. Returns how many.
+
+    `progress` gets a line for each language and scheme.
+    """
     HERE.mkdir(parents=True, exist_ok=True)
     for old in HERE.glob("*.png"):
         old.unlink()
@@ -92,15 +123,26 @@ def photograph() -> int:
     with browser() as launched, exhibits() as every:
         if launched is None:
             raise LocalError("No Chromium or Chrome is installed: install one to take screenshots.")
-        for size, scheme, language in itertools.product(SIZES, SCHEMES, LOCALES):
-            with screen(launched, language, scheme, size) as show:
-                for exhibit in every:
-                    if language in exhibit.languages:
+        for scheme, language in itertools.product(SCHEMES, LOCALES):
+            seen = [exhibit for exhibit in every if language in exhibit.languages]
+            with screen(launched, language, scheme, "320") as show:
+                for number, exhibit in enumerate(seen, 1):
+                    progress(f"{scheme} {language}: page {number} of {len(seen)}")
+                    page = show(exhibit)
+                    for size in _pictured(exhibit, scheme, language):
+                        resize(page, size)
                         name = f"{exhibit}-{language}-{size}-{scheme}.png"
-                        show(exhibit).screenshot(path=HERE / name, full_page=True)
+                        page.screenshot(path=HERE / name, full_page=True)
                         taken.append((f"{size} {scheme} {language}", name))
-    (HERE / "index.html").write_text(_contact_sheet(taken))
+    (HERE / "index.html").write_text(_contact_sheet(sorted(taken)))
     return len(taken)
+
+
+def _pictured(exhibit: Exhibit, scheme: str, language: str) -> Collection[str]:
+    """The sizes of a page's pictures: all, where lines may end badly, which is in Thai with a name; a few otherwise."""
+    if (scheme, language) != ("light", "th"):
+        return ("390",) if exhibit.owner == "branded" else ("320", "1280")
+    return SIZES if exhibit.owner == "branded" else ("320", "320-large-text", "390", "1280")
 
 
 def _contact_sheet(taken: list[tuple[str, str]]) -> str:
@@ -116,10 +158,14 @@ def _contact_sheet(taken: list[tuple[str, str]]) -> str:
 
 
 def _ours(url: str) -> list[Exhibit]:
-    def visit(kind: str) -> Callable[["Page"], object]:
-        return lambda page: page.goto(f"{url}/{kind}")
+    def visit(kind: str, app: str) -> Callable[["Page"], object]:
+        return lambda page: page.goto(f"{url}/{kind}/{app}")
 
-    return [Exhibit("connect", kind, tuple(LOCALES), visit(kind)) for kind in sorted(pages.KINDS)]
+    return [
+        Exhibit(owner, kind, tuple(LOCALES), visit(kind, app))
+        for owner, app in (("connect", "plain"), ("branded", "brand"))
+        for kind in sorted(pages.KINDS)
+    ]
 
 
 def _stand_ins(url: str) -> list[Exhibit]:
@@ -164,20 +210,21 @@ def _stand_ins(url: str) -> list[Exhibit]:
 
 
 class _OurPages(BaseHTTPRequestHandler):
-    """Answers `/{kind}` with the page as a function would."""
+    """Answers `/{kind}/plain` with the page as a function would, and `/{kind}/brand` with that of `BRAND`."""
 
     timeout = 5
 
     def do_GET(self) -> None:
-        kind = self.path.strip("/")
+        kind, _, app = self.path.strip("/").partition("/")
         if kind not in pages.KINDS:
             self.send_error(404)
             return
         answer = pages.page(
             kind,
+            app=BRAND if app == "brand" else App(),
             accept_language=self.headers.get("Accept-Language", ""),
             reference=REFERENCE,
-            back=None if kind in ("connected", "busy", "preview") else BACK,
+            back=BACK if kind in _WITH_A_WAY_BACK else None,
             retry_after=41 if kind == "busy" else None,
         )
         body = str(answer["body"]).encode()
@@ -204,11 +251,15 @@ def _served() -> Iterator[str]:
 
 def main() -> None:
     """Take the pictures and say where they are."""
+
+    def progress(line: str) -> None:
+        print(f"\r{line:<40}" if sys.stdout.isatty() else line, end="" if sys.stdout.isatty() else "\n", flush=True)
+
     try:
-        number = photograph()
+        number = photograph(progress)
     except LocalError as error:
         sys.exit(f"error: {error}")
-    print(f"{number} pictures; {shown(HERE / 'index.html')} shows them all")
+    print(f"\n{number} pictures; {shown(HERE / 'index.html')} shows them all")
 
 
 if __name__ == "__main__":

@@ -24,6 +24,10 @@ PARAMETERS = {
     "LONGER_LIFETIMES": "LongerLifetimes",
     "CONSENT_LIFETIME": "ConsentLifetime",
     "CONSENT_WARNING": "ConsentWarning",
+    "APP_NAME": "AppName",
+    "APP_LOGO": "AppLogo",
+    "APP_CONTACT": "AppContact",
+    "RESTART_URL": "RestartUrl",
     "PUBLISH_REFRESHED": "PublishRefreshed",
     "ALARM_EMAIL": "AlarmEmail",
     "WEBHOOK_URL": "WebhookUrl",
@@ -41,8 +45,8 @@ _SERVER = ("AUTHORIZE_ENDPOINT", "TOKEN_ENDPOINT", "CLIENT_ID", "CLIENT_SECRET")
 _NAMES = (*PARAMETERS, *_EXPERIMENT, *_SERVER, "REDIRECT_URI", "PORT")
 """Every name that a setting can have."""
 
-# Return URLs for experiments: they stand for the app's own page. `flowaccount-connect connect` uses the second.
-_RETURN_URLS = "http://127.0.0.1:4580/connected,http://127.0.0.1:8767/flowaccount-connected"
+# Where the apps of the documents listen (RETURN_URL of `make env`), and where `flowaccount-connect connect` does.
+_RETURN_URLS = "http://127.0.0.1:5000/flowaccount-connected,http://127.0.0.1:8767/flowaccount-connected"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -258,7 +258,12 @@ class Keeping:
     def _process(self) -> _Process:
         rate_item, health_item = self._items
         rate = Rate(rate_item, Rule(self.trace.refreshes_per_minute), clock=self.clock, sleep=self.clock.sleep)
-        canary = Canary(endpoint=self._endpoint, secret=KnownSecret(), permits=rate, clock=self.clock)
+        canary = Canary(
+            endpoint=self._endpoint,
+            secret=KnownSecret(),
+            permits=lambda: rate.permit(Kind.CANARY),
+            clock=self.clock,
+        )
         health = Health(health_item, canary, changed=self.changes.append, clock=self.clock)
         return _Process(rate, health)
 

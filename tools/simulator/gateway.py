@@ -57,7 +57,8 @@ class Gateway:
             record.outcome = "throttled"
             state.requests.count_refusal(now)
             return self._out(throttled(retry_header(state.settings.retry_after, retry_after)), record), record
-        business = state.ledger.business_of(presented) if presented else None
+        # Known of what was presented, also if the request is not processed.
+        business = record.business = state.ledger.business_of(presented) if presented else None
         orders = state.faults.take(kind, record.grant, business)
         record.fault = [order.fault for order in orders]
         return self._out(self._under(orders, exchange, record), record), record

@@ -1,6 +1,8 @@
 """FlowAccount's API by `requests`, as one connected business.
 
-requests.get("https://openapi.flowaccount.com/v1/company/info", auth=FlowAccountAuth("N1234567"))
+    requests.get("https://openapi.flowaccount.com/v1/company/info", auth=FlowAccountAuth("N1234567"))
+
+What it has in common with the class for httpx stands here, too.
 """
 
 import functools
@@ -30,8 +32,8 @@ class OfConnection:
         min_ttl: int = 300,
         allowed_hosts: Iterable[str] | None = None,
     ) -> None:
-        self.connection_id = checked(connection_id)
-        self.client = client or FlowAccountConnect()
+        self.connection_id: str = checked(connection_id)
+        self.client: FlowAccountConnect = client or FlowAccountConnect()
         self._min_ttl = min_ttl
         self._origins = Origins(allowed_hosts)
 

@@ -37,7 +37,7 @@ URL_VARIABLE = "FLOWACCOUNT_CONNECT_URL"
 LONGEST_MIN_TTL = 3_600
 """The most life one may ask a token to have left, in seconds."""
 
-logger = logging.getLogger("flowaccount_connect_client")
+logger: logging.Logger = logging.getLogger("flowaccount_connect_client")
 """Gets each request (debug), what is waited for (info), and connections in danger (warning). Never a token."""
 
 _Result = TypeVar("_Result")
@@ -70,7 +70,7 @@ class FlowAccountConnect:
             raise NotConfigured(f"Give the URL of the stack's API, or set {URL_VARIABLE} (the stack's output ApiUrl).")
         if not is_secure(given) or "?" in given:
             raise NotConfigured("The API's URL must be absolute https (http on a loopback host only), without a query.")
-        self.url = given.rstrip("/")
+        self.url: str = given.rstrip("/")
         self._session = session
         self._patience = patience
         self._on_danger = on_danger
@@ -148,18 +148,27 @@ class FlowAccountConnect:
     # ---- connecting ---------------------------------------------------------------------------------------
 
     def connect_link(
-        self, tenant: str, return_url: str, *, expected_connection: str | None = None, state: str | None = None
+        self,
+        tenant: str,
+        return_url: str,
+        *,
+        expected_connection: str | None = None,
+        state: str | None = None,
+        external_browser: bool = False,
     ) -> ConnectLink:
         """A link for one user of `tenant`: send the browser to its `connect_url`.
 
         `return_url` is one of the stack's allowed return URLs. `expected_connection` asks for one business, as for a
-        new consent. `state` comes back with the browser as it is.
+        new consent. `state` comes back with the browser as it is. With `external_browser` LINE opens the link in the
+        phone's own browser, where the user may be logged in to the app.
         """
-        wanted = {"tenant": tenant, "return_url": return_url}
+        wanted: dict[str, object] = {"tenant": tenant, "return_url": return_url}
         if expected_connection is not None:
             wanted["expected_connection"] = checked(expected_connection)
         if state is not None:
             wanted["state"] = state
+        if external_browser:
+            wanted["external_browser"] = True
         return read(ConnectLink, self._call("POST", "/connect-links", wanted))
 
     def reconnect_link(

@@ -1,16 +1,16 @@
 """The errors of this package.
 
-FlowAccountConnectError
-├─ NotConfigured              this process: URL, region, credentials, proxy, authorities, a webhook's secret
-├─ InvalidArgument            a call's own argument; also a ValueError
-├─ HostNotAllowed             a request that must not carry a token
-├─ InvalidAnswer              what answered is not the API
-├─ InvalidSignature           a webhook that nobody signed with your secret
-└─ Problem                    the stack refused: code, status, detail, request_id
-   ├─ ConnectionNotFound
-   ├─ ReauthorizationRequired
-   ├─ TemporarilyUnavailable
-   └─ AccessDenied            AWS refused the request: denial
+    FlowAccountConnectError
+    ├─ NotConfigured              this process: URL, region, credentials, proxy, authorities, a webhook's secret
+    ├─ InvalidArgument            a call's own argument; also a ValueError
+    ├─ HostNotAllowed             a request that must not carry a token
+    ├─ InvalidAnswer              what answered is not the API
+    ├─ InvalidSignature           a webhook that nobody signed with your secret
+    └─ Problem                    the stack refused: code, status, detail, request_id
+       ├─ ConnectionNotFound
+       ├─ ReauthorizationRequired
+       ├─ TemporarilyUnavailable
+       └─ AccessDenied            AWS refused the request: denial
 
 No error has a token in it, nor the words of a library or of AWS: these quote what was sent. All errors can be pickled
 and copied, so that they cross the borders of processes.

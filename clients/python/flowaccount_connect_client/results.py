@@ -55,7 +55,8 @@ class Connection:
     support_code: str
     """FlowAccount's code of the business: the connection's id."""
     status: str
-    """`active`, `in_doubt`, `importing`, `reauthorization_required` or `disconnected`."""
+    """`active`, `refresh_failing`, `in_doubt`, `importing`, `reauthorization_required`, `disconnected` or
+    `unreadable`."""
     generation: int
     """Counts every change of its tokens."""
     environment: str | None = None
@@ -91,6 +92,7 @@ class HistoryEntry:
     reason: str | None = None
     since: int | None = None
     deadline: int | None = None
+    consent_ends_at: int | None = None
     retries: int | None = None
     recovered_from: str | None = None
 

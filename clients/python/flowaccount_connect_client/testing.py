@@ -178,7 +178,8 @@ class FakeFlowAccountConnect:
     def _link(self, body: Mapping[str, Any]) -> dict[str, Any]:
         link = secrets.token_urlsafe()
         self._links[link] = {"expected_connection": None, "state": None, "confirmation": None, **body}
-        return {"connect_url": f"{URL}/authorize?link={link}", "expires_at": int(time.time()) + 900}
+        more = "&openExternalBrowser=1" if body.get("external_browser") else ""
+        return {"connect_url": f"{URL}/authorize?link={link}{more}", "expires_at": int(time.time()) + 900}
 
     def _confirmed(self, body: Mapping[str, Any]) -> dict[str, Any]:
         confirmation = body["confirmation"]
@@ -231,7 +232,7 @@ class FakeFlowAccountConnect:
         self._note(connection_id, kind)
 
     def _note(self, connection_id: str, kind: str) -> None:
-        names = ("attempt_id", "tenant", "reason", "since", "deadline", "retries", "recovered_from")
+        names = ("attempt_id", "tenant", "reason", "since", "deadline", "consent_ends_at", "retries", "recovered_from")
         connection = self._connections[connection_id]
         entry = {name: connection.get(name) for name in ("status", "generation")} | dict.fromkeys(names)
         entry |= {"id": secrets.token_hex(8), "kind": kind, "at": int(time.time())}

@@ -1,6 +1,8 @@
 """Verifies the webhooks that a stack sends, by the Standard Webhooks specification (https://www.standardwebhooks.com).
 
-event = webhooks.verify(request.get_data(), request.headers, os.environ["WEBHOOK_SECRET"])
+    event = webhooks.verify(request.get_data(), request.headers, os.environ["WEBHOOK_SECRET"])
+
+Any framework will do that gives the body as it came.
 """
 
 import base64
@@ -9,8 +11,8 @@ import hashlib
 import hmac
 import json
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
 
 from flowaccount_connect_client.errors import InvalidSignature, NotConfigured
 
@@ -20,9 +22,17 @@ TOLERANCE = 300
 _PREFIX = "whsec_"
 
 
+class Headers(Protocol):
+    """The headers of a request, of whichever framework."""
+
+    def items(self) -> Iterable[tuple[str, str]]:
+        """Names and values."""
+        ...
+
+
 def verify(
     payload: bytes | str,
-    headers: Mapping[str, str],
+    headers: Headers,
     secrets: str | Sequence[str],
     *,
     tolerance: float = TOLERANCE,

@@ -4,13 +4,14 @@ import { Api, type Logger } from "./api.js";
 import {
   AccessDenied,
   HostNotAllowed,
+  InvalidAnswer,
   NotConfigured,
   Problem,
   ReauthorizationRequired,
   TemporarilyUnavailable,
 } from "./errors.js";
 import {
-  type AccessToken,
+  AccessToken,
   type Connection,
   type ConnectionStatus,
   type ConnectLink,
@@ -107,8 +108,8 @@ export class FlowAccountConnect {
       signer: new Signer(url, options.region, options.credentials),
       fetch: this.#fetch,
       logger: this.#logger,
-      patience: options.patience ?? 30,
-      timeout: options.timeout ?? 35,
+      patience: seconds(options.patience ?? 30, 0, "patience"),
+      timeout: seconds(options.timeout ?? 35, 0.001, "timeout"),
     });
   }
 
@@ -131,7 +132,7 @@ export class FlowAccountConnect {
    * where the token was new a moment ago.
    */
   async reportRejected(rejected: AccessToken | Response, { signal }: CallOptions = {}): Promise<AccessToken> {
-    const token = rejected instanceof Response ? this.#used.get(rejected) : rejected;
+    const token = rejected instanceof AccessToken ? rejected : this.#used.get(rejected);
     if (token === undefined)
       throw new TypeError("reportRejected takes an AccessToken, or a Response of this client's flowaccountFetch");
     return this.#token(token.supportCode, { minTtl: 0, rejected: token.generation }, signal);
@@ -197,12 +198,18 @@ export class FlowAccountConnect {
     yield* this.#list("/connections", { status, tenant, limit: pageSize }, "connections", readConnection, signal);
   }
 
-  /** What happened to the connection in the last 90 days, newest first. Empty for one that is unknown. */
+  /** What happened to the connection in the last 90 days, newest first. Raises `ConnectionNotFound`. */
   async *history(
     connectionId: string,
     { pageSize, signal }: ListOptions = {},
   ): AsyncGenerator<HistoryEntry, void, undefined> {
-    yield* this.#list(`${pathOf(connectionId)}/history`, { limit: pageSize }, "entries", readHistoryEntry, signal);
+    let empty = true;
+    const entries = this.#list(`${pathOf(connectionId)}/history`, { limit: pageSize }, "entries", readHistoryEntry, signal);
+    for await (const entry of entries) {
+      empty = false;
+      yield entry;
+    }
+    if (empty) await this.connection(connectionId, { signal }); // The API's list is empty for an id that it does not know.
   }
 
   /** End the connection: the stack deletes its tokens. A repetition does no harm. Raises `ConnectionNotFound`. */
@@ -229,13 +236,28 @@ export class FlowAccountConnect {
     );
   }
 
-  /** A link for one of your users: send the browser to `connectUrl`. `tenant` is the tenant of whoever is logged in. */
+  /**
+   * A link for one of your users: send the browser to `connectUrl`. `tenant` is the tenant of whoever is logged in. With
+   * `externalBrowser` LINE opens the link in the phone's own browser.
+   */
   async connectLink(
-    wanted: { tenant: string; returnUrl: string; expectedConnection?: string; state?: string },
+    wanted: {
+      tenant: string;
+      returnUrl: string;
+      expectedConnection?: string;
+      state?: string;
+      externalBrowser?: boolean;
+    },
     { signal }: CallOptions = {},
   ): Promise<ConnectLink> {
-    const { tenant, returnUrl, expectedConnection, state } = wanted;
-    const body = { tenant, return_url: returnUrl, expected_connection: expectedConnection, state };
+    const { tenant, returnUrl, expectedConnection, state, externalBrowser } = wanted;
+    const body = {
+      tenant,
+      return_url: returnUrl,
+      expected_connection: expectedConnection,
+      state,
+      external_browser: externalBrowser,
+    };
     return readConnectLink(await this.#api.call({ method: "POST", path: "/connect-links", body, signal }));
   }
 
@@ -322,6 +344,7 @@ export class FlowAccountConnect {
         read,
       );
       yield* page.items;
+      if (page.next === next) throw new InvalidAnswer("The API's list leads to the same page again: check the URL.");
       next = page.next ?? undefined;
     } while (next !== undefined);
   }
@@ -329,7 +352,8 @@ export class FlowAccountConnect {
 
 /** Raises `Problem` as the API does, for an id that would lead to another route too. */
 function pathOf(connectionId: string): string {
-  if (/^[A-Za-z0-9._-]{1,64}$/.test(connectionId) && !/^\.{1,2}$/.test(connectionId))
+  const isText: boolean = typeof connectionId === "string"; // A program in JavaScript may give `undefined`.
+  if (isText && /^[A-Za-z0-9._-]{1,64}$/.test(connectionId) && !/^\.{1,2}$/.test(connectionId))
     return `/connections/${connectionId}`;
   const detail = "A connection's id is FlowAccount's supportCode: 1 to 64 letters, digits, '.', '_' or '-'.";
   throw new Problem({ code: "invalid_connection_id", status: 400, detail });
@@ -347,6 +371,12 @@ function secure(given: string | URL, what: string): URL {
   )
     return url;
   throw new NotConfigured(`${what} must be absolute https (http on a loopback host only), without a user name.`);
+}
+
+/** A number of seconds that a timer can take. Raises `NotConfigured`. */
+function seconds(given: number, least: number, what: string): number {
+  if (given >= least && given <= 86_400) return given;
+  throw new NotConfigured(`The option ${what} is a number of seconds, from ${least} to 86400.`);
 }
 
 function isStream(body: unknown): boolean {

@@ -15,9 +15,19 @@
  * No error has a `cause`: the errors of `fetch`, `JSON.parse` and AWS's own answers may quote tokens.
  */
 
-/** What all errors of this package are. The message says what to do. No token is ever in it. */
+/**
+ * What all errors of this package are. The message says what to do. No token is ever in it.
+ *
+ * `structuredClone`, and with it `postMessage`, keeps the message of an error and drops the other members: send
+ * `error.toJSON()` to another thread or process.
+ */
 export class FlowAccountConnectError extends Error {
   override name = "FlowAccountConnectError";
+
+  /** The message and all members, as plain values. */
+  toJSON(): Record<string, unknown> {
+    return { message: this.message, ...Object.fromEntries(Object.entries(this)) };
+  }
 }
 
 /** The API's URL, the region, the AWS credentials or a webhook's secret is missing or wrong. */

@@ -9,18 +9,27 @@ export type Environment = OrNewer<"sandbox" | "production">;
 
 /**
  * - `in_doubt`: active, but it is unknown whether FlowAccount took the last refresh token;
+ * - `refresh_failing`: active, but FlowAccount refuses its refresh; that is not final yet;
  * - `importing`: an import is not proved yet;
- * - `disconnected`: ended by you; the stack keeps it for 30 days.
+ * - `disconnected`: ended by you; the stack keeps it for 30 days;
+ * - `unreadable`: its item in the stack's table cannot be understood; only `supportCode` and `generation` are sure.
  */
 export type ConnectionStatus = OrNewer<
-  "active" | "in_doubt" | "importing" | "reauthorization_required" | "disconnected"
+  | "active"
+  | "in_doubt"
+  | "refresh_failing"
+  | "importing"
+  | "reauthorization_required"
+  | "disconnected"
+  | "unreadable"
 >;
 
 /** A business that was connected. */
 export interface Connection {
   /** FlowAccount's own code of the business: the id of the connection. */
   readonly supportCode: string;
-  readonly environment: Environment;
+  /** `null` for an `unreadable` connection. */
+  readonly environment: Environment | null;
   readonly status: ConnectionStatus;
   /** Your tenant for which it was confirmed. */
   readonly tenant: string | null;
@@ -34,6 +43,8 @@ export interface Connection {
   readonly deadline: Date | null;
   /** When it is refreshed, or tried again, next. */
   readonly refreshAt: Date | null;
+  /** When the consent ends, however often it is refreshed; `null` where nothing says that it does. */
+  readonly consentEndsAt: Date | null;
   readonly inDoubtSince: Date | null;
   readonly atRiskSince: Date | null;
   /** Why a new consent is needed. */
@@ -57,6 +68,7 @@ export interface HistoryEntry {
   readonly reason: string | null;
   readonly since: Date | null;
   readonly deadline: Date | null;
+  readonly consentEndsAt: Date | null;
   readonly retries: number | null;
   readonly recoveredFrom: string | null;
 }
@@ -132,7 +144,7 @@ class Members {
   }
 
   time(name: string): Date {
-    return new Date(this.integer(name) * 1000);
+    return dateOf(this.integer(name) * 1000, name);
   }
 
   list(name: string): unknown[] {
@@ -152,11 +164,17 @@ function wrong(name: string): never {
   throw new InvalidAnswer(`The answer has no proper member "${name}". ${NOT_THE_API}`);
 }
 
+/** The time so many milliseconds after the epoch. Raises `InvalidAnswer` for what no `Date` can hold. */
+function dateOf(milliseconds: number, name: string): Date {
+  const date = new Date(milliseconds);
+  return Number.isNaN(date.getTime()) ? wrong(name) : date;
+}
+
 export function readConnection(answer: unknown): Connection {
   const has = new Members(answer);
   return {
     supportCode: has.text("support_code"),
-    environment: has.text("environment"),
+    environment: has.maybe(has.text, "environment"),
     status: has.text("status"),
     tenant: has.maybe(has.text, "tenant"),
     generation: has.integer("generation"),
@@ -165,6 +183,7 @@ export function readConnection(answer: unknown): Connection {
     accessExpiresAt: has.maybe(has.time, "access_expires_at"),
     deadline: has.maybe(has.time, "deadline"),
     refreshAt: has.maybe(has.time, "refresh_at"),
+    consentEndsAt: has.maybe(has.time, "consent_ends_at"),
     inDoubtSince: has.maybe(has.time, "in_doubt_since"),
     atRiskSince: has.maybe(has.time, "at_risk_since"),
     reason: has.maybe(has.text, "reason"),
@@ -185,6 +204,7 @@ export function readHistoryEntry(answer: unknown): HistoryEntry {
     reason: has.maybe(has.text, "reason"),
     since: has.maybe(has.time, "since"),
     deadline: has.maybe(has.time, "deadline"),
+    consentEndsAt: has.maybe(has.time, "consent_ends_at"),
     retries: has.maybe(has.integer, "retries"),
     recoveredFrom: has.maybe(has.text, "recovered_from"),
   };
@@ -212,6 +232,6 @@ export function readAccessToken(answer: unknown, supportCode: string, askedAt: n
     environment: has.text("environment"),
     generation: has.integer("generation"),
     status: has.text("status"),
-    expiresAt: new Date(askedAt + has.number("expires_in") * 1000),
+    expiresAt: dateOf(askedAt + has.number("expires_in") * 1000, "expires_in"),
   });
 }

@@ -93,10 +93,10 @@ export class Signer {
   }
 }
 
-/** The region in an address of AWS's own, else the environment's. */
+/** The region in an address of AWS's own, else the environment's. A variable that is empty counts as absent. */
 function regionOf(url: URL): string {
   const host = /\.execute-api\.([a-z0-9-]+)\.(?:vpce\.)?amazonaws\.com(?:\.cn)?$/.exec(url.hostname);
-  return host?.[1] ?? process.env["AWS_REGION"] ?? process.env["AWS_DEFAULT_REGION"] ?? "";
+  return host?.[1] ?? (process.env["AWS_REGION"] || process.env["AWS_DEFAULT_REGION"] || "");
 }
 
 /** AWS SDK v3's default chain: environment, SSO, profiles, web identity, containers, instances. Loaded when needed. */

@@ -9,6 +9,7 @@ import { gzipSync } from "node:zlib";
 import {
   AccessDenied,
   FlowAccountConnect,
+  FlowAccountConnectError,
   InvalidAnswer,
   NotConfigured,
   Problem,
@@ -289,6 +290,42 @@ test("a fetch of the app's own is used, and its errors are translated", async (t
   );
   assert.equal(error.code, "unreachable");
   assert.equal(stack.seen.length, 0);
+});
+
+test("a number of seconds that no timer can take is refused at once", async () => {
+  const url = "https://api.example/live";
+  for (const wrong of [-1, NaN, Infinity, 1e9, "soon" as unknown as number]) {
+    for (const options of [{ patience: wrong }, { timeout: wrong }, { timeout: 0 }]) {
+      assert.throws(
+        () => new FlowAccountConnect({ url, region: REGION, credentials: KEYS, ...options }),
+        NotConfigured,
+      );
+    }
+  }
+});
+
+test("every error can be sent to another thread, whole as JSON", async (t) => {
+  const stack = await FakeStack.start(t);
+  const about = { reason: "expired", since: 1_795_312_800, tenant: "tenant-7", expected_connection: ID };
+  const all = [
+    problem(409, "reauthorization_required", about),
+    problem(409, "connect_failed", { ending: "access_denied" }),
+    problem(404, "connection_not_found"),
+    problem(503, "token_unavailable", {}, { "retry-after": "7" }),
+    json(403, { message: "no" }, { "x-amzn-errortype": "AccessDeniedException" }),
+    json(200, []),
+  ];
+  for (const reply of all) {
+    stack.replies.push(reply);
+    const error = await failure(stack.client().connection(ID), FlowAccountConnectError);
+    const { shown: _, ...members } = error;
+    const sent = JSON.parse(JSON.stringify(error)) as Record<string, unknown>;
+    delete sent["shown"];
+    assert.deepEqual(sent, JSON.parse(JSON.stringify({ ...members, name: error.name, message: error.message })));
+    assert.ok(error.message.length > 10 && Object.keys(members).length > 0);
+    assert.equal(structuredClone(error).message, error.message);
+    assert.deepEqual(structuredClone(error.toJSON()), { ...error.toJSON() });
+  }
 });
 
 test("a URL that is missing or unsafe is refused at once", async () => {

@@ -21,7 +21,12 @@ test("a connection, as it is", async (t) => {
   const stack = await FakeStack.start(t);
   stack.connections.set(
     ID,
-    connectionFields(ID, { status: "in_doubt", in_doubt_since: 1_795_270_000, added_by_a_newer_stack: 1 }),
+    connectionFields(ID, {
+      status: "in_doubt",
+      in_doubt_since: 1_795_270_000,
+      consent_ends_at: 1_797_862_000,
+      added_by_a_newer_stack: 1,
+    }),
   );
   const expected: Connection = {
     supportCode: ID,
@@ -34,6 +39,7 @@ test("a connection, as it is", async (t) => {
     accessExpiresAt: new Date("2026-11-22T14:00:00Z"),
     deadline: new Date("2026-11-22T14:00:00Z"),
     refreshAt: new Date("2026-11-21T19:56:40Z"),
+    consentEndsAt: new Date("2026-12-21T14:06:40Z"),
     inDoubtSince: new Date("2026-11-21T14:06:40Z"),
     atRiskSince: null,
     reason: null,
@@ -41,6 +47,20 @@ test("a connection, as it is", async (t) => {
   };
   assert.deepEqual(await stack.client().connection(ID), expected);
   await failure(stack.client().connection("N0"), ConnectionNotFound);
+});
+
+test("a connection whose item the stack cannot read is listed like any other", async (t) => {
+  const stack = await FakeStack.start(t);
+  const unreadable = { status: "unreadable", environment: null, generation: 0, connected_at: null };
+  stack.connections.set("N2", connectionFields("N2", unreadable));
+  const listed = await all(stack.client().connections());
+  assert.deepEqual(
+    listed.map((each) => [each.supportCode, each.status, each.environment]),
+    [
+      [ID, "active", "sandbox"],
+      ["N2", "unreadable", null],
+    ],
+  );
 });
 
 test("all connections, page by page, as they are needed", async (t) => {
@@ -82,6 +102,20 @@ test("a list that fails half way says so, after what came before", async (t) => 
   await failure(all(stack.client().connections()), InvalidAnswer);
 });
 
+test("a list that leads to the same page again ends", async (t) => {
+  const stack = await FakeStack.start(t);
+  const page = json(200, { connections: [connectionFields(ID)], next: "x" });
+  stack.replies.push(page, page, page);
+  await failure(all(stack.client().connections()), InvalidAnswer);
+  assert.equal(stack.seen.length, 2);
+});
+
+test("a history of nothing: none has happened yet, or the connection is unknown", async (t) => {
+  const stack = await FakeStack.start(t);
+  assert.deepEqual(await all(stack.client().history(ID)), []);
+  await failure(all(stack.client().history("N0")), ConnectionNotFound);
+});
+
 test("a history, page by page", async (t) => {
   const stack = await FakeStack.start(t);
   for (let n = 0; n < 5; n += 1) {
@@ -96,6 +130,7 @@ test("a history, page by page", async (t) => {
       reason: null,
       since: null,
       deadline: 1_795_356_000,
+      consent_ends_at: 1_795_356_001,
       retries: 0,
       recovered_from: null,
     });
@@ -116,6 +151,7 @@ test("a history, page by page", async (t) => {
     reason: null,
     since: null,
     deadline: new Date("2026-11-22T14:00:00Z"),
+    consentEndsAt: new Date("2026-11-22T14:00:01Z"),
     retries: 0,
     recoveredFrom: null,
   });
@@ -131,7 +167,7 @@ test("a link, and its confirmation", async (t) => {
     state: "s",
   });
   assert.deepEqual(link, { connectUrl: `${stack.url}/authorize?link=8x`, expiresAt: new Date(1_795_312_800_000) });
-  await connect.connectLink({ tenant: "ร้าน", returnUrl: "https://app.example/done" });
+  await connect.connectLink({ tenant: "ร้าน", returnUrl: "https://app.example/done", externalBrowser: true });
   assert.equal((await connect.confirm({ confirmation: "../c?", tenant: "tenant-7" })).tenant, "tenant-7");
   assert.deepEqual(
     stack.seen.map((seen) => [seen.method, seen.path, seen.body]),
@@ -141,7 +177,11 @@ test("a link, and its confirmation", async (t) => {
         "/connect-links",
         { tenant: "tenant-7", return_url: "https://app.example/done", expected_connection: ID, state: "s" },
       ],
-      ["POST", "/connect-links", { tenant: "ร้าน", return_url: "https://app.example/done" }],
+      [
+        "POST",
+        "/connect-links",
+        { tenant: "ร้าน", return_url: "https://app.example/done", external_browser: true },
+      ],
       ["POST", "/connect-links/confirm", { confirmation: "../c?", tenant: "tenant-7" }],
     ],
   );

@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
 import { mkdtempSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, test } from "node:test";
@@ -47,6 +49,12 @@ test("a profile is read as the AWS SDK reads it", async (t) => {
   assert.equal((await new FlowAccountConnect({ url: stack.url }).accessToken(ID)).generation, 1);
 });
 
+test("a variable that is empty counts as absent", async (t) => {
+  const stack = await FakeStack.start(t);
+  Object.assign(process.env, { AWS_REGION: "", AWS_DEFAULT_REGION: REGION });
+  assert.equal((await new FlowAccountConnect({ url: stack.url, credentials: KEYS }).accessToken(ID)).generation, 1);
+});
+
 test("no credentials anywhere: raised at once, with what to do", async (t) => {
   const stack = await FakeStack.start(t);
   const connect = new FlowAccountConnect({ url: stack.url, region: REGION });
@@ -66,6 +74,73 @@ test("credentials that would break a header are refused without showing them", a
     const error = await failure(stack.client({ credentials: { ...KEYS, ...wrong } }).connection(ID), NotConfigured);
     assert.ok(error.message.includes(Object.keys(wrong)[0] ?? "?"));
   }
+  assert.equal(stack.seen.length, 0);
+});
+
+/** What is wrong in the environment, and the word that the message must have. */
+const MISCONFIGURED: Record<string, Record<string, string>> = {
+  "a line break in the session token": {
+    AWS_ACCESS_KEY_ID: KEYS.accessKeyId,
+    AWS_SECRET_ACCESS_KEY: KEYS.secretAccessKey,
+    AWS_SESSION_TOKEN: "secret-with\nbreak",
+  },
+  "a profile that is missing": { AWS_PROFILE: "secret-profile" },
+  "a profile whose program fails": { AWS_PROFILE: "failing" },
+  "a profile whose program writes no JSON": { AWS_PROFILE: "garbled" },
+  "a profile whose role has no source": { AWS_PROFILE: "rootless" },
+  "container credentials at a foreign host": { AWS_CONTAINER_CREDENTIALS_FULL_URI: "http://secret-host.example/x" },
+  "container credentials at no URL": { AWS_CONTAINER_CREDENTIALS_FULL_URI: "secret-no url" },
+  "a web identity whose token is missing": {
+    AWS_ROLE_ARN: "arn:aws:iam::111122223333:role/app",
+    AWS_WEB_IDENTITY_TOKEN_FILE: "/nowhere/secret-token",
+  },
+};
+
+const PROFILES = `
+[profile failing]
+credential_process = sh -c "echo secret-output; exit 3"
+[profile garbled]
+credential_process = echo secret-output
+[profile rootless]
+role_arn = arn:aws:iam::111122223333:role/secret-app
+source_profile = nobody
+`;
+
+for (const [name, variables] of Object.entries(MISCONFIGURED)) {
+  test(`misconfigured, said at once and without a secret: ${name}`, async (t) => {
+    const stack = await FakeStack.start(t);
+    const file = join(mkdtempSync(join(tmpdir(), "config-")), "config");
+    writeFileSync(file, PROFILES);
+    Object.assign(process.env, { AWS_CONFIG_FILE: file, AWS_REGION: REGION, ...variables });
+    // With all patience: what time does not help is not waited for.
+    const connect = new FlowAccountConnect({ url: stack.url, patience: 600 });
+    await failure(connect.accessToken(ID), NotConfigured);
+    assert.equal(stack.seen.length, 0);
+  });
+}
+
+test("a web identity that STS refuses is a mistake in the configuration; STS out of reach is a matter of time", async (t) => {
+  const stack = await FakeStack.start(t);
+  const file = join(mkdtempSync(join(tmpdir(), "identity-")), "token");
+  writeFileSync(file, "secret-identity");
+  const sts = createServer((_, response) => {
+    const error = "<Error><Type>Sender</Type><Code>InvalidIdentityToken</Code><Message>secret-words</Message></Error>";
+    response.writeHead(400, { "content-type": "text/xml" }).end(`<ErrorResponse>${error}</ErrorResponse>`);
+  });
+  await new Promise<void>((listening) => sts.listen(0, "127.0.0.1", listening));
+  t.after(() => sts.close());
+  const url = `http://127.0.0.1:${(sts.address() as AddressInfo).port}`;
+  Object.assign(process.env, {
+    AWS_REGION: REGION,
+    AWS_ROLE_ARN: "arn:aws:iam::111122223333:role/app",
+    AWS_WEB_IDENTITY_TOKEN_FILE: file,
+    AWS_ENDPOINT_URL_STS: url,
+  });
+  const connect = new FlowAccountConnect({ url: stack.url, patience: 0 });
+  assert.match((await failure(connect.accessToken(ID), NotConfigured)).message, /InvalidIdentityToken/);
+  sts.closeAllConnections();
+  await new Promise((closed) => sts.close(closed));
+  assert.equal((await failure(connect.accessToken(ID), TemporarilyUnavailable)).code, "credentials_unavailable");
   assert.equal(stack.seen.length, 0);
 });
 

@@ -185,6 +185,7 @@ export function connectionFields(id: string, changed: Record<string, unknown> = 
     access_expires_at: 1_795_356_000,
     deadline: 1_795_356_000,
     refresh_at: 1_795_291_000,
+    consent_ends_at: null,
     in_doubt_since: null,
     at_risk_since: null,
     reason: null,

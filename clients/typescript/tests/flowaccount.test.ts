@@ -128,7 +128,10 @@ test("a 200 that means a withdrawn consent is reported by its answer", async (t)
     stack.seen.map((seen) => seen.body),
     [undefined, { rejected_generation: 1 }],
   );
-  await assert.rejects(connect.reportRejected(new Response()), TypeError);
+  for (const other of [new Response(), {}, undefined, { supportCode: ID, generation: 1 }]) {
+    await assert.rejects(connect.reportRejected(other as Response), TypeError);
+  }
+  assert.equal(stack.seen.length, 2);
 });
 
 test("a signal ends the request, before and after the token has come", async (t) => {

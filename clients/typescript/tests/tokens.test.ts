@@ -257,6 +257,7 @@ test("an answer that gives no proper token of this connection is none", async (t
   const wrong: Record<string, unknown>[] = [
     { access_token: "" },
     { access_token: 7 },
+    { expires_in: 1e300 },
     { access_token: "secret-\nx" },
     { access_token: "secret-ไทย" },
     { expires_in: "soon" },
@@ -274,7 +275,8 @@ test("an answer that gives no proper token of this connection is none", async (t
 
 test("an id that leads elsewhere is refused before anything is sent", async (t) => {
   const stack = await FakeStack.start(t);
-  for (const id of ["", ".", "..", "a/b", "N1?x=1", "N1#", "%2e", "ก", "N".repeat(65)]) {
+  const noText = [undefined, null, 7, ["N1"]] as unknown as string[];
+  for (const id of ["", ".", "..", "a/b", "N1?x=1", "N1#", "%2e", "ก", "N".repeat(65), ...noText]) {
     const error = await failure(stack.client().accessToken(id), Problem);
     assert.equal(error.code, "invalid_connection_id");
   }

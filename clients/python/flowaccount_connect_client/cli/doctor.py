@@ -31,8 +31,11 @@ TICK = 180
 PLANNED = 0.7
 """The share of what the rate can keep alive that one plans with."""
 
+WORKERS = 2
+"""How many workers refresh at once, by the template."""
+
 OTHERS = 8
-"""Executions at once beside the refresh workers: one of each other function, and `salvage` for both of its queues."""
+"""Executions at once beside the refresh workers: one of each other function, and `publish` for both of its sources."""
 
 NEW_ACCOUNT = 10
 """Concurrent executions of a new AWS account."""
@@ -328,10 +331,6 @@ def _client_secret(stack: Stack) -> Iterator[Finding]:
 
 
 def _schedule(stack: Stack) -> Iterator[Finding]:
-    if stack.parameters.get("Schedule") == "disabled":
-        text = "the schedule is disabled, and after a day all connections are lost"
-        yield wrong("schedule", text, "make deploy PARAMETERS=Schedule=enabled")
-        return
     now = stack.account.clock()
     pages = (
         stack.client("logs")
@@ -380,15 +379,22 @@ def _connections(tick: Mapping[str, Any]) -> Finding:
     return right("connections", text)
 
 
+def _workers(stack: Stack) -> Iterator[Finding]:
+    name = f"{stack.outputs['RefreshFunctionName']}:live"
+    fed = stack.client("lambda").list_event_source_mappings(FunctionName=name)["EventSourceMappings"]
+    if any(one["State"] in ("Enabled", "Enabling", "Updating", "Creating") for one in fed):
+        yield right("workers", "what is due reaches the function that refreshes it")
+    else:
+        text = "nothing that is due is refreshed: its queue is disabled; after a day all connections are lost"
+        yield wrong("workers", text, f"feed refresh --enabled; {_RUNBOOK.removesuffix('#')}")
+
+
 def _concurrency(stack: Stack) -> Iterator[Finding]:
     limits = stack.client("lambda").get_account_settings()["AccountLimit"]
     free = int(limits.get("UnreservedConcurrentExecutions", limits["ConcurrentExecutions"]))
-    workers = int(stack.parameters["RefreshConcurrency"])
-    text = f"{free} functions may run at once; {workers} refresh workers and {OTHERS} others can"
-    if free < workers + OTHERS:
-        fix = "Ask AWS to raise Lambda's concurrent executions (Service Quotas)"
-        lower = f", or make deploy PARAMETERS=RefreshConcurrency={free - OTHERS}" if free - OTHERS >= 2 else ""
-        yield wrong("concurrency", text, f"{fix}{lower}.")
+    text = f"{free} functions may run at once; {WORKERS} refresh workers and {OTHERS} others can"
+    if free < WORKERS + OTHERS:
+        yield wrong("concurrency", text, "Ask AWS to raise Lambda's concurrent executions (Service Quotas).")
     elif free <= NEW_ACCOUNT:
         yield right("concurrency", f"{text}. A new account has so few: ask for more before customers come")
     else:
@@ -398,7 +404,6 @@ def _concurrency(stack: Stack) -> Iterator[Finding]:
 _QUEUES = {
     "DeadLettersUrl": ("dead letters", "dead-letters"),
     "SalvageQueueUrl": ("pending commits", "pending-commits"),
-    "SalvageDeadLettersUrl": ("pending commits that are tried each quarter of an hour", "pending-commits"),
     "UnpublishedUrl": ("changes that wait to be published", "events-unpublished"),
 }
 """The queues that are empty while all is well, and the runbook's entry for each."""
@@ -440,6 +445,7 @@ CHECKS: tuple[tuple[str, str, Callable[[Stack], Iterator[Finding]]], ...] = (
     ("redirect URI", "lambda", _redirect_uri),
     ("client secret", "lambda", _client_secret),
     ("schedule", "logs", _schedule),
+    ("workers", "lambda", _workers),
     ("concurrency", "lambda", _concurrency),
     ("queues", "sqs", _queues),
     ("alarms", "sns", _alarms),

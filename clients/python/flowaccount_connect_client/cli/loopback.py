@@ -27,9 +27,9 @@ class ReturnUrl:
     """Waits on 127.0.0.1 for one browser."""
 
     def __init__(self, port: int) -> None:
-        self.url = f"http://127.0.0.1:{port}{PATH}"
+        self.url: str = f"http://127.0.0.1:{port}{PATH}"
         """The return URL, which must be one of the stack's allowed ones."""
-        self.state = secrets.token_urlsafe()
+        self.state: str = secrets.token_urlsafe()
         """What the browser must bring back."""
         self.came: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
         """The parameters of each browser that came back with the state."""

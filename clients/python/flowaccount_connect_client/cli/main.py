@@ -113,17 +113,18 @@ def _status(api: FlowAccountConnect, given: argparse.Namespace) -> int:
             tables.status(one.status, at_risk=_is_at_risk(one)),
             tables.left(one.deadline, now),
             tables.left(one.access_expires_at, now),
+            tables.left(one.consent_ends_at, now),
             tables.cell(one.tenant),
             tables.cell(one.reason),
         ]
         for one in found
     ]
-    tables.show(["connection", "status", "refresh token", "access token", "tenant", "reason"], rows)
+    tables.show(["connection", "status", "refresh token", "access token", "consent", "tenant", "reason"], rows)
     return OK
 
 
 def _is_at_risk(one: Connection) -> bool:
-    return one.at_risk_since is not None and one.status in ("active", "in_doubt")
+    return one.at_risk_since is not None and one.status in ("active", "refresh_failing", "in_doubt")
 
 
 def _show(api: FlowAccountConnect, given: argparse.Namespace) -> int:

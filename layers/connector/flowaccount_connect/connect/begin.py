@@ -19,9 +19,9 @@ from flowaccount_connect.domain.return_urls import is_allowed, with_parameters
 from flowaccount_connect.oauth.authorization_url import authorization_url
 from flowaccount_connect.storage.attempts import (
     CODE_LIFETIME,
-    COOKIES_KEPT,
     AttemptStore,
     ConnectAttempt,
+    beyond,
     browser_secret,
     cookie,
     cookie_name,
@@ -144,9 +144,8 @@ class Authorize:
             verifier=verifier_of(secret) if self.settings.pkce else None,
             business=business,
         )
-        oldest = list(cookies)[: -(COOKIES_KEPT - 1)]
         own = cookie(cookie_name(attempt.id), secret, lifetime + CODE_LIFETIME)
-        return Begun(location, (own, *(cookie(name, "", 0) for name in oldest)))
+        return Begun(location, (own, *(cookie(name, "", 0) for name in beyond(cookies))))
 
     def _opened(self, link: str, now: int) -> Link:
         """The link, if it can still lead to a connection."""

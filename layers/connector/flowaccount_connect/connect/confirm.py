@@ -16,11 +16,12 @@ from flowaccount_connect.connect.errors import (
     TooManyLinks,
     UnknownConfirmation,
 )
-from flowaccount_connect.connect.given import checked_state, checked_tenant
+from flowaccount_connect.connect.given import checked_state, checked_tenant, external_browser
 from flowaccount_connect.domain.connection import Connection, Status
 from flowaccount_connect.domain.errors import InvalidConnectionId
 from flowaccount_connect.domain.ids import is_connection_id, new_attempt_id
 from flowaccount_connect.domain.return_urls import is_allowed
+from flowaccount_connect.storage.commits import Commit
 from flowaccount_connect.storage.connections import ConnectionStore, from_item, grant_update
 from flowaccount_connect.storage.dynamodb import Client, ConditionRefused, StoreUnavailable, call
 from flowaccount_connect.storage.links import (
@@ -75,15 +76,18 @@ class Confirmation:
         return_url: object,
         expected_connection: object = None,
         app_state: object = None,
+        external: object = None,
         redirect_uri: str,
     ) -> Made:
         """A link for one user of `tenant`; with an `expected_connection` it connects that business only.
 
+        With `external` LINE opens it in the phone's own browser.
+
         It leads to `authorize` beside `redirect_uri`, since the cookie that binds the browser belongs to that host.
-        Raises `InvalidTenant`, `ReturnUrlNotAllowed`, `InvalidConnectionId`, `InvalidState`, `TooManyLinks`,
-        `StoreUnavailable`; then no link is written.
+        Raises `InvalidTenant`, `ReturnUrlNotAllowed`, `InvalidConnectionId`, `InvalidState`, `InvalidExternalBrowser`,
+        `TooManyLinks`, `StoreUnavailable`; then no link is written.
         """
-        whose, state = checked_tenant(tenant), checked_state(app_state)
+        whose, state, more = checked_tenant(tenant), checked_state(app_state), external_browser(external)
         if not isinstance(return_url, str) or not is_allowed(return_url, self.return_urls):
             raise ReturnUrlNotAllowed
         if expected_connection is not None and not is_connection_id(expected_connection):
@@ -100,7 +104,7 @@ class Confirmation:
             app_state=state,
             expires_at=now + self.lifetime,
         )
-        connect_url = f"{urljoin(redirect_uri, 'authorize')}?{urlencode({'link': link})}"
+        connect_url = f"{urljoin(redirect_uri, 'authorize')}?{urlencode({'link': link} | more)}"
         return Made(connect_url, now + self.lifetime)
 
     def confirm(self, confirmation: object, tenant: object) -> Connection:
@@ -147,16 +151,15 @@ class Confirmation:
         if tenant != link.tenant:
             self._drop(link, LateEnding.TENANT_MISMATCH, Refusal.TENANT_MISMATCH)
             return False
-        update = grant_update(
-            self.table,
-            waiting.connection_id,
+        commit = Commit(
+            connection_id=waiting.connection_id,
             grant_id=waiting.grant_id,
             attempt_id=link.consumed_by or "",
             environment=self.environment,
             tokens=waiting.tokens,
-            now=now,
             tenant=tenant,
         )
+        update = grant_update(self.table, commit, now=now)
         end = confirming(self.table, link.id, tenant, grant_id=waiting.grant_id, now=now)
         try:
             call(
@@ -171,6 +174,8 @@ class Confirmation:
             stored = from_item(item)
             if stored.committed_by == link.consumed_by:
                 return False  # This very confirmation was written already.
+            if stored.status is Status.UNREADABLE:
+                raise StoreUnavailable("unreadable") from None
             if stored.tenant == tenant:
                 # The same tenant has connected the same business again since: those tokens are the newer ones.
                 with contextlib.suppress(ConditionRefused):

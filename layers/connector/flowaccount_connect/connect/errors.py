@@ -2,6 +2,7 @@
 
     Failure
     ├─ InvalidState          invalid_state
+    ├─ InvalidExternalBrowser  invalid_external_browser
     ├─ ReturnUrlNotAllowed   return_url_not_allowed
     ├─ TooManyLinks          too_many_links
     ├─ IncompleteCallback    incomplete_callback
@@ -34,11 +35,21 @@ class InvalidState(Failure):
     detail = f"state must be at most {LONGEST_APP_STATE} printable characters."
 
 
+class InvalidExternalBrowser(Failure):
+    """Whether the link is to be opened in the phone's own browser is neither true nor false."""
+
+    code = "invalid_external_browser"
+    detail = "external_browser must be true or false."
+
+
 class ReturnUrlNotAllowed(Failure):
     """The return URL is not on the stack's list."""
 
     code = "return_url_not_allowed"
-    detail = "return_url must equal one of the stack's allowed return URLs, character by character."
+    detail = (
+        "return_url must equal one of the stack's allowed return URLs, character by character: add it to the parameter "
+        "AllowedReturnUrls."
+    )
 
 
 class TooManyLinks(Failure):

@@ -1,6 +1,6 @@
-"""What the app gives with a link, checked: the tenant, and the app's own state."""
+"""What the app gives with a link, checked: the tenant, the app's own state, and which browser is to open the link."""
 
-from flowaccount_connect.connect.errors import LONGEST_APP_STATE, InvalidState
+from flowaccount_connect.connect.errors import LONGEST_APP_STATE, InvalidExternalBrowser, InvalidState
 from flowaccount_connect.domain.errors import InvalidTenant
 from flowaccount_connect.domain.ids import is_tenant
 
@@ -19,3 +19,11 @@ def checked_state(state: object) -> str | None:
     if not isinstance(state, str) or len(state) > LONGEST_APP_STATE or not state.isprintable():
         raise InvalidState
     return state
+
+
+def external_browser(wanted: object) -> dict[str, str]:
+    """The parameter that makes LINE open a link in the phone's own browser (LINE Developers, "Using LINE features with
+    the LINE URL scheme"); empty where `wanted` is `None` or false. Raises `InvalidExternalBrowser`."""
+    if wanted is not None and not isinstance(wanted, bool):
+        raise InvalidExternalBrowser
+    return {"openExternalBrowser": "1"} if wanted else {}

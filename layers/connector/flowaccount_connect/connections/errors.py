@@ -1,17 +1,4 @@
-"""Why a connection is not listed, ended or imported.
-
-    Failure
-    ├─ InvalidStatus         invalid_status
-    ├─ InvalidRefreshToken   invalid_refresh_token
-    ├─ ConnectedMeanwhile    connected_meanwhile
-    ├─ AlreadyConnected      already_connected
-    ├─ OfAnotherTenant       other_tenant
-    ├─ ImportUnderWay        import_under_way
-    ├─ ImportRefused         import_refused, with the `reason`
-    └─ ImportUnread          store_unavailable
-
-Their HTTP statuses are in `http.problems`.
-"""
+"""Why a connection is not listed, ended or imported. `http.problems` has the HTTP statuses."""
 
 from flowaccount_connect.domain.errors import Failure
 

@@ -33,6 +33,9 @@ READ_FOR_A_TENANT = 1_000
 Place = tuple[str, str]
 """The place of a connection in the index: its partition and its id."""
 
+_LONGEST_NAME = 2_000
+"""DynamoDB takes no partition key that is longer than 2,048 bytes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Page:
@@ -110,6 +113,8 @@ class Listing:
         for place in places:
             partition, connection_id = place
             item = items.get((f"CONNECTION#{connection_id}", _sort_key(partition)))
+            if not is_connection_id(connection_id):
+                continue  # It is nobody's: the API could not name it.
             if item is not None and text(item, "listed_as") == partition:
                 yield place, from_item(item)
 
@@ -139,8 +144,14 @@ _SHOWN = (
     "at_risk",
     "reason",
     "ended_at",
+    "retries",
+    "committed_by",
+    "attempt_id",
+    "attempt_started_at",
+    "lease_until",
 )
-"""The attributes that are read to show a connection. The sealed tokens are not among them."""
+"""The attributes that are read to show a connection, or to say that it is unreadable. The sealed tokens are not among
+them."""
 
 _TRIES = 4
 
@@ -179,7 +190,8 @@ def _sort_key(partition: str) -> str:
 def _decode(next_: str, partitions: Sequence[str]) -> tuple[str, str]:
     """The place where a page begins, checked to be in one of `partitions`. Raises `InvalidNext`."""
     status, _, rest = cursor.decode(next_).partition("#")
-    shard, _, connection_id = rest.partition("#")
-    if f"{status}#{shard}" not in partitions or not is_connection_id(connection_id):
+    shard, _, name = rest.partition("#")
+    # Of the name nothing more is asked: an item that no connection of this stack has made may be the last of a page.
+    if f"{status}#{shard}" not in partitions or not 0 < len(name.encode()) <= _LONGEST_NAME:
         raise InvalidNext
-    return f"{status}#{shard}", connection_id
+    return f"{status}#{shard}", name

@@ -20,7 +20,7 @@ from flowaccount_connect.domain.connection import Connection, Status, public_sta
 from flowaccount_connect.domain.errors import ConnectionNotFound, InvalidTenant, KeyUnavailable
 from flowaccount_connect.domain.events import Entry
 from flowaccount_connect.domain.ids import is_tenant, new_grant_id
-from flowaccount_connect.rotation.ports import Seals
+from flowaccount_connect.rotation.ports import Sealer
 from flowaccount_connect.storage import imports
 from flowaccount_connect.storage.connections import ConnectionStore, Refused, from_item, key_of
 from flowaccount_connect.storage.dynamodb import Client, StoreUnavailable
@@ -60,7 +60,7 @@ class Managing:
     store: ConnectionStore
     imports: ImportStore
     histories: History
-    sealer: Seals
+    sealer: Sealer
     prove: Callable[[str], None]
     refresh_token_lifetime: int
     """In seconds."""
@@ -69,7 +69,7 @@ class Managing:
     def show(self, connection_id: str) -> dict[str, object]:
         """One connection. Raises `ConnectionNotFound`."""
         connection, imported = self._stored(connection_id)
-        if imported is not None:
+        if imported is not None and (connection is None or imported.status is Status.ACTIVE):
             return _importing(imported, connection)
         if connection is None:
             raise ConnectionNotFound
@@ -107,7 +107,9 @@ class Managing:
         connection, imported = self._stored(connection_id)
         now = self.clock()
         try:
-            if imported is not None:
+            if any(one is not None and one.status is Status.UNREADABLE for one in (connection, imported)):
+                self.imports.clear(connection_id, now=now)
+            elif imported is not None:
                 self.imports.cancel(imported, connection, now=now)
             elif connection is None:
                 raise ConnectionNotFound
@@ -171,12 +173,12 @@ class Managing:
         return Imported(shown(connection), proved=True)
 
     def _stored(self, connection_id: str) -> tuple[Connection | None, Connection | None]:
-        """The connection and its import that is under way, as the table has them now."""
+        """The connection and its import, as the table has them now; of an import that is over, `None`."""
         keys = [key_of(connection_id, kind) for kind in (ConnectionStore.sort_key, ImportStore.sort_key)]
         items = read(self.client, self.table, keys, consistent=True)
         found = {sort_key: from_item(item) for (_, sort_key), item in items.items()}
         imported = found.get(ImportStore.sort_key)
-        under_way = imported is not None and imported.status is Status.ACTIVE
+        under_way = imported is not None and imported.status in (Status.ACTIVE, Status.UNREADABLE)
         return found.get(ConnectionStore.sort_key), imported if under_way else None
 
     @staticmethod
@@ -208,6 +210,8 @@ def shown(connection: Connection) -> dict[str, object]:
 
 def _importing(imported: Connection, connection: Connection | None) -> dict[str, object]:
     """An import under way as the API shows it, with the facts of the connection that it may revive."""
+    if imported.status is Status.UNREADABLE:
+        return shown(imported)
     known = shown(connection) if connection is not None else shown(imported) | {"connected_at": None, "deadline": None}
     return known | {
         "status": IMPORTING,
@@ -231,6 +235,7 @@ def _entry(entry: Entry) -> dict[str, object]:
         "reason": entry.reason,
         "since": entry.since,
         "deadline": entry.deadline,
+        "consent_ends_at": entry.consent_ends_at,
         "retries": entry.retries,
         "recovered_from": entry.recovered_from,
     }

@@ -1,17 +1,6 @@
-"""The errors of the use cases. Each has a stable code and a sentence that says what to do. None has an HTTP status.
+"""The errors of the use cases. Each has a stable code, and a sentence that says what to do.
 
-    Failure
-    ├─ InvalidConnectionId   invalid_connection_id
-    ├─ InvalidTenant         invalid_tenant
-    ├─ ConnectionNotFound    connection_not_found
-    ├─ KeyUnavailable        key_unavailable
-    ├─ connect.errors        why a link, an attempt or a confirmation is refused
-    ├─ tokens.errors         why no access token is served
-    ├─ connections.errors    why a connection is not shown, ended or imported
-    └─ http.request          requests that cannot be understood
-    InvalidSetting           the stack's configuration is wrong, not the request
-
-`http.problems` turns each of them into an HTTP answer.
+None knows its HTTP status: `http.problems` has them all.
 """
 
 from collections.abc import Mapping

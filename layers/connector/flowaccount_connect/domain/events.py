@@ -50,6 +50,17 @@ class Kind(StrEnum):
     """The new status has no kind of its own."""
     RESTORED = "restored"
     """It came back from a backup of the table. A second entry has the state in which it came back."""
+    UNREADABLE = "unreadable"
+    """An entry that cannot be understood. Never written: what a hand or another program wrote."""
+
+
+class Risk(StrEnum):
+    """Why a connection is at risk: the `reason` of `connection.at_risk`."""
+
+    DEADLINE = "deadline"
+    """Its refresh token dies soon, and no refresh has succeeded."""
+    CONSENT_ENDS = "consent_ends"
+    """The consent of its user ends soon. No refresh helps, only a new consent."""
 
 
 _CONSENT_HELPS = frozenset({Kind.AT_RISK, Kind.REFUSED_ALONE, Kind.REAUTHORIZATION_REQUIRED})
@@ -58,7 +69,7 @@ _CONSENT_HELPS = frozenset({Kind.AT_RISK, Kind.REFUSED_ALONE, Kind.REAUTHORIZATI
 _SILENT = frozenset(
     {
         *(Kind.ATTEMPT_FAILED, Kind.ATTEMPT_RELEASED, Kind.IMPORT_STARTED, Kind.IMPORT_ENDED),
-        *(Kind.REMOVED, Kind.STATUS_CHANGED, Kind.RESTORED),
+        *(Kind.REMOVED, Kind.STATUS_CHANGED, Kind.RESTORED, Kind.UNREADABLE),
     }
 )
 """Kinds that go to the history only, not to the bus."""
@@ -80,8 +91,11 @@ class Entry:
     generation: int | None = None
     attempt_id: str | None = None
     reason: str | None = None
+    """Why it needs a new consent, or is at risk, or was refused."""
     since: int | None = None
     deadline: int | None = None
+    consent_ends_at: int | None = None
+    """When the user's consent ends, however often it is refreshed."""
     retries: int | None = None
     """How many attempts in a row have failed."""
     recovered_from: str | None = None
@@ -143,6 +157,7 @@ def event(entry: Entry) -> Event | None:
         "reason": entry.reason,
         "since": _utc(entry.since),
         "deadline": _utc(entry.deadline),
+        "consent_ends_at": _utc(entry.consent_ends_at) if entry.kind is Kind.AT_RISK else None,
         "recovered_from": entry.recovered_from,
     }
     detail: dict[str, object] = {
@@ -245,12 +260,26 @@ def _entry(change_id: str, at: int, kind: Kind, old: Connection | None, new: Con
         status=kind.value if kind is Kind.REMOVED else public_status(new),
         generation=new.generation,
         attempt_id=attempt_id,
-        reason=new.reason if kind is Kind.REAUTHORIZATION_REQUIRED else None,
+        reason=_reason(kind, old, new),
         since=_SINCE[kind](new) if kind in _SINCE else None,
         deadline=(new.deadline or None) if kind in _ALIVE else None,
+        consent_ends_at=new.consent_ends_at if kind in _ALIVE else None,
         retries=new.retries if kind in (Kind.ATTEMPT_FAILED, Kind.IN_DOUBT) else None,
         recovered_from=_recovered_from(old, new) if kind is Kind.RECOVERED and old is not None else None,
     )
+
+
+def _reason(kind: Kind, old: Connection | None, new: Connection) -> str | None:
+    """Why a new consent is needed, or what comes near if it is at risk."""
+    if kind is Kind.REAUTHORIZATION_REQUIRED:
+        return new.reason
+    if kind is not Kind.AT_RISK:
+        return None
+    if new.consent_ends_at is None:
+        return Risk.DEADLINE.value
+    # The tick marks what is not refreshed in time. With new tokens it is the consent alone that can end soon.
+    refreshed = old is None or (old.grant_id, old.generation) != (new.grant_id, new.generation)
+    return (Risk.CONSENT_ENDS if refreshed or new.deadline >= new.consent_ends_at else Risk.DEADLINE).value
 
 
 def _utc(seconds: int | None) -> str | None:

@@ -13,7 +13,7 @@ DUE_SHARDS = 8
 """How many partitions the due index has; the sweep queries each."""
 
 TICK = 60
-"""Seconds between two ticks: a connection may be found so much later than it falls due."""
+"""Seconds between two ticks. A connection may be found that much later than it falls due."""
 
 _random = random.SystemRandom()
 
@@ -46,9 +46,11 @@ class Schedule:
     def lifetime(self, announced: int | None = None) -> int:
         """How long a refresh token lives. `announced` is what the answer says of it.
 
-        A shorter life than configured is believed at once, a longer one only where `believe_longer` says so.
+        A shorter life than configured is believed at once, a longer one only where `believe_longer` says so. A life
+        below `refusals_apart` is not believed: no tick could keep it, and all connections would be due all the time.
         """
-        if announced is None or (announced > self.refresh_token_lifetime and not self.believe_longer):
+        believed = announced is not None and announced >= self.refusals_apart
+        if announced is None or not believed or (announced > self.refresh_token_lifetime and not self.believe_longer):
             return self.refresh_token_lifetime
         return announced
 
@@ -92,8 +94,8 @@ class Schedule:
         Never sleeps past the deadline while that is ahead; see `_latest`. `not_before` (epoch) holds back a retry,
         unless it lies beyond the deadline. Always later than `now`.
 
-        What is refused `alone`, while others are accepted, waits up to `refresh_after`. It would take their slots else:
-        its deadline is the soonest.
+        A connection that is refused `alone`, while others are accepted, waits for up to `refresh_after`. Its deadline
+        is the soonest, so it would take the slots of the others.
         """
         longest = max(self.refresh_after // 24, 1)
         ceiling = min(self.refresh_after if alone else longest, max(longest // 30, 1) << min(retries, 16))
@@ -112,7 +114,7 @@ class Schedule:
         return max(min(at, self._latest(now, deadline)) if now < deadline else at, now + 1)
 
     def urgent(self, now: int, deadline: int) -> bool:
-        """Whether the deadline is so close, the last hour of a day, that no pause may be waited for."""
+        """Whether the deadline is too close to wait for a pause: within a 24th of the lifetime, an hour of a day."""
         return 0 < deadline - now < self.refresh_token_lifetime // 24
 
     def _latest(self, now: int, deadline: int) -> int:

@@ -6,22 +6,14 @@ and is logged as an error, without the text of anybody else's exception.
 
 from collections.abc import Callable, Mapping
 from functools import wraps
-from typing import Any, Protocol
+from typing import Any
 
 from flowaccount_connect.domain.errors import Failure, InvalidSetting
-from flowaccount_connect.domain.log import fault
+from flowaccount_connect.domain.log import Log, fault
 from flowaccount_connect.http import request as http_request
 from flowaccount_connect.http.problems import Problem, Response, problem
 from flowaccount_connect.http.request import Request
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
-
-
-class Log(Protocol):
-    """A structured logger."""
-
-    def info(self, msg: object, *, extra: Mapping[str, object]) -> None: ...
-    def error(self, msg: object, *, extra: Mapping[str, object]) -> None: ...
-
 
 Route = Callable[[Request], Response]
 Handler = Callable[[Mapping[str, Any], Any], Response]

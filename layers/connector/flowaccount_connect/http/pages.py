@@ -1,198 +1,31 @@
-"""The pages that a business owner sees for five seconds: what happened, what to do next, in Thai or English.
+"""The pages that a business owner sees for five seconds: what happened, what to do next, in Thai and in English.
 
-They have no script, load nothing, and allow one inline style by its hash. Nothing on them comes from the request. The
-way back to the app is a return URL of the allow-list.
+Each page has both languages, and shows the one that the browser prefers. Two radio buttons switch to the other: without
+script, and without a request, since a request could consume something. A page loads nothing but the app's logo, and
+allows one inline style by its hash. Nothing on it comes from the request. The way back to the
+app is a return URL of the allow-list. `texts` has what the pages say.
 """
 
 import base64
 import hashlib
-from dataclasses import dataclass
 from html import escape
 from http import HTTPStatus
 from string import Template
 
+from flowaccount_connect.domain.app import App
+from flowaccount_connect.http.previews import is_prefetch
 from flowaccount_connect.http.problems import SECURITY_HEADERS, Problem, Response
 from flowaccount_connect.http.request import Request
+from flowaccount_connect.http.texts import PAGES, WORDS, Text, Words
 
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """One page in one language: what happened, and what to do next."""
-
-    title: str
-    next_step: str
-
-
-_START_AGAIN = (
-    "กรุณากลับไปที่แอปของคุณ แล้วเริ่มเชื่อมต่อใหม่อีกครั้ง",
-    "Please go back to your app and start connecting again.",
-)
-
-_EXPIRED = (
-    410,
-    "calm",
-    Text("หมดเวลาเชื่อมต่อแล้ว", _START_AGAIN[0]),
-    Text("The time to connect has run out", _START_AGAIN[1]),
-)
-
-_USED = (
-    409,
-    "calm",
-    Text("ลิงก์นี้ถูกใช้ไปแล้ว", "กรุณาดูในแอปของคุณว่าเชื่อมต่อแล้วหรือยัง หากยัง ให้เริ่มเชื่อมต่อใหม่อีกครั้ง"),
-    Text(
-        "This link has been used already",
-        "Please look in your app whether the connection is there, and start again if it is not.",
-    ),
-)
-
-_PAGES: dict[str, tuple[int, str, Text, Text]] = {
-    "connected": (
-        200,
-        "good",
-        Text("เชื่อมต่อ FlowAccount เรียบร้อยแล้ว", "ปิดหน้านี้ แล้วกลับไปใช้งานแอปของคุณต่อได้เลย"),
-        Text("FlowAccount is connected", "You can close this page and go on in your app."),
-    ),
-    "access_denied": (
-        200,
-        "calm",
-        Text("คุณยกเลิกการเชื่อมต่อแล้ว", "ไม่มีข้อมูลใดเปลี่ยนแปลง หากต้องการเชื่อมต่อ เริ่มใหม่ได้จากแอปของคุณ"),
-        Text(
-            "You cancelled the connection",
-            "Nothing was changed. To connect after all, start again from your app.",
-        ),
-    ),
-    "attempt_expired": _EXPIRED,
-    "link_expired": _EXPIRED,
-    "attempt_unknown": (
-        400,
-        "calm",
-        Text(
-            "ไม่พบการเชื่อมต่อที่เริ่มจากเบราว์เซอร์นี้",
-            "กรุณาเริ่มใหม่จากแอปของคุณ โดยใช้อุปกรณ์และเบราว์เซอร์เดียวกันจนเสร็จ",
-        ),
-        Text(
-            "No connection was started in this browser",
-            "Please start again from your app, and finish on the same device and in the same browser.",
-        ),
-    ),
-    "attempt_used": _USED,
-    "link_used": _USED,
-    "already_connected": (
-        409,
-        "good",
-        Text("เชื่อมต่อ FlowAccount ไว้แล้ว", "ลิงก์นี้ใช้เชื่อมต่อสำเร็จไปแล้ว กลับไปใช้งานแอปของคุณต่อได้เลย"),
-        Text("FlowAccount is connected already", "This link did its work. You can go back and go on in your app."),
-    ),
-    "busy": (
-        429,
-        "calm",
-        Text("ขณะนี้มีผู้ใช้งานจำนวนมาก", "ยังไม่มีข้อมูลใดเปลี่ยนแปลง กรุณารอหนึ่งนาที แล้วกดลองอีกครั้ง"),
-        Text("Many people are connecting right now", "Nothing was changed. Please wait a minute, then try again."),
-    ),
-    "preview": (
-        200,
-        "calm",
-        Text("เชื่อมต่อ FlowAccount", "เปิดลิงก์นี้เพื่อเชื่อมต่อบัญชี FlowAccount ของคุณกับแอปที่คุณใช้งาน"),
-        Text("Connect FlowAccount", "Open this link to connect your FlowAccount account to the app that you use."),
-    ),
-    "link_required": (
-        400,
-        "calm",
-        Text("กรุณาเริ่มเชื่อมต่อจากในแอปของคุณ", "เปิดแอปที่คุณใช้งาน แล้วกดเชื่อมต่อ FlowAccount จากในแอปนั้น"),
-        Text(
-            "Please start connecting from within your app",
-            "Open the app that you use, and choose there to connect FlowAccount.",
-        ),
-    ),
-    "unknown_link": (
-        400,
-        "calm",
-        Text("ลิงก์นี้หมดอายุหรือใช้ไม่ได้แล้ว", "กรุณากลับไปที่แอปของคุณ แล้วกดเชื่อมต่อ FlowAccount อีกครั้งเพื่อรับลิงก์ใหม่"),
-        Text(
-            "This link has expired or is not known here",
-            "Please go back to your app and choose to connect FlowAccount again, for a new link.",
-        ),
-    ),
-    "wrong_business": (
-        409,
-        "calm",
-        Text(
-            "ธุรกิจที่คุณเลือกไม่ตรงกับที่แอปรอการเชื่อมต่อ",
-            "ไม่มีการบันทึกข้อมูลใด กรุณาเริ่มใหม่จากแอปของคุณแล้วเลือกธุรกิจที่ถูกต้อง หรือส่งหมายเลขอ้างอิงด้านล่างให้ผู้ดูแลระบบ",
-        ),
-        Text(
-            "This is not the business that your app expects",
-            "Nothing was stored. Please start again from your app and choose the right business, or send your "
-            "administrator the reference number below.",
-        ),
-    ),
-    "to_be_confirmed": (
-        409,
-        "calm",
-        Text("เหลืออีกขั้นตอนเดียว", "กรุณากลับไปที่แอปของคุณ เพื่อให้แอปยืนยันการเชื่อมต่อให้เสร็จภายใน 15 นาที"),
-        Text(
-            "One step is left",
-            "Please go back to your app, which confirms the connection; it has 15 minutes to do so.",
-        ),
-    ),
-    "code_rejected": (
-        400,
-        "calm",
-        Text("FlowAccount ไม่ยืนยันการเชื่อมต่อครั้งนี้", _START_AGAIN[0]),
-        Text("FlowAccount did not accept this connection", _START_AGAIN[1]),
-    ),
-    "authorization_failed": (
-        400,
-        "calm",
-        Text("การเชื่อมต่อที่ FlowAccount ไม่สำเร็จ", _START_AGAIN[0]),
-        Text("FlowAccount could not finish this", _START_AGAIN[1]),
-    ),
-    "temporarily_unavailable": (
-        503,
-        "calm",
-        Text("ขณะนี้ยังเชื่อมต่อไม่ได้", "กรุณารอสักครู่ แล้วเริ่มเชื่อมต่อใหม่จากแอปของคุณ"),
-        Text("Connecting is not possible right now", "Please wait a moment, then start again from your app."),
-    ),
-    "configuration_error": (
-        503,
-        "bad",
-        Text(
-            "เรื่องนี้ต้องให้ผู้ดูแลระบบแก้ไข",
-            "การเชื่อมต่อยังตั้งค่าไม่ถูกต้อง กรุณาส่งหมายเลขอ้างอิงด้านล่างให้ผู้ดูแลระบบ การลองใหม่จะยังไม่ช่วย",
-        ),
-        Text(
-            "This needs your administrator",
-            "It is not set up correctly. Please send them the reference number below; trying again will not help.",
-        ),
-    ),
-    "incomplete_grant": (
-        503,
-        "bad",
-        Text(
-            "FlowAccount ให้สิทธิ์มาไม่ครบ",
-            "ไม่มีการบันทึกข้อมูลใด กรุณาส่งหมายเลขอ้างอิงด้านล่างให้ผู้ดูแลระบบ",
-        ),
-        Text(
-            "FlowAccount did not grant all that is needed",
-            "Nothing was stored. Please send your administrator the reference number below.",
-        ),
-    ),
-    "invalid_request": (
-        400,
-        "calm",
-        Text("ลิงก์นี้ไม่ถูกต้องหรือไม่ครบถ้วน", _START_AGAIN[0]),
-        Text("This link is wrong or not complete", _START_AGAIN[1]),
-    ),
-}
-
-KINDS = frozenset(_PAGES)
+KINDS = frozenset(PAGES)
 """Every page there is."""
 
-_COMPOUNDS = (
-    *("เชื่อมต่อ", "หมายเลขอ้างอิง", "ด้านล่าง", "ผู้ดูแลระบบ", "ไม่ยืนยัน", "เรียบร้อยแล้ว", "กลับไป", "ใช้งาน", "ตั้งค่า"),
-    *("หรือยัง", "เบราว์เซอร์", "อุปกรณ์", "อีกครั้ง", "ของคุณ", "ข้อมูลใด"),
+_NOTHING_TO_RESTART = (
+    *("connected", "already_connected", "to_be_confirmed", "attempt_used", "link_used"),
+    *("configuration_error", "incomplete_grant"),
 )
-"""Thai words that the dictionaries of browsers break in two where a line ends, which reads as a stumble."""
+"""Where the user should look into the app, rather than connect again."""
 
 _SIGNS = {
     "good": "M7 12.5l3.5 3.5L17 9",
@@ -202,7 +35,7 @@ _SIGNS = {
 """A tick, an i, an exclamation mark, drawn in a circle; the words say it without them."""
 
 # Lengths are in rem so that they grow with the reader's text, except where that would take the room from the text.
-# Thai needs tall lines for its vowels and tone marks, and no letter spacing; with `lang` set browsers wrap it by words.
+# Thai needs tall lines for its vowels and tone marks, and no letter spacing. A line of it ends between two spans only.
 _STYLE = """
 :root{color-scheme:light dark;--ink:#1c2430;--soft:#56606f;--ground:#f3f5f8;--card:#fff;--line:#d7dce3;
 --good:#0b7a4b;--calm:#1f5fbf;--bad:#b3261e;--onbutton:#fff}
@@ -212,20 +45,34 @@ _STYLE = """
 body{margin:0;min-height:100vh;min-height:100svh;display:grid;place-items:center;padding:min(1rem,4vw);
 background:var(--ground);color:var(--ink);overflow-wrap:anywhere;
 font:1.0625rem/1.75 system-ui,"Noto Sans Thai","Leelawadee UI","Sukhumvit Set",Thonburi,Loma,sans-serif}
-main{width:100%;max-width:28rem;background:var(--card);border:1px solid var(--line);border-radius:1rem;
-padding:min(2rem,7vw) min(2rem,6vw) min(1.5rem,6vw);box-shadow:0 1px 2px #0001,0 8px 24px #0000000d}
+main{position:relative;display:flex;flex-wrap:wrap;align-items:center;width:100%;max-width:28rem;
+background:var(--card);border:1px solid var(--line);border-radius:1rem;
+padding:min(1.25rem,5vw) min(2rem,6vw) min(1.5rem,6vw);box-shadow:0 1px 2px #0001,0 8px 24px #0000000d}
 .good{--tone:var(--good)}.calm{--tone:var(--calm)}.bad{--tone:var(--bad)}
-h1 span,p span{white-space:nowrap}
+header{display:flex;flex:1 1 40%;align-items:center;gap:.5rem;min-width:0;font-weight:600;line-height:1.4}
+bdi{display:inline-block;max-width:100%}
+img{flex:none;height:2.25rem;max-width:6rem;object-fit:contain}
+input{position:absolute;opacity:0}
+label{display:flex;align-items:center;min-height:2.75rem;padding:0 .5rem;color:var(--soft);font-size:.875rem;
+border-radius:.5rem;cursor:pointer}
+header+input+label{margin-left:auto}
+label:last-of-type{margin-right:-.5rem}
+:checked+label{color:var(--ink);font-weight:600;text-decoration:underline;text-underline-offset:.35em}
+:focus-visible+label{outline:3px solid var(--ink)}
+section{flex:0 0 100%;min-width:0;padding-top:1rem}
+#th:checked~section[lang=en],#en:checked~section[lang=th]{display:none}
+section:lang(th) span{white-space:nowrap}
 svg{display:block;width:3rem;height:3rem;margin:0 0 1rem -.125rem;fill:none;stroke:var(--tone);stroke-width:1.75;
 stroke-linecap:round;stroke-linejoin:round}
 h1{margin:0 0 .5rem;font-size:min(1.375rem,9.25vw);line-height:1.5;text-wrap:balance}
 p{margin:0 0 1.5rem;text-wrap:pretty}
-a{display:block;padding:.625rem 1.25rem;border-radius:.625rem;background:var(--calm);color:var(--onbutton);
+p>a{display:block;padding:.625rem min(1.25rem,4vw);border-radius:.625rem;background:var(--calm);color:var(--onbutton);
 text-align:center;text-decoration:none;font-weight:600}
-a:hover{text-decoration:underline}
+p>a:hover{text-decoration:underline}
 a:focus-visible{outline:3px solid var(--ink);outline-offset:2px}
 small{display:block;padding-top:.75rem;border-top:1px solid var(--line);color:var(--soft);font-size:.875rem}
-small span{display:block;user-select:all}
+small b{display:block;font-weight:400;user-select:all}
+small a{display:inline-block;padding:.625rem 0;color:var(--calm)}
 """
 
 _DOCUMENT = Template("""<!doctype html>
@@ -239,20 +86,28 @@ _DOCUMENT = Template("""<!doctype html>
 </head>
 <body>
 <main class="$tone" data-page="$kind">
-<svg viewBox="0 0 24 24" aria-hidden="true"><circle cx="12" cy="12" r="10"/><path d="$sign"/></svg>
-<h1>$heading</h1>
-<p>$next_step</p>
-$buttons<small>$reference_label <span translate="no">$reference</span></small>
-</main>
+$sections</main>
 </body>
 </html>
 """)
 
-_CSP = (
-    "default-src 'none'; style-src 'sha256-"
-    + base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
-    + "'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
+_SECTION = Template("""<section lang="$lang">
+<svg viewBox="0 0 24 24" aria-hidden="true"><circle cx="12" cy="12" r="10"/><path d="$sign"/></svg>
+<h1>$heading</h1>
+<p>$next_step</p>
+$buttons<small>$reference_label <b translate="no">$reference</b>$contact</small>
+</section>
+""")
+
+_STYLE_SOURCE = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+
+
+def _policy(app: App) -> str:
+    images = f"img-src {app.logo_source}; " if app.logo_source else ""
+    return (
+        f"default-src 'none'; style-src 'sha256-{_STYLE_SOURCE}'; {images}"
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
 
 
 def language(accept_language: str) -> str:
@@ -275,63 +130,117 @@ def language(accept_language: str) -> str:
     return found
 
 
-def _worded(text: str) -> str:
-    """A sentence as markup, in which no line ends within one of the compounds."""
-    text = escape(text)
-    for word in _COMPOUNDS:
-        text = text.replace(word, f"<span>{word}</span>")
-    return text
+def _markup(text: str, words: Words, app: App) -> str:
+    """A text as markup: phrases that no line end breaks, and the app's name, which a line end may break."""
+    name = f'<bdi translate="no">{escape(app.name)}</bdi>' if app.name is not None else escape(words.unnamed)
+    if words is WORDS["en"]:
+        return escape(text).replace("{app}", name)
+    text = text.replace("{app}", " {app}" if app.name is not None else words.unnamed)
+
+    def phrase(one: str) -> str:
+        return name if one == "{app}" else f"<span>{escape(one)}</span>"
+
+    return " ".join("<wbr>".join(map(phrase, part.split("|"))) for part in text.split(" "))
 
 
-def _button(url: str, label: str) -> str:
-    return f'<p><a href="{escape(url)}" rel="noreferrer">{label}</a></p>\n'
+def _plain(text: str, words: Words, app: App) -> str:
+    """A text without markup."""
+    blank = "" if app.name is None or words is WORDS["en"] else " "
+    return text.replace("|", "").replace("{app}", blank + (app.name or words.unnamed))
 
 
-def problem_page(request: Request, problem: Problem) -> Response:
+def problem_page(request: Request, problem: Problem, app: App) -> Response:
     """What a person reads of a problem: the page of its code if it has one, with the status of the problem."""
     if problem.code in KINDS:
         kind = problem.code
     else:
         kind = "invalid_request" if problem.status < HTTPStatus.INTERNAL_SERVER_ERROR else "temporarily_unavailable"
-    answer = page(kind, accept_language=request.language, reference=request.id, back=problem.back)
+    answer = page(
+        kind,
+        app=app,
+        accept_language=request.language,
+        reference=request.id,
+        back=problem.back,
+        retry_after=problem.retry_after if kind == "temporarily_unavailable" else None,
+    )
     return answer | {"statusCode": problem.status.value}
 
 
+def preview(request: Request, app: App) -> Response:
+    """The answer for a request that no person waits for (`previews`).
+
+    A browser may keep what it fetched ahead, and show it when its user comes: it discards an answer with an error, and
+    asks again then (HTML, "prefetch").
+    """
+    answer = page("preview", app=app, accept_language=request.language, reference=request.id)
+    if is_prefetch(request):
+        answer |= {"statusCode": HTTPStatus.FORBIDDEN.value}
+    return answer | {"body": ""} if request.method == "HEAD" else answer
+
+
 def page(
-    kind: str, *, accept_language: str, reference: str, back: str | None = None, retry_after: int | None = None
+    kind: str,
+    *,
+    app: App,
+    accept_language: str,
+    reference: str,
+    back: str | None = None,
+    retry_after: int | None = None,
 ) -> Response:
     """The page `kind` as an answer of the API.
 
     `back` is an allowed return URL, where a button leads. With `retry_after`, in seconds, a button loads the same URL
-    once more. `reference` is the id of the request.
+    once more. A page without a button of its own leads to the app's `restart`. `reference` is the id of the request.
     """
-    status, tone, thai, english = _PAGES[kind]
-    lang = language(accept_language)
-    text = thai if lang == "th" else english
-    buttons = ""
-    if retry_after is not None:
-        buttons += _button("", "ลองอีกครั้ง" if lang == "th" else "Try again")
-    if back:
-        buttons += _button(back, "กลับไปที่แอป" if lang == "th" else "Back to your app")
+    status, tone, thai, english = PAGES[kind]
+    preferred = language(accept_language)
+
+    def buttons(words: Words) -> str:
+        links: list[tuple[str, str]] = []
+        if kind == "preview":
+            links.append(("", words.proceed))
+        if retry_after is not None:
+            links.append(("", words.retry))
+        if back is not None:
+            links.append((back, words.back))
+        if app.restart is not None and not links:
+            links.append((app.restart, words.back if kind in _NOTHING_TO_RESTART else words.restart))
+        return "".join(
+            f'<p><a href="{escape(url)}" rel="noreferrer">{_markup(label, words, app)}</a></p>\n'
+            for url, label in links
+        )
+
+    def section(lang: str, text: Text) -> str:
+        words = WORDS[lang]
+        contact = ""
+        if app.contact is not None:
+            contact = f'<a rel="noreferrer" href="{escape(app.contact)}">{_markup(words.contact, words, app)}</a>'
+        return _SECTION.substitute(
+            lang=lang,
+            sign=_SIGNS[tone],
+            heading=_markup(text.title, words, app),
+            next_step=_markup(text.next_step, words, app),
+            buttons=buttons(words),
+            reference_label=words.reference,
+            reference=escape(reference),
+            contact=contact,
+        )
+
+    texts = {"th": thai, "en": english}
     body = _DOCUMENT.substitute(
-        lang=lang,
-        title=escape(text.title),
-        heading=_worded(text.title),
-        next_step=_worded(text.next_step),
+        lang=preferred,
+        title=escape(_plain(texts[preferred].title, WORDS[preferred], app)),
         style=_STYLE,
         tone=tone,
         kind=kind,
-        sign=_SIGNS[tone],
-        buttons=buttons,
-        reference_label="หมายเลขอ้างอิง" if lang == "th" else "Reference number",
-        reference=escape(reference),
+        sections=_header(preferred, app) + "".join(section(lang, text) for lang, text in texts.items()),
     )
     return {
         "statusCode": status,
         "headers": {
             "Content-Type": "text/html; charset=utf-8",
-            "Content-Language": lang,
-            "Content-Security-Policy": _CSP,
+            "Content-Language": preferred,
+            "Content-Security-Policy": _policy(app),
             "X-Frame-Options": "DENY",
             "Vary": "Accept-Language, Accept",
             **SECURITY_HEADERS,
@@ -339,3 +248,15 @@ def page(
         },
         "body": body,
     }
+
+
+def _header(preferred: str, app: App) -> str:
+    """The app's logo and name, and the switch of the language."""
+    logo = f'<img src="{escape(app.logo)}" alt="">' if app.logo is not None else ""
+    name = f'<bdi translate="no">{escape(app.name)}</bdi>' if app.name is not None else ""
+    switch = "".join(
+        f'<input type="radio" name="language" id="{lang}"{" checked" if lang == preferred else ""}>'
+        f'<label for="{lang}" lang="{lang}">{words.own_name}</label>\n'
+        for lang, words in WORDS.items()
+    )
+    return f"<header>{logo}{name}</header>{switch}"

@@ -24,9 +24,9 @@ SECURITY_HEADERS = {
 
 _BY_STATUS = {
     HTTPStatus.BAD_REQUEST: (
-        "incomplete_callback invalid_body invalid_connection_id invalid_limit invalid_min_ttl invalid_next "
-        "invalid_refresh_token invalid_state invalid_status invalid_tenant oversized_body oversized_parameter "
-        "repeated_parameter return_url_not_allowed unknown_link unknown_parameter"
+        "incomplete_callback invalid_body invalid_connection_id invalid_external_browser invalid_limit invalid_min_ttl "
+        "invalid_next invalid_refresh_token invalid_state invalid_status invalid_tenant oversized_body "
+        "oversized_parameter repeated_parameter return_url_not_allowed unknown_link unknown_parameter"
     ),
     HTTPStatus.FORBIDDEN: "link_required",
     HTTPStatus.NOT_FOUND: "connection_not_found route_not_found unknown_confirmation",

@@ -13,7 +13,7 @@ MAX_AGE = 300
 """How long a secret is used before it is looked up again, in seconds."""
 
 RETRY_AFTER = 15
-"""How long nobody asks again after Secrets Manager could not be reached, in seconds: of a batch, one waits for it."""
+"""After Secrets Manager could not be reached, it is not asked for so many seconds. So one refresh of a batch waits."""
 
 _MISSING = (
     "ResourceNotFoundException",
@@ -24,7 +24,7 @@ _MISSING = (
 
 
 class SecretMisconfigured(Exception):
-    """The secret is missing, not JSON, or incomplete: an operator has to put it right."""
+    """The secret is missing, not JSON, incomplete, or has an invisible character: an operator has to put it right."""
 
 
 class SecretUnavailable(Exception):
@@ -101,16 +101,26 @@ class ClientSecret:
 
 
 def _parse(text: object, name: str) -> str:
+    """The secret in its JSON, without what editors, shells and web pages put around it unseen.
+
+    A byte order mark before the JSON is skipped. Around the secret blanks and other invisible characters are, too.
+    """
     try:
-        fields = json.loads(text) if isinstance(text, str) else None
+        fields = json.loads(text.strip(_MARK)) if isinstance(text, str) else None
     except (ValueError, RecursionError):
         fields = None
     value = fields.get("client_secret") if isinstance(fields, dict) else None
-    if not isinstance(value, str) or not value.strip():
+    visible = [at for at, one in enumerate(value) if _is_visible(one)] if isinstance(value, str) else []
+    if not isinstance(value, str) or not visible:
         raise SecretMisconfigured(f'the secret {name} must be JSON of the form {{"client_secret": "…"}}')
-    if value != value.strip() or not value.isprintable():
-        # Pasted with a line break, or with a byte order mark: FlowAccount would refuse it without saying why.
-        raise SecretMisconfigured(
-            f"the client_secret in the secret {name} has white space at its ends, or a character that cannot be seen"
-        )
-    return value
+    trimmed = value[visible[0] : visible[-1] + 1]
+    if not trimmed.isprintable():
+        raise SecretMisconfigured(f"the secret {name} has an invisible character inside: store it again")
+    return trimmed
+
+
+_MARK = "\ufeff"
+
+
+def _is_visible(character: str) -> bool:
+    return character.isprintable() and character != " "

@@ -8,10 +8,10 @@ import certifi
 
 
 class _Context(ssl.SSLContext):
-    """A context that connections may be begun with on any thread, since none of them changes it."""
+    """A context that several threads can use at the same time, because no connection changes it."""
 
     def set_alpn_protocols(self, alpn_protocols: Iterable[str]) -> None:
-        """Nothing, once it is in use: urllib3 sets what is set already for each connection, and OpenSSL frees the old
+        """Do nothing: the list is set already. urllib3 calls this for each connection, and OpenSSL would free the old
         list while another thread copies it."""
 
 

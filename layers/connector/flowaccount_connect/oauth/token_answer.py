@@ -1,8 +1,8 @@
 """What an answer of FlowAccount's token endpoint means.
 
 Judged by its body, since errors can come with HTTP 200 (seen on the live sandbox). The order: tokens without an error;
-then a status of 500 and above is doubt; then the error code; then the status. Whatever is not known to be permanent is
-doubt, and never the connection's fault.
+then a status of 500 and above is doubt; then the error code; then the status. An answer that is
+not known to be permanent is doubt, and never the connection's fault.
 
 To miss tokens costs a customer a consent, and to believe a false refusal costs one, too. So whole tokens (an access and
 a refresh token that can be sent) count in any body that begins with them, and a refusal counts only in a body that is
@@ -43,7 +43,7 @@ class Outcome(StrEnum):
     THROTTLED = "throttled"
     """429: nothing was consumed."""
     IN_DOUBT = "in_doubt"
-    """No usable answer: nobody can tell whether the token was rotated."""
+    """No usable answer. Nobody knows whether the token was rotated."""
     INCOMPLETE = "incomplete"
     """A code exchange that cannot become a connection: no refresh token, or no usable `supportCode`."""
     WRONG_CONNECTION = "wrong_connection"
@@ -167,9 +167,9 @@ def _tokens(fields: Mapping[str, object], connection_id: str | None, status: int
         return Answer(Outcome.TOKENS, tokens, status=status)
     if is_connection_id(named):
         return Answer(Outcome.WRONG_CONNECTION, tokens, status=status)
-    # What stands where the business belongs is no id. To store the tokens could land them on another's connection. To
-    # end the connection would be a verdict without a proof, and a server that begins to write the field in another way
-    # would end all of them. In doubt the connection is served on, and doubt of several connections stops the sending.
+    # The value is no id. To store the tokens could give them to the connection of another business. To end the
+    # connection would need a proof, and a server that begins to write the field in another way would end all
+    # connections. In doubt the connection is still served, and doubt of several connections stops the sending.
     return doubt
 
 
@@ -215,10 +215,10 @@ def json_object(body: bytes) -> Mapping[str, object]:
 
 
 def _leading_object(body: bytes) -> tuple[Mapping[str, object], bool]:
-    """The JSON object that `body` begins with, or an empty one, and whether it is all there is. Never raises.
+    """The JSON object that `body` begins with, or an empty one, and whether nothing follows it. Never raises.
 
-    Forgiven are a byte order mark, control characters in strings, and bytes that are not UTF-8: a string that has one
-    is no token, no known error and no id. Of a repeated member the last one counts.
+    It accepts a byte order mark, control characters in strings, and bytes that are not UTF-8: a string that has one of
+    them is no token, no known error and no id. Of a repeated member the last one counts.
     """
     text = body[:BODY_LIMIT].decode("utf-8-sig", errors="replace").lstrip(_WHITE_SPACE)
     try:

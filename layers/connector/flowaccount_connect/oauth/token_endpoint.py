@@ -1,15 +1,15 @@
 """One POST to FlowAccount's token endpoint: at most once, in time, and always with a verdict on whether it was sent.
 
-What must never leave late or twice is the form: it alone carries the token or code, and the client secret. urllib3
-connects, sends the head of the request, and only then asks the body for its bytes. So the body is the gate: before it
-gives its bytes nothing was sent, and once the deadline has passed it gives none. No library has to be looked into, and
-no exception decides: what an exchange has noted by its deadline is the verdict, and exceptions only name the cause.
+The form must never leave late or twice: it carries the token or code, and the client secret. urllib3 connects, sends
+the head of the request, and only then asks the body for its bytes. So the body is the gate: before it gives its bytes
+nothing was sent, and once the deadline has passed it gives none. This uses no internals of a library, and no exception
+decides. The verdict is what an exchange has noted by its deadline; exceptions only name the cause.
 
 Each exchange has a connection, an adapter and a thread of its own. So no answer can reach another exchange, no
 connection idles through a frozen Lambda, and the deadline bounds what the timeouts of `requests` do not: a resolver
-that hangs, and a body that drips. A thread that is given up ends with the next byte of the body or the next timeout of
-its socket; only a server that drips its head keeps one for longer. An interim answer other than 100 (RFC 9110 section
-15.2) ends an exchange in doubt, since http.client reads no further.
+that hangs, and a body that drips. After the deadline a thread ends at the next byte of the body, or at the next timeout
+of its socket. Only a server that sends its head in drops keeps it longer. An interim answer other than 100 (RFC 9110
+section 15.2) ends an exchange in doubt, since http.client reads no further.
 
 No redirects are followed (the body carries the secret), nothing is retried, and at most 64 KB are read.
 """
@@ -19,14 +19,18 @@ import logging
 import ssl
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
-import requests
-import requests.exceptions
 import urllib3.exceptions
-from requests.adapters import HTTPAdapter
+
+with warnings.catch_warnings(action="ignore"):
+    # It warns if nothing can guess the character set of a text. The layer leaves that out: only bytes are read here.
+    import requests
+    import requests.exceptions
+    from requests.adapters import HTTPAdapter
 
 from flowaccount_connect import __version__
 from flowaccount_connect.oauth import tls
@@ -211,6 +215,6 @@ class TokenEndpoint:
                 else:
                     exchange.error = "connection"
         except Exception as error:
-            exchange.error = next((said for kind, said in _ERRORS.items() if isinstance(error, kind)), "unexpected")
+            exchange.error = next((name for kind, name in _ERRORS.items() if isinstance(error, kind)), "unexpected")
         finally:
             adapter.close()

@@ -14,22 +14,29 @@ from flowaccount_connect.domain import events
 from flowaccount_connect.domain.connection import Status
 from flowaccount_connect.domain.error_code import error_code
 from flowaccount_connect.domain.events import SOURCE, Entry, Event, Kind
+from flowaccount_connect.domain.ids import is_connection_id
 from flowaccount_connect.domain.log import Log, fault
 from flowaccount_connect.storage.connections import from_item
-from flowaccount_connect.storage.dynamodb import Item, StoreUnavailable, number, text
+from flowaccount_connect.storage.dynamodb import Item, StoreUnavailable, text
+from flowaccount_connect.storage.fields import Fields
 from flowaccount_connect.storage.history import History, Moved
 
 _CARRIED = frozenset(
     {
         *("pk", "sk", "status", "environment", "tenant", "grant_id", "generation", "connected_at", "requested_at"),
-        *("access_expires_at", "deadline", "refresh_at", "retries", "in_doubt", "at_risk", "committed_by"),
-        *("attempt_id", "attempt_started_at", "lease_until", "reason", "ended_at"),
+        *("access_expires_at", "deadline", "refresh_at", "consent_ends_at", "retries", "in_doubt", "refused_at"),
+        *("refused_alone", "at_risk", "committed_by", "attempt_id", "attempt_started_at", "lease_until", "reason"),
+        "ended_at",
         # Of an event item.
         *("type", "at", "connection_id"),
     }
 )
+_ANNOUNCED = {f"connection.{kind}": kind for kind in (Kind.REFUSED, Kind.IMPORT_REFUSED)}
+"""The types of event items."""
 _RESERVE = 15.0
 """The end of the invocation's time, in seconds. It is kept for sending unpublished changes to the queue."""
+_LONGEST = 2_048
+"""The longest attribute that leaves the stream, as JSON in characters. A tenant of 128 Thai letters has 776."""
 _BATCH = 10
 """The most entries that PutEvents and SendMessageBatch take."""
 
@@ -82,7 +89,14 @@ def _change(id_: str, sequence: str, at: float, old: Item | None, new: Item | No
 
 
 def _carried(image: Item | None) -> Item | None:
-    return {name: value for name, value in image.items() if name in _CARRIED} if image else None
+    """What leaves the stream of an image. What is too long for any attribute of ours is left out, and marked.
+
+    One item must not make a batch of messages or events too long for all of them.
+    """
+    if not image:
+        return None
+    carried = {name: value for name, value in image.items() if name in _CARRIED}
+    return {name: value if len(json.dumps(value)) <= _LONGEST else {"NULL": True} for name, value in carried.items()}
 
 
 class UnpublishedQueue:
@@ -174,21 +188,30 @@ class Publisher:
         kind = text(item, "sk")
         if kind == "EVENT":
             # An event item is published when it is written. Its deletion is not an event.
-            return () if change.new is None else (self._of_event_item(change.id, item),)
+            return () if change.new is None else self._of_event_item(change.id, item)
         old, new = (from_item(image) if image else None for image in (change.old, change.new))
         derive = events.import_entries if kind == "IMPORT" else events.entries
         return derive(change.id, change.at, old, new)
 
-    def _of_event_item(self, change_id: str, item: Item) -> Entry:
-        kind = Kind((text(item, "type") or "").removeprefix("connection."))
-        return Entry(
-            id=f"{change_id}-{kind}",
-            kind=kind,
-            at=number(item, "at") or 0,
-            connection_id=text(item, "connection_id") or "",
-            environment=self.environment,
-            tenant=text(item, "tenant"),
-            reason=text(item, "reason"),
+    def _of_event_item(self, change_id: str, item: Item) -> tuple[Entry, ...]:
+        """The entry of an event item; none, and a line of log, if it cannot be understood: it never will be."""
+        read = Fields(item)
+        connection_id, at = read.text("connection_id"), read.number("at")
+        tenant, reason = read.text("tenant"), read.text("reason")
+        kind = _ANNOUNCED.get(read.text("type") or "")
+        if kind is None or at is None or not is_connection_id(connection_id) or not read.understood:
+            self.log.error("an event item is not understood", extra={"change_id": change_id})
+            return ()
+        return (
+            Entry(
+                id=f"{change_id}-{kind}",
+                kind=kind,
+                at=at,
+                connection_id=str(connection_id),
+                environment=self.environment,
+                tenant=tenant,
+                reason=reason,
+            ),
         )
 
     def _record(self, change: Change, entries: Sequence[Entry]) -> None:
@@ -233,5 +256,5 @@ def _counted(image: Item | None) -> str | None:
     if text(image, "sk") == "IMPORT":
         return "importing" if events.is_under_way(from_item(image)) else None
     # A tombstone is not a connection. Its deletion has no entry, so nothing could make sure that it is counted once.
-    status = text(image, "status")
-    return None if status == Status.DISCONNECTED else status
+    status = from_item(image).status
+    return None if status is Status.DISCONNECTED else status.value

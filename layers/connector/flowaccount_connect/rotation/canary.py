@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from flowaccount_connect.oauth.client_secret import SecretMisconfigured, SecretUnavailable
 from flowaccount_connect.oauth.token_answer import Answer, Outcome
 from flowaccount_connect.rotation.health import Sign
-from flowaccount_connect.rotation.permits import Kind, NoPermit, Permits
+from flowaccount_connect.rotation.permits import NoPermit, Permit
 from flowaccount_connect.rotation.ports import RefreshEndpoint, Secret
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
 
@@ -33,7 +33,8 @@ class Canary:
 
     endpoint: RefreshEndpoint
     secret: Secret
-    permits: Permits
+    permits: Callable[[], Permit]
+    """Makes the permit for one canary."""
     clock: Callable[[], float] = time.time
 
     def __call__(self) -> Sign:
@@ -68,7 +69,7 @@ class Canary:
         return Heard(sign, answer.error or answer.outcome.value)
 
     def _send(self, client_secret: str) -> Answer:
-        permit = self.permits.permit(Kind.CANARY)
+        permit = self.permits()
         permit.use(GOOD_TIME)
         sent_at = self.clock()
         answer = self.endpoint.refresh(

@@ -99,7 +99,7 @@ class State:
     unwell_since: int | None = None
     cause: Sign = Sign.NOTHING
     tests: int = 0
-    """How many canaries were sent since then."""
+    """How many canaries were sent since then; no more than there are `PAUSES`."""
     next_test: int = 0
 
 
@@ -184,7 +184,7 @@ class Health:
             if state.unwell_since is None or now < state.next_test:
                 return state
             pause = PAUSES[min(state.tests, len(PAUSES) - 1)]
-            return replace(state, tests=state.tests + 1, next_test=now + pause)
+            return replace(state, tests=min(state.tests + 1, len(PAUSES)), next_test=now + pause)
 
         return self._update(next_one)
 
@@ -234,7 +234,7 @@ class Health:
             return False
 
     def _report(self, before: State, after: State) -> None:
-        """Tell of a change."""
+        """Report a change."""
         if before.unwell_since is None and after.unwell_since is not None:
             self._changed(Change(False, after.cause, after.unwell_since))
         elif before.unwell_since is not None and after.unwell_since is None:
@@ -327,7 +327,7 @@ def _decoded(item: Item, now: int) -> State:
         failures=dict(each for each in failures if each is not None),
         unwell_since=since if 0 < since <= now + _CLOCKS else None,
         cause=_sign(text(item, "cause")),
-        tests=max(number(item, "tests") or 0, 0),
+        tests=min(max(number(item, "tests") or 0, 0), len(PAUSES)),
         next_test=next_test if next_test <= now + PAUSES[-1] + _CLOCKS else 0,
     )
 

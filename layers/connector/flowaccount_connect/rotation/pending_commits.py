@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from flowaccount_connect.domain.connection import Status
 from flowaccount_connect.domain.error_code import error_code
 from flowaccount_connect.rotation.writes import QueueUnavailable
 from flowaccount_connect.storage import links, stored_tokens
@@ -130,15 +131,18 @@ class PendingCommits:
     def apply(self, body: str, *, now: int) -> tuple[PendingOutcome, str]:
         """Apply one message; the outcome and the connection's id. `now` in epoch seconds.
 
-        Idempotent, in any order. Raises `MalformedMessage`, and `StoreUnavailable` while the table cannot be written.
+        Idempotent, in any order. Raises `MalformedMessage`, and `StoreUnavailable` while the table cannot be written,
+        or while the commit's connection cannot be understood.
         """
         pending = PendingCommit.from_json(body)
         commit = pending.commit
         try:
             return self._apply[pending.target](pending, now), commit.connection_id
         except Refused as refused:
-            there = refused.connection
-            ours = None if there is None else there.committed_by == commit.attempt_id
+            current = refused.connection
+            if current is not None and current.status is Status.UNREADABLE:
+                raise StoreUnavailable("unreadable") from None
+            ours = None if current is None else current.committed_by == commit.attempt_id
             return _outcome(ours), commit.connection_id
 
     def _to_connection(self, pending: PendingCommit, now: int) -> PendingOutcome:
@@ -150,23 +154,12 @@ class PendingCommits:
             if refused.connection is None and now < tokens.deadline + lifetime:
                 # A disconnect leaves a tombstone: the table itself was lost. While its token may be of use, the commit
                 # waits for the table to be restored.
-                raise StoreUnavailable("nothing there") from None
+                raise StoreUnavailable("no such connection") from None
             raise
         return PendingOutcome.APPLIED
 
     def _to_consent(self, pending: PendingCommit, now: int) -> PendingOutcome:
-        commit = pending.commit
-        update = grant_update(
-            self._table,
-            commit.connection_id,
-            grant_id=commit.grant_id,
-            attempt_id=commit.attempt_id,
-            environment=commit.environment,
-            tokens=commit.tokens,
-            now=now,
-            tenant=commit.tenant,
-        )
-        changed(self._client, update)
+        changed(self._client, grant_update(self._table, pending.commit, now=now))
         return PendingOutcome.APPLIED
 
     def _to_import(self, pending: PendingCommit, now: int) -> PendingOutcome:
@@ -188,7 +181,7 @@ class PendingCommits:
 
 
 def _outcome(ours: bool | None) -> PendingOutcome:
-    """What a refused write means; `ours` says whether what stands there is this very commit, `None`: nothing does."""
+    """What a refused write means. `ours`: whether this very commit is stored; `None`: nothing is."""
     if ours is None:
         return PendingOutcome.UNKNOWN
     return PendingOutcome.APPLIED_BEFORE if ours else PendingOutcome.TOO_LATE

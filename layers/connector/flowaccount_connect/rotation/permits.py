@@ -47,9 +47,3 @@ class Permit(Protocol):
 
         Raises `StoreUnavailable` if the others cannot be informed.
         """
-
-
-class Permits(Protocol):
-    """Gives permits; see `rate.Rate`."""
-
-    def permit(self, kind: Kind) -> Permit: ...

@@ -59,21 +59,12 @@ class Secret(Protocol):
     def newer_than(self, refused: str) -> str | None: ...
 
 
-class Opens(Protocol):
-    """What opens sealed token sets; see `storage.sealing.Sealer`."""
-
-    def open(self, sealed: Sealed, *, owner: str, grant_id: str) -> TokenPair: ...
-
-
-class Seals(Protocol):
-    """What seals token sets; see `storage.sealing.Sealer`."""
+class Sealer(Protocol):
+    """What seals and opens token sets; see `storage.sealing.Sealer`."""
 
     def data_key(self) -> DataKey: ...
     def seal(self, tokens: TokenPair, key: DataKey, *, owner: str, grant_id: str) -> Sealed: ...
-
-
-class Sealer(Seals, Opens, Protocol):
-    """What does both."""
+    def open(self, sealed: Sealed, *, owner: str, grant_id: str) -> TokenPair: ...
 
 
 class Queue(Protocol):

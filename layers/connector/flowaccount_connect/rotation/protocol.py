@@ -7,7 +7,7 @@
                        └─ no usable answer: release and record the doubt
 
 A refresh token works once, and only the newest works. Whatever is lost here costs a customer a new consent. So at most
-one attempt has a token in the air, its answer is stored before anything else happens, a failure never overwrites a
+one attempt sends a token at a time, its answer is stored before anything else happens, a failure never overwrites a
 success, and a token in doubt is sent again only by a later claim.
 """
 
@@ -107,7 +107,7 @@ class Rotation:
     def _claim(
         self, connection_id: str, generation: int | None, time_left: TimeLeft, permit: Permit
     ) -> Connection | Refresh:
-        """One conditional update, which returns the item, so that no read precedes it."""
+        """Claim by one conditional update. It returns the item, so nothing has to be read first."""
         now = int(self.clock())
         attempt = Attempt(id=self.attempt_id(), started_at=now, lease_until=now + self.lease_seconds)
         try:
@@ -137,17 +137,19 @@ class Rotation:
                 time_left,
             )
         except Refused as refused:
-            there = refused.connection
-        if there is not None and there.attempt is not None and there.attempt.id == attempt.id:
-            return there
-        return self.report(there or found, RefreshOutcome.IN_FLIGHT)
+            current = refused.connection
+        if current is not None and current.attempt is not None and current.attempt.id == attempt.id:
+            return current
+        return self.report(current or found, RefreshOutcome.IN_FLIGHT)
 
     @staticmethod
     def _acknowledged(claim: Callable[[], Connection], time_left: TimeLeft) -> Connection:
-        """A claim that may have been written is written again, under the same attempt's id, while there is time to use
-        it. Left alone it would look like a killed worker's, and cost a doubt or, by policy, the connection.
+        """Send a claim until the table acknowledges it, under one attempt id, while enough time is left to use it.
 
-        Raises `Refused`, and `StoreUnavailable` once there is no time.
+        A claim that was written and not acknowledged would look like that of a killed worker. It would put the
+        connection in doubt or, by policy, end it.
+
+        Raises `Refused`, and `StoreUnavailable` if no time is left.
         """
         last = StoreUnavailable()
 
@@ -216,7 +218,7 @@ class _Held:
     def refresh(self) -> Refresh:
         """Prepare, POST, and write what the answer means."""
         if self.claimed.status is not Status.ACTIVE:
-            # The claim is left to its lease: what cannot be understood cannot be written safely either.
+            # An item that cannot be understood cannot be written safely. The lease of the claim runs out by itself.
             return self._report(self.claimed, RefreshOutcome.UNREADABLE)
         if self.claimed.in_doubt is not None and self.rotation.replay_policy == "never":
             return self.end(Reason.IN_DOUBT)
@@ -236,7 +238,7 @@ class _Held:
     # Prepare -----------------------------------------------------------------------------------------------------
 
     def _prepare(self) -> _Prepared:
-        """The opened token, the client secret and a data key: nothing remote stands between answer and commit."""
+        """The opened token, the client secret and a data key. Then the commit needs the table alone."""
         claimed, rotation = self.claimed, self.rotation
         if claimed.sealed is None:
             raise CannotOpen("no tokens")
@@ -264,14 +266,15 @@ class _Held:
             return replace(self._release(RefreshOutcome.THROTTLED, pause=pause), retry_after=pause)
         refresh = self._settle(prepared, answer, int(sent_at))
         if answer.status == TOO_MANY_REQUESTS:
-            # Whatever else the answer said, the whole stack slows down; but not before its tokens are stored.
+            # The whole stack slows down, whatever else the answer says. Its tokens are stored first.
             self._throttled(sent_at, answer.retry_after)
         return refresh
 
     def _post(self, prepared: _Prepared, client_secret: str) -> tuple[Answer | None, float]:
-        """One POST and when it was sent; no answer where too little time remains to store what it would bring.
+        """Send one POST; the answer, and when it was sent.
 
-        Waits for a permit first, for as long as leaves time for a whole exchange. Raises `NoPermit`, `_NoRate`.
+        The answer is `None`, and nothing was sent, if too little time is left to store what it would bring. Waits for a
+        permit first, as long as time for a whole exchange is left. Raises `NoPermit`, `_NoRate`.
         """
         rotation = self.rotation
         if self.time_left.for_exchange() is None:
@@ -326,6 +329,7 @@ class _Held:
             generation=claimed.generation,
             environment=claimed.environment,
             tenant=claimed.tenant,
+            in_doubt=claimed.in_doubt if tokens.refresh_token is None else None,
             tokens=timed(
                 rotation.sealer.seal(pair, prepared.data_key, owner=claimed.id, grant_id=claimed.grant_id),
                 tokens.expires_in or rotation.access_token_lifetime,
@@ -345,13 +349,16 @@ class _Held:
             try:
                 stored = self.rotation.store.commit(commit)
             except Refused as refused:
-                there = refused.connection
-                if there is None:
+                current = refused.connection
+                if current is None:
                     # A disconnect leaves a tombstone: the table itself was lost, and may be restored.
-                    raise StoreUnavailable("nothing there") from None
-                if there.committed_by != commit.attempt_id:
-                    return self._verdict(there)
-                stored = there  # An earlier try of this very write went through, unacknowledged.
+                    raise StoreUnavailable("no such connection") from None
+                if current.status is Status.UNREADABLE:
+                    # Somebody wrote over the connection. The tokens wait until it is repaired or disconnected.
+                    raise StoreUnavailable("unreadable") from None
+                if current.committed_by != commit.attempt_id:
+                    return self._verdict(current)
+                stored = current  # An earlier try of this very write went through, unacknowledged.
             return self._report(stored, RefreshOutcome.REFRESHED)
 
         def send() -> None:
@@ -373,10 +380,10 @@ class _Held:
             try:
                 stored = self.rotation.store.commit_kept(commit)
             except Refused as refused:
-                there = refused.connection
-                if there is None or there.committed_by != commit.attempt_id:
-                    return self._verdict(there)
-                stored = there
+                current = refused.connection
+                if current is None or current.committed_by != commit.attempt_id:
+                    return self._verdict(current)
+                stored = current
             return self._report(stored, RefreshOutcome.KEPT)
 
         return persist(write, self.time_left) or self._report(self.claimed, RefreshOutcome.KEPT)
@@ -384,9 +391,9 @@ class _Held:
     # Release and failure writes ----------------------------------------------------------------------------------
 
     def _refused(self, sent_at: int) -> Refresh:
-        """`invalid_grant`. One refusal can be a server's bad minute: final is the second, by a later claim.
+        """FlowAccount refused the token (`invalid_grant`). One refusal can be a short fault of the server.
 
-        It is never final while the endpoint is unwell: then servers refuse what is good.
+        The second one, of a later claim, is final. While the endpoint is unwell none is: it may refuse good tokens.
         """
         rotation, claimed = self.rotation, self.claimed
         final = self.is_import or rotation.schedule.refusal_is_final(sent_at, claimed.deadline, claimed.refused_at)
@@ -397,9 +404,9 @@ class _Held:
         return self._release(RefreshOutcome.REFUSED, refused_at=sent_at, not_before=not_before)
 
     def _misconfigured(self) -> Refresh:
-        """The request was refused, not the token: the stack's fault, or, while others succeed, this connection's own.
+        """FlowAccount refused the request, not the token. The fault is the stack's, or the connection's own.
 
-        A connection that is refused alone is noted as such, and ends when its time is over, as if nobody answered.
+        A connection that is refused alone is noted as such. It ends when its time is over, as if nobody answered.
         """
         rotation, claimed, now = self.rotation, self.claimed, self.now()
         often = (claimed.retries or 0) >= ALONE_AFTER
@@ -409,9 +416,11 @@ class _Held:
         return self._release(RefreshOutcome.CONFIGURATION_ERROR, refused_alone=now if alone else None)
 
     def _doubt(self, sent_at: int) -> Refresh:
-        """No usable answer. Never again within this attempt: a server that revokes the family on replay would take
-        the first request, still travelling, for an attack. A later claim, after the lease and the queue have had
-        their time, sends the same token once more."""
+        """FlowAccount gave no usable answer. Within this attempt the token is not sent again.
+
+        The first request may still be on its way, and a server that ends a consent at a replay would take the second
+        one for an attack. A later claim sends the token once more, after the lease has run out.
+        """
         if self.rotation.replay_policy == "never":
             return self.end(Reason.IN_DOUBT)
         lease_until = self.claimed.attempt.lease_until if self.claimed.attempt is not None else 0
@@ -428,9 +437,10 @@ class _Held:
         refused_at: int | None = None,
         refused_alone: int | None = None,
     ) -> Refresh:
-        """Give the claim back, to be tried again by backoff; until a lifetime after the deadline has passed.
+        """Give the claim back. The refresh is tried again after a backoff; a lifetime after the deadline it ends.
 
-        With a `pause`, in seconds, it was the stack that had to wait: no failure, and due again when that ends.
+        A `pause`, in seconds, means that the stack had to wait. That is no failure, and the refresh is due again when
+        the pause ends.
         """
         claimed, schedule, now = self.claimed, self.rotation.schedule, self.now()
         blameless = pause is not None or at_once or outcome is RefreshOutcome.CONFIGURATION_ERROR
@@ -460,17 +470,17 @@ class _Held:
                     refused_alone=refused_alone,
                 )
             except Refused as refused:
-                there = refused.connection
-                if there is None or there.attempt is not None or _winner(claimed, there) is not None:
-                    return self._verdict(there)
-                stored = there  # Nobody holds it any more: an earlier try of this write went through.
+                current = refused.connection
+                if current is None or current.attempt is not None or _winner(claimed, current) is not None:
+                    return self._verdict(current)
+                stored = current  # Nobody holds it any more: an earlier try of this write went through.
             return self._report(stored, outcome)
 
         # Where it cannot be written, the lease runs out by itself; the next claim takes it for doubt, which is safe.
         return persist(write, self.time_left) or self._report(claimed, outcome)
 
     def end(self, reason: Reason) -> Refresh:
-        """Only a new consent helps. A refused write decides nothing: what it returns says who won."""
+        """End the connection: only a new consent helps. If the write is refused, its item says who won."""
         claimed = self.claimed
         outcome = RefreshOutcome.IMPORT_REFUSED if self.is_import else RefreshOutcome.REAUTHORIZATION_REQUIRED
 
@@ -480,10 +490,10 @@ class _Held:
                     claimed.id, claimed.generation, self.attempt_id, reason, now=self.now()
                 )
             except Refused as refused:
-                there = refused.connection
-                if there is None or there.reason is not reason or there.generation != claimed.generation:
-                    return self._verdict(there)
-                stored = there  # An earlier try of this very write went through, unacknowledged.
+                current = refused.connection
+                if current is None or current.reason is not reason or current.generation != claimed.generation:
+                    return self._verdict(current)
+                stored = current  # An earlier try of this very write went through, unacknowledged.
             return self._report(stored, outcome, reason)
 
         return persist(write, self.time_left) or self._report(claimed, outcome, reason)
@@ -491,11 +501,11 @@ class _Held:
     def _report(self, connection: Connection, outcome: RefreshOutcome, reason: Reason | None = None) -> Refresh:
         return self.rotation.report(connection, outcome, attempt_id=self.attempt_id, heard=self.heard, reason=reason)
 
-    def _verdict(self, there: Connection | None) -> Refresh:
-        """What a refused write means: the item that stood in its way says what happened."""
-        if there is None:
+    def _verdict(self, current: Connection | None) -> Refresh:
+        """What a refused write means. The item that it returns says what happened."""
+        if current is None:
             return self._report(self.claimed, RefreshOutcome.NOT_ACTIVE)
-        return self._report(there, _winner(self.claimed, there) or RefreshOutcome.IN_FLIGHT)
+        return self._report(current, _winner(self.claimed, current) or RefreshOutcome.IN_FLIGHT)
 
 
 def _hindrance(found: Connection, generation: int | None, now: int) -> RefreshOutcome | None:
@@ -514,10 +524,10 @@ def _hindrance(found: Connection, generation: int | None, now: int) -> RefreshOu
     return None
 
 
-def _winner(claimed: Connection, there: Connection) -> RefreshOutcome | None:
-    """Who won instead of `claimed`; `None` while it is still to be won."""
-    if there.status is Status.DISCONNECTED:
+def _winner(claimed: Connection, current: Connection) -> RefreshOutcome | None:
+    """The outcome for `claimed` if another write has overtaken it; `None` if none has."""
+    if current.status is Status.DISCONNECTED:
         return RefreshOutcome.NOT_ACTIVE
-    if there.generation > claimed.generation or there.grant_id != claimed.grant_id:
+    if current.generation > claimed.generation or current.grant_id != claimed.grant_id:
         return RefreshOutcome.SUPERSEDED
-    return None if there.status is Status.ACTIVE else RefreshOutcome.NOT_ACTIVE
+    return None if current.status is Status.ACTIVE else RefreshOutcome.NOT_ACTIVE

@@ -13,11 +13,11 @@ LONGEST_INVOCATION = 17.0
 class RefreshFunction:
     """Invokes `refresh` and waits for it. `client` is a Lambda client.
 
-    Each invocation has a connection of its own. A kept one may have died while the sandbox was frozen, and there is no
-    second attempt: it would wait for as long again.
+    Each invocation has a connection of its own. A kept one may have died while the sandbox was frozen. No second
+    attempt follows, since it could take as long again.
 
-    What came of it, the table tells. A slow or failed invocation changes nothing, so nothing here ever raises; it is
-    logged, by its code.
+    The result is in the table. A slow or failed invocation changes nothing, so no method raises. The code of the error
+    is logged.
     """
 
     def __init__(self, client: Any, function: str, log: Log) -> None:

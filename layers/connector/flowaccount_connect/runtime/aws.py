@@ -38,8 +38,8 @@ READ_TIMEOUT = 2.0
 ATTEMPTS = 2
 """How often a call is tried in all, where the failure may pass (botocore's retry mode "standard")."""
 
-CONNECTIONS = 50
-"""Idle connections that a client keeps: one for each thread of a batch."""
+CONNECTIONS = 20
+"""Idle connections that a client keeps: one for each thread of a batch of refreshes."""
 
 AMAZON_ROOTS = "amazon-roots.pem"
 """Beside certifi's file: the authorities that sign for AWS. The build of the layer cuts it."""

@@ -131,6 +131,7 @@ def refresh() -> "tuple[Rotation, Rotation, Health, Rate, Canary]":
     from flowaccount_connect.rotation.canary import Canary
     from flowaccount_connect.rotation.health import Health
     from flowaccount_connect.rotation.pending_commits import PendingQueue, Target
+    from flowaccount_connect.rotation.permits import Kind
     from flowaccount_connect.rotation.protocol import Rotation
     from flowaccount_connect.storage.connections import ConnectionStore
     from flowaccount_connect.storage.imports import ImportStore
@@ -142,7 +143,7 @@ def refresh() -> "tuple[Rotation, Rotation, Health, Rate, Canary]":
     table = client("dynamodb")
     secret = ClientSecret(client("secretsmanager"), tokens.client_secret_name)
     rate = _rate(table, stack)
-    canary = Canary(endpoint=endpoint, secret=secret, permits=rate)
+    canary = Canary(endpoint=endpoint, secret=secret, permits=lambda: rate.permit(Kind.CANARY))
     health = Health(SharedItem(table, stack.table, "HEALTH"), canary, changed=_log_change)
     rotation = Rotation(
         store=ConnectionStore(table, stack.table),

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, cast
 
+from flowaccount_connect.domain.app import App, is_app_name, is_contact, is_logo
 from flowaccount_connect.domain.errors import InvalidSetting
 from flowaccount_connect.domain.return_urls import is_secure
 from flowaccount_connect.domain.schedule import Schedule
@@ -113,6 +114,19 @@ def stack(variables: Mapping[str, str] = os.environ) -> Stack:
         name=read.text("STACK"),
         table=read.text("TABLE_NAME"),
     )
+
+
+def app(variables: Mapping[str, str] = os.environ) -> App:
+    """What the pages show of the app. Raises `InvalidSetting`."""
+    read = Reader(variables)
+    name, logo, contact = read.optional("APP_NAME"), read.optional("APP_LOGO"), read.optional("APP_CONTACT")
+    if name is not None and not is_app_name(name):
+        raise InvalidSetting("APP_NAME must be 1 to 60 Latin or Thai letters, digits, signs and inner spaces")
+    if logo is not None and not is_logo(logo):
+        raise InvalidSetting("APP_LOGO must be an https URL of a file or an image as a data: URL, of 2000 characters")
+    if contact is not None and not is_contact(contact):
+        raise InvalidSetting("APP_CONTACT must be an https:, mailto: or tel: URL")
+    return App(name=name, logo=logo, contact=contact, restart=read.optional_url("RESTART_URL"))
 
 
 def refresh_token_lifetime(read: Reader) -> int:

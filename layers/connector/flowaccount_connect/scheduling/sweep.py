@@ -257,7 +257,7 @@ class Sweep:
         """Read a shard, page by page; whether to its end."""
         start: Mapping[str, AttributeValue] | None = None
         while more():
-            # The first page as it is: it tells what has been due longest, and how soon is soon.
+            # The first page has no filter: it shows what has been due longest, and which deadlines are soon.
             wanted = None if start is None else found.wanted()
             limit = first_page if wanted is None else None
             page = self.page(shard, now=now, limit=limit, wanted=wanted, start=start)

@@ -1,6 +1,8 @@
 """One attempt of a browser to connect: created by `authorize`, bound to the browser, consumed once by `callback`."""
 
 import hmac
+import re
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from flowaccount_connect.domain.ids import derived, fingerprint
@@ -28,6 +30,11 @@ domain can set such a cookie or read more into it."""
 
 COOKIES_KEPT = 10
 """The most attempts whose cookies one browser keeps. More cookies make requests that API Gateway refuses."""
+
+COOKIES_CLEARED = 40
+"""The most cookies that one answer clears. API Gateway refuses an answer with more than 10,240 bytes of headers."""
+
+_NAME = re.compile(rf"{COOKIE}[0-9a-f]{{16}}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +71,15 @@ class ConnectAttempt:
 def cookie_name(attempt_id: str) -> str:
     """The name of the cookie that binds a browser to an attempt: one each, so that several tabs can connect at once."""
     return f"{COOKIE}{attempt_id[:16]}"
+
+
+def beyond(names: Collection[str]) -> list[str]:
+    """Which of a browser's cookies to clear before it gets one more, where `names` are in the order of their making.
+
+    Only names that `cookie_name` makes: the answer repeats them.
+    """
+    ours = [name for name in names if _NAME.fullmatch(name)]
+    return ours[: -(COOKIES_KEPT - 1)][:COOKIES_CLEARED]
 
 
 def cookie(name: str, secret: str, seconds: int) -> str:

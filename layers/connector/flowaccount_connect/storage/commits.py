@@ -20,3 +20,5 @@ class Commit:
     environment: str = ""
     tenant: str | None = None
     """The tenant that the connection is to belong to; `None`: it stays whose it is."""
+    in_doubt: int | None = None
+    """Since when the refresh token of an import is in doubt (epoch), if the answer brought no new one."""

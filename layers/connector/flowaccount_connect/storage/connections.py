@@ -31,7 +31,6 @@ from flowaccount_connect.storage.dynamodb import (
 )
 from flowaccount_connect.storage.fields import Fields
 from flowaccount_connect.storage.stored_tokens import ATTRIBUTES as TOKENS
-from flowaccount_connect.storage.stored_tokens import StoredTokens
 
 ATTEMPT = "attempt_id, attempt_started_at, lease_until"
 """What an item holds while a refresh runs."""
@@ -39,7 +38,8 @@ ATTEMPT = "attempt_id, attempt_started_at, lease_until"
 SCHEDULED = "due_shard, refresh_at"
 """What keeps an item in the due index."""
 
-_TROUBLE = "in_doubt, refused_at, refused_alone, retries"
+_REFUSALS = "refused_at, refused_alone, retries"
+_TROUBLE = f"in_doubt, {_REFUSALS}"
 """What an item holds of refreshes that failed."""
 
 _ENDED = "reason, ended_at"
@@ -57,7 +57,7 @@ TOMBSTONE_KEPT = 30 * 86_400
 """How long the tombstone of a disconnect is kept, in seconds: longer than anything can be late."""
 
 HELD = "#status = :active AND generation = :generation AND attempt_id = :attempt"
-"""The condition of every write that decides nothing against a success: the attempt still holds the connection."""
+"""The condition that the attempt still holds the connection. Each write but a success has it, and overwrites none."""
 
 
 class Refused(Exception):
@@ -106,8 +106,8 @@ class ConnectionStore:
     ) -> Connection:
         """Claim over an attempt whose lease ran out, and record the doubt that it leaves behind.
 
-        Its worker may have been killed after its POST, so nobody knows whether the token was spent; only this write
-        can know it. Raises `Refused`, `StoreUnavailable`.
+        The worker of `dead` may have been killed after its POST, so nobody knows whether the token was spent. Only this
+        write can note it. Raises `Refused`, `StoreUnavailable`.
         """
         return self._update(
             connection_id,
@@ -247,7 +247,8 @@ class ConnectionStore:
 FREE_OR_SAME = "(attribute_not_exists(#tenant) OR #tenant = :tenant)"
 """The condition that a connection belongs to no tenant, or to this one."""
 
-_KEPT_IN_A_TOMBSTONE = ("pk", "sk", "generation", "environment", "connected_at")
+_CLOCKS = 86_400
+"""A grant id of more than so many seconds ahead was made by no clock of this stack."""
 
 
 def burial(
@@ -259,7 +260,7 @@ def burial(
     environment: str | None = None,
     imported: str = "",
 ) -> dict[str, object]:
-    """The conditional write of a disconnect. It leaves a tombstone: no tokens, no tenant, and a shut door.
+    """The conditional write of a disconnect. It leaves a tombstone, without tokens and tenant.
 
     The tombstone's grant id is of the disconnect's own moment. So a consent that was given before finds a later grant
     id stored and is refused, however it arrives: as a confirmation, a callback, a pending commit or an import. `seen`
@@ -290,44 +291,68 @@ def _door(now: float, *ended: str) -> str:
     """The grant id of a disconnect at `now`, in epoch seconds with their fraction.
 
     It is greater than every id that was made in that millisecond or before, and not less than the ids that it ends,
-    even if the clock of their maker was ahead. A user who connects again at once gets a greater one.
+    even if the clock of their maker was ahead. A user who connects again at once gets a greater one. So an id that no
+    clock has made does not count: it would keep every later consent out.
     """
-    return max(new_grant_id(lambda: now + 0.001), *ended)
+    latest = new_grant_id(lambda: now + _CLOCKS)
+    return max([new_grant_id(lambda: now + 0.001), *(one for one in ended if one <= latest)])
 
 
-def grant_update(
-    table: str,
-    connection_id: str,
-    *,
-    grant_id: str,
-    attempt_id: str,
-    environment: str,
-    tokens: StoredTokens,
-    now: int,
-    tenant: str | None = None,
-) -> dict[str, object]:
+def tombstone(there: Connection, *, generation: int, now: float) -> Item:
+    """The item that a disconnect at `now` leaves of a connection: no tokens, no tenant, a shut door; see `burial`."""
+    return key_of(there.id) | attributes(
+        status=Status.DISCONNECTED,
+        listed_as=listed_as(there.id, Status.DISCONNECTED),
+        environment=there.environment or None,
+        grant_id=_door(now, there.grant_id),
+        generation=generation,
+        connected_at=there.connected_at or None,
+        ended_at=int(now),
+        ttl=int(now) + TOMBSTONE_KEPT,
+    )
+
+
+def unchanged(item: Item | None) -> dict[str, object]:
+    """The condition that an item is still as it was read, whatever lies in it; `None`: that no item is there."""
+    returned: dict[str, object] = {"ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
+    if item is None:
+        return returned | {"ConditionExpression": "attribute_not_exists(pk)"}
+    # Each write of this stack changes one of these.
+    marks = ("status", "grant_id", "generation", "attempt_id", "tokens")
+    conditions = (f"#{name} = :{name}" if name in item else f"attribute_not_exists(#{name})" for name in marks)
+    values = {f":{name}": item[name] for name in marks if name in item}
+    return returned | {
+        "ConditionExpression": " AND ".join(["attribute_exists(pk)", *conditions]),
+        "ExpressionAttributeNames": {f"#{name}": name for name in marks},
+        **({"ExpressionAttributeValues": values} if values else {}),
+    }
+
+
+def grant_update(table: str, commit: Commit, *, now: int) -> dict[str, object]:
     """The conditional write of a new consent: connects, or reconnects and revives.
 
     Refused where a later consent or a later disconnect is stored, and by its own retry. It beats every refresh in
-    flight: the generation moves on, and attempt, lease and doubt go. With a `tenant` the business becomes that
-    tenant's, and is refused where it is another's; without one it stays whose it is. A tombstone has none. To be sent
-    alone or in a transaction.
+    flight: the generation moves on, and attempt, lease and doubt go. Only the doubt of an imported token that is kept
+    stays. With a `tenant` the business becomes that tenant's, and is refused where it is another's; without one it
+    stays whose it is. A tombstone has none. To be sent alone or in a transaction.
     """
-    commit = Commit(connection_id=connection_id, grant_id=grant_id, attempt_id=attempt_id, tokens=tokens, tenant=tenant)
+    connection_id, tenant = commit.connection_id, commit.tenant
     assignments, cleared, values = _set_tokens(commit)
     belonging, free = ("", "") if tenant is None else (", #tenant = :tenant", f" AND {FREE_OR_SAME}")
+    doubt, over = ("", _TROUBLE) if commit.in_doubt is None else (", in_doubt = :in_doubt", _REFUSALS)
     return write(
         table,
         key_of(connection_id),
         f"SET {assignments}, #status = :active, listed_as = :listed, grant_id = :grant, "
-        f"connected_at = :now, environment = :environment{belonging} "
-        f"REMOVE {ATTEMPT}, {_TROUBLE}, {_ENDED}, #ttl{cleared}",
+        f"connected_at = :now, environment = :environment{belonging}{doubt} "
+        f"REMOVE {ATTEMPT}, {over}, {_ENDED}, #ttl{cleared}",
         condition=f"(attribute_not_exists(grant_id) OR grant_id < :grant){free}",
         active=Status.ACTIVE,
         listed=listed_as(connection_id, Status.ACTIVE),
-        grant=grant_id,
-        environment=environment,
+        grant=commit.grant_id,
+        environment=commit.environment,
         tenant=tenant,
+        in_doubt=commit.in_doubt,
         now=now,
         **values,
     )
@@ -341,20 +366,15 @@ def restored(item: Item, *, restored_to: int, now: int, disconnected: bool = Fal
     generation moves on by one a second and by `LEAP`, more than it can have moved since: nobody sees it go back, and
     no commit that waits in a queue finds its own by chance. What was `disconnected` since becomes a tombstone.
     """
-    there = from_item(item)
-    kept = dict(item) | {"generation": n(there.generation + max(now - restored_to, 0) + LEAP)}
-    if disconnected and there.status is not Status.DISCONNECTED:
-        return {name: kept[name] for name in _KEPT_IN_A_TOMBSTONE if name in kept} | attributes(
-            status=Status.DISCONNECTED,
-            listed_as=listed_as(there.id, Status.DISCONNECTED),
-            grant_id=_door(now, there.grant_id),
-            ended_at=now,
-            ttl=now + TOMBSTONE_KEPT,
-        )
-    if there.status is not Status.ACTIVE:
+    old = from_item(item)
+    generation = old.generation + max(now - restored_to, 0) + LEAP
+    kept = dict(item) | {"generation": n(generation)}
+    if disconnected and old.status is not Status.DISCONNECTED:
+        return tombstone(old, generation=generation, now=now)
+    if old.status is not Status.ACTIVE:
         return kept
-    since = there.in_doubt if there.in_doubt is not None else now
-    return kept | attributes(in_doubt=since, refresh_at=now, due_shard=due_shard(there.id))
+    since = old.in_doubt if old.in_doubt is not None else now
+    return kept | attributes(in_doubt=since, refresh_at=now, due_shard=due_shard(old.id))
 
 
 def put_absent(client: Client, table: str, item: Item) -> bool:
@@ -413,10 +433,10 @@ def changed(client: Client, update: Mapping[str, object]) -> Connection:
     try:
         return from_item(updated(client, update))
     except ConditionRefused as refused:
-        raise Refused(stands_there(refused)) from None
+        raise Refused(in_the_way(refused)) from None
 
 
-def stands_there(refused: ConditionRefused) -> Connection | None:
+def in_the_way(refused: ConditionRefused) -> Connection | None:
     """The connection that stood in the way of a write, or of the first of a transaction; `None` where none did."""
     item = refused.items[0]
     return from_item(item) if item else None

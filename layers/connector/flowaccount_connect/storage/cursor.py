@@ -14,14 +14,14 @@ class InvalidNext(Failure):
 
 
 def encode(place: str) -> str:
-    """A place in a list (ASCII) as a page's `next`."""
-    return base64.urlsafe_b64encode(place.encode("ascii")).decode().rstrip("=")
+    """A place in a list as a page's `next`."""
+    return base64.urlsafe_b64encode(place.encode()).decode().rstrip("=")
 
 
 def decode(next_: str) -> str:
     """The place in a `next`. Anybody can make a `next`, so the caller checks the place. Raises `InvalidNext`."""
     try:
         padded = next_ + "=" * (-len(next_) % 4)
-        return base64.b64decode(padded, altchars=b"-_", validate=True).decode("ascii")
+        return base64.b64decode(padded, altchars=b"-_", validate=True).decode()
     except (ValueError, binascii.Error):
         raise InvalidNext from None

@@ -15,6 +15,10 @@ Client = Any
 _NAMES = re.compile(r"#(\w+)")
 
 
+MISFIT = "ValidationException"
+"""The code of a write that does not fit what is stored: it fails again however often it is tried."""
+
+
 class StoreUnavailable(Exception):
     """The table did not acknowledge a call. A write may have happened or not. The message is the error's code."""
 
@@ -34,7 +38,8 @@ def call(operation: Any, **parameters: Any) -> Any:
     """Run one DynamoDB operation and return its answer.
 
     Raises `ConditionRefused` with the stored items, and `StoreUnavailable` for every other failure. Its message is the
-    error's code alone, because the SDK's own messages can quote parameters.
+    error's code alone, because the SDK's own messages can quote parameters. If one write of a transaction does not fit
+    what is stored, as a sum with a text, the code is `MISFIT`.
     """
     try:
         return operation(**parameters)
@@ -46,6 +51,8 @@ def call(operation: Any, **parameters: Any) -> Any:
             reasons = response.get("CancellationReasons", [])
             if any(reason.get("Code") == "ConditionalCheckFailed" for reason in reasons):
                 raise ConditionRefused([reason.get("Item") or None for reason in reasons]) from None
+            if any(reason.get("Code") == "ValidationError" for reason in reasons):
+                code = MISFIT
         raise StoreUnavailable(code) from None
 
 
@@ -127,4 +134,4 @@ def number(item: Item, name: str) -> int | None:
 def binary(item: Item, name: str) -> bytes | None:
     """The bytes of an item, or `None`."""
     value = item.get(name, {}).get("B")
-    return bytes(value) if value is not None else None
+    return bytes(value) if isinstance(value, bytes | bytearray) else None

@@ -8,6 +8,9 @@ from enum import StrEnum
 
 from flowaccount_connect.storage.dynamodb import Item, binary, number, text
 
+LONGEST_TEXT = 512
+"""The most characters of a text that this stack reads in an item: a tenant has 128, an id less."""
+
 _LATEST = 253_402_300_799
 """The last second of the year 9999, in epoch seconds. A greater number is neither a time nor a count of this stack."""
 
@@ -20,8 +23,9 @@ class Fields:
         self.understood = True
 
     def text(self, name: str) -> str | None:
-        """A string, or `None`."""
-        return self._noted(name, text(self._item, name))
+        """A string of at most `LONGEST_TEXT` characters, or `None`."""
+        found = text(self._item, name)
+        return self._noted(name, found if found is None or len(found) <= LONGEST_TEXT else None)
 
     def number(self, name: str) -> int | None:
         """A whole number from 0 to the year 9999 in epoch seconds, or `None`."""

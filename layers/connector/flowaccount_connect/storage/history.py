@@ -5,16 +5,17 @@ change that is delivered again writes the same item. If a change moves a connect
 writes the entry and the count, and it succeeds only once.
 """
 
-import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from flowaccount_connect.domain.events import Entry, Kind
 from flowaccount_connect.domain.schedule import random_fraction
 from flowaccount_connect.storage import cursor
 from flowaccount_connect.storage.cursor import InvalidNext
 from flowaccount_connect.storage.dynamodb import (
+    MISFIT,
     AttributeValue,
     Client,
     ConditionRefused,
@@ -28,13 +29,19 @@ from flowaccount_connect.storage.dynamodb import (
     s,
     text,
 )
+from flowaccount_connect.storage.fields import Fields
 
 KEPT = 90 * 86_400
 """How long an entry is kept, in seconds."""
 
-_SORT = re.compile(r"[0-9]{12}#[0-9]{40}#[0-9]{1,2}")
+_NEXT = "history#"
+"""What a `next` begins with: one of another list is refused."""
+
+_LONGEST_SORT = 1_024
+"""DynamoDB takes no longer sort key, in bytes."""
+
 _TEXTS = ("environment", "tenant", "status", "attempt_id", "reason", "recovered_from")
-_NUMBERS = ("generation", "since", "deadline", "retries")
+_NUMBERS = ("generation", "since", "deadline", "consent_ends_at", "retries")
 _TRIES = 6
 """How often a transaction is tried in all, if another transaction writes the count at the same moment."""
 
@@ -66,7 +73,8 @@ class History:
     def write(self, entries: Sequence[Entry], sequence: str, moved: Moved | None) -> None:
         """Write the entries of one change. If it `moved` a connection, also change the count, exactly once.
 
-        `sequence` orders the changes of one connection within a second. Idempotent. Raises `StoreUnavailable`.
+        `sequence` orders the changes of one connection within a second. Idempotent. If a count in the table is no
+        number, the entries are written, and nothing is counted. Raises `StoreUnavailable`.
         """
         puts: list[dict[str, object]] = [
             {"TableName": self._table, "Item": _item(entry, sequence, place)} for place, entry in enumerate(entries)
@@ -76,8 +84,14 @@ class History:
                 call(self._client.put_item, **put)
             return
         # If the entry of this change exists, the change has been counted.
-        puts[0]["ConditionExpression"] = "attribute_not_exists(pk)"
-        self._once([*({"Put": put} for put in puts), {"Update": _count(self._table, moved)}])
+        first = puts[0] | {"ConditionExpression": "attribute_not_exists(pk)"}
+        writes = [{"Put": put} for put in (first, *puts[1:])]
+        try:
+            self._once([*writes, {"Update": _count(self._table, moved)}])
+        except StoreUnavailable as error:
+            if str(error) != MISFIT:
+                raise
+            self._once(writes)
 
     def _once(self, writes: list[dict[str, dict[str, object]]]) -> None:
         for tried in range(1, _TRIES + 1):
@@ -98,21 +112,29 @@ class History:
 
         `next_` is a former page's `next`. Raises `InvalidNext`, `StoreUnavailable`.
         """
-        start = {} if next_ is None else {"ExclusiveStartKey": _key(connection_id, _decode(next_))}
+        oldest, start = f"{now - KEPT:012d}", {}
+        if next_ is not None:
+            sort = _decode(next_)
+            if sort <= oldest:
+                return Page((), None)
+            start = {"ExclusiveStartKey": _key(connection_id, sort)}
         answer = call(
             self._client.query,
             TableName=self._table,
             # DynamoDB deletes expired entries days late. They are the oldest, so this condition leaves them out.
             KeyConditionExpression="pk = :pk AND sk > :oldest",
-            ExpressionAttributeValues={":pk": s(_partition(connection_id)), ":oldest": s(f"{now - KEPT:012d}")},
+            ExpressionAttributeValues={":pk": s(_partition(connection_id)), ":oldest": s(oldest)},
             ScanIndexForward=False,
             # One more than asked for shows whether another page exists.
             Limit=limit + 1,
             **start,
         )
         items = answer["Items"]
-        last = text(items[limit - 1], "sk") if len(items) > limit else None
-        return Page(tuple(_entry(item) for item in items[:limit]), cursor.encode(last) if last else None)
+        shown = items[:limit]
+        # A page of DynamoDB's ends after a megabyte, too.
+        more = len(items) > limit or "LastEvaluatedKey" in answer
+        last = text(shown[-1], "sk") if more and shown else None
+        return Page(tuple(_entry(item) for item in shown), cursor.encode(_NEXT + last) if last else None)
 
 
 class Counts:
@@ -167,18 +189,22 @@ def _item(entry: Entry, sequence: str, place: int) -> dict[str, AttributeValue]:
 
 
 def _entry(item: Item) -> Entry:
-    return Entry(
-        id=text(item, "id") or "",
-        kind=Kind(text(item, "kind") or ""),
-        at=number(item, "at") or 0,
+    """The entry that an item describes. Never raises: what cannot be understood is of the kind `unreadable`."""
+    read = Fields(item)
+    facts: dict[str, Any] = {name: read.text(name) for name in _TEXTS} | {name: read.number(name) for name in _NUMBERS}
+    found = Entry(
+        id=read.required(read.text("id"), ""),
+        kind=read.required(read.one_of("kind", Kind), Kind.UNREADABLE),
+        at=read.required(read.number("at"), 0),
         connection_id=(text(item, "pk") or "").removeprefix("HISTORY#"),
-        **{name: text(item, name) for name in _TEXTS},  # type: ignore[arg-type]
-        **{name: number(item, name) for name in _NUMBERS},  # type: ignore[arg-type]
+        **facts,
     )
+    return found if read.understood else replace(found, kind=Kind.UNREADABLE)
 
 
 def _decode(next_: str) -> str:
-    sort = cursor.decode(next_)
-    if not _SORT.fullmatch(sort):
+    """The sort key in a `next`. It is of this history whatever it is, since the partition is. Raises `InvalidNext`."""
+    known, _, sort = cursor.decode(next_).partition(_NEXT)
+    if known or not 0 < len(sort.encode()) <= _LONGEST_SORT:
         raise InvalidNext
     return sort

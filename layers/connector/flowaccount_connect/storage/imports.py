@@ -30,9 +30,11 @@ from flowaccount_connect.storage.connections import (
     from_item,
     grant_update,
     held,
+    in_the_way,
     key_of,
     listed_as,
-    stands_there,
+    tombstone,
+    unchanged,
 )
 from flowaccount_connect.storage.dynamodb import (
     Client,
@@ -40,6 +42,8 @@ from flowaccount_connect.storage.dynamodb import (
     StoreUnavailable,
     attributes,
     call,
+    get,
+    number,
     put,
     write,
 )
@@ -122,16 +126,20 @@ class ImportStore(ConnectionStore):
         begun = put(
             self._table,
             item,
-            condition="attribute_not_exists(pk) OR (#status <> :active AND ended_at <= :cooled)",
+            # An end that is no time, or lies ahead, cools nothing down.
+            condition="attribute_not_exists(pk) OR "
+            "(#status <> :active AND NOT (ended_at > :cooled AND ended_at <= :ahead))",
             active=Status.ACTIVE,
             cooled=now - COOLING,
+            ahead=now + COOLING,
         )
         try:
             call(self._client.transact_write_items, TransactItems=[{"ConditionCheck": check}, {"Put": begun}])
         except ConditionRefused as refused:
             connection, imported = (from_item(item) if item is not None else None for item in refused.items)
             if connection is not None:
-                raise (AlreadyConnected if connection.status is Status.ACTIVE else OtherTenant) from None
+                inactive_ones = (Status.REAUTHORIZATION_REQUIRED, Status.DISCONNECTED)
+                raise (OtherTenant if connection.status in inactive_ones else AlreadyConnected) from None
             if imported is None or imported.status is not Status.REAUTHORIZATION_REQUIRED:
                 raise UnderWay from None
             raise CoolingDown(imported.reason, (imported.ended_at or now) + COOLING) from None
@@ -161,7 +169,7 @@ class ImportStore(ConnectionStore):
         return self._made(commit)
 
     def commit_kept(self, commit: Commit) -> Connection:
-        """Make the connection of a success that brought no new refresh token: the given one is kept.
+        """Make the connection of a success that brought no new refresh token: the given one is kept, with its doubt.
 
         Fenced by generation and attempt, as for a connection, and by the order of grants. Raises `Refused`,
         `StoreUnavailable`.
@@ -208,7 +216,7 @@ class ImportStore(ConnectionStore):
         try:
             call(self._client.transact_write_items, TransactItems=[{"Update": update}, {"Put": announced}])
         except ConditionRefused as refused:
-            raise Refused(stands_there(refused)) from None
+            raise Refused(in_the_way(refused)) from None
         return replace(
             _blank(connection_id, self._environment),
             status=Status.REAUTHORIZATION_REQUIRED,
@@ -235,17 +243,28 @@ class ImportStore(ConnectionStore):
         except _NotMine:
             raise Refused(None) from None
 
+    def clear(self, connection_id: str, *, now: float) -> None:
+        """End a connection and its import, whatever lies in the two items: what cannot be understood can be ended.
+
+        A tombstone replaces the connection, and the import is deleted. No sum can be made with a generation that is no
+        number: the tombstone's is then the time, which is greater than any count. Raises `Refused` where one of the
+        items changes meanwhile, and `StoreUnavailable`.
+        """
+        keys = [key_of(connection_id, sort_key) for sort_key in (ConnectionStore.sort_key, self.sort_key)]
+        there, imported = (get(self._client, self._table, key) for key in keys)
+        found = from_item(there) if there is not None else _blank(connection_id, self._environment)
+        generation = found.generation + 1 if there is None or number(there, "generation") is not None else int(now)
+        left = tombstone(replace(found, id=connection_id), generation=generation, now=now)
+        writes: list[dict[str, object]] = [{"Put": {"TableName": self._table, "Item": left, **unchanged(there)}}]
+        if imported is not None:
+            writes.append({"Delete": {"TableName": self._table, "Key": keys[1], **unchanged(imported)}})
+        try:
+            call(self._client.transact_write_items, TransactItems=writes)
+        except ConditionRefused as refused:
+            raise Refused(in_the_way(refused)) from None
+
     def _grant(self, commit: Commit) -> dict[str, object]:
-        return grant_update(
-            self._table,
-            commit.connection_id,
-            grant_id=commit.grant_id,
-            attempt_id=commit.attempt_id,
-            environment=self._environment,
-            tokens=commit.tokens,
-            now=int(self._clock()),
-            tenant=commit.tenant,
-        )
+        return grant_update(self._table, replace(commit, environment=self._environment), now=int(self._clock()))
 
     def _of_grant(self, connection_id: str, grant_id: str) -> dict[str, object]:
         """The deletion of an import, if it is still the one of this grant."""
@@ -256,10 +275,10 @@ class ImportStore(ConnectionStore):
         try:
             call(self._client.transact_write_items, TransactItems=[{"Update": update}, {"Delete": delete}])
         except ConditionRefused as refused:
-            there, imported = (from_item(item) if item else None for item in refused.items)
-            if there is None:
+            current, imported = (from_item(item) if item else None for item in refused.items)
+            if current is None:
                 raise _NotMine(imported) from None
-            raise Refused(there) from None
+            raise Refused(current) from None
 
     def _made(self, commit: Commit) -> Connection:
         """What is known of the new connection without reading it; its generation goes on from a former life's."""
@@ -270,6 +289,7 @@ class ImportStore(ConnectionStore):
             generation=commit.generation + 1,
             deadline=commit.tokens.deadline,
             committed_by=commit.attempt_id,
+            in_doubt=commit.in_doubt,
         )
 
 

@@ -1,13 +1,4 @@
-"""Why no access token is served.
-
-    Failure
-    ├─ ReauthorizationRequired   reauthorization_required: only a new consent helps
-    ├─ TokenUnavailable          token_unavailable: only time helps
-    ├─ RefreshedJustNow          refreshed_just_now: only time helps
-    └─ SealedElsewhere           sealed_elsewhere: the operator has to look
-
-Their HTTP statuses are in `http.problems`.
-"""
+"""Why no access token is served. `http.problems` has the HTTP statuses."""
 
 from flowaccount_connect.domain.errors import Failure
 

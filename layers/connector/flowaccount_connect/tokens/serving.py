@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from flowaccount_connect.domain.connection import REFRESH_FAILING, Connection, Sealed, Status, public_status, reconnect
 from flowaccount_connect.domain.errors import ConnectionNotFound, KeyUnavailable
-from flowaccount_connect.rotation.ports import Opens
+from flowaccount_connect.rotation.ports import Sealer
 from flowaccount_connect.rotation.refresh_function import LONGEST_INVOCATION
 from flowaccount_connect.storage.connections import ConnectionStore
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
@@ -67,7 +67,7 @@ class AccessTokens:
     If the sealed set in the table differs from the one in memory, it is opened again.
     """
 
-    def __init__(self, sealer: Opens, kept: int = _TOKENS_KEPT) -> None:
+    def __init__(self, sealer: Sealer, kept: int = _TOKENS_KEPT) -> None:
         self._sealer = sealer
         self._kept = kept
         self._opened: OrderedDict[str, tuple[str, Sealed, str]] = OrderedDict()
@@ -204,7 +204,7 @@ class Serving:
             support_code=connection.id,
             environment=connection.environment,
             generation=connection.generation,
-            status=REFRESH_FAILING if failed and status == Status.ACTIVE else status,
+            status=REFRESH_FAILING if status == Status.UNREADABLE or (failed and status == Status.ACTIVE) else status,
         )
 
 

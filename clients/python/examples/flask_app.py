@@ -1,0 +1,155 @@
+"""A Flask app with the button *Connect FlowAccount*: a whole app, in one file.
+
+    pip install flask flask-wtf flowaccount-connect
+    export FLOWACCOUNT_CONNECT_URL=…                                   # the stack's output ApiUrl
+    export RETURN_URL=https://app.example.com/flowaccount-connected    # one of the stack's AllowedReturnUrls
+    export SECRET_KEY=…                                                # signs the cookie of the session
+    flask --app flask_app run
+
+The AWS credentials need `execute-api:Invoke` on `POST /connect-links`, `POST /connect-links/confirm`, and on `GET` and
+`POST /connections/*/token`. `sign_in` and `connected` stand for what your app has already: its users, its database.
+"""
+
+import hmac
+import os
+import secrets
+
+import flask
+import requests
+from flask.typing import ResponseReturnValue
+from flask_wtf.csrf import CSRFProtect
+
+from flowaccount_connect_client import (
+    FlowAccountAuth,
+    FlowAccountConnect,
+    FlowAccountConnectError,
+    Problem,
+    ReauthorizationRequired,
+    TemporarilyUnavailable,
+)
+
+RETURN_URL = os.environ["RETURN_URL"]
+FLOWACCOUNT = os.environ.get("FLOWACCOUNT_URL", "https://openapi.flowaccount.com")
+
+AGAIN = "This link has expired, or was used already. Please connect again."
+LATER = "FlowAccount did not finish the connection. Please try again in a few minutes."
+BROKEN = "FlowAccount cannot be connected at the moment. Our team knows."
+TEXTS = {  # docs/messages.md has them in Thai, too. Any other word means AGAIN.
+    "access_denied": "FlowAccount is not connected, because you cancelled.",
+    "wrong_business": "This is not the expected business, or it belongs to another account. Choose another, or ask us.",
+    "tenant_mismatch": "This link was made for another account. Sign in with the right one, and connect again.",
+    "disconnected": "This business was disconnected. Please connect again.",
+    **dict.fromkeys(("temporarily_unavailable", "code_rejected", "authorization_failed"), LATER),
+    **dict.fromkeys(("configuration_error", "incomplete_grant"), BROKEN),
+}
+
+app = flask.Flask(__name__)
+app.config.update(
+    SECRET_KEY=os.environ["SECRET_KEY"],
+    SESSION_COOKIE_SECURE=RETURN_URL.startswith("https:"),
+    SESSION_COOKIE_SAMESITE="Lax",  # Not Strict: the browser comes back from FlowAccount's site, and must be signed in.
+)
+CSRFProtect(app)
+flowaccount = FlowAccountConnect(patience=5)
+connected: dict[str, str] = {}
+"""The connection of each tenant."""
+
+
+@app.get("/")
+def home() -> ResponseReturnValue:
+    """The company, or the button."""
+    return page() if "tenant" in flask.session else page("Please sign in.")
+
+
+@app.post("/connect-flowaccount")
+def begin() -> ResponseReturnValue:
+    """The button. A tenant that is connected already can connect the same business again, and no other."""
+    tenant = flask.session.get("tenant")
+    if tenant is None:
+        return page("Please sign in."), 401
+    try:
+        link = flowaccount.connect_link(
+            tenant, RETURN_URL, expected_connection=connected.get(tenant), state=flask.session["state"]
+        )
+    except FlowAccountConnectError as error:
+        return page(words(error)), 503
+    return flask.redirect(link.connect_url, 303)
+
+
+@app.get("/flowaccount-connected")
+def end() -> ResponseReturnValue:
+    """The return URL. The confirmation counts for the tenant who is signed in in this browser, and no other.
+
+    So a link that somebody forwarded connects nothing. A repetition is answered the same. An `error` counts with the
+    state of this session alone: anybody can write one.
+    """
+    tenant, given = flask.session.get("tenant"), flask.request.args
+    if tenant is None:
+        return page("Please sign in, then connect again."), 401
+    ours = hmac.compare_digest(given.get("state", "").encode(), flask.session["state"].encode())
+    error = given.get("error") if ours else None
+    if error is not None and error != "already_connected":
+        return page(text(error)), 409
+    try:
+        if error is None:
+            connected[tenant] = flowaccount.confirm(given.get("confirmation"), tenant).support_code
+    except TemporarilyUnavailable:  # The confirmation waits for 15 minutes.
+        return page("FlowAccount is not connected yet. Please reload this page in a minute."), 503
+    except FlowAccountConnectError as failed:
+        return page(words(failed)), 409
+    return flask.redirect(flask.url_for("home"), 303)  # Takes the confirmation out of the address bar.
+
+
+def text(word: str) -> str:
+    """What the user reads of an `error` or `ending`. The word itself is never shown: anybody can write it."""
+    found = TEXTS.get(word, AGAIN)
+    if found is BROKEN:
+        app.logger.error("a connect ended with %s: see the runbook of the stack", word)
+    return found
+
+
+def words(error: FlowAccountConnectError) -> str:
+    """What the user reads of an error. What your team has to mend goes to the log; no secret is in it."""
+    if isinstance(error, TemporarilyUnavailable):
+        return LATER
+    if isinstance(error, Problem) and error.status in (404, 409):
+        return text(error.ending or error.code)
+    app.logger.error("FlowAccount Connect: %s (the return URL is %s)", error, RETURN_URL)
+    return BROKEN
+
+
+def company(connection: str) -> str:
+    """The connected company, by a token of the connection."""
+    try:
+        auth = FlowAccountAuth(connection, client=flowaccount)
+        answer = requests.get(f"{FLOWACCOUNT}/test/company/info", auth=auth, timeout=30)
+        answer.raise_for_status()
+        return f"FlowAccount is connected: {answer.json()['data']['compnayName']}"  # FlowAccount's own spelling
+    except ReauthorizationRequired:
+        return "FlowAccount needs your consent again. Please connect again."
+    except (FlowAccountConnectError, requests.RequestException):
+        return "FlowAccount is connected, and does not answer at the moment."
+
+
+# ---- what your app has already ----------------------------------------------------------------------------
+
+PAGE = """<!doctype html><html lang="en"><title>My app</title><p role="status">{{ message }}</p>
+{% if session.tenant %}<p>{{ session.tenant }}: {{ state }}</p>
+<form method="post" action="{{ url_for('begin') }}"><button>Connect FlowAccount</button>
+{% else %}<form method="post" action="{{ url_for('sign_in') }}"><input name="tenant"><button>Sign in</button>
+{% endif %}<input type="hidden" name="csrf_token" value="{{ csrf_token() }}"></form>"""
+
+
+def page(message: str = "") -> str:
+    """A page with a message, and the next step."""
+    connection = connected.get(flask.session.get("tenant", ""))
+    state = company(connection) if connection else "FlowAccount is not connected yet."
+    return flask.render_template_string(PAGE, message=message, state=state)
+
+
+@app.post("/sign-in")
+def sign_in() -> ResponseReturnValue:
+    """Takes anybody's word. The state belongs to the session, so that two presses of the button have the same."""
+    flask.session.clear()
+    flask.session.update(tenant=flask.request.form["tenant"], state=secrets.token_urlsafe())
+    return flask.redirect(flask.url_for("home"), 303)

@@ -1,0 +1,195 @@
+"""The pages of other languages: their programs run as they stand, after `eval "$(make env)"`."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import requests
+
+from tests.e2e.addresses import APP_RETURN_URL
+from tests.e2e.conftest import Simulator
+from tests.support import pages
+from tools.local import env, service
+from tools.local.stack import Stack
+from tools.local.visit import HttpVisitor
+from tools.simulator import people
+
+BUSINESS = "N1000004"
+APP = APP_RETURN_URL.removesuffix("/flowaccount-connected")
+FOLDER = "docs/languages"
+PERMISSIONS = f"{FOLDER}/README.md"
+
+
+@dataclass(frozen=True)
+class Language:
+    """A page: its files, each with a word that only its block has, and what must be installed to run it."""
+
+    page: str
+    fence: str
+    files: dict[str, str]
+    needs: dict[str, str]
+    """Commands, each with the Debian package that brings it."""
+    libraries: dict[str, str] = field(default_factory=dict)
+    """Files, each with the Debian package that brings it."""
+    environment: dict[str, str] = field(default_factory=dict)
+    """Where Debian's packages put the libraries; a reader's come from the language's own registry."""
+
+
+JARS = [f"/usr/share/java/jackson-{name}.jar" for name in ("annotations", "core", "databind")]
+GO = "/usr/share/gocode"
+
+LANGUAGES = {
+    "php": Language("php.md", "php", {"flowaccount.php": "CURLOPT_AWS_SIGV4"}, {"php": "php-cli"}),
+    "go": Language(
+        "go.md",
+        "go",
+        {"main.go": "package main"},
+        {"go": "golang-go"},
+        {f"{GO}/src/github.com/aws/aws-sdk-go-v2/config": "golang-github-aws-aws-sdk-go-v2-dev"},
+        {"GO111MODULE": "off", "GOPATH": GO, "GOCACHE": str(pages.ROOT / ".local" / "go")},
+    ),
+    "java": Language(
+        "java.md",
+        "java",
+        {"Signature.java": "javax.crypto", "Flowaccount.java": "HttpServer"},
+        {"javac": "openjdk-17-jdk-headless", "java": "openjdk-17-jre-headless"},
+        dict.fromkeys(JARS, "libjackson2-databind-java"),
+        {"CLASSPATH": ":".join(JARS)},
+    ),
+}
+
+
+def require(language: Language) -> None:
+    """Fail with what to install, as the other prerequisites of the tests do."""
+    missing = {package for command, package in language.needs.items() if shutil.which(command) is None}
+    missing |= {package for path, package in language.libraries.items() if not Path(path).exists()}
+    if language.page == "php.md" and not missing:
+        modules = subprocess.run(["php", "-m"], capture_output=True, text=True, check=True).stdout.split()
+        missing |= {"php-curl"} - {f"php-{module}" for module in modules}
+    assert not missing, f"{', '.join(sorted(missing))} is missing. {language.page} is tested with it: install it."
+
+
+def policy(up: Stack, number: int) -> str:
+    """A policy of the page about permissions, for this stack: the first is a program's, the last an access key's."""
+    text = pages.blocks(PERMISSIONS, "json")[number]
+    for name, value in {"region": up.region, "account": "000000000000", "api": up.api_id}.items():
+        text = text.replace(f"{{{name}}}", value)
+    return text
+
+
+@pytest.fixture
+def role(up: Stack) -> Iterator[dict[str, str]]:
+    """The variables of a program with a role that has the permissions of the page, and no more."""
+    iam, name = service.client(up, "iam"), "flowaccount-connect-other-language"
+    trust = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"AWS": "arn:aws:iam::000000000000:root"}}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
+    arn = iam.create_role(RoleName=name, AssumeRolePolicyDocument=document)["Role"]["Arn"]
+    iam.put_role_policy(RoleName=name, PolicyName="page", PolicyDocument=policy(up, 0))
+    got = service.client(up, "sts").assume_role(RoleArn=arn, RoleSessionName="app")["Credentials"]
+    yield {
+        "AWS_ACCESS_KEY_ID": got["AccessKeyId"],
+        "AWS_SECRET_ACCESS_KEY": got["SecretAccessKey"],
+        "AWS_SESSION_TOKEN": got["SessionToken"],
+    }
+    iam.delete_role_policy(RoleName=name, PolicyName="page")
+    iam.delete_role(RoleName=name)
+
+
+@pytest.fixture(params=LANGUAGES)
+def language(request: pytest.FixtureRequest) -> Language:
+    """A page whose program runs here."""
+    chosen = LANGUAGES[request.param]
+    require(chosen)
+    return chosen
+
+
+@pytest.fixture(params=["access key", "role"])
+def program(
+    up: Stack, language: Language, role: dict[str, str], request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[Path]:
+    """The page's program, running by the page's own commands; gives what it writes to its terminal."""
+    for name, word in language.files.items():
+        (tmp_path / name).write_text(pages.block(f"{FOLDER}/{language.page}", language.fence, word))
+    (commands,) = pages.blocks(f"{FOLDER}/{language.page}", "sh")
+    given = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), **env.exports(up), "RETURN_URL": APP_RETURN_URL}
+    given |= language.environment | (role if request.param == "role" else {})
+    log = tmp_path / "log"
+    with log.open("wb") as file:
+        running = subprocess.Popen(
+            ["sh", "-euc", commands], cwd=tmp_path, env=given, stdout=file, stderr=file, start_new_session=True
+        )
+    try:
+        end = time.monotonic() + 120
+        while True:
+            try:
+                requests.get(APP, timeout=10)
+                break
+            except requests.ConnectionError:
+                assert running.poll() is None, log.read_text()
+                assert time.monotonic() < end, "it does not listen"
+                time.sleep(0.1)
+        yield log
+    finally:
+        os.killpg(running.pid, signal.SIGTERM)  # The program is a child of the shell.
+        running.wait(10)
+
+
+def test_a_pages_program_connects_a_business_and_reads_its_name(
+    up: Stack, simulator: Simulator, language: Language, program: Path
+) -> None:
+    service.call(up, "DELETE", f"/connections/{BUSINESS}")
+    time.sleep(2)  # A disconnect ends all consents of its second, and of the one that follows.
+    home = requests.get(APP, timeout=30)
+    assert 'action="/connect-flowaccount"' in home.text
+    pressed = requests.post(f"{APP}/connect-flowaccount", allow_redirects=False, timeout=40)
+    assert pressed.status_code == 303, program.read_text()
+    owner = next(name for name, user in people.USERS.items() if BUSINESS in user.businesses)
+    arrived = HttpVisitor().connect(pressed.headers["Location"], user=owner, business=BUSINESS)
+    assert (arrived.status, arrived.html) == (200, f"FlowAccount is connected: {BUSINESS}"), program.read_text()
+    shown = service.call(up, "GET", f"/connections/{BUSINESS}").json()
+    assert (shown["status"], shown["tenant"]) == ("active", "tenant-7")
+    company = requests.get(f"{APP}/company?id={BUSINESS}", timeout=40)
+    assert company.content.decode("utf-8") == people.business(BUSINESS).thai, program.read_text()
+    nobody = requests.get(f"{APP}/company?id=N404404", timeout=40)
+    assert nobody.status_code >= 500
+    token = service.call(up, "GET", f"/connections/{BUSINESS}/token").json()["access_token"]
+    confirmation = urlsplit(arrived.url).query.partition("confirmation=")[2].partition("&")[0]
+    assert token not in program.read_text()
+    assert len(confirmation) > 20
+
+
+def test_the_pages_variants_with_an_sdk_are_at_least_of_the_language() -> None:
+    require(LANGUAGES["php"])
+    code = pages.block(f"{FOLDER}/php.md", "php", "SignatureV4")
+    subprocess.run(["php", "-l"], input=code, text=True, check=True, capture_output=True)
+
+
+def test_an_access_key_for_one_route_reads_tokens_and_does_nothing_else(
+    up: Stack, simulator: Simulator, connection: str
+) -> None:
+    iam, name = service.client(up, "iam"), "flowaccount-connect-one-route"
+    iam.create_user(UserName=name)
+    iam.put_user_policy(UserName=name, PolicyName="page", PolicyDocument=policy(up, -1))
+    key = iam.create_access_key(UserName=name)["AccessKey"]
+    keys = key["AccessKeyId"], key["SecretAccessKey"]
+    try:
+        assert service.call(up, "GET", f"/connections/{connection}/token", credentials=keys).status_code == 200
+        for method, path, body in (
+            ("DELETE", f"/connections/{connection}", None),
+            ("GET", f"/connections/{connection}", None),
+            ("POST", f"/connections/{connection}/token", {"rejected_generation": 1}),
+            ("POST", "/connect-links", {"tenant": "t", "return_url": APP_RETURN_URL}),
+        ):
+            assert service.call(up, method, path, body=body, credentials=keys).status_code == 403, path
+    finally:
+        iam.delete_access_key(UserName=name, AccessKeyId=keys[0])
+        iam.delete_user_policy(UserName=name, PolicyName="page")
+        iam.delete_user(UserName=name)

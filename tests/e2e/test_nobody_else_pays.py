@@ -1,0 +1,543 @@
+"""One bad connection, one bad hour, one bad visitor on the deployed stack: nobody else pays for it.
+
+The connections are written as the callback writes them; they are due from the beginning. Minutes and hours pass by
+moving the times in the table. So each worker of `refresh` ends first: it remembers for seconds what it has read.
+"""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from flowaccount_connect.storage.connections import due_shard, key_of, listed_as
+from tests.e2e import crowd
+from tests.e2e.conftest import Bus, Simulator, until
+from tests.e2e.tampering import restart
+from tests.e2e.test_connect_links import confirm, link_of, make, refused
+from tests.e2e.test_connections import call, walk
+from tests.e2e.test_zzz_schedule import rest
+from tools.campaign.stage import Stage
+from tools.local import metrics, service
+from tools.local.stack import Stack
+from tools.local.visit import HttpVisitor
+
+HOUR = 3_600
+SHARED = ("HEALTH", "RATE")
+"""The items that all workers share."""
+
+
+@pytest.fixture
+def stage(up: Stack, simulator: Simulator) -> Iterator[Stage]:
+    """The stack with nothing under way, and no memory of what its endpoint did to tests before."""
+    made = Stage(up)
+    scheduler = made.client("scheduler")
+    found = scheduler.list_schedules()["Schedules"]
+    (name,) = (one["Name"] for one in found if f":{up.functions['sweep']}:" in one["Target"]["Arn"])
+    there = scheduler.get_schedule(Name=name)
+    wanted = ("Name", "GroupName", "ScheduleExpression", "FlexibleTimeWindow", "Target")
+    same = {key: there[key] for key in wanted if key in there}
+    scheduler.update_schedule(**same, State="DISABLED")
+
+    def forget() -> None:
+        simulator.clear_faults()
+        made.queues.purge_queue(QueueUrl=up.queues["refresh"])
+        for name in SHARED:
+            made.table.delete_item(TableName=up.table, Key=shared(name))
+        for business in made.items():
+            made.table.delete_item(TableName=up.table, Key=key_of(business))
+        for function in ("refresh", "callback"):
+            restart(up, function)
+
+    forget()
+    yield made
+    forget()
+    scheduler.update_schedule(**same, State=there["State"])
+
+
+def shared(name: str) -> dict[str, Any]:
+    """The key of an item that all workers share."""
+    return {"pk": {"S": name}, "sk": {"S": "token-endpoint"}}
+
+
+def connect(stage: Stage, first: str, count: int, *, deadline: int = 18 * HOUR, access: int = 9 * HOUR) -> list[str]:
+    """So many businesses whose refresh is due."""
+    return crowd.connect(stage, first, count, access_expires_at=access, deadline=deadline, refresh_at=-1)
+
+
+def refresh_each(stage: Stage, businesses: list[str]) -> list[str]:
+    """Refresh one after the other; the outcomes."""
+    return [stage.invoke(business) for business in businesses]
+
+
+def time_of_the_canary(stage: Stage, **ago: int) -> None:
+    """Let the time of the next canary come; `unwell_since` may have been longer ago, too."""
+    names = {"next_test": 1} | {name: int(time.time()) - seconds for name, seconds in ago.items()}
+    stage.table.update_item(
+        TableName=stage.up.table,
+        Key=shared("HEALTH"),
+        UpdateExpression="SET " + ", ".join(f"{name} = :{name}" for name in names),
+        ExpressionAttributeValues={f":{name}": {"N": str(value)} for name, value in names.items()},
+    )
+    restart(stage.up, "refresh")
+
+
+def generations(stage: Stage, businesses: list[str]) -> Counter[int]:
+    return Counter(int(stage.item(business)["generation"]["N"]) for business in businesses)
+
+
+def statuses(stage: Stage, businesses: list[str]) -> Counter[str]:
+    """What is stored of each, with the reason where one is."""
+    items = map(stage.item, businesses)
+    return Counter(" ".join(item[name]["S"] for name in ("status", "reason") if name in item) for item in items)
+
+
+def sent(simulator: Simulator, businesses: list[str]) -> Counter[str]:
+    """How often the token of each business was sent."""
+    found = Counter(one["business"] for one in simulator.posts("refresh_token"))
+    return Counter({business: found[business] for business in businesses if found[business]})
+
+
+# Poisoned connections ------------------------------------------------------------------------------------------------
+
+POISONS: list[dict[str, object]] = [
+    {"fault": "error", "code": "invalid_request", "status": 400},
+    {"fault": "error", "code": "invalid_request", "status": 200},
+    {"fault": "error", "code": "invalid_scope", "status": 400},
+    {"fault": "error", "code": "unauthorized_client", "status": 400},
+    {"fault": "error", "code": "unsupported_grant_type", "status": 401},
+    {"fault": "status", "status": 403},
+    {"fault": "status", "status": 404, "body": "<html>Not Found</html>"},
+    {"fault": "status", "status": 405},
+]
+
+
+def test_connections_that_are_always_refused_stop_nobody_and_are_announced(
+    stage: Stage, simulator: Simulator, bus: Bus
+) -> None:
+    poisoned = connect(stage, "N4100001", len(POISONS), deadline=5 * HOUR)
+    healthy = connect(stage, "N4100101", 15)
+    (expired,) = connect(stage, "N4100201", 1, access=-60)
+    for business, poison in zip(poisoned, POISONS, strict=True):
+        simulator.fault(**poison, business=business, times=1_000)  # type: ignore[arg-type]
+    for minute in range(5):
+        # The poisoned ones first, since their deadlines are sooner.
+        for business in poisoned:
+            stage.let_fall_due(business)
+        stage.send(poisoned)
+        if minute == 0:
+            until(lambda: len(sent(simulator, poisoned)) >= 5)
+            status, served = call(stage.up, "GET", f"/connections/{expired}/token")
+            assert (status, served.get("generation"), served.get("status")) == (200, 2, "active")
+        for at in range(0, len(healthy), 10):
+            stage.send([one for one in healthy[at : at + 10] if stage.item(one)["generation"]["N"] == "1"])
+        rest(stage)
+    assert generations(stage, healthy) == {2: 15}
+    assert statuses(stage, poisoned) == {"active": len(poisoned)}
+    shown = {one["support_code"]: one["status"] for one in walk(stage.up, "status=active")}
+    assert {shown[business] for business in poisoned} == {"refresh_failing"}
+    assert {shown[business] for business in healthy} == {"active"}
+    until(lambda: all(bus.types(one).count("refused_alone") == 1 for one in poisoned))
+    # Its time is over, and it ends like any other.
+    last, now = poisoned[0], int(time.time())
+    stage.table.update_item(
+        TableName=stage.up.table,
+        Key=key_of(last),
+        UpdateExpression="SET deadline = :then",
+        ExpressionAttributeValues={":then": {"N": str(now - 25 * HOUR)}},
+    )
+    stage.let_fall_due(last)
+    assert stage.invoke(last) == "reauthorization_required"
+    assert statuses(stage, [last]) == {"reauthorization_required expired": 1}
+
+
+# Brown-outs ----------------------------------------------------------------------------------------------------------
+
+BROWN_OUTS: dict[str, dict[str, object]] = {
+    "closed": {"fault": "lose_answer"},
+    "reset": {"fault": "reset"},
+    "broken off": {"fault": "truncate"},
+    "504": {"fault": "status", "status": 504, "processed": True},
+    "html": {"fault": "garbage", "content": "html", "processed": True},
+    "bytes": {"fault": "garbage", "content": "bytes", "processed": True},
+    "an empty 200": {"fault": "status", "status": 200, "processed": True},
+    "a redirect": {"fault": "status", "status": 307, "headers": {"Location": "/test/token"}, "processed": True},
+    "too long": {"fault": "huge", "bytes": 20_000_000},
+    "unanswered": {"fault": "delay", "seconds": 20, "when": "after"},
+}
+
+
+def test_a_brown_out_costs_three_connections_at_most_and_ends_by_itself(stage: Stage, simulator: Simulator) -> None:
+    lost = 0
+    for number, (kind, fault) in enumerate(BROWN_OUTS.items()):
+        businesses = connect(stage, f"N42{number:02}001", 12)
+        simulator.fault(**fault, times=1_000)  # type: ignore[arg-type]
+        together, alone = businesses[:3], businesses[3:]
+        outcomes = refresh_each(stage, businesses)
+        if kind == "too long":
+            # Whole tokens at its beginning are tokens, however long the rest is.
+            assert set(outcomes) <= {"refreshed", "in_doubt", "unwell"}, kind
+        else:
+            assert outcomes == ["in_doubt"] * 3 + ["unwell"] * 9, kind
+            assert sum(sent(simulator, businesses).values()) == 3, kind
+            # The canary finds no answer either, and the next one that finds one lets one connection try.
+            time_of_the_canary(stage)
+            assert stage.invoke(alone[0]) == "unwell", kind
+        simulator.clear_faults()
+        if "unwell" in outcomes:
+            time_of_the_canary(stage)
+        left = [one for one in businesses if stage.item(one)["generation"]["N"] == "1" and one not in together]
+        assert refresh_each(stage, left) == ["refreshed"] * len(left), kind
+        for business in together:
+            for _ in range(2):
+                # The lease of an attempt in doubt, and ten minutes between two refusals.
+                stage.let_fall_due(business)
+                stage.invoke(business)
+        ended = statuses(stage, businesses)
+        assert ended["active"] >= 9, kind
+        assert set(ended) <= {"active", "reauthorization_required rotation_lost"}, kind
+        lost += len(businesses) - ended["active"]
+    assert 0 < lost <= 3 * len(BROWN_OUTS), "these faults really cost what they meet"
+
+
+# A server's bad minute -----------------------------------------------------------------------------------------------
+
+
+def test_one_false_refusal_costs_nothing(stage: Stage, simulator: Simulator) -> None:
+    (business,) = connect(stage, "N4300001", 1)
+    simulator.fault("error", code="invalid_grant", business=business)
+    assert stage.invoke(business) == "refused"
+    status, served = call(stage.up, "GET", f"/connections/{business}/token")
+    assert (status, served["status"], served["generation"]) == (200, "refresh_failing", 1)
+    assert call(stage.up, "GET", f"/connections/{business}")[1]["status"] == "refresh_failing"
+    stage.let_fall_due(business)
+    assert stage.invoke(business) == "refreshed"
+    assert call(stage.up, "GET", f"/connections/{business}/token")[1]["status"] == "active"
+
+
+def test_a_bad_minute_of_refusals_ends_nobody(stage: Stage, simulator: Simulator) -> None:
+    businesses = connect(stage, "N4310001", 12)
+    simulator.fault("error", code="invalid_grant", times=1_000)
+    assert refresh_each(stage, businesses) == ["refused"] * 5 + ["refused"] + ["unwell"] * 6
+    # Ten minutes later it is not over: a second refusal is no verdict while all are refused.
+    for business in businesses[:3]:
+        stage.let_fall_due(business)
+    stage.table.update_item(
+        TableName=stage.up.table,
+        Key=key_of(businesses[0]),
+        UpdateExpression="SET deadline = :soon",
+        ExpressionAttributeValues={":soon": {"N": str(int(time.time()) + 600)}},
+    )
+    entries = [{"Id": "1", "MessageBody": json.dumps({"connection_id": businesses[0], "urgent": True})}]
+    stage.queues.send_message_batch(QueueUrl=stage.up.queues["refresh"], Entries=entries)
+    until(lambda: sent(simulator, businesses[:1])[businesses[0]] == 2)
+    rest(stage)
+    assert statuses(stage, businesses) == {"active": 12}
+    simulator.clear_faults()
+    time_of_the_canary(stage)
+    for business in businesses:
+        stage.let_fall_due(business)
+    time_of_the_canary(stage)
+    refresh_each(stage, businesses[6:] + businesses[:6])
+    assert generations(stage, businesses) == {2: 12}
+
+
+# Visitors and callers ------------------------------------------------------------------------------------------------
+
+
+def pause(stage: Stage) -> None:
+    """Let FlowAccount have asked the stack to wait for ten minutes."""
+    until_then = {"paused_until": {"N": str(int((time.time() + 600) * 1_000_000))}}
+    stage.table.put_item(TableName=stage.up.table, Item=shared("RATE") | until_then | {"tag": {"S": "test"}})
+    for function in ("refresh", "callback"):
+        restart(stage.up, function)
+
+
+def test_junk_codes_stop_no_refresh(stage: Stage, simulator: Simulator) -> None:
+    businesses = connect(stage, "N4400001", 12)
+
+    def junk(number: int) -> str | None:
+        visitor = HttpVisitor()
+        url = stage.up.authorize_url
+        if number % 2:
+            url = make(stage.up, f"visitor-{number}")["connect_url"]
+        begun = visitor.get(url, Accept="text/html").headers["Location"]
+        state = begun.partition("state=")[2].partition("&")[0]
+        return visitor.follow(f"{stage.up.callback_url}?code={'junk' * 1_000}&state={state}").page
+
+    with ThreadPoolExecutor(2) as pool:
+        pages = [pool.submit(junk, number) for number in range(12)]
+        assert refresh_each(stage, businesses) == ["refreshed"] * 12
+        seen = Counter(page.result() for page in pages)
+    # A code of 4,000 characters is a code: FlowAccount is asked, and refuses it. A link leads back to the app.
+    assert seen == {"code_rejected": 6, None: 6}
+    assert len(simulator.posts("authorization_code")) == 12
+
+
+def test_without_room_a_connect_consumes_nothing_and_what_dies_goes_all_the_same(
+    stage: Stage, simulator: Simulator, visitor: HttpVisitor
+) -> None:
+    (caller,) = connect(stage, "N4410001", 1, access=-60)
+    (dying,) = connect(stage, "N4410002", 1, deadline=HOUR // 2)
+    made = make(stage.up, "tenant-of-a-busy-minute")
+    back = visitor.consent(made["connect_url"], user="somchai", business="N1000001")
+    pause(stage)
+    entries = [{"Id": "1", "MessageBody": json.dumps({"connection_id": dying, "urgent": True})}]
+    stage.queues.send_message_batch(QueueUrl=stage.up.queues["refresh"], Entries=entries)
+    arrived = visitor.follow(back)
+    assert (arrived.page, arrived.status) == ("busy", 503)
+    status, problem = call(stage.up, "GET", f"/connections/{caller}/token")
+    assert (status, problem["code"]) == (503, "token_unavailable")
+    until(lambda: stage.item(dying)["generation"]["N"] == "2")
+    assert [one["business"] for one in simulator.posts()] == [dying]
+    stage.table.delete_item(TableName=stage.up.table, Key=shared("RATE"))
+    for function in ("refresh", "callback"):
+        restart(stage.up, function)
+    # The same link, the same code: a reload works.
+    assert "confirmation=" in visitor.follow(back).url
+    assert confirm(stage.up, made["confirmation"], "tenant-of-a-busy-minute").status_code == 200
+
+
+def test_garbage_imports_under_one_id_are_one_request(stage: Stage, simulator: Simulator) -> None:
+    name = "N4500001"
+    stage.table.delete_item(TableName=stage.up.table, Key=key_of(name, "IMPORT"))
+    with ThreadPoolExecutor(4) as pool:
+        body = {"refresh_token": "garbage" * 1_200}
+        answers = list(pool.map(lambda _: call(stage.up, "POST", f"/connections/{name}", body), range(8)))
+    codes = Counter(problem["code"] for _, problem in answers)
+    assert {status for status, _ in answers} == {409}
+    assert set(codes) <= {"import_refused", "import_under_way"}
+    again = service.call(stage.up, "POST", f"/connections/{name}", body=body)
+    assert (again.json()["code"], again.json()["reason"]) == ("import_refused", "rejected")
+    assert 0 < int(again.headers["Retry-After"]) <= 600
+    assert len(simulator.posts("refresh_token")) == 1
+
+
+# Malformed items -----------------------------------------------------------------------------------------------------
+
+
+def test_malformed_items_are_their_own_trouble_and_can_be_ended(stage: Stage, simulator: Simulator) -> None:
+    strange: dict[str, dict[str, Any] | None] = {
+        "reason": {"S": "because"},
+        "status": {"S": "strange"},
+        "generation": {"S": "seven"},
+        "grant_id": None,
+        "deadline": {"BOOL": True},
+        "tokens": {"L": []},
+        "tenant": {"S": "x" * 300_000},
+        "retries": {"N": "-1E+100"},
+        "attempt_id": {"M": {}},
+        "listed_as": {"S": "active#0"},
+    }
+    healthy = connect(stage, "N4600101", 3)
+    malformed = dict(zip(connect(stage, "N4600001", len(strange), deadline=5 * HOUR), strange.items(), strict=True))
+    for business, (name, value) in malformed.items():
+        item = stage.item(business)
+        item = item | {name: value} if value is not None else {k: v for k, v in item.items() if k != name}
+        stage.table.put_item(TableName=stage.up.table, Item=item)
+    stage.table.put_item(
+        TableName=stage.up.table,
+        Item=key_of("not a name/ก")
+        | {
+            "listed_as": {"S": listed_as("N1", "active")},
+            "due_shard": {"S": due_shard("N1")},
+            "refresh_at": {"N": "1"},
+        },
+    )
+    tick = service.invoke(stage.up, "sweep", {})
+    assert tick["complete"]
+    assert tick["due"] >= len(malformed) + len(healthy)
+    shown = {one["support_code"]: one for one in walk(stage.up, "limit=2")}
+    assert set(shown) >= {*healthy, *malformed} - {"N4600010"}
+    in_trouble = {name: shown[business]["status"] for business, (name, _) in malformed.items() if business in shown}
+    assert {name for name, status in in_trouble.items() if status != "unreadable"} <= {"listed_as", "tokens"}
+    stage.send([*malformed, *healthy])
+    until(lambda: generations(stage, healthy) == {2: 3}, patience=90)
+    for business in malformed:
+        status, served = call(stage.up, "GET", f"/connections/{business}/token")
+        assert status in (200, 503), served
+        assert call(stage.up, "GET", f"/connections/{business}/history")[0] == 200
+        assert call(stage.up, "DELETE", f"/connections/{business}") == (204, {}), business
+        assert call(stage.up, "GET", f"/connections/{business}")[1]["status"] == "disconnected"
+    stage.table.delete_item(TableName=stage.up.table, Key=key_of("not a name/ก"))
+    assert set(sent(simulator, list(malformed))) <= {"N4600010"}
+
+
+# Consents ------------------------------------------------------------------------------------------------------------
+
+
+def test_an_old_confirmation_and_an_earlier_consent_find_the_door_shut(
+    stage: Stage, simulator: Simulator, visitor: HttpVisitor
+) -> None:
+    up, business = stage.up, "N1000003"
+    first = make(up, "shop-a")
+    visitor.connect(first["connect_url"], user="somchai", business=business)
+    assert confirm(up, first["confirmation"], "shop-a").status_code == 200
+    waiting = make(up, "shop-a")
+    visitor.connect(waiting["connect_url"], user="somchai", business=business)
+    assert "tokens" in link_of(up, waiting["confirmation"])
+    # A direct connect is in flight, and an import, while the business is disconnected.
+    simulator.fault("delay", seconds=3, when="after", grant_type="authorization_code")
+    late = HttpVisitor()
+    back = late.consent(up.authorize_url, user="somchai", business=business)
+    with ThreadPoolExecutor(1) as pool:
+        flying = pool.submit(late.follow, back)
+        until(lambda: len(simulator.posts("authorization_code")) == 3)
+        assert call(up, "DELETE", f"/connections/{business}")[0] == 204
+        assert flying.result().page == "attempt_expired"
+    assert refused(up, waiting["confirmation"], "shop-a") == (409, "connect_failed", "disconnected")
+    assert refused(up, first["confirmation"], "shop-a") == (409, "connect_failed", "disconnected")
+    assert call(up, "GET", f"/connections/{business}")[1]["status"] == "disconnected"
+    theirs = make(up, "shop-b")
+    visitor.connect(theirs["connect_url"], user="somchai", business=business)
+    assert confirm(up, theirs["confirmation"], "shop-b").status_code == 200
+    for old in (first, waiting):
+        status, code, _ = refused(up, old["confirmation"], "shop-a")
+        assert (status, code) == (409, "connect_failed")
+    assert call(up, "GET", f"/connections/{business}")[1]["tenant"] == "shop-b"
+
+
+def test_a_pending_commit_from_before_a_disconnect_is_dropped(stage: Stage, simulator: Simulator) -> None:
+    (business,) = connect(stage, "N4700001", 1)
+    item = stage.item(business)
+    times = ("requested_at", "access_expires_at", "deadline", "refresh_at")
+    message: dict[str, Any] = {
+        "target": "consent",
+        "link_id": "",
+        "connection_id": business,
+        "grant_id": item["grant_id"]["S"][:-1] + "z",
+        "attempt_id": "of-13-days-ago",
+        "generation": 0,
+        "environment": "sandbox",
+        "tenant": None,
+        "tokens": {"tokens": "AAAA", "data_key": "AAAA"} | {name: int(item[name]["N"]) for name in times},
+    }
+    assert call(stage.up, "DELETE", f"/connections/{business}")[0] == 204
+    tombstone = stage.item(business)
+    for target in ("consent", "connection", "import"):
+        body = json.dumps(message | {"target": target})
+        answer = service.invoke(stage.up, "salvage", {"Records": [{"messageId": target, "body": body}]})
+        assert answer == {"batchItemFailures": []}, target
+    assert stage.item(business) == tombstone
+
+
+def test_an_import_belongs_to_its_tenant(stage: Stage, simulator: Simulator, visitor: HttpVisitor) -> None:
+    up, business = stage.up, "N1000002"
+    stage.table.delete_item(TableName=up.table, Key=key_of(business, "IMPORT"))
+    (consent,) = simulator.post("consents", {"business": business})["consents"]
+    body = {"refresh_token": consent["refresh_token"], "tenant": "shop-c"}
+    assert call(up, "POST", f"/connections/{business}", body)[1]["tenant"] == "shop-c"
+    other = make(up, "shop-d")
+    assert visitor.connect(other["connect_url"], user="somchai", business=business).page == "wrong_business"
+    mine = make(up, "shop-c")
+    visitor.connect(mine["connect_url"], user="somchai", business=business)
+    assert confirm(up, mine["confirmation"], "shop-c").json()["tenant"] == "shop-c"
+
+
+def test_refused_imports_sound_no_alarm_of_connections(stage: Stage, simulator: Simulator) -> None:
+    begun = time.time()
+    simulator.fault("status", status=504, processed=True, grant_type="refresh_token")
+    for number in range(5):
+        name = f"N480000{number}"
+        stage.table.delete_item(TableName=stage.up.table, Key=key_of(name, "IMPORT"))
+        call(stage.up, "POST", f"/connections/{name}", {"refresh_token": "never-issued"})
+    # The first one's answer was lost: in doubt and then refused, it is a refused import and no lost rotation.
+    stage.table.update_item(
+        TableName=stage.up.table,
+        Key=key_of("N4800000", "IMPORT"),
+        UpdateExpression="SET refresh_at = :now",
+        ExpressionAttributeValues={":now": {"N": "1"}},
+    )
+    told = service.invoke(stage.up, "refresh", {"connection_id": "N4800000", "import": True})
+    assert told["outcome"] == "import_refused"
+    assert counted(stage, begun)["Reauthorizations"] == counted(stage, begun)["TokensLost"] == 0
+    # The same count sees a connection that ends.
+    (business,) = connect(stage, "N4810001", 1, deadline=-1)
+    simulator.withdraw(business)
+    assert stage.invoke(business) == "reauthorization_required"
+    until(lambda: counted(stage, begun)["Reauthorizations"] == 1)
+
+
+def counted(stage: Stage, since: float) -> Counter[str]:
+    """The metrics that `refresh` has written since then, by name."""
+    pages = stage.client("logs").get_paginator("filter_log_events")
+    group = f"/aws/lambda/{stage.up.functions['refresh']}"
+    lines = (event["message"] for page in pages.paginate(logGroupName=group) for event in page["events"])
+    found: Counter[str] = Counter()
+    for line in lines:
+        for metric, sample in metrics.embedded(line):
+            if sample.at >= since:
+                found[metric.name] += int(sample.value)
+    return found
+
+
+# Answers that are easily misread -------------------------------------------------------------------------------------
+
+WHOLE = {"access_token": "an-access-token", "refresh_token": "a-refresh-token", "expires_in": 86_400}
+
+
+def test_an_answer_that_cannot_be_read_changes_nothing(stage: Stage, simulator: Simulator) -> None:
+    answers: list[object] = [
+        WHOLE | {"supportCode": 2},
+        WHOLE | {"supportCode": {"id": "N4900001"}},
+        WHOLE | {"supportCode": True},
+        WHOLE | {"refresh_token": "R\n"},
+        WHOLE | {"refresh_token": 12345},
+        WHOLE | {"refresh_token": ["a"]},
+        WHOLE | {"access_token": None},
+        "[" * 60_000,
+        '{"access_token": "a", "access_token": ',
+    ]
+    for number, body in enumerate(answers):
+        if number % 2 == 0:
+            stage.table.delete_item(TableName=stage.up.table, Key=shared("HEALTH"))
+            restart(stage.up, "refresh")
+        (business,) = connect(stage, f"N490000{number}", 1)
+        simulator.fault("status", status=200, body=body, processed=True)
+        before = stage.item(business)
+        assert stage.invoke(business) == "in_doubt", number
+        after = stage.item(business)
+        assert {name: after[name] for name in ("tokens", "generation", "status")} == {
+            name: before[name] for name in ("tokens", "generation", "status")
+        }, number
+        assert call(stage.up, "GET", f"/connections/{business}/token")[1]["status"] == "in_doubt"
+
+
+def test_whole_tokens_are_kept_whatever_is_beside_them(
+    stage: Stage, simulator: Simulator, visitor: HttpVisitor
+) -> None:
+    business = "N1000005"
+    whole = json.dumps(WHOLE | {"supportCode": business, "expires_in": 86_400})
+    for junk in (whole + "<html>", whole + whole, "\ufeff" + whole + "\x00", whole[:-1] + ', "expires_in": 1e400}'):
+        simulator.fault("status", status=200, body=junk, processed=True, grant_type="authorization_code")
+        assert visitor.connect(stage.up.authorize_url, user="anong", business=business).page == "connected"
+        simulator.fault("status", status=200, body=junk, processed=True, grant_type="refresh_token")
+        stage.let_fall_due(business)
+        assert stage.invoke(business) == "refreshed"
+        assert call(stage.up, "GET", f"/connections/{business}/token")[1]["access_token"] == "an-access-token"
+
+
+def test_what_nobody_sees_around_the_client_secret_is_not_sent(stage: Stage, visitor: HttpVisitor) -> None:
+    secrets = service.client(stage.up, "secretsmanager")
+    good = secrets.get_secret_value(SecretId=stage.up.secret)["SecretString"]
+    secret = json.loads(good)["client_secret"]
+    (business,) = connect(stage, "N4950001", 1)
+    try:
+        for text, page in (
+            ("\ufeff" + json.dumps({"client_secret": f"{secret}\r\n"}), "connected"),
+            (json.dumps({"client_secret": f"\u200b {secret}\u00a0"}), "connected"),
+            (json.dumps({"client_secret": f"{secret[:2]}\u200b{secret[2:]}"}), "configuration_error"),
+        ):
+            secrets.put_secret_value(SecretId=stage.up.secret, SecretString=text)
+            for function in ("callback", "refresh"):
+                restart(stage.up, function)
+            assert visitor.connect(stage.up.authorize_url, user="somchai", business="N1000001").page == page
+            stage.let_fall_due(business)
+            assert stage.invoke(business) == ("refreshed" if page == "connected" else "not_prepared")
+    finally:
+        secrets.put_secret_value(SecretId=stage.up.secret, SecretString=good)
+        for function in ("callback", "refresh"):
+            restart(stage.up, function)
