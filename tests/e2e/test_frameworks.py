@@ -40,6 +40,7 @@ COMMANDS = {
 }
 """How each example is started. Express takes its port from the environment."""
 
+BUTTON = 'button:has-text("Connect FlowAccount")'
 AGAIN = "expired, or was used already"
 ENDINGS = {
     Ending.WRONG_BUSINESS: "not the expected business",
@@ -123,11 +124,12 @@ class Owner:
         """Sign in at the app."""
         self.page.goto(self.app)
         self.page.fill("input[name=tenant]", tenant)
-        self.page.click("text=Sign in")
+        self.page.click("button")
+        self.page.wait_for_selector(BUTTON)
 
     def press(self) -> None:
         """Press the button, and sign in at FlowAccount."""
-        self.page.click("text=Connect FlowAccount")
+        self.page.click(BUTTON)
         self.page.click('[data-user="somchai"]')
 
     def choose(self, business: str) -> None:
@@ -138,7 +140,7 @@ class Owner:
         """Wait for a page of the app with these words, and the button as the next step."""
         self.page.wait_for_url(f"{self.app}/**")
         self.page.wait_for_selector(f"text={words}")
-        assert self.page.locator("text=Connect FlowAccount").count() == 1
+        assert self.page.locator(BUTTON).count() == 1
 
     def visit(self, **query: str) -> int:
         """Open the return URL with these parameters; the status of where it leads."""
@@ -147,6 +149,7 @@ class Owner:
 
 @contextmanager
 def visiting(chromium: Any) -> Iterator[Owner]:
+    assert chromium is not None, "install Chromium"
     context = chromium.new_context(locale="th-TH")
     try:
         yield Owner(context.new_page())
@@ -200,14 +203,14 @@ def test_the_button_connects_once_however_often_it_is_pressed_or_the_way_back_re
 def test_whoever_cancels_can_try_again(
     example: str, up: Stack, simulator: Simulator, owner: Owner, nobody: None
 ) -> None:
-    owner.sign_in("tenant-cancels")
+    owner.sign_in(f"{example}-cancels")
     owner.press()
     owner.page.click("#cancel")
     owner.arrives("because you cancelled")
     owner.press()
     owner.choose(BUSINESS)
     owner.arrives(people.business(BUSINESS).thai)
-    assert shown(up) == ("tenant-cancels", "active")
+    assert shown(up) == (f"{example}-cancels", "active")
 
 
 def test_each_error_that_comes_back_has_words_and_a_next_step(example: str, owner: Owner, up: Stack) -> None:
@@ -231,7 +234,7 @@ def test_each_error_that_comes_back_has_words_and_a_next_step(example: str, owne
 def test_a_consent_that_was_withdrawn_is_asked_for_again_and_for_that_business_only(
     example: str, up: Stack, simulator: Simulator, owner: Owner, nobody: None, set_item: Any
 ) -> None:
-    owner.sign_in("tenant-again")
+    owner.sign_in(f"{example}-again")
     owner.press()
     owner.choose(BUSINESS)
     owner.arrives(people.business(BUSINESS).thai)
@@ -248,7 +251,7 @@ def test_a_consent_that_was_withdrawn_is_asked_for_again_and_for_that_business_o
     owner.press()
     owner.choose(BUSINESS)
     owner.arrives(f"FlowAccount is connected: {people.business(BUSINESS).thai}")
-    assert shown(up) == ("tenant-again", "active")
+    assert shown(up) == (f"{example}-again", "active")
 
 
 def test_what_others_send_connects_nothing(
@@ -258,7 +261,7 @@ def test_what_others_send_connects_nothing(
     with visiting(chromium) as attacker:
         attacker.sign_in("the-attacker")
         with attacker.page.expect_request("**/authorize*") as sent:
-            attacker.page.click("text=Connect FlowAccount")
+            attacker.page.click(BUTTON)
         theirs = returned(owner)
         owner.page.goto(sent.value.url)
         owner.page.click('[data-user="somchai"]')
@@ -291,7 +294,7 @@ def test_a_return_url_that_the_stack_refuses_is_named_to_the_team_and_not_to_the
     log, owner.app = tmp_path / "log", f"http://localhost:{ANOTHER_PORT}"
     with running(framework, up, log, f"{owner.app}/flowaccount-connected"):
         owner.sign_in("tenant-1")
-        owner.page.click("text=Connect FlowAccount")
+        owner.page.click(BUTTON)
         owner.arrives("Our team knows")
         assert "return_url" not in owner.page.content()
     for word in ("return_url_not_allowed", "AllowedReturnUrls", f"{owner.app}/flowaccount-connected"):
