@@ -93,7 +93,7 @@ def test_a_burst_and_an_alarm_are_one_message_each_on_slack_and_line_though_line
     def new(to: str) -> list[str]:
         return sorted(told(simulator, to)[before[to] :])
 
-    until(lambda: len(new("slack")) == len(new("line")) == 2, patience=GATHER + 40)
+    until(lambda: len(new("slack")) == len(new("line")) == 2, patience=GATHER + 60)
     for to in ("slack", "line"):
         burst, unwell = new(to)
         assert burst.startswith("[flowaccount-connect] 37 connections need a new consent: N7700, N7701, N7702")

@@ -100,7 +100,7 @@ GRANTS: dict[str, set[str]] = {
     "notify": {
         "dynamodb:GetItem on Table if NOTICE#*",
         "dynamodb:UpdateItem on Table if NOTICE#*",
-        "secretsmanager:GetSecretValue on WebhookSecret",
+        "secretsmanager:GetSecretValue on secret:${AWS::StackName}/webhook-secret-??????",
         "secretsmanager:GetSecretValue on secret:${LineSecretName}-??????",
         "secretsmanager:GetSecretValue on secret:${SlackSecretName}-??????",
         "sqs:ChangeMessageVisibility on NotifyQueue",

@@ -387,8 +387,12 @@ def test_only_callback_and_refresh_read_the_client_secret(template: Template) ->
     }
     assert readers == {"callback", "refresh", "notify"}
     read = [item["Resource"] for item in statements(role_of(template, "notify")) if "secretsmanager" in item["Action"]]
-    assert read[0] == {"Ref": "WebhookSecret"}
-    assert [list(names(one))[-1] for one in read[1:]] == ["SlackSecretName", "LineSecretName"]
+    suffixes = [one["Fn::Sub"].rpartition(":secret:")[2] for one in read]
+    assert suffixes == [
+        "${AWS::StackName}/webhook-secret-??????",
+        "${SlackSecretName}-??????",
+        "${LineSecretName}-??????",
+    ]
 
 
 def test_a_wildcard_stands_only_at_the_tail_of_an_arn_of_ours(template: Template) -> None:

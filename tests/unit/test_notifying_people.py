@@ -213,6 +213,29 @@ def test_no_log_has_a_secret_of_slack_or_line() -> None:
     assert "CANARY" not in str(world.queue.messages)
 
 
+def test_what_was_noted_by_a_try_that_failed_is_told_all_the_same() -> None:
+    world = World((), people=True)
+    world.queue.put(event(AGAIN, reason="rejected"))
+    world.queue.fail = True
+    world.run(0)
+    assert world.notices.get("reauthorization_required").subjects == ["N1"]
+    world.queue.fail = False
+    world.run(200)
+    assert len(texts(world)) == 1
+
+
+def test_who_does_not_get_the_telling_tells_nothing_and_looks_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World((), people=True)
+    world.notices.note("at_risk", ["N1"])
+    world.queue.put({"tell": "at_risk"})
+    with monkeypatch.context() as patch:
+        patch.setattr(world.notices, "claim", lambda *_: False)
+        world.run(1)
+    assert texts(world) == []
+    world.run(notices.GATHER)
+    assert len(texts(world)) == 1
+
+
 def test_without_people_nothing_is_noted() -> None:
     world = World()
     world.queue.put(event(AGAIN, reason="rejected"))
