@@ -326,6 +326,7 @@ def test_disconnect_asks_first(stack: Server, typed: bytes, code: int, asked: in
     ended, seen = on_a_terminal(["disconnect", "N1"], environment(stack), typed)
     assert (ended, len(stack.asked)) == (code, asked)
     assert "Disconnect N1?" in seen
+    assert "Traceback" not in seen
 
 
 def test_where_nobody_can_be_asked_it_takes_a_yes(stack: Server, monkeypatch: pytest.MonkeyPatch) -> None:
