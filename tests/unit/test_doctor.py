@@ -4,7 +4,7 @@ import io
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
@@ -99,7 +99,7 @@ def described(status: str = "UPDATE_COMPLETE", *, age: float = 9_000, off: float
     stack = {
         "StackName": "connect",
         "StackStatus": status,
-        "CreationTime": datetime.fromtimestamp(NOW - age, UTC),
+        "CreationTime": datetime.fromtimestamp(NOW - age, timezone.utc),
         "Outputs": [{"OutputKey": key, "OutputValue": value} for key, value in outputs.items() if value is not None],
         "Parameters": [
             {"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items() if value is not None

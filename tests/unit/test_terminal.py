@@ -85,7 +85,14 @@ def test_the_documents_show_commands_that_the_tool_has() -> None:
     shown = commands()
     assert len(shown) >= 5
     for one in shown:
-        _parser().parse_args(shlex.split(one)[1:])
+        arguments = shlex.split(one)[1:]
+        if len(arguments) == 1:
+            # A command that is merely named.
+            with pytest.raises(SystemExit) as ended:
+                _parser().parse_args([*arguments, "--help"])
+            assert ended.value.code == 0, one
+        else:
+            _parser().parse_args(arguments)
 
 
 # ---- seeing -----------------------------------------------------------------------------------------------
@@ -326,6 +333,7 @@ def test_disconnect_asks_first(stack: Server, typed: bytes, code: int, asked: in
     ended, seen = on_a_terminal(["disconnect", "N1"], environment(stack), typed)
     assert (ended, len(stack.asked)) == (code, asked)
     assert "Disconnect N1?" in seen
+    assert "Traceback" not in seen
 
 
 def test_where_nobody_can_be_asked_it_takes_a_yes(stack: Server, monkeypatch: pytest.MonkeyPatch) -> None:
