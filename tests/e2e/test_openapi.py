@@ -148,7 +148,7 @@ def test_every_answer_of_a_connects_life_is_as_described(
 
     calling(204, "DELETE", "/connections/{id}")
     time.sleep(2)  # A disconnect ends all consents of its second, and of the one that follows.
-    begun = calling(201, "POST", "/connect-links", body=wanted)["connect_url"]
+    begun = calling(201, "POST", "/connect-links", body={**wanted, "external_browser": True})["connect_url"]
     sent = HttpVisitor().get(begun, Accept="text/html")
     described["/authorize"]["GET"].Case().validate_response(sent, checks=CHECKS)
     assert confirm(409, confirmation_of(up, begun))["code"] == "not_finished"

@@ -177,4 +177,5 @@ def test_a_link_is_described_as_it_is_made(described: Described) -> None:
     made = described["paths"]["/connect-links"]["post"]["responses"]["201"]["content"]["application/json"]["schema"]
     for _ in range(20):
         url = f"https://a1.execute-api.ap-southeast-1.amazonaws.com/live/authorize?link={new_secret()}"
-        assert re.search(made["properties"]["connect_url"]["pattern"], url)
+        for whole in (url, f"{url}&openExternalBrowser=1"):
+            assert re.search(made["properties"]["connect_url"]["pattern"], whole)
