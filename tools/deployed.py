@@ -43,16 +43,22 @@ def resources() -> dict[str, dict[str, Any]]:
     return found
 
 
-def by_default() -> dict[str, dict[str, Any]]:
-    """The resources that a stack has if every parameter is left at its default."""
+def by_default(**given: str) -> dict[str, dict[str, Any]]:
+    """The resources that a stack has if every parameter that is not given is left at its default."""
     template = _template()
 
     def holds(condition: Any) -> bool:
         match condition:
             case {"Not": [inner]}:
                 return not holds(inner)
-            case {"Equals": [{"Ref": parameter}, value]}:
-                return bool(template["Parameters"][parameter].get("Default") == value)
+            case {"And": inner}:
+                return all(map(holds, inner))
+            case {"Or": inner}:
+                return any(map(holds, inner))
+            case {"Condition": name}:
+                return holds(template["Conditions"][name])
+            case {"Equals": [{"Ref": parameter} | {"Join": ["", {"Ref": parameter}]}, value]}:
+                return bool(given.get(parameter, template["Parameters"][parameter].get("Default")) == value)
         raise TypeError(f"{condition} is more than this knows: add it")
 
     conditions = {name: holds(condition) for name, condition in template["Conditions"].items()}

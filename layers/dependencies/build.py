@@ -32,7 +32,7 @@ OPERATIONS = {
     "kms": ("Decrypt", "GenerateDataKey"),
     "lambda": ("Invoke",),
     "secretsmanager": ("GetSecretValue",),
-    "sqs": ("GetQueueAttributes", "SendMessage", "SendMessageBatch"),
+    "sqs": ("ChangeMessageVisibility", "GetQueueAttributes", "SendMessage", "SendMessageBatch"),
 }
 
 # The authorities that sign for AWS (https://www.amazontrust.com/repository/), by their labels in certifi's file.

@@ -6,6 +6,7 @@ import pytest
 
 from flowaccount_connect.connections.listing import Listed, Listing, read
 from flowaccount_connect.domain.connection import Reason, Sealed, Status
+from flowaccount_connect.storage import dynamodb
 from flowaccount_connect.storage import imports as imports_module
 from flowaccount_connect.storage.commits import Commit
 from flowaccount_connect.storage.connections import ConnectionStore, Refused, grant_update, key_of
@@ -243,7 +244,7 @@ def test_what_changes_meanwhile_is_not_ended_for_what_it_was(
     table: Table, imports: ImportStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connect(table, "0-g1")
-    get = imports_module.get
+    get = dynamodb.get
 
     def changed(client: object, name: str, key: Any) -> object:
         found = get(client, name, key)

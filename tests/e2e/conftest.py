@@ -13,7 +13,7 @@ import pytest
 import requests
 
 from tests.e2e import app_site
-from tests.e2e.addresses import APP_RETURN_URL, RETURN_URL, TERMINAL_PORT
+from tests.e2e.addresses import APP_RETURN_URL, RECEIVERS, RETURN_URL, TERMINAL_PORT
 from tests.e2e.app_site import AppSite
 from tools.deploy import sam
 from tools.deploy.checks import Clients
@@ -91,6 +91,9 @@ def up(app: AppSite) -> Iterator[Stack]:
                     "RefreshesPerMinute": "60000",
                     "PublishRefreshed": "enabled",
                     "AlarmEmail": "operator@example.com",
+                    "WebhookUrl": ",".join(RECEIVERS),
+                    "SlackSecretName": "flowaccount-connect/slack",
+                    "LineSecretName": "flowaccount-connect/line",
                 },
                 experiment=EXPERIMENT,
             )

@@ -20,18 +20,23 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import requests
 
+from flowaccount_connect.notifying.webhooks import receiver
 from flowaccount_connect.rotation.pending_commits import PendingCommit, Target
 from flowaccount_connect.storage import stored_tokens
 from flowaccount_connect.storage.commits import Commit
-from tests.e2e.addresses import RETURN_URL
+from tests.e2e.addresses import RECEIVERS, RETURN_URL
 from tests.e2e.conftest import Simulator
 from tests.e2e.links import confirmation_of
 from tests.e2e.tampering import denied, restart
+from tests.e2e.test_webhooks import listening, status
 from tools.local import service
 from tools.local.errors import LocalError
-from tools.local.stack import FUNCTIONS, Stack
+from tools.local.stack import FUNCTIONS as ALWAYS
+from tools.local.stack import NOTIFY, Stack
 from tools.local.visit import HttpVisitor
+from tools.simulator.messengers import LINE_GROUP, LINE_PATH, LINE_TOKEN, SLACK_PATH
 
+FUNCTIONS = (*ALWAYS, NOTIFY)
 EVENTS = Path(__file__).parents[2] / "events"
 TENANT = "least-privilege"
 # One business for each kind of flow, so that none finds what another left.
@@ -472,6 +477,90 @@ def what_cannot_be_told_is_put_away(world: World) -> bool:
     return taken
 
 
+def an_event_is_fanned_out(world: World) -> bool:
+    with asleep(world.up, NOTIFY, "notify"):
+        world.aws("sqs").purge_queue(QueueUrl=world.up.queues["notify"])
+        done = notified(
+            world, {"source": "flowaccount-connect", "detail-type": "connection.connected", "detail": DETAIL}
+        )
+        sent = world.aws("sqs").receive_message(QueueUrl=world.up.queues["notify"], MaxNumberOfMessages=10)
+        world.aws("sqs").purge_queue(QueueUrl=world.up.queues["notify"])
+        return done and len(sent.get("Messages", [])) == len(RECEIVERS)
+
+
+DETAIL = {"version": 1, "id": "least-privilege", "at": "2026-11-22T14:03:11Z", "connection_id": "N1"}
+WEBHOOK = {"to": receiver(RECEIVERS[0]), "event": {"type": "connection.connected", "timestamp": "", "data": DETAIL}}
+MESSAGE = {"text": "words", "key": "123e4567-e89b-12d3-a456-426614174000"}
+
+
+def notified(world: World, body: object, receipt: str = "none") -> bool:
+    """Whether `notify` is done with a message of its queue."""
+    record = {"messageId": "1", "receiptHandle": receipt, "body": json.dumps(body)}
+    record |= {"attributes": {"ApproximateReceiveCount": "1"}}  # type: ignore[dict-item]
+    return bool(world.invoke(NOTIFY, {"Records": [record]}) == {"batchItemFailures": []})
+
+
+def a_webhook_is_signed(world: World) -> bool:
+    restart(world.up, NOTIFY)
+    with listening(RECEIVERS[0]):
+        return notified(world, WEBHOOK)
+
+
+def who_is_gone_leaves_a_dead_letter(world: World) -> bool:
+    with listening(RECEIVERS[0], status(410)):
+        done = notified(world, WEBHOOK)
+    sqs, queue = world.aws("sqs"), world.up.queues["undelivered"]
+    letters = sqs.receive_message(QueueUrl=queue).get("Messages", [])
+    sqs.purge_queue(QueueUrl=queue)
+    return done and len(letters) == 1
+
+
+def what_failed_comes_back_when_its_turn_is(world: World) -> bool:
+    sqs, queue = world.aws("sqs"), world.up.queues["notify"]
+    with asleep(world.up, NOTIFY, "notify"):
+        sqs.purge_queue(QueueUrl=queue)
+        sqs.send_message(QueueUrl=queue, MessageBody=json.dumps(WEBHOOK))
+        (message,) = sqs.receive_message(QueueUrl=queue, VisibilityTimeout=240)["Messages"]
+        notified(world, WEBHOOK, message["ReceiptHandle"])
+        back_again = sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=8).get("Messages", [])
+        sqs.purge_queue(QueueUrl=queue)
+        return len(back_again) == 1
+
+
+def slack_is_told(world: World) -> bool:
+    with a_secret(world, "slack", f"{world.simulator.url}{SLACK_PATH}"):
+        return notified(world, {"to": "slack", **MESSAGE})
+
+
+def line_is_told(world: World) -> bool:
+    secret = {"channel_access_token": LINE_TOKEN, "to": LINE_GROUP, "url": f"{world.simulator.url}{LINE_PATH}"}
+    with a_secret(world, "line", json.dumps(secret)):
+        return notified(world, {"to": "line", **MESSAGE})
+
+
+@contextmanager
+def a_secret(world: World, name: str, value: str) -> Iterator[None]:
+    """A secret of the operator's."""
+    secrets, id_ = world.aws("secretsmanager"), f"flowaccount-connect/{name}"
+    secrets.create_secret(Name=id_, SecretString=value)
+    try:
+        yield
+    finally:
+        secrets.delete_secret(SecretId=id_, ForceDeleteWithoutRecovery=True)
+
+
+def what_people_must_know_is_noted_and_told(world: World) -> bool:
+    key = {"pk": {"S": "NOTICE#at_risk"}, "sk": {"S": "NOTICE"}}
+    world.aws("dynamodb").delete_item(TableName=world.up.table, Key=key)
+    with asleep(world.up, NOTIFY, "notify"):
+        event = {"source": "flowaccount-connect", "detail-type": "connection.at_risk", "detail": DETAIL}
+        done = notified(world, event) and notified(world, {"tell": "at_risk"})
+        world.aws("sqs").purge_queue(QueueUrl=world.up.queues["notify"])
+        item = world.item("NOTICE#at_risk", "NOTICE")
+        world.aws("dynamodb").delete_item(TableName=world.up.table, Key=key)
+        return done and item is not None and "waiting" not in item
+
+
 @contextmanager
 def asleep(up: Stack, function: str, queue: str) -> Iterator[None]:
     """A function does not take from a queue."""
@@ -561,6 +650,14 @@ NEEDED: dict[str, Flow] = {
     "publish dynamodb:UpdateItem HISTORY#*": a_change_is_told,
     "publish events:PutEvents bus": a_change_is_told,
     "publish sqs:SendMessage unpublished": what_cannot_be_told_is_put_away,
+    "notify dynamodb:GetItem NOTICE#*": what_people_must_know_is_noted_and_told,
+    "notify dynamodb:UpdateItem NOTICE#*": what_people_must_know_is_noted_and_told,
+    "notify secretsmanager:GetSecretValue line": line_is_told,
+    "notify secretsmanager:GetSecretValue slack": slack_is_told,
+    "notify secretsmanager:GetSecretValue webhook-secret": a_webhook_is_signed,
+    "notify sqs:ChangeMessageVisibility notify": what_failed_comes_back_when_its_turn_is,
+    "notify sqs:SendMessage notify": an_event_is_fanned_out,
+    "notify sqs:SendMessage undelivered": who_is_gone_leaves_a_dead_letter,
 }
 
 LAMBDAS_OWN = {
@@ -571,6 +668,7 @@ LAMBDAS_OWN = {
             ("refresh", "refresh"),
             ("salvage", "salvage"),
             ("publish", "unpublished"),
+            ("notify", "notify"),
         )
         for action in ("ReceiveMessage", "DeleteMessage", "GetQueueAttributes")
     ),
@@ -639,6 +737,8 @@ def short(arn: str) -> str:
     for mark, name in (("/stream/", "stream"), ("/index/", f"index/{resource.rpartition('/')[2]}")):
         if mark in resource:
             return name
+    if kind == "secretsmanager" and not resource.startswith("secret:flowaccount-connect/client-secret"):
+        return resource.removeprefix("secret:flowaccount-connect/").rpartition("-")[0]
     named = {"kms": "key", "secretsmanager": "secret", "events": "bus"}.get(kind)
     return named or resource.rpartition("flowaccount-connect-")[2]
 

@@ -70,6 +70,9 @@ ALWAYS = {
 }
 """The alarms of every stack: one for each class of what needs a hand."""
 
+NOTIFYING = {"UndeliveredAlarm"}
+"""Only where a receiver is configured."""
+
 GRADUALLY = {f"{logical_id.removesuffix('Function')}Errors" for logical_id in FUNCTIONS.values()}
 """Those that put a gradual deployment back."""
 
@@ -79,9 +82,10 @@ EVENTS = {"TokensLost", "ConnectingRefused", "ReauthorizationsAboveNormal"}
 
 def test_there_is_one_alarm_for_each_class_and_no_other_unless_a_deployment_needs_it(template: Template) -> None:
     there = of_type(template, "AWS::CloudWatch::Alarm")
-    assert set(there) == ALWAYS | GRADUALLY
+    assert set(there) == ALWAYS | NOTIFYING | GRADUALLY
     conditions = {name: alarm.get("Condition") for name, alarm in there.items()}
-    assert conditions == dict.fromkeys(ALWAYS) | dict.fromkeys(GRADUALLY, "DeployGradually")
+    expected = dict.fromkeys(ALWAYS) | dict.fromkeys(GRADUALLY, "DeployGradually") | dict.fromkeys(NOTIFYING, "Notify")
+    assert conditions == expected | {"NotifyErrors": "NotifyGradually"}
 
 
 def test_every_alarm_goes_to_the_topic_whether_or_not_there_is_an_address(template: Template) -> None:
@@ -94,7 +98,7 @@ def test_every_alarm_goes_to_the_topic_whether_or_not_there_is_an_address(templa
 def test_what_has_a_state_to_return_from_says_when_it_does(template: Template) -> None:
     """And nothing else: that no token is being lost any more is no news, and no mail."""
     stateful = {name for name, alarm in alarms(template).items() if "OKActions" in alarm}
-    assert stateful == ALWAYS - EVENTS
+    assert stateful == (ALWAYS | NOTIFYING) - EVENTS
     for name in stateful:
         assert alarms(template)[name]["OKActions"] == alarms(template)[name]["AlarmActions"], name
 
@@ -135,7 +139,8 @@ def test_each_function_can_put_its_deployment_back(template: Template) -> None:
 
 def test_every_queue_of_dead_letters_is_watched(template: Template) -> None:
     queues = {name for name in of_type(template, "AWS::SQS::Queue") if name.endswith("DeadLetters")}
-    assert queues == {"DeadLetters"}, "one for all that is given up; what holds a token is not"
+    # One for all that is given up, but for what is driven back whole; what holds a token is not.
+    assert queues == {"DeadLetters", "UndeliveredDeadLetters"}
     visible = set(watched(template, "ApproximateNumberOfMessagesVisible"))
     # A function takes these up at once and hides them until the next try.
     hidden = set(watched(template, "ApproximateNumberOfMessagesNotVisible"))

@@ -134,6 +134,11 @@ def test_a_new_connection_is_told_and_counted_by_two_requests(calls: dict[str, C
     assert (made.read_units, made.write_units) == (0, 2 * 2)
 
 
+def test_a_webhook_costs_a_message_and_a_post(calls: dict[str, Calls]) -> None:
+    assert calls[calls_of.EVENT].requests == {"sqs.SendMessageBatch": 1}
+    assert calls[calls_of.WEBHOOK].requests == {"receiver.POST": 1}
+
+
 def test_while_nothing_is_wrong_these_metrics_are_written_and_no_other(calls: dict[str, Calls]) -> None:
     """CloudWatch bills each by the hours in which it is written: as much a month as thirty thousand refreshes."""
     written = frozenset[tuple[str, str]]().union(*(made.metrics for made in calls.values()))

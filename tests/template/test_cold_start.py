@@ -26,6 +26,7 @@ PACKAGES = {
     "token": EVERY | SEALING,
     "connections": EVERY | SEALING,
     "publish": EVERY,
+    "notify": EVERY | REQUESTS,
 }
 
 EVERYWHERE = {"domain", "runtime", "storage"}
@@ -38,6 +39,7 @@ FOLDERS = {
     "token": EVERYWHERE | {"http", "rotation", "tokens"},
     "connections": EVERYWHERE | {"connect", "connections", "http", "rotation"},
     "publish": EVERYWHERE | {"publishing"},
+    "notify": EVERYWHERE | {"notifying", "oauth"},
 }
 """The folders of the service of which a function imports modules."""
 

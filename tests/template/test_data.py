@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from tests.template.test_template import FUNCTIONS, Template, of_type
+from tests.template.test_template import FUNCTIONS, Template, as_list, of_type, statements
 
 PAGE = (Path(__file__).parents[2] / "docs" / "data.md").read_text("utf-8")
 
@@ -14,12 +14,7 @@ def allowed(template: Template, action: str) -> set[str]:
     """The functions whose role allows an action."""
 
     def allows(role: Any) -> bool:
-        found: list[str] = []
-        for policy in role["Properties"]["Policies"]:
-            for statement in policy["PolicyDocument"]["Statement"]:
-                actions = statement["Action"]
-                found += [actions] if isinstance(actions, str) else actions
-        return action in found
+        return any(action in as_list(statement["Action"]) for statement in statements(role))
 
     roles = of_type(template, "AWS::IAM::Role")
     return {

@@ -97,6 +97,19 @@ GRANTS: dict[str, set[str]] = {
         "sqs:SendMessage on DeadLetters",
         "sqs:SendMessage on Unpublished",
     },
+    "notify": {
+        "dynamodb:GetItem on Table if NOTICE#*",
+        "dynamodb:UpdateItem on Table if NOTICE#*",
+        "secretsmanager:GetSecretValue on secret:${AWS::StackName}/webhook-secret-??????",
+        "secretsmanager:GetSecretValue on secret:${LineSecretName}-??????",
+        "secretsmanager:GetSecretValue on secret:${SlackSecretName}-??????",
+        "sqs:ChangeMessageVisibility on NotifyQueue",
+        "sqs:DeleteMessage on NotifyQueue",
+        "sqs:GetQueueAttributes on NotifyQueue",
+        "sqs:ReceiveMessage on NotifyQueue",
+        "sqs:SendMessage on NotifyQueue",
+        "sqs:SendMessage on UndeliveredDeadLetters",
+    },
 }
 
 

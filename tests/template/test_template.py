@@ -27,6 +27,7 @@ FUNCTIONS = {
     "token": "TokenFunction",
     "connections": "ConnectionsFunction",
     "publish": "PublishFunction",
+    "notify": "NotifyFunction",
 }
 
 COMMON = {
@@ -78,6 +79,11 @@ ENVIRONMENTS: dict[str, set[str]] = {
         *("KEY_ID", "REFRESH_FUNCTION", "REFRESH_TOKEN_LIFETIME"),
     },
     "publish": {"EVENT_BUS_NAME", "PUBLISH_REFRESHED", "UNPUBLISHED_QUEUE_URL"},
+    # Not LOOPBACK_RECEIVERS: the local stack alone sets it.
+    "notify": {
+        *("NOTIFY_QUEUE_URL", "UNDELIVERED_QUEUE_URL", "WEBHOOK_URLS", "WEBHOOK_SECRET"),
+        *("SLACK_SECRET_NAME", "LINE_SECRET_NAME", "NOTIFICATION_LANGUAGE"),
+    },
 }
 
 ACTIONS = {
@@ -141,6 +147,17 @@ ACTIONS = {
         "sqs:DeleteMessage",
         "sqs:GetQueueAttributes",
     },
+    # No key, no connection: what it sends cannot hold a token.
+    "notify": {
+        "dynamodb:GetItem",
+        "dynamodb:UpdateItem",
+        "secretsmanager:GetSecretValue",
+        "sqs:ChangeMessageVisibility",
+        "sqs:SendMessage",
+        "sqs:ReceiveMessage",
+        "sqs:DeleteMessage",
+        "sqs:GetQueueAttributes",
+    },
 }
 
 LOGS = {"logs:CreateLogStream", "logs:PutLogEvents"}
@@ -156,6 +173,7 @@ ITEMS: dict[str, set[str]] = {
     "connections": {"CONNECTION#*", "LINK#*", "EVENT#*", "TENANT#*"},
     # Not the connections themselves.
     "publish": {"HISTORY#*", "COUNT"},
+    "notify": {"NOTICE#*"},
 }
 
 ITEM_ACTIONS = {
@@ -179,7 +197,9 @@ def as_list(value: Any) -> list[Any]:
 def statements(role: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """All statements of a role's inline policies."""
     for policy in role["Properties"].get("Policies", []):
-        yield from policy["PolicyDocument"]["Statement"]
+        for statement in policy["PolicyDocument"]["Statement"]:
+            # A statement that is there under a condition only.
+            yield statement["Fn::If"][1] if "Fn::If" in statement else statement
 
 
 def texts(value: Any) -> Iterator[str]:
@@ -365,7 +385,14 @@ def test_only_callback_and_refresh_read_the_client_secret(template: Template) ->
         for item in statements(role_of(template, name))
         if any(action.startswith("secretsmanager:") for action in as_list(item["Action"]))
     }
-    assert readers == {"callback", "refresh"}
+    assert readers == {"callback", "refresh", "notify"}
+    read = [item["Resource"] for item in statements(role_of(template, "notify")) if "secretsmanager" in item["Action"]]
+    suffixes = [one["Fn::Sub"].rpartition(":secret:")[2] for one in read]
+    assert suffixes == [
+        "${AWS::StackName}/webhook-secret-??????",
+        "${SlackSecretName}-??????",
+        "${LineSecretName}-??????",
+    ]
 
 
 def test_a_wildcard_stands_only_at_the_tail_of_an_arn_of_ours(template: Template) -> None:
@@ -445,7 +472,7 @@ def test_a_message_stays_hidden_for_six_times_the_functions_timeout_and_the_batc
                 assert queue["Properties"]["VisibilityTimeout"] >= 6 * timeout(template, function) + window, function
                 assert event["Properties"]["FunctionResponseTypes"] == ["ReportBatchItemFailures"], function
                 checked += 1
-    assert checked == 3
+    assert checked == 4
 
 
 def test_the_refresh_queue_hands_over_batches_to_a_bounded_number_of_workers(template: Template) -> None:
@@ -467,7 +494,7 @@ def test_the_refresh_queue_hands_over_batches_to_a_bounded_number_of_workers(tem
 def test_every_queue_is_encrypted_and_has_dead_letters_or_is_such_a_queue(template: Template) -> None:
     queues = of_type(template, "AWS::SQS::Queue")
     # Nothing leaves these two but what could be written or published: it comes back until it can.
-    dead_letters = {"DeadLetters", "SalvageQueue", "Unpublished"}
+    dead_letters = {"DeadLetters", "SalvageQueue", "Unpublished", "UndeliveredDeadLetters"}
     for name, queue in queues.items():
         assert queue["Properties"]["SqsManagedSseEnabled"] is True, name
         if name in dead_letters:
@@ -497,7 +524,7 @@ def test_nothing_of_the_stream_is_lost_silently(template: Template, translated: 
     assert events["Unpublished"]["Properties"]["Queue"] == {"Fn::GetAtt": ["Unpublished", "Arn"]}
 
 
-def test_only_the_refresh_queue_is_read_by_a_bounded_number_of_workers(template: Template) -> None:
+def test_only_two_queues_are_read_by_a_bounded_number_of_workers(template: Template) -> None:
     """A bound makes Lambda ask an idle queue more often, and each question is billed."""
     bounded = {
         (function, name)
@@ -505,7 +532,8 @@ def test_only_the_refresh_queue_is_read_by_a_bounded_number_of_workers(template:
         for name, event in template["Resources"][logical_id]["Properties"].get("Events", {}).items()
         if "ScalingConfig" in event["Properties"]
     }
-    assert bounded == {("refresh", "Queue")}
+    # A receiver that hangs must not use up the concurrency that refreshes need.
+    assert bounded == {("refresh", "Queue"), ("notify", "Queue")}
 
 
 def test_rules_and_own_alarms_send_to_the_topic(template: Template) -> None:

@@ -164,7 +164,7 @@ def test_an_engine_that_closes_its_connections_is_asked_again(before_a_rude_engi
 
 STEPS = (
     *(calls.ALONE, calls.IN_BATCH, calls.TOKEN, calls.EMPTY, calls.REFRESHED, calls.CONNECTED),
-    *(calls.LINK, calls.LINK_AUTHORIZE, calls.LINK_CALLBACK, calls.CONFIRM),
+    *(calls.LINK, calls.LINK_AUTHORIZE, calls.LINK_CALLBACK, calls.CONFIRM, calls.EVENT, calls.WEBHOOK),
 )
 
 
@@ -196,6 +196,18 @@ def test_a_dashboard_that_is_left_out_costs_nothing() -> None:
     made = costs()
     bare, drawn = (replace(made, standing={**made.standing, "AWS::CloudWatch::Dashboard": number}) for number in (0, 1))
     assert drawn.idle().total - bare.idle().total == pytest.approx(made.price["dashboard_month"])
+
+
+def test_a_receiver_costs_a_secret_an_alarm_and_the_polls_of_its_queue_and_none_costs_nothing() -> None:
+    made = costs()
+    assert money.standing() == money.standing(WebhookUrl="")
+    bill = made.receivers()
+    assert bill["secret"] == pytest.approx(made.price["secret_month"])
+    assert bill["alarms"] == pytest.approx(made.price["alarm_month"])
+    assert 0.5 < bill.total < 1
+    people = money.standing(SlackSecretName="slack") - money.standing()
+    assert people["AWS::SecretsManager::Secret"] == 0
+    assert people["SQS"] == 1
 
 
 def test_of_a_refresh_the_stream_wakes_publish_once() -> None:

@@ -23,6 +23,7 @@ ARROWS = {
     "tokens": {"rotation", "oauth", "storage", "domain"},
     "connections": {"rotation", "oauth", "storage", "domain"},
     "publishing": {"rotation", "oauth", "storage", "domain"},
+    "notifying": {"rotation", "oauth", "storage", "domain"},
     "http": {"connect", "scheduling", "tokens", "connections", "publishing", "rotation", "oauth", "storage", "domain"},
     "runtime": {
         "connect",
@@ -30,6 +31,7 @@ ARROWS = {
         "tokens",
         "connections",
         "publishing",
+        "notifying",
         "rotation",
         "oauth",
         "storage",
@@ -52,6 +54,8 @@ ENVIRONMENT = {
     "REFRESH_QUEUE_URL": "https://sqs.example/1/refresh",
     "EVENT_BUS_NAME": "bus",
     "UNPUBLISHED_QUEUE_URL": "https://sqs.example/1/unpublished",
+    "NOTIFY_QUEUE_URL": "https://sqs.example/1/notify",
+    "UNDELIVERED_QUEUE_URL": "https://sqs.example/1/undelivered",
 }
 
 

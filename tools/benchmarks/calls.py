@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from flowaccount_connect.notifying.webhooks import receiver
 from tools.benchmarks.programs import Function
 from tools.benchmarks.report import Row, Section
 from tools.benchmarks.stack import BATCH, Stack, asked_with, callback_of, records, sample, token_of
@@ -21,6 +22,7 @@ FIRST_TOKEN, TOKEN = "token, the first of a process", "token"
 AUTHORIZE, CALLBACK = "authorize", "callback"
 LINK, LINK_AUTHORIZE, LINK_CALLBACK = "the app makes a link", "authorize, by a link", "callback, by a link"
 CONFIRM = "the app confirms"
+EVENT, WEBHOOK = "notify, for an event", "notify, for a webhook"
 CONNECTED, REFRESHED = "publish, for a new connection", "publish, for a refresh"
 
 
@@ -72,6 +74,7 @@ def count(stack: Stack, *, due: int = 300) -> Counted:
         made.ask(EMPTY, stack.kept("sweep"), [{}] * number)
     _connects(stack, made)
     _rotations(stack, made, due)
+    _notifications(stack, made)
     return made
 
 
@@ -114,6 +117,23 @@ def _rotations(stack: Stack, made: Counted, due: int) -> None:
         made.ask(REFRESHED, publish, [_change(new=False) for _ in range(number)])
     made.ask(FIRST_TOKEN, token, [token_of(first)])
     _all(200, made.ask(TOKEN, token, [token_of(first)] * 20))
+
+
+def _notifications(stack: Stack, made: Counted) -> None:
+    """An event for one receiver of webhooks, and the webhook. Only where one is configured."""
+    notify = stack.kept("notify")
+    detail = {"version": 1, "id": "event-1", "at": "2026-11-22T14:03:11Z", "connection_id": "N1"}
+    event = {"source": "flowaccount-connect", "detail-type": "connection.connected", "detail": detail}
+    said = {"type": "connection.connected", "timestamp": detail["at"], "data": detail}
+    for number in (1, 5):
+        made.ask(EVENT, notify, [_queued(event)] * number)
+        made.ask(WEBHOOK, notify, [_queued({"to": receiver(f"{stack.wire.url}/webhook"), "event": said})] * number)
+
+
+def _queued(body: object) -> dict[str, Any]:
+    """A batch of the queue of `notify` with one message."""
+    attributes = {"ApproximateReceiveCount": "1"}
+    return {"Records": [{"messageId": "1", "receiptHandle": "1", "body": json.dumps(body), "attributes": attributes}]}
 
 
 def _all(status: int, answers: list[Any]) -> None:

@@ -50,9 +50,12 @@ class Assumed:
     """Long polls a minute of a queue that feeds a function: five pollers, twenty seconds each."""
 
 
-def standing() -> Counter[str]:
-    """How many of each type of resource a stack has by default, and of each type of event of its functions."""
-    resources = list(deployed.by_default().values())
+def standing(**given: str) -> Counter[str]:
+    """How many of each type of resource a stack has, and of each type of event of its functions.
+
+    By default, but for the parameters that are given.
+    """
+    resources = list(deployed.by_default(**given).values())
     functions = [one["Properties"] for one in resources if one["Type"] == "AWS::Serverless::Function"]
     events = [event["Type"] for function in functions for event in function.get("Events", {}).values()]
     return Counter([*(one["Type"] for one in resources), *events])
@@ -95,7 +98,9 @@ class Costs:
     def invocation(self, operation: str, *, waits: float = 0.0) -> Bill:
         """One run of a function. It takes its CPU, slower; its calls, one by one; and what it waits."""
         counted = self.calls[operation]
-        asked = sum(number for name, number in counted.requests.items() if not name.startswith("token endpoint"))
+        asked = sum(
+            number for name, number in counted.requests.items() if not name.startswith(("token endpoint", "receiver"))
+        )
         seconds = counted.cpu / 1_000 * self.assumed.slower + asked * self.assumed.call + waits
         logged = (counted.logged + self.assumed.report) / 1e9
         return Bill(
@@ -133,7 +138,7 @@ class Costs:
                 "key": price["kms_key_month"],
                 "secret": price["secret_month"],
                 "SQS": self.standing["SQS"] * self.assumed.polls * _MINUTES * price["sqs_request"],
-                "EventBridge": _MINUTES * price["scheduler_invocation"],
+                "Scheduler": _MINUTES * price["scheduler_invocation"],
             }
         )
 
@@ -154,6 +159,23 @@ class Costs:
         bill += Bill({"SQS": (0.1 + 2) * self.price["sqs_request"]})
         return bill + self.invocation(calls.REFRESHED) + self.asked(calls.REFRESHED)
 
+    def receivers(self) -> Bill:
+        """A month of what is there for a receiver of webhooks, before the first event."""
+        more, price = standing(WebhookUrl="https://app.example.com/") - Counter(self.standing), self.price
+        return Bill(
+            {
+                "alarms": more["AWS::CloudWatch::Alarm"] * price["alarm_month"],
+                "secret": more["AWS::SecretsManager::Secret"] * price["secret_month"],
+                "SQS": more["SQS"] * self.assumed.polls * _MINUTES * price["sqs_request"],
+            }
+        )
+
+    def webhook(self) -> Bill:
+        """One event to one receiver: two messages, each received and deleted alone."""
+        bill = self.invocation(calls.WEBHOOK, waits=self.assumed.exchange) + self.asked(calls.WEBHOOK)
+        bill += self.invocation(calls.EVENT) + self.asked(calls.EVENT)
+        return bill + Bill({"SQS": 4 * self.price["sqs_request"]})
+
     def less_free(self, bill: Bill) -> Bill:
         """The bill of an account that uses its always-free allowances for nothing else."""
         price = self.price
@@ -167,6 +189,7 @@ class Costs:
             "dashboard": 3 * price["dashboard_month"],
             "logs": 5 * (price["log_gb"] + price["log_gb_month"]),
             "table storage": 25 * price["dynamodb_gb_month"],
+            "Scheduler": 14_000_000 * price["scheduler_invocation"],
         }
         return Bill({line: max(amount - allowed.get(line, 0.0), 0.0) for line, amount in bill.items()})
 
@@ -194,6 +217,8 @@ def section(counted: Mapping[str, Calls]) -> Section:
         row("a month, no connection, less what is always free", made.less_free(idle)),
         row("a month, 10,000 connections", many, AT, TARGET),
         row("a month, 10,000 connections, less what is always free", made.less_free(many), AT),
+        row("a month of webhooks, besides; 0 without a receiver", made.receivers()),
+        row("1,000 webhooks", made.webhook().times(1_000), 1_000),
     ]
     alarms, metrics = made.standing["AWS::CloudWatch::Alarm"], len(counted[calls.EMPTY].metrics)
     note = f"{alarms} alarms; {metrics} metrics without a connection."

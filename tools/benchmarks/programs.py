@@ -22,7 +22,7 @@ from tools.benchmarks.wire import Wire, root
 from tools.local.errors import LocalError
 from tools.local.places import CACHE, LOCAL, ROOT
 
-FUNCTIONS = ("authorize", "callback", "sweep", "refresh", "salvage", "token", "connections", "publish")
+FUNCTIONS = ("authorize", "callback", "sweep", "refresh", "salvage", "token", "connections", "publish", "notify")
 
 FLOOR = "floor"
 INSTEAD = {
@@ -57,7 +57,7 @@ def built() -> Path:
 
 
 def product(build: Path, home: Path = HOME / "product") -> dict[str, Program]:
-    """The eight functions of a build, laid out in `home`, which is emptied before."""
+    """The functions of a build, laid out in `home`, which is emptied before."""
     shutil.rmtree(home, ignore_errors=True)
     layers = home / "opt" / "python"
     for layer in ("DependenciesLayer", "ConnectorLayer"):
@@ -135,6 +135,12 @@ def environment(program: Program, wire: Wire, rate: int) -> dict[str, str]:
         "SALVAGE_QUEUE_URL": f"{wire.url}/salvage",
         "UNPUBLISHED_QUEUE_URL": f"{wire.url}/unpublished",
         "EVENT_BUS_NAME": "bus",
+        "NOTIFY_QUEUE_URL": f"{wire.url}/notify",
+        "UNDELIVERED_QUEUE_URL": f"{wire.url}/undelivered",
+        "WEBHOOK_URLS": f"{wire.url}/webhook",
+        "WEBHOOK_SECRET": "webhook",
+        # As on the local stack alone.
+        "LOOPBACK_RECEIVERS": "allowed",
     }
 
 

@@ -107,6 +107,9 @@ class Wire(ThreadingHTTPServer):
         if path == "/token":
             self._asked("token endpoint.POST")
             return 200, json.dumps(self._tokens(body)).encode()
+        if path == "/webhook":
+            self._asked("receiver.POST")
+            return 200, b""
         if path.startswith("/2015-03-31/functions/"):
             self._asked("lambda.Invoke")
             return 202, b""
@@ -212,6 +215,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _others(name: str, fields: dict[str, Any]) -> dict[str, Any]:
     match name:
+        case "secretsmanager.GetSecretValue" if fields["SecretId"] == "webhook":
+            return {"Name": "webhook", "SecretString": "whsec_" + "QUJD" * 11, "CreatedDate": 0}
         case "secretsmanager.GetSecretValue":
             return {"Name": fields["SecretId"], "SecretString": json.dumps({"client_secret": "secret"})}
         case "sqs.GetQueueAttributes":

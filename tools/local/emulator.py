@@ -70,6 +70,8 @@ def environment(port: int, temporary: Path, tools: Path) -> dict[str, str]:
         "LOG_LEVEL": "WARNING",
         # The functions inherit LOG_LEVEL, and their logger would obey it. On AWS they log from INFO on.
         "POWERTOOLS_LOG_LEVEL": "INFO",
+        # Receivers of webhooks, and the stand-ins of Slack and LINE, are on this machine.
+        "LOOPBACK_RECEIVERS": "allowed",
         # This stack does not use these listeners.
         "IOT_MTLS_ENABLED": "0",
         "SFTP_ENABLED": "0",

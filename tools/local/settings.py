@@ -30,6 +30,10 @@ PARAMETERS = {
     "RESTART_URL": "RestartUrl",
     "PUBLISH_REFRESHED": "PublishRefreshed",
     "ALARM_EMAIL": "AlarmEmail",
+    "WEBHOOK_URL": "WebhookUrl",
+    "SLACK_SECRET_NAME": "SlackSecretName",
+    "LINE_SECRET_NAME": "LineSecretName",
+    "NOTIFICATION_LANGUAGE": "NotificationLanguage",
 }
 
 # What the template fixes, and an experiment on one machine may have otherwise; see `Experiment`.

@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,6 +21,8 @@ from tools.local.settings import Settings
 from tools.local.steps import Steps
 
 FUNCTIONS = ("authorize", "callback", "sweep", "refresh", "salvage", "token", "connections", "publish")
+NOTIFY = "notify"
+"""The function and the queue that exist only where a receiver is configured (`notifies`)."""
 QUEUES = (
     "refresh",
     "salvage",
@@ -166,8 +168,11 @@ def _up(settings: Settings, state: _State, steps: Steps) -> Stack:
         access_key_id=state.key[0],
         secret_access_key=state.key[1],
         table=table,
-        functions={name: f"{STACK_NAME}-{name}" for name in FUNCTIONS},
-        queues={name: f"{emulator.url(port)}/{emulator.ACCOUNT}/{STACK_NAME}-{name}" for name in QUEUES},
+        functions={name: f"{STACK_NAME}-{name}" for name in (*FUNCTIONS, *([NOTIFY] if _notifies(parameters) else []))},
+        queues={
+            name: f"{emulator.url(port)}/{emulator.ACCOUNT}/{STACK_NAME}-{name}"
+            for name in (*QUEUES, *([NOTIFY, "undelivered"] if _notifies(parameters) else []))
+        },
         event_bus=STACK_NAME,
         secret=secret,
         simulator_url=simulator_url,
@@ -252,6 +257,11 @@ def _parameters(settings: Settings, simulator_url: str | None, callback_url: str
         "ClientId": client_id,
         "RedirectUri": callback_url,
     }
+
+
+def _notifies(parameters: Mapping[str, str]) -> bool:
+    """Whether the stack has a receiver outside AWS."""
+    return any(parameters.get(name) for name in ("WebhookUrl", "SlackSecretName", "LineSecretName"))
 
 
 def _put_client_secret(port: int, name: str, value: str) -> None:

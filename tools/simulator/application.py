@@ -9,6 +9,7 @@ from werkzeug.wrappers import Response
 from tools.simulator.authorization import authorization_routes
 from tools.simulator.company import company_routes
 from tools.simulator.control import control_routes
+from tools.simulator.messengers import messenger_routes
 from tools.simulator.state import State
 from tools.simulator.tokens import FlowAccountServer, forbidden, token_routes
 
@@ -23,6 +24,7 @@ def create_application(state: State) -> Flask:
     app.register_blueprint(authorization_routes(state, server))
     app.register_blueprint(token_routes(state, server))
     app.register_blueprint(company_routes(state))
+    app.register_blueprint(messenger_routes(state))
 
     @app.errorhandler(HTTPException)
     def unknown(error: HTTPException) -> Response:

@@ -14,6 +14,7 @@ Origin header, or with a Host that is not a loopback one (DNS rebinding), are re
 | `DELETE faults` | | `[]` |
 | `GET ledger?business=N1` | | `{"now", "entries": […]}`, see `simulator.ledger.Ledger.entries` |
 | `GET requests?after=0` | | `{"now", "requests", "minutes", "busiest"}`, see `simulator.requests_log` |
+| `GET messages` | | what Slack and LINE have accepted: `{"messages": [{"to", "text"}]}` |
 | `POST clients` | `{"client_id", "client_secret"?, "redirect_uris"?}` | `{"client_id", "redirect_uris"}` |
 | `POST consents` | `{"business": "N2", "count"?, "scope"?, "client_id"?}` | `{"consents": […]}`, tokens too |
 | `DELETE consents` | `{"business": "N2"}` | `{"withdrawn": 1}`: the user unlinked the client |
@@ -117,6 +118,10 @@ def control_routes(state: State) -> Blueprint:
                 "busiest": state.requests.busiest(),
             }
         )
+
+    @routes.get("/messages")
+    def messages() -> Response:
+        return jsonify({"messages": state.messages.accepted})
 
     @routes.post("/clients")
     def register_client() -> Response:

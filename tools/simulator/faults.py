@@ -177,7 +177,7 @@ _OPTIONS: Mapping[str, Mapping[str, tuple[Callable[[Any], str | None], Any]]] = 
 
 _TOKEN_ONLY = ("error", "wrong_business")
 
-_PATHS = ("token", "company", "authorize")
+_PATHS = ("token", "company", "authorize", "slack", "line")
 
 
 def read_orders(data: Any) -> list[FaultOrder]:

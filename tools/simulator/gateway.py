@@ -18,6 +18,7 @@ from werkzeug.test import run_wsgi_app
 
 from tools.simulator.company import bearer_token
 from tools.simulator.faults import NOTHING, Answer, FaultOrder, befall, is_processed, throttled
+from tools.simulator.messengers import LINE_PATH
 from tools.simulator.requests_log import Kind, Record
 from tools.simulator.state import State
 from tools.simulator.tokens import FORM
@@ -90,7 +91,10 @@ class Gateway:
             ("GET", f"/{environment}/company/info"): "company",
             ("GET", "/connect/authorize"): "authorize",
             ("POST", "/connect/consent"): "consent",
+            ("POST", LINE_PATH): "line",
         }
+        if exchange.method == "POST" and exchange.path.startswith("/slack/services/"):
+            return "slack"
         return kinds.get((exchange.method, exchange.path))
 
     def _identify(self, exchange: Exchange, record: Record) -> str | None:

@@ -11,8 +11,8 @@ from typing import Any, Literal, get_args
 from tools.simulator.ledger import Entry
 from tools.simulator.rates import WINDOW
 
-Kind = Literal["token", "company", "authorize", "consent"]
-"""The token endpoint, the business API, the start of a login, and its end (the choice of the business)."""
+Kind = Literal["token", "company", "authorize", "consent", "slack", "line"]
+"""The token endpoint, the business API, the start of a login, its end (the choice of the business), and messengers."""
 
 MAX_RECORDS = 200_000
 """Requests kept; beyond it the oldest are forgotten. The counts per minute stay right."""

@@ -11,6 +11,7 @@ from tools.simulator.clients import Clients
 from tools.simulator.clock import Clock
 from tools.simulator.faults import FaultOrders
 from tools.simulator.ledger import Ledger
+from tools.simulator.messages import Messages
 from tools.simulator.rates import RateLimiter
 from tools.simulator.requests_log import RequestsLog
 from tools.simulator.settings import Settings
@@ -27,6 +28,7 @@ class State:
     rates: RateLimiter
     faults: FaultOrders
     attempts: Attempts
+    messages: Messages
 
     def __init__(self, settings: Settings, clients: Clients) -> None:
         self._initial_settings = settings
@@ -45,6 +47,7 @@ class State:
             self.rates = RateLimiter()
             self.faults = FaultOrders()
             self.attempts = Attempts(self.clock)
+            self.messages = Messages()
 
     def change_settings(self, changes: Mapping[str, Any]) -> Settings:
         """Apply *changes* to the settings. Raises `SettingError`, nothing changed, if one cannot be."""

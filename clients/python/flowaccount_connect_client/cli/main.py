@@ -294,6 +294,28 @@ def _connected(api: FlowAccountConnect, given: argparse.Namespace, back: loopbac
     return OK
 
 
+# ---- webhooks ---------------------------------------------------------------------------------------------
+
+
+def _webhook_test(given: argparse.Namespace) -> int:
+    answers = target.invoke("notify", {"test": "webhooks"}, stack_name=given.stack_name, local=given.local)["receivers"]
+    if not answers:
+        return _fail("the stack has no webhooks: set its parameter WebhookUrl", DENIED)
+    if given.json:
+        _json(answers)
+    else:
+        rows = [
+            [
+                tables.cell(one["receiver"]),
+                tables.cell("taken" if one["taken"] else "not taken"),
+                tables.cell(one["status"] or one["error"]),
+            ]
+            for one in answers
+        ]
+        tables.show(["receiver", "", "answer"], rows)
+    return OK if all(one["taken"] for one in answers) else FAILED
+
+
 # ---- the page for support staff ---------------------------------------------------------------------------
 
 
@@ -430,6 +452,11 @@ def _parser() -> argparse.ArgumentParser:
     console.add_argument("--open", action="store_true", help="open it in this machine's browser")
     console.add_argument("--port", type=_number(0, 65_535), default=0, help="a fixed port; a free one otherwise")
     console.add_argument("--return-url", default="", help="your app's return URL, filled in where a link is made")
+    webhook = commands.add_parser("webhook", help="webhooks that the stack sends", parents=[_common()], epilog=_EPILOG)
+    kinds = webhook.add_subparsers(required=True, metavar="command")
+    about = "Send the signed event webhook.test to each receiver. Needs lambda:InvokeFunction on <stack>-notify:live."
+    test = kinds.add_parser("test", help="send one now", description=about, parents=[_common()], epilog=_EPILOG)
+    test.set_defaults(run=_webhook_test)
     return parser
 
 

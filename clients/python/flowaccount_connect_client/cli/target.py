@@ -73,6 +73,34 @@ def tables(*, stack_name: str | None, local: bool) -> tuple[Any, str]:
     return _client("dynamodb", config=patient), table
 
 
+def invoke(function: str, event: object, *, stack_name: str | None, local: bool) -> Any:
+    """What a function of the stack answers, with the operator's own credentials. Raises `NotConfigured`."""
+    if local:
+        session, stack = _local("aws_endpoint_url", "functions")
+        functions: Any = stack["functions"]
+        if function not in functions:
+            raise NotConfigured(f"The local stack has no function {function}: nothing is configured for it.")
+        name = functions[function]
+        client: Any = session.create_client("lambda", endpoint_url=stack["aws_endpoint_url"])
+    elif stack_name:
+        client, name = _client("lambda", config=Config(read_timeout=60)), f"{stack_name}-{function}"
+    else:
+        raise NotConfigured("This works on the stack itself: name the stack with --stack-name.")
+    try:
+        answer = client.invoke(FunctionName=name, Qualifier="live", Payload=json.dumps(event).encode())
+    except ClientError as error:
+        code = error.response["Error"]["Code"]
+        raise NotConfigured(
+            f"{name} cannot be invoked ({code}): check the stack's name, the region, the credentials, and whether a "
+            "receiver is configured."
+        ) from None
+    except BotoCoreError as error:
+        raise NotConfigured(f"AWS cannot be asked to run {name}: {type(error).__name__}.") from None
+    if "FunctionError" in answer:
+        raise NotConfigured(f"{name} failed. Its log group says why.")
+    return json.loads(answer["Payload"].read())
+
+
 def _client(service: str, **options: Any) -> Any:
     """A client of AWS's in the region of the library's own requests. Raises `NotConfigured`."""
     session = signing.session()

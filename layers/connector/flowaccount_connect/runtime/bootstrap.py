@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from flowaccount_connect.connect.callback import Callback
     from flowaccount_connect.connect.confirm import Confirmation
     from flowaccount_connect.connections.managing import Managing
+    from flowaccount_connect.notifying.notify import Notify
     from flowaccount_connect.publishing.publisher import Publisher, UnpublishedQueue
     from flowaccount_connect.rotation.canary import Canary
     from flowaccount_connect.rotation.health import Change, Health
@@ -254,6 +255,48 @@ def publish() -> "tuple[Publisher, UnpublishedQueue]":
         publish_refreshed=read.choice("PUBLISH_REFRESHED", "disabled", "enabled") == "enabled",
     )
     return publisher, UnpublishedQueue(client("sqs"), read.text("UNPUBLISHED_QUEUE_URL"), logger)
+
+
+@_without_collection
+def notify() -> "Notify":
+    """The use case of `notify`.
+
+    `LOOPBACK_RECEIVERS` is set by the local stack alone: receivers on this machine, by http too. The template has no
+    such variable.
+    """
+    import time
+
+    from flowaccount_connect.notifying.notices import Notices
+    from flowaccount_connect.notifying.notify import Notify
+    from flowaccount_connect.notifying.people import People
+    from flowaccount_connect.notifying.queue import Queue
+    from flowaccount_connect.notifying.sending import Sender
+    from flowaccount_connect.notifying.signing import SigningKeys
+    from flowaccount_connect.notifying.webhooks import Webhooks, receiver
+
+    stack, read = settings.stack(), settings.Reader(os.environ)
+    secrets = client("secretsmanager")
+    post = Sender(loopback=read.choice("LOOPBACK_RECEIVERS", "refused", "allowed") == "allowed").post
+    keys = SigningKeys(secrets, read.optional("WEBHOOK_SECRET") or "")
+    return Notify(
+        queue=Queue(client("sqs"), read.text("NOTIFY_QUEUE_URL"), read.text("UNDELIVERED_QUEUE_URL")),
+        webhooks=Webhooks(
+            urls={receiver(url): url for url in sorted(read.urls("WEBHOOK_URLS"))},
+            keys=keys.get,
+            post=post,
+            clock=time.time,
+        ),
+        people=People(
+            secrets=secrets,
+            slack=read.optional("SLACK_SECRET_NAME"),
+            line=read.optional("LINE_SECRET_NAME"),
+            post=post,
+        ),
+        notices=Notices(client("dynamodb"), stack.table),
+        stack=stack.name,
+        language="th" if read.choice("NOTIFICATION_LANGUAGE", "en", "th") == "th" else "en",
+        log=logger,
+    )
 
 
 @_without_collection

@@ -1,0 +1,1 @@
+"""Reaching systems and people outside AWS: signed webhooks, and short messages to Slack and LINE."""

@@ -1,0 +1,71 @@
+"""The ways to people: Slack and LINE. The operator's e-mail comes from the alarms' topic itself.
+
+- Slack: an incoming webhook (https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks). Its URL is a
+  secret. `&`, `<` and `>` are escaped.
+- LINE: a push message to a group (https://developers.line.biz/en/reference/messaging-api/#send-push-message). The same
+  `X-Line-Retry-Key` goes with each try of a message, so LINE sends it once; 409 says that it has been sent.
+
+The secrets are JSON, or of Slack the URL alone. They are looked up for each message: there are few.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from flowaccount_connect.notifying import signing
+from flowaccount_connect.notifying.sending import Answer, Post
+
+SLACK, LINE = "slack", "line"
+
+LINE_URL = "https://api.line.me/v2/bot/message/push"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class People:
+    """The ways to people that are configured."""
+
+    secrets: signing.SecretsManager
+    slack: str | None
+    """The name of the secret with Slack's URL."""
+    line: str | None
+    """The name of the secret with LINE's token and group."""
+    post: Post
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Where each message goes."""
+        return tuple(name for name, secret in ((SLACK, self.slack), (LINE, self.line)) if secret)
+
+    def deliver(self, to: str, text: str, key: str) -> Answer | None:
+        """Send a text one way; `None` if this way is configured no more. `key` is a UUID, the same for each try.
+
+        Raises `signing.SecretMisconfigured`, `signing.SecretUnavailable`.
+        """
+        if to not in self.names:
+            return None
+        if to == SLACK:
+            fields = self._fields(str(self.slack), "url")
+            escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+            return self.post(fields["url"], {}, json.dumps({"text": escaped}).encode())
+        fields = self._fields(str(self.line), "channel_access_token", "to")
+        headers = {"Authorization": f"Bearer {fields['channel_access_token']}", "X-Line-Retry-Key": key}
+        body = {"to": fields["to"], "messages": [{"type": "text", "text": text}]}
+        answer = self.post(fields.get("url", LINE_URL), headers, json.dumps(body).encode())
+        return Answer(200) if answer.status == 409 else answer
+
+    def _fields(self, name: str, *needed: str) -> Mapping[str, str]:
+        text, _ = signing.read(self.secrets, name)
+        if not text.startswith("{"):
+            text = json.dumps({needed[0]: text})
+        try:
+            fields = json.loads(text)
+        except (ValueError, RecursionError):
+            fields = {}
+        if not isinstance(fields, dict) or not all(_is_word(fields.get(one)) for one in {*needed, *fields}):
+            raise signing.SecretMisconfigured(f"the secret {name} must be JSON with {' and '.join(needed)}")
+        return fields
+
+
+def _is_word(value: object) -> bool:
+    """Whether a value can stand in a header: printable ASCII without spaces."""
+    return isinstance(value, str) and value.isascii() and value.isprintable() and bool(value) and " " not in value
