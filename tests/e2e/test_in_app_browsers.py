@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Request, ViewportSize
+from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize
 
 from flowaccount_connect.domain.ids import fingerprint
 from tests.e2e.app_site import AppSite
@@ -126,23 +126,17 @@ def test_who_comes_back_in_another_browser_learns_how_to_go_on_and_the_first_one
     tenant = "tenant of two browsers"
     line: Page = contexts("LINE on iOS").new_page()
     log_in(line, make_link(up, app, tenant))
-    back: list[str] = []
-
-    def keep(request: Request) -> None:
-        if request.url.startswith(up.callback_url):
-            back.append(request.url)
-
-    line.on("request", keep)
     line.route(f"{up.callback_url}**", lambda route: route.abort())
-    line.click(f'[data-business="{BUSINESS}"]')
-    line.wait_for_timeout(500)
+    with line.expect_request(lambda request: request.url.startswith(up.callback_url)) as came:
+        line.click(f'[data-business="{BUSINESS}"]')
+    back = came.value.url
     safari: Page = contexts("Safari on iOS").new_page()
-    safari.goto(back[0])
+    safari.goto(back)
     assert safari.locator("main").get_attribute("data-page") == "attempt_unknown"
     assert "Safari หรือ Chrome" in safari.locator("section[lang=th] p").first.inner_text()
     assert simulator.posts("authorization_code") == []
     line.unroute_all()
-    line.goto(back[0])
+    line.goto(back)
     assert confirmed(up, parse_qs(urlsplit(line.url).query), tenant)
 
 

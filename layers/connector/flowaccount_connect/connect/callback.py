@@ -13,7 +13,7 @@ from flowaccount_connect.connect.endings import Ending
 from flowaccount_connect.domain.connection import Status
 from flowaccount_connect.domain.ids import fingerprint, new_attempt_id, new_grant_id
 from flowaccount_connect.domain.schedule import Schedule
-from flowaccount_connect.oauth.client_secret import SecretMisconfigured, SecretUnavailable
+from flowaccount_connect.oauth.client_secret import RETRY_AFTER, SecretMisconfigured, SecretUnavailable
 from flowaccount_connect.oauth.token_answer import Answer, Outcome
 from flowaccount_connect.rotation.new_tokens import timed
 from flowaccount_connect.rotation.pending_commits import PendingCommit, Target
@@ -136,7 +136,10 @@ class Callback:
                 return Ended(ending=Ending.CONFIGURATION_ERROR, note=str(error), untouched=True)
             except SecretUnavailable as error:
                 return Ended(
-                    ending=Ending.TEMPORARILY_UNAVAILABLE, note=f"secret: {error}", untouched=True, retry_after=5
+                    ending=Ending.TEMPORARILY_UNAVAILABLE,
+                    note=f"secret: {error}",
+                    untouched=True,
+                    retry_after=RETRY_AFTER,
                 )
             except (NoPermit, TooMany) as full:
                 note = "rate" if isinstance(full, NoPermit) else "tenant"

@@ -229,13 +229,14 @@ def page(
         )
 
     texts = {"th": thai, "en": english}
+    order = [preferred, *(texts.keys() - {preferred})]
     body = _DOCUMENT.substitute(
         lang=preferred,
         title=escape(_plain(texts[preferred].title, WORDS[preferred], app)),
         style=_STYLE,
         tone=tone,
         kind=kind,
-        sections=_header(preferred, app) + "".join(section(lang, text) for lang, text in texts.items()),
+        sections=_header(preferred, app) + "".join(section(lang, texts[lang]) for lang in order),
     )
     return {
         "statusCode": status,
