@@ -1,7 +1,7 @@
 """Makes a Postman collection of the API's description, which Bruno and Insomnia import too: `make docs`.
 
-Each request is signed (AWS Signature Version 4) with the keys in the collection's variables. Its body is the
-description's own example.
+Each request is signed (AWS Signature Version 4) with the keys in the collection's variables. Its body is the example in
+the description.
 """
 
 import json

@@ -23,7 +23,6 @@ from flowaccount_connect.storage.links import (
     LinkStore,
     Refusal,
     TooMany,
-    Waiting,
     confirming,
     dropping,
     failing,
@@ -34,7 +33,6 @@ from flowaccount_connect.storage.links import (
 from tests.contract.conftest import Table
 from tests.contract.test_attempts_and_pending_commits import Sent
 from tests.contract.test_connection_store import NOW, rotated
-from tests.support.commits import commit_of
 
 TENANT = "tenant-7"
 
@@ -55,8 +53,15 @@ def link(links: LinkStore) -> Link:
     return used
 
 
-def waiting(table: Table, grant_id: str = "g1") -> Waiting:
-    return Waiting(connection_id=table.connection_id, grant_id=grant_id, tokens=rotated(f"{grant_id} tokens", NOW))
+def waiting(table: Table, grant_id: str = "g1", attempt_id: str = "a1") -> Commit:
+    return Commit(
+        connection_id=table.connection_id,
+        grant_id=grant_id,
+        attempt_id=attempt_id,
+        environment="sandbox",
+        tenant=TENANT,
+        tokens=rotated(f"{grant_id} tokens", NOW),
+    )
 
 
 def granted(table: Table, *, grant_id: str = "g1", tenant: str | None = TENANT) -> dict[str, Any]:
@@ -82,7 +87,7 @@ def keep(table: Table, link: Link, *, attempt_id: str = "a1", now: int = NOW) ->
     transact(
         table,
         {"ConditionCheck": tenant_check(table.name, table.connection_id, TENANT)},
-        {"Update": keeping(table.name, link.id, attempt_id, waiting(table), now=now)},
+        {"Update": keeping(table.name, link.id, waiting(table, attempt_id=attempt_id), now=now)},
     )
 
 
@@ -222,9 +227,7 @@ def test_what_waits_is_dropped_with_its_event_once(table: Table, link: Link) -> 
 
 
 def pending(table: Table, link_id: str) -> PendingCommit:
-    found = waiting(table)
-    commit = commit_of(found.connection_id, found.grant_id, 0, "a1", found.tokens)
-    return PendingCommit(target=Target.LINK, commit=commit, link_id=link_id)
+    return PendingCommit(target=Target.LINK, commit=waiting(table), link_id=link_id)
 
 
 def test_a_pending_commit_waits_like_any_other_or_is_too_late(table: Table, link: Link) -> None:

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ import requests
 
 from tests.e2e.addresses import APP_RETURN_URL
 from tests.e2e.conftest import Simulator
-from tests.support import pages
+from tests.support import pages, programs
 from tools.local import env, service
 from tools.local.stack import Stack
 from tools.local.visit import HttpVisitor
@@ -121,25 +120,8 @@ def program(
     (commands,) = pages.blocks(f"{FOLDER}/{language.page}", "sh")
     given = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), **env.exports(up), "RETURN_URL": APP_RETURN_URL}
     given |= language.environment | (role if request.param == "role" else {})
-    log = tmp_path / "log"
-    with log.open("wb") as file:
-        running = subprocess.Popen(
-            ["sh", "-euc", commands], cwd=tmp_path, env=given, stdout=file, stderr=file, start_new_session=True
-        )
-    try:
-        end = time.monotonic() + 120
-        while True:
-            try:
-                requests.get(APP, timeout=10)
-                break
-            except requests.ConnectionError:
-                assert running.poll() is None, log.read_text()
-                assert time.monotonic() < end, "it does not listen"
-                time.sleep(0.1)
+    with programs.serving(["sh", "-euc", commands], APP, tmp_path, given) as log:
         yield log
-    finally:
-        os.killpg(running.pid, signal.SIGTERM)  # The program is a child of the shell.
-        running.wait(10)
 
 
 def test_a_pages_program_connects_a_business_and_reads_its_name(

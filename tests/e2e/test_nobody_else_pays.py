@@ -73,16 +73,21 @@ def refresh_each(stage: Stage, businesses: list[str]) -> list[str]:
     return [stage.invoke(business) for business in businesses]
 
 
-def time_of_the_canary(stage: Stage, **ago: int) -> None:
-    """Let the time of the next canary come; `unwell_since` may have been longer ago, too."""
-    names = {"next_test": 1} | {name: int(time.time()) - seconds for name, seconds in ago.items()}
+def time_of_the_canary(stage: Stage) -> None:
+    """Let the time of the next canary come."""
     stage.table.update_item(
         TableName=stage.up.table,
         Key=shared("HEALTH"),
-        UpdateExpression="SET " + ", ".join(f"{name} = :{name}" for name in names),
-        ExpressionAttributeValues={f":{name}": {"N": str(value)} for name, value in names.items()},
+        UpdateExpression="SET next_test = :then",
+        ExpressionAttributeValues={":then": {"N": "1"}},
     )
     restart(stage.up, "refresh")
+
+
+def send(stage: Stage, businesses: list[str]) -> None:
+    """Dispatch them, in this order."""
+    for at in range(0, len(businesses), 10):
+        stage.send(businesses[at : at + 10])
 
 
 def generations(stage: Stage, businesses: list[str]) -> Counter[int]:
@@ -123,18 +128,19 @@ def test_connections_that_are_always_refused_stop_nobody_and_are_announced(
     (expired,) = connect(stage, "N4100201", 1, access=-60)
     for business, poison in zip(poisoned, POISONS, strict=True):
         simulator.fault(**poison, business=business, times=1_000)  # type: ignore[arg-type]
-    for minute in range(5):
+    for minute in range(8):
         # The poisoned ones first, since their deadlines are sooner.
         for business in poisoned:
             stage.let_fall_due(business)
-        stage.send(poisoned)
+        send(stage, poisoned)
         if minute == 0:
             until(lambda: len(sent(simulator, poisoned)) >= 5)
-            status, served = call(stage.up, "GET", f"/connections/{expired}/token")
-            assert (status, served.get("generation"), served.get("status")) == (200, 2, "active")
-        for at in range(0, len(healthy), 10):
-            stage.send([one for one in healthy[at : at + 10] if stage.item(one)["generation"]["N"] == "1"])
+            until(lambda: call(stage.up, "GET", f"/connections/{expired}/token")[0] == 200)
+            assert call(stage.up, "GET", f"/connections/{expired}/token")[1]["generation"] == 2
+        send(stage, [one for one in healthy if stage.item(one)["generation"]["N"] == "1"])
         rest(stage)
+        if all("refused_alone" in stage.item(one) for one in poisoned):
+            break
     assert generations(stage, healthy) == {2: 15}
     assert statuses(stage, poisoned) == {"active": len(poisoned)}
     shown = {one["support_code"]: one["status"] for one in walk(stage.up, "status=active")}
@@ -156,51 +162,56 @@ def test_connections_that_are_always_refused_stop_nobody_and_are_announced(
 
 # Brown-outs ----------------------------------------------------------------------------------------------------------
 
-BROWN_OUTS: dict[str, dict[str, object]] = {
-    "closed": {"fault": "lose_answer"},
-    "reset": {"fault": "reset"},
-    "broken off": {"fault": "truncate"},
-    "504": {"fault": "status", "status": 504, "processed": True},
-    "html": {"fault": "garbage", "content": "html", "processed": True},
-    "bytes": {"fault": "garbage", "content": "bytes", "processed": True},
-    "an empty 200": {"fault": "status", "status": 200, "processed": True},
-    "a redirect": {"fault": "status", "status": 307, "headers": {"Location": "/test/token"}, "processed": True},
-    "too long": {"fault": "huge", "bytes": 20_000_000},
-    "unanswered": {"fault": "delay", "seconds": 20, "when": "after"},
-}
+BROWN_OUTS: list[list[dict[str, object]]] = [
+    [
+        {"fault": "lose_answer"},
+        {"fault": "status", "status": 504, "processed": True},
+        {"fault": "garbage", "content": "html", "processed": True},
+    ],
+    [
+        {"fault": "reset"},
+        {"fault": "truncate"},
+        {"fault": "status", "status": 200, "processed": True},
+    ],
+    [
+        {"fault": "status", "status": 307, "headers": {"Location": "/test/token"}, "processed": True},
+        {"fault": "status", "status": 418, "body": {"refresh_token": "alone"}, "processed": True},
+        {"fault": "huge", "bytes": 5_000_000},
+    ],
+    [{"fault": "delay", "seconds": 20, "when": "after"}] * 3,
+]
+"""What befalls the answers to three connections in the same minute. The server has processed each request."""
 
 
-def test_a_brown_out_costs_three_connections_at_most_and_ends_by_itself(stage: Stage, simulator: Simulator) -> None:
-    lost = 0
-    for number, (kind, fault) in enumerate(BROWN_OUTS.items()):
+def test_brown_outs_cost_three_connections_each_and_end_by_themselves(stage: Stage, simulator: Simulator) -> None:
+    for number, faults in enumerate(BROWN_OUTS):
         businesses = connect(stage, f"N42{number:02}001", 12)
-        simulator.fault(**fault, times=1_000)  # type: ignore[arg-type]
-        together, alone = businesses[:3], businesses[3:]
-        outcomes = refresh_each(stage, businesses)
-        if kind == "too long":
-            # Whole tokens at its beginning are tokens, however long the rest is.
-            assert set(outcomes) <= {"refreshed", "in_doubt", "unwell"}, kind
+        met, others = businesses[:3], businesses[3:]
+        for business, fault in zip(met, faults, strict=True):
+            simulator.fault(**fault, business=business)  # type: ignore[arg-type]
+        simulator.fault("lose_answer", times=1_000)
+        if number < 3:
+            outcomes = refresh_each(stage, businesses)
         else:
-            assert outcomes == ["in_doubt"] * 3 + ["unwell"] * 9, kind
-            assert sum(sent(simulator, businesses).values()) == 3, kind
-            # The canary finds no answer either, and the next one that finds one lets one connection try.
-            time_of_the_canary(stage)
-            assert stage.invoke(alone[0]) == "unwell", kind
+            # Each waits for its answer in vain, all at the same time. Who comes after them reads what they have noted.
+            with ThreadPoolExecutor(3) as pool:
+                outcomes = list(pool.map(stage.invoke, met))
+            restart(stage.up, "refresh")
+            outcomes += refresh_each(stage, others)
+        assert outcomes == ["in_doubt"] * 3 + ["unwell"] * 9, faults
+        assert sent(simulator, businesses) == Counter(met), faults
+        # A canary finds no answer either. The next one finds one, and lets one connection try.
+        time_of_the_canary(stage)
+        assert stage.invoke(others[0]) == "unwell", faults
         simulator.clear_faults()
-        if "unwell" in outcomes:
-            time_of_the_canary(stage)
-        left = [one for one in businesses if stage.item(one)["generation"]["N"] == "1" and one not in together]
-        assert refresh_each(stage, left) == ["refreshed"] * len(left), kind
-        for business in together:
-            for _ in range(2):
-                # The lease of an attempt in doubt, and ten minutes between two refusals.
+        time_of_the_canary(stage)
+        assert refresh_each(stage, others) == ["refreshed"] * 9, faults
+        for business in met:
+            # The lease of an attempt in doubt passes, and then ten minutes between two refusals.
+            for outcome in ("refused", "reauthorization_required"):
                 stage.let_fall_due(business)
-                stage.invoke(business)
-        ended = statuses(stage, businesses)
-        assert ended["active"] >= 9, kind
-        assert set(ended) <= {"active", "reauthorization_required rotation_lost"}, kind
-        lost += len(businesses) - ended["active"]
-    assert 0 < lost <= 3 * len(BROWN_OUTS), "these faults really cost what they meet"
+                assert stage.invoke(business) == outcome, faults
+        assert statuses(stage, businesses) == {"active": 9, "reauthorization_required rotation_lost": 3}, faults
 
 
 # A server's bad minute -----------------------------------------------------------------------------------------------
@@ -237,7 +248,6 @@ def test_a_bad_minute_of_refusals_ends_nobody(stage: Stage, simulator: Simulator
     rest(stage)
     assert statuses(stage, businesses) == {"active": 12}
     simulator.clear_faults()
-    time_of_the_canary(stage)
     for business in businesses:
         stage.let_fall_due(business)
     time_of_the_canary(stage)
@@ -288,7 +298,7 @@ def test_without_room_a_connect_consumes_nothing_and_what_dies_goes_all_the_same
     entries = [{"Id": "1", "MessageBody": json.dumps({"connection_id": dying, "urgent": True})}]
     stage.queues.send_message_batch(QueueUrl=stage.up.queues["refresh"], Entries=entries)
     arrived = visitor.follow(back)
-    assert (arrived.page, arrived.status) == ("busy", 503)
+    assert (arrived.page, arrived.status) == ("busy", 429)
     status, problem = call(stage.up, "GET", f"/connections/{caller}/token")
     assert (status, problem["code"]) == (503, "token_unavailable")
     until(lambda: stage.item(dying)["generation"]["N"] == "2")
@@ -354,7 +364,7 @@ def test_malformed_items_are_their_own_trouble_and_can_be_ended(stage: Stage, si
     assert set(shown) >= {*healthy, *malformed} - {"N4600010"}
     in_trouble = {name: shown[business]["status"] for business, (name, _) in malformed.items() if business in shown}
     assert {name for name, status in in_trouble.items() if status != "unreadable"} <= {"listed_as", "tokens"}
-    stage.send([*malformed, *healthy])
+    send(stage, [*malformed, *healthy])
     until(lambda: generations(stage, healthy) == {2: 3}, patience=90)
     for business in malformed:
         status, served = call(stage.up, "GET", f"/connections/{business}/token")
@@ -458,7 +468,7 @@ def test_refused_imports_sound_no_alarm_of_connections(stage: Stage, simulator: 
     (business,) = connect(stage, "N4810001", 1, deadline=-1)
     simulator.withdraw(business)
     assert stage.invoke(business) == "reauthorization_required"
-    until(lambda: counted(stage, begun)["Reauthorizations"] == 1)
+    until(lambda: counted(stage, begun)["Reauthorizations"] > 0)
 
 
 def counted(stage: Stage, since: float) -> Counter[str]:
@@ -491,11 +501,11 @@ def test_an_answer_that_cannot_be_read_changes_nothing(stage: Stage, simulator: 
         "[" * 60_000,
         '{"access_token": "a", "access_token": ',
     ]
-    for number, body in enumerate(answers):
-        if number % 2 == 0:
-            stage.table.delete_item(TableName=stage.up.table, Key=shared("HEALTH"))
-            restart(stage.up, "refresh")
-        (business,) = connect(stage, f"N490000{number}", 1)
+    businesses, (healthy,) = connect(stage, "N4900001", len(answers)), connect(stage, "N4900101", 1)
+    for number, (business, body) in enumerate(zip(businesses, answers, strict=True)):
+        # A success in between: these doubts are not those of a brown-out.
+        stage.let_fall_due(healthy)
+        assert stage.invoke(healthy) == "refreshed"
         simulator.fault("status", status=200, body=body, processed=True)
         before = stage.item(business)
         assert stage.invoke(business) == "in_doubt", number
@@ -527,8 +537,7 @@ def test_what_nobody_sees_around_the_client_secret_is_not_sent(stage: Stage, vis
     (business,) = connect(stage, "N4950001", 1)
     try:
         for text, page in (
-            ("\ufeff" + json.dumps({"client_secret": f"{secret}\r\n"}), "connected"),
-            (json.dumps({"client_secret": f"\u200b {secret}\u00a0"}), "connected"),
+            ("\ufeff" + json.dumps({"client_secret": f"\u200b {secret}\u00a0\r\n"}), "connected"),
             (json.dumps({"client_secret": f"{secret[:2]}\u200b{secret[2:]}"}), "configuration_error"),
         ):
             secrets.put_secret_value(SecretId=stage.up.secret, SecretString=text)

@@ -15,7 +15,7 @@ import requests
 
 from tests.e2e.addresses import APP_RETURN_URL
 from tests.e2e.conftest import Simulator
-from tools.local import service
+from tools.local import env, service
 from tools.local.stack import Stack
 from tools.local.visit import Arrived, ChromiumVisitor, HttpVisitor, Visitor
 from tools.simulator import people
@@ -54,14 +54,8 @@ def example_of(word: str, language: str = "python") -> str:
 
 
 def environment_of(up: Stack) -> dict[str, str]:
-    """What a program of the integrator's runs with."""
-    return {
-        "PATH": os.environ["PATH"],
-        "FLOWACCOUNT_CONNECT_URL": up.api_url,
-        "AWS_ACCESS_KEY_ID": up.access_key_id,
-        "AWS_SECRET_ACCESS_KEY": up.secret_access_key,
-        "AWS_DEFAULT_REGION": up.region,
-    }
+    """What a program of the integrator's runs with: what `make env` gives."""
+    return {"PATH": os.environ["PATH"], **env.exports(up)}
 
 
 @pytest.mark.parametrize(
@@ -72,7 +66,6 @@ def test_the_readmes_service_reads_a_companys_name(
     up: Stack, connection: str, language: str, interpreter: list[str], word: str
 ) -> None:
     environment = environment_of(up) | {
-        "FLOWACCOUNT_URL": str(up.simulator_url),
         "PYTHONPATH": str(README.parent / "clients" / "python"),
         "LC_ALL": "C.UTF-8",
     }

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tools.local import service
+from tools.local import emulator
 from tools.local.deployment import STACK_NAME
 from tools.local.stack import Stack
 
@@ -41,9 +41,12 @@ def query(aws: Aws) -> str:
     return str(aws("logs").start_query(logGroupName=group, **words)["queryId"])
 
 
-def table(up: Stack) -> dict[str, str]:
-    """A table to restore to."""
-    return {"SourceTableName": up.table, "TargetTableName": f"{up.table}-restored"}
+def restored(aws: Aws, up: Stack) -> None:
+    """A table is restored, and deleted again."""
+    name = f"{up.table}-restored"
+    table = {"SourceTableName": up.table, "TargetTableName": name}
+    aws("dynamodb").restore_table_to_point_in_time(**table, UseLatestRestorableTime=True)
+    aws("dynamodb").delete_table(TableName=name)
 
 
 KEY, SWEEP = f"alias/{STACK_NAME}", f"{STACK_NAME}-sweep"
@@ -52,10 +55,7 @@ CALLS: dict[str, Callable[[Aws, Stack], object]] = {
     "cloudtrail lookup-events": lambda aws, _: aws("cloudtrail").lookup_events(MaxResults=1),
     "dynamodb describe-table": lambda aws, up: aws("dynamodb").describe_table(TableName=up.table),
     "dynamodb list-backups": lambda aws, _: aws("dynamodb").list_backups(BackupType="SYSTEM"),
-    "dynamodb restore-table-to-point-in-time": lambda aws, up: aws("dynamodb").restore_table_to_point_in_time(
-        **table(up), UseLatestRestorableTime=True
-    ),
-    "dynamodb delete-table": lambda aws, up: aws("dynamodb").delete_table(TableName=f"{up.table}-restored"),
+    "dynamodb restore-table-to-point-in-time": restored,
     "dynamodbstreams get-records": lambda aws, up: aws("dynamodbstreams").list_streams(TableName=up.table),
     "kms describe-key": lambda aws, _: aws("kms").describe_key(KeyId=KEY),
     "kms enable-key": lambda aws, _: aws("kms").enable_key(
@@ -80,7 +80,7 @@ CALLS: dict[str, Callable[[Aws, Stack], object]] = {
 }
 """What each command asks. Those that destroy something are not here."""
 
-DESTROYS = {"kms cancel-key-deletion", "lambda delete-event-source-mapping"}
+DESTROYS = {"dynamodb delete-table", "kms cancel-key-deletion", "lambda delete-event-source-mapping"}
 
 
 def test_every_command_of_the_runbook_is_tried_here() -> None:
@@ -96,7 +96,8 @@ def unknown() -> set[str]:
 @pytest.mark.parametrize("command", CALLS)
 def test_a_command_works_here_or_the_page_on_the_emulator_says_that_it_does_not(up: Stack, command: str) -> None:
     def ask() -> None:
-        CALLS[command](lambda name: service.client(up, name), up)
+        port = int(up.aws_endpoint_url.rpartition(":")[2])
+        CALLS[command](lambda name: emulator.client(name, port), up)
 
     if command in unknown():
         with pytest.raises(ClientError):

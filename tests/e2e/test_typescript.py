@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
-from tests.e2e.addresses import RETURN_URL
+from tests.e2e.addresses import APP_RETURN_URL, RETURN_URL
 from tests.e2e.conftest import Simulator
-from tests.support import typescript
+from tests.support import pages, programs, typescript
 from tools.local import env, service
 from tools.local.stack import Stack
+from tools.local.visit import HttpVisitor
+from tools.simulator import people
 
 READY, DEAD = "N1000002", "N1000003"
 
@@ -82,3 +85,22 @@ def test_the_installed_package_does_everything_against_the_stack(
     counts = {name: int(count) for name, count in re.findall(r"^# (\w+) (\d+)$", written, re.MULTILINE)}
     there = len(re.findall(r"^test\(", (typescript.SOURCES / "tests/stack/stack.test.ts").read_text(), re.MULTILINE))
     assert (counts["pass"], counts["fail"], counts["skipped"]) == (there, 0, 0), written
+
+
+def test_the_programs_of_its_readme_run_as_they_stand(
+    up: Stack, simulator: Simulator, installed: Path, variables: dict[str, str]
+) -> None:
+    business, page = "N1000006", "clients/typescript/README.md"
+    for name in ("app.mjs", "company.mjs"):
+        (installed / name).write_text(pages.block(page, "js", f"// {name}"))
+    service.call(up, "DELETE", f"/connections/{business}")
+    time.sleep(2)  # A disconnect ends all consents of its second, and of the one that follows.
+    site = APP_RETURN_URL.removesuffix("/flowaccount-connected")
+    with programs.serving(["node", "app.mjs"], site, installed, variables | {"RETURN_URL": APP_RETURN_URL}) as log:
+        pressed = requests.post(f"{site}/connect-flowaccount", allow_redirects=False, timeout=40)
+        owner = next(name for name, user in people.USERS.items() if business in user.businesses)
+        arrived = HttpVisitor().connect(pressed.headers["Location"], user=owner, business=business)
+        assert (arrived.status, arrived.html) == (200, f"FlowAccount is connected: {business}"), log.read_text()
+        assert requests.get(f"{APP_RETURN_URL}?confirmation=made.up", timeout=40).status_code == 409
+    written = typescript.run(installed, "node", "company.mjs", business, env=variables)
+    assert written == f"{people.business(business).thai}\n"

@@ -177,6 +177,8 @@ def newer_replaces_older(before: Stored, after: Stored, ended: int, *, is_restor
         return None
     if before.status == Status.DISCONNECTED:
         return "a disconnected connection came back without a new consent"
+    if before.is_import and not before.token and after.grant_id == before.grant_id:
+        return None  # A refused import has dropped its token, and this late answer was given for it.
     if after.token == before.token:
         if after.requested_at < before.requested_at:
             return f"the access token {before.access} was replaced by the older {after.access}"

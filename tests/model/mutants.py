@@ -68,7 +68,7 @@ _FAILED = 'f"REMOVE {ATTEMPT}, {SCHEDULED}, retries, at_risk",\n            cond
 _RELEASED = 'retries = :retries{assignments} REMOVE {ATTEMPT}",\n            condition='
 _CLAIMED = '            update="SET attempt_id = :attempt, attempt_started_at = :started, lease_until = :lease",\n'
 _COMMITTED = '            f"REMOVE {ATTEMPT}, {_TROUBLE}, {_ENDED}{cleared}",'
-_GRANTED = '        f"REMOVE {ATTEMPT}, {_TROUBLE}, {_ENDED}, #ttl{cleared}",'
+_GRANTED = '        f"REMOVE {ATTEMPT}, {over}, {_ENDED}, #ttl{cleared}",'
 _SPLIT = """        self._update(
             commit.connection_id,
             update="SET requested_at = :requested_at, deadline = :deadline, access_expires_at = :expires",
@@ -80,6 +80,7 @@ _SPLIT = """        self._update(
             generation=commit.generation,
         )
 """
+_DOOR = "max([new_grant_id(lambda: now + 0.001), *(one for one in ended if one <= latest)])"
 _NEVER = '        if self.rotation.replay_policy == "never":\n'
 _LATE_COMMIT = _may("failed", "hurried", starts=2)
 
@@ -248,7 +249,7 @@ MUTANTS = [
     Mutant("a reconnect ends the attempt in flight", "storage/connections.py",
            _GRANTED, _GRANTED.replace("{ATTEMPT}, ", ""), _may(consents=1)),
     Mutant("a reconnect ends the doubt", "storage/connections.py",
-           _GRANTED, _GRANTED.replace("{_TROUBLE}", "retries"),
+           _GRANTED, _GRANTED.replace("{over}", "retries"),
            _may(consents=1, workers=0, doubt=True)),
     Mutant("a reconnect counts the generation", "storage/connections.py",
            '_COUNTED = "generation = if_not_exists(generation, :zero) + :one"',
@@ -291,13 +292,13 @@ MUTANTS = [
            'if seen is None else "(grant_id = :seen OR attribute_exists(pk))"',
            _may(disconnects=1, consents=1, workers=0, starts=1)),
     Mutant("a tombstone's door is of its own moment: no consent in flight comes to life", "storage/connections.py",
-           "max(new_grant_id(lambda: now + 0.001), *ended)", "max(ended)",
+           _DOOR, "max(ended)",
            _may(disconnects=1, consents=1, workers=0, starts=1)),
     Mutant("nor what waits for a confirmation", "storage/connections.py",
-           "max(new_grant_id(lambda: now + 0.001), *ended)", "ended[0]",
+           _DOOR, "ended[0]",
            _may(disconnects=1, consents=1, links=True, workers=0, starts=2)),
     Mutant("nor what waits in the queue", "storage/connections.py",
-           "max(new_grant_id(lambda: now + 0.001), *ended)", "ended[0] or str(now)",
+           _DOOR, "ended[0] or str(now)",
            _may("failed", "hurried", disconnects=1, consents=1, workers=0, starts=1)),
     Mutant("nor an import", "storage/imports.py",
            "            self._promote(bury, self._of_grant(imported.id, imported.grant_id))",
@@ -325,7 +326,7 @@ MUTANTS = [
            "{name} = if_not_exists({name}, :{name})", "{name} = :{name}",
            _may("revoked", starts=2, age=86_400 - 500)),
     Mutant("a success forgets the refusal", "storage/connections.py",
-           '_TROUBLE = "in_doubt, refused_at, refused_alone, retries"', '_TROUBLE = "in_doubt, refused_alone, retries"',
+           '_REFUSALS = "refused_at, refused_alone, retries"', '_REFUSALS = "refused_alone, retries"',
            _may("false refusal", starts=2)),
     Mutant("so does one that keeps the refresh token", "storage/connections.py",
            _KEPT, _KEPT.replace("refused_at, ", ""), _may("false refusal", "kept", starts=2)),
@@ -384,7 +385,8 @@ MUTANTS = [
            "return kept | attributes(in_doubt=since,", "return kept | attributes(was_in_doubt=since,",
            _may(restores=1, starts=0)),
     Mutant("a restore moves the generation on", "storage/connections.py",
-           "n(old.generation + max(now - restored_to, 0) + LEAP)", "n(old.generation)", _may(restores=1, starts=1)),
+           "generation = old.generation + max(now - restored_to, 0) + LEAP",
+           "generation = old.generation", _may(restores=1, starts=1)),
     Mutant("a pending commit is newer than any backup", "storage/connections.py",
            _COMMIT, _COMMIT.replace("requested_at < :requested_at", "attribute_not_exists(sk)"),
            _may("failed", "hurried", restores=1, starts=1)),

@@ -32,15 +32,22 @@ def test_every_job_reads_the_sources_and_only_deploy_gets_an_identity(workflow: 
     for job in workflow["jobs"].values():
         expected = {"contents": "read", "id-token": "write"} if workflow["name"] == "deploy" else None
         assert job.get("permissions") == expected
-        # How long a deployment may take is told by tests/template/test_deploying.py.
+        # How long a deployment may take: tests/template/test_deploying.py.
         assert job["timeout-minutes"] <= 45 or workflow["name"] == "deploy"
 
 
-def test_every_action_is_one_release(workflow: dict[str, Any]) -> None:
+def test_every_action_is_one_commit_which_nobody_can_move(workflow: dict[str, Any]) -> None:
     for step in steps(workflow):
         if "uses" in step:
-            assert re.fullmatch(r"(actions|aws-actions)/[a-z-]+@v\d+\.\d+\.\d+", step["uses"])
+            assert re.fullmatch(r"(actions|aws-actions)/[a-z-]+@[0-9a-f]{40}", step["uses"])
             assert "checkout" not in step["uses"] or step["with"] == {"persist-credentials": False}
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_beside_the_commit_is_its_release_for_people_and_for_dependabot(path: Path) -> None:
+    used = re.findall(r"uses: (\S+)(.*)", path.read_text())
+    assert used
+    assert [action for action, after in used if not re.fullmatch(r" # v\d+\.\d+\.\d+", after)] == []
 
 
 def test_no_secret_is_used_and_nothing_from_outside_gets_into_a_script(workflow: dict[str, Any]) -> None:

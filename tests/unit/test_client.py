@@ -692,7 +692,8 @@ def test_a_fresh_link_for_a_connection_is_for_its_tenant_and_for_that_business(
 ) -> None:
     known = isinstance(of, ReauthorizationRequired) and of.tenant is not None
     stack.say(*([] if known else [found(**SHOWN)]), LINKED)
-    assert connect(stack).reconnect_link(of, "https://shop.example/back", state="s").expires_at == 9
+    made_link = connect(stack).reconnect_link(of, "https://shop.example/back", state="s", external_browser=True)
+    assert made_link.expires_at == 9
     made = stack.asked[-1]
     assert (made.path.partition("/live")[2], json.loads(made.body)) == (
         "/connect-links",
@@ -701,6 +702,7 @@ def test_a_fresh_link_for_a_connection_is_for_its_tenant_and_for_that_business(
             "return_url": "https://shop.example/back",
             "expected_connection": CONNECTION,
             "state": "s",
+            "external_browser": True,
         },
     )
     assert len(stack.asked) == (1 if known else 2)

@@ -52,7 +52,7 @@ def here(tmp_path: Path) -> Path:
 
 def run(here: Path, commands: str) -> str:
     """What commands say after those of the page's head."""
-    environment = os.environ | {"PATH": f"{here}:{os.environ['PATH']}"}
+    environment = os.environ | {"PATH": f"{here}:{os.environ['PATH']}", "AWS_ENDPOINT_URL": ""}
     done = subprocess.run(
         ["/bin/bash", "-c", HEAD + commands], cwd=here, env=environment, capture_output=True, text=True, check=False
     )
@@ -107,6 +107,14 @@ def test_a_denied_query_is_not_one_without_results(here: Path, list_of_the_disco
     assert run(here, list_of_the_disconnected) == ""
     assert not (here / "disconnected-since").exists()
     assert run(here, 'insights connections 1 "filter x" > lines || echo "failed: $?"').startswith("failed: ")
+
+
+def test_no_query_is_sent_to_an_emulator_that_would_answer_it_wrongly(here: Path) -> None:
+    assert (
+        run(here, 'AWS_ENDPOINT_URL=http://127.0.0.1:4566\ninsights sweep 1 "stats count(*)" || echo "refused"')
+        == "refused\n"
+    )
+    assert not (here / "asked").exists()
 
 
 def test_a_query_with_no_result_is_no_failure(here: Path) -> None:

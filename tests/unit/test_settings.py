@@ -204,7 +204,11 @@ APP = {
         ),
         *(
             ("APP_LOGO", value)
-            for value in ("data:image/svg+xml;base64,PHN2Zz4=' *", PIXEL + "A" * 2_000, "https://a.example:99999/l")
+            for value in (
+                "data:image/svg+xml;base64,PHN2Zz4=' *",
+                "data:image/png;base64," + "A" * 2_000,
+                "https://a.example:99999/l",
+            )
         ),
         *(
             ("APP_CONTACT", value)

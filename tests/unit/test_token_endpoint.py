@@ -7,8 +7,11 @@ import contextlib
 import gzip
 import json
 import logging
+import os
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import tracemalloc
 from collections.abc import Callable
@@ -760,3 +763,12 @@ def test_nothing_secret_is_logged_of_what_was_not_sent(
         assert refresh(made(url)).outcome is Outcome.NOT_SENT
     output = capfd.readouterr()
     assert "CANARY" not in f"{caplog.text} {output.out} {output.err}"
+
+
+def test_what_the_layer_leaves_out_is_not_missed() -> None:
+    """`requests` warns, on each start of a process, that it cannot guess the character set of a text."""
+    program = "import sys; sys.modules['charset_normalizer'] = sys.modules['chardet'] = None; "
+    program += "import flowaccount_connect.oauth.token_endpoint"
+    environment = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    run = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stderr) == (0, "")

@@ -13,6 +13,7 @@ from tests.support.browsers import AGENTS
 from tests.unit.fakes import CONNECTION
 from tests.unit.handlers import RETURN_URL, Event, Functions, event, page, with_headers, with_query
 from tests.unit.servers import Server, reply
+from tests.unit.tables import Fault, client_error
 from tests.unit.worlds import World
 
 APPENDED = {
@@ -282,6 +283,25 @@ def test_where_nothing_was_consumed_the_cookie_stays_and_a_button_loads_the_page
     assert '<a href="" rel="noreferrer">' in answer["body"]
     object.__setattr__(module._callback, "exchanges_per_minute", 9)
     assert back(functions, began)["statusCode"] == 303
+
+
+def test_while_the_secret_is_out_of_reach_a_button_loads_the_page_again(functions: Functions, world: World) -> None:
+    began = functions.call("authorize", opening(link_of(functions)))
+    world.secrets.error = client_error("InternalServiceError")
+    answer = back(functions, began)
+    assert page(answer) == (503, "temporarily_unavailable")
+    assert (cleared(answer), answer["headers"]["Retry-After"]) == ([], "5")
+    assert '<a href="" rel="noreferrer">' in answer["body"]
+    world.secrets.error = None
+    assert back(functions, began)["statusCode"] == 303
+
+
+def test_while_the_table_is_out_of_reach_a_button_loads_the_page_again(functions: Functions, world: World) -> None:
+    link = link_of(functions)
+    world.table.faults["get_item"] = [Fault(client_error("InternalServerError"))]
+    answer = functions.call("authorize", opening(link))
+    assert page(answer) == (503, "temporarily_unavailable")
+    assert '<a href="" rel="noreferrer">' in answer["body"]
 
 
 @pytest.mark.parametrize("blank", ["\u00a0", "\u2003", "\u3000", "\x0b", "\x85"])

@@ -138,7 +138,7 @@ class Costs:
                 "key": price["kms_key_month"],
                 "secret": price["secret_month"],
                 "SQS": self.standing["SQS"] * self.assumed.polls * _MINUTES * price["sqs_request"],
-                "EventBridge": _MINUTES * price["scheduler_invocation"],
+                "Scheduler": _MINUTES * price["scheduler_invocation"],
             }
         )
 
@@ -189,6 +189,7 @@ class Costs:
             "dashboard": 3 * price["dashboard_month"],
             "logs": 5 * (price["log_gb"] + price["log_gb_month"]),
             "table storage": 25 * price["dynamodb_gb_month"],
+            "Scheduler": 14_000_000 * price["scheduler_invocation"],
         }
         return Bill({line: max(amount - allowed.get(line, 0.0), 0.0) for line, amount in bill.items()})
 

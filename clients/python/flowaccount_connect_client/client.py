@@ -172,7 +172,12 @@ class FlowAccountConnect:
         return read(ConnectLink, self._call("POST", "/connect-links", wanted))
 
     def reconnect_link(
-        self, connection: str | ReauthorizationRequired, return_url: str, *, state: str | None = None
+        self,
+        connection: str | ReauthorizationRequired,
+        return_url: str,
+        *,
+        state: str | None = None,
+        external_browser: bool = False,
     ) -> ConnectLink:
         """A fresh link for the user of a connection, its id or the error that asks for a new consent.
 
@@ -187,7 +192,9 @@ class FlowAccountConnect:
             raise InvalidArgument(
                 f"{id_} belongs to no tenant: give yours, connect_link(…, expected_connection={id_!r})"
             )
-        return self.connect_link(tenant, return_url, expected_connection=id_, state=state)
+        return self.connect_link(
+            tenant, return_url, expected_connection=id_, state=state, external_browser=external_browser
+        )
 
     def confirm(self, confirmation: str | None, tenant: str) -> Connection:
         """Connect what the browser that brought `confirmation` chose at FlowAccount. A repetition answers the same.

@@ -269,7 +269,7 @@ export class FlowAccountConnect {
    */
   async reconnectLink(
     connection: string | ReauthorizationRequired | Reconnect,
-    { returnUrl, state }: { returnUrl: string; state?: string },
+    wanted: { returnUrl: string; state?: string; externalBrowser?: boolean },
     { signal }: CallOptions = {},
   ): Promise<ConnectLink> {
     let [expectedConnection, tenant]: [string, string | null] = ["", null];
@@ -282,8 +282,7 @@ export class FlowAccountConnect {
       const detail = `${expectedConnection} belongs to no tenant: give yours to connectLink, with expectedConnection.`;
       throw new Problem({ code: "invalid_tenant", status: 400, detail });
     }
-    const wanted = { tenant, returnUrl, expectedConnection };
-    return this.connectLink(state === undefined ? wanted : { ...wanted, state }, { signal });
+    return this.connectLink({ ...wanted, tenant, expectedConnection }, { signal });
   }
 
   /**

@@ -204,10 +204,19 @@ test("a fresh link for a connection is for its tenant and for that business, who
     [2, await lost({ expected_connection: ID })],
   ] as const) {
     const before = stack.seen.length;
-    const link = await connect.reconnectLink(connection, { returnUrl: "https://app.example/done", state: "s" });
+    const link = await connect.reconnectLink(connection, {
+      returnUrl: "https://app.example/done",
+      state: "s",
+      externalBrowser: true,
+    });
     assert.equal(link.connectUrl, `${stack.url}/authorize?link=8x`);
     assert.equal(stack.seen.length - before, calls);
-    assert.deepEqual(stack.seen.at(-1)?.body, { ...whole, return_url: "https://app.example/done", state: "s" });
+    assert.deepEqual(stack.seen.at(-1)?.body, {
+      ...whole,
+      return_url: "https://app.example/done",
+      state: "s",
+      external_browser: true,
+    });
   }
   stack.connections.set(ID, connectionFields(ID, { tenant: null }));
   const before = stack.seen.length;

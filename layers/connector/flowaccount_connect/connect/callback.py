@@ -31,14 +31,12 @@ from flowaccount_connect.storage.links import (
     LinkStore,
     Refusal,
     TooMany,
-    Waiting,
     failing,
     keeping,
     link_from_item,
     refused_put,
 )
 from flowaccount_connect.storage.sealing import SealingUnavailable, TokenPair
-from flowaccount_connect.storage.stored_tokens import StoredTokens
 
 EXCHANGES_PER_MINUTE = 6
 """The most codes that the links of one tenant can send in one minute."""
@@ -276,30 +274,36 @@ class Callback:
             grant_id=grant_id,
         )
         rotated = timed(sealed, tokens.expires_in or self.access_token_lifetime, sent_at, self.schedule, issued=tokens)
+        commit = Commit(
+            connection_id=connection_id,
+            grant_id=grant_id,
+            attempt_id=attempt.consumed_by or "",
+            environment=self.environment,
+            tenant=link.tenant if link is not None else None,
+            tokens=rotated,
+        )
         if link is not None:
-            waiting = Waiting(connection_id=connection_id, grant_id=grant_id, tokens=rotated)
-            return self._keep(attempt, link, waiting, answer, remaining)
-        return self._store(attempt, connection_id, grant_id, rotated, answer, remaining)
+            return self._keep(attempt, link, commit, answer, remaining)
+        return self._store(attempt, commit, answer, remaining)
 
     def _keep(
         self,
         attempt: ConnectAttempt,
         link: Link,
-        waiting: Waiting,
+        commit: Commit,
         answer: Answer,
         remaining: Callable[[], float],
     ) -> Ended:
         """Keep the token set for the confirmation, and the attempt's result, in one call; queue it if the table does
         not take it. Of a business that must not be connected nothing is stored but the event."""
-        attempt_id = link.consumed_by or ""
         kept = Ended(
-            ending=Ending.TO_BE_CONFIRMED, attempt=attempt, connection_id=waiting.connection_id, exchange=answer
+            ending=Ending.TO_BE_CONFIRMED, attempt=attempt, connection_id=commit.connection_id, exchange=answer
         )
-        if link.expected_connection not in (None, waiting.connection_id):
+        if link.expected_connection not in (None, commit.connection_id):
             return self._refuse(kept, link, Refusal.OTHER_BUSINESS, remaining)
         writes: list[dict[str, object]] = [
-            {"ConditionCheck": tenant_check(self.table, waiting.connection_id, link.tenant)},
-            {"Update": keeping(self.table, link.id, attempt_id, waiting, now=waiting.tokens.requested_at)},
+            {"ConditionCheck": tenant_check(self.table, commit.connection_id, link.tenant)},
+            {"Update": keeping(self.table, link.id, commit, now=commit.tokens.requested_at)},
             {"Update": self.attempts.finishing(attempt.id, _result(kept))},
         ]
 
@@ -311,7 +315,7 @@ class Callback:
                 others, item = refused.items[:2]
                 if others is not None:
                     return Refusal.OTHER_TENANT
-                if item is not None and link_from_item(item).kept_for(attempt_id):
+                if item is not None and link_from_item(item).kept_for(commit.attempt_id):
                     return kept
                 if item is not None or len(writes) == 2:
                     return replace(kept, ending=Ending.ATTEMPT_EXPIRED, connection_id=None)
@@ -321,12 +325,6 @@ class Callback:
             return kept
 
         def send() -> None:
-            commit = Commit(
-                connection_id=waiting.connection_id,
-                grant_id=waiting.grant_id,
-                attempt_id=attempt_id,
-                tokens=waiting.tokens,
-            )
             self.queue.send(PendingCommit(target=Target.LINK, commit=commit, link_id=link.id))
 
         try:
@@ -357,30 +355,14 @@ class Callback:
             return replace(ended, note=f"{reason.value}, not announced")
         return ended
 
-    def _store(
-        self,
-        attempt: ConnectAttempt,
-        connection_id: str,
-        grant_id: str,
-        rotated: StoredTokens,
-        answer: Answer,
-        remaining: Callable[[], float],
-    ) -> Ended:
+    def _store(self, attempt: ConnectAttempt, commit: Commit, answer: Answer, remaining: Callable[[], float]) -> Ended:
         """Write the connection and the attempt's result in one call; queue the token set if the table does not take
         it."""
-        attempt_id = attempt.consumed_by or ""
-        connected = Ended(ending=Ending.CONNECTED, attempt=attempt, connection_id=connection_id, exchange=answer)
-        commit = Commit(
-            connection_id=connection_id,
-            grant_id=grant_id,
-            attempt_id=attempt_id,
-            environment=self.environment,
-            tokens=rotated,
-        )
-        update = grant_update(self.table, commit, now=rotated.requested_at)
+        connected = Ended(ending=Ending.CONNECTED, attempt=attempt, connection_id=commit.connection_id, exchange=answer)
+        update = grant_update(self.table, commit, now=commit.tokens.requested_at)
         result = self.attempts.finishing(attempt.id, _result(connected))
 
-        writes, token = [{"Update": update}, {"Update": result}], attempt_id
+        writes, token = [{"Update": update}, {"Update": result}], commit.attempt_id
 
         def write() -> Ended:
             nonlocal writes, token
@@ -395,7 +377,7 @@ class Callback:
                     if stored.status is Status.DISCONNECTED:
                         expired = replace(connected, ending=Ending.ATTEMPT_EXPIRED, connection_id=None)
                         return replace(expired, note="disconnected since the consent")
-                    mine = stored.committed_by == attempt_id
+                    mine = stored.committed_by == commit.attempt_id
                     return replace(connected, note=None if mine else "a later consent is stored")
                 # Only the attempt stood in the way: its item is gone. The tokens are what counts.
                 writes, token = [{"Update": update}], self.attempt_id()

@@ -21,7 +21,6 @@ from flowaccount_connect.domain.connection import Connection, Status
 from flowaccount_connect.domain.errors import InvalidConnectionId
 from flowaccount_connect.domain.ids import is_connection_id, new_attempt_id
 from flowaccount_connect.domain.return_urls import is_allowed
-from flowaccount_connect.storage.commits import Commit
 from flowaccount_connect.storage.connections import ConnectionStore, from_item, grant_update
 from flowaccount_connect.storage.dynamodb import Client, ConditionRefused, StoreUnavailable, call
 from flowaccount_connect.storage.links import (
@@ -151,15 +150,7 @@ class Confirmation:
         if tenant != link.tenant:
             self._drop(link, LateEnding.TENANT_MISMATCH, Refusal.TENANT_MISMATCH)
             return False
-        commit = Commit(
-            connection_id=waiting.connection_id,
-            grant_id=waiting.grant_id,
-            attempt_id=link.consumed_by or "",
-            environment=self.environment,
-            tokens=waiting.tokens,
-            tenant=tenant,
-        )
-        update = grant_update(self.table, commit, now=now)
+        update = grant_update(self.table, waiting, now=now)
         end = confirming(self.table, link.id, tenant, grant_id=waiting.grant_id, now=now)
         try:
             call(

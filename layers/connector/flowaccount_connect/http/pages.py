@@ -49,8 +49,10 @@ main{position:relative;display:flex;flex-wrap:wrap;align-items:center;width:100%
 background:var(--card);border:1px solid var(--line);border-radius:1rem;
 padding:min(1.25rem,5vw) min(2rem,6vw) min(1.5rem,6vw);box-shadow:0 1px 2px #0001,0 8px 24px #0000000d}
 .good{--tone:var(--good)}.calm{--tone:var(--calm)}.bad{--tone:var(--bad)}
-header{display:flex;flex:1 1 40%;align-items:center;gap:.5rem;min-width:0;font-weight:600;line-height:1.4}
-bdi{display:inline-block;max-width:100%}
+header{display:flex;flex:1 1 7rem;align-items:center;gap:.5rem;min-width:0;font-weight:600;line-height:1.4}
+header:empty{display:none}
+bdi{display:inline-block;max-width:100%;text-wrap:wrap}
+small bdi{text-decoration:underline}
 img{flex:none;height:2.25rem;max-width:6rem;object-fit:contain}
 input{position:absolute;opacity:0}
 label{display:flex;align-items:center;min-height:2.75rem;padding:0 .5rem;color:var(--soft);font-size:.875rem;
@@ -64,7 +66,7 @@ section{flex:0 0 100%;min-width:0;padding-top:1rem}
 section:lang(th) span{white-space:nowrap}
 svg{display:block;width:3rem;height:3rem;margin:0 0 1rem -.125rem;fill:none;stroke:var(--tone);stroke-width:1.75;
 stroke-linecap:round;stroke-linejoin:round}
-h1{margin:0 0 .5rem;font-size:min(1.375rem,9.25vw);line-height:1.5;text-wrap:balance}
+h1{margin:0 0 .5rem;font-size:clamp(1.0625rem,9.25vw,1.375rem);line-height:1.5;text-wrap:balance}
 p{margin:0 0 1.5rem;text-wrap:pretty}
 p>a{display:block;padding:.625rem min(1.25rem,4vw);border-radius:.625rem;background:var(--calm);color:var(--onbutton);
 text-align:center;text-decoration:none;font-weight:600}

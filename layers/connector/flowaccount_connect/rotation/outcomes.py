@@ -24,7 +24,7 @@ class RefreshOutcome(StrEnum):
     IN_FLIGHT = "in_flight"
     """Another attempt holds it."""
     SUPERSEDED = "superseded"
-    """Somebody else moved the generation on; the winner's tokens stand."""
+    """Another write has changed the generation. Its tokens stay."""
     NO_TIME = "no_time"
     NOT_PREPARED = "not_prepared"
     """KMS or Secrets Manager failed before anything was spent."""

@@ -1,8 +1,8 @@
 """Commits that the table did not take: they wait, sealed, in a queue, and are applied under the same condition.
 
-Late, repeated and unordered delivery is harmless. A refresh's commit is written under the refresh's condition, a
-consent's and an import's under the consent's; a link's waits in the link, while it can still be confirmed. Each
-recognises what it wrote before, and is dropped where it comes too late.
+A message may come late, twice, or in any order. The commit of a refresh is written under the condition of a refresh,
+those of a consent and of an import under the condition of a consent. The commit of a link is stored in the link, while
+it can still be confirmed. Each recognises what it wrote before, and is dropped if it comes too late.
 """
 
 import json
@@ -168,12 +168,8 @@ class PendingCommits:
 
     def _to_link(self, pending: PendingCommit, now: int) -> PendingOutcome:
         commit = pending.commit
-        waiting = links.Waiting(connection_id=commit.connection_id, grant_id=commit.grant_id, tokens=commit.tokens)
         try:
-            call(
-                self._client.update_item,
-                **links.keeping(self._table, pending.link_id, commit.attempt_id, waiting, now=now),
-            )
+            call(self._client.update_item, **links.keeping(self._table, pending.link_id, commit, now=now))
         except ConditionRefused as refused:
             item = refused.items[0]
             return _outcome(None if item is None else links.link_from_item(item).kept_for(commit.attempt_id))

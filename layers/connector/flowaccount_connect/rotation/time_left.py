@@ -14,10 +14,10 @@ LONGEST_WRITE = 7.0
 """What one write to the table can take at worst, with the timeouts and retries of its client, in seconds."""
 
 QUEUE_RESERVE = 7.0
-"""The same for the message to the queue of pending commits: what is kept for it to the last, in seconds."""
+"""The same for the message to the queue of pending commits, in seconds."""
 
 LAST_TRY = LONGEST_WRITE + 0.5
-"""With less time than this neither is tried again, in seconds, so that a loss can still be logged."""
+"""With less time than this, in seconds, neither of the two is tried again, so that the loss can still be logged."""
 
 COMMIT_RESERVE = LONGEST_WRITE + QUEUE_RESERVE
 """What must be left of the invocation after the POST, to store its answer or else to queue it, in seconds."""

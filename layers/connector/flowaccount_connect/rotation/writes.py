@@ -40,7 +40,7 @@ def persist[Stored](write: Callable[[], Stored], time: TimeLeft, *, reserve: flo
 
 
 def persist_or_queue[Stored](write: Callable[[], Stored], send: Callable[[], None], time: TimeLeft) -> Stored | Pending:
-    """`write` until the table acknowledges it; once only the time to queue it is left, whoever takes it first.
+    """`write` until the table acknowledges it. Once only the time to queue it is left, try both until one takes it.
 
     Both may be repeated: each recognises what it wrote before. Raises `Lost` once there is no time for either.
     """

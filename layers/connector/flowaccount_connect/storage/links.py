@@ -1,11 +1,11 @@
 """A link of the app's: made for one user of one tenant, used up by one callback, ended by the app's confirmation.
 
-Whoever has a link can let somebody else consent through it, and open the app's return URL himself. So two secrets take
-part. The *link* opens FlowAccount; the app's user sees it. The *confirmation* ends the connect; only the browser whose
-callback used the link up gets it, and brings it to the app. An app that confirms for the tenant that is logged in at
-its return URL therefore never confirms what another person's browser did. Only hashes of the two are stored. The
-confirmation is made from the link, which the browser keeps in its cookie, and from a key in the item: neither the table
-nor the link alone gives it away.
+A person who has a link can make somebody else consent through it, and then open the app's return URL. Two secrets
+prevent this. The *link* opens FlowAccount; the app's user sees it. The *confirmation* ends the connect. Only the
+browser whose callback used the link up gets it, and brings it to the app. So an app that confirms for the tenant that
+is logged in at its return URL never confirms what another person's browser did. Only hashes of the two are stored. The
+confirmation is made from the link, which the browser keeps in its cookie, and from a key in the item. Neither the table
+nor the link alone is enough to make it.
 
     open ─callback─▶ used ─exchange─▶ to be confirmed ─confirm─▶ connected
                       └─ any other ending                  └─ another tenant, another business, 15 minutes: dropped
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from flowaccount_connect.domain.ids import derived, fingerprint, new_secret
+from flowaccount_connect.storage.commits import Commit
 from flowaccount_connect.storage.dynamodb import (
     AttributeValue,
     Client,
@@ -32,7 +33,7 @@ from flowaccount_connect.storage.dynamodb import (
     write,
 )
 from flowaccount_connect.storage.event_items import event_put
-from flowaccount_connect.storage.stored_tokens import ATTRIBUTES, StoredTokens, from_item
+from flowaccount_connect.storage.stored_tokens import ATTRIBUTES, from_item
 
 CONFIRM_WITHIN = 900
 """How long a link's token set waits for the confirmation, from the callback, in seconds."""
@@ -74,15 +75,6 @@ class Act(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting:
-    """What an exchange brought, while it waits for the confirmation: sealed for the connection that it is to become."""
-
-    connection_id: str
-    grant_id: str
-    tokens: StoredTokens
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
     """A link as it is stored. Times in epoch seconds."""
 
@@ -105,7 +97,8 @@ class Link:
     connection_id: str | None = None
     grant_id: str | None = None
     """The grant that waits, or that was connected."""
-    waiting: Waiting | None = None
+    waiting: Commit | None = None
+    """What the exchange brought, while it waits for the confirmation."""
 
     def confirmation(self, link: str) -> str:
         """The confirmation, made from the link itself."""
@@ -223,21 +216,21 @@ class LinkStore:
             return found if found is not None and found.consumed_by == attempt_id else None
 
 
-def keeping(table: str, link_id: str, attempt_id: str, waiting: Waiting, *, now: int) -> dict[str, object]:
-    """The write that keeps the token set of the callback `attempt_id` until it is confirmed; refused if it is too late.
+def keeping(table: str, link_id: str, commit: Commit, *, now: int) -> dict[str, object]:
+    """The write that keeps what a callback brought until it is confirmed; refused if it is too late.
 
     To be sent alone or in a transaction.
     """
-    assignments, _, values = waiting.tokens.setting()
+    assignments, _, values = commit.tokens.setting()
     return write(
         table,
         _key(link_id),
         f"SET #result = :waiting, connection_id = :connection, grant_id = :grant, {assignments}",
         condition="consumed_by = :attempt AND attribute_not_exists(#result) AND confirm_until > :now",
         waiting=TO_BE_CONFIRMED,
-        connection=waiting.connection_id,
-        grant=waiting.grant_id,
-        attempt=attempt_id,
+        connection=commit.connection_id,
+        grant=commit.grant_id,
+        attempt=commit.attempt_id,
         now=now,
         **values,
     )
@@ -302,7 +295,14 @@ def link_from_item(item: Item) -> Link:
     connection_id, grant_id, tokens = text(item, "connection_id"), text(item, "grant_id"), from_item(item)
     waiting = None
     if tokens is not None:
-        waiting = Waiting(connection_id=connection_id or "", grant_id=grant_id or "", tokens=tokens)
+        waiting = Commit(
+            connection_id=connection_id or "",
+            grant_id=grant_id or "",
+            attempt_id=text(item, "consumed_by") or "",
+            environment=text(item, "environment") or "",
+            tenant=text(item, "tenant"),
+            tokens=tokens,
+        )
     return Link(
         id=(text(item, "pk") or "").removeprefix("LINK#"),
         key=text(item, "key") or "",
