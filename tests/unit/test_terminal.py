@@ -537,6 +537,37 @@ def test_the_local_stack_is_found_from_a_folder_below(
     assert "CANARY" not in "".join(capsys.readouterr())
 
 
+@pytest.mark.parametrize(
+    ("receivers", "code", "words"),
+    [
+        ([{"receiver": "webhook:a.example:1", "taken": True, "status": 204, "error": ""}], 0, "204"),
+        ([{"receiver": "webhook:a.example:1", "taken": False, "status": None, "error": "timeout"}], 1, "timeout"),
+        ([], 6, "WebhookUrl"),
+    ],
+)
+def test_a_webhook_is_sent_by_the_function_and_its_answer_shown(
+    server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    receivers: list[dict[str, object]], code: int, words: str,
+) -> None:  # fmt: skip
+    stack = {
+        "aws_endpoint_url": f"http://127.0.0.1:{server.port}",
+        "region": "eu-west-1",
+        "access_key_id": "LOCAL",
+        "secret_access_key": "secret",
+        "functions": {"notify": "connect-notify"},
+    }
+    (tmp_path / ".local").mkdir()
+    (tmp_path / ".local" / "stack.json").write_text(json.dumps(stack))
+    monkeypatch.chdir(tmp_path)
+    server.say(found(receivers=receivers))
+    assert main(["--local", "webhook", "test"]) == code
+    assert words in "".join(capsys.readouterr())
+    assert server.asked[0].path == "/2015-03-31/functions/connect-notify/invocations?Qualifier=live"
+    assert json.loads(server.asked[0].body) == {"test": "webhooks"}
+    (tmp_path / ".local" / "stack.json").write_text(json.dumps({**stack, "functions": {}}))
+    assert main(["--local", "webhook", "test"]) == 6
+
+
 OUTPUTS = """<DescribeStacksResponse xmlns="http://cloudformation.amazonaws.com/doc/2010-05-15/"><DescribeStacksResult><Stacks>
 <member><StackName>connect</StackName><CreationTime>2026-01-31T05:59:00Z</CreationTime><StackStatus>CREATE_COMPLETE</StackStatus>
 <Outputs><member><OutputKey>ApiUrl</OutputKey><OutputValue>{url}</OutputValue></member>
