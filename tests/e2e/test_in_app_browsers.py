@@ -127,7 +127,10 @@ def test_who_comes_back_in_another_browser_learns_how_to_go_on_and_the_first_one
     line: Page = contexts("LINE on iOS").new_page()
     log_in(line, make_link(up, app, tenant))
     # FlowAccount's redirect, which the system opens in another browser.
-    chosen = {"attempt": line.locator('[name="attempt"]').first.input_value(), "business": BUSINESS}
+    chosen: dict[str, str | float | bool] = {
+        "attempt": line.locator('[name="attempt"]').first.input_value(),
+        "business": BUSINESS,
+    }
     back = line.request.post(urljoin(line.url, "/connect/consent"), form=chosen, max_redirects=0).headers["location"]
     safari: Page = contexts("Safari on iOS").new_page()
     safari.goto(back)
