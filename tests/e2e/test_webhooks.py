@@ -5,9 +5,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -260,8 +261,13 @@ def test_the_secret_is_changed_without_a_gap(up: Stack, good: Receiver, secret: 
 
 
 def test_the_terminal_sends_one_and_says_what_became_of_it(
-    up: Stack, good: Receiver, other: Receiver, secret: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+    up: Stack, good: Receiver, other: Receiver, secret: str, capsys: pytest.CaptureFixture[str],
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    # The tool looks for the local stack in its folder.
+    (tmp_path / ".local").mkdir()
+    (tmp_path / ".local" / "stack.json").write_text(json.dumps(asdict(up)))
+    monkeypatch.chdir(tmp_path)
     with listening(BAD, status(404)):
         assert main(["--local", "--json", "webhook", "test"]) == 1
     answers = {one["receiver"]: (one["taken"], one["status"]) for one in json.loads(capsys.readouterr().out)}
