@@ -29,6 +29,13 @@ def queue(aws: Aws) -> str:
     return str(aws("sqs").get_queue_url(QueueName=f"{STACK_NAME}-dead-letters")["QueueUrl"])
 
 
+def moved(aws: Aws) -> None:
+    """The messages of an empty queue are driven back to where they came from."""
+    asked = {"QueueUrl": queue(aws), "AttributeNames": ["QueueArn"]}
+    arn = aws("sqs").get_queue_attributes(**asked)["Attributes"]["QueueArn"]
+    aws("sqs").start_message_move_task(SourceArn=arn, MaxNumberOfMessagesPerSecond=10)
+
+
 def key(aws: Aws) -> str:
     """The id of the stack's key, which most calls of KMS want instead of its alias."""
     return str(aws("kms").describe_key(KeyId=KEY)["KeyMetadata"]["KeyId"])
@@ -76,6 +83,7 @@ CALLS: dict[str, Callable[[Aws, Stack], object]] = {
     "sqs get-queue-attributes": lambda aws, _: aws("sqs").get_queue_attributes(
         QueueUrl=queue(aws), AttributeNames=["All"]
     ),
+    "sqs start-message-move-task": lambda aws, _: moved(aws),
     "sqs receive-message": lambda aws, _: aws("sqs").receive_message(QueueUrl=queue(aws), VisibilityTimeout=0),
 }
 """What each command asks. Those that destroy something are not here."""

@@ -5,6 +5,7 @@
 - `kms:EncryptionContext:…`: the context of a call of KMS.
 - A batch of messages needs the permission of a single message.
 - A mail address has to confirm a subscription. No mail is sent here, so the token of the confirmation is the address.
+- `aws:SecureTransport` is true: on AWS every call of ours is by TLS, and what listens here is on loopback.
 - A stream's filter that asks for an absent attribute also accepts a record without the attribute around it.
 
 It also removes the folders of ended workers on a thread of its own. They contain whole layers. The emulator removes
@@ -29,6 +30,7 @@ _item_context = iam_actions.dynamodb_service_context
 _tag_context = iam_actions.request_tag_context
 _transaction_checks = iam_actions.dynamodb_transaction_checks
 _enforce = iam_evaluator.enforce
+_pin_request_origin = iam_evaluator.pin_request_origin
 _subscriptions = sns._list_subscriptions_by_topic  # noqa: SLF001 - there is no other place
 _confirm = sns._confirm_subscription  # noqa: SLF001
 _passes = lambda_svc._match_esm_filter  # noqa: SLF001 - there is no other place
@@ -107,6 +109,11 @@ def enforce(*call: Any, resource_arn: str = "*", service_context: dict[str, Any]
     return refused
 
 
+def origin(source_ip: str, _: bool) -> None:
+    """Where a request comes from, by TLS."""
+    _pin_request_origin(source_ip, True)
+
+
 def passes(record: dict[str, Any], pattern: dict[str, Any]) -> bool:
     """Whether a record passes a filter's pattern. An absent attribute counts as an empty one."""
     around: dict[str, Any] = {name: {} for name, wanted in pattern.items() if isinstance(wanted, dict)}
@@ -150,6 +157,7 @@ if __name__ == "__main__":
     iam_actions.request_tag_context = tag_context
     iam_actions.dynamodb_transaction_checks = transaction_checks
     iam_evaluator.enforce = enforce
+    app.pin_request_origin = origin
     lambda_svc._match_esm_filter = passes  # noqa: SLF001
     sns._list_subscriptions_by_topic = subscriptions  # noqa: SLF001
     sns._confirm_subscription = confirm  # noqa: SLF001
