@@ -414,6 +414,14 @@ def test_the_accounts_concurrency_suffices(limit: int, state: State, says: str) 
     assert (found, says in text + fix) == (state, True)
 
 
+def test_what_no_receiver_took_is_counted_where_one_is_configured() -> None:
+    assert of(examined(Aws()), "receivers") == []
+    stack = described(UndeliveredUrl="https://sqs/undelivered")
+    for count, state in ((0, State.RIGHT), (2, State.WRONG)):
+        found = of(examined(Aws(describe_stacks=stack, get_queue_attributes=queue(count))), "receivers")
+        assert [one[0] for one in found] == [state]
+
+
 def test_what_fills_a_queue_is_named_with_its_entry_in_the_runbook() -> None:
     assert only(examined(Aws()), "queues")[0] is State.RIGHT
     found = of(examined(Aws(get_queue_attributes=queue(3))), "queues")

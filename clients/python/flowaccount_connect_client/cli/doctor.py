@@ -410,17 +410,32 @@ _QUEUES = {
 
 
 def _queues(stack: Stack) -> Iterator[Finding]:
-    client = stack.client("sqs")
     full = False
     for output, (what, entry) in _QUEUES.items():
-        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-        held = client.get_queue_attributes(QueueUrl=stack.outputs[output], AttributeNames=names)["Attributes"]
-        count = sum(int(held[name]) for name in names)
+        count = _held(stack, output)
         if count:
             full = True
             yield wrong("queues", f"{count} {what}", f"See {_RUNBOOK}{entry}.")
     if not full:
         yield right("queues", "nothing was given up, and nothing waits to be written or published")
+
+
+def _held(stack: Stack, output: str) -> int:
+    """How many messages a queue holds, waiting or in work."""
+    names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+    held = stack.client("sqs").get_queue_attributes(QueueUrl=stack.outputs[output], AttributeNames=names)["Attributes"]
+    return sum(int(held[name]) for name in names)
+
+
+def _receivers(stack: Stack) -> Iterator[Finding]:
+    """Whether webhooks and messages reach their receivers; nothing where no receiver is configured."""
+    if "UndeliveredUrl" not in stack.outputs:
+        return
+    if count := _held(stack, "UndeliveredUrl"):
+        yield wrong("receivers", f"{count} webhooks or messages were given up", f"See {_RUNBOOK}undelivered.")
+    else:
+        text = "no webhook and no message was given up; `flowaccount-connect webhook test` sends one"
+        yield right("receivers", text)
 
 
 def _alarms(stack: Stack) -> Iterator[Finding]:
@@ -448,6 +463,7 @@ CHECKS: tuple[tuple[str, str, Callable[[Stack], Iterator[Finding]]], ...] = (
     ("workers", "lambda", _workers),
     ("concurrency", "lambda", _concurrency),
     ("queues", "sqs", _queues),
+    ("receivers", "sqs", _receivers),
     ("alarms", "sns", _alarms),
 )
 """What is looked at, in this order: its name, the AWS service that it asks, and how."""
