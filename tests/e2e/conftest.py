@@ -4,7 +4,6 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -171,7 +170,9 @@ def account(up: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clien
     # What this stack was built of; another build would only take its time.
     assert deployment.is_built()
     monkeypatch.setattr(sam, "build", lambda _: None)
-    return partial(boto3.client)
+    # With a session of its own for each client: the environment's credentials change during a test.
+    session: Any = boto3.session.Session
+    return lambda service: session().client(service)
 
 
 @dataclass

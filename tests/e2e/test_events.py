@@ -75,7 +75,7 @@ def test_a_connections_life_is_on_the_bus_in_its_history_and_in_the_count(
         valid(type_, detail)
     assert len({detail["id"] for _, detail in told}) == len(told)
     assert [detail["recovered_from"] for type_, detail in told if type_ == "connection.recovered"] == ["in_doubt"]
-    assert [detail["reason"] for _, detail in told if "reason" in detail] == ["rejected"]
+    assert [detail["reason"] for _, detail in told if "reason" in detail] == ["deadline", "rejected"]
     generations = [detail["generation"] for _, detail in told]
     assert generations == sorted(generations)
 
@@ -135,12 +135,13 @@ def mailbox(up: Stack) -> Iterator[str]:
 
 def test_the_operator_is_told_in_a_sentence(up: Stack, mailbox: str) -> None:
     detail = {"connection_id": "N77", "environment": "sandbox", "deadline": "2026-11-23T01:02:03Z"}
-    detail |= {"reason": "rotation_lost", "since": "2026-11-22T01:02:03Z"}
+    detail |= {"since": "2026-11-22T01:02:03Z"}
+    reasons = {"refreshed": None, "at_risk": "deadline", "reauthorization_required": "rotation_lost"}
     service.client(up, "events").put_events(
         Entries=[
             {"EventBusName": up.event_bus, "Source": "flowaccount-connect", "DetailType": f"connection.{type_}",
-             "Detail": json.dumps(detail)}
-            for type_ in ("refreshed", "at_risk", "reauthorization_required")
+             "Detail": json.dumps(detail | {"reason": reason})}
+            for type_, reason in reasons.items()
         ]
     )  # fmt: skip
     sqs, mails = service.client(up, "sqs"), list[str]()
@@ -151,7 +152,7 @@ def test_the_operator_is_told_in_a_sentence(up: Stack, mailbox: str) -> None:
         return len(mails) >= 2
 
     until(came)
-    risk, dead = sorted(mails, key=lambda mail: "new consent" in mail)
+    risk, dead = sorted(mails, key=lambda mail: "needs a new consent" in mail)
     assert "N77 (sandbox) is at risk. The reason is deadline. Its refresh token dies at 2026-11-23T01:02:03Z" in risk
     assert (
         "N77 (sandbox) needs a new consent of its user since 2026-11-22T01:02:03Z. The reason is rotation_lost" in dead
