@@ -182,7 +182,7 @@ def what_a_link_brought_waits(world: World) -> bool:
 def a_business_of_another_tenant_is_announced(world: World) -> bool:
     other = link(world, "another-tenant")
     visit = back(world, other["connect_url"], user="somchai", business=LINKED)
-    return visit.callback() == "wrong_business other_tenant"
+    return visit.callback() == "business_taken other_tenant"
 
 
 def a_reload_waits_for_its_callback(world: World) -> bool:
