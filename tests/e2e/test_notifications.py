@@ -16,7 +16,7 @@ from tools.simulator.messengers import LINE_GROUP, LINE_PATH, LINE_TOKEN, SLACK_
 @pytest.fixture(autouse=True)
 def messengers(up: Stack, simulator: Simulator) -> Iterator[None]:
     """The secrets of both, and a stack that has told nothing yet."""
-    secrets, sqs = service.client(up, "secretsmanager"), service.client(up, "sqs")
+    secrets = service.client(up, "secretsmanager")
     line = {"channel_access_token": LINE_TOKEN, "to": LINE_GROUP, "url": f"{simulator.url}{LINE_PATH}"}
     made = {"slack": f"{simulator.url}{SLACK_PATH}", "line": json.dumps(line)}
     for name, value in made.items():
@@ -25,14 +25,14 @@ def messengers(up: Stack, simulator: Simulator) -> Iterator[None]:
     restart(up, "notify")
     yield
     forget(up)
-    sqs.purge_queue(QueueUrl=up.queues["notify"])
-    sqs.purge_queue(QueueUrl=up.queues["undelivered"])
     for name in made:
         secrets.delete_secret(SecretId=f"flowaccount-connect/{name}", ForceDeleteWithoutRecovery=True)
 
 
 def forget(up: Stack) -> None:
-    """Forget what waits to be told, and what was told."""
+    """Forget what waits to be told, and what was told, of other tests' connections too."""
+    for queue in ("notify", "undelivered"):
+        service.client(up, "sqs").purge_queue(QueueUrl=up.queues[queue])
     database = service.client(up, "dynamodb")
     for page in database.get_paginator("scan").paginate(TableName=up.table, ConsistentRead=True):
         for item in page["Items"]:
