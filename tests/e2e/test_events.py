@@ -128,8 +128,10 @@ def mailbox(up: Stack) -> Iterator[str]:
     policy = {"Version": "2012-10-17", "Statement": [statement | {"Resource": arn}]}
     sqs.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": json.dumps(policy)})
     topic = arn.replace(":sqs:", ":sns:").removesuffix("mailbox") + "alarms"
-    sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn, Attributes={"RawMessageDelivery": "true"})
+    raw = {"RawMessageDelivery": "true"}
+    subscribed = sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn, Attributes=raw)["SubscriptionArn"]
     yield queue
+    sns.unsubscribe(SubscriptionArn=subscribed)
     sqs.delete_queue(QueueUrl=queue)
 
 

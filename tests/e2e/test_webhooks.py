@@ -171,8 +171,8 @@ def test_what_happens_to_a_connection_reaches_each_receiver_signed_and_by_its_sc
     for one in (good, other):
         until(partial(_has_told, one, 2))
         types = sorted(said["type"].removeprefix("connection.") for said in one.of(BUSINESS))
-        assert types[-1] == "disconnected" or types[0] == "connected"
-        assert "refreshed" not in types
+        # A test before may have connected it.
+        assert types in (["connected", "disconnected"], ["disconnected", "reconnected"])
         for headers, body in one.came:
             said = json.loads(body)
             valid(said["type"], said["data"])

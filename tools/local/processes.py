@@ -28,7 +28,9 @@ class Process:
 def start(command: Sequence[str], environment: Mapping[str, str], log: Path, directory: Path) -> Process:
     """Starts a program in the background, with this environment and nothing else, its output in ``log``."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("wb") as output:
+    log.unlink(missing_ok=True)
+    # Appended to, so that nobody who adds a line is written over.
+    with log.open("ab") as output:
         child = subprocess.Popen(
             command,
             env=dict(environment),

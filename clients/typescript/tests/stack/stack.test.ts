@@ -178,8 +178,8 @@ test("what AWS refuses is named", async () => {
   assert.equal(await refused({ credentials: { ...given, secretAccessKey: "mistyped" } }), "keys");
   assert.equal(await refused({ credentials: { ...given, accessKeyId: "AKIAMISTYPED" } }), "keys");
   assert.equal(await refused({ credentials: other }), "permission");
-  await assert.rejects(new FlowAccountConnect().connection("N404404"), ConnectionNotFound);
-  await assert.rejects(all(new FlowAccountConnect().history("N404404")), ConnectionNotFound);
+  await assert.rejects(new FlowAccountConnect().connection("N4040404"), ConnectionNotFound);
+  await assert.rejects(all(new FlowAccountConnect().history("N4040404")), ConnectionNotFound);
   assert.throws(() => new FlowAccountConnect({ url: "http://elsewhere.example/live" }), NotConfigured);
 });
 
