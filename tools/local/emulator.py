@@ -1,8 +1,11 @@
 """The AWS emulator (MiniStack). It listens on loopback only, and enforces signatures and policies."""
 
+import contextlib
 import http.client
 import os
 import shutil
+import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -79,8 +82,14 @@ def environment(port: int, temporary: Path, tools: Path) -> dict[str, str]:
 
 
 def clear() -> None:
-    """Removes the files of an emulator that has ended."""
-    shutil.rmtree(_HOME, ignore_errors=True)
+    """Removes the files of an emulator that has ended.
+
+    Each worker had a copy of whole layers. That takes minutes on a slow disk, so nobody waits for it.
+    """
+    ended = _HOME.with_name(f"emulator-{time.time_ns()}")
+    with contextlib.suppress(FileNotFoundError):
+        _HOME.rename(ended)
+        subprocess.Popen(["/bin/rm", "-rf", str(ended)], start_new_session=True)
 
 
 def is_healthy(port: int) -> bool:

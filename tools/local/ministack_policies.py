@@ -17,7 +17,7 @@ Runs in the emulator's own interpreter, in place of its command.
 import json
 import logging
 import re
-import shutil
+import subprocess
 import threading
 from typing import Any
 
@@ -147,7 +147,7 @@ def discard(worker: Any) -> None:
     """Remove a worker's folder on a thread of its own. A worker that starts again makes another folder."""
     folder, worker._tmpdir = worker._tmpdir, None  # noqa: SLF001 - of the emulator's own
     if folder:
-        threading.Thread(target=shutil.rmtree, args=(folder,), kwargs={"ignore_errors": True}, daemon=True).start()
+        threading.Thread(target=subprocess.run, args=(["/bin/rm", "-rf", folder],), daemon=True).start()
 
 
 if __name__ == "__main__":
