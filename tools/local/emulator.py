@@ -89,7 +89,8 @@ def clear() -> None:
     ended = _HOME.with_name(f"emulator-{time.time_ns()}")
     with contextlib.suppress(FileNotFoundError):
         _HOME.rename(ended)
-        subprocess.Popen(["/bin/rm", "-rf", str(ended)], start_new_session=True)
+        remove = '/bin/rm -rf "$0" </dev/null >/dev/null 2>&1 &'
+        subprocess.run(["/bin/sh", "-c", remove, str(ended)], check=False)
 
 
 def is_healthy(port: int) -> bool:
