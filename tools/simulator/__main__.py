@@ -78,12 +78,12 @@ def main() -> None:
         if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
             give_up(f"Port {options.port} is taken: choose another with --port, or --port 0 for any free one.")
         give_up(f"Cannot listen on {host} port {options.port}: {error}.")
-    ended = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
+    # Blocked here, and so in every thread: a handler could run a moment before this thread waits, and wake nobody.
+    ends = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, ends)
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
     print(f"simulator ready: {server.url}", flush=True)
-    ended.wait()
+    signal.sigwait(ends)
     server.shutdown()
     server.server_close()
 
