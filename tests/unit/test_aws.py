@@ -23,8 +23,8 @@ from flowaccount_connect.storage.dynamodb import StoreUnavailable, call
 from tests.unit import servers
 from tests.unit.servers import Certificates, Server, reply
 
-BATCH = 50
-"""The messages that `refresh` gets at once (`BatchSize` in the template), each on a thread of its own."""
+BATCH = aws.CONNECTIONS
+"""The messages that `refresh` works on at once, each on a thread of its own."""
 
 LONGEST_PAUSE = 1.0
 """Seconds between two attempts, at most: botocore's retry mode "standard" before the second attempt."""

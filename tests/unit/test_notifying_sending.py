@@ -9,6 +9,7 @@ import pytest
 from flowaccount_connect.notifying import addresses
 from flowaccount_connect.notifying.sending import Answer, Sender
 from flowaccount_connect.oauth import tls
+from flowaccount_connect.oauth.tls import context
 from tests.unit.servers import Certificates, Server, dripping, drop, first, hang, reply, reset, unused_port
 
 HEADERS = {"webhook-id": "id-1"}
@@ -67,6 +68,7 @@ def test_the_certificate_must_be_the_names(certificates: Certificates) -> None:
         assert named.post(f"https://receiver.example:{tls.port}/", {}, BODY) == Answer(None, "tls")
         # An authority that nobody trusts.
         assert sender().post(tls.url("https"), {}, BODY) == Answer(None, "tls")
+        assert context().check_hostname, "the process's context is as it was"
         assert len(tls.asked) == 1
     with Server(tls=Certificates.context(certificates.other_host)) as tls:
         tls.say(reply(200))
