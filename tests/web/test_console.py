@@ -16,8 +16,7 @@ from flowaccount_connect_client import Connection, FlowAccountConnect
 from flowaccount_connect_client.console import app, serving
 from flowaccount_connect_client.console.stack import Facts
 from flowaccount_connect_client.testing import FakeFlowAccountConnect
-from tests.web.test_pages_in_a_browser import CONFORMANCE, SPILLS
-from tools.local.visit import browser
+from tests.support.accessibility import CONFORMANCE, SPILLS
 
 UNWELL = Facts(unwell_since=1_764_000_000, cause="FlowAccount refuses the stack's configuration")
 RETURN_URL = "https://app.example/done"
@@ -57,13 +56,6 @@ def here() -> Iterator[Running]:
         one.fake._connections["N2"] |= {"deadline": int(time.time()) + 600, "at_risk_since": int(time.time())}
         one.fake.require_consent("N3")
         yield one
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with browser() as launched:
-        assert launched is not None, "install a Chromium: what people see is tested in one"
-        yield launched
 
 
 @pytest.fixture

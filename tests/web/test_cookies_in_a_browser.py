@@ -14,7 +14,6 @@ from playwright.sync_api import Browser, Page
 
 from flowaccount_connect.http.request import read
 from flowaccount_connect.storage.attempts import cookie, cookie_name
-from tools.local.visit import browser
 
 NAME = cookie_name("0123456789abcdef" * 4)
 CONNECT, SIBLING = "connect.shop.localhost", "evil.shop.localhost"
@@ -53,13 +52,6 @@ class Site:
 
     def url(self, host: str, path: str) -> str:
         return f"http://{host}:{self.port}{path}"
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with browser() as launched:
-        assert launched is not None, "install a Chromium: what protects here is the browser"
-        yield launched
 
 
 @pytest.fixture

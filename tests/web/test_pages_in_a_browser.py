@@ -8,22 +8,8 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, ConsoleMessage, Page
 
 from flowaccount_connect.http import pages
+from tests.support.accessibility import CONFORMANCE, SPILLS
 from tools.local.gallery import LOCALES, SCHEMES, SIZES, Exhibit, exhibits, resize, screen
-from tools.local.visit import browser
-
-CONFORMANCE = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
-"""WCAG 2.2 A and AA, and what axe recommends beyond them."""
-
-SPILLS = """() => [...document.querySelectorAll("body *")]
-  .filter(element => element.getBoundingClientRect().right > innerWidth + 0.5 || element.scrollWidth > innerWidth)
-  .map(element => element.outerHTML.slice(0, 80))"""
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with browser() as launched:
-        assert launched is not None, "install a Chromium: what people see is tested in one"
-        yield launched
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 import contextlib
 import http.client
 import os
-import shutil
 import subprocess
 import time
 from collections.abc import Callable
@@ -44,8 +43,8 @@ def url(port: int) -> str:
 
 def start(port: int) -> processes.Process:
     """Starts an empty emulator and waits until it answers. Raises ``LocalError``; then nothing runs."""
+    clear()
     temporary = _HOME / "tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     command = [str(EMULATOR_TOOLS / "python"), "-P", str(Path(__file__).with_name("ministack_policies.py"))]
     process = processes.start(command, environment(port, temporary, EMULATOR_TOOLS), LOG, _HOME)
