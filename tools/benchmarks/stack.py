@@ -24,6 +24,9 @@ from tools.local.places import ROOT
 BATCH = 50
 """Messages that one invocation of `refresh` gets at most (`BatchSize`)."""
 
+HIGHEST_RATE = 60_000
+"""The most requests a minute that the stack can be allowed."""
+
 
 class Stack:
     """What is measured, ready to be started. `table` is boto3's client of the engine, which nothing counts.
@@ -37,15 +40,16 @@ class Stack:
         self.wire, self.table, self.functions = served, table, functions
         self.rate = 1_500
         self._running = running
-        self._authorize, self._callback = self.kept("authorize"), self.kept("callback")
+        # Connections are made as fast as can be: no figure is taken of these processes.
+        self._authorize, self._callback = (self.kept(name, HIGHEST_RATE) for name in ("authorize", "callback"))
 
-    def started(self, program: Program, handler: str = "handler") -> Function:
+    def started(self, program: Program, handler: str = "handler", rate: int | None = None) -> Function:
         """A process of a program; whoever starts it ends it. Raises `LocalError`."""
-        return Function(program, environment(program, self.wire, self.rate), handler)
+        return Function(program, environment(program, self.wire, rate or self.rate), handler)
 
-    def kept(self, name: str) -> Function:
+    def kept(self, name: str, rate: int | None = None) -> Function:
         """A process of one of our functions, which ends with the stack. Raises `LocalError`."""
-        return self._running.enter_context(self.started(self.functions[name]))
+        return self._running.enter_context(self.started(self.functions[name], rate=rate))
 
     def connect(self, count: int) -> list[str]:
         """The ids of so many new connections. Raises `LocalError`."""

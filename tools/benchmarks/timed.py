@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import track
 
 from tools.benchmarks.programs import FLOOR, FUNCTIONS, INSTEAD, Function, Program, Took
-from tools.benchmarks.stack import BATCH, Stack, records, token_of
+from tools.benchmarks.stack import BATCH, HIGHEST_RATE, Stack, records, token_of
 from tools.local.errors import LocalError
 
 OURS = "ours"
@@ -98,7 +98,7 @@ class Run:
 
     def worker(self, batches: int, alone: int) -> None:
         """One refresh worker while FlowAccount takes its time: ours in batches and one by one, and what others do."""
-        self._stack.rate = 60_000
+        self._stack.rate = HIGHEST_RATE
         with ExitStack() as running:
             workers = self._kept(running, WORKER, "refresh")
             running.callback(self._stack.wire.delay, 0.0)
