@@ -4,8 +4,10 @@ import json
 import re
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
+import cfnlint
 import pytest
 from cfnlint.schema import PROVIDER_SCHEMA_MANAGER
 
@@ -118,7 +120,7 @@ def test_it_reaches_this_stack_only() -> None:
         ("Stack", "stack/aws-sam-cli-managed-default/*"),
         ("Transform", "transform/Serverless-2016-10-31"),
         ("Uploads", "aws-sam-cli-managed-default-*"),
-        ("Look", "*"),
+        ("WithoutResource", "*"),
         ("Sources", "*"),
         ("LookAtSources", "*"),
         *(("Api", path) for path in ("/restapis", "/restapis/*", "/domainnames", "/domainnames/*", "/tags/*")),
@@ -131,6 +133,19 @@ def test_it_reaches_this_stack_only() -> None:
     }
     conditions = {one["Sid"] for one in statements() if "Condition" in one}
     assert conditions == {"Sources", "HandOverRoles", "Key"}
+
+
+BY_ACTION = json.loads((Path(cfnlint.__file__).parent / "data/AdditionalSpecs/Policies.json").read_text())
+"""What AWS's service authorization reference says of each action, as cfn-lint has it."""
+
+
+def test_what_aws_knows_without_a_resource_is_allowed_for_all_resources() -> None:
+    """A statement that names resources does not allow such an action."""
+    for statement in statements():
+        for action in as_list(statement["Action"]):
+            service, _, name = action.partition(":")
+            if not BY_ACTION[service]["Actions"].get(name.lower(), {}).get("Resources"):
+                assert as_list(statement["Resource"]) == ["*"], action
 
 
 def test_aws_takes_policies_of_that_size() -> None:

@@ -64,6 +64,8 @@ class Stage:
         self._open_at: dict[tuple[int, int], float] = {}
         """By process id and port: when a connection to the token endpoint was last seen open. Epoch seconds."""
         self.table = self.client("dynamodb")
+        # Taken once: threads that ask a client for its exceptions at the same time may get classes that differ.
+        self._condition_failed = self.table.exceptions.ConditionalCheckFailedException
         self.queues = self.client("sqs")
         self.functions = self.client("lambda")
         self.sealer = Sealer(self.client("kms"), up.key_id, stack=STACK_NAME, environment="sandbox")
@@ -141,7 +143,7 @@ class Stage:
 
         The time between two refusals has passed, too. So a second refusal is final.
         """
-        with contextlib.suppress(self.table.exceptions.ConditionalCheckFailedException):
+        with contextlib.suppress(self._condition_failed):
             self.table.update_item(
                 TableName=self.up.table,
                 Key=key_of(business),
@@ -149,7 +151,7 @@ class Stage:
                 ConditionExpression="attribute_exists(refused_at)",
                 ExpressionAttributeValues={":apart": {"N": str(Schedule().refusals_apart)}},
             )
-        with contextlib.suppress(self.table.exceptions.ConditionalCheckFailedException):
+        with contextlib.suppress(self._condition_failed):
             self.table.update_item(
                 TableName=self.up.table,
                 Key=key_of(business),
@@ -161,7 +163,7 @@ class Stage:
 
     def let_lease_end(self, business: str, attempt: str) -> None:
         """End the lease of an attempt whose process is gone, as if time had passed."""
-        with contextlib.suppress(self.table.exceptions.ConditionalCheckFailedException):
+        with contextlib.suppress(self._condition_failed):
             self.table.update_item(
                 TableName=self.up.table,
                 Key=key_of(business),
