@@ -65,6 +65,13 @@ def by_default(**given: str) -> dict[str, dict[str, Any]]:
     return {name: one for name, one in resources().items() if conditions.get(one.get("Condition", ""), True)}
 
 
+def memory() -> dict[str, int]:
+    """The memory of each function, in MB, by what its name ends on."""
+    functions = [one["Properties"] for one in resources().values() if one["Type"] == "AWS::Serverless::Function"]
+    of_all = _template()["Globals"]["Function"]["MemorySize"]
+    return {one["FunctionName"]["Sub"].rpartition("-")[2]: one.get("MemorySize", of_all) for one in functions}
+
+
 def table() -> dict[str, Any]:
     """What CreateTable takes of the template's one table: keys, indexes, billing."""
     (properties,) = (r["Properties"] for r in resources().values() if r["Type"] == "AWS::DynamoDB::Table")

@@ -11,7 +11,7 @@ import pytest
 from tools import deployed
 from tools.benchmarks import calls, compared, money, report
 from tools.benchmarks.calls import Calls
-from tools.benchmarks.programs import FLOOR, Function, Program, Took
+from tools.benchmarks.programs import FLOOR, FUNCTIONS, Function, Program, Took
 from tools.benchmarks.report import Section
 from tools.benchmarks.timed import CPU, FIRST_BATCH, IN_BATCH, ONE_BY_ONE, OURS, READY, TOKEN, WORKER, Figures
 from tools.benchmarks.wire import Wire, wire
@@ -214,6 +214,19 @@ def test_of_a_refresh_the_stream_wakes_publish_once() -> None:
     made = costs()
     # Alone in its batch, and once for its history.
     assert made.refresh()["Lambda requests"] == pytest.approx(2 * made.price["lambda_request"])
+
+
+def test_a_function_pays_for_its_own_memory_and_has_its_part_of_a_cpu() -> None:
+    made = costs()
+    half, whole = (replace(made, memory={"refresh": memory}) for memory in (256, 512))
+    waiting, working = (
+        [one.invocation("refresh", calls.ALONE, waits=waits)["Lambda time"] for one in (half, whole)]
+        for waits in (1_000.0, 0.0)
+    )
+    assert waiting[0] / waiting[1] == pytest.approx(0.5, abs=0.01)
+    # The one call waits, too; the CPU costs the same.
+    assert 0.5 < working[0] / working[1] < 1
+    assert set(deployed.memory()) == set(FUNCTIONS)
 
 
 def test_only_what_a_stack_has_by_default_is_paid_for() -> None:

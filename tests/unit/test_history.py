@@ -7,7 +7,7 @@ import pytest
 from flowaccount_connect.domain.events import Entry, Kind
 from flowaccount_connect.storage.cursor import InvalidNext
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
-from flowaccount_connect.storage.history import KEPT, Counts, History, Moved
+from flowaccount_connect.storage.history import KEPT, REFRESHES_KEPT, Counts, History, Moved
 from tests.unit.fakes import CONNECTION, NOW, Clock
 from tests.unit.tables import Fault, Table, client_error
 
@@ -74,10 +74,18 @@ def test_pages_hold_every_entry_once_newest_first(history: History, limit: int) 
 
 
 def test_what_has_expired_is_not_shown_though_it_is_there(history: History, table: Table) -> None:
-    history.write([entry(1, at=NOW - KEPT - 1)], "1", None)
-    history.write([entry(2, at=NOW - KEPT)], "2", None)
+    history.write([entry(1, at=NOW - KEPT - 1, kind=Kind.IN_DOUBT)], "1", None)
+    history.write([entry(2, at=NOW - KEPT, kind=Kind.IN_DOUBT)], "2", None)
     assert [one.generation for one in history.page(CONNECTION, limit=10, now=NOW).entries] == [2]
     assert {item["ttl"] for item in table.items.values()} == {NOW - 1, NOW}
+
+
+def test_an_ordinary_refresh_is_kept_for_a_shorter_time(history: History, table: Table) -> None:
+    for number, kind in enumerate(Kind):
+        history.write([entry(number, kind=kind)], f"{number}", None)
+    ends = {str(item["kind"]): item["ttl"] for item in table.items.values()}
+    assert ends.pop(Kind.REFRESHED) == NOW + REFRESHES_KEPT < NOW + KEPT
+    assert set(ends.values()) == {NOW + KEPT}
 
 
 @pytest.mark.parametrize("next_", ["", "x", "🙈", "____", "A" * 3_000])

@@ -32,10 +32,8 @@ _REFRESHES = _MINUTES * 60 / (Schedule().refresh_after * 0.95)
 class Assumed:
     """What no benchmark on one machine can know."""
 
-    memory_gb: float = 0.5
-    """Of every function, as the template has it."""
-    slower: float = 1_769 / 512
-    """A function has a whole CPU at 1,769 MB, and shares it below."""
+    whole_cpu: float = 1_769
+    """MB of memory with which a function has a whole CPU. With less it has a part of one, in proportion."""
     call: float = 0.006
     """Seconds that a call of AWS takes within a region."""
     exchange: float = 0.3
@@ -45,7 +43,7 @@ class Assumed:
     item: int = 1_100
     """Bytes of a connection with its index entries."""
     entry: int = 450
-    """Bytes of an entry of a history; kept for 90 days."""
+    """Bytes of an entry of a history; nearly all are refreshes, kept for 30 days."""
     polls: float = 5 * 3
     """Long polls a minute of a queue that feeds a function: five pollers, twenty seconds each."""
 
@@ -93,19 +91,21 @@ class Costs:
     calls: Mapping[str, Calls]
     price: Mapping[str, float]
     standing: Mapping[str, int]
+    memory: Mapping[str, int]
+    """MB of each function."""
     assumed: Assumed = Assumed()
 
-    def invocation(self, operation: str, *, waits: float = 0.0) -> Bill:
+    def invocation(self, function: str, operation: str, *, waits: float = 0.0) -> Bill:
         """One run of a function. It takes its CPU, slower; its calls, one by one; and what it waits."""
-        counted = self.calls[operation]
+        counted, memory = self.calls[operation], self.memory[function]
         asked = sum(
             number for name, number in counted.requests.items() if not name.startswith(("token endpoint", "receiver"))
         )
-        seconds = counted.cpu / 1_000 * self.assumed.slower + asked * self.assumed.call + waits
+        seconds = counted.cpu / 1_000 * self.assumed.whole_cpu / memory + asked * self.assumed.call + waits
         logged = (counted.logged + self.assumed.report) / 1e9
         return Bill(
             {
-                "Lambda time": seconds * self.assumed.memory_gb * self.price["lambda_x86_64_gb_second"],
+                "Lambda time": seconds * memory / 1_024 * self.price["lambda_x86_64_gb_second"],
                 "Lambda requests": self.price["lambda_request"],
                 "logs": logged * (self.price["log_gb"] + self.price["log_gb_month"]),
             }
@@ -129,7 +129,7 @@ class Costs:
     def idle(self) -> Bill:
         """A month without a connection: a tick a minute, the metrics that it writes, and what is there anyway."""
         tick, price = calls.EMPTY, self.price
-        bill = (self.invocation(tick) + self.asked(tick)).times(_MINUTES)
+        bill = (self.invocation("sweep", tick) + self.asked(tick)).times(_MINUTES)
         return bill + Bill(
             {
                 "alarms": self.standing["AWS::CloudWatch::Alarm"] * price["alarm_month"],
@@ -146,7 +146,7 @@ class Costs:
         """A month of so many connections. All metrics are paid for, as if one connected and one was read each hour."""
         metrics = frozenset[tuple[str, str]]().union(*(one.metrics for one in self.calls.values()))
         more = len(metrics - self.calls[calls.EMPTY].metrics) * self.price["metric_month"]
-        gb = connections * (self.assumed.item + _REFRESHES * 3 * self.assumed.entry) / 1e9
+        gb = connections * (self.assumed.item + _REFRESHES * self.assumed.entry) / 1e9
         stored = {"table storage": gb * self.price["dynamodb_gb_month"]}
         stored["table recovery"] = gb * self.price["dynamodb_recovery_gb_month"]
         refreshes = self.refresh().times(connections * _REFRESHES)
@@ -155,9 +155,9 @@ class Costs:
     def refresh(self) -> Bill:
         """One scheduled refresh, alone in its batch, and the entry of its history. Its message is sent with nine
         others, received and deleted."""
-        bill = self.invocation(calls.ALONE, waits=self.assumed.exchange) + self.asked(calls.ALONE)
+        bill = self.invocation("refresh", calls.ALONE, waits=self.assumed.exchange) + self.asked(calls.ALONE)
         bill += Bill({"SQS": (0.1 + 2) * self.price["sqs_request"]})
-        return bill + self.invocation(calls.REFRESHED) + self.asked(calls.REFRESHED)
+        return bill + self.invocation("publish", calls.REFRESHED) + self.asked(calls.REFRESHED)
 
     def receivers(self) -> Bill:
         """A month of what is there for a receiver of webhooks, before the first event."""
@@ -172,8 +172,8 @@ class Costs:
 
     def webhook(self) -> Bill:
         """One event to one receiver: two messages, each received and deleted alone."""
-        bill = self.invocation(calls.WEBHOOK, waits=self.assumed.exchange) + self.asked(calls.WEBHOOK)
-        bill += self.invocation(calls.EVENT) + self.asked(calls.EVENT)
+        bill = self.invocation("notify", calls.WEBHOOK, waits=self.assumed.exchange) + self.asked(calls.WEBHOOK)
+        bill += self.invocation("notify", calls.EVENT) + self.asked(calls.EVENT)
         return bill + Bill({"SQS": 4 * self.price["sqs_request"]})
 
     def less_free(self, bill: Bill) -> Bill:
@@ -197,7 +197,7 @@ class Costs:
 def costs(counted: Mapping[str, Calls]) -> Costs:
     """Today's template and prices, with what was counted."""
     listed = json.loads(PRICES.read_text("utf-8"))["prices"]
-    return Costs(counted, {name: float(entry["usd"]) for name, entry in listed.items()}, standing())
+    return Costs(counted, {name: float(entry["usd"]) for name, entry in listed.items()}, standing(), deployed.memory())
 
 
 def section(counted: Mapping[str, Calls]) -> Section:

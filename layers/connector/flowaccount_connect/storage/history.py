@@ -1,4 +1,4 @@
-"""The history of each connection, kept for 90 days, and the number of connections by status.
+"""The history of each connection, kept for 90 days (plain refreshes for 30), and the number of connections by status.
 
 `History.write` is the one place that writes entries; `publish` calls it. An entry's key derives from its change, so a
 change that is delivered again writes the same item. If a change moves a connection to another status, one transaction
@@ -33,6 +33,9 @@ from flowaccount_connect.storage.fields import Fields
 
 KEPT = 90 * 86_400
 """How long an entry is kept, in seconds."""
+
+REFRESHES_KEPT = 30 * 86_400
+"""How long an ordinary refresh is kept. There are 120 a month, and an old one tells nothing."""
 
 _NEXT = "history#"
 """What a `next` begins with: one of another list is refused."""
@@ -183,8 +186,9 @@ def _key(connection_id: str, sort: str) -> dict[str, AttributeValue]:
 
 def _item(entry: Entry, sequence: str, place: int) -> dict[str, AttributeValue]:
     facts = {name: getattr(entry, name) for name in (*_TEXTS, *_NUMBERS)}
+    kept = REFRESHES_KEPT if entry.kind is Kind.REFRESHED else KEPT
     return _key(entry.connection_id, f"{entry.at:012d}#{sequence:0>40}#{place}") | attributes(
-        id=entry.id, kind=entry.kind, at=entry.at, ttl=entry.at + KEPT, **facts
+        id=entry.id, kind=entry.kind, at=entry.at, ttl=entry.at + kept, **facts
     )
 
 
