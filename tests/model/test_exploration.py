@@ -12,7 +12,7 @@ ENOUGH = 200_000
 """How many distinct states the short run visits at the least, in all."""
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_every_invariant_holds_in_every_state() -> None:
     states = 0
     for found in explore.run(explore.short()):
