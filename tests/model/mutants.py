@@ -80,7 +80,7 @@ _SPLIT = """        self._update(
             generation=commit.generation,
         )
 """
-_DOOR = "max([new_grant_id(lambda: now + 0.001), *(one for one in ended if one <= latest)])"
+_CLOSING = "max([new_grant_id(lambda: now + 0.001), *(one for one in ended if one <= latest)])"
 _NEVER = '        if self.rotation.replay_policy == "never":\n'
 _LATE_COMMIT = _may("failed", "hurried", starts=2)
 
@@ -140,7 +140,8 @@ MUTANTS = [
            "replace(self._release(RefreshOutcome.PACED, pause=no.retry_after), retry_after=no.retry_after)",
            "self.end(Reason.REJECTED)", _may(paced=True, starts=1)),
     Mutant("so is what a rate that fails does not let through", "rotation/protocol.py",
-           "            self.heard = _Heard(str(error))\n            return self._release(RefreshOutcome.NOT_PREPARED)",
+           "            self.heard = _LoggedAnswer(str(error))\n"
+           "            return self._release(RefreshOutcome.NOT_PREPARED)",
            "            return self.end(Reason.REJECTED)", _may("rate", paced=True, starts=1)),
     # Commit
     Mutant("the commit is fenced by generation", "storage/connections.py",
@@ -234,7 +235,7 @@ MUTANTS = [
            _may("lost", starts=1)),
     # Wrong connection
     Mutant("an answer for another business is recognised", "oauth/token_answer.py",
-           "if _blank(named) or named == connection_id:", "if _blank(named) or is_connection_id(named):",
+           "if _blank(support_code) or support_code == connection_id:", "if _blank(named) or is_connection_id(named):",
            _may("misdirected", starts=1)),
     Mutant("an answer for another business is not stored", "rotation/protocol.py",
            "if outcome is Outcome.WRONG_CONNECTION or (self.is_import", "if (self.is_import",
@@ -280,7 +281,7 @@ MUTANTS = [
            _may(workers=0, consents=2, same_attempt=True)),
     # Disconnect
     Mutant("a disconnect leaves a tombstone", "storage/connections.py",
-           'grant_id = :door, ended_at = :now, "\n        f"{_COUNTED}, #ttl = :ttl{placed} "\n        f"REMOVE ',
+           'grant_id = :closing, ended_at = :now, "\n        f"{_COUNTED}, #ttl = :ttl{placed} "\n        f"REMOVE ',
            'ended_by = :door, ended_at = :now, "\n        f"x_one = :one, x_zero = :zero, #ttl = :ttl{placed} "\n'
            '        f"REMOVE grant_id, generation, ', _may(disconnects=1, starts=1)),
     Mutant("a disconnect counts the generation", "storage/connections.py",
@@ -292,18 +293,18 @@ MUTANTS = [
            'if seen is None else "(grant_id = :seen OR attribute_exists(pk))"',
            _may(disconnects=1, consents=1, workers=0, starts=1)),
     Mutant("a tombstone's door is of its own moment: no consent in flight comes to life", "storage/connections.py",
-           _DOOR, "max(ended)",
+           _CLOSING, "max(ended)",
            _may(disconnects=1, consents=1, workers=0, starts=1)),
     Mutant("nor what waits for a confirmation", "storage/connections.py",
-           _DOOR, "ended[0]",
+           _CLOSING, "ended[0]",
            _may(disconnects=1, consents=1, links=True, workers=0, starts=2)),
     Mutant("nor what waits in the queue", "storage/connections.py",
-           _DOOR, "ended[0] or str(now)",
+           _CLOSING, "ended[0] or str(now)",
            _may("failed", "hurried", disconnects=1, consents=1, workers=0, starts=1)),
     Mutant("nor an import", "storage/imports.py",
-           "            self._promote(bury, self._of_grant(imported.id, imported.grant_id))",
+           "            self._promote(ended, self._of_grant(imported.id, imported.grant_id))",
            "            bury['ExpressionAttributeValues'] = bury['ExpressionAttributeValues'] | {':door': {'S': '0'}}\n"
-           "            self._promote(bury, self._of_grant(imported.id, imported.grant_id))",
+           "            self._promote(ended, self._of_grant(imported.id, imported.grant_id))",
            _may(imported=True, disconnects=1, starts=1)),
     # Two refusals
     Mutant("one refusal is not final", "domain/schedule.py",
@@ -331,14 +332,14 @@ MUTANTS = [
     Mutant("so does one that keeps the refresh token", "storage/connections.py",
            _KEPT, _KEPT.replace("refused_at, ", ""), _may("false refusal", "kept", starts=2)),
     Mutant("a verdict waits while the endpoint is unwell", "rotation/protocol.py",
-           "if final and rotation.health.verdict_allowed(self.now()):", "if final:",
+           "if final and rotation.health.may_end(self.now()):", "if final:",
            _may("revoked", starts=2, unwell=True)),
     # Refused alone, and silent
     Mutant("what is refused alone ends when its time is over", "rotation/protocol.py",
            "        if alone and rotation.schedule.given_up(now, claimed.deadline):", "        if alone and now < 0:",
            _may(misfit=True, starts=6, workers=1, age=2 * 86_400)),
     Mutant("a refused configuration ends nobody while the endpoint is unwell", "rotation/protocol.py",
-           'alone = often and self.heard.error != "invalid_client" and rotation.health.verdict_allowed(now)',
+           'alone = often and self.heard.error != "invalid_client" and rotation.health.may_end(now)',
            'alone = often and self.heard.error != "invalid_client"',
            _may(misfit=True, unwell=True, starts=5, workers=1)),
     Mutant("nor before it has failed three times", "rotation/protocol.py",

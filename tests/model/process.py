@@ -370,7 +370,7 @@ class _Replay:
         assert sent_at <= self._now
         return retry_after or 15
 
-    def verdict_allowed(self, now: int) -> bool:
+    def may_end(self, now: int) -> bool:
         assert now == self._now
         return not self._unwell or bool(self._call("health", "health", None))
 

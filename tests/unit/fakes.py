@@ -242,6 +242,6 @@ FREE = FreePermit()
 class AlwaysWell:
     """The health of an endpoint that nobody watches."""
 
-    def verdict_allowed(self, now: int) -> bool:  # noqa: ARG002
+    def may_end(self, now: int) -> bool:  # noqa: ARG002
         """Always."""
         return True

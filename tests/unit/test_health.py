@@ -361,19 +361,19 @@ def test_a_success_from_before_does_not_end_a_bad_time(stack: Stack) -> None:
 
 
 def test_a_verdict_waits_while_the_endpoint_is_unwell(stack: Stack) -> None:
-    assert stack.process().health.verdict_allowed(NOW)
+    assert stack.process().health.may_end(NOW)
     for cause in (Sign.DOUBT, Sign.CONFIGURATION):
         worker = stack.unwell(cause)
-        assert not worker.health.verdict_allowed(NOW)
-        assert not worker.health.verdict_allowed(NOW + 86_400)
+        assert not worker.health.may_end(NOW)
+        assert not worker.health.may_end(NOW + 86_400)
         stack.table.clear()
 
 
 def test_refusals_of_all_tokens_for_an_hour_are_believed(stack: Stack) -> None:
     """Where the app itself was removed at FlowAccount, they are true, and customers must be asked for consent."""
     worker = stack.unwell(Sign.REFUSAL)
-    assert not worker.health.verdict_allowed(NOW + ALL_REFUSED - 1)
-    assert worker.health.verdict_allowed(NOW + ALL_REFUSED)
+    assert not worker.health.may_end(NOW + ALL_REFUSED - 1)
+    assert worker.health.may_end(NOW + ALL_REFUSED)
 
 
 # What it costs, and what cannot stop it

@@ -20,7 +20,7 @@ from flowaccount_connect.storage.commits import Commit
 from flowaccount_connect.storage.connections import (
     ConnectionStore,
     Refused,
-    burial,
+    disconnect_write,
     grant_update,
     key_of,
     put_absent,
@@ -142,7 +142,7 @@ class Life:
     def bury(self) -> None:
         there = self.store.get(CONNECTION)
         seen = there.grant_id if there is not None else None
-        update = burial("table", CONNECTION, seen=seen, environment="sandbox", now=self.now)
+        update = disconnect_write("table", CONNECTION, seen=seen, environment="sandbox", now=self.now)
         self.transact({"Update": update})
 
     def transact(self, write: dict[str, Any]) -> None:

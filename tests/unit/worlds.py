@@ -45,7 +45,7 @@ TENANT = "tenant-7"
 class Unwell:
     """An endpoint that is not well: no refusal of it is final."""
 
-    def verdict_allowed(self, now: int) -> bool:
+    def may_end(self, now: int) -> bool:
         """Never."""
         assert now
         return False

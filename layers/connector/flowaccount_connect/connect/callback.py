@@ -42,7 +42,7 @@ EXCHANGES_PER_MINUTE = 6
 """The most codes that the links of one tenant can send in one minute."""
 
 PATIENCE = 5.0
-"""How long a callback waits for room in the rate, in seconds."""
+"""How long a callback waits for a permit, in seconds."""
 
 _BY_OUTCOME = {
     Outcome.REJECTED: Ending.CODE_REJECTED,
@@ -51,7 +51,7 @@ _BY_OUTCOME = {
 }
 
 _RELOAD_PAUSES = (0.1, 0.2, 0.4, 0.8, 1.5, 2.0, 2.0)
-"""The waits of a reload for the callback that it overtook, in seconds."""
+"""How long a reload waits for the first callback to finish: seconds between its looks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +131,7 @@ class Callback:
         if returned.error is None:
             try:
                 client_secret = self.secret.get()
-                permit = self._room(returned.state, returned.secret)
+                permit = self._permit(returned.state, returned.secret)
             except SecretMisconfigured as error:
                 return Ended(ending=Ending.CONFIGURATION_ERROR, note=str(error), untouched=True)
             except SecretUnavailable as error:
@@ -172,10 +172,10 @@ class Callback:
         ended = attempt is not None and attempt.consumed_by is not None
         return Ended(ending=Ending.ATTEMPT_USED if ended else Ending.ATTEMPT_UNKNOWN, note="no cookie")
 
-    def _room(self, state: str, secret: str) -> Permit | None:
-        """Take room for one exchange, in the tenant's share and in the stack's rate, before anything is consumed.
+    def _permit(self, state: str, secret: str) -> Permit | None:
+        """Get a permit for one exchange, from the tenant's share and the stack's rate, before anything is consumed.
 
-        A browser that could consume nothing takes no room: its callback ends at the attempt or at the link. Raises
+        No permit is taken if the callback could not consume anything: it ends at the attempt or at the link. Raises
         `TooMany`, `NoPermit`, `StoreUnavailable`.
         """
         if self.permits is None:
@@ -298,7 +298,7 @@ class Callback:
         remaining: Callable[[], float],
     ) -> Ended:
         """Keep the token set for the confirmation, and the attempt's result, in one call; queue it if the table does
-        not take it. Of a business that must not be connected nothing is stored but the event."""
+        not take it. If the business must not be connected, only the event is stored."""
         kept = Ended(
             ending=Ending.TO_BE_CONFIRMED, attempt=attempt, connection_id=commit.connection_id, exchange=answer
         )

@@ -132,7 +132,7 @@ def classify(
         return Answer(Outcome.IN_DOUBT, error=code, status=status)
     outcome = _BY_ERROR.get(error) if isinstance(error, str) else None
     if outcome is None or (outcome is Outcome.IN_DOUBT and status == TOO_MANY_REQUESTS):
-        # An error that proves nothing leaves it to the status to say that nothing was looked at.
+        # If the error proves nothing, the status decides.
         outcome = _BY_STATUS.get(status, Outcome.IN_DOUBT)
     retry_after = _retry_after(headers, now) if status == TOO_MANY_REQUESTS else None
     return Answer(outcome, error=code, retry_after=retry_after, status=status)
@@ -145,13 +145,13 @@ def _tokens(fields: Mapping[str, object], connection_id: str | None, status: int
     if access_token is None:
         return doubt
     refresh_token = _token(fields.get("refresh_token"))
-    named = fields.get("supportCode")
+    support_code = fields.get("supportCode")
     succeeded = 200 <= status < 300
     tokens = TokenSet(
         access_token,
         refresh_token,
         _lifetime(fields.get("expires_in"), LONGEST_LIFETIME),
-        named if isinstance(named, str) and named.strip() else None,
+        support_code if isinstance(support_code, str) and support_code.strip() else None,
         _refresh_lifetime(fields),
         _lifetime(fields.get("authorization_expires_in"), LONGEST_ANNOUNCED),
     )
@@ -163,9 +163,9 @@ def _tokens(fields: Mapping[str, object], connection_id: str | None, status: int
         # The old refresh token is kept only after a success that names no new one. A new one that cannot be read has
         # replaced the old one all the same.
         return doubt
-    if _blank(named) or named == connection_id:
+    if _blank(support_code) or support_code == connection_id:
         return Answer(Outcome.TOKENS, tokens, status=status)
-    if is_connection_id(named):
+    if is_connection_id(support_code):
         return Answer(Outcome.WRONG_CONNECTION, tokens, status=status)
     # The value is no id. To store the tokens could give them to the connection of another business. To end the
     # connection would need a proof, and a server that begins to write the field in another way would end all
@@ -199,7 +199,8 @@ def _lifetime(value: object, longest: int) -> int | None:
 
 
 _REFRESH_LIFETIMES = ("refresh_token_expires_in", "refresh_expires_in", "refresh_token_timeout")
-"""The names that servers use: many; Keycloak (where 0 means for ever); draft-ietf-oauth-refresh-token-expiration."""
+"""The names in use: the usual one; that of Keycloak, where 0 means no end; that of the draft
+ietf-oauth-refresh-token-expiration."""
 
 
 def _refresh_lifetime(fields: Mapping[str, object]) -> int | None:

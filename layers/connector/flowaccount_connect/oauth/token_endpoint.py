@@ -1,14 +1,14 @@
-"""One POST to FlowAccount's token endpoint: at most once, in time, and always with a verdict on whether it was sent.
+"""One POST to FlowAccount's token endpoint: at most once, in time, and it always tells whether it was sent.
 
 The form must never leave late or twice: it carries the token or code, and the client secret. urllib3 connects, sends
-the head of the request, and only then asks the body for its bytes. So the body is the gate: before it gives its bytes
-nothing was sent, and once the deadline has passed it gives none. This uses no internals of a library, and no exception
-decides. The verdict is what an exchange has noted by its deadline; exceptions only name the cause.
+the head of the request, and only then asks the body for its bytes. So the body decides: until its bytes are read,
+nothing was sent, and after the deadline it returns none. This uses no internals of a library, and no exception decides.
+What counts is what an exchange has noted by its deadline; exceptions only name the cause.
 
 Each exchange has a connection, an adapter and a thread of its own. So no answer can reach another exchange, no
 connection idles through a frozen Lambda, and the deadline bounds what the timeouts of `requests` do not: a resolver
-that hangs, and a body that drips. After the deadline a thread ends at the next byte of the body, or at the next timeout
-of its socket. Only a server that sends its head in drops keeps it longer. An interim answer other than 100 (RFC 9110
+that hangs, and a slow body. After the deadline a thread ends at the next byte of the body, or at the next timeout
+of its socket. Only a server that sends its headers slowly keeps it longer. An interim answer other than 100 (RFC 9110
 section 15.2) ends an exchange in doubt, since http.client reads no further.
 
 No redirects are followed (the body carries the secret), nothing is retried, and at most 64 KB are read.
@@ -90,7 +90,7 @@ class _Form:
             return not self._left
 
 
-class _Heard(NamedTuple):
+class _Received(NamedTuple):
     """What has arrived of an answer."""
 
     status: int
@@ -104,7 +104,7 @@ class _Exchange:
     """What one exchange has come to; its thread writes it, and the caller reads it at the deadline."""
 
     def __init__(self) -> None:
-        self.heard: _Heard | None = None
+        self.heard: _Received | None = None
         self.error = "timeout"
         """Why there is no whole answer, if there is none."""
 
@@ -120,7 +120,7 @@ class _Adapter(HTTPAdapter):
         super().init_poolmanager(*args, ssl_context=self._context, **kwargs)
 
     def cert_verify(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing: the context verifies. What `requests` does here has each connection read the authorities anew."""
+        """Do nothing: the context verifies. The default would read the file of authorities for each connection."""
 
 
 class TokenEndpoint:
@@ -199,7 +199,7 @@ class TokenEndpoint:
             request = self._request.copy()
             request.prepare_body(form, None)
             with adapter.send(request, timeout=budget) as response:
-                heard = exchange.heard = _Heard(response.status_code, dict(response.headers))
+                heard = exchange.heard = _Received(response.status_code, dict(response.headers))
                 # http.client takes a head that breaks off for a whole one. So only an answer that says how long it is
                 # can be seen to be whole.
                 framed = response.raw.chunked or response.raw.length_remaining is not None

@@ -6,14 +6,14 @@ first failure of a connection counts. So connections that always fail, while oth
 
 While it is unwell, no connection's token is sent to find out. Instead a **canary** is sent: a refresh with a made-up
 token. If FlowAccount answers `invalid_grant` in good time, then client and server work. The first canary goes at once,
-the next ones after a minute, two, four, and then every five minutes. A refused configuration is over with the first
-good canary. After missing answers or refused tokens the good canary is followed by one refresh of a connection that did
-not fail itself; its success ends the unwell time. If it shows nothing, because it fails for ever or is not due, another
-one tests a few seconds later. A canary alone would not do there: a server that loses answers, or refuses good tokens,
-may still refuse a made-up one correctly.
+the next ones after a minute, two, four, and then every five minutes. If the configuration was refused, the first good
+canary ends the unwell time. After missing answers or refused tokens a canary is not enough: a server that loses
+answers, or refuses good tokens, may still refuse a made-up one correctly. Then the good canary is followed by one
+refresh of a connection that did not fail itself, and its success ends the unwell time. If that refresh proves nothing,
+because the connection always fails or is not due, another one tests a few seconds later.
 
-Two things still happen in an unwell time. A connection in its last hour is tried all the same, since waiting would cost
-it its life. And a success of such a refresh makes the endpoint well at once.
+Two things still happen in an unwell time. A connection in its last hour is still refreshed, because waiting would lose
+it. And a success of such a refresh makes the endpoint well at once.
 
 The state is one item of the table, `pk=HEALTH, sk=token-endpoint`. A worker reads it every ten seconds at most, and
 writes it after failures, and after the first success that follows them. If the item cannot be read, or says what no
@@ -133,7 +133,7 @@ class Health:
         """Whether the endpoint is unwell, as this process knows it."""
         return self._look().unwell_since is not None
 
-    def verdict_allowed(self, now: int) -> bool:
+    def may_end(self, now: int) -> bool:
         """Whether a refusal may end a connection at `now` (epoch).
 
         While the endpoint is unwell it may not, unless all tokens have been refused for an hour and the canaries say
@@ -161,7 +161,7 @@ class Health:
         state = self._look()
         if state.unwell_since is None or urgent:
             return True
-        return connection_id not in state.failures and self._elected() and self._sings()
+        return connection_id not in state.failures and self._takes_next_test() and self._canary_is_good()
 
     def learn(self, done: Refresh, began: int, *, tests: bool = False) -> None:
         """Take in what became of a refresh that began at `began` (epoch), and whether it was one that `tests`."""
@@ -176,7 +176,7 @@ class Health:
         elif tests:
             self._update(lambda state: _after_silence(state, now))
 
-    def _elected(self) -> bool:
+    def _takes_next_test(self) -> bool:
         """Whether this process is the one that sends the next canary. It is, if it can write that down."""
         now = int(self._clock())
 
@@ -188,7 +188,7 @@ class Health:
 
         return self._update(next_one)
 
-    def _sings(self) -> bool:
+    def _canary_is_good(self) -> bool:
         """Send a canary, note what it says, and return whether one connection may be tried."""
         sign = self._canary()
         if sign in (Sign.CONFIGURATION, Sign.DOUBT):
@@ -253,7 +253,7 @@ def _after_success(state: State, began: int) -> State:
 
 
 def _after_silence(state: State, now: int) -> State:
-    """The one that tested has shown nothing, as one that was not due, or fails for ever. Soon another one may test."""
+    """The test refresh proved nothing: it was not due, or always fails. Another one may test soon."""
     soon = now + NEXT_ONE
     return replace(state, next_test=soon) if state.unwell_since is not None and soon < state.next_test else state
 
@@ -309,7 +309,7 @@ def sign_of(refresh: Refresh) -> Sign:
 
 
 def _encoded(state: State) -> Item:
-    """The item that says it."""
+    """The item of a state."""
     return {
         "failures": s(" ".join(f"{one.sign}:{one.at}:{who}" for who, one in state.failures.items())),
         "unwell_since": n(state.unwell_since or 0),

@@ -33,7 +33,7 @@ class NoPermit(Exception):
 
 
 class Permit(Protocol):
-    """Allows one request at a time. Nothing is taken before `use`."""
+    """Allows one request at a time. It may already hold a slot; otherwise `use` takes one."""
 
     def use(self, patience: float, *, urgent: bool = False) -> None:
         """Return when the request may be sent, after `patience` seconds at most.

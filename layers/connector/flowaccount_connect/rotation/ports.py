@@ -76,7 +76,7 @@ class Queue(Protocol):
 class Health(Protocol):
     """The health of the token endpoint, as far as a verdict on one connection depends on it."""
 
-    def verdict_allowed(self, now: int) -> bool:
+    def may_end(self, now: int) -> bool:
         """Whether a refusal may be held against a connection at `now` (epoch seconds): the endpoint is well, so it
         accepts what others send. Never raises."""
         ...

@@ -55,7 +55,7 @@ class _Prepared:
 
 
 @dataclass(frozen=True, slots=True)
-class _Heard:
+class _LoggedAnswer:
     """What the token endpoint answered, as far as it may be logged."""
 
     error: str | None = None
@@ -75,8 +75,8 @@ class Rotation:
     schedule: Schedule
     health: Health
     target: Target = Target.CONNECTION
-    """What is refreshed. An `IMPORT` is proved by its first refresh: the answer must name the business, and one
-    refusal is final, since no connection hangs on it."""
+    """What is refreshed. An `IMPORT` is checked by its first refresh: the answer must name the business, and one
+    refusal is final, since no connection depends on it."""
     replay_policy: ReplayPolicy = "allowed"
     lease_seconds: int = 180
     access_token_lifetime: int = 3_600
@@ -119,7 +119,7 @@ class Rotation:
         if found is None:
             return Refresh(outcome=RefreshOutcome.UNKNOWN, connection_id=connection_id)
         if found.attempt is not None and found.attempt.id == attempt.id:
-            return found  # An earlier try of this very write went through, unacknowledged.
+            return found  # An earlier try was stored, but its response was lost.
         hindrance = _hindrance(found, generation, now)
         if hindrance is not None or found.attempt is None:
             return self.report(found, hindrance or RefreshOutcome.IN_FLIGHT)
@@ -172,7 +172,7 @@ class Rotation:
         outcome: RefreshOutcome,
         *,
         attempt_id: str | None = None,
-        heard: _Heard = _Heard(),
+        heard: _LoggedAnswer = _LoggedAnswer(),
         reason: Reason | None = None,
     ) -> Refresh:
         """The facts of a refresh of `connection`, as they are now."""
@@ -199,7 +199,7 @@ class _Held:
     claimed: Connection
     time_left: TimeLeft
     permit: Permit
-    heard: _Heard = _Heard()
+    heard: _LoggedAnswer = _LoggedAnswer()
 
     @property
     def attempt_id(self) -> str:
@@ -225,14 +225,14 @@ class _Held:
         try:
             prepared = self._prepare()
         except (SealingUnavailable, CannotOpen, SecretUnavailable, SecretMisconfigured) as error:
-            self.heard = _Heard(type(error).__name__)
+            self.heard = _LoggedAnswer(type(error).__name__)
             return self._release(RefreshOutcome.NOT_PREPARED)
         try:
             return self._exchange(prepared)
         except NoPermit as no:
             return replace(self._release(RefreshOutcome.PACED, pause=no.retry_after), retry_after=no.retry_after)
         except _NoRate as error:
-            self.heard = _Heard(str(error))
+            self.heard = _LoggedAnswer(str(error))
             return self._release(RefreshOutcome.NOT_PREPARED)
 
     # Prepare -----------------------------------------------------------------------------------------------------
@@ -260,7 +260,7 @@ class _Held:
                 answer, sent_at = self._post(prepared, newer)
         if answer is None:
             return self._release(RefreshOutcome.NO_TIME, at_once=True)
-        self.heard = _Heard(answer.error, answer.status, int((self.rotation.clock() - sent_at) * 1000))
+        self.heard = _LoggedAnswer(answer.error, answer.status, int((self.rotation.clock() - sent_at) * 1000))
         if answer.outcome is Outcome.THROTTLED:
             pause = self._throttled(sent_at, answer.retry_after)
             return replace(self._release(RefreshOutcome.THROTTLED, pause=pause), retry_after=pause)
@@ -357,8 +357,8 @@ class _Held:
                     # Somebody wrote over the connection. The tokens wait until it is repaired or disconnected.
                     raise StoreUnavailable("unreadable") from None
                 if current.committed_by != commit.attempt_id:
-                    return self._verdict(current)
-                stored = current  # An earlier try of this very write went through, unacknowledged.
+                    return self._after_refused_write(current)
+                stored = current  # An earlier try was stored, but its response was lost.
             return self._report(stored, RefreshOutcome.REFRESHED)
 
         def send() -> None:
@@ -382,7 +382,7 @@ class _Held:
             except Refused as refused:
                 current = refused.connection
                 if current is None or current.committed_by != commit.attempt_id:
-                    return self._verdict(current)
+                    return self._after_refused_write(current)
                 stored = current
             return self._report(stored, RefreshOutcome.KEPT)
 
@@ -393,11 +393,12 @@ class _Held:
     def _refused(self, sent_at: int) -> Refresh:
         """FlowAccount refused the token (`invalid_grant`). One refusal can be a short fault of the server.
 
-        The second one, of a later claim, is final. While the endpoint is unwell none is: it may refuse good tokens.
+        The second one, at least ten minutes later, is final, and so is one after the deadline. An import ends with its
+        first. While the endpoint is unwell, a refusal is final only if it has refused all tokens for an hour.
         """
         rotation, claimed = self.rotation, self.claimed
         final = self.is_import or rotation.schedule.refusal_is_final(sent_at, claimed.deadline, claimed.refused_at)
-        if final and rotation.health.verdict_allowed(self.now()):
+        if final and rotation.health.may_end(self.now()):
             lost = claimed.in_doubt is not None and not self.is_import
             return self.end(Reason.ROTATION_LOST if lost else Reason.REJECTED)
         not_before = sent_at + rotation.schedule.refusals_apart
@@ -406,11 +407,11 @@ class _Held:
     def _misconfigured(self) -> Refresh:
         """FlowAccount refused the request, not the token. The fault is the stack's, or the connection's own.
 
-        A connection that is refused alone is noted as such. It ends when its time is over, as if nobody answered.
+        A connection that is refused alone is noted as such, and ends one lifetime after its deadline.
         """
         rotation, claimed, now = self.rotation, self.claimed, self.now()
         often = (claimed.retries or 0) >= ALONE_AFTER
-        alone = often and self.heard.error != "invalid_client" and rotation.health.verdict_allowed(now)
+        alone = often and self.heard.error != "invalid_client" and rotation.health.may_end(now)
         if alone and rotation.schedule.given_up(now, claimed.deadline):
             return self.end(Reason.EXPIRED)
         return self._release(RefreshOutcome.CONFIGURATION_ERROR, refused_alone=now if alone else None)
@@ -451,7 +452,7 @@ class _Held:
         if pause is not None:
             refresh_at = schedule.resume_at(now, claimed.deadline, pause)
             if outcome is RefreshOutcome.PACED and claimed.refresh_at is not None:
-                # Nothing was sent, so what is due stays due: its turn, or its last try, may come before the pause ends.
+                # Nothing was sent, so the earlier due time stays: it may get a slot before the pause ends.
                 refresh_at = min(refresh_at, claimed.refresh_at)
         elif not at_once:
             alone = refused_alone is not None
@@ -472,7 +473,7 @@ class _Held:
             except Refused as refused:
                 current = refused.connection
                 if current is None or current.attempt is not None or _winner(claimed, current) is not None:
-                    return self._verdict(current)
+                    return self._after_refused_write(current)
                 stored = current  # Nobody holds it any more: an earlier try of this write went through.
             return self._report(stored, outcome)
 
@@ -492,8 +493,8 @@ class _Held:
             except Refused as refused:
                 current = refused.connection
                 if current is None or current.reason is not reason or current.generation != claimed.generation:
-                    return self._verdict(current)
-                stored = current  # An earlier try of this very write went through, unacknowledged.
+                    return self._after_refused_write(current)
+                stored = current  # An earlier try was stored, but its response was lost.
             return self._report(stored, outcome, reason)
 
         return persist(write, self.time_left) or self._report(claimed, outcome, reason)
@@ -501,7 +502,7 @@ class _Held:
     def _report(self, connection: Connection, outcome: RefreshOutcome, reason: Reason | None = None) -> Refresh:
         return self.rotation.report(connection, outcome, attempt_id=self.attempt_id, heard=self.heard, reason=reason)
 
-    def _verdict(self, current: Connection | None) -> Refresh:
+    def _after_refused_write(self, current: Connection | None) -> Refresh:
         """What a refused write means. The item that it returns says what happened."""
         if current is None:
             return self._report(self.claimed, RefreshOutcome.NOT_ACTIVE)

@@ -88,8 +88,8 @@ def begin_settings(variables: Mapping[str, str] = os.environ) -> "BeginSettings"
 def callback() -> "tuple[Callback, frozenset[str]]":
     """The use case of `callback`, and the allowed return URLs.
 
-    Each exchange of a code counts in the rate that all requests to the token endpoint share. The links of one tenant
-    get a fifth of the rate at most.
+    Each exchange of a code counts in the rate that all requests to the token endpoint share. The links of one
+    tenant may use a fifth of the rate, but at least two exchanges a minute.
     """
     from flowaccount_connect.connect.callback import Callback
     from flowaccount_connect.oauth.client_secret import ClientSecret

@@ -18,14 +18,14 @@ Who gets a slot:
 After a 429 the whole stack pauses: for `Retry-After`, or else for 15 seconds, and twice as long each time while 429s go
 on. The interval grows too, and comes back by itself: half of the slowdown is gone after `HALF_LIFE`. So a limit lower
 than ours is found and kept, down to a fifth of ours. If FlowAccount accepts even less, only the pauses grow. All 429s
-to requests that were sent before a pause ended count as one. A worker that has slots in hand sees a pause that another
-worker began within a second (`NEWS`).
+to requests that were sent before a pause ended count as one. A worker that already has slots notices the pause of
+another worker within a second (`NEWS`).
 
-Clocks may differ as far as `TOLERANCE` allows. Each second more lets through what the limit lets through in a second.
-While a deployment changes the limit, old and new workers run together, and the higher limit holds.
+Clocks may differ as far as `TOLERANCE` allows. Each extra second of difference allows one more second's worth of
+requests. While a deployment changes the limit, old and new workers run together, and the higher limit holds.
 
-The item is `pk=RATE, sk=token-endpoint`. Its times are epoch microseconds. Who cannot write it gets no permit. Content
-that no worker can have written, such as text or a time far ahead, counts as absent.
+The item is `pk=RATE, sk=token-endpoint`. Its times are epoch microseconds. A worker that cannot write it gets no
+permit. Content that no worker can have written, such as text or a time far ahead, counts as absent.
 """
 
 import math
@@ -76,8 +76,8 @@ HALF_LIFE = 600
 """After so many seconds half of a slowdown is gone."""
 
 LONGEST_STRETCH = 5
-"""The interval grows to so many times its length at most. After the cause of the 429s has ended, a slowdown of five
-costs `HALF_LIFE` times the binary logarithm of five: the work of 23 minutes."""
+"""The interval grows to so many times its length at most. Recovering from a
+fivefold slowdown costs as many requests as 23 minutes at full speed (`HALF_LIFE` times the binary logarithm of 5)."""
 
 FARTHEST = 300
 """A slot further ahead than so many seconds was never taken by anybody."""
@@ -331,9 +331,10 @@ class Permit:
     def use(self, patience: float, *, urgent: bool = False) -> None:
         """Return when one request may be sent, after `patience` seconds at most.
 
-        A slot that passed unused, or lies in a pause that began meanwhile, is given up for another one. Who has had its
-        share waits for a slot that is free, within its reach. A refresh of a connection turns `urgent` by the hour of
-        its death; an import does not. Raises `NoPermit`, `StoreUnavailable`; then nothing may be sent.
+        A slot that passed unused, or lies in a pause that began meanwhile, is given up for another one. A kind that
+        has used its share waits for a free slot, within its reach. A refresh of a connection becomes `urgent` in the
+        last hour before its deadline; an import does not. Raises `NoPermit`, `StoreUnavailable`; then nothing may be
+        sent.
         """
         if urgent and self._kind in (Kind.SCHEDULED, Kind.CALLER):
             self._kind = Kind.URGENT

@@ -123,7 +123,7 @@ class ConnectionStore:
         )
 
     def commit(self, commit: Commit) -> Connection:
-        """Store what a refresh brought: the generation that it refreshed is stored still, or an earlier request's set.
+        """Store the result of a refresh, if the table still has its generation, or a token set of an earlier request.
 
         A success wins over an expired lease, over another attempt, and over a failure recorded meanwhile. Of two
         answers to the same token, the answer to the later request wins, whichever is written first: on some servers it
@@ -230,11 +230,11 @@ class ConnectionStore:
         return True
 
     def disconnect(self, connection_id: str, grant_id: str, *, now: float) -> Connection:
-        """End the consent `grant_id`, or the tombstone of that id once more; see `burial`.
+        """End the consent `grant_id`. To end its tombstone again is allowed; see `disconnect_write`.
 
         Refused where a later consent is stored: nobody asked to end that one. Raises `Refused`, `StoreUnavailable`.
         """
-        return changed(self._client, burial(self._table, connection_id, seen=grant_id, now=now))
+        return changed(self._client, disconnect_write(self._table, connection_id, seen=grant_id, now=now))
 
     def _key(self, connection_id: str) -> dict[str, AttributeValue]:
         return key_of(connection_id, self.sort_key)
@@ -251,7 +251,7 @@ _CLOCKS = 86_400
 """A grant id of more than so many seconds ahead was made by no clock of this stack."""
 
 
-def burial(
+def disconnect_write(
     table: str,
     connection_id: str,
     *,
@@ -272,13 +272,13 @@ def burial(
     return write(
         table,
         key_of(connection_id),
-        f"SET #status = :disconnected, listed_as = :listed, grant_id = :door, ended_at = :now, "
+        f"SET #status = :disconnected, listed_as = :listed, grant_id = :closing, ended_at = :now, "
         f"{_COUNTED}, #ttl = :ttl{placed} "
         f"REMOVE {', '.join(TOKENS)}, due_shard, {ATTEMPT}, {_TROUBLE}, reason, committed_by, #tenant",
         condition="attribute_not_exists(grant_id)" if seen is None else "grant_id = :seen",
         seen=seen,
         environment=environment,
-        door=_door(now, seen or "", imported),
+        closing=_closing_grant_id(now, seen or "", imported),
         disconnected=Status.DISCONNECTED,
         listed=listed_as(connection_id, Status.DISCONNECTED),
         now=int(now),
@@ -287,33 +287,34 @@ def burial(
     )
 
 
-def _door(now: float, *ended: str) -> str:
+def _closing_grant_id(now: float, *ended: str) -> str:
     """The grant id of a disconnect at `now`, in epoch seconds with their fraction.
 
     It is greater than every id that was made in that millisecond or before, and not less than the ids that it ends,
-    even if the clock of their maker was ahead. A user who connects again at once gets a greater one. So an id that no
-    clock has made does not count: it would keep every later consent out.
+    even if the clock of their maker was ahead. A new consent gets a greater id. An id too far in the future does not
+    count, because it would block every later consent.
     """
     latest = new_grant_id(lambda: now + _CLOCKS)
     return max([new_grant_id(lambda: now + 0.001), *(one for one in ended if one <= latest)])
 
 
-def tombstone(there: Connection, *, generation: int, now: float) -> Item:
-    """The item that a disconnect at `now` leaves of a connection: no tokens, no tenant, a shut door; see `burial`."""
-    return key_of(there.id) | attributes(
+def tombstone(found: Connection, *, generation: int, now: float) -> Item:
+    """The item that a disconnect at `now` leaves of a connection: no tokens, no tenant, and a grant id that
+    refuses earlier consents; see `disconnect_write`."""
+    return key_of(found.id) | attributes(
         status=Status.DISCONNECTED,
-        listed_as=listed_as(there.id, Status.DISCONNECTED),
-        environment=there.environment or None,
-        grant_id=_door(now, there.grant_id),
+        listed_as=listed_as(found.id, Status.DISCONNECTED),
+        environment=found.environment or None,
+        grant_id=_closing_grant_id(now, found.grant_id),
         generation=generation,
-        connected_at=there.connected_at or None,
+        connected_at=found.connected_at or None,
         ended_at=int(now),
         ttl=int(now) + TOMBSTONE_KEPT,
     )
 
 
 def unchanged(item: Item | None) -> dict[str, object]:
-    """The condition that an item is still as it was read, whatever lies in it; `None`: that no item is there."""
+    """The condition that an item is still as it was read, whatever lies in it; `None`: that no item is found."""
     returned: dict[str, object] = {"ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
     if item is None:
         return returned | {"ConditionExpression": "attribute_not_exists(pk)"}
@@ -331,10 +332,10 @@ def unchanged(item: Item | None) -> dict[str, object]:
 def grant_update(table: str, commit: Commit, *, now: int) -> dict[str, object]:
     """The conditional write of a new consent: connects, or reconnects and revives.
 
-    Refused where a later consent or a later disconnect is stored, and by its own retry. It beats every refresh in
-    flight: the generation moves on, and attempt, lease and doubt go. Only the doubt of an imported token that is kept
-    stays. With a `tenant` the business becomes that tenant's, and is refused where it is another's; without one it
-    stays whose it is. A tombstone has none. To be sent alone or in a transaction.
+    Refused where a later consent or a later disconnect is stored, and by its own retry. It overrides every running
+    refresh: the generation moves on, and attempt, lease and doubt go. Only the doubt of an imported token that is kept
+    stays. With a `tenant` the business becomes that tenant's, and is refused where it is another's; without one the
+    tenant does not change. A tombstone has no tenant. To be sent alone or in a transaction.
     """
     connection_id, tenant = commit.connection_id, commit.tenant
     assignments, cleared, values = _set_tokens(commit)
@@ -363,8 +364,8 @@ def restored(item: Item, *, restored_to: int, now: int, disconnected: bool = Fal
 
     Its token may have been spent since. So an active connection comes back in doubt, and due at once: the protocol
     finds out. An attempt stays, and the next claim waits for its lease: its worker may still be sending. The
-    generation moves on by one a second and by `LEAP`, more than it can have moved since: nobody sees it go back, and
-    no commit that waits in a queue finds its own by chance. What was `disconnected` since becomes a tombstone.
+    generation moves on by one a second and by `LEAP`, more than it can have moved since: nobody sees it go back,
+    and no waiting commit matches it by chance. What was `disconnected` since becomes a tombstone.
     """
     old = from_item(item)
     generation = old.generation + max(now - restored_to, 0) + LEAP

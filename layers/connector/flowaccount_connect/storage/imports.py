@@ -24,8 +24,8 @@ from flowaccount_connect.storage.connections import (
     SCHEDULED,
     ConnectionStore,
     Refused,
-    burial,
     changed,
+    disconnect_write,
     due_shard,
     from_item,
     grant_update,
@@ -230,7 +230,7 @@ class ImportStore(ConnectionStore):
 
         Raises `Refused` where either is another by now, and `StoreUnavailable`.
         """
-        bury = burial(
+        ended = disconnect_write(
             self._table,
             imported.id,
             seen=connection.grant_id if connection is not None else None,
@@ -239,7 +239,7 @@ class ImportStore(ConnectionStore):
             now=now,
         )
         try:
-            self._promote(bury, self._of_grant(imported.id, imported.grant_id))
+            self._promote(ended, self._of_grant(imported.id, imported.grant_id))
         except _NotMine:
             raise Refused(None) from None
 

@@ -35,8 +35,8 @@ _RESERVE = 8.0
 _TURN = 20
 """How long one caller's turn keeps others from invoking `refresh`, in seconds. A caller waits for less than this."""
 
-_PATIENCE = 5
-"""After a refresh that changed nothing in the table, no caller asks for another within this time, in seconds."""
+_QUIET = 5
+"""Seconds in which no caller invokes `refresh` again after one that changed nothing in the table."""
 
 _TOKENS_KEPT = 1_024
 """The most access tokens in memory, one for each connection."""
@@ -153,7 +153,7 @@ class Serving:
                     if _is_time_to_ask(remaining):
                         turn, mine = self.demand.take(seen.id, seen.generation, now=now, seconds=_TURN, forced=forced)
                     if mine and turn is not None and _is_time_to_ask(remaining):
-                        wait = max(self.refresh(seen.id, seen.generation), _PATIENCE)
+                        wait = max(self.refresh(seen.id, seen.generation), _QUIET)
                         connection, now = self._read(seen.id), int(self.clock())
                         if not _awaited(connection, seen) or connection.leased(now):
                             continue
