@@ -235,16 +235,17 @@ MUTANTS = [
            _may("lost", starts=1)),
     # Wrong connection
     Mutant("an answer for another business is recognised", "oauth/token_answer.py",
-           "if _blank(support_code) or support_code == connection_id:", "if _blank(named) or is_connection_id(named):",
+           "if _blank(support_code) or support_code == connection_id:",
+           "if _blank(support_code) or is_connection_id(support_code):",
            _may("misdirected", starts=1)),
     Mutant("an answer for another business is not stored", "rotation/protocol.py",
            "if outcome is Outcome.WRONG_CONNECTION or (self.is_import", "if (self.is_import",
            _may("misdirected", starts=1)),
     # Reconnect
-    Mutant("grants are ordered: an older consent finds the door shut", "storage/connections.py",
+    Mutant("grants are ordered: an older consent is refused", "storage/connections.py",
            "(grant_id) OR grant_id < :grant", "(grant_id) OR attribute_exists(grant_id)",
            _may(workers=0, consents=2)),
-    Mutant("a consent's own retry finds the door shut", "storage/connections.py",
+    Mutant("a consent's own retry is refused", "storage/connections.py",
            "(grant_id) OR grant_id < :grant", "(grant_id) OR grant_id <= :grant",
            _may("unacknowledged", "hurried", workers=0, consents=1, starts=1)),
     Mutant("a reconnect ends the attempt in flight", "storage/connections.py",
@@ -282,7 +283,7 @@ MUTANTS = [
     # Disconnect
     Mutant("a disconnect leaves a tombstone", "storage/connections.py",
            'grant_id = :closing, ended_at = :now, "\n        f"{_COUNTED}, #ttl = :ttl{placed} "\n        f"REMOVE ',
-           'ended_by = :door, ended_at = :now, "\n        f"x_one = :one, x_zero = :zero, #ttl = :ttl{placed} "\n'
+           'ended_by = :closing, ended_at = :now, "\n        f"x_one = :one, x_zero = :zero, #ttl = :ttl{placed} "\n'
            '        f"REMOVE grant_id, generation, ', _may(disconnects=1, starts=1)),
     Mutant("a disconnect counts the generation", "storage/connections.py",
            '        f"{_COUNTED}, #ttl = :ttl{placed} "',
@@ -292,7 +293,7 @@ MUTANTS = [
            'if seen is None else "grant_id = :seen"',
            'if seen is None else "(grant_id = :seen OR attribute_exists(pk))"',
            _may(disconnects=1, consents=1, workers=0, starts=1)),
-    Mutant("a tombstone's door is of its own moment: no consent in flight comes to life", "storage/connections.py",
+    Mutant("a tombstone's grant id is of its own moment: no consent in flight comes to life", "storage/connections.py",
            _CLOSING, "max(ended)",
            _may(disconnects=1, consents=1, workers=0, starts=1)),
     Mutant("nor what waits for a confirmation", "storage/connections.py",
@@ -303,7 +304,7 @@ MUTANTS = [
            _may("failed", "hurried", disconnects=1, consents=1, workers=0, starts=1)),
     Mutant("nor an import", "storage/imports.py",
            "            self._promote(ended, self._of_grant(imported.id, imported.grant_id))",
-           "            bury['ExpressionAttributeValues'] = bury['ExpressionAttributeValues'] | {':door': {'S': '0'}}\n"
+           "            ended['ExpressionAttributeValues'] = ended['ExpressionAttributeValues'] | {':closing': {'S': '0'}}\n"
            "            self._promote(ended, self._of_grant(imported.id, imported.grant_id))",
            _may(imported=True, disconnects=1, starts=1)),
     # Two refusals

@@ -177,7 +177,7 @@ class World:
         self.processes = Processes(
             self.config.policy, unwell=self.config.unwell, paced=self.config.paced or self.config.unwell
         )
-        connections_module.new_grant_id = _door  # type: ignore[assignment, attr-defined]
+        connections_module.new_grant_id = _ordered_grant_id  # type: ignore[assignment, attr-defined]
         self._salvage = PendingCommits(self._model, TABLE)
         self._store = ConnectionStore(self._model, TABLE)
 
@@ -889,7 +889,7 @@ class World:
             yield from self._start(state, state.started + 1, None)
 
 
-def _door(clock: Callable[[], float]) -> str:
+def _ordered_grant_id(clock: Callable[[], float]) -> str:
     """The id of a disconnect's moment is random beyond the millisecond; here it sorts behind all of its second."""
     return f"grant-{int(clock()):09d}~"
 
