@@ -304,7 +304,7 @@ MUTANTS = [
            _may("failed", "hurried", disconnects=1, consents=1, workers=0, starts=1)),
     Mutant("nor an import", "storage/imports.py",
            "            self._promote(ended, self._of_grant(imported.id, imported.grant_id))",
-           "            ended['ExpressionAttributeValues'] = ended['ExpressionAttributeValues'] | {':closing': {'S': '0'}}\n"
+           "            ended['ExpressionAttributeValues'] |= {':closing': {'S': '0'}}\n"
            "            self._promote(ended, self._of_grant(imported.id, imported.grant_id))",
            _may(imported=True, disconnects=1, starts=1)),
     # Two refusals
