@@ -28,7 +28,7 @@ GRANTS: dict[str, set[str]] = {
         "dynamodb:UpdateItem on Table if ATTEMPT#*, CONNECTION#*, EVENT#*, LINK#*",
         "dynamodb:UpdateItem on Table if RATE",
         "dynamodb:UpdateItem on Table if TENANT#*",
-        "kms:GenerateDataKey on Key if StringEqualsIfExists environment, StringEqualsIfExists stack",
+        "kms:GenerateDataKey on Key if StringEquals environment, StringEquals stack",
         "secretsmanager:GetSecretValue on secret:${Name}-??????",
         "sqs:SendMessage on SalvageQueue",
     },
@@ -47,8 +47,8 @@ GRANTS: dict[str, set[str]] = {
         "dynamodb:UpdateItem on Table if HEALTH",
         "dynamodb:UpdateItem on Table if CONNECTION#*, EVENT#*",
         "dynamodb:UpdateItem on Table if RATE",
-        "kms:Decrypt on Key if StringEqualsIfExists environment, StringEqualsIfExists stack",
-        "kms:GenerateDataKey on Key if StringEqualsIfExists environment, StringEqualsIfExists stack",
+        "kms:Decrypt on Key if StringEquals environment, StringEquals stack",
+        "kms:GenerateDataKey on Key if StringEquals environment, StringEquals stack",
         "secretsmanager:GetSecretValue on secret:${Name}-??????",
         "sqs:DeleteMessage on RefreshQueue",
         "sqs:GetQueueAttributes on RefreshQueue",
@@ -65,7 +65,7 @@ GRANTS: dict[str, set[str]] = {
     "token": {
         "dynamodb:GetItem on Table if CONNECTION#*",
         "dynamodb:UpdateItem on Table if DEMAND#*",
-        "kms:Decrypt on Key if StringEqualsIfExists environment, StringEqualsIfExists stack",
+        "kms:Decrypt on Key if StringEquals environment, StringEquals stack",
         "lambda:InvokeFunction on RefreshFunction.Alias",
     },
     "connections": {
@@ -80,7 +80,7 @@ GRANTS: dict[str, set[str]] = {
         "dynamodb:Query on Table if HISTORY#*",
         "dynamodb:UpdateItem on Table if CONNECTION#*, EVENT#*, LINK#*",
         "dynamodb:UpdateItem on Table if TENANT#*",
-        "kms:GenerateDataKey on Key if StringEqualsIfExists environment, StringEqualsIfExists stack",
+        "kms:GenerateDataKey on Key if StringEquals environment, StringEquals stack",
         "lambda:InvokeFunction on RefreshFunction.Alias",
     },
     "publish": {
@@ -158,7 +158,7 @@ def test_every_role_is_a_functions_the_ticks_or_the_deployments(template: Templa
     assert set(of_type(template, "AWS::IAM::Role")) == roles
     tick = template["Resources"]["TickRole"]
     assert set(grants(tick)) == {
-        "lambda:InvokeFunction on function:${AWS::StackName}-sweep:live",
+        "lambda:InvokeFunction on SweepFunction.Alias",
         "sqs:SendMessage on DeadLetters",
     }
 

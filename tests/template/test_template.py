@@ -437,7 +437,7 @@ def test_keys_are_used_in_this_stacks_context_only(template: Template) -> None:
     for function in FUNCTIONS:
         for item in statements(role_of(template, function)):
             if any(action.startswith("kms:") for action in as_list(item["Action"])):
-                assert item["Condition"]["StringEqualsIfExists"] == {
+                assert item["Condition"]["StringEquals"] == {
                     "kms:EncryptionContext:stack": {"Ref": "AWS::StackName"},
                     "kms:EncryptionContext:environment": {"Ref": "Environment"},
                 }, function
