@@ -615,10 +615,9 @@ def at_risk(table: Table, count: int, **values: int) -> None:
             f"N{i}",
             due_shard=due_shard(f"N{i}"),
             refresh_at=NOW - 10,
-            deadline=NOW + 11 * HOUR + i,
             status="active",
             generation=3,
-            **values,
+            **({"deadline": NOW + 11 * HOUR + i} | values),
         )
 
 
@@ -648,8 +647,24 @@ def test_what_was_refreshed_or_marked_meanwhile_is_not_marked(change: dict[str, 
     table.put("CONNECTION", "N0", **(numbers | change))
     before = table.items
     store = ConnectionStore(table, "table")
-    assert not store.mark_at_risk("N0", generation=3, deadline=NOW + 11 * HOUR, now=NOW)
+    assert not store.mark_at_risk("N0", generation=3, deadline=NOW + 11 * HOUR, near_since=NOW - HOUR, now=NOW)
     assert table.items == before
+
+
+def test_who_was_marked_because_the_consent_ends_is_marked_again_once_its_deadline_nears() -> None:
+    table, sqs = Table(page_size=20), FakeSqs()
+    at_risk(table, 300, at_risk=NOW - 20 * HOUR)
+    found = tick(table, sqs, 1)
+    assert (found.at_risk, found.marked) == (300, 300)
+    assert {item["at_risk"] for item in table.items.values()} == {NOW}
+    assert tick(table, sqs, 1).marked == 0
+
+
+def test_a_mark_holds_past_the_deadline() -> None:
+    """A refresh is tried for a day after the deadline, and nobody is warned of it again."""
+    table, sqs = Table(page_size=20), FakeSqs()
+    at_risk(table, 300, deadline=NOW - 20 * HOUR, at_risk=NOW - 31 * HOUR)
+    assert tick(table, sqs, 1).marked == 0
 
 
 def test_marks_are_bounded_and_go_on_with_the_next_tick() -> None:

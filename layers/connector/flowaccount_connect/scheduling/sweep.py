@@ -110,10 +110,11 @@ class _Found:
     Of what dies within the tick it is not known yet which can be saved: all of that is kept beside the first in line.
     """
 
-    def __init__(self, count: int, now: int, at_risk: int) -> None:
+    def __init__(self, count: int, now: int, at_risk_before: int) -> None:
         self._count = count
         self._now = now
-        self._at_risk = at_risk
+        self._before = at_risk_before
+        self._at_risk = now + at_risk_before
         self._lock = threading.Lock()
         # Heaps of what comes first, the last of it at the top, to be dropped for what comes before it.
         self._first: list[_Last] = []
@@ -139,7 +140,8 @@ class _Found:
                 # An import puts nothing at risk that works.
                 if due.deadline <= self._at_risk and not due.is_import:
                     self.at_risk += 1
-                    if due.at_risk is None:
+                    # An earlier mark is of the consent that ends.
+                    if due.at_risk is None or due.at_risk <= due.deadline - self._before:
                         _keep(self._unmarked, MARKS, due, self._now)
 
     def wanted(self) -> Wanted | None:
@@ -219,7 +221,7 @@ class Sweep:
             del self._dispatched[done]
         under_way = {one for one, at in self._dispatched.items() if at + _LATENESS > clock}
         room = TICK * _MICROSECONDS // interval + 1
-        found = _Found(room + len(under_way), now, now + self.at_risk_before)
+        found = _Found(room + len(under_way), now, self.at_risk_before)
         errors: list[str] = []
         with ThreadPoolExecutor(DUE_SHARDS) as pool:
             first_page = max(2 * room // DUE_SHARDS, 100)
@@ -349,7 +351,13 @@ class Sweep:
             if not more():
                 return False
             try:
-                return self.mark_at_risk(due.connection_id, generation=due.generation, deadline=due.deadline, now=now)
+                return self.mark_at_risk(
+                    due.connection_id,
+                    generation=due.generation,
+                    deadline=due.deadline,
+                    near_since=due.deadline - self.at_risk_before,
+                    now=now,
+                )
             except StoreUnavailable:
                 return False  # The next tick finds it unmarked again.
             except Exception:

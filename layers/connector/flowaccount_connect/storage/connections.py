@@ -208,19 +208,20 @@ class ConnectionStore:
             **held(generation, attempt_id),
         )
 
-    def mark_at_risk(self, connection_id: str, *, generation: int, deadline: int, now: int) -> bool:
+    def mark_at_risk(self, connection_id: str, *, generation: int, deadline: int, near_since: int, now: int) -> bool:
         """Mark an active connection whose deadline comes close, once; returns whether this call marked it.
 
-        Not where it is marked already, or has been refreshed since. Touches no key of an index. Raises
-        `StoreUnavailable`.
+        Not where it has been refreshed, or was marked since its deadline came near. An earlier mark says that its
+        consent ends, which is another trouble. Touches no key of an index. Raises `StoreUnavailable`.
         """
         try:
             self._update(
                 connection_id,
                 update="SET at_risk = :now",
                 condition="#status = :active AND generation = :generation AND deadline = :deadline "
-                "AND attribute_not_exists(at_risk)",
+                "AND (attribute_not_exists(at_risk) OR at_risk <= :near_since)",
                 now=now,
+                near_since=near_since,
                 active=Status.ACTIVE,
                 generation=generation,
                 deadline=deadline,
