@@ -187,6 +187,7 @@ class Rotation:
             exchange_ms=heard.exchange_ms,
             seconds_to_deadline=connection.deadline - int(self.clock()),
             in_doubt_since=connection.in_doubt,
+            refused_alone_since=connection.refused_alone,
             retries=connection.retries,
         )
 
