@@ -177,6 +177,14 @@ def test_what_is_at_risk_says_whether_its_token_or_its_consent_ends(world: World
     assert risk(at_risk=NOW, consent_ends_at=NOW + 99, generation=2) == ("consent_ends", NOW + 99)
 
 
+def test_what_is_refused_alone_is_told_once(world: World) -> None:
+    world.connect()
+    world.change(retries=4, refused_alone=NOW)
+    world.change(retries=5)
+    world.change(retries=6, attempt_id="a", attempt_started_at=NOW, lease_until=NOW)
+    assert kinds(world).count("refused_alone") == 1
+
+
 def test_what_is_refused_alone_is_told_with_what_callers_see(world: World) -> None:
     world.connect()
     world.change(retries=3)
