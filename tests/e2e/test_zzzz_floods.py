@@ -62,15 +62,18 @@ def test_a_flood_of_everybody_takes_neither_the_last_hour_nor_the_schedules_half
     def everywhere(ask: Callable[[int], object]) -> None:
         while not ended.is_set():
             ask(next(numbers))
-            ended.wait(0.2)
+            ended.wait(0.5)
 
     crowds: list[Callable[[int], object]] = [
         lambda number: call(up, "GET", f"/connections/{asked[number % len(asked)]}/token"),
         lambda number: call(up, "POST", f"/connections/N54{number:05}", {"refresh_token": "garbage"}),
         lambda _: visit(stage),
     ]
-    with ThreadPoolExecutor(8) as pool:
-        running = [pool.submit(everywhere, ask) for ask in (*crowds[:1] * 2, *crowds[1:], *crowds[2:])]
+    # So that each function has a process that runs by then.
+    for ask in crowds:
+        ask(next(numbers))
+    with ThreadPoolExecutor(len(crowds)) as pool:
+        running = [pool.submit(everywhere, ask) for ask in crowds]
         try:
             begun, waited = time.time(), list[float]()
             # Two come into their last hour before each tick.

@@ -210,6 +210,9 @@ class Memory:
         self.rows[connection_id] = row
         self._set_tokens(row, attempt_id, rotated)
 
+    def put_off(self, connection_id: str, *, until: int, now: int) -> None:
+        """Nothing that is stored here cannot be refreshed."""
+
     # What `sweep` uses ------------------------------------------------------------------------------------------
 
     def page(

@@ -7,6 +7,7 @@ Two rules move `generation`, and it never goes back. A write that changes or end
 restored backup adds the seconds since the backup was made (`restored`).
 """
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -229,6 +230,20 @@ class ConnectionStore:
         except Refused:
             return False
         return True
+
+    def put_off(self, connection_id: str, *, until: int, now: int) -> None:
+        """Let what is due, and cannot be refreshed, fall due later, whatever lies in its item.
+
+        Touches nothing else. Raises `StoreUnavailable`.
+        """
+        with contextlib.suppress(Refused):
+            self._update(
+                connection_id,
+                update="SET refresh_at = :until",
+                condition="refresh_at <= :now",
+                until=until,
+                now=now,
+            )
 
     def disconnect(self, connection_id: str, grant_id: str, *, now: float) -> Connection:
         """End the consent `grant_id`, or the tombstone of that id once more; see `burial`.
