@@ -234,7 +234,8 @@ def _count(refresh: Refresh) -> None:
     ended = refresh.outcome is RefreshOutcome.REAUTHORIZATION_REQUIRED
     if refresh.outcome is RefreshOutcome.LOST or (ended and refresh.reason in _LOST):
         metrics.add_metric("TokensLost", COUNT, 1)
-    if refresh.outcome in _UNWELL:
+    # What one connection is refused alone is its own matter. If others are refused too, they say so.
+    if refresh.outcome in _UNWELL and refresh.refused_alone_since is None:
         metrics.add_metric("Unwell", COUNT, 1)
     if refresh.outcome in _UNANSWERED:
         metrics.add_metric("Unanswered", COUNT, 1)

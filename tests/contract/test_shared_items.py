@@ -80,23 +80,25 @@ def test_a_page_hands_over_what_is_wanted(table: Table) -> None:
     index = DueIndex(table.client, table.name)
     names = [f"{table.connection_id}.{i}" for i in range(60)]
     names = [name for name in names if due_shard(name) == "3"]
+    # None, of this time of need, and of another trouble before it.
+    marks = (0, 900, 100)
     for i, name in enumerate(names):
         item: dict[str, Any] = key_of(name) | {
             "due_shard": s("3"),
             "refresh_at": n(10 + i),
-            "deadline": n(NOW + 100 * i),
+            "deadline": n(1_000 + 100 * i),
             "generation": n(2),
         }
-        table.client.put_item(TableName=table.name, Item=item | ({"at_risk": n(5)} if i % 2 else {}))
+        table.client.put_item(TableName=table.name, Item=item | ({"at_risk": n(marks[i % 3])} if i % 3 else {}))
     first = index.page(3, now=1_000, limit=2)
     assert (first.seen, [due.connection_id for due in first.due]) == (2, names[:2])
-    assert first.due[1] == Due(NOW + 100, 11, names[1], 2, 5)
-    assert (first.due[0].generation, first.due[0].at_risk, first.due[1].at_risk) == (2, None, 5)
-    wanted = Wanted(soonest=NOW + 250, at_risk=NOW + 450)
+    assert first.due[1] == Due(1_100, 11, names[1], 2, 900)
+    assert (first.due[0].generation, first.due[0].at_risk, first.due[1].at_risk) == (2, None, 900)
+    wanted = Wanted(soonest=1_250, at_risk=1_550)
     rest = index.page(3, now=1_000, wanted=wanted, start=first.next)
     assert (rest.seen, rest.next) == (len(names) - 2, None)
-    assert [due.connection_id for due in rest.due] == [names[2], names[4]]
-    only = index.page(3, now=NOW, wanted=Wanted(soonest=NOW + 350, at_risk=None))
+    assert [due.connection_id for due in rest.due] == [names[2], names[3], names[5]]
+    only = index.page(3, now=1_000, wanted=Wanted(soonest=1_350, at_risk=None))
     assert [due.connection_id for due in only.due if due.connection_id in names] == names[1:4]
     for name in names:
         _forget(table, key_of(name))
@@ -106,10 +108,19 @@ def test_a_connection_is_marked_at_risk_once(table: Table) -> None:
     store = ConnectionStore(table.client, table.name)
     item = key_of(table.connection_id) | {"status": s("active"), "generation": n(3), "deadline": n(NOW + 9)}
     table.client.put_item(TableName=table.name, Item=item)
-    assert not store.mark_at_risk(table.connection_id, generation=2, deadline=NOW + 9, now=NOW)
-    assert not store.mark_at_risk(table.connection_id, generation=3, deadline=NOW + 8, now=NOW)
-    assert store.mark_at_risk(table.connection_id, generation=3, deadline=NOW + 9, now=NOW)
-    assert not store.mark_at_risk(table.connection_id, generation=3, deadline=NOW + 9, now=NOW + 1)
+
+    def mark(generation: int, deadline: int, *, near_since: int = NOW - 50, now: int = NOW) -> bool:
+        return store.mark_at_risk(
+            table.connection_id, generation=generation, deadline=deadline, near_since=near_since, now=now
+        )
+
+    assert not mark(2, NOW + 9)
+    assert not mark(3, NOW + 8)
+    assert mark(3, NOW + 9)
+    assert not mark(3, NOW + 9, now=NOW + 1)
     found = store.get(table.connection_id)
     assert found is not None
     assert found.at_risk == NOW
+    # It was marked before its deadline came near: because its consent ends.
+    assert mark(3, NOW + 9, near_since=NOW, now=NOW + 2)
+    assert not mark(3, NOW + 9, near_since=NOW, now=NOW + 3)

@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import psutil
+
 from tools.local import service
 from tools.local.stack import Stack
 
@@ -23,11 +25,20 @@ def workers(up: Stack, function: str) -> list[int]:
 
 def restart(up: Stack, function: str) -> None:
     """End a function's warm workers, so that its next invocation starts cold."""
-    for pid in workers(up, function):
+    killed = workers(up, function)
+    for pid in killed:
         os.kill(pid, signal.SIGKILL)
     until = time.monotonic() + 10
-    while workers(up, function) and time.monotonic() < until:
+    while not all(map(_ended, killed)) and time.monotonic() < until:
         time.sleep(0.05)
+
+
+def _ended(pid: int) -> bool:
+    """Whether the emulator can see that a process has ended. One that is ending looks like any other to it."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 @contextmanager

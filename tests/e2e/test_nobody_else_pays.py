@@ -528,7 +528,15 @@ def test_whole_tokens_are_kept_whatever_is_beside_them(
 ) -> None:
     business = "N1000005"
     whole = json.dumps(WHOLE | {"supportCode": business, "expires_in": 86_400})
-    for junk in (whole + "<html>", whole + whole, "\ufeff" + whole + "\x00", whole[:-1] + ', "expires_in": 1e400}'):
+    beside = (
+        whole + "<html>",
+        whole + whole,
+        "\ufeff" + whole + "\x00",
+        whole[:-1] + ', "expires_in": 1e400}',
+        # A byte that is no UTF-8, as the simulator sends it.
+        whole[:-1] + ', "companyName": "\udca1\udccd"}',
+    )
+    for junk in beside:
         simulator.fault("status", status=200, body=junk, processed=True, grant_type="authorization_code")
         assert visitor.connect(stage.up.authorize_url, user="anong", business=business).page == "connected"
         simulator.fault("status", status=200, body=junk, processed=True, grant_type="refresh_token")

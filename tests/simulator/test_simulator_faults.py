@@ -105,6 +105,11 @@ def test_a_status_comes_before_or_after_processing(sim: Driver, processed: bool)
         assert sim.ledger()[1]["delivered"] is False
 
 
+def test_a_body_may_have_bytes_that_are_no_text(sim: Driver) -> None:
+    sim.order("status", status=200, body="caf\udce9")
+    assert sim.token(grant_type="refresh_token", refresh_token=sim.consent()).content == b"caf\xe9"
+
+
 @pytest.mark.parametrize(("content", "start"), [("html", b"<!doctype html>"), ("bytes", b"")])
 def test_garbage_has_status_200(sim: Driver, content: str, start: bytes) -> None:
     sim.order("garbage", content=content, processed=True)

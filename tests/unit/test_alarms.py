@@ -47,11 +47,11 @@ def functions(
 Happening = Callable[[Functions, World, Server, pytest.MonkeyPatch], None]
 
 
-def refreshed(outcome: RefreshOutcome, reason: Reason | None = None) -> Happening:
+def refreshed(outcome: RefreshOutcome, reason: Reason | None = None, *, alone: int | None = None) -> Happening:
     """A refresh that ends so."""
 
     def happen(functions: Functions, _: World, __: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-        ended = Refresh(outcome=outcome, connection_id=CONNECTION, reason=reason)
+        ended = Refresh(outcome=outcome, connection_id=CONNECTION, reason=reason, refused_alone_since=alone)
         monkeypatch.setattr(type(functions.module("refresh")._rotation), "refresh", lambda *_, **__: ended)
         functions.call("refresh", event("refresh-on-demand"), seconds=45)
 
@@ -150,6 +150,14 @@ def test_an_import_that_is_refused_is_no_reauthorization(
     functions: Functions, world: World, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refreshed(RefreshOutcome.IMPORT_REFUSED, Reason.REJECTED)(functions, world, server, monkeypatch)
+    assert not {name for line in functions.logs().splitlines() for name in _metrics(line)}
+
+
+def test_a_connection_that_is_refused_alone_sounds_no_alarm_of_the_stack(
+    functions: Functions, world: World, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many of them, tried in turn, would keep it sounding for ever, and hide the day on which all are refused."""
+    refreshed(RefreshOutcome.CONFIGURATION_ERROR, alone=7)(functions, world, server, monkeypatch)
     assert not {name for line in functions.logs().splitlines() for name in _metrics(line)}
 
 

@@ -154,6 +154,14 @@ def test_at_risk_is_told_once_with_its_deadline_and_a_refresh_recovers(world: Wo
     assert told(world)[-1].recovered_from == "at_risk"
 
 
+def test_a_connection_at_risk_for_its_consent_is_told_of_again_for_its_deadline(world: World) -> None:
+    world.connect()
+    world.change(at_risk=NOW, consent_ends_at=NOW + 99)
+    world.change(at_risk=NOW + 5)
+    world.change(at_risk=NOW + 5, lease_until=NOW)
+    assert [entry.since for entry in told(world) if entry.kind is Kind.AT_RISK] == [NOW, NOW + 5]
+
+
 def test_what_is_at_risk_says_whether_its_token_or_its_consent_ends(world: World) -> None:
     def risk(**change: int | None) -> tuple[str | None, int | None]:
         world.change(at_risk=None, consent_ends_at=None, deadline=NOW + 9)
@@ -167,6 +175,14 @@ def test_what_is_at_risk_says_whether_its_token_or_its_consent_ends(world: World
     assert risk(at_risk=NOW, consent_ends_at=NOW + 99) == ("deadline", NOW + 99)
     assert risk(at_risk=NOW, consent_ends_at=NOW + 9) == ("consent_ends", NOW + 9)
     assert risk(at_risk=NOW, consent_ends_at=NOW + 99, generation=2) == ("consent_ends", NOW + 99)
+
+
+def test_what_is_refused_alone_is_told_once(world: World) -> None:
+    world.connect()
+    world.change(retries=4, refused_alone=NOW)
+    world.change(retries=5)
+    world.change(retries=6, attempt_id="a", attempt_started_at=NOW, lease_until=NOW)
+    assert kinds(world).count("refused_alone") == 1
 
 
 def test_what_is_refused_alone_is_told_with_what_callers_see(world: World) -> None:

@@ -167,6 +167,18 @@ def test_a_success_between_failures_counts_though_its_process_did_not_know_of_th
     assert not stack.process().health.unwell
 
 
+@pytest.mark.parametrize("cause", list(CAUSES))
+def test_failures_in_the_second_of_the_last_success_count_too(stack: Stack, cause: Sign) -> None:
+    """At 6,000 a minute a second has a hundred refreshes: they must not all fail before one of them counts."""
+    outcome, count = CAUSES[cause]
+    worker = stack.process()
+    assert worker.works()
+    for i in range(count):
+        stack.clock.now += 0.01
+        assert worker.run(outcome, f"N{i}") is outcome
+    assert worker.health.unwell
+
+
 @pytest.mark.parametrize(
     "outcome",
     sorted(

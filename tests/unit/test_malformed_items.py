@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -80,3 +81,31 @@ def test_of_what_is_not_understood_no_token_is_spent() -> None:
             done = world.rotation().refresh(CONNECTION, permit=FREE, remaining=world.clock.remaining(45))
             assert (done.outcome, world.endpoint.posts) == (RefreshOutcome.UNREADABLE, []), name
             world.clock.now += 200
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"generation": "seven"},
+        {"status": "strange"},
+        {"retries": -1},
+        {"requested_at": "now"},
+        {"refresh_at": -7},
+        {"attempt_id": "a", "lease_until": b"soon"},
+        {"status": "reauthorization_required"},
+    ],
+    ids=str,
+)
+def test_what_cannot_be_refreshed_takes_no_more_turns_than_a_connection(change: dict[str, str | int | bytes]) -> None:
+    """Else two hundred malformed items, whose deadlines come nearer, take all that a tick can send."""
+    world = whole()
+    world.change(**change)
+    before = world.table.item("CONNECTION", CONNECTION)
+    done = world.rotation().refresh(CONNECTION, permit=FREE, remaining=world.clock.remaining(45))
+    assert done.outcome in (RefreshOutcome.UNREADABLE, RefreshOutcome.NOT_ACTIVE)
+    after = world.table.item("CONNECTION", CONNECTION)
+    assert after["refresh_at"] == NOW + 21_600
+    claim = {"attempt_id", "attempt_started_at", "lease_until", "refresh_at"}
+    assert {name: value for name, value in after.items() if name not in claim} == {
+        name: value for name, value in before.items() if name not in claim
+    }

@@ -122,9 +122,9 @@ def test_what_is_refused_alone_is_announced_once_and_backed_off(world: World) ->
     for _ in range(3):
         assert refresh(world, ALONE).outcome is RefreshOutcome.CONFIGURATION_ERROR
         assert world.connection().refused_alone is None
-    refresh(world, ALONE)
+    said = refresh(world, ALONE)
     since = world.connection().refused_alone
-    assert since == int(world.clock.now)
+    assert since == said.refused_alone_since == int(world.clock.now)
     refresh(world, ALONE)
     there = world.connection()
     assert (there.refused_alone, public_status(there)) == (since, "refresh_failing")

@@ -150,7 +150,9 @@ class Life:
 
     def at_risk(self) -> None:
         there = self.of(self.store)
-        self.store.mark_at_risk(CONNECTION, generation=there.generation, deadline=there.deadline, now=self.now)
+        self.store.mark_at_risk(
+            CONNECTION, generation=there.generation, deadline=there.deadline, near_since=self.now - 1, now=self.now
+        )
 
     def import_(self) -> None:
         self.imports.begin(CONNECTION, self.name, Sealed(b"t", b"k"), deadline=self.now + 9, now=self.now)

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import random
 import time
 from dataclasses import replace
@@ -17,8 +18,8 @@ from flowaccount_connect.scheduling.due_index import Due, DueIndex, Page
 from flowaccount_connect.scheduling.rate import Rate, Rule
 from flowaccount_connect.scheduling.refresh_queue import RefreshQueue
 from flowaccount_connect.scheduling.sweep import MARKS, Sweep, Tick
-from flowaccount_connect.storage.connections import ConnectionStore, due_shard
-from flowaccount_connect.storage.dynamodb import StoreUnavailable
+from flowaccount_connect.storage.connections import ConnectionStore, due_shard, key_of
+from flowaccount_connect.storage.dynamodb import StoreUnavailable, n, s
 from flowaccount_connect.storage.history import Counts
 from flowaccount_connect.storage.shared_item import SharedItem
 from tests.unit.fakes import NOW, Clock, FakeSqs
@@ -141,6 +142,36 @@ def test_what_comes_too_late_is_still_tried_with_what_is_left_of_the_tick() -> N
     assert ids(sqs) == ["N2", "N3", "N1"]
 
 
+def imported(table: Table, count: int, *, left: int = 12 * HOUR) -> None:
+    """So many imports that are due, with `left` seconds to the deadline that is assumed of them."""
+    for i in range(count):
+        name = f"N8{i:05}"
+        times = {"refresh_at": n(NOW - 5), "deadline": n(NOW + left)}
+        item = key_of(name, "IMPORT") | times | {"due_shard": s(due_shard(name))}
+        table.model.put_item(TableName="table", Item=item)
+
+
+@pytest.mark.parametrize("left", [30, 12 * HOUR], ids=["within the tick", "in half a day"])
+def test_a_thousand_imports_leave_the_schedule_nine_moments_of_ten(left: int) -> None:
+    """Their deadlines are only assumed, and sooner than those of all connections that have just fallen due."""
+    table, sqs = Table(page_size=20), FakeSqs()
+    names = fill(table, 200)
+    imported(table, 1_000, left=left)
+    found = tick(table, sqs)
+    assert found.dispatched == room(110)
+    connections = [one for one in ids(sqs) if one in names]
+    assert len(connections) >= math.ceil(room(110) * 9 / 10)
+    assert connections == names[: len(connections)]
+
+
+def test_what_connections_leave_of_a_tick_is_the_imports() -> None:
+    table, sqs = Table(page_size=20), FakeSqs()
+    names = fill(table, 20)
+    imported(table, 1_000)
+    assert tick(table, sqs).dispatched == room(110)
+    assert set(names) < set(ids(sqs))
+
+
 def test_however_much_dies_within_a_tick_every_moment_saves_one() -> None:
     table, sqs = Table(page_size=50), FakeSqs()
     left = {f"N{i}": 1 + i % 75 for i in range(3_000)}
@@ -224,7 +255,7 @@ def test_how_close_connections_are_is_told_without_what_is_only_assumed_of_an_im
         times = {"refresh_at": {"N": str(NOW - 9)}, "deadline": {"N": str(NOW + left * HOUR)}}
         table.model.put_item(TableName="table", Item=item | times)
     found = tick(table, sqs)
-    assert ids(sqs) == ["N1", "N2"]
+    assert ids(sqs) == ["N2", "N1"]
     assert (found.soonest_deadline, found.at_risk) == (11 * HOUR, 1)
 
 
@@ -615,10 +646,9 @@ def at_risk(table: Table, count: int, **values: int) -> None:
             f"N{i}",
             due_shard=due_shard(f"N{i}"),
             refresh_at=NOW - 10,
-            deadline=NOW + 11 * HOUR + i,
             status="active",
             generation=3,
-            **values,
+            **({"deadline": NOW + 11 * HOUR + i} | values),
         )
 
 
@@ -648,8 +678,24 @@ def test_what_was_refreshed_or_marked_meanwhile_is_not_marked(change: dict[str, 
     table.put("CONNECTION", "N0", **(numbers | change))
     before = table.items
     store = ConnectionStore(table, "table")
-    assert not store.mark_at_risk("N0", generation=3, deadline=NOW + 11 * HOUR, now=NOW)
+    assert not store.mark_at_risk("N0", generation=3, deadline=NOW + 11 * HOUR, near_since=NOW - HOUR, now=NOW)
     assert table.items == before
+
+
+def test_who_was_marked_because_the_consent_ends_is_marked_again_once_its_deadline_nears() -> None:
+    table, sqs = Table(page_size=20), FakeSqs()
+    at_risk(table, 300, at_risk=NOW - 20 * HOUR)
+    found = tick(table, sqs, 1)
+    assert (found.at_risk, found.marked) == (300, 300)
+    assert {item["at_risk"] for item in table.items.values()} == {NOW}
+    assert tick(table, sqs, 1).marked == 0
+
+
+def test_a_mark_holds_past_the_deadline() -> None:
+    """A refresh is tried for a day after the deadline, and nobody is warned of it again."""
+    table, sqs = Table(page_size=20), FakeSqs()
+    at_risk(table, 300, deadline=NOW - 20 * HOUR, at_risk=NOW - 31 * HOUR)
+    assert tick(table, sqs, 1).marked == 0
 
 
 def test_marks_are_bounded_and_go_on_with_the_next_tick() -> None:

@@ -659,6 +659,64 @@ def test_what_claims_to_be_compressed_and_is_not_is_doubt(server: Server, endpoi
     assert refresh(endpoint).outcome is Outcome.IN_DOUBT
 
 
+def framed(head: bytes, body: bytes, begin: bytes = b"HTTP/1.1 400 Said") -> Callable[[Line, Asked], None]:
+    """An answer whose head is as given, beside the true length of its body."""
+    length = f"Content-Length: {len(body)}\r\n".encode() if b"Length" not in head and b"chunked" not in head else b""
+    return first(begin + b"\r\n" + head + length + b"\r\n" + body, Line.drop)
+
+
+def endlessly(data: bytes) -> Callable[[Line, Asked], None]:
+    """The same again and again, for as long as anybody listens."""
+
+    def answer(line: Line, _: Asked) -> None:
+        while not line.ended.is_set() and line.send(data):
+            pass
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        framed(b"".join(b"X-%d: 1\r\n" % number for number in range(200)), REFUSED),
+        framed(b"X: " + b"a" * 100_000 + b"\r\n", REFUSED),
+        endlessly(b"HTTP/1.1 400 Said\r\n" + b"X: 1\r\n" * 1_000),
+        framed(b"Content-Length: 5\r\nContent-Length: 25\r\n", REFUSED),
+        framed(b"Content-Length: -1\r\n", REFUSED),
+        framed(b"Content-Length: " + b"9" * 5_000 + b"\r\n", REFUSED),
+        framed(b"Transfer-Encoding: chunked\r\n", b"F" * 16 + b"\r\n" + REFUSED),
+        framed(b"Transfer-Encoding: chunked\r\n", b"-5\r\n" + REFUSED),
+        framed(b"Content-Encoding: " + b", ".join([b"gzip"] * 50) + b"\r\n", REFUSED),
+        first(b"HTTP/1.0 400 Said\r\n\r\n" + REFUSED, Line.drop),
+        framed(b"", REFUSED, b"HTTP/9.9 400 Said"),
+        framed(b"", REFUSED, b"HTTP/1.1 99 Said"),
+        framed(b"", WHOLE, b"HTTP/1.1 204 Said"),
+        first(WHOLE, Line.drop),
+    ],
+)
+def test_a_frame_that_no_server_should_send_is_doubt(
+    server: Server, endpoint: TokenEndpoint, answer: Callable[[Line, Asked], None]
+) -> None:
+    server.say(answer)
+    assert refresh(endpoint).outcome is Outcome.IN_DOUBT
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        first(b"HTTP/1.0 200 Said\r\n\r\n" + WHOLE, Line.drop),
+        framed(b"Content-Type: text/html\r\nX: \0\xe9\r\n", WHOLE, b"HTTP/1.1 200 Said"),
+        framed(b"Location: /elsewhere\r\n", WHOLE, b"HTTP/1.1 307 Said"),
+        first(b"HTTP/1.1 200 Said\nContent-Length: %d\n\n" % len(WHOLE) + WHOLE, Line.drop),
+    ],
+)
+def test_whole_tokens_in_a_strange_frame_are_tokens(
+    server: Server, endpoint: TokenEndpoint, answer: Callable[[Line, Asked], None]
+) -> None:
+    server.say(answer)
+    assert refresh(endpoint).outcome is Outcome.TOKENS
+
+
 def test_one_hung_exchange_does_not_disturb_those_beside_it(server: Server, endpoint: TokenEndpoint) -> None:
     def by_token(line: Line, asked: Asked) -> None:
         (hang if b"slow" in asked.body else reply(200, WHOLE))(line, asked)

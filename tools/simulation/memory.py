@@ -210,6 +210,9 @@ class Memory:
         self.rows[connection_id] = row
         self._set_tokens(row, attempt_id, rotated)
 
+    def put_off(self, connection_id: str, *, until: int, now: int) -> None:
+        """Nothing that is stored here cannot be refreshed."""
+
     # What `sweep` uses ------------------------------------------------------------------------------------------
 
     def page(
@@ -231,13 +234,13 @@ class Memory:
                 due[connection_id] = Due(row.deadline, refresh_at, connection_id, row.generation, row.at_risk)
         return Page(list(due.values()), len(due), None)
 
-    def mark_at_risk(self, connection_id: str, *, generation: int, deadline: int, now: int) -> bool:
+    def mark_at_risk(self, connection_id: str, *, generation: int, deadline: int, near_since: int, now: int) -> bool:
         """Once, and only what has not been refreshed since."""
         self._reach()
         row = self.rows.get(connection_id)
         if row is None or (row.status, row.generation, row.deadline) != (Status.ACTIVE, generation, deadline):
             return False
-        if row.at_risk is not None:
+        if row.at_risk is not None and row.at_risk > near_since:
             return False
         row.at_risk = now
         due = self._due[row.shard].get(connection_id)

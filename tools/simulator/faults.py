@@ -259,10 +259,13 @@ NOTHING = Answer(0, (), b"", sent="nothing", carries_tokens=False)
 
 
 def json_answer(status: int, body: Any, headers: Mapping[str, str] | None = None) -> Answer:
-    """An answer of our own making, that carries no tokens."""
+    """An answer of our own making, that carries no tokens.
+
+    In a text a lone surrogate from U+DC80 to U+DCFF stands for a byte that is no UTF-8.
+    """
     text = body if isinstance(body, str) else json.dumps(body)
     lines = {"Content-Type": "application/json"} | dict(headers or {})
-    return Answer(status, tuple(lines.items()), text.encode(), carries_tokens=False)
+    return Answer(status, tuple(lines.items()), text.encode(errors="surrogateescape"), carries_tokens=False)
 
 
 def throttled(retry_after: int | str | None) -> Answer:

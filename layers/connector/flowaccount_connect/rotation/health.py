@@ -55,7 +55,6 @@ ALL_REFUSED = 3_600
 """If the endpoint refuses all tokens for so many seconds, and canaries are answered, its refusals are believed."""
 
 _CLOCKS = 60
-_DIGITS = 12
 _REMEMBERED = 20
 _TRIES = 5
 
@@ -84,10 +83,13 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The last failure of one connection, at `at` (epoch)."""
+    """The last failure of one connection, at `at` (epoch).
+
+    Milliseconds count: many refreshes may succeed and fail within one second, and what came first must be known.
+    """
 
     sign: Sign
-    at: int
+    at: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +127,7 @@ class Health:
         self._lock = threading.RLock()
         self._seen: tuple[Item, State, float] = {}, State(), 0.0
         """The item as it was last seen, what it says, and until when that is trusted."""
-        self._succeeded = 0
+        self._succeeded = 0.0
         """When this process last saw a success."""
 
     @property
@@ -166,7 +168,7 @@ class Health:
     def learn(self, done: Refresh, began: int, *, tests: bool = False) -> None:
         """Take in what became of a refresh that began at `began` (epoch), and whether it was one that `tests`."""
         self._look()
-        sign, now = sign_of(done), int(self._clock())
+        sign, now = sign_of(done), self._clock()
         if sign is Sign.WELL:
             self._succeeded = now
             self._update(lambda state: _after_success(state, began))
@@ -174,7 +176,7 @@ class Health:
             failure = Failure(sign, now)
             self._update(lambda state: _after_failure(state, done.connection_id, failure, self._succeeded))
         elif tests:
-            self._update(lambda state: _after_silence(state, now))
+            self._update(lambda state: _after_silence(state, int(now)))
 
     def _takes_next_test(self) -> bool:
         """Whether this process is the one that sends the next canary. It is, if it can write that down."""
@@ -258,7 +260,7 @@ def _after_silence(state: State, now: int) -> State:
     return replace(state, next_test=soon) if state.unwell_since is not None and soon < state.next_test else state
 
 
-def _after_failure(state: State, connection_id: str, failure: Failure, succeeded: int) -> State:
+def _after_failure(state: State, connection_id: str, failure: Failure, succeeded: float) -> State:
     """One connection more has failed. What failed before the last success that this process saw does not count."""
     failures = dict(state.failures)
     if state.unwell_since is None:
@@ -269,7 +271,8 @@ def _after_failure(state: State, connection_id: str, failure: Failure, succeeded
     signs = [each.sign for each in failures.values()]
     if state.unwell_since is None and (signs.count(Sign.DOUBT) >= DOUBTS or len(signs) >= FAILURES):
         cause = Sign.DOUBT if signs.count(Sign.DOUBT) >= DOUBTS else max(signs, key=signs.count)
-        return State(failures=failures, unwell_since=failure.at, cause=cause, next_test=failure.at)
+        since = int(failure.at)
+        return State(failures=failures, unwell_since=since, cause=cause, next_test=since)
     return replace(state, failures=failures)
 
 
@@ -311,7 +314,7 @@ def sign_of(refresh: Refresh) -> Sign:
 def _encoded(state: State) -> Item:
     """The item of a state."""
     return {
-        "failures": s(" ".join(f"{one.sign}:{one.at}:{who}" for who, one in state.failures.items())),
+        "failures": s(" ".join(f"{one.sign}:{one.at:.3f}:{who}" for who, one in state.failures.items())),
         "unwell_since": n(state.unwell_since or 0),
         "cause": s(state.cause),
         "tests": n(state.tests),
@@ -335,9 +338,11 @@ def _decoded(item: Item, now: int) -> State:
 def _failure(written: str, now: int) -> tuple[str, Failure] | None:
     sign, _, rest = written.partition(":")
     at, _, who = rest.partition(":")
-    if not who or not (at.isascii() and at.isdecimal()) or len(at) > _DIGITS or int(at) > now + _CLOCKS:
+    try:
+        then = float(at)
+    except ValueError:
         return None
-    return who, Failure(_sign(sign), int(at))
+    return (who, Failure(_sign(sign), then)) if who and 0 < then <= now + _CLOCKS else None
 
 
 def _sign(value: str | None) -> Sign:

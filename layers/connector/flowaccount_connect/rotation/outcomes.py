@@ -57,6 +57,8 @@ class Refresh:
     exchange_ms: int | None = None
     seconds_to_deadline: int | None = None
     in_doubt_since: int | None = None
+    refused_alone_since: int | None = None
+    """Since when FlowAccount refuses this connection, and accepts others."""
     retries: int | None = None
     """How many refreshes of this connection have failed in a row, this one included."""
     retry_after: int | None = None

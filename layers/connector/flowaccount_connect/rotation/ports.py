@@ -36,6 +36,7 @@ class Store(Protocol):
     def require_reauthorization(
         self, connection_id: str, generation: int, attempt_id: str, reason: Reason, *, now: int
     ) -> Connection: ...
+    def put_off(self, connection_id: str, *, until: int, now: int) -> None: ...
 
 
 class RefreshEndpoint(Protocol):

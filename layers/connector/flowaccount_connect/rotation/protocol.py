@@ -11,6 +11,7 @@ one attempt sends a token at a time, its answer is stored before anything else h
 success, and a token in doubt is sent again only by a later claim.
 """
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -121,6 +122,9 @@ class Rotation:
         if found.attempt is not None and found.attempt.id == attempt.id:
             return found  # An earlier try was stored, but its response was lost.
         hindrance = _hindrance(found, generation, now)
+        ended = hindrance is RefreshOutcome.NOT_ACTIVE and found.refresh_at is not None
+        if hindrance is RefreshOutcome.UNREADABLE or ended:
+            self.put_off(found)
         if hindrance is not None or found.attempt is None:
             return self.report(found, hindrance or RefreshOutcome.IN_FLIGHT)
         # Its lease ran out: its worker was killed, before or after its POST. That is doubt.
@@ -141,6 +145,16 @@ class Rotation:
         if current is not None and current.attempt is not None and current.attempt.id == attempt.id:
             return current
         return self.report(current or found, RefreshOutcome.IN_FLIGHT)
+
+    def put_off(self, found: Connection) -> None:
+        """Let what cannot be refreshed fall due as seldom as a connection that is well.
+
+        The tick finds it by the index alone, as long as it is due. Its deadline would soon be before all others', and
+        it would take their slots.
+        """
+        now = int(self.clock())
+        with contextlib.suppress(StoreUnavailable):
+            self.store.put_off(found.id, until=self.schedule.refresh_at(now), now=now)
 
     @staticmethod
     def _acknowledged(claim: Callable[[], Connection], time_left: TimeLeft) -> Connection:
@@ -187,6 +201,7 @@ class Rotation:
             exchange_ms=heard.exchange_ms,
             seconds_to_deadline=connection.deadline - int(self.clock()),
             in_doubt_since=connection.in_doubt,
+            refused_alone_since=connection.refused_alone,
             retries=connection.retries,
         )
 
@@ -219,6 +234,7 @@ class _Held:
         """Prepare, POST, and write what the answer means."""
         if self.claimed.status is not Status.ACTIVE:
             # An item that cannot be understood cannot be written safely. The lease of the claim runs out by itself.
+            self.rotation.put_off(self.claimed)
             return self._report(self.claimed, RefreshOutcome.UNREADABLE)
         if self.claimed.in_doubt is not None and self.rotation.replay_policy == "never":
             return self.end(Reason.IN_DOUBT)

@@ -18,7 +18,7 @@ class Due:
     connection_id: str
     generation: int = field(default=0, compare=False)
     at_risk: int | None = field(default=None, compare=False)
-    """Since when it is marked as being at risk."""
+    """Since when it is marked as being at risk, of its deadline or of the end of its consent."""
     is_import: bool = field(default=False, compare=False)
     """Whether it is the import of that connection that is due."""
 
@@ -29,7 +29,8 @@ class Due:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What a page is to hand over of what is due: live deadlines up to `soonest`, and those at risk and not marked."""
+    """What a page is to hand over of what is due: live deadlines up to `soonest`, and those at risk and not marked, or
+    marked before they came near."""
 
     soonest: int
     at_risk: int | None
@@ -74,8 +75,9 @@ class DueIndex:
             filters = ["deadline > :now AND deadline <= :soonest"]
             values["soonest"] = wanted.soonest
             if wanted.at_risk is not None:
-                filters.append("attribute_not_exists(at_risk) AND deadline <= :at_risk")
-                values["at_risk"] = wanted.at_risk
+                filters.append("(attribute_not_exists(at_risk) OR at_risk <= :earlier) AND deadline <= :at_risk")
+                # A deadline that is ahead came near after this moment.
+                values |= {"at_risk": wanted.at_risk, "earlier": now - (wanted.at_risk - now)}
             request["FilterExpression"] = " OR ".join(f"({one})" for one in filters)
         if limit is not None:
             request["Limit"] = limit

@@ -17,6 +17,9 @@ Where more connections die than can be refreshed, each moment goes to the soones
 That saves as many as possible. In the order of the deadlines alone each token would be sent a moment too late, and all
 would be lost.
 
+An import whose first refresh is due has a deadline that is assumed. While connections wait, imports get one moment in
+ten, as in the rate: else thousands of them would go before every connection, for half a day.
+
 An item of the index that cannot be read is skipped and reported. It never fails the tick of the others.
 """
 
@@ -27,11 +30,12 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, islice
 
 from flowaccount_connect.domain.schedule import DUE_SHARDS, TICK, Schedule
+from flowaccount_connect.rotation.permits import Kind
 from flowaccount_connect.scheduling.due_index import Due, Page, Wanted
-from flowaccount_connect.scheduling.rate import Rate, State
+from flowaccount_connect.scheduling.rate import ONE_IN, Rate, State
 from flowaccount_connect.scheduling.refresh_queue import Message, QueueUnavailable, RefreshQueue
 from flowaccount_connect.storage.dynamodb import AttributeValue, StoreUnavailable
 
@@ -105,18 +109,21 @@ class Tick:
 
 
 class _Found:
-    """What the shards have shown so far: the `count` first in line, and the soonest that are at risk and not marked.
+    """What the shards have shown so far: the `count` first connections in line, as many imports, and the soonest that
+    are at risk and not marked.
 
     Of what dies within the tick it is not known yet which can be saved: all of that is kept beside the first in line.
     """
 
-    def __init__(self, count: int, now: int, at_risk: int) -> None:
+    def __init__(self, count: int, now: int, at_risk_before: int) -> None:
         self._count = count
         self._now = now
-        self._at_risk = at_risk
+        self._before = at_risk_before
+        self._at_risk = now + at_risk_before
         self._lock = threading.Lock()
         # Heaps of what comes first, the last of it at the top, to be dropped for what comes before it.
         self._first: list[_Last] = []
+        self._imports: list[_Last] = []
         self._dying: list[Due] = []
         self._unmarked: list[_Last] = []
         self.seen = 0
@@ -132,14 +139,18 @@ class _Found:
             for due in page.due:
                 if self.oldest is None or due.refresh_at < self.oldest:
                     self.oldest = due.refresh_at
+                if due.is_import:
+                    # It puts nothing at risk that works.
+                    _keep(self._imports, self._count, due, self._now)
+                    continue
                 if self._now < due.deadline <= self._now + TICK + _LATENESS:
                     self._dying.append(due)
                 else:
                     _keep(self._first, self._count, due, self._now)
-                # An import puts nothing at risk that works.
-                if due.deadline <= self._at_risk and not due.is_import:
+                if due.deadline <= self._at_risk:
                     self.at_risk += 1
-                    if due.at_risk is None:
+                    # An earlier mark is of the consent that ends.
+                    if due.at_risk is None or due.at_risk <= due.deadline - self._before:
                         _keep(self._unmarked, MARKS, due, self._now)
 
     def wanted(self) -> Wanted | None:
@@ -151,13 +162,21 @@ class _Found:
             return Wanted(soonest=self._first[0].due.deadline, at_risk=None if enough else self._at_risk)
 
     def first(self) -> list[Due]:
-        """The first in line, in order."""
-        first = chain(self._dying, (last.due for last in self._first))
-        return sorted(first, key=lambda due: due.rank(self._now))
+        """The first in line, in order: while connections wait, imports have their share of the places."""
+        connections = self._in_order(chain(self._dying, (last.due for last in self._first)))
+        imports = iter(self._in_order(last.due for last in self._imports))
+        apart = ONE_IN[Kind.IMPORT] - 1
+        line: list[Due] = []
+        for place in range(0, len(connections), apart):
+            line += [*connections[place : place + apart], *islice(imports, 1)]
+        return [*line, *imports]
 
     def unmarked(self) -> list[Due]:
         """What is at risk and not marked, in order."""
-        return sorted((last.due for last in self._unmarked), key=lambda due: due.rank(self._now))
+        return self._in_order(last.due for last in self._unmarked)
+
+    def _in_order(self, found: Iterable[Due]) -> list[Due]:
+        return sorted(found, key=lambda due: due.rank(self._now))
 
 
 class _Last:
@@ -219,7 +238,7 @@ class Sweep:
             del self._dispatched[done]
         under_way = {one for one, at in self._dispatched.items() if at + _LATENESS > clock}
         room = TICK * _MICROSECONDS // interval + 1
-        found = _Found(room + len(under_way), now, now + self.at_risk_before)
+        found = _Found(room + len(under_way), now, self.at_risk_before)
         errors: list[str] = []
         with ThreadPoolExecutor(DUE_SHARDS) as pool:
             first_page = max(2 * room // DUE_SHARDS, 100)
@@ -349,7 +368,13 @@ class Sweep:
             if not more():
                 return False
             try:
-                return self.mark_at_risk(due.connection_id, generation=due.generation, deadline=due.deadline, now=now)
+                return self.mark_at_risk(
+                    due.connection_id,
+                    generation=due.generation,
+                    deadline=due.deadline,
+                    near_since=due.deadline - self.at_risk_before,
+                    now=now,
+                )
             except StoreUnavailable:
                 return False  # The next tick finds it unmarked again.
             except Exception:

@@ -7,6 +7,7 @@ Two rules move `generation`, and it never goes back. A write that changes or end
 restored backup adds the seconds since the backup was made (`restored`).
 """
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -208,19 +209,20 @@ class ConnectionStore:
             **held(generation, attempt_id),
         )
 
-    def mark_at_risk(self, connection_id: str, *, generation: int, deadline: int, now: int) -> bool:
+    def mark_at_risk(self, connection_id: str, *, generation: int, deadline: int, near_since: int, now: int) -> bool:
         """Mark an active connection whose deadline comes close, once; returns whether this call marked it.
 
-        Not where it is marked already, or has been refreshed since. Touches no key of an index. Raises
-        `StoreUnavailable`.
+        Not where it has been refreshed, or was marked since its deadline came near. An earlier mark says that its
+        consent ends, which is another trouble. Touches no key of an index. Raises `StoreUnavailable`.
         """
         try:
             self._update(
                 connection_id,
                 update="SET at_risk = :now",
                 condition="#status = :active AND generation = :generation AND deadline = :deadline "
-                "AND attribute_not_exists(at_risk)",
+                "AND (attribute_not_exists(at_risk) OR at_risk <= :near_since)",
                 now=now,
+                near_since=near_since,
                 active=Status.ACTIVE,
                 generation=generation,
                 deadline=deadline,
@@ -228,6 +230,20 @@ class ConnectionStore:
         except Refused:
             return False
         return True
+
+    def put_off(self, connection_id: str, *, until: int, now: int) -> None:
+        """Let what is due, and cannot be refreshed, fall due later, whatever lies in its item.
+
+        Touches nothing else. Raises `StoreUnavailable`.
+        """
+        with contextlib.suppress(Refused):
+            self._update(
+                connection_id,
+                update="SET refresh_at = :until",
+                condition="refresh_at <= :now",
+                until=until,
+                now=now,
+            )
 
     def disconnect(self, connection_id: str, grant_id: str, *, now: float) -> Connection:
         """End the consent `grant_id`. To end its tombstone again is allowed; see `disconnect_write`.

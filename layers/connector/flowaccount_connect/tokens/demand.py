@@ -46,14 +46,14 @@ class Demand:
         """The turn to ask for a refresh of `generation`, and whether this caller has it.
 
         The caller gets it unless another turn for this generation or a later one still runs. If `forced`, a refresh
-        that was forced within the last minute also prevents it. `seconds` is the length of a turn. Raises
-        `StoreUnavailable`.
+        that was forced within the last minute also prevents it. What no caller can have written prevents nothing.
+        `seconds` is the length of a turn. Raises `StoreUnavailable`.
         """
         mine = Turn(id=new_attempt_id(), until=now + seconds, forced_at=now if forced else 0)
-        condition = "(attribute_not_exists(pk) OR generation < :generation OR turn_until <= :now)"
+        condition = "NOT (generation >= :generation AND turn_until > :now AND turn_until <= :ahead)"
         update = "SET turn_id = :turn, turn_until = :until, generation = :generation, #ttl = :ttl"
         if forced:
-            condition += " AND (attribute_not_exists(forced_at) OR forced_at <= :forced_before)"
+            condition += " AND NOT (forced_at > :forced_before AND forced_at <= :ahead)"
             update += ", forced_at = :now"
         try:
             self._update(
@@ -64,6 +64,7 @@ class Demand:
                 until=mine.until,
                 generation=generation,
                 now=now,
+                ahead=now + _KEPT,
                 ttl=now + _KEPT,
                 forced_before=now - FORCED_EVERY if forced else None,
             )
