@@ -51,6 +51,8 @@ class Deployed:
                 return not self.of(given[0])
             case "Fn::Or":
                 return any(map(self.of, given))
+            case "Condition":
+                return self.holds(given)
             case "Fn::FindInMap":
                 first, *keys = map(self.of, given)
                 return self.template["Mappings"][first][keys[0]][keys[1]]

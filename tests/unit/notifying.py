@@ -247,7 +247,7 @@ class World:
             queue=Queue(self.queue, "https://sqs.example/1/notify", DEAD),
             webhooks=Webhooks(
                 {receiver(url): url for url in urls},
-                SigningKeys(self.secrets, "webhook", clock=self.clock).get,
+                SigningKeys(self.secrets, "webhook", self.log, clock=self.clock).get,
                 self.receivers.post,
                 self.clock,
             ),

@@ -233,6 +233,26 @@ def test_an_alarm_is_told_though_the_table_in_which_it_would_be_gathered_takes_n
     assert len(texts(world)) == 2, "the connection is told once the table is there"
 
 
+@pytest.mark.parametrize("url", [SLACK_URL, LINE_URL])
+@pytest.mark.parametrize("status", [301, 302, 307, 400, 401, 403, 404, 408, 418, 429, 500, 503])
+def test_only_a_yes_of_slack_or_line_is_one(url: str, status: int) -> None:
+    world = World((), people=True)
+    world.receivers.answers[url] = [Answer(status, retry_after=7), Answer(200)]
+    world.queue.put(event(AGAIN, reason="rejected"))
+    world.run(notices.GATHER + 20)
+    assert len([1 for asked, _, _ in world.receivers.asked if asked == url]) == 2
+    assert (world.queue.messages, world.queue.dead) == ([], [])
+
+
+def test_a_channel_that_is_archived_is_asked_once_and_the_other_ways_are_told() -> None:
+    world = World((), people=True)
+    world.receivers.answers[SLACK_URL] = [Answer(410)]
+    world.queue.put(event(AGAIN, reason="rejected"))
+    world.run(600)
+    assert [letter["to"] for letter in world.queue.dead] == ["slack"]
+    assert len(world.receivers.of(LINE_URL)) == len(world.mailbox.mails) == 1
+
+
 def test_slack_gets_its_three_characters_escaped() -> None:
     world = World((), people=True)
     world.queue.put(event(AGAIN, connection="<!channel> & co", id="1", reason="rejected"))

@@ -16,7 +16,7 @@ from flowaccount_connect.notifying.sending import Answer
 from flowaccount_connect.notifying.webhooks import receiver
 from flowaccount_connect_client import webhooks as client
 from tests.unit.fakes import NOW, Clock
-from tests.unit.notifying import DEAD, OTHER_URL, SECRET, URL, FakeSecrets, World, event
+from tests.unit.notifying import DEAD, OTHER_URL, SECRET, URL, FakeSecrets, Log, World, event
 from tests.unit.tables import client_error
 from tests.unit.test_events import valid
 
@@ -106,7 +106,7 @@ def test_what_the_stack_generates_is_a_key() -> None:
 
 
 def keys_of(secrets: FakeSecrets, clock: Clock) -> list[bytes]:
-    return list(signing.SigningKeys(secrets, "webhook", clock=clock).get())
+    return list(signing.SigningKeys(secrets, "webhook", Log(), clock=clock).get())
 
 
 def test_for_a_day_after_a_change_both_secrets_sign() -> None:
@@ -121,7 +121,7 @@ def test_for_a_day_after_a_change_both_secrets_sign() -> None:
 
 def test_a_changed_secret_signs_within_a_minute_and_an_outage_changes_nothing() -> None:
     secrets, clock = FakeSecrets({"webhook": [SECRET]}, made=NOW), Clock()
-    keys = signing.SigningKeys(secrets, "webhook", clock=clock)
+    keys = signing.SigningKeys(secrets, "webhook", Log(), clock=clock)
     first = keys.get()
     assert keys.get() == first
     assert secrets.asked == 2  # The current one, and whether there is one before it.
@@ -134,6 +134,30 @@ def test_a_changed_secret_signs_within_a_minute_and_an_outage_changes_nothing() 
     clock.now += signing.MAX_AGE
     assert list(keys.get()) == [b"n" * 33, *first]
     assert "n" * 8 not in repr(keys)
+
+
+WRONG = ["CANARY", "whsec_CANARY", '{"secret": "CANARY"}', f"whsec_{SECRET[:8]}\n", "กขค", f'"{SECRET}"']
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_new_secret_that_is_none_is_said_and_the_one_before_it_signs_on(wrong: str) -> None:
+    secrets, clock, log = FakeSecrets({"webhook": [wrong, SECRET]}, made=NOW), Clock(), Log()
+    keys = signing.SigningKeys(secrets, "webhook", log, clock=clock)
+    assert keys.get() == (signing.key_of(SECRET),)
+    clock.now += 3 * signing.OVERLAP
+    assert keys.get() == (signing.key_of(SECRET),)
+    assert {line for line, _ in log.lines} == {"no secret"}
+    assert wrong not in str(log.lines)
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_an_old_secret_that_is_none_signs_nothing(wrong: str) -> None:
+    assert keys_of(FakeSecrets({"webhook": [SECRET, wrong]}, made=NOW), Clock()) == [signing.key_of(SECRET)]
+
+
+@pytest.mark.parametrize("form", [SECRET, f"whsec_{SECRET}", f"  whsec_{SECRET}\n"])
+def test_a_secret_may_have_its_prefix_and_the_spaces_of_a_terminal(form: str) -> None:
+    assert keys_of(FakeSecrets({"webhook": [form]}), Clock()) == [signing.key_of(SECRET)]
 
 
 def test_without_any_secret_nothing_is_sent_unsigned() -> None:

@@ -277,7 +277,7 @@ def notify() -> "Notify":
     stack, read = settings.stack(), settings.Reader(os.environ)
     secrets = client("secretsmanager")
     post = Sender(loopback=read.choice("LOOPBACK_RECEIVERS", "refused", "allowed") == "allowed").post
-    keys = SigningKeys(secrets, read.optional("WEBHOOK_SECRET") or "")
+    keys = SigningKeys(secrets, read.optional("WEBHOOK_SECRET") or "", logger)
     mail = read.optional("MAIL_TOPIC_ARN")
     return Notify(
         queue=Queue(client("sqs"), read.text("NOTIFY_QUEUE_URL"), read.text("UNDELIVERED_QUEUE_URL")),
