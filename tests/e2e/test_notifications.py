@@ -132,7 +132,7 @@ def test_a_burst_and_an_alarm_are_one_message_each_on_slack_and_line_and_by_mail
     assert [text for _, text in mailbox()] == new("slack")
     assert [subject for subject, _ in mailbox()] == [
         "[flowaccount-connect] 37 connections need a new consent",
-        "[flowaccount-connect] Refreshes wait: client id, client secret, endpoint or key are not as they must be",
+        "[flowaccount-connect] Refreshes wait: client id, client secret, endpoint or key are not as ...",
     ]
     # Every try counts: LINE was asked again, and said 409.
     until(lambda: 409 in line_statuses(simulator), patience=20)

@@ -57,6 +57,7 @@ def _policy() -> dict[str, Any]:
                     "logs:DescribeLogGroups",
                     "lambda:GetAccountSettings",
                     "lambda:ListEventSourceMappings",
+                    "sns:Unsubscribe",
                     "scheduler:*",
                     "kms:*",
                 ],

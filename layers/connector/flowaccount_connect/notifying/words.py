@@ -1,5 +1,6 @@
 """What people read: what has happened, what to do, and where the runbook goes on. In English and in Thai."""
 
+from textwrap import shorten
 from typing import Literal, NamedTuple
 
 from flowaccount_connect.notifying.notices import ALARM, Waiting
@@ -167,7 +168,8 @@ def text(kind: str, waiting: Waiting, *, stack: str, language: Language) -> str:
 
 def subject(kind: str, waiting: Waiting, *, stack: str) -> str:
     """The message's first line without names, in English: a mail's subject is ASCII, below 100 characters."""
-    return f"[{stack}] {_short(kind, waiting, 'en')}".encode("ascii", "replace").decode()[:99]
+    first = f"[{stack}] {_short(kind, waiting, 'en')}".encode("ascii", "replace").decode()
+    return shorten(first, 99, placeholder=" ...")
 
 
 def _of(kind: str) -> _Words:
