@@ -82,7 +82,7 @@ ENVIRONMENTS: dict[str, set[str]] = {
     # Not LOOPBACK_RECEIVERS: the local stack alone sets it.
     "notify": {
         *("NOTIFY_QUEUE_URL", "UNDELIVERED_QUEUE_URL", "WEBHOOK_URLS", "WEBHOOK_SECRET"),
-        *("SLACK_SECRET_NAME", "LINE_SECRET_NAME", "NOTIFICATION_LANGUAGE"),
+        *("SLACK_SECRET_NAME", "LINE_SECRET_NAME", "MAIL_TOPIC_ARN", "NOTIFICATION_LANGUAGE"),
     },
 }
 
@@ -152,6 +152,7 @@ ACTIONS = {
         "dynamodb:GetItem",
         "dynamodb:UpdateItem",
         "secretsmanager:GetSecretValue",
+        "sns:Publish",
         "sqs:ChangeMessageVisibility",
         "sqs:SendMessage",
         "sqs:ReceiveMessage",
