@@ -114,7 +114,7 @@ def test_a_burst_and_an_alarm_are_one_message_each_on_slack_and_line_and_by_mail
     }
     topic = f"arn:aws:sns:{up.region}:000000000000:flowaccount-connect-alarms"
     service.client(up, "sns").publish(TopicArn=topic, Message=json.dumps(alarm))
-    service.client(up, "sns").publish(TopicArn=topic, Message="a sentence, as the operator's mailbox gets it")
+    service.client(up, "sns").publish(TopicArn=topic, Message="a message of whoever shares the topic")
 
     def new(to: str) -> list[str]:
         return sorted(told(simulator, to)[before[to] :])
@@ -132,7 +132,7 @@ def test_a_burst_and_an_alarm_are_one_message_each_on_slack_and_line_and_by_mail
     assert [text for _, text in mailbox()] == new("slack")
     assert [subject for subject, _ in mailbox()] == [
         "[flowaccount-connect] 37 connections need a new consent",
-        "[flowaccount-connect] Refreshes wait: client id, client secret, endpoint or key are not as ...",
+        "[flowaccount-connect] Refreshes wait: client id, client secret, endpoint or key are not as they ...",
     ]
     # Every try counts: LINE was asked again, and said 409.
     until(lambda: 409 in line_statuses(simulator), patience=20)
