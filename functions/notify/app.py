@@ -1,4 +1,4 @@
-"""Tells systems and people outside AWS what happened: webhooks, Slack and LINE."""
+"""Tells systems and people outside AWS what happened: webhooks, Slack, LINE and e-mail."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -32,6 +32,7 @@ OPERATIONS = {
     "kms": ("Decrypt", "GenerateDataKey"),
     "lambda": ("Invoke",),
     "secretsmanager": ("GetSecretValue",),
+    "sns": ("Publish",),
     "sqs": ("ChangeMessageVisibility", "GetQueueAttributes", "SendMessage", "SendMessageBatch"),
 }
 

@@ -21,6 +21,7 @@ from tools.local.settings import Experiment, Settings
 from tools.local.stack import Stack
 from tools.local.visit import HttpVisitor, browser
 
+EMAIL = "operator@example.com"
 EXPERIMENT = Experiment(public_rate_limit=1_000)
 """Tests are quicker than users."""
 
@@ -89,7 +90,7 @@ def up(app: AppSite) -> Iterator[Stack]:
                     "AllowedReturnUrls": ",".join(allowed),
                     "RefreshesPerMinute": "60000",
                     "PublishRefreshed": "enabled",
-                    "AlarmEmail": "operator@example.com",
+                    "AlarmEmail": EMAIL,
                     "WebhookUrl": ",".join(RECEIVERS),
                     "SlackSecretName": "flowaccount-connect/slack",
                     "LineSecretName": "flowaccount-connect/line",

@@ -1,6 +1,5 @@
 """`make dashboard` shows what the local stack really has, as the deployed dashboard would."""
 
-import json
 import os
 import subprocess
 import sys
@@ -12,9 +11,8 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import Simulator, until
-from tools.local import dashboard, emulator, service
+from tools.local import dashboard, service
 from tools.local.dashboard import PICTURE, UNKNOWN, Widget
-from tools.local.deployment import STACK_NAME
 from tools.local.errors import LocalError
 from tools.local.places import ROOT
 from tools.local.stack import Stack
@@ -76,42 +74,6 @@ def test_alarms_sound_as_the_template_says(up: Stack) -> None:
         message = sqs.receive_message(QueueUrl=queue)["Messages"][0]
         sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
     assert shown(up)["Alarms"].alarms["dead-letters"] == "OK"
-
-
-@pytest.mark.usefixtures("up")
-def test_an_event_reaches_the_topic_through_a_rule(up: Stack) -> None:
-    """The topic's policy lets EventBridge publish: an event on the bus is a message of a queue that is subscribed."""
-    admin = {
-        name: emulator.client(name, int(up.aws_endpoint_url.rpartition(":")[2])) for name in ("sns", "sqs", "events")
-    }
-    topic = f"arn:aws:sns:{up.region}:{emulator.ACCOUNT}:{STACK_NAME}-alarms"
-    listener = "flowaccount-connect-listener"
-    arn = f"arn:aws:sqs:{up.region}:{emulator.ACCOUNT}:{listener}"
-    allowed = {
-        "Effect": "Allow",
-        "Principal": {"Service": "sns.amazonaws.com"},
-        "Action": "sqs:SendMessage",
-        "Resource": arn,
-    }
-    policy = json.dumps({"Version": "2012-10-17", "Statement": [allowed]})
-    queue = admin["sqs"].create_queue(QueueName=listener, Attributes={"Policy": policy})["QueueUrl"]
-    subscription = admin["sns"].subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)["SubscriptionArn"]
-    try:
-        detail = {"connection_id": "N1", "environment": "sandbox", "deadline": "2026-01-31T06:00:00Z"}
-        entry = {"Source": "flowaccount-connect", "DetailType": "connection.at_risk", "Detail": json.dumps(detail)}
-        answer = admin["events"].put_events(Entries=[entry | {"EventBusName": up.event_bus}])
-        assert answer["FailedEntryCount"] == 0
-        received: list[str] = []
-
-        def arrived() -> bool:
-            found = admin["sqs"].receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages", [])
-            received.extend(json.loads(message["Body"])["Message"] for message in found)
-            return any("FlowAccount connection N1 (sandbox) is at risk" in text for text in received)
-
-        until(arrived)
-    finally:
-        admin["sns"].unsubscribe(SubscriptionArn=subscription)
-        admin["sqs"].delete_queue(QueueUrl=queue)
 
 
 def run(**environment: str) -> subprocess.CompletedProcess[str]:

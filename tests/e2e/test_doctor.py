@@ -98,7 +98,7 @@ def test_a_fresh_stack_has_three_things_to_do_and_then_none(
 
     simulator.post("clients", CLIENT | {"redirect_uris": [f"{fresh}/callback"]})
     secret.put(account, NAME, CLIENT["client_secret"])
-    topic = f"arn:aws:sns:{up.region}:{emulator.ACCOUNT}:{NAME}-alarms"
+    topic = f"arn:aws:sns:{up.region}:{emulator.ACCOUNT}:{NAME}-mail"
     account("sns").confirm_subscription(TopicArn=topic, Token=EMAIL)
     code, found = look(*administrator)
     assert (code, [one for one in found["checks"] if one["state"] != "right"]) == (0, [])

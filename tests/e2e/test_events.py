@@ -1,11 +1,7 @@
 """Events and histories on the deployed stack: what happens to a connection is on the bus and in its history."""
 
-import json
 import time
-from collections.abc import Iterator
 from typing import Any
-
-import pytest
 
 from flowaccount_connect.storage.history import Counts, History, Page
 from tests.e2e.conftest import Bus, Simulator, until
@@ -116,47 +112,3 @@ def test_what_the_bus_does_not_take_waits_and_arrives_once_it_does(
         sqs.set_queue_attributes(QueueUrl=up.queues["unpublished"], Attributes={"VisibilityTimeout": "360"})
     assert len([entry for entry in history(up).entries if entry.id == message.id]) == 1
     until(lambda: {k: v for k, v in counts(up).items() if v} == really(up))
-
-
-@pytest.fixture
-def mailbox(up: Stack) -> Iterator[str]:
-    """A queue that gets what the operator's mailbox gets."""
-    sqs, sns = service.client(up, "sqs"), service.client(up, "sns")
-    queue = sqs.create_queue(QueueName="flowaccount-connect-mailbox")["QueueUrl"]
-    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-    statement = {"Effect": "Allow", "Principal": {"Service": "sns.amazonaws.com"}, "Action": "sqs:SendMessage"}
-    policy = {"Version": "2012-10-17", "Statement": [statement | {"Resource": arn}]}
-    sqs.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": json.dumps(policy)})
-    topic = arn.replace(":sqs:", ":sns:").removesuffix("mailbox") + "alarms"
-    raw = {"RawMessageDelivery": "true"}
-    subscribed = sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn, Attributes=raw)["SubscriptionArn"]
-    yield queue
-    sns.unsubscribe(SubscriptionArn=subscribed)
-    sqs.delete_queue(QueueUrl=queue)
-
-
-def test_the_operator_is_told_in_a_sentence(up: Stack, mailbox: str) -> None:
-    detail = {"connection_id": "N77", "environment": "sandbox", "deadline": "2026-11-23T01:02:03Z"}
-    detail |= {"since": "2026-11-22T01:02:03Z"}
-    reasons = {"refreshed": None, "at_risk": "deadline", "reauthorization_required": "rotation_lost"}
-    service.client(up, "events").put_events(
-        Entries=[
-            {"EventBusName": up.event_bus, "Source": "flowaccount-connect", "DetailType": f"connection.{type_}",
-             "Detail": json.dumps(detail | {"reason": reason})}
-            for type_, reason in reasons.items()
-        ]
-    )  # fmt: skip
-    sqs, mails = service.client(up, "sqs"), list[str]()
-
-    def came() -> bool:
-        received = sqs.receive_message(QueueUrl=mailbox, MaxNumberOfMessages=10, WaitTimeSeconds=1)
-        mails.extend(message["Body"] for message in received.get("Messages", []))
-        return len(mails) >= 2
-
-    until(came)
-    risk, dead = sorted(mails, key=lambda mail: "needs a new consent" in mail)
-    assert "N77 (sandbox) is at risk. The reason is deadline. Its refresh token dies at 2026-11-23T01:02:03Z" in risk
-    assert (
-        "N77 (sandbox) needs a new consent of its user since 2026-11-22T01:02:03Z. The reason is rotation_lost" in dead
-    )
-    assert len(mails) == 2

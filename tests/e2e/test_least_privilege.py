@@ -490,7 +490,7 @@ def an_event_is_fanned_out(world: World) -> bool:
 
 DETAIL = {"version": 1, "id": "least-privilege", "at": "2026-11-22T14:03:11Z", "connection_id": "N1"}
 WEBHOOK = {"to": receiver(RECEIVERS[0]), "event": {"type": "connection.connected", "timestamp": "", "data": DETAIL}}
-MESSAGE = {"text": "words", "key": "123e4567-e89b-12d3-a456-426614174000"}
+MESSAGE = {"subject": "words", "text": "words", "key": "123e4567-e89b-12d3-a456-426614174000"}
 
 
 def notified(world: World, body: object, receipt: str = "none") -> bool:
@@ -536,6 +536,11 @@ def line_is_told(world: World) -> bool:
     secret = {"channel_access_token": LINE_TOKEN, "to": LINE_GROUP, "url": f"{world.simulator.url}{LINE_PATH}"}
     with a_secret(world, "line", json.dumps(secret)):
         return notified(world, {"to": "line", **MESSAGE})
+
+
+def the_mailbox_is_told(world: World) -> bool:
+    with asleep(world.up, NOTIFY, "notify"):
+        return notified(world, {"to": "mail", **MESSAGE})
 
 
 @contextmanager
@@ -655,6 +660,7 @@ NEEDED: dict[str, Flow] = {
     "notify secretsmanager:GetSecretValue line": line_is_told,
     "notify secretsmanager:GetSecretValue slack": slack_is_told,
     "notify secretsmanager:GetSecretValue webhook-secret": a_webhook_is_signed,
+    "notify sns:Publish mail": the_mailbox_is_told,
     "notify sqs:ChangeMessageVisibility notify": what_failed_comes_back_when_its_turn_is,
     "notify sqs:SendMessage notify": an_event_is_fanned_out,
     "notify sqs:SendMessage undelivered": who_is_gone_leaves_a_dead_letter,

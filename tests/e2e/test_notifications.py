@@ -1,12 +1,12 @@
 """Messages to people on the deployed stack: one for a burst, to Slack and LINE, whose stand-ins take nothing wrong."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from flowaccount_connect.notifying.notices import GATHER
-from tests.e2e.conftest import Simulator, until
+from tests.e2e.conftest import EMAIL, Simulator, until
 from tests.e2e.tampering import restart
 from tools.local import service
 from tools.local.stack import Stack
@@ -45,6 +45,32 @@ def told(simulator: Simulator, to: str) -> list[str]:
     return [one["text"] for one in simulator.get("messages")["messages"] if one["to"] == to]
 
 
+@pytest.fixture
+def mailbox(up: Stack) -> Iterator[Callable[[], list[tuple[str, str]]]]:
+    """What the operator's mailbox has got so far: subject and text of each mail."""
+    sqs, sns = service.client(up, "sqs"), service.client(up, "sns")
+    queue = sqs.create_queue(QueueName="flowaccount-connect-mailbox")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    statement = {"Effect": "Allow", "Principal": {"Service": "sns.amazonaws.com"}, "Action": "sqs:SendMessage"}
+    policy = {"Version": "2012-10-17", "Statement": [statement | {"Resource": arn}]}
+    sqs.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": json.dumps(policy)})
+    topic = arn.replace(":sqs:", ":sns:").removesuffix("mailbox") + "mail"
+    assert [one["Endpoint"] for one in sns.list_subscriptions_by_topic(TopicArn=topic)["Subscriptions"]] == [EMAIL]
+    subscribed = sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)["SubscriptionArn"]
+    mails: list[tuple[str, str]] = []
+
+    def came() -> list[tuple[str, str]]:
+        for one in sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages", []):
+            said = json.loads(one["Body"])
+            mails.append((said["Subject"], said["Message"]))
+            sqs.delete_message(QueueUrl=queue, ReceiptHandle=one["ReceiptHandle"])
+        return sorted(mails)
+
+    yield came
+    sns.unsubscribe(SubscriptionArn=subscribed)
+    sqs.delete_queue(QueueUrl=queue)
+
+
 def put(up: Stack, type_: str, connections: list[str], reason: str = "rejected") -> None:
     """Events on the bus."""
     entries = [
@@ -73,8 +99,8 @@ def put(up: Stack, type_: str, connections: list[str], reason: str = "rejected")
         service.client(up, "events").put_events(Entries=entries[at : at + 10])
 
 
-def test_a_burst_and_an_alarm_are_one_message_each_on_slack_and_line_though_line_fails_at_first(
-    up: Stack, simulator: Simulator
+def test_a_burst_and_an_alarm_are_one_message_each_on_slack_and_line_and_by_mail_though_line_fails_at_first(
+    up: Stack, simulator: Simulator, mailbox: Callable[[], list[tuple[str, str]]]
 ) -> None:
     # LINE accepts the first push, and its answer is lost: the retry key keeps the second from being another message.
     simulator.post("faults", [{"path": "line", "fault": "lose_answer"}, {"path": "slack", "fault": "throttle"}])
@@ -88,7 +114,7 @@ def test_a_burst_and_an_alarm_are_one_message_each_on_slack_and_line_though_line
     }
     topic = f"arn:aws:sns:{up.region}:000000000000:flowaccount-connect-alarms"
     service.client(up, "sns").publish(TopicArn=topic, Message=json.dumps(alarm))
-    service.client(up, "sns").publish(TopicArn=topic, Message="a sentence, as the operator's mailbox gets it")
+    service.client(up, "sns").publish(TopicArn=topic, Message="a message of whoever shares the topic")
 
     def new(to: str) -> list[str]:
         return sorted(told(simulator, to)[before[to] :])
@@ -102,6 +128,12 @@ def test_a_burst_and_an_alarm_are_one_message_each_on_slack_and_line_though_line
         assert unwell.startswith("[flowaccount-connect] Refreshes wait: ")
         assert unwell.endswith("docs/runbook.md#unwell")
         assert "CANARY" not in burst
+    until(lambda: len(mailbox()) == 2, patience=20)
+    assert [text for _, text in mailbox()] == new("slack")
+    assert [subject for subject, _ in mailbox()] == [
+        "[flowaccount-connect] 37 connections need a new consent",
+        "[flowaccount-connect] Refreshes wait: client id, client secret, endpoint or key are not as they ...",
+    ]
     # Every try counts: LINE was asked again, and said 409.
     until(lambda: 409 in line_statuses(simulator), patience=20)
     # Within the hour the same is counted, not told.
@@ -109,7 +141,7 @@ def test_a_burst_and_an_alarm_are_one_message_each_on_slack_and_line_though_line
     database = service.client(up, "dynamodb")
     key = {"pk": {"S": "NOTICE#reauthorization_required"}, "sk": {"S": "NOTICE"}}
     until(lambda: "N9999" in str(database.get_item(TableName=up.table, Key=key).get("Item")))
-    assert len(new("slack")) == len(new("line")) == 2
+    assert len(new("slack")) == len(new("line")) == len(mailbox()) == 2
     assert service.client(up, "sqs").receive_message(QueueUrl=up.queues["undelivered"]).get("Messages") is None
 
 

@@ -21,6 +21,7 @@ from flowaccount_connect_client.cli.main import main
 from tests.e2e.addresses import RECEIVERS
 from tests.e2e.conftest import Simulator, until
 from tests.e2e.tampering import restart
+from tests.support import typescript
 from tests.unit.test_events import valid
 from tools.local import service
 from tools.local.stack import Stack
@@ -157,6 +158,22 @@ def put(up: Stack, connection: str, number: int = 1) -> str:
     return id_
 
 
+VERIFY = """
+import { Webhook } from "standardwebhooks";
+const { body, headers, secret } = JSON.parse(process.argv[1]);
+const said = new Webhook(secret).verify(body, headers);
+let forged = false;
+try { new Webhook(secret).verify(body + " ", headers); forged = true; } catch { /* as it must be */ }
+console.log(JSON.stringify([said, forged]));
+"""
+
+
+def by_npm(body: bytes, headers: dict[str, str], secret: str) -> Any:
+    """What npm's `standardwebhooks` reads, and whether it takes a forged one."""
+    given = json.dumps({"body": body.decode(), "headers": headers, "secret": secret})
+    return json.loads(typescript.run(typescript.package(), "node", "--input-type=module", "-e", VERIFY, given))
+
+
 def _has_told(one: Receiver, number: int) -> bool:
     return len(one.of(BUSINESS)) >= number
 
@@ -178,6 +195,7 @@ def test_what_happens_to_a_connection_reaches_each_receiver_signed_and_by_its_sc
             valid(said["type"], said["data"])
             assert Webhook(secret).verify(body, headers) == said
             assert webhooks.verify(body, headers, secret) == said
+            assert by_npm(body, headers, secret) == [said, False]
             assert headers["webhook-id"] == said["data"]["id"]
             with pytest.raises(WebhookVerificationError):
                 Webhook(secret).verify(body + b" ", headers)
@@ -252,6 +270,7 @@ def test_the_secret_is_changed_without_a_gap(up: Stack, good: Receiver, secret: 
         # Who has changed over already, and who has not yet.
         for valid_now in (secret, new):
             assert Webhook(valid_now).verify(body, headers)
+            assert by_npm(body, headers, valid_now)[1] is False
             assert webhooks.verify(body, headers, valid_now)
         with pytest.raises(InvalidSignature):
             webhooks.verify(body, headers, "whsec_" + "QUJE" * 11)

@@ -79,7 +79,7 @@ def test_a_function_has_its_own_handler_and_no_other_files(built: Path, name: st
     assert "handler" in (artefact / "app.py").read_text()
 
 
-SERVICES = ("dynamodb", "events", "kms", "lambda", "secretsmanager", "sqs")
+SERVICES = ("dynamodb", "events", "kms", "lambda", "secretsmanager", "sns", "sqs")
 
 
 def whole(service: str) -> ServiceModel:
@@ -94,7 +94,7 @@ def cut(built: Path, service: str) -> ServiceModel:
     return ServiceModel(json.loads(model.read_text()), service)
 
 
-CLIENTS = {"client", "_client", "bus", "_kms", "_sqs"}
+CLIENTS = {"client", "_client", "bus", "_kms", "_sqs", "sns"}
 """What the code names a client of AWS."""
 
 

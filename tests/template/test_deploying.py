@@ -51,6 +51,8 @@ class Deployed:
                 return not self.of(given[0])
             case "Fn::Or":
                 return any(map(self.of, given))
+            case "Condition":
+                return self.holds(given)
             case "Fn::FindInMap":
                 first, *keys = map(self.of, given)
                 return self.template["Mappings"][first][keys[0]][keys[1]]
@@ -130,17 +132,26 @@ def test_what_a_domain_needs_is_said_before_anything_is_made(
 TOPIC = "arn:aws:sns:ap-southeast-1:111122223333:alarms"
 
 
-@pytest.mark.parametrize(
-    ("given", "accepted"),
-    [
-        ({"AlarmEmail": "operator@example.com"}, True),
-        ({"AlarmTopicArn": TOPIC}, True),
-        ({"AlarmEmail": "operator@example.com", "AlarmTopicArn": TOPIC}, False),
-    ],
-    ids=["address", "topic", "both"],
-)
-def test_an_address_is_for_the_stacks_own_topic(template: Template, given: dict[str, str], accepted: bool) -> None:
-    assert Deployed(template, **given).accepted() is accepted
+@pytest.mark.parametrize("topic", ["", TOPIC])
+@pytest.mark.parametrize("by", ["", "WebhookUrl", "SlackSecretName", "LineSecretName", "AlarmEmail"])
+def test_notify_is_there_for_whoever_is_to_hear_and_for_nobody_else(template: Template, by: str, topic: str) -> None:
+    value = {"WebhookUrl": "https://app.example/", "AlarmEmail": "operator@example.com"}.get(by, "name")
+    deployed = Deployed(template, **({by: value} if by else {}), AlarmTopicArn=topic)
+    assert deployed.accepted()
+    notify = {"NotifyFunction", "NotifyRole", "NotifyLogs", "NotifyQueue", "NotifyQueuePolicy", "NotifyRule"}
+    notify |= {"UndeliveredDeadLetters", "UndeliveredAlarm"}
+    for_people = {"NotifySubscription"}
+    by_mail = {"MailTopic", "MailTopicPolicy", "MailSubscription"}
+    all_of_them = notify | for_people | by_mail | {"WebhookSecret"}
+    expected = {
+        "": set(),
+        "WebhookUrl": notify | {"WebhookSecret"},
+        "SlackSecretName": notify | for_people,
+        "LineSecretName": notify | for_people,
+        "AlarmEmail": notify | for_people | by_mail,
+    }
+    assert {name for name in all_of_them if deployed.has(name)} == expected[by]
+    assert deployed.has("AlarmTopic") is (topic == "")
 
 
 @pytest.mark.parametrize(

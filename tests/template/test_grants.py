@@ -103,6 +103,7 @@ GRANTS: dict[str, set[str]] = {
         "secretsmanager:GetSecretValue on secret:${AWS::StackName}/webhook-secret-??????",
         "secretsmanager:GetSecretValue on secret:${LineSecretName}-??????",
         "secretsmanager:GetSecretValue on secret:${SlackSecretName}-??????",
+        "sns:Publish on MailTopic",
         "sqs:ChangeMessageVisibility on NotifyQueue",
         "sqs:DeleteMessage on NotifyQueue",
         "sqs:GetQueueAttributes on NotifyQueue",

@@ -82,7 +82,7 @@ ENVIRONMENTS: dict[str, set[str]] = {
     # Not LOOPBACK_RECEIVERS: the local stack alone sets it.
     "notify": {
         *("NOTIFY_QUEUE_URL", "UNDELIVERED_QUEUE_URL", "WEBHOOK_URLS", "WEBHOOK_SECRET"),
-        *("SLACK_SECRET_NAME", "LINE_SECRET_NAME", "NOTIFICATION_LANGUAGE"),
+        *("SLACK_SECRET_NAME", "LINE_SECRET_NAME", "MAIL_TOPIC_ARN", "NOTIFICATION_LANGUAGE"),
     },
 }
 
@@ -152,6 +152,7 @@ ACTIONS = {
         "dynamodb:GetItem",
         "dynamodb:UpdateItem",
         "secretsmanager:GetSecretValue",
+        "sns:Publish",
         "sqs:ChangeMessageVisibility",
         "sqs:SendMessage",
         "sqs:ReceiveMessage",
@@ -536,39 +537,22 @@ def test_only_two_queues_are_read_by_a_bounded_number_of_workers(template: Templ
     assert bounded == {("refresh", "Queue"), ("notify", "Queue")}
 
 
-def test_rules_and_own_alarms_send_to_the_topic(template: Template) -> None:
-    rules, alarms = template["Resources"]["AlarmTopicPolicy"]["Properties"]["PolicyDocument"]["Statement"]
-    assert rules["Principal"] == {"Service": "events.amazonaws.com"}
-    assert "Condition" not in rules, "SNS supports none in a statement for EventBridge"
+@pytest.mark.parametrize("topic", ["AlarmTopic", "MailTopic"])
+def test_only_own_alarms_send_to_a_topic(template: Template, topic: str) -> None:
+    policy = template["Resources"][f"{topic}Policy"]
+    assert policy["Condition"] == template["Resources"][topic]["Condition"]
+    (alarms,) = policy["Properties"]["PolicyDocument"]["Statement"]
     assert alarms["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
+    assert (alarms["Action"], alarms["Resource"]) == ("sns:Publish", {"Ref": topic})
     (source,) = alarms["Condition"]["ArnLike"].values()
     assert source["Fn::Sub"].endswith(":${AWS::AccountId}:alarm:${AWS::StackName}-*")
-    assert rules["Action"] == alarms["Action"] == "sns:Publish"
 
 
-def test_the_stack_makes_a_topic_unless_it_is_given_one_and_an_address_is_subscribed_to_its_own(
-    template: Template,
-) -> None:
+def test_the_stack_makes_a_topic_for_alarms_unless_it_is_given_one_and_one_for_an_address(template: Template) -> None:
     resources = template["Resources"]
-    assert resources["AlarmTopic"]["Condition"] == resources["AlarmTopicPolicy"]["Condition"] == "OwnTopic"
-    assert resources["AlarmSubscription"]["Condition"] == "MailOperator"
-    topic = {"Fn::If": ["OwnTopic", {"Ref": "AlarmTopic"}, {"Ref": "AlarmTopicArn"}]}
-    for name in ("AtRiskRule", "ReauthorizationRule"):
-        assert [target["Arn"] for target in resources[name]["Properties"]["Targets"]] == [topic], name
-        assert "Condition" not in resources[name], name
-
-
-@pytest.mark.parametrize("rule", ["AtRiskRule", "ReauthorizationRule"])
-def test_the_operators_mail_reads_as_a_sentence_of_fields_that_are_there(template: Template, rule: str) -> None:
-    properties = template["Resources"][rule]["Properties"]
-    (type_,) = properties["EventPattern"]["detail-type"]
-    schema = json.loads((SCHEMAS / f"{type_}.v1.json").read_text())
-    transformer = properties["Targets"][0]["InputTransformer"]
-    for path in transformer["InputPathsMap"].values():
-        assert path.removeprefix("$.detail.") in schema["required"], path
-    assert set(re.findall(r"<(\w+)>", transformer["InputTemplate"])) == set(transformer["InputPathsMap"])
-    assert transformer["InputTemplate"].startswith('"FlowAccount connection <connection>')
-    assert transformer["InputTemplate"].endswith('."')
+    assert resources["AlarmTopic"]["Condition"] == "OwnTopic"
+    assert resources["MailTopic"]["Condition"] == resources["MailSubscription"]["Condition"] == "MailOperator"
+    assert resources["MailSubscription"]["Properties"]["TopicArn"] == {"Ref": "MailTopic"}
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from flowaccount_connect.notifying.queue import Queue
 from flowaccount_connect.notifying.sending import Answer
 from flowaccount_connect.notifying.signing import SigningKeys
 from flowaccount_connect.notifying.webhooks import Webhooks, receiver
+from flowaccount_connect.storage.dynamodb import StoreUnavailable
 from tests.unit.fakes import NOW, Clock
 from tests.unit.tables import client_error
 
@@ -122,6 +123,8 @@ class FakeNotices(notices.Notices):
     """What waits, in memory, with the promises of `Notices`."""
 
     now: Clock
+    fail: bool = False
+    """Whether the table takes nothing."""
     kinds: dict[str, dict[str, Any]] = field(default_factory=dict)
     lock: Any = field(default_factory=threading.Lock)
 
@@ -129,6 +132,8 @@ class FakeNotices(notices.Notices):
         return self.kinds.setdefault(kind, {"waiting": set(), "more": 0, "quiet": 0})
 
     def note(self, kind: str, subjects: Any) -> tuple[bool, int]:
+        if self.fail:
+            raise StoreUnavailable("ResourceNotFoundException")
         with self.lock:
             of = self._of(kind)
             was_first = not of["waiting"] and not of["more"]
@@ -180,6 +185,27 @@ class Receivers:
 
 
 @dataclass
+class Mailbox:
+    """An SNS topic, and the mails that its subscriber got."""
+
+    mails: list[tuple[str, str]] = field(default_factory=list)
+    """Subject and text."""
+    error: Exception | None = None
+
+    def publish(self, **given: Any) -> Any:
+        """Publish, as strict about a subject as SNS is documented to be."""
+        if self.error is not None:
+            raise self.error
+        subject = given["Subject"]
+        assert subject.isascii()
+        assert subject.isprintable()
+        assert 0 < len(subject) < 100
+        assert given["TopicArn"] == MAIL_TOPIC
+        self.mails.append((subject, given["Message"]))
+        return {"MessageId": "1"}
+
+
+@dataclass
 class Log:
     """What was logged."""
 
@@ -192,6 +218,7 @@ class Log:
     info = error = warning
 
 
+MAIL_TOPIC = "arn:aws:sns:ap-southeast-1:000000000000:connect-mail"
 SLACK_URL = "https://hooks.slack.com/services/T0/B0/CANARY-SLACK"
 LINE_SECRET = {"channel_access_token": "CANARY-LINE-TOKEN", "to": "C" + "a" * 32}
 
@@ -200,8 +227,14 @@ class World:
     """A `notify` with its queue, its receivers and its clock."""
 
     def __init__(
-        self, urls: tuple[str, ...] = (URL,), *, people: bool = False, language: words.Language = "en"
+        self,
+        urls: tuple[str, ...] = (URL,),
+        *,
+        people: bool = False,
+        mail: bool = False,
+        language: words.Language = "en",
     ) -> None:
+        self.mailbox = Mailbox()
         self.clock = Clock()
         self.queue = FakeQueue(self.clock)
         self.receivers = Receivers()
@@ -214,7 +247,7 @@ class World:
             queue=Queue(self.queue, "https://sqs.example/1/notify", DEAD),
             webhooks=Webhooks(
                 {receiver(url): url for url in urls},
-                SigningKeys(self.secrets, "webhook", clock=self.clock).get,
+                SigningKeys(self.secrets, "webhook", self.log, clock=self.clock).get,
                 self.receivers.post,
                 self.clock,
             ),
@@ -222,6 +255,8 @@ class World:
                 secrets=self.secrets,
                 slack="slack" if people else None,
                 line="line" if people else None,
+                mail=MAIL_TOPIC if people or mail else None,
+                sns=self.mailbox,
                 post=self.receivers.post,
             ),
             notices=self.notices,

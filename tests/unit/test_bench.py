@@ -201,13 +201,15 @@ def test_a_dashboard_that_is_left_out_costs_nothing() -> None:
 def test_a_receiver_costs_a_secret_an_alarm_and_the_polls_of_its_queue_and_none_costs_nothing() -> None:
     made = costs()
     assert money.standing() == money.standing(WebhookUrl="")
-    bill = made.receivers()
+    bill = made.receivers(WebhookUrl="https://app.example.com/")
     assert bill["secret"] == pytest.approx(made.price["secret_month"])
     assert bill["alarms"] == pytest.approx(made.price["alarm_month"])
     assert 0.5 < bill.total < 1
-    people = money.standing(SlackSecretName="slack") - money.standing()
-    assert people["AWS::SecretsManager::Secret"] == 0
-    assert people["SQS"] == 1
+    mail, slack = made.receivers(AlarmEmail="operator@example.com"), made.receivers(SlackSecretName="slack")
+    assert mail == slack
+    assert mail["secret"] == 0
+    assert 0.3 < mail.total < 0.4
+    assert made.receivers() == dict.fromkeys(mail, 0)
 
 
 def test_of_a_refresh_the_stream_wakes_publish_once() -> None:

@@ -290,6 +290,16 @@ def test_what_is_done_is_not_named() -> None:
     assert found[-1].endswith("https://api.example/live/authorize")
 
 
+def test_the_topic_of_the_mailbox_is_looked_at_too() -> None:
+    pending = {"SubscriptionArn": "PendingConfirmation", "Endpoint": "operator@example.com"}
+    account = Account(get_secret_value={"SecretString": "{}"}, list_subscriptions_by_topic={"Subscriptions": [pending]})
+    out = OUT | {"MailTopicArn": "arn:aws:sns:r:1:connect-mail"}
+    found = [*afterwards.left_to_do(account, Answers("sandbox", "connect", {}), out)]
+    asked = [given["TopicArn"] for operation, given in account.calls if operation == "list_subscriptions_by_topic"]
+    assert asked == [out["AlarmTopicArn"], out["MailTopicArn"]]
+    assert any("operator@example.com" in step for step in found)
+
+
 def test_alarms_that_nobody_hears_are_named() -> None:
     assert any("Subscribe somebody" in step for step in steps('{"client_secret": "s"}'))
 

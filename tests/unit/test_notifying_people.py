@@ -16,6 +16,7 @@ from flowaccount_connect.notifying.people import LINE_URL
 from flowaccount_connect.notifying.sending import Answer
 from tests.template.test_alarms import ALWAYS, NOTIFYING, slugs
 from tests.unit.notifying import LINE_SECRET, SLACK_URL, World, alarm, event
+from tests.unit.tables import client_error
 
 AGAIN = "connection.reauthorization_required"
 
@@ -179,6 +180,79 @@ def test_two_messages_have_two_retry_keys_though_they_read_alike() -> None:
     assert len(set(keys)) == len(keys) == 2
 
 
+def test_a_mailbox_alone_gets_one_mail_for_a_burst_and_is_then_left_in_peace() -> None:
+    world = World((), mail=True)
+    for number in range(37):
+        world.queue.put(event(AGAIN, connection=f"N{number:02}", reason="expired"))
+        world.queue.put(event(AGAIN, connection=f"N{number:02}", id="again", reason="expired"), after=1_800)
+    world.run(notices.QUIET)
+    ((subject, text),) = world.mailbox.mails
+    assert subject == "[connect] 37 connections need a new consent"
+    assert text.startswith(f"{subject}: N00, N01, N02, N03, N04 and 32 more\n")
+    assert text.endswith("docs/runbook.md#reauthorizations-above-normal")
+    assert world.receivers.asked == []
+    world.run(3 * notices.QUIET)
+    assert [subject for subject, _ in world.mailbox.mails[1:]] == [subject]
+
+
+def test_every_way_gets_the_same_text_in_the_same_language() -> None:
+    world = World((), people=True, language="th")
+    world.queue.put(event(AGAIN, reason="rejected"))
+    world.queue.put(alarm("connect-unwell"))
+    world.run(120)
+    assert sorted(text for _, text in world.mailbox.mails) == sorted(texts(world))
+    assert all(re.search("[ก-๙]", text) for _, text in world.mailbox.mails)
+    assert sorted(subject for subject, _ in world.mailbox.mails) == [
+        "[connect] 1 connection needs a new consent",
+        "[connect] Refreshes wait: client id, client secret, endpoint or key are not as they must be",
+    ]
+
+
+@pytest.mark.parametrize("error", [client_error("AuthorizationError"), OSError("CANARY")])
+def test_a_mail_that_sns_does_not_take_is_tried_again_and_said(error: Exception) -> None:
+    world = World((), mail=True)
+    world.mailbox.error = error
+    world.queue.put(event(AGAIN, reason="rejected"))
+    world.run(120)
+    assert [(line, facts["receiver"]) for line, facts in world.log.lines[:1]] == [("not delivered", "mail")]
+    assert "CANARY" not in str(world.log.lines)
+    world.mailbox.error = None
+    world.run(7_200)
+    assert len(world.mailbox.mails) == 1
+
+
+def test_an_alarm_is_told_though_the_table_in_which_it_would_be_gathered_takes_nothing() -> None:
+    world = World((), people=True)
+    world.notices.fail = True
+    world.queue.put(alarm("connect-pending-commits"))
+    world.queue.put(event(AGAIN, reason="rejected"))
+    world.run(30)
+    assert [text.partition(",")[0] for text in texts(world)] == ["[connect] New tokens cannot be written"]
+    world.notices.fail = False
+    world.run(3_600)
+    assert len(texts(world)) == 2, "the connection is told once the table is there"
+
+
+@pytest.mark.parametrize("url", [SLACK_URL, LINE_URL])
+@pytest.mark.parametrize("status", [301, 302, 307, 400, 401, 403, 404, 408, 418, 429, 500, 503])
+def test_only_a_yes_of_slack_or_line_is_one(url: str, status: int) -> None:
+    world = World((), people=True)
+    world.receivers.answers[url] = [Answer(status, retry_after=7), Answer(200)]
+    world.queue.put(event(AGAIN, reason="rejected"))
+    world.run(notices.GATHER + 20)
+    assert len([1 for asked, _, _ in world.receivers.asked if asked == url]) == 2
+    assert (world.queue.messages, world.queue.dead) == ([], [])
+
+
+def test_a_channel_that_is_archived_is_asked_once_and_the_other_ways_are_told() -> None:
+    world = World((), people=True)
+    world.receivers.answers[SLACK_URL] = [Answer(410)]
+    world.queue.put(event(AGAIN, reason="rejected"))
+    world.run(600)
+    assert [letter["to"] for letter in world.queue.dead] == ["slack"]
+    assert len(world.receivers.of(LINE_URL)) == len(world.mailbox.mails) == 1
+
+
 def test_slack_gets_its_three_characters_escaped() -> None:
     world = World((), people=True)
     world.queue.put(event(AGAIN, connection="<!channel> & co", id="1", reason="rejected"))
@@ -245,6 +319,16 @@ def test_without_people_nothing_is_noted() -> None:
     assert len(world.receivers.asked) == 1
 
 
+def test_a_function_that_fails_is_told_with_its_entry() -> None:
+    world = World((), people=True)
+    world.queue.put(alarm("connect-refresh-errors"))
+    world.run(120)
+    (text,) = texts(world)
+    assert text.startswith("[connect] The function refresh fails\n")
+    assert text.endswith("docs/runbook.md#function-errors")
+    assert "function-errors" in slugs("Alarms")
+
+
 # ---- words ------------------------------------------------------------------------------------------------
 
 TEMPLATE = (Path(__file__).parents[2] / "template.yaml").read_text()
@@ -269,4 +353,9 @@ def test_each_message_is_short_and_whole_in_each_language(kind: str, language: w
         assert "{" not in text
         assert "\n\n" not in text
         assert "docs/runbook.md#" in text
+        subject = words.subject(kind, Waiting(subjects, more, 0), stack="connect")
+        # What SNS takes as one.
+        assert subject.isascii()
+        assert len(subject) < 100
+        assert "N" * 64 not in subject
         assert kind == "alarm:unheard-of" or (re.search("[ก-๙]", text) is not None) == (language == "th")

@@ -6,11 +6,23 @@ from pathlib import Path
 
 import pytest
 
-from flowaccount_connect.notifying import addresses
+from flowaccount_connect.notifying import addresses, sending
 from flowaccount_connect.notifying.sending import Answer, Sender
 from flowaccount_connect.oauth import tls
 from flowaccount_connect.oauth.tls import context
-from tests.unit.servers import Certificates, Server, dripping, drop, first, hang, reply, reset, unused_port
+from tests.unit.servers import (
+    Certificates,
+    Line,
+    Server,
+    dripping,
+    drop,
+    eventually,
+    first,
+    hang,
+    reply,
+    reset,
+    unused_port,
+)
 
 HEADERS = {"webhook-id": "id-1"}
 BODY = b'{"a":1}'
@@ -93,6 +105,71 @@ def test_on_aws_this_machine_is_no_receiver(server: Server, url: str) -> None:
     assert server.connections == 0
 
 
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("2130706433", "0x7f000001", "0x7f.1", "017700000001", "0177.0.0.1", "127.1", "127.0.0.1.", "localhost."),
+        *("0", "0.0.0.0", "[::]", "[::1]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[::127.0.0.1]"),  # noqa: S104
+        *("169.254.169.254", "2852039166", "0xa9fea9fe", "[::ffff:169.254.169.254]", "[fd00:ec2::254]"),
+        *("[64:ff9b::169.254.169.254]", "[64:ff9b:1::a9fe:a9fe]", "[2002:a9fe:a9fe::1]", "[fe80::1%25lo]"),
+        *("10.0.0.1", "172.16.0.1", "192.168.0.1", "100.64.0.1", "198.18.0.1", "224.0.0.1", "255.255.255.255"),
+    ],
+)
+def test_no_spelling_of_an_inside_address_is_a_way_in(server: Server, host: str) -> None:
+    server.say(reply(200))
+    refused = {"forbidden_address", "no_address"}  # Not every resolver knows every spelling.
+    answer = sender(loopback=False, deadline=2).post(f"https://{host}:{server.port}/", {}, BODY)
+    assert (answer.status, answer.error in refused) == (None, True), answer
+    assert server.connections == 0
+
+
+@pytest.mark.parametrize(
+    ("url", "error"),
+    [
+        (f"https://{'a' * 64}.example/", "no_address"),
+        (f"https://{'a.' * 300}example/", "no_address"),
+        (f"https://{'a' * 100_000}/", "no_address"),
+        ("https://a..example/", "no_address"),
+        ("https://.example/", "no_address"),
+        ("https://ร้าน.example/", "forbidden_address"),
+        ("https://xn--nothing-at-all-0.example/", "no_address"),
+        ("https://ⓛocalhost/", "forbidden_address"),
+        ("https://app.example@127.0.0.1/", "forbidden_address"),
+        ("https://app.example\\@127.0.0.1/", "forbidden_address"),
+        ("https://127.0.0.1:0/", "forbidden_address"),
+        ("https://app.example:443:80/", "forbidden_address"),
+        ("https://app.example/\r\nHost: inside", "forbidden_address"),
+    ],
+)
+def test_an_odd_name_leads_nowhere(url: str, error: str) -> None:
+    assert sender(loopback=False).post(url, {}, BODY) == Answer(None, error)
+
+
+def test_a_name_that_leads_elsewhere_at_the_next_look_is_looked_up_once(server: Server) -> None:
+    """DNS rebinding: public when it is judged, this machine when it is connected to."""
+    answers = [["192.88.99.1"], ["127.0.0.1"]]
+    made = Sender(loopback=False, deadline=0.5, resolver=lambda *_: answers.pop(0))
+    assert not made.post(f"https://rebind.example:{server.port}/", {}, BODY).is_taken
+    assert (len(answers), server.connections) == (1, 0)
+
+
+def test_threads_that_one_server_keeps_are_bounded_and_another_has_its_own(
+    server: Server, other_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sending, "KEPT", 3)
+    server.say(first(b"HTTP/1.1 200 OK\r\nX-A: ", dripping(b"b" * 60_000)))
+    other_server.say(reply(200))
+    made = sender(deadline=0.3)
+    for _ in range(6):
+        assert made.post(server.url(), {}, BODY) == Answer(None, "timeout")
+    assert len(server.asked) == 3
+    assert made.post(other_server.url(), {}, BODY).is_taken
+    for line in server.lines:
+        line.socket.close()
+    server.say(reply(200))
+    assert eventually(lambda: made.post(server.url(), {}, BODY).is_taken)
+
+
 @pytest.mark.parametrize("address", ["169.254.169.254", "10.0.0.1", "fd00:ec2::254", "::ffff:127.0.0.1", "100.64.0.1"])
 def test_a_name_that_leads_inside_is_refused_on_the_local_stack_too(address: str) -> None:
     assert sender(at=address).post("https://receiver.example/", {}, BODY) == Answer(None, "forbidden_address")
@@ -136,6 +213,12 @@ def test_no_proxy_of_the_environment_is_asked(
     assert other_server.connections == 0
 
 
+def drop_line(line: Line) -> None:
+    """Close."""
+    line.drop()
+
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n"
 
 
@@ -146,6 +229,14 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n"
         (drop, Answer(None, "connection")),
         (reset, Answer(None, "connection")),
         (first(b"HTTP/1.1 200 OK\r\n", dripping(b"X-A: b\r\n" * 1_000)), Answer(None, "timeout")),
+        (first(b"HTTP/1.1 200 OK\r\nX-A: " + b"b" * 100_000 + b"\r\n\r\n", drop_line), Answer(None, "connection")),
+        (first(b"HTTP/1.1 200 OK\r\n" + b"X-A: b\r\n" * 200 + b"\r\n", drop_line), Answer(None, "connection")),
+        (
+            first(b"HTTP/1.1 100 Continue\r\n\r\n" * 50, dripping(b"HTTP/1.1 100 Continue\r\n\r\n" * 200)),
+            Answer(None, "timeout"),
+        ),
+        (first(b"HTTP/1.1 999 \xff\r\n\r\n", drop_line), Answer(999)),
+        (first(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", dripping(b"0" * 1_000)), Answer(200)),
         (first(b"SSH-2.0-server\r\n", lambda line: line.drop()), Answer(None, "connection")),
         # The status is there; what comes after it is nobody's concern.
         (first(HEAD, dripping(b"x" * 10_000)), Answer(200)),
@@ -159,6 +250,12 @@ def test_whatever_a_server_does_it_is_over_by_the_deadline(
 ) -> None:
     server.say(answer)
     assert sender(deadline=1).post(server.url(), {}, BODY) == expected
+
+
+def test_a_handshake_that_never_comes_is_over_by_the_deadline(certificates: Certificates) -> None:
+    with Server(silent=True) as mute:
+        made = sender(deadline=0.5, trusted=certificates.good)
+        assert made.post(mute.url("https"), {}, BODY) == Answer(None, "timeout")
 
 
 def test_nobody_there_and_no_name_are_told_apart() -> None:

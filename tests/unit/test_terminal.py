@@ -110,7 +110,7 @@ def test_status_lists_every_page_soonest_deadline_first(stack: Server, capsys: p
     assert "58 min" in lines[1]
     assert "shop 7" in lines[1]
     assert "24 h 59 min" in lines[2] or "25 h 00 min" in lines[2]
-    assert [asked.path for asked in stack.asked] == ["/connections", "/connections?next=a%26b"]
+    assert [asked.path for asked in stack.asked] == ["/connections?limit=100", "/connections?limit=100&next=a%26b"]
 
 
 def test_the_history_of_an_unknown_id_is_an_error(stack: Server, capsys: pytest.CaptureFixture[str]) -> None:
@@ -159,7 +159,7 @@ def test_json_is_for_programs(stack: Server, capsys: pytest.CaptureFixture[str])
     stack.say(found(connections=[connection("N2", deadline=2), connection("N1", deadline=1)], next=None))
     assert main(["status", "--json", "--status", "active"]) == 0
     assert [one["support_code"] for one in json.loads(capsys.readouterr().out)] == ["N1", "N2"]
-    assert stack.asked[0].path == "/connections?status=active"
+    assert stack.asked[0].path == "/connections?status=active&limit=100"
 
 
 def test_nothing_that_others_wrote_commands_the_terminal(stack: Server, capsys: pytest.CaptureFixture[str]) -> None:

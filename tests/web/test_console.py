@@ -51,7 +51,7 @@ def here() -> Iterator[Running]:
     with running(UNWELL) as one:
         one.fake.add("N3", tenant="shop-3")
         one.fake.add("N2", tenant="shop-2")
-        one.fake.add("N1", tenant="ร้านกาแฟ")
+        one.fake.add("N1", tenant="ร้านน้ำ กาแฟ")
         one.fake.add("N4")
         one.fake._connections["N2"] |= {"deadline": int(time.time()) + 600, "at_risk_since": int(time.time())}
         one.fake.require_consent("N3")
@@ -76,11 +76,12 @@ def test_the_soonest_deadline_stands_first_and_groups_count(here: Running, page:
     assert page.locator("nav a.at_risk").inner_text().split("\n") == ["1", "At risk"]
     page.locator("nav a.needs_consent").click()
     assert rows(page) == ["N3"]
-    page.goto(here.url)
-    page.get_by_label("Connection or tenant").fill("กาแฟ")
-    page.keyboard.press("Enter")
-    page.wait_for_url("**q=*")
-    assert rows(page) == ["N1"]
+    for words in ("กาแฟ", "น้ำ", "น้\u0e4dา", "น้ำ กาแฟ", "n1"):
+        page.goto(here.url)
+        page.get_by_label("Connection or tenant").fill(words)
+        page.keyboard.press("Enter")
+        page.wait_for_url("**q=*")
+        assert rows(page) == ["N1"], words
 
 
 def test_a_connection_has_its_history_a_link_and_an_end(here: Running, page: Page) -> None:
@@ -147,6 +148,30 @@ def test_a_thousand_scroll_and_more_come_in_pages(page: Page) -> None:
         assert rows(page)[0] == "N00100"
 
 
+def test_a_hundred_thousand_come_in_pages_that_ask_the_api_for_nothing(page: Page) -> None:
+    with running() as one:
+        for number in range(100_000):
+            one.fake.add(f"N{number:06}", tenant=f"ร้าน {number}")
+        # The API lists it last, and it dies first.
+        one.fake._connections["N099999"]["deadline"] -= 80_000
+        page.goto(one.url)
+        page.get_by_text("of those that are read so far").wait_for()
+        assert len(rows(page)) <= 1_000
+        one.console.snapshot.wait(300)
+        page.goto(one.url)
+        assert page.get_by_text("100,000 connections, the soonest deadline first; page 1 of 1,000").count() == 1
+        assert rows(page)[0] == "N099999"
+        asked = len(one.fake.requests)
+        assert asked == 1_000, "a hundred at a time, once"
+        for path in ("?page=500", "?page=1000", "?q=ร้าน+777", "?group=needs_consent"):
+            page.goto(one.url + path)
+            assert len(rows(page)) <= 1_000
+        page.goto(f"{one.url}?q=ร้าน+4242")
+        assert rows(page)[0] == "N004242"
+        assert len(rows(page)) == 11
+        assert len(one.fake.requests) == asked
+
+
 def test_a_long_reading_shows_how_far_it_is(here: Running, page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
     goes_on = threading.Event()
     every = here.console.api.connections
@@ -160,7 +185,8 @@ def test_a_long_reading_shows_how_far_it_is(here: Running, page: Page, monkeypat
     monkeypatch.setattr(here.console.snapshot, "_connections", slowly)
     monkeypatch.setattr(app, "FIRST_LOOK", 0.5)
     page.goto(here.url)
-    assert page.get_by_text("2 connections are read so far").count() == 1
+    page.get_by_text("2 connections are read so far").wait_for()
+    assert page.get_by_text("the soonest deadline first of those that are read so far").count() == 1
     result = Axe().run(page, options=CONFORMANCE)
     assert result.violations_count == 0, result.generate_report()
     goes_on.set()
@@ -190,6 +216,22 @@ def test_a_role_that_may_only_read_sees_no_actions(here: Running, page: Page, mo
     assert page.get_by_role("button").count() == page.get_by_role("link", name="Disconnect …").count() == 0
 
 
+def test_while_the_stack_does_not_say_what_the_role_may_do_nothing_is_offered(
+    here: Running, page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = here.fake.answer
+
+    def reading_only(method: str, *rest: Any) -> tuple[int, Any, int]:
+        return answer(method, *rest) if method == "GET" else (503, {"code": "store_unavailable", "detail": "x"}, 0)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(here.fake, "answer", reading_only)
+        page.goto(f"{here.url}connections/N1")
+        assert page.get_by_role("button").count() == page.get_by_role("link", name="Disconnect …").count() == 0
+    page.goto(f"{here.url}connections/N1")
+    assert page.get_by_role("button", name="Make a link").count() == 1
+
+
 def test_looking_changes_nothing(here: Running, page: Page) -> None:
     before = {name: dict(one) for name, one in here.fake._connections.items()}
     for path in ("", "connections/N1", "connections/N1/disconnect"):
@@ -202,8 +244,20 @@ def test_no_other_site_gets_in(here: Running, path: str) -> None:
     """Without the path, by another host name (DNS rebinding), or by a form of another site."""
     root = here.url.rsplit("/", 2)[0] + "/"
     port = root.rsplit(":")[-1].strip("/")
-    assert requests.get(root + path, timeout=5).status_code == 404
-    assert requests.get(here.url + path, headers={"Host": f"evil.example:{port}"}, timeout=5).status_code == 404
+    secret = here.url.rsplit("/", 2)[1]
+    for guess in (
+        "",
+        "x/",
+        f"{secret[:-1]}/",
+        f"{secret}x/",
+        f"{secret.swapcase()}/",
+        f"x/../{secret}/",
+    ):
+        raw = requests.Request("GET", root).prepare()
+        raw.url = root + guess + path
+        assert requests.Session().send(raw, timeout=5).status_code == 404, guess
+    for host in (f"evil.example:{port}", "127.0.0.1", f"localhost:{port}", f"127.0.0.1:{port}.evil.example", ""):
+        assert requests.get(here.url + path, headers={"Host": host}, timeout=5).status_code in (400, 404)
     for origin in ("https://evil.example", "null", f"http://localhost:{port}", f"http://127.0.0.1:{port}0"):
         sent = requests.post(here.url + path, headers={"Origin": origin}, timeout=5)
         assert sent.status_code == 403

@@ -159,9 +159,9 @@ class Costs:
         bill += Bill({"SQS": (0.1 + 2) * self.price["sqs_request"]})
         return bill + self.invocation("publish", calls.REFRESHED) + self.asked(calls.REFRESHED)
 
-    def receivers(self) -> Bill:
-        """A month of what is there for a receiver of webhooks, before the first event."""
-        more, price = standing(WebhookUrl="https://app.example.com/") - Counter(self.standing), self.price
+    def receivers(self, **given: str) -> Bill:
+        """A month of what is there for the receivers of these parameters, before the first event."""
+        more, price = standing(**given) - Counter(self.standing), self.price
         return Bill(
             {
                 "alarms": more["AWS::CloudWatch::Alarm"] * price["alarm_month"],
@@ -217,7 +217,8 @@ def section(counted: Mapping[str, Calls]) -> Section:
         row("a month, no connection, less what is always free", made.less_free(idle)),
         row("a month, 10,000 connections", many, AT, TARGET),
         row("a month, 10,000 connections, less what is always free", made.less_free(many), AT),
-        row("a month of webhooks, besides; 0 without a receiver", made.receivers()),
+        row("a month of webhooks, besides; 0 without", made.receivers(WebhookUrl="https://app.example.com/")),
+        row("a month of Slack, LINE or mail, besides; 0 without", made.receivers(AlarmEmail="operator@example.com")),
         row("1,000 webhooks", made.webhook().times(1_000), 1_000),
     ]
     alarms, metrics = made.standing["AWS::CloudWatch::Alarm"], len(counted[calls.EMPTY].metrics)

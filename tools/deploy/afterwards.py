@@ -31,7 +31,9 @@ def left_to_do(clients: Clients, answers: Answers, out: dict[str, str]) -> Itera
     yield f"Register this redirect URI at FlowAccount, character by character: {out['CallbackUrl']}"
     if not _has_client_secret(clients("secretsmanager"), out["ClientSecretName"]):
         yield f"Put in the client secret; it is typed hidden: make secret STACK={answers.stack}"
-    subscribed = clients("sns").list_subscriptions_by_topic(TopicArn=out["AlarmTopicArn"])["Subscriptions"]
+    topics = [out[name] for name in ("AlarmTopicArn", "MailTopicArn") if name in out]
+    asked = [clients("sns").list_subscriptions_by_topic(TopicArn=topic) for topic in topics]
+    subscribed = [one for answer in asked for one in answer["Subscriptions"]]
     waiting = [one["Endpoint"] for one in subscribed if one["SubscriptionArn"] == "PendingConfirmation"]
     for address in waiting:
         yield f"Confirm the mail that {address} got from AWS; no alarm arrives before."

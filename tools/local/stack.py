@@ -261,7 +261,7 @@ def _parameters(settings: Settings, simulator_url: str | None, callback_url: str
 
 def _notifies(parameters: Mapping[str, str]) -> bool:
     """Whether the stack has a receiver outside AWS."""
-    return any(parameters.get(name) for name in ("WebhookUrl", "SlackSecretName", "LineSecretName"))
+    return any(parameters.get(name) for name in ("WebhookUrl", "SlackSecretName", "LineSecretName", "AlarmEmail"))
 
 
 def _put_client_secret(port: int, name: str, value: str) -> None:

@@ -37,6 +37,9 @@ URL_VARIABLE = "FLOWACCOUNT_CONNECT_URL"
 LONGEST_MIN_TTL = 3_600
 """The most life one may ask a token to have left, in seconds."""
 
+_LONGEST_PAGE = 100
+"""As many connections as the API lists in one answer."""
+
 logger: logging.Logger = logging.getLogger("flowaccount_connect_client")
 """Gets each request (debug), what is waited for (info), and connections in danger (warning). Never a token."""
 
@@ -211,7 +214,8 @@ class FlowAccountConnect:
 
     def connections(self, *, status: str | None = None, tenant: str | None = None) -> Iterator[Connection]:
         """All connections, or those of a status or a tenant, page by page as you go on."""
-        query = {name: value for name, value in (("status", status), ("tenant", tenant)) if value is not None}
+        wanted = (("status", status), ("tenant", tenant), ("limit", _LONGEST_PAGE))
+        query = {name: value for name, value in wanted if value is not None}
         return self._pages(Connection, "/connections", "connections", query)
 
     def connection(self, connection_id: str) -> Connection:

@@ -148,7 +148,7 @@ class FakeFlowAccountConnect:
                 case "POST", "connect-links", "confirm":
                     return 200, self._confirmed(body), 0
                 case "GET", "connections":
-                    return 200, {"connections": self._listed(query), "next": None}, 0
+                    return 200, self._page(query), 0
                 case "GET", "connections", id_:
                     return 200, self._there(id_), 0
                 case "GET", "connections", id_, "history":
@@ -171,9 +171,14 @@ class FakeFlowAccountConnect:
         except KeyError:
             raise _Refused(HTTPStatus.NOT_FOUND, "connection_not_found") from None
 
-    def _listed(self, query: Mapping[str, str]) -> list[dict[str, Any]]:
+    def _page(self, query: Mapping[str, str]) -> dict[str, Any]:
         wanted = [(name, query[name]) for name in ("status", "tenant") if name in query]
-        return [one for one in self._connections.values() if all(one[name] == value for name, value in wanted)]
+        listed = list(self._connections.values())
+        if wanted:
+            listed = [one for one in listed if all(one[name] == value for name, value in wanted)]
+        first, most = int(query.get("next", "0")), int(query.get("limit", "50"))
+        more = str(first + most) if first + most < len(listed) else None
+        return {"connections": listed[first : first + most], "next": more}
 
     def _link(self, body: Mapping[str, Any]) -> dict[str, Any]:
         link = secrets.token_urlsafe()

@@ -439,17 +439,17 @@ def _receivers(stack: Stack) -> Iterator[Finding]:
 
 
 def _alarms(stack: Stack) -> Iterator[Finding]:
-    topic = stack.outputs["AlarmTopicArn"]
-    pages = stack.client("sns").get_paginator("list_subscriptions_by_topic").paginate(TopicArn=topic)
-    subscribed = [one for page in pages for one in page["Subscriptions"]]
+    topics = [stack.outputs[name] for name in ("AlarmTopicArn", "MailTopicArn") if name in stack.outputs]
+    ask = stack.client("sns").get_paginator("list_subscriptions_by_topic").paginate
+    subscribed = [one for topic in topics for page in ask(TopicArn=topic) for one in page["Subscriptions"]]
     waiting = [one["Endpoint"] for one in subscribed if one["SubscriptionArn"] == "PendingConfirmation"]
     heard = [one for one in subscribed if str(one["SubscriptionArn"]).startswith("arn:")]
     for address in waiting:
         yield wrong("alarms", f"{address} has not confirmed", "Confirm the mail that AWS sent there.")
     if heard:
-        yield right("alarms", f"{len(heard)} subscribed to {topic}")
+        yield right("alarms", f"{len(heard)} subscribed to {topics[-1]}")
     elif not waiting:
-        how = f"make deploy EMAIL=…, or subscribe somebody to {topic}."
+        how = f"make deploy EMAIL=…, or subscribe somebody to {topics[0]}."
         yield wrong("alarms", "nobody hears them", how)
 
 

@@ -3,9 +3,9 @@
 import itertools
 import math
 import time
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
@@ -64,14 +64,20 @@ class Console:
     return_url: str = ""
     """Filled in where a link is made."""
     snapshot: Snapshot = field(init=False)
+    _rights: rights.Rights | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.snapshot = Snapshot(self.api.connections)
 
-    @cached_property
+    @property
     def rights(self) -> rights.Rights:
-        """What the caller's role may do."""
-        return rights.of(self.api)
+        """What the caller's role may do; nothing while the stack does not say."""
+        if self._rights is None:
+            try:
+                self._rights = rights.of(self.api)
+            except TemporarilyUnavailable:
+                return rights.Rights(link=False, disconnect=False)
+        return self._rights
 
 
 @dataclass(frozen=True)
@@ -170,14 +176,19 @@ def make(console: Console) -> Flask:
     return app
 
 
+def _plain(text: str) -> str:
+    """A text as it is compared: without capitals, and each character in one form. A Thai sara am can be one or two."""
+    return unicodedata.normalize("NFKC", text).casefold()
+
+
 def _shown(every: list[Connection], group: str, words_: str, page: str) -> _Shown:
     """The rows of one page: those of a group whose id or tenant has the words in it."""
-    wanted = words_.casefold()
+    wanted = _plain(words_)
     found = [
         one
         for one in every
         if (group not in GROUPS or group == "all" or group_of(one) == group)
-        and (not wanted or wanted in one.support_code.casefold() or wanted in (one.tenant or "").casefold())
+        and (not wanted or wanted in _plain(one.support_code) or wanted in _plain(one.tenant or ""))
     ]
     if len(found) <= ON_ONE_PAGE:
         return _Shown(found, len(found), 1, 1)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from flowaccount_connect_client.client import FlowAccountConnect
-from flowaccount_connect_client.errors import AccessDenied, FlowAccountConnectError
+from flowaccount_connect_client.errors import AccessDenied, FlowAccountConnectError, TemporarilyUnavailable
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,8 @@ def of(api: FlowAccountConnect) -> Rights:
     """The rights of the caller's role.
 
     API Gateway checks the role before the stack sees a request. So a request that the stack must refuse shows the
-    right and changes nothing: a link without a tenant, and the end of a connection that does not exist.
+    right and changes nothing: a link without a tenant, and the end of a connection that does not exist. Raises
+    `TemporarilyUnavailable`.
     """
     return Rights(
         link=_may(lambda: api.connect_link("", "")),
@@ -33,6 +34,8 @@ def _may(act: Callable[[], object]) -> bool:
         act()
     except AccessDenied:
         return False
+    except TemporarilyUnavailable:
+        raise
     except FlowAccountConnectError:
         return True
     return True

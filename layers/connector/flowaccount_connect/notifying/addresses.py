@@ -43,7 +43,10 @@ def is_loopback(address: str) -> bool:
 
 def resolve(host: str, port: int) -> Sequence[str]:
     """The addresses of `host`. Raises `OSError`."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError:
+        raise OSError("no name of the DNS") from None
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 

@@ -20,6 +20,9 @@ QUIET = 3_600
 
 SAMPLE = 50
 
+ALARM = "alarm:"
+"""The kinds of notices of alarms begin so."""
+
 _LEASE = 60
 _KEPT = 7 * 86_400
 
@@ -54,7 +57,7 @@ def of_alarm(alarm: Mapping[str, Any], stack: str) -> Notice | None:
     name, state = str(alarm.get("AlarmName")), alarm.get("NewStateValue")
     if not name.startswith(f"{stack}-") or state not in ("ALARM", "OK"):
         return None
-    return Notice(f"alarm:{name.removeprefix(f'{stack}-')}", f"{alarm.get('StateChangeTime')} {state}")
+    return Notice(f"{ALARM}{name.removeprefix(f'{stack}-')}", f"{alarm.get('StateChangeTime')} {state}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ Four kinds of messages are in the queue:
 - `{"tell": kind}`: what has been gathered of a kind becomes one message for each way to people;
 - `{"to": receiver, …}`: one delivery.
 
-The messages of a batch are worked on side by side, so a slow receiver holds up nobody else of its batch. After a
-timeout, what is for this receiver waits for its next try without being sent, for half a minute in this process: a
-burst for a receiver that hangs does not use up the function's time.
+The messages of a batch are worked on side by side, so a slow receiver holds up nobody else of its batch. After three
+timeouts in a row, what is for this receiver waits for its next try without being sent, for half a minute in this
+process: a burst for a receiver that hangs does not use up the function's time. A message's last try is always sent.
 """
 
 import time
@@ -22,14 +22,18 @@ from typing import Any
 from flowaccount_connect.domain.events import SOURCE
 from flowaccount_connect.domain.log import Log, fault
 from flowaccount_connect.notifying import notices, queue, signing, webhooks, words
-from flowaccount_connect.notifying.notices import Notice, Notices
+from flowaccount_connect.notifying.notices import Notice, Notices, Waiting
 from flowaccount_connect.notifying.people import People
 from flowaccount_connect.notifying.queue import Malformed, Message, Queue
 from flowaccount_connect.notifying.sending import Answer
 from flowaccount_connect.notifying.webhooks import Webhooks
+from flowaccount_connect.storage.dynamodb import StoreUnavailable
+
+HANGS = 3
+"""After so many timeouts in a row a receiver hangs. A busy one that misses the deadline now and then does not."""
 
 SILENCE = 30
-"""Seconds for which nothing is sent to a receiver that did not answer in time."""
+"""Seconds for which nothing is sent to a receiver that hangs."""
 
 _GONE = 410
 """The receiver wants no webhooks any more. Its messages are dead letters at once."""
@@ -48,7 +52,9 @@ class Notify:
     log: Log
     clock: Callable[[], float] = time.time
     silent_until: dict[str, float] = field(default_factory=dict)
-    """By receiver."""
+    """By receiver that hangs."""
+    timeouts: dict[str, int] = field(default_factory=dict)
+    """In a row, by receiver."""
 
     def receive(self, records: Sequence[Any]) -> list[str]:
         """Work on a batch; the ids of the messages that must come back. Raises nothing."""
@@ -120,7 +126,14 @@ class Notify:
             self._note(notice, again=message.tries > 1)
 
     def _note(self, notice: Notice, *, again: bool) -> None:
-        is_first, at = self.notices.note(notice.kind, [notice.subject])
+        try:
+            is_first, at = self.notices.note(notice.kind, [notice.subject])
+        except StoreUnavailable:
+            if not notice.kind.startswith(notices.ALARM):
+                raise
+            # The alarm may be about the very table in which it would be gathered.
+            self._say(notice.kind, Waiting([notice.subject], 0, 0))
+            return
         # One message tells them all. The first one sends it; so does one that failed before, which may have been first.
         if is_first or again:
             self.queue.send([{"tell": notice.kind}], after=at - int(self.clock()))
@@ -135,32 +148,37 @@ class Notify:
             return quiet
         if not self.notices.claim(kind, waiting):
             return notices.GATHER
-        said = words.text(kind, waiting, stack=self.stack, language=self.language)
-        self.queue.send([{"to": to, "text": said, "key": str(uuid.uuid4())} for to in self.people.names])
+        self._say(kind, waiting)
         if self.notices.told(kind, waiting).count:
             # What came meanwhile had no message of its own.
             self.queue.send([{"tell": kind}], after=notices.QUIET)
         return None
 
+    def _say(self, kind: str, waiting: Waiting) -> None:
+        said = {
+            "subject": words.subject(kind, waiting, stack=self.stack),
+            "text": words.text(kind, waiting, stack=self.stack, language=self.language),
+        }
+        self.queue.send([{"to": to, **said, "key": str(uuid.uuid4())} for to in self.people.names])
+
     def _deliver(self, message: Message) -> int | None:
         """Try a delivery; the seconds until the next try, or `None` if there is none."""
         to, body = message.body["to"], message.body
-        if self.silent_until.get(to, 0.0) > self.clock():
+        if self.silent_until.get(to, 0.0) > self.clock() and message.tries < queue.TRIES:
             return queue.delay(message.tries)
         if "event" in body:
             answer = self.webhooks.deliver(to, body["event"])
         else:
-            answer = self.people.deliver(to, str(body["text"]), str(body["key"]))
+            answer = self.people.deliver(to, str(body["subject"]), str(body["text"]), str(body["key"]))
         if answer is None:
             self.log.warning("no such receiver any more", extra={"receiver": to})
             return None
+        self.timeouts[to] = self.timeouts.get(to, 0) + 1 if answer.error == "timeout" else 0
+        self.silent_until[to] = self.clock() + SILENCE if self.timeouts[to] >= HANGS else 0.0
         if answer.is_taken:
-            self.silent_until.pop(to, None)
             return None
         facts = {"receiver": to, "status": answer.status, "error": answer.error, "tries": message.tries}
         self.log.error("not delivered", extra=facts | {"event_id": body.get("event", {}).get("data", {}).get("id")})
-        if answer.error == "timeout":
-            self.silent_until[to] = self.clock() + SILENCE
         if answer.status == _GONE:
             self.queue.give_up(message)
             return None

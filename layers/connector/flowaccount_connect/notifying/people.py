@@ -1,9 +1,10 @@
-"""The ways to people: Slack and LINE. The operator's e-mail comes from the alarms' topic itself.
+"""The ways to people: Slack, LINE and e-mail.
 
 - Slack: an incoming webhook (https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks). Its URL is a
   secret. `&`, `<` and `>` are escaped.
 - LINE: a push message to a group (https://developers.line.biz/en/reference/messaging-api/#send-push-message). The same
   `X-Line-Retry-Key` goes with each try of a message, so LINE sends it once; 409 says that it has been sent.
+- E-mail: an SNS topic, to which the operator's address is subscribed. A subject is ASCII, so it is always English.
 
 The secrets are JSON, or of Slack the URL alone. They are looked up for each message: there are few.
 """
@@ -11,13 +12,21 @@ The secrets are JSON, or of Slack the URL alone. They are looked up for each mes
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Protocol
 
+from flowaccount_connect.domain.error_code import error_code
 from flowaccount_connect.notifying import signing
 from flowaccount_connect.notifying.sending import Answer, Post
 
-SLACK, LINE = "slack", "line"
+SLACK, LINE, MAIL = "slack", "line", "mail"
 
 LINE_URL = "https://api.line.me/v2/bot/message/push"
+
+
+class Sns(Protocol):
+    """What is used of an SNS client."""
+
+    def publish(self, **kwargs: Any) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,20 +38,28 @@ class People:
     """The name of the secret with Slack's URL."""
     line: str | None
     """The name of the secret with LINE's token and group."""
+    mail: str | None
+    """The ARN of the mailbox's topic."""
+    sns: Sns | None
+    """To publish there."""
     post: Post
 
     @property
     def names(self) -> tuple[str, ...]:
         """Where each message goes."""
-        return tuple(name for name, secret in ((SLACK, self.slack), (LINE, self.line)) if secret)
+        return tuple(name for name, of in ((SLACK, self.slack), (LINE, self.line), (MAIL, self.mail)) if of)
 
-    def deliver(self, to: str, text: str, key: str) -> Answer | None:
+    def deliver(self, to: str, subject: str, text: str, key: str) -> Answer | None:
         """Send a text one way; `None` if this way is configured no more. `key` is a UUID, the same for each try.
+
+        Only a mail has a `subject`: up to 99 characters of ASCII.
 
         Raises `signing.SecretMisconfigured`, `signing.SecretUnavailable`.
         """
         if to not in self.names:
             return None
+        if to == MAIL:
+            return self._mail(subject, text)
         if to == SLACK:
             fields = self._fields(str(self.slack), "url")
             escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
@@ -52,6 +69,15 @@ class People:
         body = {"to": fields["to"], "messages": [{"type": "text", "text": text}]}
         answer = self.post(fields.get("url", LINE_URL), headers, json.dumps(body).encode())
         return Answer(200) if answer.status == 409 else answer
+
+    def _mail(self, subject: str, text: str) -> Answer:
+        if self.sns is None:
+            return Answer(None, "unexpected")
+        try:
+            answer = self.sns.publish(TopicArn=self.mail, Subject=subject, Message=text)
+        except Exception as error:
+            return Answer(None, error_code(error))
+        return Answer(200) if answer.get("MessageId") else Answer(None, "no_answer")
 
     def _fields(self, name: str, *needed: str) -> Mapping[str, str]:
         text, _ = signing.read(self.secrets, name)

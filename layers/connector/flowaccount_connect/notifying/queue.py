@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-DELAYS = (5, 60, 300, 1_800, 3_600, 7_200, 14_400, 28_800, 30_000)
-"""Seconds after the first failed try, after the second, and so on. A day in all."""
+DELAYS = (5, 60, 300, 1_800, 3_600, 7_200, 14_400, 28_800, 30_300)
+"""Seconds after the first failed try, after the second, and so on. A day in all, and what is added at random."""
 
 TRIES = len(DELAYS) + 1
 """As often a message is tried (the queue's `maxReceiveCount`)."""
@@ -51,13 +51,13 @@ def read(record: Any) -> Message:
 def delay(tries: int, *, asked: int | None = None, jitter: Callable[[], float] = random.random) -> int:
     """Seconds until the next try after `tries` failed ones; `asked` is the least that the receiver wants.
 
-    A tenth of it is random, so that what failed together does not come back together. After the last try it is 0: SQS
-    takes the message at once for its dead letters.
+    Up to a tenth is added at random, so that what failed together does not come back together. After the last try it is
+    0: SQS takes the message at once for its dead letters.
     """
     if tries >= TRIES:
         return 0
     planned = DELAYS[max(tries, 1) - 1]
-    return max(int(planned * (0.95 + 0.1 * jitter())), 1, asked or 0)
+    return max(int(planned * (1 + 0.1 * jitter())), 1, asked or 0)
 
 
 class Sqs(Protocol):

@@ -4,11 +4,14 @@
   so a name that leads elsewhere a moment later (DNS rebinding) leads nowhere.
 - https only. On the local stack http to this machine as well.
 - No redirect is followed, no cookie kept, no proxy asked. Of the body at most 8 KB are read, and dropped.
-- The deadline bounds the whole exchange, the resolver too: it runs on a thread of its own.
+- The deadline bounds the whole exchange, the resolver too: it runs on a thread of its own. One that a server keeps
+  beyond it, byte by byte, ends when the server lets go. Nothing more is sent to a host that keeps `KEPT` of them, so
+  that there are threads left for the others.
 """
 
 import ssl
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +28,9 @@ from flowaccount_connect.oauth import tls
 
 DEADLINE = 15.0
 """Seconds for one delivery. The Standard Webhooks specification recommends 15 to 30."""
+
+KEPT = 30
+"""More than a hanging host has in a moment: two batches."""
 
 _BODY = 8_192
 _LONGEST_WAIT = 3_600
@@ -90,19 +96,31 @@ class Sender:
         self._deadline = deadline
         self._resolver = resolver
         self._context = context()
+        self._running = Counter[str]()
+        self._lock = threading.Lock()
 
     def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
         """POST `body` to `url`; what became of it by the deadline. Never raises."""
         answers: list[Answer] = []
-        thread = threading.Thread(target=self._exchange, args=(url, headers, body, answers), daemon=True)
+        host = url.partition("://")[2].partition("/")[0]
+        thread = threading.Thread(target=self._exchange, args=(host, url, headers, body, answers), daemon=True)
+        with self._lock:
+            if self._running[host] >= KEPT:
+                return Answer(None, "timeout")
+            self._running[host] += 1
         try:
             thread.start()
         except RuntimeError:
+            self._end(host)
             return Answer(None, "no_thread")
         thread.join(self._deadline)
         return answers[0] if answers else Answer(None, "timeout")
 
-    def _exchange(self, url: str, headers: Mapping[str, str], body: bytes, answers: list[Answer]) -> None:
+    def _end(self, host: str) -> None:
+        with self._lock:
+            self._running[host] -= 1
+
+    def _exchange(self, host: str, url: str, headers: Mapping[str, str], body: bytes, answers: list[Answer]) -> None:
         try:
             self._send(url, headers, body, answers)
         except addresses.Forbidden:
@@ -117,6 +135,8 @@ class Sender:
             answers.append(Answer(None, "no_address"))
         except Exception:
             answers.append(Answer(None, "unexpected"))
+        finally:
+            self._end(host)
 
     def _send(self, url: str, headers: Mapping[str, str], body: bytes, answers: list[Answer]) -> None:
         parts = urlsplit(url)

@@ -11,9 +11,11 @@ import hmac
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 from flowaccount_connect.domain.error_code import error_code
+from flowaccount_connect.domain.log import Log
 
 OVERLAP = 86_400
 """Seconds for which the secret before the current one still signs."""
@@ -82,15 +84,16 @@ def headers(id_: str, body: bytes, keys: Sequence[bytes], *, now: int) -> Mappin
 class SigningKeys:
     """The keys that sign now: of the current secret, and for a day of the one before. Safe for several threads.
 
-    Its repr does not show them.
+    A new secret that is none is logged, and the one before it signs on. Its repr does not show them.
     """
 
-    def __init__(self, client: SecretsManager, name: str, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, client: SecretsManager, name: str, log: Log, *, clock: Callable[[], float] = time.time) -> None:
         self._client = client
         self._name = name
+        self._log = log
         self._clock = clock
         self._lock = threading.Lock()
-        self._keys: tuple[bytes, ...] = ()
+        self._keys = tuple[bytes, ...]()
         self._read_at = 0.0
 
     def get(self) -> Sequence[bytes]:
@@ -111,10 +114,13 @@ class SigningKeys:
 
     def _look_up(self) -> tuple[bytes, ...]:
         text, made = read(self._client, self._name)
-        current = key_of(text)
-        if self._clock() - made >= OVERLAP:
-            return (current,)
         try:
-            return (current, key_of(read(self._client, self._name, "AWSPREVIOUS")[0]))
-        except SecretMisconfigured:
-            return (current,)  # The first version has none before it.
+            keys: tuple[bytes, ...] = (key_of(text),)
+        except SecretMisconfigured as error:
+            self._log.error("no secret", extra={"error": str(error)})
+            return (key_of(read(self._client, self._name, "AWSPREVIOUS")[0]),)
+        if self._clock() - made < OVERLAP:
+            # The first version has none before it, and one that is none signs nothing.
+            with suppress(SecretMisconfigured):
+                keys += (key_of(read(self._client, self._name, "AWSPREVIOUS")[0]),)
+        return keys

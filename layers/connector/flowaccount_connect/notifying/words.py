@@ -1,8 +1,9 @@
 """What people read: what has happened, what to do, and where the runbook goes on. In English and in Thai."""
 
+from textwrap import shorten
 from typing import Literal, NamedTuple
 
-from flowaccount_connect.notifying.notices import Waiting
+from flowaccount_connect.notifying.notices import ALARM, Waiting
 
 Language = Literal["en", "th"]
 
@@ -154,19 +155,49 @@ _TIMES: dict[Language, str] = {"en": " ({count:,} changes)", "th": " (เปล�
 
 def text(kind: str, waiting: Waiting, *, stack: str, language: Language) -> str:
     """The message about one kind of trouble: three lines, of which the first says all in short."""
-    count = waiting.count
-    alarm = kind.removeprefix("alarm:")
-    if alarm == kind:
-        words = CONNECTIONS[kind]
-        shown = waiting.subjects[:SHOWN]
-        named = f": {', '.join(shown)}" if shown else ""
-        rest = _MORE[language].format(more=count - len(shown)) if shown and count > len(shown) else ""
-        connections, need = ("1 connection", "needs") if count == 1 else (f"{count:,} connections", "need")
-        first = f"{words.what[language].format(count=count, connections=connections, need=need)}{named}{rest}"
-    else:
-        words = ALARMS.get(alarm) or _words(alarm, "", alarm, "", alarm)
-        first = words.what[language] + (_TIMES[language].format(count=count) if count > 1 else "")
-        if waiting.subjects and waiting.subjects[-1].endswith(" OK"):
-            return f"[{stack}] {_OVER[language]}{first}"
+    words, first = _of(kind), _short(kind, waiting, language)
+    if _is_over(waiting):
+        return f"[{stack}] {first}"
+    shown, count = waiting.subjects[:SHOWN], waiting.count
+    if not kind.startswith(ALARM) and shown:
+        rest = _MORE[language].format(more=count - len(shown)) if count > len(shown) else ""
+        first += f": {', '.join(shown)}{rest}"
     lines = (f"[{stack}] {first}", words.act[language], f"docs/runbook.md#{words.entry}")
     return "\n".join(line for line in lines if line)
+
+
+def subject(kind: str, waiting: Waiting, *, stack: str) -> str:
+    """The message's first line without names, in English: a mail's subject is ASCII, below 100 characters."""
+    first = f"[{stack}] {_short(kind, waiting, 'en')}".encode("ascii", "replace").decode()
+    return shorten(first, 99, placeholder=" ...")
+
+
+def _of(kind: str) -> _Words:
+    if not kind.startswith(ALARM):
+        return CONNECTIONS[kind]
+    name = kind.removeprefix(ALARM)
+    function = name.removesuffix("-errors")
+    if name in ALARMS or function == name:
+        return ALARMS.get(name) or _words(name, "", name, "", name)
+    return _words(
+        f"The function {function} fails",
+        "It crashed, or ran out of time or memory. Look at its log.",
+        f"ฟังก์ชัน {function} ทำงานไม่สำเร็จ",
+        "ฟังก์ชันหยุดกลางคัน หมดเวลา หรือหน่วยความจำไม่พอ ให้ดู log ของฟังก์ชันนี้",
+        "function-errors",
+    )
+
+
+def _short(kind: str, waiting: Waiting, language: Language) -> str:
+    """What has happened, and how often."""
+    count, what = waiting.count, _of(kind).what[language]
+    if not kind.startswith(ALARM):
+        connections, need = ("1 connection", "needs") if count == 1 else (f"{count:,} connections", "need")
+        return what.format(count=count, connections=connections, need=need)
+    over = _OVER[language] if _is_over(waiting) else ""
+    return over + what + (_TIMES[language].format(count=count) if count > 1 else "")
+
+
+def _is_over(waiting: Waiting) -> bool:
+    """Whether an alarm's last change was its end."""
+    return bool(waiting.subjects) and waiting.subjects[-1].endswith(" OK")

@@ -68,9 +68,11 @@ def check_answer(*, http_response: Any = None, model: Any = None, **_: Any) -> N
 
     botocore reads a body that is not JSON as an answer without members, and returns the last one even if its checksum
     is wrong: without this check, a page of a proxy would read as "no such item". DynamoDB sends a checksum with each
-    answer. All other answers, except streams, are JSON objects. Raises `NoAnswer`.
+    answer. All other answers, except streams and the XML of SNS, which botocore refuses to misread, are JSON objects.
+    Raises `NoAnswer`.
     """
-    if http_response.status_code >= 300 or model.has_streaming_output:
+    is_xml = model.service_model.protocol == "query"
+    if http_response.status_code >= 300 or model.has_streaming_output or is_xml:
         return
     checksum = http_response.headers.get("x-amz-crc32")
     if checksum is not None:

@@ -277,7 +277,8 @@ def notify() -> "Notify":
     stack, read = settings.stack(), settings.Reader(os.environ)
     secrets = client("secretsmanager")
     post = Sender(loopback=read.choice("LOOPBACK_RECEIVERS", "refused", "allowed") == "allowed").post
-    keys = SigningKeys(secrets, read.optional("WEBHOOK_SECRET") or "")
+    keys = SigningKeys(secrets, read.optional("WEBHOOK_SECRET") or "", logger)
+    mail = read.optional("MAIL_TOPIC_ARN")
     return Notify(
         queue=Queue(client("sqs"), read.text("NOTIFY_QUEUE_URL"), read.text("UNDELIVERED_QUEUE_URL")),
         webhooks=Webhooks(
@@ -290,6 +291,8 @@ def notify() -> "Notify":
             secrets=secrets,
             slack=read.optional("SLACK_SECRET_NAME"),
             line=read.optional("LINE_SECRET_NAME"),
+            mail=mail,
+            sns=client("sns") if mail else None,
             post=post,
         ),
         notices=Notices(client("dynamodb"), stack.table),
