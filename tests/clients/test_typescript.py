@@ -16,7 +16,9 @@ IMPORT = """
 import * as all from "flowaccount-connect";
 const connect = new all.FlowAccountConnect({ url: "https://a1.execute-api.ap-southeast-1.amazonaws.com/live" });
 const problem = await connect.accessToken("..").catch((error) => error);
-console.log(JSON.stringify([Object.keys(all).sort(), connect.url, problem instanceof all.Problem, problem.code]));
+const { FakeFlowAccountConnect } = await import("flowaccount-connect/testing");
+const fake = typeof new FakeFlowAccountConnect().visit;
+console.log(JSON.stringify([Object.keys(all).sort(), connect.url, problem instanceof all.InvalidArgument, fake]));
 """
 
 TYPED = """
@@ -78,6 +80,7 @@ def test_it_needs_the_credentials_and_the_signer_of_aws_in_exact_versions_and_no
     assert set(described["dependencies"]) == {
         "@aws-crypto/sha256-js",
         "@aws-sdk/credential-providers",
+        "@smithy/core",
         "@smithy/signature-v4",
     }
     versions = [*described["dependencies"].values(), *described["devDependencies"].values()]
@@ -86,7 +89,7 @@ def test_it_needs_the_credentials_and_the_signer_of_aws_in_exact_versions_and_no
 
 def test_it_is_imported_where_nothing_else_is_installed(installed: Path) -> None:
     (installed / "import.mjs").write_text(IMPORT)
-    names, url, is_problem, code = json.loads(run(installed, "node", "import.mjs"))
+    names, url, is_refused, fake = json.loads(run(installed, "node", "import.mjs"))
     assert names == [
         "AccessDenied",
         "ConnectionNotFound",
@@ -95,6 +98,7 @@ def test_it_is_imported_where_nothing_else_is_installed(installed: Path) -> None
         "FlowAccountConnectError",
         "HostNotAllowed",
         "InvalidAnswer",
+        "InvalidArgument",
         "InvalidSignature",
         "NotConfigured",
         "Problem",
@@ -103,7 +107,7 @@ def test_it_is_imported_where_nothing_else_is_installed(installed: Path) -> None
         "webhooks",
     ]
     assert url == "https://a1.execute-api.ap-southeast-1.amazonaws.com/live"
-    assert (is_problem, code) == (True, "invalid_connection_id")
+    assert (is_refused, fake) == (True, "function")
 
 
 def test_its_types_are_whole_for_a_strict_program(package: Path, installed: Path) -> None:

@@ -564,7 +564,7 @@ ERRORS = [
     (reply(504, b""), TemporarilyUnavailable),
     (refused(500, "internal_error"), TemporarilyUnavailable),
     (drop, TemporarilyUnavailable),
-    (refused(403, "access_denied"), AccessDenied),
+    (refused(403, "permission_denied"), AccessDenied),
     (reply(403, b'{"Message": "User: x is not authorized"}'), AccessDenied),
     (reply(404, b"nothing here"), InvalidAnswer),
     (reply(302, b"", "Location: https://login.example/\r\n"), InvalidAnswer),
@@ -800,6 +800,21 @@ def test_an_import_and_a_disconnect(stack: Server, books: Server) -> None:
         auth(stack, books).token()
 
 
+def test_an_import_is_sent_once_since_a_token_may_be_spent_by_it(stack: Server) -> None:
+    stack.say(refused(503, "store_unavailable", "Retry-After: 0\r\n"))
+    with pytest.raises(TemporarilyUnavailable):
+        connect(stack, patience=60).import_(CONNECTION, "a-refresh-token")
+    assert len(stack.asked) == 1
+
+
+def test_after_a_new_consent_the_older_ones_token_is_not_used_any_more(stack: Server, books: Server) -> None:
+    auth(stack, books).token()
+    stack.say(found(**SHOWN))
+    connect(stack).confirm("a.b", "tenant-1")
+    stack.say(given(2))
+    assert auth(stack, books).token().value == "access-2"
+
+
 @pytest.mark.parametrize("id_", ["", "..", "../connect-links", "N1/token", "N1?x=1", "N1\n", "น1", "N" * 65])
 def test_what_is_no_id_chooses_no_route(stack: Server, id_: str) -> None:
     api = connect(stack)
@@ -864,6 +879,8 @@ API_OF_AWS = "https://a1b2c3.execute-api.eu-west-1.amazonaws.com/live"
     ("url", "own", "variable", "default", "expected"),
     [
         (API_OF_AWS, "us-east-1", "us-east-2", "us-west-1", "eu-west-1"),
+        (API_OF_AWS.replace("amazonaws", "vpce.amazonaws"), "us-east-1", "us-east-2", "us-west-1", "eu-west-1"),
+        (API_OF_AWS.replace("aws.com", "aws.com.evil.example"), "us-east-1", "us-east-2", "us-west-1", "us-east-1"),
         ("https://api.example", "us-east-1", "us-east-2", "us-west-1", "us-east-1"),
         ("https://api.example", None, "us-east-2", "us-west-1", "us-east-2"),
         ("https://api.example", None, None, "us-west-1", "us-west-1"),

@@ -509,7 +509,7 @@ AWS = [
     ("keys", 403, "", "invalid_signature", None),
     ("region", 403, "InvalidSignatureException", "Credential should be scoped to a valid region.", None),
     ("permission", 403, "AccessDeniedException", "User: arn:aws:sts::1:x is not authorized to perform: …", None),
-    ("permission", 403, "", "access_denied", None),
+    ("permission", 403, "", "permission_denied", None),
     ("stage", 403, "ForbiddenException", "Forbidden", None),
     ("stage", 403, "MissingAuthenticationTokenException", "Missing Authentication Token", None),
     ("stage", 403, "", "not_signed", None),

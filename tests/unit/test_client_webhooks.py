@@ -9,7 +9,7 @@ import time
 import pytest
 from hypothesis import given, strategies
 
-from flowaccount_connect_client import InvalidSignature, NotConfigured
+from flowaccount_connect_client import InvalidArgument, InvalidSignature, NotConfigured
 from flowaccount_connect_client.webhooks import TOLERANCE, verify
 
 SECRET = "whsec_" + base64.b64encode(b"k" * 24).decode()
@@ -91,6 +91,14 @@ def test_each_header_is_needed(name: str) -> None:
 def test_another_id_is_another_webhook() -> None:
     with pytest.raises(InvalidSignature):
         verify(PAYLOAD, headers(signature(SECRET, PAYLOAD, id_="msg_2")), SECRET, now=NOW)
+
+
+def test_a_secret_that_is_too_short_is_none_and_a_body_that_was_parsed_is_the_apps_mistake() -> None:
+    with pytest.raises(NotConfigured, match="24 bytes"):
+        verify(PAYLOAD, headers("v1,x"), "whsec_c2hvcnQ=", now=NOW)
+    for parsed in ({"type": "connected"}, None, 7):
+        with pytest.raises(InvalidArgument):
+            verify(parsed, headers("v1,x"), SECRET, now=NOW)  # type: ignore[arg-type]
 
 
 @given(strategies.text(max_size=20) | strategies.just("whsec_") | strategies.just("whsec_%%%"))

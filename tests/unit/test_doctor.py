@@ -251,7 +251,7 @@ def test_an_api_that_does_not_answer_is_wrong_and_one_that_may_not_be_called_is_
     away = TemporarilyUnavailable("unreachable", 0, "The stack's API cannot be reached.")
     state, text, fix = only(examined(Aws(), away), "api")
     assert (state, "cannot be reached" in text, "docs/runbook.md#api-errors" in fix) == (State.WRONG, True, True)
-    closed = AccessDenied("access_denied", 403, "On policy.")
+    closed = AccessDenied("permission_denied", 403, "On policy.")
     closed.denial = "permission"
     state, _, fix = only(examined(Aws(), closed), "api")
     assert (state, "execute-api:Invoke" in fix) == (State.UNKNOWN, True)

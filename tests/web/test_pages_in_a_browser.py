@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -9,6 +11,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page
 
 from flowaccount_connect.http import pages
 from tests.support.accessibility import CONFORMANCE, SPILLS
+from tools.local import gallery
 from tools.local.gallery import LOCALES, SCHEMES, SIZES, Exhibit, exhibits, resize, screen
 
 
@@ -29,6 +32,25 @@ def test_every_page_is_shown(every: list[Exhibit]) -> None:
     assert {exhibit.name for exhibit in every if exhibit.owner == "stand-in"} == {
         *("sign-in", "sign-in-refused", "businesses", "cancelled", "error", "ended"),
     }
+
+
+def test_the_pictures_are_taken_and_their_progress_is_shown(
+    every: list[Exhibit], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some = [exhibit for exhibit in every if exhibit.name in ("busy", "sign-in")]
+    monkeypatch.setattr(gallery, "exhibits", lambda: nullcontext(some))
+    monkeypatch.setattr(gallery, "HERE", tmp_path)
+    lines: list[str] = []
+    taken = gallery.photograph(lines.append)
+    pages_seen = [
+        (scheme, language, exhibit) for scheme in SCHEMES for exhibit in some for language in exhibit.languages
+    ]
+    assert taken == len(pages_seen) * len(SIZES) == len(list(tmp_path.glob("*.jpeg")))
+    assert {line.rpartition(",")[0] for line in lines} == {f"{scheme} {lang} {one}" for scheme, lang, one in pages_seen}
+    assert {line.rpartition(", ")[2] for line in lines} == {f"{left} to go" for left in range(len(lines))}
+    linked = re.findall('href="([^"]+)"', (tmp_path / "index.html").read_text())
+    shown = [name for sheet in linked for name in re.findall('src="([^"]+)"', (tmp_path / sheet).read_text())]
+    assert sorted(shown) == sorted(path.name for path in tmp_path.glob("*.jpeg"))
 
 
 @pytest.mark.parametrize("language", LOCALES)

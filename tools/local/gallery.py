@@ -6,7 +6,8 @@ The stack's pages are served with the body and headers of the functions' answers
 import base64
 import itertools
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -87,9 +88,7 @@ def exhibits() -> Iterator[list[Exhibit]]:
 @contextmanager
 def screen(launched: "Browser", language: str, scheme: str, size: str) -> Iterator[Callable[[Exhibit], "Page"]]:
     """A browser on a screen of that size, in that language and colour scheme; call it to see an exhibit."""
-    context = launched.new_context(
-        locale=LOCALES[language], color_scheme="dark" if scheme == "dark" else "light", device_scale_factor=2
-    )
+    context = launched.new_context(locale=LOCALES[language], color_scheme="dark" if scheme == "dark" else "light")
     page = context.new_page()
 
     def show(exhibit: Exhibit) -> "Page":
@@ -112,49 +111,60 @@ def resize(page: "Page", size: str) -> None:
 
 
 def photograph(progress: Callable[[str], None] = lambda _: None) -> int:
-    """Take a picture of every page in every language, size and scheme, and a contact sheet. Returns how many.
+    """Take a picture of every page in every language, size and scheme, and contact sheets. Returns how many.
 
-    `progress` gets a line for each language and scheme.
+    `progress` gets a line for each page. Each scheme has a thread with a browser of its own.
     """
     HERE.mkdir(parents=True, exist_ok=True)
-    for old in HERE.glob("*.png"):
+    for old in HERE.iterdir():
         old.unlink()
-    taken: list[tuple[str, str]] = []
-    with browser() as launched, exhibits() as every:
-        if launched is None:
-            raise LocalError("No Chromium or Chrome is installed: install one to take screenshots.")
-        for scheme, language in itertools.product(SCHEMES, LOCALES):
-            seen = [exhibit for exhibit in every if language in exhibit.languages]
-            with screen(launched, language, scheme, "320") as show:
-                for number, exhibit in enumerate(seen, 1):
-                    progress(f"{scheme} {language}: page {number} of {len(seen)}")
-                    page = show(exhibit)
-                    for size in _pictured(exhibit, scheme, language):
-                        resize(page, size)
-                        name = f"{exhibit}-{language}-{size}-{scheme}.png"
-                        page.screenshot(path=HERE / name, full_page=True)
-                        taken.append((f"{size} {scheme} {language}", name))
-    (HERE / "index.html").write_text(_contact_sheet(sorted(taken)))
+    with exhibits() as every:
+        left = itertools.count(len(SCHEMES) * sum(len(exhibit.languages) for exhibit in every) - 1, -1)
+
+        def told(line: str) -> None:
+            progress(f"{line}, {next(left)} to go")
+
+        with ThreadPoolExecutor(len(SCHEMES)) as pool:
+            taken = [
+                one for some in pool.map(lambda scheme: _photographed(every, scheme, told), SCHEMES) for one in some
+            ]
+    groups = {group: [name for other, name in sorted(taken) if other == group] for group, _ in sorted(taken)}
+    for group, names in groups.items():
+        (HERE / f"{group}.html").write_text(_contact_sheet(group, names))
+    links = "".join(f'<li><a href="{group}.html">{group}</a></li>' for group in groups)
+    (HERE / "index.html").write_text(f"<!doctype html><title>Every page</title><ul>{links}</ul>")
     return len(taken)
 
 
-def _pictured(exhibit: Exhibit, scheme: str, language: str) -> Collection[str]:
-    """The sizes of a page's pictures: all, where lines may end badly, which is in Thai with a name; a few otherwise."""
-    if (scheme, language) != ("light", "th"):
-        return ("390",) if exhibit.owner == "branded" else ("320", "1280")
-    return SIZES if exhibit.owner == "branded" else ("320", "320-large-text", "390", "1280")
+def _photographed(every: list[Exhibit], scheme: str, progress: Callable[[str], None]) -> list[tuple[str, str]]:
+    """Takes the pictures of a scheme; their groups and their names. A page is loaded once for all its sizes."""
+    taken = []
+    with browser() as launched:
+        if launched is None:
+            raise LocalError("No Chromium or Chrome is installed: install one to take screenshots.")
+        for language in LOCALES:
+            with screen(launched, language, scheme, "320") as show:
+                for exhibit in every:
+                    if language not in exhibit.languages:
+                        continue
+                    page = show(exhibit)
+                    for size in SIZES:
+                        resize(page, size)
+                        name = f"{exhibit}-{language}-{size}-{scheme}.jpeg"
+                        page.screenshot(path=HERE / name, full_page=True, type="jpeg", quality=80)
+                        taken.append((f"{scheme}-{language}-{size}", name))
+                    progress(f"{scheme} {language} {exhibit}")
+    return taken
 
 
-def _contact_sheet(taken: list[tuple[str, str]]) -> str:
-    """All pictures on one page, by group."""
-    parts = [
-        "<!doctype html><title>Every page</title><style>body{font:14px sans-serif;background:#999}"
-        "figure{display:inline-block;margin:8px;vertical-align:top}img{width:240px}</style>"
-    ]
-    for group, pictures in itertools.groupby(taken, lambda one: one[0]):
-        parts.append(f"<h2>{group}</h2>")
-        parts += [f'<figure><img src="{n}" alt=""><figcaption>{n}</figcaption></figure>' for _, n in pictures]
-    return "\n".join(parts)
+def _contact_sheet(title: str, names: list[str]) -> str:
+    """The pictures on one page."""
+    figures = [f'<figure><img src="{n}" alt=""><figcaption>{n}</figcaption></figure>' for n in names]
+    style = (
+        "body{font:14px sans-serif;background:#999}"
+        "figure{display:inline-block;margin:8px;vertical-align:top}img{max-width:640px}"
+    )
+    return f"<!doctype html><title>{title}</title><style>{style}</style>\n" + "\n".join(figures)
 
 
 def _ours(url: str) -> list[Exhibit]:
@@ -225,7 +235,7 @@ class _OurPages(BaseHTTPRequestHandler):
             accept_language=self.headers.get("Accept-Language", ""),
             reference=REFERENCE,
             back=BACK if kind in _WITH_A_WAY_BACK else None,
-            retry_after=41 if kind == "busy" else None,
+            retry_after=41 if kind in ("busy", "temporarily_unavailable") else None,
         )
         body = str(answer["body"]).encode()
         self.send_response(cast("int", answer["statusCode"]))
@@ -253,13 +263,13 @@ def main() -> None:
     """Take the pictures and say where they are."""
 
     def progress(line: str) -> None:
-        print(f"\r{line:<40}" if sys.stdout.isatty() else line, end="" if sys.stdout.isatty() else "\n", flush=True)
+        print(f"\r{line:<60}" if sys.stdout.isatty() else line, end="" if sys.stdout.isatty() else "\n", flush=True)
 
     try:
         number = photograph(progress)
     except LocalError as error:
         sys.exit(f"error: {error}")
-    print(f"\n{number} pictures; {shown(HERE / 'index.html')} shows them all")
+    print(f"\n{number} pictures; {shown(HERE / 'index.html')} links to sheets of them")
 
 
 if __name__ == "__main__":

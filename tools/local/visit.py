@@ -111,7 +111,7 @@ class HttpVisitor:
         sent = dict(headers or {})
         if kept:
             sent["Cookie"] = "; ".join(f"{name}={value}" for name, value in kept.items())
-        answer = requests.request(method, url, headers=sent, data=data, allow_redirects=False, timeout=30)
+        answer = requests.request(method, url, headers=sent, data=data, allow_redirects=False, timeout=60)
         for line in answer.raw.headers.getlist("Set-Cookie"):
             for name, morsel in SimpleCookie(line).items():
                 if morsel["max-age"] == "0":

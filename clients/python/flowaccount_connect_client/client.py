@@ -208,7 +208,9 @@ class FlowAccountConnect:
         if not confirmation or not isinstance(confirmation, str):
             raise Problem("unknown_confirmation", HTTPStatus.NOT_FOUND, "The browser brought no confirmation.")
         body = {"confirmation": confirmation, "tenant": tenant}
-        return read(Connection, self._call("POST", "/connect-links/confirm", body))
+        connection = read(Connection, self._call("POST", "/connect-links/confirm", body))
+        cache.drop((self.url, connection.support_code, self._session))  # An older consent's token may be dead.
+        return connection
 
     # ---- managing -----------------------------------------------------------------------------------------
 
@@ -243,11 +245,12 @@ class FlowAccountConnect:
     def import_(self, connection_id: str, refresh_token: str, *, tenant: str | None = None) -> Connection:
         """Take over a refresh token from an older integration, which must not use it any more.
 
-        The status is `importing` while the stack proves it. Raises a `Problem` with the code `already_connected`,
+        The status is `importing` while the stack proves it. It is sent once only: look at `connection`
+        before you repeat it after `TemporarilyUnavailable`. Raises a `Problem` with the code `already_connected`,
         `import_under_way`, or `import_refused` and the `reason`.
         """
         body = {"refresh_token": refresh_token} | ({} if tenant is None else {"tenant": tenant})
-        return read(Connection, self._call("POST", f"/connections/{checked(connection_id)}", body))
+        return read(Connection, self._once("POST", f"/connections/{checked(connection_id)}", body))
 
     # ---- requests -----------------------------------------------------------------------------------------
 

@@ -102,7 +102,7 @@ class ReauthorizationRequired(Problem):
 
 
 class TemporarilyUnavailable(Problem):
-    """Only time helps. A write may have happened or not, and may be repeated."""
+    """Only time helps. A write may have happened or not; all but an import may be repeated."""
 
     retry_after: int = 5
     """In how many seconds to try again."""

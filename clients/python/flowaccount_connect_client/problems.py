@@ -25,7 +25,7 @@ _WORDS: tuple[tuple[Denial, str], ...] = (
     ("region", "should be scoped to"),
     ("keys", "UnrecognizedClient|InvalidClientTokenId|token included in the request is invalid"),
     ("keys", "InvalidSignature|invalid_signature|signature we calculated does not match"),
-    ("permission", "AccessDenied|access_denied|not authorized to perform|explicit deny"),
+    ("permission", "AccessDenied|permission_denied|not authorized to perform|explicit deny"),
     ("stage", "MissingAuthenticationToken|missing authentication token|not_signed|Forbidden"),
 )
 """AWS's own words, in its header `x-amzn-ErrorType` and its message, and the stack's codes. The first match counts."""
@@ -95,7 +95,7 @@ def _denied(answer: Answer, fields: Mapping[str, Any], call: str, base: str) -> 
         "unknown": f"AWS refused {call} without a reason: check the URL, the AWS credentials and their policy.",
     }
     request_id = _text(fields, "request_id") or answer.headers.get("x-amzn-RequestId")
-    error = AccessDenied(_text(fields, "code") or "access_denied", answer.status, advice[denial], request_id)
+    error = AccessDenied(_text(fields, "code") or "forbidden", answer.status, advice[denial], request_id)
     error.denial = denial
     return error
 

@@ -15,7 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
 from flowaccount_connect_client.errors import FlowAccountConnectError, NotConfigured, TemporarilyUnavailable
 
-_API_HOST = re.compile(r"[a-z0-9-]+\.execute-api\.([a-z0-9-]+)\.amazonaws\.com(\.cn)?")
+_API_HOST = re.compile(r"[a-z0-9-]+\.execute-api\.([a-z0-9-]+)\.(vpce\.)?amazonaws\.com(\.cn)?")
 _REGION = re.compile(r"[a-z0-9-]{1,64}")
 _VISIBLE = re.compile(r"[!-~]+")
 

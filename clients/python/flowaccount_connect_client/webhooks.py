@@ -14,12 +14,14 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
-from flowaccount_connect_client.errors import InvalidSignature, NotConfigured
+from flowaccount_connect_client.errors import InvalidArgument, InvalidSignature, NotConfigured
 
 TOLERANCE = 300
 """A webhook that was signed earlier or later than so many seconds from now is refused: it may be a repetition."""
 
 _PREFIX = "whsec_"
+_SHORTEST = 24
+"""The fewest bytes of a secret, by the specification."""
 
 
 class Headers(Protocol):
@@ -42,8 +44,11 @@ def verify(
 
     `payload` is the body as it came, `headers` the request's. `secrets` is the secret, `whsec_…`, or several of them
     while you change it. Webhooks come at least once and in any order: remember the header `webhook-id` to know a
-    repetition. Raises `InvalidSignature`, and `NotConfigured` for what is no secret.
+    repetition. Raises `InvalidSignature`, `InvalidArgument` for a body that was read already, and `NotConfigured` for
+    what is no secret.
     """
+    if not isinstance(payload, bytes | bytearray | memoryview | str):
+        raise InvalidArgument("Give the body as it came, before any parser of JSON.")
     keys = [_key(secret) for secret in ([secrets] if isinstance(secrets, str) else secrets)]
     if not keys:
         raise NotConfigured("Give the webhook's secret, whsec_….")
@@ -74,6 +79,6 @@ def _key(secret: str) -> bytes:
         key = base64.b64decode(secret.strip().removeprefix(_PREFIX), validate=True)
     except (binascii.Error, ValueError):
         key = b""
-    if not key:
-        raise NotConfigured("A webhook's secret is whsec_ and base64 behind it: copy it whole.")
+    if len(key) < _SHORTEST:
+        raise NotConfigured("A webhook's secret is whsec_ and at least 24 bytes in base64 behind it: copy it whole.")
     return key

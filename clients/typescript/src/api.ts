@@ -71,6 +71,7 @@ export class Api {
 
   async #once(call: Call): Promise<unknown> {
     const { signer, timeout, logger } = this.#options;
+    const region = await signer.region();
     const url = new URL(this.#options.url.href.replace(/\/$/, "") + call.path + queryOf(call.query));
     const body = call.body && JSON.stringify(call.body);
     const headers = await signer.headers(call.method, url, body);
@@ -96,7 +97,7 @@ export class Api {
       return fields;
     }
     const about = typeof fields === "object" && fields !== null ? (fields as Fields) : {};
-    throw refusal(answer, about, () => denied(answer, about, { method: call.method, url, region: signer.region }));
+    throw refusal(answer, about, () => denied(answer, about, { method: call.method, url, region }));
   }
 
   /** The error of a request that got no whole answer. */

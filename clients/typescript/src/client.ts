@@ -5,6 +5,7 @@ import {
   AccessDenied,
   HostNotAllowed,
   InvalidAnswer,
+  InvalidArgument,
   NotConfigured,
   Problem,
   ReauthorizationRequired,
@@ -31,7 +32,7 @@ export const FLOWACCOUNT = "https://openapi.flowaccount.com";
 export interface FlowAccountConnectOptions {
   /** The base URL of the stack's API (its output `ApiUrl`); `FLOWACCOUNT_CONNECT_URL` by default. */
   readonly url?: string | URL;
-  /** The stack's AWS region; by default the one in the URL, then `AWS_REGION`, then `AWS_DEFAULT_REGION`. */
+  /** The stack's AWS region; by default the one in the URL, then `AWS_REGION`, then `AWS_DEFAULT_REGION`, then the profile's. */
   readonly region?: string;
   /** AWS credentials or a provider of them; by default what AWS SDK v3 finds in the environment. */
   readonly credentials?: AwsCredentials | AwsCredentialsProvider;
@@ -43,6 +44,8 @@ export interface FlowAccountConnectOptions {
   readonly fetch?: typeof fetch;
   /** Gets what is done (`debug`) and what is in danger (`warn`), never a token. Nothing is logged by default. */
   readonly logger?: Logger;
+  /** Called with each token that is served while its connection is in danger: tell somebody. */
+  readonly onDanger?: (token: AccessToken) => unknown;
 }
 
 export interface CallOptions {
@@ -80,13 +83,14 @@ export interface Reconnect {
  * A stack of FlowAccount Connect. Make one and keep it: it keeps the tokens.
  *
  * Each method raises a `FlowAccountConnectError`: `TemporarilyUnavailable`, `AccessDenied`, `NotConfigured`,
- * `InvalidAnswer`, or another `Problem`. The documentation of a method names the errors that are its own.
+ * `InvalidAnswer`, `InvalidArgument`, or another `Problem`. The documentation of a method names the errors that are its own.
  */
 export class FlowAccountConnect {
   readonly url: string;
   readonly #api: Api;
   readonly #fetch: typeof fetch;
   readonly #logger: Logger;
+  readonly #onDanger: ((token: AccessToken) => unknown) | undefined;
   readonly #tokens = new TokenCache();
   /** The token that brought each answer of FlowAccount's. */
   readonly #used = new WeakMap<Response, AccessToken>();
@@ -103,6 +107,7 @@ export class FlowAccountConnect {
     this.url = url.href.replace(/\/$/, "");
     this.#fetch = options.fetch ?? ((...request) => fetch(...request));
     this.#logger = options.logger ?? {};
+    this.#onDanger = options.onDanger;
     this.#api = new Api({
       url,
       signer: new Signer(url, options.region, options.credentials),
@@ -114,12 +119,24 @@ export class FlowAccountConnect {
   }
 
   /**
-   * An access token of the connection: the one that is kept while it lasts, else one from the stack.
+   * An access token of the connection: the one that is kept while it lasts, else one from the stack. While the stack is
+   * unavailable, a kept token that lives is served all the same.
    *
    * Raises `ConnectionNotFound`, `ReauthorizationRequired`.
    */
   async accessToken(connectionId: string, { minTtl = 300, signal }: TokenOptions = {}): Promise<AccessToken> {
-    return this.#token(connectionId, { minTtl }, signal);
+    if (!(minTtl >= 0 && minTtl <= 3600)) throw new InvalidArgument("minTtl is 0 to 3600 seconds.");
+    let token: AccessToken;
+    try {
+      token = await this.#token(connectionId, { minTtl }, signal);
+    } catch (error) {
+      const living = error instanceof TemporarilyUnavailable ? this.#tokens.living(connectionId) : undefined;
+      if (living === undefined) throw error;
+      this.#logger.warn?.(`FlowAccount Connect: the kept token of ${connectionId} is served, since there is no new one`);
+      token = living;
+    }
+    if (token.inDanger) this.#endangered(token);
+    return token;
   }
 
   /**
@@ -134,7 +151,7 @@ export class FlowAccountConnect {
   async reportRejected(rejected: AccessToken | Response, { signal }: CallOptions = {}): Promise<AccessToken> {
     const token = rejected instanceof AccessToken ? rejected : this.#used.get(rejected);
     if (token === undefined)
-      throw new TypeError("reportRejected takes an AccessToken, or a Response of this client's flowaccountFetch");
+      throw new InvalidArgument("reportRejected takes an AccessToken, or a Response of this client's flowaccountFetch.");
     return this.#token(token.supportCode, { minTtl: 0, rejected: token.generation }, signal);
   }
 
@@ -146,8 +163,9 @@ export class FlowAccountConnect {
    * `HostNotAllowed` for another origin.
    */
   flowaccountFetch(connectionId: string, options: FlowAccountFetchOptions = {}): typeof fetch {
+    pathOf(connectionId);
     const allowed = options.allowedOrigins ?? [process.env["FLOWACCOUNT_URL"] || FLOWACCOUNT];
-    const origins = new Set(allowed.map((origin) => secure(origin, "An allowed origin").origin));
+    const origins = new Set(allowed.map(originOf));
     return async (input, init = {}) => {
       const url = new URL(input instanceof Request ? input.url : input);
       if (!origins.has(url.origin)) {
@@ -264,8 +282,8 @@ export class FlowAccountConnect {
   /**
    * A fresh link for the user of a connection: its id, the error that asks for a new consent, or the `reconnect` of an event.
    *
-   * Where the tenant is not named, the stack is asked for it. Raises `ConnectionNotFound`, and `Problem` with the code
-   * `invalid_tenant` for a connection without a tenant: give yours to `connectLink`.
+   * Where the tenant is not named, the stack is asked for it. Raises `ConnectionNotFound`, and `InvalidArgument` for a
+   * connection without a tenant: give yours to `connectLink`.
    */
   async reconnectLink(
     connection: string | ReauthorizationRequired | Reconnect,
@@ -278,10 +296,8 @@ export class FlowAccountConnect {
       [expectedConnection, tenant] = [connection.expectedConnection ?? "", connection.tenant];
     else [expectedConnection, tenant] = [connection.expected_connection, connection.tenant];
     tenant ??= (await this.connection(expectedConnection, { signal })).tenant;
-    if (tenant === null) {
-      const detail = `${expectedConnection} belongs to no tenant: give yours to connectLink, with expectedConnection.`;
-      throw new Problem({ code: "invalid_tenant", status: 400, detail });
-    }
+    if (tenant === null)
+      throw new InvalidArgument(`${expectedConnection} belongs to no tenant: give yours to connectLink.`);
     return this.connectLink({ ...wanted, tenant, expectedConnection }, { signal });
   }
 
@@ -292,9 +308,13 @@ export class FlowAccountConnect {
    * A repetition says the same. Raises `Problem` where it is not to be confirmed: its `code` and `ending` say why.
    */
   async confirm(
-    { confirmation, tenant }: { confirmation: string; tenant: string },
+    { confirmation, tenant }: { confirmation: string | null | undefined; tenant: string },
     { signal }: CallOptions = {},
   ): Promise<Connection> {
+    if (typeof confirmation !== "string" || confirmation === "") {
+      const detail = "The browser brought no confirmation.";
+      throw new Problem({ code: "unknown_confirmation", status: 404, detail });
+    }
     const body = { confirmation, tenant };
     const connection = readConnection(
       await this.#api.call({ method: "POST", path: "/connect-links/confirm", body, signal }),
@@ -312,11 +332,17 @@ export class FlowAccountConnect {
         const askedAt = Date.now();
         const answer = await this.#api.call(
           wanted.rejected === undefined
-            ? { method: "GET", path, query: { min_ttl: wanted.minTtl }, signal }
+            ? {
+                method: "GET",
+                path,
+                query: { min_ttl: wanted.minTtl },
+                signal,
+                repeat: this.#tokens.living(connectionId) === undefined,
+              }
             : { method: "POST", path, body: { rejected_generation: wanted.rejected }, signal },
         );
         const token = readAccessToken(answer, connectionId, askedAt);
-        if (token.status !== "active") {
+        if (token.inDanger) {
           const until = token.expiresAt.toISOString();
           this.#logger.warn?.(
             `FlowAccount Connect: ${connectionId} is in danger (${token.status}); its token lasts until ${until}`,
@@ -326,6 +352,14 @@ export class FlowAccountConnect {
       },
       signal,
     );
+  }
+
+  #endangered(token: AccessToken): void {
+    try {
+      this.#onDanger?.(token);
+    } catch {
+      this.#logger.warn?.(`FlowAccount Connect: onDanger failed for ${token.supportCode}`);
+    }
   }
 
   async *#list<Item>(
@@ -349,17 +383,31 @@ export class FlowAccountConnect {
   }
 }
 
-/** Raises `Problem` as the API does, for an id that would lead to another route too. */
+/** Raises `InvalidArgument` for what can be no id: it would lead to another route. */
 function pathOf(connectionId: string): string {
   const isText: boolean = typeof connectionId === "string"; // A program in JavaScript may give `undefined`.
   if (isText && /^[A-Za-z0-9._-]{1,64}$/.test(connectionId) && !/^\.{1,2}$/.test(connectionId))
     return `/connections/${connectionId}`;
-  const detail = "A connection's id is FlowAccount's supportCode: 1 to 64 letters, digits, '.', '_' or '-'.";
-  throw new Problem({ code: "invalid_connection_id", status: 400, detail });
+  throw new InvalidArgument("A connection's id is FlowAccount's supportCode: 1 to 64 letters, digits, '.', '_' or '-'.");
+}
+
+/** The origin of an entry of `allowedOrigins`. Raises `InvalidArgument` for one that is not secure, or more than an origin. */
+function originOf(given: string): string {
+  const url = secureOf(given);
+  if (url?.pathname === "/" && !url.search && !url.hash) return url.origin;
+  throw new InvalidArgument(
+    "allowedOrigins holds https origins (http on a loopback host only), like https://openapi.example.",
+  );
 }
 
 /** The URL if it is absolute https, or http on a loopback host. Raises `NotConfigured`. */
 function secure(given: string | URL, what: string): URL {
+  const url = secureOf(given);
+  if (url !== undefined) return url;
+  throw new NotConfigured(`${what} must be absolute https (http on a loopback host only), without a user name.`);
+}
+
+function secureOf(given: string | URL): URL | undefined {
   const url = URL.canParse(String(given)) ? new URL(given) : undefined;
   const loopback = ["localhost", "127.0.0.1", "[::1]"].includes(url?.hostname ?? "");
   if (
@@ -369,7 +417,7 @@ function secure(given: string | URL, what: string): URL {
     !url.password
   )
     return url;
-  throw new NotConfigured(`${what} must be absolute https (http on a loopback host only), without a user name.`);
+  return undefined;
 }
 
 /** A number of seconds that a timer can take. Raises `NotConfigured`. */

@@ -9,7 +9,7 @@ const WORDS: readonly (readonly [Denial, RegExp])[] = [
   ["region", /should be scoped to/i],
   ["keys", /UnrecognizedClient|InvalidClientTokenId|token included in the request is invalid/i],
   ["keys", /InvalidSignature|invalid_signature|signature we calculated does not match/i],
-  ["permission", /AccessDenied|access_denied|not authorized to perform|explicit deny/i],
+  ["permission", /AccessDenied|permission_denied|not authorized to perform|explicit deny/i],
   ["stage", /MissingAuthenticationToken|missing authentication token|not_signed|Forbidden/i],
 ];
 
@@ -38,7 +38,7 @@ export function denied(answer: Response, fields: Readonly<Record<string, unknown
   const requestId = fields["request_id"] ?? answer.headers.get("x-amzn-requestid");
   return new AccessDenied(
     {
-      code: codeOf(fields) ?? "access_denied",
+      code: codeOf(fields) ?? "forbidden",
       status: answer.status,
       detail: advice(denial, sent, skew),
       requestId: typeof requestId === "string" ? requestId : null,

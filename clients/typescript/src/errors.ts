@@ -3,6 +3,7 @@
  *
  *     FlowAccountConnectError
  *     ├── NotConfigured
+ *     ├── InvalidArgument
  *     ├── HostNotAllowed
  *     ├── InvalidAnswer
  *     ├── InvalidSignature
@@ -33,6 +34,11 @@ export class FlowAccountConnectError extends Error {
 /** The API's URL, the region, the AWS credentials or a webhook's secret is missing or wrong. */
 export class NotConfigured extends FlowAccountConnectError {
   override name = "NotConfigured";
+}
+
+/** An argument of the call cannot be what it stands for. Nothing was sent. */
+export class InvalidArgument extends FlowAccountConnectError {
+  override name = "InvalidArgument";
 }
 
 /** The request goes to an origin that must not get a token of FlowAccount's. Nothing was sent. */

@@ -18,6 +18,7 @@ export {
   FlowAccountConnectError,
   HostNotAllowed,
   InvalidAnswer,
+  InvalidArgument,
   InvalidSignature,
   NotConfigured,
   Problem,

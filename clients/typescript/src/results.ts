@@ -107,6 +107,11 @@ export class AccessToken {
     this.#value = value;
   }
 
+  /** Whether there may be no token after this one. */
+  get inDanger(): boolean {
+    return this.status !== "active";
+  }
+
   /** The token itself, for the header `Authorization: Bearer …`. */
   get value(): string {
     return this.#value;

@@ -1,6 +1,7 @@
 /** Signs requests with AWS Signature Version 4, for the service `execute-api`. */
 
 import { Sha256 } from "@aws-crypto/sha256-js";
+import { loadSharedConfigFiles } from "@smithy/core/config";
 import { SignatureV4 } from "@smithy/signature-v4";
 
 import { FlowAccountConnectError, NotConfigured, TemporarilyUnavailable } from "./errors.js";
@@ -24,28 +25,31 @@ const PASSING =
   /^(ECONN|ETIMEDOUT|EAI_AGAIN|ENOTFOUND|ENETUNREACH|EHOSTUNREACH|EPIPE|Timeout|Throttling|TooManyRequests)/;
 
 export class Signer {
-  readonly region: string;
+  readonly #region: string | undefined;
   readonly #signer: SignatureV4;
   readonly #provider: AwsCredentialsProvider;
   #kept: AwsCredentials | undefined;
   #fetching: Promise<AwsCredentials> | undefined;
 
-  /** Raises `NotConfigured` where no region is known. */
+  /** Raises `NotConfigured` for what can be no region. */
   constructor(url: URL, region: string | undefined, credentials: AwsCredentials | AwsCredentialsProvider | undefined) {
-    this.region = region ?? regionOf(url);
-    if (!/^[a-z0-9-]+$/.test(this.region)) {
-      throw new NotConfigured(
-        "No AWS region, or no proper one: set the option region, or AWS_REGION, to that of the stack.",
-      );
-    }
+    this.#region = checked(region ?? regionOf(url));
     this.#provider =
       typeof credentials === "function" ? credentials : credentials ? async () => credentials : ofTheEnvironment();
     this.#signer = new SignatureV4({
       service: "execute-api",
-      region: this.region,
+      region: () => this.region(),
       credentials: () => this.#credentials(),
       sha256: Sha256,
     });
+  }
+
+  /** The region: the one that was given, else that of the profile. Raises `NotConfigured` where none is known. */
+  async region(): Promise<string> {
+    const region = this.#region ?? checked(await ofTheProfile());
+    if (region === undefined)
+      throw new NotConfigured("No AWS region: set the option region, or AWS_REGION, to that of the stack.");
+    return region;
   }
 
   /** The headers of a request, those that sign it among them. Raises `NotConfigured`, `TemporarilyUnavailable`. */
@@ -93,10 +97,26 @@ export class Signer {
   }
 }
 
+function checked(region: string | undefined): string | undefined {
+  if (region === undefined || /^[a-z0-9-]{1,64}$/.test(region)) return region;
+  throw new NotConfigured("The AWS region is no region: set it to that of the stack, like ap-southeast-1.");
+}
+
+/** The region in the profile that `AWS_PROFILE` names. The SDK keeps what it has read. */
+async function ofTheProfile(): Promise<string | undefined> {
+  try {
+    const { configFile, credentialsFile } = await loadSharedConfigFiles();
+    const profile = process.env["AWS_PROFILE"] || "default";
+    return configFile[profile]?.["region"] || credentialsFile[profile]?.["region"] || undefined;
+  } catch {
+    return undefined; // A file that cannot be read counts as absent, as for credentials.
+  }
+}
+
 /** The region in an address of AWS's own, else the environment's. A variable that is empty counts as absent. */
-function regionOf(url: URL): string {
+function regionOf(url: URL): string | undefined {
   const host = /\.execute-api\.([a-z0-9-]+)\.(?:vpce\.)?amazonaws\.com(?:\.cn)?$/.exec(url.hostname);
-  return host?.[1] ?? (process.env["AWS_REGION"] || process.env["AWS_DEFAULT_REGION"] || "");
+  return host?.[1] ?? (process.env["AWS_REGION"] || process.env["AWS_DEFAULT_REGION"] || undefined);
 }
 
 /** AWS SDK v3's default chain: environment, SSO, profiles, web identity, containers, instances. Loaded when needed. */

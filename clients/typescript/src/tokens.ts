@@ -6,7 +6,10 @@ import { untilAborted } from "./waiting.js";
 /** Milliseconds before its end from which on a token is not used any more: a request takes time. */
 const SPENT = 5_000;
 
-/** A token with less life left than was asked for is the best one for now: the stack is asked again after this (ms). */
+/**
+ * A token with less life left than was asked for is the best one for now: the stack is asked again after this (ms). So is
+ * one whose connection is in danger: the danger may be over.
+ */
 const AGAIN = 30_000;
 
 /** Connections whose tokens are kept; the least recently used go first. */
@@ -31,7 +34,10 @@ interface Flight {
   waiting: number;
 }
 
+let epoch = 0;
+
 export class TokenCache {
+  #begun = epoch;
   readonly #kept = new Map<string, Kept>();
   readonly #flights = new Map<string, Flight>();
 
@@ -46,6 +52,7 @@ export class TokenCache {
     fetch: (signal: AbortSignal) => Promise<AccessToken>,
     signal?: AbortSignal,
   ): Promise<AccessToken> {
+    this.#begin();
     if (wanted.rejected !== undefined && this.#kept.get(id)?.token.generation === wanted.rejected)
       this.#kept.delete(id);
     for (;;) {
@@ -66,6 +73,24 @@ export class TokenCache {
         if (signal?.aborted || joined.wanted.rejected === wanted.rejected) throw error;
       }
     }
+  }
+
+  /** The token that is kept, if it can still be sent. */
+  living(id: string): AccessToken | undefined {
+    const token = this.#kept.get(id)?.token;
+    return token && token.expiresAt.getTime() - Date.now() > SPENT ? token : undefined;
+  }
+
+  /** Lets all clients of this process keep nothing any more. For tests. */
+  static forgetAll(): void {
+    epoch += 1;
+  }
+
+  #begin(): void {
+    if (this.#begun === epoch) return;
+    this.#begun = epoch;
+    this.#kept.clear();
+    this.#flights.clear();
   }
 
   /** Keeps nothing of this connection any more, not even what is on its way. */
@@ -118,5 +143,6 @@ function serves(kept: Kept, wanted: Wanted): boolean {
   const now = Date.now();
   const left = kept.token.expiresAt.getTime() - now;
   const bestForNow = kept.minTtl >= wanted.minTtl && now < kept.fetchedAt + AGAIN;
-  return kept.token.generation !== wanted.rejected && left > SPENT && (left >= wanted.minTtl * 1000 || bestForNow);
+  const enough = !kept.token.inDanger && left >= wanted.minTtl * 1000;
+  return kept.token.generation !== wanted.rejected && left > SPENT && (enough || bestForNow);
 }

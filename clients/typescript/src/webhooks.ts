@@ -2,7 +2,7 @@
 
 import { createHmac, timingSafeEqual } from "node:crypto";
 
-import { InvalidSignature, NotConfigured } from "./errors.js";
+import { InvalidArgument, InvalidSignature, NotConfigured } from "./errors.js";
 
 /** The headers of a request, as `fetch` or as Node's `http` has them. */
 export type WebhookHeaders = Headers | Readonly<Record<string, string | string[] | undefined>>;
@@ -13,11 +13,11 @@ export interface VerifyOptions {
 }
 
 /**
- * The payload of a webhook that one of `secrets` (`whsec_…`) has signed: its JSON, read.
+ * The event in a webhook that one of `secrets` (`whsec_…`) has signed: its JSON, read.
  *
  * `body` is what was received, byte by byte, before anything has read its JSON. A webhook may arrive twice, always with
- * the same `webhook-id`: remember the ids that you have worked on. Raises `InvalidSignature`, and `NotConfigured` where
- * a secret is missing or malformed.
+ * the same `webhook-id`: remember the ids that you have worked on. Raises `InvalidSignature`, `InvalidArgument` for
+ * a body that was read already, and `NotConfigured` where a secret is missing or malformed.
  */
 export function verify<Payload = unknown>(
   body: string | Uint8Array,
@@ -25,6 +25,8 @@ export function verify<Payload = unknown>(
   secrets: string | readonly string[],
   { tolerance = 300 }: VerifyOptions = {},
 ): Payload {
+  const whole: boolean = typeof body === "string" || body instanceof Uint8Array;
+  if (!whole) throw new InvalidArgument("Give the body as it came, before any parser of JSON (express.raw).");
   const keys = (typeof secrets === "string" ? [secrets] : secrets).map(keyOf);
   if (keys.length === 0) throw new NotConfigured("Give the secret of the webhooks.");
   const id = header(headers, "webhook-id");
@@ -41,16 +43,22 @@ export function verify<Payload = unknown>(
   });
   if (!good)
     throw new InvalidSignature("The webhook is not signed with any of these secrets, or was changed on its way.");
-  const text = typeof body === "string" ? body : new TextDecoder().decode(body);
+  const event = parsed(typeof body === "string" ? body : new TextDecoder().decode(body));
+  if (typeof event !== "object" || event === null || Array.isArray(event))
+    throw new InvalidSignature("The webhook is signed, and holds no event: it is none of FlowAccount Connect.");
+  return event as Payload;
+}
+
+function parsed(text: string): unknown {
   try {
-    return JSON.parse(text) as Payload;
+    return JSON.parse(text);
   } catch {
-    throw new InvalidSignature("The webhook is signed, and its body is no JSON: it is none of FlowAccount Connect.");
+    return undefined; // The parser's error would quote the text.
   }
 }
 
 function keyOf(secret: string): Buffer {
-  const encoded = /^(?:whsec_)?([A-Za-z0-9+/]+={0,2})$/.exec(secret)?.[1] ?? "";
+  const encoded = /^(?:whsec_)?([A-Za-z0-9+/]+={0,2})$/.exec(String(secret).trim())?.[1] ?? "";
   const key = Buffer.from(encoded, "base64");
   // The specification asks for 24 to 64 bytes. An empty key would let anybody sign.
   if (key.length < 24) throw new NotConfigured("A webhook secret is whsec_ and at least 24 bytes in base64.");

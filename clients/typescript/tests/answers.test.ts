@@ -225,7 +225,7 @@ for (const [name, why, body, type] of [
   ["AWS's own words for a missing permission", "permission", { Message: USER }, "AccessDeniedException"],
   ["those words without the header", "permission", { Message: USER }, ""],
   ["an explicit deny", "permission", { Message: `${USER} with an explicit deny` }, "AccessDeniedException"],
-  ["the stack's code for a missing permission", "permission", { code: "access_denied", title: "Access denied" }, ""],
+  ["the stack's code for a missing permission", "permission", { code: "permission_denied", title: "Access denied" }, ""],
   ["AWS's own words for an unknown stage", "stage", { message: "Forbidden" }, "ForbiddenException"],
   [
     "AWS's own words for an unknown route",

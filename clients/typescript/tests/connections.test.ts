@@ -4,6 +4,7 @@ import { test } from "node:test";
 import {
   ConnectionNotFound,
   InvalidAnswer,
+  InvalidArgument,
   Problem,
   ReauthorizationRequired,
   TemporarilyUnavailable,
@@ -221,9 +222,9 @@ test("a fresh link for a connection is for its tenant and for that business, who
   stack.connections.set(ID, connectionFields(ID, { tenant: null }));
   const before = stack.seen.length;
   const refused = connect.reconnectLink(ID, { returnUrl: "https://app.example/done" });
-  assert.equal((await failure(refused, Problem)).code, "invalid_tenant");
+  assert.match((await failure(refused, InvalidArgument)).message, /no tenant/);
   const unnamed = connect.reconnectLink(await lost(null), { returnUrl: "https://app.example/done" });
-  assert.equal((await failure(unnamed, Problem)).code, "invalid_connection_id");
+  assert.match((await failure(unnamed, InvalidArgument)).message, /supportCode/);
   assert.equal(stack.seen.length - before, 2, "no link is asked for");
 });
 

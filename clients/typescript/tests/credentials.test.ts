@@ -182,7 +182,7 @@ test("a provider that fails: the network is a matter of time, all else is a mist
   assert.equal((await connect.connection(ID)).supportCode, ID);
 });
 
-test("the region: the option, then the one in the URL, then the environment; a wrong one is refused", async () => {
+test("the region: the option, then the one in the URL, then the environment and the profile; a wrong one is refused", async () => {
   const scopes: string[] = [];
   const spy: typeof fetch = async (_, init) => {
     scopes.push(/\/\d{8}\/([^/]+)\//.exec(new Headers(init?.headers).get("authorization") ?? "")?.[1] ?? "none");
@@ -196,13 +196,18 @@ test("the region: the option, then the one in the URL, then the environment; a w
       ...(region === undefined ? {} : { region }),
     }).disconnect(ID);
   const aws = "https://a1b2c3.execute-api.ap-southeast-7.amazonaws.com/live";
-  assert.throws(() => disconnect("https://connect.example/live"), NotConfigured);
+  const file = join(mkdtempSync(join(tmpdir(), "profile-")), "config");
+  writeFileSync(file, "[profile app]\nregion = ap-southeast-3\n");
+  await failure(disconnect("https://connect.example/live"), NotConfigured);
+  Object.assign(process.env, { AWS_CONFIG_FILE: file, AWS_PROFILE: "app" });
+  await disconnect("https://connect.example/live");
   Object.assign(process.env, { AWS_REGION: "eu-west-1" });
   await disconnect(aws);
   await disconnect(aws.replace("a1b2c3", "a1b2c3-vpce-0f"));
   await disconnect("https://vpce-0f-1a.execute-api.ap-southeast-7.vpce.amazonaws.com/live");
   await disconnect("https://connect.example/live");
   await disconnect(aws, "us-east-1");
+  assert.equal(scopes.shift(), "ap-southeast-3");
   assert.deepEqual(scopes, ["ap-southeast-7", "ap-southeast-7", "ap-southeast-7", "eu-west-1", "us-east-1"]);
   assert.throws(() => disconnect(aws, "us\neast"), NotConfigured);
 });

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
 
-import { HostNotAllowed, NotConfigured, ReauthorizationRequired } from "../src/index.js";
+import { HostNotAllowed, InvalidArgument, ReauthorizationRequired } from "../src/index.js";
 import { FakeFlowAccount, FakeStack, failure, ID, json, problem } from "./fake.js";
 
 async function both(t: TestContext) {
@@ -32,8 +32,8 @@ test("no other origin gets one, and nothing is sent to it", async (t) => {
   }
   await failure(connect.flowaccountFetch(ID)("http://openapi.flowaccount.com/v1"), HostNotAllowed);
   assert.deepEqual([stack.seen, other.seen, flowaccount.seen], [[], [], []]);
-  for (const origin of ["http://flowaccount.example", "flowaccount.example", ""]) {
-    assert.throws(() => connect.flowaccountFetch(ID, { allowedOrigins: [origin] }), NotConfigured);
+  for (const origin of ["http://flowaccount.example", "flowaccount.example", "", "https://flowaccount.example/v1"]) {
+    assert.throws(() => connect.flowaccountFetch(ID, { allowedOrigins: [origin] }), InvalidArgument);
   }
 });
 
@@ -129,7 +129,7 @@ test("a 200 that means a withdrawn consent is reported by its answer", async (t)
     [undefined, { rejected_generation: 1 }],
   );
   for (const other of [new Response(), {}, undefined, { supportCode: ID, generation: 1 }]) {
-    await assert.rejects(connect.reportRejected(other as Response), TypeError);
+    await assert.rejects(connect.reportRejected(other as Response), InvalidArgument);
   }
   assert.equal(stack.seen.length, 2);
 });

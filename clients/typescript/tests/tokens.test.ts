@@ -5,7 +5,7 @@ import { inspect } from "node:util";
 import {
   ConnectionNotFound,
   InvalidAnswer,
-  Problem,
+  InvalidArgument,
   ReauthorizationRequired,
   TemporarilyUnavailable,
 } from "../src/index.js";
@@ -42,6 +42,40 @@ test("a token is fetched anew before it has less life than was asked for", async
   t.mock.timers.tick(2_000);
   await connect.accessToken(ID);
   assert.equal(stack.seen.length, 2);
+});
+
+test("while the stack is unavailable, a kept token is served as long as it lives, without waiting", async (t) => {
+  t.mock.timers.enable({ apis: ["Date"], now: Date.now() });
+  const stack = await FakeStack.start(t);
+  const connect = stack.client({ patience: 600 });
+  stack.expiresIn = 1000;
+  const kept = await connect.accessToken(ID);
+  t.mock.timers.tick(800_000);
+  stack.replies.push(problem(503, "token_unavailable", {}, { "retry-after": "60" }));
+  assert.equal(await connect.accessToken(ID), kept);
+  t.mock.timers.tick(196_000);
+  stack.replies.push(problem(503, "token_unavailable", {}, { "retry-after": "0" }));
+  assert.notEqual(await connect.accessToken(ID), kept);
+});
+
+test("a token whose connection is in danger is asked for again after half a minute, and somebody is told", async (t) => {
+  t.mock.timers.enable({ apis: ["Date"], now: Date.now() });
+  const stack = await FakeStack.start(t);
+  const told: string[] = [];
+  const connect = stack.client({
+    onDanger: (token) => {
+      told.push(token.status);
+      throw new Error("an app's own trouble");
+    },
+  });
+  stack.status = "refresh_failing";
+  assert.ok((await connect.accessToken(ID)).inDanger);
+  await connect.accessToken(ID);
+  assert.deepEqual([told, stack.seen.length], [["refresh_failing", "refresh_failing"], 1]);
+  t.mock.timers.tick(31_000);
+  stack.status = "active";
+  assert.ok(!(await connect.accessToken(ID)).inDanger);
+  assert.deepEqual([told.length, stack.seen.length], [2, 2]);
 });
 
 test("a token with less life than was asked for is kept for half a minute, for those who ask for no more", async (t) => {
@@ -209,10 +243,11 @@ test("who only wants a token does not suffer from a report that fails", async (t
 test("a report that meets a request from before waits for it, and then asks for another token", async (t) => {
   const stack = await FakeStack.start(t);
   const connect = stack.client();
+  stack.expiresIn = 1000;
   const token = await connect.accessToken(ID);
   const slow = held(json(200, stack.token()));
   stack.replies.push(slow.reply);
-  const ordinary = connect.accessToken(ID, { minTtl: 3600 * 30 });
+  const ordinary = connect.accessToken(ID, { minTtl: 3600 });
   await slow.asked;
   const report = connect.reportRejected(token);
   slow.go();
@@ -277,9 +312,11 @@ test("an id that leads elsewhere is refused before anything is sent", async (t) 
   const stack = await FakeStack.start(t);
   const noText = [undefined, null, 7, ["N1"]] as unknown as string[];
   for (const id of ["", ".", "..", "a/b", "N1?x=1", "N1#", "%2e", "ก", "N".repeat(65), ...noText]) {
-    const error = await failure(stack.client().accessToken(id), Problem);
-    assert.equal(error.code, "invalid_connection_id");
+    await failure(stack.client().accessToken(id), InvalidArgument);
+    assert.throws(() => stack.client().flowaccountFetch(id), InvalidArgument);
   }
+  for (const minTtl of [-1, 3601, NaN, "soon" as unknown as number])
+    await failure(stack.client().accessToken(ID, { minTtl }), InvalidArgument);
   assert.equal(stack.seen.length, 0);
 });
 

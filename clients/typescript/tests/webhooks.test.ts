@@ -4,7 +4,7 @@ import { test } from "node:test";
 
 import { Webhook } from "standardwebhooks";
 
-import { FlowAccountConnectError, InvalidSignature, NotConfigured, webhooks } from "../src/index.js";
+import { FlowAccountConnectError, InvalidArgument, InvalidSignature, NotConfigured, webhooks } from "../src/index.js";
 
 const BODY = JSON.stringify({ "detail-type": "connection.at_risk", detail: { id: "e-1", tenant: "ร้านสมชาย" } });
 const SECRET = secret();
@@ -98,6 +98,17 @@ test("a secret that is none is a mistake in the configuration, and is not shown"
   );
 });
 
-test("a body that is signed and no JSON is refused as such", () => {
-  assert.throws(() => webhooks.verify("{", signed(SECRET, "{"), SECRET), /no JSON/);
+test("a body that is signed and no event is refused as such", () => {
+  for (const body of ["{", "[]", "7", "null"])
+    assert.throws(() => webhooks.verify(body, signed(SECRET, body), SECRET), /holds no event/);
+});
+
+test("a body that a parser has read already is the app's mistake, and named", () => {
+  for (const body of [{ type: "connection.connected" }, undefined, null]) {
+    assert.throws(() => webhooks.verify(body as unknown as string, signed(), SECRET), InvalidArgument);
+  }
+});
+
+test("a secret may come with the line end of its file", () => {
+  assert.ok(webhooks.verify(BODY, signed(), `${SECRET}\n`));
 });

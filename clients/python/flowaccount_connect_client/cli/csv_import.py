@@ -8,6 +8,7 @@ import csv
 import io
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -23,6 +24,9 @@ TENANT = "tenant"
 
 DONE = frozenset({"imported", "already_connected"})
 """Outcomes that are not tried again."""
+
+
+_THAI = re.compile("[\u0e01-\u0e5b]")
 
 
 class InvalidFile(Exception):
@@ -94,12 +98,20 @@ def _text(content: bytes) -> str:
         encodings = ["utf-16-be" if content[:1] == b"\0" else "utf-16-le"]
     else:
         encodings = ["utf-8-sig", "cp874"]
-    for encoding in encodings:
-        try:
-            return content.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-    raise InvalidFile("The file is neither in UTF-8 nor UTF-16 nor the Thai code page 874.")
+    found = [text for encoding in encodings if (text := _decoded(content, encoding)) is not None]
+    if not found:
+        raise InvalidFile("The file is neither in UTF-8 nor UTF-16 nor the Thai code page 874.")
+    if len(found) > 1 and not (content.isascii() or content.startswith(codecs.BOM_UTF8) or _THAI.search(found[0])):
+        # A few Thai letters of the code page are letters of another script in UTF-8. A wrong guess is a wrong tenant.
+        raise InvalidFile("The file's encoding is not certain: save it as UTF-8 with a byte order mark (CSV UTF-8).")
+    return found[0]
+
+
+def _decoded(content: bytes, encoding: str) -> str | None:
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError:
+        return None
 
 
 def outcomes(report: Path) -> dict[str, str]:

@@ -173,7 +173,7 @@ PAGES: dict[str, tuple[int, str, Text, Text]] = {
         Text(
             "ธุรกิจที่เลือก|ไม่ใช่ธุรกิจ|ที่แอปต้องการ|เชื่อมต่อ",
             "ยังไม่ได้|เชื่อมต่อ กรุณากลับไปที่|แอป{app} แล้วเริ่มใหม่ โดยเลือก|ธุรกิจที่ถูกต้อง ถ้าไม่แน่ใจ "
-            "ให้ส่ง|หมายเลขอ้างอิง|ด้านล่าง|ให้ทีมงานของแอป",
+            "ให้ส่ง|หมายเลขอ้างอิง|ด้านล่าง|ให้ทีมงาน|ของแอป",
         ),
         Text(
             "This is not the business that {app} wants to connect",
@@ -188,7 +188,7 @@ PAGES: dict[str, tuple[int, str, Text, Text]] = {
             "ธุรกิจนี้|อาจเชื่อมต่อ|กับบัญชีผู้ใช้อื่น|อยู่แล้ว",
             "ในแอป{app} หนึ่งธุรกิจ|เชื่อมต่อได้|กับบัญชีผู้ใช้เดียว กรุณากลับไป|เลือกธุรกิจอื่น หรือยกเลิก|การเชื่อมต่อ|"
             "จากบัญชีเดิม|ก่อน "
-            "ถ้าไม่แน่ใจ ให้ส่ง|หมายเลขอ้างอิง|ด้านล่าง|ให้ทีมงานของแอป",
+            "ถ้าไม่แน่ใจ ให้ส่ง|หมายเลขอ้างอิง|ด้านล่าง|ให้ทีมงาน|ของแอป",
         ),
         Text(
             "This business may be connected to another account already",
@@ -201,7 +201,7 @@ PAGES: dict[str, tuple[int, str, Text, Text]] = {
         409,
         "calm",
         Text("เหลืออีก|ขั้นตอนเดียว", "กรุณากลับไปที่|แอป{app} ภายใน\u00a015\u00a0นาที เพื่อยืนยัน|การเชื่อมต่อ"),
-        Text("One step is left", "Please go back to {app} within 15 minutes to confirm the connection."),
+        Text("One step is left", "Please go back to {app} within 15\u00a0minutes to confirm the connection."),
     ),
     "code_rejected": (400, "calm", *_NOT_DONE),
     "authorization_failed": (400, "calm", *_NOT_DONE),
