@@ -49,7 +49,7 @@ def test_one_of_many_tells(made: tuple[Notices, Clock, str]) -> None:
     assert sorted(claims) == [False] * 7 + [True]
     assert store.get(kind).subjects == ["N1"], "who dies now loses nothing"
     store.note(kind, ["N2"])
-    left = store.told(kind, seen)
+    left = store.mark_sent(kind, seen)
     assert (left.subjects, left.quiet_until) == (["N2"], NOW + QUIET)
     clock.now += 10
     assert store.note(kind, ["N3"]) == (False, NOW + QUIET)
@@ -57,7 +57,7 @@ def test_one_of_many_tells(made: tuple[Notices, Clock, str]) -> None:
     clock.now = NOW + QUIET
     assert not store.claim(kind, seen)
     assert store.claim(kind, again)
-    assert store.told(kind, again).subjects == []
+    assert store.mark_sent(kind, again).subjects == []
     assert store.note(kind, ["N1"])[0], "nothing waits, so it is the first again"
 
 
@@ -69,13 +69,13 @@ def test_beyond_a_sample_it_counts(made: tuple[Notices, Clock, str]) -> None:
     assert (len(waiting.subjects), waiting.more) == (SAMPLE, 7)
     store.claim(kind, waiting)
     store.note(kind, ["N999"])
-    left = store.told(kind, waiting)
+    left = store.mark_sent(kind, waiting)
     # What came while it was told is counted, and told the next time.
     assert (len(left.subjects), left.more) == (0, 1)
     assert not store.note(kind, ["N1"])[0]
     rest = store.get(kind)
     store.claim(kind, rest)
-    assert store.told(kind, rest).count == 0
+    assert store.mark_sent(kind, rest).count == 0
 
 
 def test_what_was_only_counted_is_told_too(made: tuple[Notices, Clock, str]) -> None:
@@ -85,8 +85,8 @@ def test_what_was_only_counted_is_told_too(made: tuple[Notices, Clock, str]) -> 
     seen = store.get(kind)
     store.claim(kind, seen)
     store.note(kind, ["N999"])
-    left = store.told(kind, seen)
+    left = store.mark_sent(kind, seen)
     assert (left.subjects, left.more) == ([], 1)
     clock.now += QUIET
     assert store.claim(kind, left)
-    assert store.told(kind, left).count == 0
+    assert store.mark_sent(kind, left).count == 0

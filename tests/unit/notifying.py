@@ -155,11 +155,11 @@ class FakeNotices(notices.Notices):
             of["quiet"] = int(self.now()) + 60
             return True
 
-    def told(self, kind: str, told: notices.Waiting) -> notices.Waiting:
+    def mark_sent(self, kind: str, sent: notices.Waiting) -> notices.Waiting:
         with self.lock:
             of = self._of(kind)
-            of["waiting"] -= set(told.subjects)
-            of["more"] -= told.more
+            of["waiting"] -= set(sent.subjects)
+            of["more"] -= sent.more
             of["quiet"] = int(self.now()) + notices.QUIET
         return self.get(kind)
 

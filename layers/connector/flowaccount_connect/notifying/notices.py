@@ -1,6 +1,6 @@
 """What people are to hear of: gathered, so that a burst is one message, and an hour of repetitions another.
 
-For each kind of trouble the table has one item: what waits to be told, and until when nothing of this kind is told. Its
+For each kind of trouble the table has one item: what waits to be sent, and until when nothing of this kind is sent. Its
 `waiting` is a set, so what comes twice counts once. It holds `SAMPLE` ids at most: an item that grew with a burst would
 cost more with each write. What goes beyond is counted.
 """
@@ -62,14 +62,14 @@ def of_alarm(alarm: Mapping[str, Any], stack: str) -> Notice | None:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """What waits to be told of one kind."""
+    """What waits to be sent of one kind."""
 
     subjects: Sequence[str]
     """In order."""
     more: int
     """How many there are beyond them."""
     quiet_until: int
-    """Epoch seconds; 0 if nothing was told yet."""
+    """Epoch seconds; 0 if nothing was sent yet."""
 
     @property
     def count(self) -> int:
@@ -86,7 +86,7 @@ class Notices:
         self._clock = clock
 
     def note(self, kind: str, subjects: Sequence[str]) -> tuple[bool, int]:
-        """Add subjects to what waits; whether nothing waited before, and when they may be told, in epoch seconds.
+        """Add subjects to what waits; whether nothing waited before, and when they may be sent, in epoch seconds.
 
         Raises `StoreUnavailable`.
         """
@@ -107,7 +107,7 @@ class Notices:
         return _waiting(answer.get("Item") or {})
 
     def claim(self, kind: str, seen: Waiting) -> bool:
-        """Take the telling of a kind for a minute; `False` if somebody else has. Raises `StoreUnavailable`."""
+        """Reserve the sending of a kind for a minute; `False` if another worker has it. Raises `StoreUnavailable`."""
         values = {":until": n(int(self._clock()) + _LEASE)}
         if seen.quiet_until:
             condition, values[":seen"] = "quiet_until = :seen", n(seen.quiet_until)
@@ -119,13 +119,13 @@ class Notices:
             return False
         return True
 
-    def told(self, kind: str, told: Waiting) -> Waiting:
-        """Note that these are told, and be quiet from now on; what still waits. Raises `StoreUnavailable`."""
-        values: Item = {":less": n(-told.more), ":until": n(int(self._clock()) + QUIET)}
+    def mark_sent(self, kind: str, sent: Waiting) -> Waiting:
+        """Remove what was sent, and be quiet from now on. Returns what still waits. Raises `StoreUnavailable`."""
+        values: Item = {":less": n(-sent.more), ":until": n(int(self._clock()) + QUIET)}
         change = "ADD more :less SET quiet_until = :until"
-        if told.subjects:
-            values = {**values, ":told": {"SS": list(told.subjects)}}
-            change += " DELETE waiting :told"
+        if sent.subjects:
+            values = {**values, ":sent": {"SS": list(sent.subjects)}}
+            change += " DELETE waiting :sent"
         return _waiting(self._write(kind, change, values, ReturnValues="ALL_NEW"))
 
     def _write(self, kind: str, change: str, values: Item, **more: Any) -> Item:

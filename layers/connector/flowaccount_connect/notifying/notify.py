@@ -115,7 +115,7 @@ class Notify:
         return False
 
     def _spread(self, message: Message) -> None:
-        """Make of an event or an alarm what is to be delivered and told."""
+        """Queue the deliveries of an event or an alarm, and note it for people."""
         body = message.body
         notice = notices.of_alarm(body, self.stack) if "AlarmName" in body else None
         if body.get("source") == SOURCE:
@@ -149,7 +149,7 @@ class Notify:
         if not self.notices.claim(kind, waiting):
             return notices.GATHER
         self._say(kind, waiting)
-        if self.notices.told(kind, waiting).count:
+        if self.notices.mark_sent(kind, waiting).count:
             # What came meanwhile had no message of its own.
             self.queue.send([{"tell": kind}], after=notices.QUIET)
         return None

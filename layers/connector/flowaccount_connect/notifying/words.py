@@ -26,7 +26,7 @@ def _words(what: str, act: str, what_th: str, act_th: str, entry: str) -> _Words
 CONNECTIONS = {
     "at_risk": _words(
         "{connections} at risk",
-        "They are lost soon unless a refresh succeeds or the user consents anew. Look at the alarms.",
+        "They will be lost soon unless a refresh succeeds or the user gives a new consent. Look at the alarms.",
         "{count:,} connection ใกล้หลุด",
         "ถ้า refresh ไม่สำเร็จ หรือผู้ใช้ไม่เชื่อมต่อใหม่ทันเวลา connection จะหลุด ให้ดู alarm ของระบบ",
         "connections-at-risk",
@@ -40,7 +40,7 @@ CONNECTIONS = {
     ),
     "tokens_lost": _words(
         "The tokens of {connections} are lost",
-        "Their users have to consent anew. Find out why before more are lost.",
+        "Their users must connect again. Find out why before more are lost.",
         "token ของ {count:,} connection สูญหาย",
         "ผู้ใช้ต้องเชื่อมต่อใหม่ ให้รีบหาสาเหตุก่อนที่จะสูญหายเพิ่ม",
         "tokens-lost",
@@ -50,27 +50,27 @@ CONNECTIONS = {
 ALARMS = {
     "tick-missing": _words(
         "Nothing is refreshed: the schedule has stopped",
-        "Put it right within hours. Connections die a day after their last refresh.",
+        "Fix it within hours. Connections die a day after their last refresh.",
         "ไม่มีการ refresh: schedule หยุดทำงาน",
         "แก้ให้เสร็จภายในไม่กี่ชั่วโมง connection จะหลุดหนึ่งวันหลัง refresh ครั้งสุดท้าย",
         "tick-missing",
     ),
     "connections-at-risk": _words(
         "Refresh tokens die soon",
-        "Another alarm usually gives the reason. Put it right today.",
+        "Another alarm usually gives the reason. Fix it today.",
         "refresh token ใกล้หมดอายุ",
         "มักมี alarm อื่นที่บอกสาเหตุ ให้แก้ภายในวันนี้",
         "connections-at-risk",
     ),
     "tokens-lost": _words(
         "New tokens are lost",
-        "The log names the connection and the case. Its user has to consent anew.",
+        "The log names the connection and the case. Its user must connect again.",
         "token ใหม่สูญหาย",
         "log บอกว่าเป็น connection ใดและกรณีใด ผู้ใช้ต้องเชื่อมต่อใหม่",
         "tokens-lost",
     ),
     "unwell": _words(
-        "Refreshes wait: client id, client secret, endpoint or key are not as they must be",
+        "Refreshes are paused: the client id, client secret, endpoint or key is wrong",
         "Compare them with FlowAccount's. No token is spent meanwhile.",
         "การ refresh หยุดรอ: client id, client secret, endpoint หรือ key ไม่ถูกต้อง",
         "ตรวจค่าให้ตรงกับของ FlowAccount ระหว่างนี้ไม่มี token ใดถูกใช้ไป",
@@ -85,7 +85,7 @@ ALARMS = {
     ),
     "unanswered": _words(
         "FlowAccount does not answer, or answers 429",
-        "Nothing is lost yet. Look whether FlowAccount is down.",
+        "Nothing is lost yet. Check whether FlowAccount is down.",
         "FlowAccount ไม่ตอบ หรือตอบ 429",
         "ยังไม่มีอะไรสูญหาย ให้ตรวจว่า FlowAccount ล่มหรือไม่",
         "unanswered",
@@ -105,15 +105,15 @@ ALARMS = {
         "capacity-nearly-used",
     ),
     "dead-letters": _words(
-        "Work was given up",
-        "Read the letters. No token is lost by it.",
+        "Some work was given up after all retries",
+        "Read the dead-letter queue. No token is lost by it.",
         "มีงานที่ระบบเลิกพยายามแล้ว",
         "อ่านข้อความใน dead letters ไม่มี token สูญหาย",
         "dead-letters",
     ),
     "pending-commits": _words(
         "New tokens cannot be written, and a queue holds the only copy",
-        "Put the table right. Do not purge the queue.",
+        "Fix the table. Do not purge the queue.",
         "เขียน token ใหม่ลงตารางไม่ได้ และสำเนาเดียวอยู่ในคิว",
         "แก้ปัญหาของตาราง ห้ามล้างคิว",
         "pending-commits",
@@ -134,14 +134,14 @@ ALARMS = {
     ),
     "api-errors": _words(
         "The API answers with errors",
-        "Look which code it is.",
+        "Check which error code it is.",
         "API ตอบ error",
         "ดูว่าเป็น code ใด",
         "api-errors",
     ),
     "undelivered": _words(
         "A receiver did not take a message for a day",
-        "Put the receiver right, then drive the messages back.",
+        "Fix the receiver, then redrive the messages to its queue.",
         "ผู้รับไม่รับข้อความมาหนึ่งวันแล้ว",
         "แก้ที่ผู้รับ แล้วส่งข้อความกลับเข้าคิว",
         "undelivered",
