@@ -130,7 +130,7 @@ def test_an_alarm_is_told_and_so_is_its_end_and_those_of_other_stacks_are_not() 
     world.queue.put(alarm("connect-unwell", "INSUFFICIENT_DATA"))
     world.run(120)
     first = [text for text in texts(world) if "other" not in text]
-    assert [text.partition(":")[0] for text in first] == ["[connect] Refreshes wait"]
+    assert [text.partition(":")[0] for text in first] == ["[connect] Refreshes are paused"]
     world.queue.put(alarm("connect-unwell", "OK", "2026-11-22T14:33:11Z"))
     world.run(2 * notices.QUIET)
     assert texts(world)[-1].startswith("[connect] It is over: Refreshes wait")
@@ -204,7 +204,7 @@ def test_every_way_gets_the_same_text_in_the_same_language() -> None:
     assert all(re.search("[ก-๙]", text) for _, text in world.mailbox.mails)
     assert sorted(subject for subject, _ in world.mailbox.mails) == [
         "[connect] 1 connection needs a new consent",
-        "[connect] Refreshes wait: client id, client secret, endpoint or key are not as they must be",
+        "[connect] Refreshes are paused: the client id, client secret, endpoint or key is wrong",
     ]
 
 
