@@ -133,7 +133,7 @@ def test_an_alarm_is_told_and_so_is_its_end_and_those_of_other_stacks_are_not() 
     assert [text.partition(":")[0] for text in first] == ["[connect] Refreshes are paused"]
     world.queue.put(alarm("connect-unwell", "OK", "2026-11-22T14:33:11Z"))
     world.run(2 * notices.QUIET)
-    assert texts(world)[-1].startswith("[connect] It is over: Refreshes wait")
+    assert texts(world)[-1].startswith("[connect] It is over: Refreshes are paused")
 
 
 def test_an_alarm_that_flaps_is_counted() -> None:
