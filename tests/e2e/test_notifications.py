@@ -125,14 +125,14 @@ def test_a_burst_and_an_alarm_are_one_message_each_on_slack_and_line_and_by_mail
         assert burst.startswith("[flowaccount-connect] 37 connections need a new consent: N7700, N7701, N7702")
         assert "and 32 more" in burst
         assert burst.endswith("docs/runbook.md#reauthorizations-above-normal")
-        assert unwell.startswith("[flowaccount-connect] Refreshes wait: ")
+        assert unwell.startswith("[flowaccount-connect] Refreshes are paused: ")
         assert unwell.endswith("docs/runbook.md#unwell")
         assert "CANARY" not in burst
     until(lambda: len(mailbox()) == 2, patience=20)
     assert [text for _, text in mailbox()] == new("slack")
     assert [subject for subject, _ in mailbox()] == [
         "[flowaccount-connect] 37 connections need a new consent",
-        "[flowaccount-connect] Refreshes wait: client id, client secret, endpoint or key are not as they ...",
+        "[flowaccount-connect] Refreshes are paused: the client id, client secret, endpoint or key is wrong",
     ]
     # Every try counts: LINE was asked again, and said 409.
     until(lambda: 409 in line_statuses(simulator), patience=20)
