@@ -99,5 +99,6 @@ def test_a_flood_of_everybody_takes_neither_the_last_hour_nor_the_schedules_half
     assert busiest <= LIMIT
     assert 429 not in {one["status"] for one in sent}
     assert max(waited) < WINDOW
-    assert kinds["due"] >= kinds["else"] >= 4
-    assert kinds["dying"] == 4
+    # The half of the schedule, what dies among it.
+    assert kinds["due"] + kinds["dying"] >= kinds["else"] >= 4
+    assert (kinds["dying"], kinds["due"] > 0) == (4, True)

@@ -370,6 +370,12 @@ class _Replay:
         assert sent_at <= self._now
         return retry_after or 15
 
+    def succeeded_since(self, at: int) -> bool:
+        return at > self._now
+
+    def throttled_alone(self, connection_id: str) -> bool:
+        return not connection_id
+
     def may_end(self, now: int) -> bool:
         assert now == self._now
         return not self._unwell or bool(self._call("health", "health", None))

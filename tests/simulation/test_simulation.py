@@ -100,6 +100,20 @@ def test_the_troubles_of_others_cost_a_handful_in_each_brown_out_and_nothing_els
     assert record.peak <= 2
 
 
+@pytest.mark.parametrize(
+    ("verdict", "alone"), [(Verdict.INVALID, 0.1), (Verdict.NO_ANSWER, 0.1), (Verdict.THROTTLED, 0.002)]
+)
+def test_whatever_some_are_answered_alone_costs_no_other_its_life_or_its_time(verdict: Verdict, alone: float) -> None:
+    """A tenth is refused or has no answer for ever; one is throttled for ever."""
+    trace = replace(small(days=5), connections=500, refreshes_per_minute=2, alone=alone)
+    simulation = Keeping(trace)
+    simulation.server.alone_by = verdict
+    record = simulation.run(silent)
+    assert record.lost == 0
+    # Tokens that were imported had twelve hours when they came.
+    assert record.worst > 11 * HOUR
+
+
 @pytest.mark.parametrize("lag", [0.0, 60.0])
 def test_a_backlog_drains_at_the_whole_rate_however_old_the_queues_count_is(
     lag: float, monkeypatch: pytest.MonkeyPatch

@@ -242,6 +242,14 @@ FREE = FreePermit()
 class AlwaysWell:
     """The health of an endpoint that nobody watches."""
 
+    def succeeded_since(self, at: int) -> bool:  # noqa: ARG002
+        """Nobody has."""
+        return False
+
+    def throttled_alone(self, connection_id: str) -> bool:  # noqa: ARG002
+        """Nobody is."""
+        return False
+
     def may_end(self, now: int) -> bool:  # noqa: ARG002
         """Always."""
         return True

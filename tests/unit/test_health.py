@@ -241,6 +241,37 @@ def test_the_refusal_of_a_token_past_its_deadline_says_nothing() -> None:
     assert sign_of(replace(refused, seconds_to_deadline=0)) is Sign.NOTHING
 
 
+# What is one connection's own
+
+
+def test_a_429_is_a_connections_own_once_others_were_accepted_since_its_last_one(stack: Stack) -> None:
+    worker = stack.process()
+    worker.run(RefreshOutcome.THROTTLED, "N1")
+    stack.clock.sleep(1)
+    worker.run(RefreshOutcome.THROTTLED, "N2")
+    assert not worker.health.throttled_alone("N1"), "all may be throttled"
+    stack.clock.sleep(1)
+    assert worker.works("N3")
+    assert [worker.health.throttled_alone(one) for one in ("N1", "N2", "N3", "N4")] == [True, True, False, False]
+    stack.clock.sleep(1)
+    worker.run(RefreshOutcome.THROTTLED, "N1")
+    assert not worker.health.throttled_alone("N1"), "nobody was accepted since"
+    stack.clock.sleep(1)
+    assert worker.works("N2")
+    assert [worker.health.throttled_alone(one) for one in ("N1", "N2")] == [True, False]
+    for i in range(1_000):
+        worker.run(RefreshOutcome.THROTTLED, f"M{i}")
+    assert len(worker.health._throttled) < 100
+
+
+def test_a_process_knows_whether_others_have_succeeded_since(stack: Stack) -> None:
+    worker = stack.process()
+    assert not worker.health.succeeded_since(NOW - 9)
+    assert worker.works()
+    assert worker.health.succeeded_since(NOW - 1)
+    assert not worker.health.succeeded_since(NOW)
+
+
 # While it is unwell
 
 

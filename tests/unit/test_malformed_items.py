@@ -64,6 +64,7 @@ def test_what_is_not_understood_is_shown_as_unreadable_and_the_rest_as_it_is() -
     for name, value in (
         *(("status", "strange"), ("reason", "because"), ("generation", "seven")),
         *(("deadline", b"soon"), ("retries", -1), ("at_risk", 10**12), ("grant_id", None), ("tenant", 7)),
+        ("tenant", "ก" * 513),
     ):
         world = whole()
         world.change(**{name: value})

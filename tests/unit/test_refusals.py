@@ -9,7 +9,7 @@ from flowaccount_connect.domain.connection import Reason, Status, public_status
 from flowaccount_connect.domain.schedule import Schedule
 from flowaccount_connect.oauth.token_answer import Answer, Outcome
 from flowaccount_connect.rotation.outcomes import Refresh, RefreshOutcome
-from tests.unit.fakes import CONNECTION, FREE, NOW, tokens
+from tests.unit.fakes import CONNECTION, FREE, NOW, AlwaysWell, FreePermit, tokens
 from tests.unit.worlds import Unwell, World
 
 REFUSED = Answer(Outcome.REJECTED, error="invalid_grant", status=400)
@@ -156,3 +156,54 @@ def test_a_success_forgets_that_it_was_refused_alone(world: World) -> None:
     refresh(world, ALONE)
     refresh(world, tokens())
     assert world.connection().refused_alone is None
+
+
+# Alone in other ways --------------------------------------------------------------------------------------------------
+
+
+class OthersSucceed(AlwaysWell):
+    """The health of an endpoint that accepts everybody else."""
+
+    def succeeded_since(self, at: int) -> bool:
+        """Always."""
+        return at > 0
+
+    def throttled_alone(self, connection_id: str) -> bool:
+        """This one is."""
+        return connection_id == CONNECTION
+
+
+class NoPause(FreePermit):
+    """A permit of a stack that must not pause."""
+
+    def throttled(self, sent_at: float, retry_after: int | None) -> int:
+        """Nobody may report a 429."""
+        raise AssertionError((sent_at, retry_after))
+
+
+def latest_retry(world: World, retries: int, health: AlwaysWell) -> int:
+    """In how many seconds a doubt after so many others is tried again, at the latest."""
+    world.change(retries=retries, in_doubt=NOW - 9_000, refresh_at=NOW, deadline=NOW + 80_000)
+    world.endpoint.answers[:] = [SILENT]
+    rotation = replace(world.rotation(), health=health, schedule=Schedule(fraction=lambda: 1.0))
+    assert rotation.refresh(CONNECTION, permit=FREE, remaining=world.clock.remaining(45)).outcome is (
+        RefreshOutcome.IN_DOUBT
+    )
+    return (world.connection().refresh_at or 0) - NOW
+
+
+def test_who_alone_has_no_answer_is_tried_as_seldom_as_who_is_refused_alone(world: World) -> None:
+    """One in twenty, each tried four times an hour, would take the slots of all others: its deadline is sooner."""
+    assert latest_retry(world, 9, OthersSucceed()) > 15_000
+    assert latest_retry(world, 9, AlwaysWell()) <= 901
+    assert latest_retry(world, 2, OthersSucceed()) <= 901
+
+
+@pytest.mark.parametrize(("asked", "pause"), [(None, 900), (30, 30)])
+def test_who_alone_is_throttled_waits_alone(world: World, asked: int | None, pause: int) -> None:
+    """Else one connection with a limit of its own would pause the stack again and again."""
+    world.endpoint.answers[:] = [Answer(Outcome.THROTTLED, status=429, retry_after=asked)]
+    rotation = replace(world.rotation(), health=OthersSucceed())
+    done = rotation.refresh(CONNECTION, permit=NoPause(), remaining=world.clock.remaining(45))
+    assert (done.outcome, done.retry_after) == (RefreshOutcome.THROTTLED, pause)
+    assert world.connection().refresh_at == NOW + pause

@@ -45,6 +45,14 @@ TENANT = "tenant-7"
 class Unwell:
     """An endpoint that is not well: no refusal of it is final."""
 
+    def succeeded_since(self, at: int) -> bool:
+        """Never."""
+        return at < 0
+
+    def throttled_alone(self, connection_id: str) -> bool:
+        """Never."""
+        return not connection_id
+
     def may_end(self, now: int) -> bool:
         """Never."""
         assert now

@@ -54,7 +54,8 @@ class AuthorizationServer:
         self.swallowed: dict[float, int] = {}
         """By the beginning of each brown-out: how many new tokens were lost in it."""
         self.alone = int(trace.connections * trace.alone)
-        """The connections with a lower number are refused from their second day on."""
+        """From the third day on the connections with a lower number are answered `alone_by`."""
+        self.alone_by = Verdict.INVALID
         self._alone_from = START + 2 * DAY
         self._sent = np.zeros(int(trace.end) - START + HOUR, np.int32)
 
@@ -91,7 +92,7 @@ class AuthorizationServer:
         if number < 0 or token != self.tokens[number] or left <= 0 or self._refusing.at(now) is not None:
             return (Verdict.REFUSED, took, None) if silent is None else (Verdict.NO_ANSWER, patience, None)
         if number < self.alone and now >= self._alone_from:
-            return (Verdict.INVALID, took, None) if silent is None else (Verdict.NO_ANSWER, patience, None)
+            return (self.alone_by, took, None) if silent is None else (Verdict.NO_ANSWER, patience, None)
         self.worst = min(self.worst, left)
         self.tokens[number] = token + 1
         self.deadlines[number] = now + LIFETIME

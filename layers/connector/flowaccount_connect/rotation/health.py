@@ -129,6 +129,8 @@ class Health:
         """The item as it was last seen, what it says, and until when that is trusted."""
         self._succeeded = 0.0
         """When this process last saw a success."""
+        self._throttled: dict[str, float] = {}
+        """When this process last saw a 429 to a connection, of the last `_REMEMBERED`."""
 
     @property
     def unwell(self) -> bool:
@@ -144,6 +146,15 @@ class Health:
         state = self._look()
         since = state.unwell_since
         return since is None or (state.cause is Sign.REFUSAL and now - since >= ALL_REFUSED)
+
+    def succeeded_since(self, at: int) -> bool:
+        """Whether a refresh of any connection has succeeded after `at` (epoch), as far as this process knows."""
+        return self._succeeded > at
+
+    def throttled_alone(self, connection_id: str) -> bool:
+        """Whether this connection was answered 429 before, and others have succeeded since."""
+        before = self._throttled.get(connection_id)
+        return before is not None and self._succeeded > before
 
     def run(self, connection_id: str, refresh: Callable[[], Refresh], *, urgent: bool = False) -> Refresh:
         """Run `refresh` and learn from it; while the endpoint is unwell only if it is `urgent`, or the one that tests.
@@ -169,6 +180,12 @@ class Health:
         """Take in what became of a refresh that began at `began` (epoch), and whether it was one that `tests`."""
         self._look()
         sign, now = sign_of(done), self._clock()
+        with self._lock:
+            if sign is Sign.WELL or done.outcome is RefreshOutcome.THROTTLED:
+                self._throttled.pop(done.connection_id, None)
+            if done.outcome is RefreshOutcome.THROTTLED:
+                self._throttled[done.connection_id] = now
+                self._throttled = dict(list(self._throttled.items())[-_REMEMBERED:])
         if sign is Sign.WELL:
             self._succeeded = now
             self._update(lambda state: _after_success(state, began))

@@ -81,3 +81,11 @@ class Health(Protocol):
         """Whether a refusal may be held against a connection at `now` (epoch seconds): the endpoint is well, so it
         accepts what others send. Never raises."""
         ...
+
+    def succeeded_since(self, at: int) -> bool:
+        """Whether a refresh of any connection has succeeded after `at` (epoch seconds), as far as is known."""
+        ...
+
+    def throttled_alone(self, connection_id: str) -> bool:
+        """Whether this connection was answered 429 before, and others have succeeded since."""
+        ...

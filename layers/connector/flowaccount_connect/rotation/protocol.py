@@ -42,6 +42,10 @@ ALONE_AFTER = 3
 knows whether the others are refused too."""
 
 
+ALONE_PAUSE = 900
+"""How long a connection waits that is throttled alone, in seconds, where the answer does not say it."""
+
+
 class _NoRate(Exception):
     """The rate could not be read or written, so that nothing was sent; the message is an error's code."""
 
@@ -309,7 +313,12 @@ class _Held:
         return answer, sent_at
 
     def _throttled(self, sent_at: float, retry_after: int | None) -> int:
-        """The seconds that the stack pauses for; where the pause cannot be stored, this connection waits alone."""
+        """The seconds that the stack pauses for; where the pause cannot be stored, this connection waits alone.
+
+        So it does where FlowAccount has accepted others since the last 429 to it: then the limit is its own.
+        """
+        if self.rotation.health.throttled_alone(self.claimed.id):
+            return retry_after or ALONE_PAUSE
         try:
             return self.permit.throttled(sent_at, retry_after)
         except StoreUnavailable:
@@ -471,7 +480,7 @@ class _Held:
                 # Nothing was sent, so the earlier due time stays: it may get a slot before the pause ends.
                 refresh_at = min(refresh_at, claimed.refresh_at)
         elif not at_once:
-            alone = refused_alone is not None
+            alone = refused_alone is not None or self._doubtful_alone(in_doubt)
             refresh_at = schedule.retry_at(now, claimed.deadline, retries, not_before=not_before, alone=alone)
 
         def write() -> Refresh:
@@ -495,6 +504,12 @@ class _Held:
 
         # Where it cannot be written, the lease runs out by itself; the next claim takes it for doubt, which is safe.
         return persist(write, self.time_left) or self._report(claimed, outcome)
+
+    def _doubtful_alone(self, in_doubt: int | None) -> bool:
+        """Whether a doubt is the connection's own matter: it has had no answer several times, and others had theirs."""
+        since, retries = self.claimed.in_doubt, self.claimed.retries or 0
+        often = in_doubt is not None and since is not None and retries >= ALONE_AFTER
+        return often and self.rotation.health.succeeded_since(since or 0)
 
     def end(self, reason: Reason) -> Refresh:
         """End the connection: only a new consent helps. If the write is refused, its item says who won."""
