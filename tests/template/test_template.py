@@ -81,7 +81,7 @@ ENVIRONMENTS: dict[str, set[str]] = {
     "publish": {"EVENT_BUS_NAME", "PUBLISH_REFRESHED", "UNPUBLISHED_QUEUE_URL"},
     # Not LOOPBACK_RECEIVERS: the local stack alone sets it.
     "notify": {
-        *("NOTIFY_QUEUE_URL", "UNDELIVERED_QUEUE_URL", "WEBHOOK_URLS", "WEBHOOK_SECRET"),
+        *("NOTIFY_QUEUE_URL", "UNDELIVERED_QUEUE_URL", "WEBHOOK_URLS", "WEBHOOK_EVENTS", "WEBHOOK_SECRET"),
         *("SLACK_SECRET_NAME", "LINE_SECRET_NAME", "MAIL_TOPIC_ARN", "NOTIFICATION_LANGUAGE"),
     },
 }
@@ -535,6 +535,21 @@ def test_only_two_queues_are_read_by_a_bounded_number_of_workers(template: Templ
     }
     # A receiver that hangs must not use up the concurrency that refreshes need.
     assert bounded == {("refresh", "Queue"), ("notify", "Queue")}
+
+
+def test_webhooks_can_be_of_every_event_that_has_a_schema_and_of_no_other(template: Template) -> None:
+    pattern = template["Parameters"]["WebhookEvents"]["AllowedPattern"]
+    types = {path.name.removesuffix(".v1.json") for path in SCHEMAS.iterdir()}
+    assert set(re.findall(r"[a-z_]{5,}", pattern)) - {"connection"} == {one.partition(".")[2] for one in types}
+    assert all(re.fullmatch(pattern, one) for one in types | {""})
+    assert not any(
+        re.fullmatch(pattern, one) for one in ("connected", "connection.x", "connection", "Connection.connected")
+    )
+    (name, to_all) = template["Resources"]["NotifyRule"]["Properties"]["EventPattern"]["detail-type"]["Fn::If"][:2]
+    assert (name, to_all) == (
+        "SendWebhooks",
+        [{"Fn::If": ["PickEvents", {"prefix": "connection."}, {"anything-but": ["connection.refreshed"]}]}],
+    )
 
 
 @pytest.mark.parametrize("topic", ["AlarmTopic", "MailTopic"])

@@ -232,6 +232,7 @@ class World:
         *,
         people: bool = False,
         mail: bool = False,
+        events: frozenset[str] = frozenset(),
         language: words.Language = "en",
     ) -> None:
         self.mailbox = Mailbox()
@@ -247,6 +248,7 @@ class World:
             queue=Queue(self.queue, "https://sqs.example/1/notify", DEAD),
             webhooks=Webhooks(
                 {receiver(url): url for url in urls},
+                events,
                 SigningKeys(self.secrets, "webhook", self.log, clock=self.clock).get,
                 self.receivers.post,
                 self.clock,

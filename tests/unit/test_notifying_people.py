@@ -277,6 +277,32 @@ def test_a_secret_that_is_none_is_said_and_nothing_is_sent(secret: str) -> None:
     assert len(texts(world)) == 1, "it is sent once the secret is right"
 
 
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "CANARY",
+        '["CANARY"]',
+        '{"channel_access_token": "CANARY"}',
+        '{"channel_access_token": "CANARY\\r\\nX: y", "to": "C1"}',
+        '{"channel_access_token": "CANARY", "to": ["C1"]}',
+        '{"channel_access_token": "โทเคน CANARY", "to": "C1"}',
+        '{"channel_access_token": "CANARY", "to": "C1", "url": ""}',
+        '{"a": ' * 100_000,
+    ],
+)
+def test_a_secret_of_line_that_is_none_keeps_no_other_way_from_being_told(secret: str) -> None:
+    world = World((), people=True)
+    world.secrets.values["line"] = [secret]
+    world.queue.put(event(AGAIN, reason="rejected"))
+    world.run(300)
+    assert world.receivers.of(LINE_URL) == []
+    assert len(texts(world)) == len(world.mailbox.mails) == 1
+    assert "CANARY" not in str(world.log.lines)
+    world.secrets.values["line"] = [json.dumps(LINE_SECRET)]
+    world.run(3_600)
+    assert len(world.receivers.of(LINE_URL)) == 1
+
+
 def test_no_log_has_a_secret_of_slack_or_line() -> None:
     world = World((), people=True)
     world.receivers.answers = {SLACK_URL: [Answer(404)], LINE_URL: [Answer(401)]}

@@ -192,6 +192,15 @@ def test_an_event_reaches_each_receiver_signed_and_as_its_schema_has_it() -> Non
     assert world.queue.messages == []
 
 
+def test_of_a_list_of_events_only_those_are_sent_and_people_hear_what_they_must_all_the_same() -> None:
+    world = World(people=True, events=frozenset({"connection.connected", "connection.refreshed"}))
+    for type_ in ("connected", "refreshed", "recovered", "reauthorization_required"):
+        world.queue.put(event(f"connection.{type_}", id=type_, reason="rejected"))
+    world.run(120)
+    assert sorted(said["data"]["id"] for said in world.receivers.of(URL)) == ["connected", "refreshed"]
+    assert len(world.mailbox.mails) == 1
+
+
 def test_a_try_later_has_the_same_id_and_body_and_the_time_and_signature_of_the_try() -> None:
     world = World()
     world.receivers.answers[URL] = [Answer(500), Answer(204)]

@@ -31,6 +31,7 @@ PARAMETERS = {
     "PUBLISH_REFRESHED": "PublishRefreshed",
     "ALARM_EMAIL": "AlarmEmail",
     "WEBHOOK_URL": "WebhookUrl",
+    "WEBHOOK_EVENTS": "WebhookEvents",
     "SLACK_SECRET_NAME": "SlackSecretName",
     "LINE_SECRET_NAME": "LineSecretName",
     "NOTIFICATION_LANGUAGE": "NotificationLanguage",

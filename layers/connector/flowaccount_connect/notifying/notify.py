@@ -120,7 +120,7 @@ class Notify:
         notice = notices.of_alarm(body, self.stack) if "AlarmName" in body else None
         if body.get("source") == SOURCE:
             said = webhooks.payload(body)
-            self.queue.send([{"to": to, "event": said} for to in self.webhooks.urls])
+            self.queue.send([{"to": to, "event": said} for to in self.webhooks.receivers(said["type"])])
             notice = notices.of_event(body)
         if notice is not None and self.people.names:
             self._note(notice, again=message.tries > 1)

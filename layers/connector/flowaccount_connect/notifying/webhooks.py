@@ -39,9 +39,15 @@ class Webhooks:
     """The receivers by name, and the keys that sign what they get. `post` sends; `clock` is in epoch seconds."""
 
     urls: Mapping[str, str]
+    events: frozenset[str]
+    """The types of events that are sent; empty for all that come."""
     keys: Callable[[], Sequence[bytes]]
     post: Post
     clock: Callable[[], float]
+
+    def receivers(self, type_: str) -> tuple[str, ...]:
+        """Who gets events of a type."""
+        return tuple(self.urls) if not self.events or type_ in self.events else ()
 
     def deliver(self, to: str, said: Mapping[str, Any]) -> Answer | None:
         """Send a payload to a receiver; `None` if the stack has no such receiver any more.

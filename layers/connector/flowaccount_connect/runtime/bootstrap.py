@@ -283,6 +283,7 @@ def notify() -> "Notify":
         queue=Queue(client("sqs"), read.text("NOTIFY_QUEUE_URL"), read.text("UNDELIVERED_QUEUE_URL")),
         webhooks=Webhooks(
             urls={receiver(url): url for url in sorted(read.urls("WEBHOOK_URLS"))},
+            events=frozenset((read.optional("WEBHOOK_EVENTS") or "").split()),
             keys=keys.get,
             post=post,
             clock=time.time,
