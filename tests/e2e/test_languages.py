@@ -58,7 +58,7 @@ LANGUAGES = {
     "java": Language(
         "java.md",
         "java",
-        {"Signature.java": "javax.crypto", "Flowaccount.java": "HttpServer"},
+        {"Signature.java": "javax.crypto", "Flowaccount.java": "ObjectMapper"},
         {"javac": "openjdk-17-jdk-headless", "java": "openjdk-17-jre-headless"},
         dict.fromkeys(JARS, "libjackson2-databind-java"),
         {"CLASSPATH": ":".join(JARS)},

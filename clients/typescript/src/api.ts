@@ -92,7 +92,7 @@ export class Api {
     logger.debug?.(`FlowAccount Connect: ${call.method} ${url.pathname}: ${answer.status}`);
     const fields = parsed(text);
     if (answer.ok) {
-      if (text && fields === undefined)
+      if ((text && fields === undefined) || (call.method === "DELETE") !== (answer.status === 204))
         throw new InvalidAnswer(`${url.origin} does not answer as FlowAccount Connect does: check the URL.`);
       return fields;
     }
