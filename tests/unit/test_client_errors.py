@@ -197,7 +197,7 @@ WIRES: dict[str, tuple[Answer, type[FlowAccountConnectError]]] = {
     "too many headers": (whole(b"X: y\r\n" * 300, BODY), InvalidAnswer),
     "half a pair": (reply(409, b'{"code": "x\\ud800", "detail": "\\udfff"}'), InvalidAnswer),
     "no content": (reply(204), InvalidAnswer),
-    "wrong chunk": (whole(b"Transfer-Encoding: chunked\r\n", b"zz\r\n{}\r\n0\r\n\r\n"), TemporarilyUnavailable),
+    "wrong chunk": (whole(b"Transfer-Encoding: chunked\r\n", b"zz\r\n{}\r\n0\r\n\r\n"), InvalidAnswer),
     "cut chunk": (whole(b"Transfer-Encoding: chunked\r\n", b"ff\r\n{}"), TemporarilyUnavailable),
     "no gzip": (whole(b"Content-Encoding: gzip\r\n", BODY), InvalidAnswer),
     "half a gzip": (whole(b"Content-Encoding: gzip\r\n", gzip.compress(BODY)[:20]), InvalidAnswer),

@@ -11,6 +11,7 @@ import requests
 import urllib3
 from requests.adapters import BaseAdapter, HTTPAdapter
 from requests.exceptions import ChunkedEncodingError, ContentDecodingError, InvalidProxyURL, InvalidSchema, InvalidURL
+from urllib3.exceptions import InvalidChunkLength
 
 from flowaccount_connect_client.errors import (
     FlowAccountConnectError,
@@ -97,7 +98,8 @@ def _translated(error: Exception, base: str) -> FlowAccountConnectError:
             return NotConfigured("The file of certificate authorities cannot be read: check REQUESTS_CA_BUNDLE.")
         if isinstance(one, ssl.SSLError) and not isinstance(one, ssl.SSLEOFError | ssl.SSLZeroReturnError):
             return InvalidAnswer(f"{base} does not speak TLS as an API of AWS's does: check the URL and the proxy.")
-        if isinstance(one, http.client.HTTPException) and not isinstance(one, _CUT):
+        wrong_chunk = isinstance(one, InvalidChunkLength) and one.length
+        if wrong_chunk or (isinstance(one, http.client.HTTPException) and not isinstance(one, _CUT)):
             return InvalidAnswer(f"{base} does not speak HTTP as an API of AWS's does: check the URL and the proxy.")
     match error:
         case InvalidProxyURL() | InvalidURL() | InvalidSchema() | urllib3.exceptions.LocationParseError():

@@ -110,7 +110,7 @@ export class Api {
         `The certificate of ${origin} is not trusted (${word}): check the URL, or set NODE_EXTRA_CA_CERTS.`,
       );
     }
-    if (/^(HPE|Z)_/.test(word)) {
+    if (/^(HPE_|Z_|ERR__|ERR_(BROTLI|ZLIB|ASSERTION)|UND_ERR_HEADERS_OVERFLOW)/.test(word)) {
       return new InvalidAnswer(
         `${origin} does not answer in proper HTTP (${word}): check the URL, and what stands in between.`,
       );
