@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 import requests
@@ -58,7 +58,7 @@ LANGUAGES = {
     "java": Language(
         "java.md",
         "java",
-        {"Signature.java": "javax.crypto", "Flowaccount.java": "HttpServer"},
+        {"Signature.java": "javax.crypto", "Flowaccount.java": "ObjectMapper"},
         {"javac": "openjdk-17-jdk-headless", "java": "openjdk-17-jre-headless"},
         dict.fromkeys(JARS, "libjackson2-databind-java"),
         {"CLASSPATH": ":".join(JARS)},
@@ -102,50 +102,87 @@ def role(up: Stack) -> Iterator[dict[str, str]]:
     iam.delete_role(RoleName=name)
 
 
-@pytest.fixture(params=LANGUAGES)
-def language(request: pytest.FixtureRequest) -> Language:
-    """A page whose program runs here."""
-    chosen = LANGUAGES[request.param]
-    require(chosen)
-    return chosen
-
-
 @pytest.fixture(params=["access key", "role"])
-def program(
-    up: Stack, language: Language, role: dict[str, str], request: pytest.FixtureRequest, tmp_path: Path
-) -> Iterator[Path]:
-    """The page's program, running by the page's own commands; gives what it writes to its terminal."""
+def given(up: Stack, role: dict[str, str], request: pytest.FixtureRequest) -> dict[str, str]:
+    """The environment of a page's program: what `make env` gives, with the access key or with the role."""
+    found = {"PATH": os.environ["PATH"], **env.exports(up), "RETURN_URL": APP_RETURN_URL}
+    return found | (role if request.param == "role" else {})
+
+
+def written(language: Language, folder: Path) -> str:
+    """Write the page's program into a folder; returns the page's own commands."""
+    require(language)
     for name, word in language.files.items():
-        (tmp_path / name).write_text(pages.block(f"{FOLDER}/{language.page}", language.fence, word))
+        (folder / name).write_text(pages.block(f"{FOLDER}/{language.page}", language.fence, word), "utf-8")
     (commands,) = pages.blocks(f"{FOLDER}/{language.page}", "sh")
-    given = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), **env.exports(up), "RETURN_URL": APP_RETURN_URL}
-    given |= language.environment | (role if request.param == "role" else {})
-    with programs.serving(["sh", "-euc", commands], APP, tmp_path, given) as log:
-        yield log
+    return commands
 
 
-def test_a_pages_program_connects_a_business_and_reads_its_name(
-    up: Stack, simulator: Simulator, language: Language, program: Path
-) -> None:
+def disconnected(up: Stack) -> None:
     service.call(up, "DELETE", f"/connections/{BUSINESS}")
     time.sleep(2)  # A disconnect ends all consents of its second, and of the one that follows.
-    home = requests.get(APP, timeout=30)
-    assert 'action="/connect-flowaccount"' in home.text
-    pressed = requests.post(f"{APP}/connect-flowaccount", allow_redirects=False, timeout=40)
-    assert pressed.status_code == 303, program.read_text()
-    owner = next(name for name, user in people.USERS.items() if BUSINESS in user.businesses)
-    arrived = HttpVisitor().connect(pressed.headers["Location"], user=owner, business=BUSINESS)
-    assert (arrived.status, arrived.html) == (200, f"FlowAccount is connected: {BUSINESS}"), program.read_text()
+
+
+OWNER = next(name for name, user in people.USERS.items() if BUSINESS in user.businesses)
+
+
+def test_a_pages_app_connects_a_business_and_reads_its_name(
+    up: Stack, simulator: Simulator, given: dict[str, str], tmp_path: Path
+) -> None:
+    language = LANGUAGES["php"]
+    commands = written(language, tmp_path)
+    disconnected(up)
+    with programs.serving(["sh", "-euc", commands], APP, tmp_path, given | {"HOME": str(tmp_path)}) as program:
+        assert 'action="/connect-flowaccount"' in requests.get(APP, timeout=30).text
+        pressed = requests.post(f"{APP}/connect-flowaccount", allow_redirects=False, timeout=40)
+        assert pressed.status_code == 303, program.read_text()
+        arrived = HttpVisitor().connect(pressed.headers["Location"], user=OWNER, business=BUSINESS)
+        assert (arrived.status, arrived.html) == (200, f"FlowAccount is connected: {BUSINESS}"), program.read_text()
+        shown = service.call(up, "GET", f"/connections/{BUSINESS}").json()
+        assert (shown["status"], shown["tenant"]) == ("active", "tenant-7")
+        company = requests.get(f"{APP}/company?id={BUSINESS}", timeout=40)
+        assert company.content.decode("utf-8") == people.business(BUSINESS).thai, program.read_text()
+        assert requests.get(f"{APP}/company?id=N404404", timeout=40).status_code >= 500
+        token = service.call(up, "GET", f"/connections/{BUSINESS}/token").json()["access_token"]
+        assert token not in program.read_text()
+
+
+@pytest.mark.parametrize("name", ["go", "java"])
+def test_a_pages_commands_connect_a_business_and_read_its_name(
+    up: Stack, simulator: Simulator, given: dict[str, str], name: str, tmp_path: Path
+) -> None:
+    language = LANGUAGES[name]
+    lines = written(language, tmp_path).splitlines()
+    first = next(number for number, line in enumerate(lines) if " link " in line)
+    calls = {word: next(line for line in lines if f" {word} " in line) for word in ("link", "confirm", "company")}
+    environment = given | {"HOME": str(tmp_path), "LC_ALL": "C"} | language.environment
+
+    def run(word: str, **more: str) -> subprocess.CompletedProcess[str]:
+        script = "\n".join([*lines[:first], calls[word]])
+        return subprocess.run(
+            ["sh", "-euc", script],
+            cwd=tmp_path,
+            env=environment | more,
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
+        )
+
+    disconnected(up)
+    link = run("link")
+    assert link.returncode == 0, link.stderr
+    visitor = HttpVisitor()
+    back = visitor.get(visitor.consent(link.stdout.strip(), user=OWNER, business=BUSINESS)).headers["Location"]
+    confirmation = dict(parse_qsl(urlsplit(back).query))["confirmation"]
+    confirmed = run("confirm", CONFIRMATION=confirmation)
+    assert (confirmed.returncode, confirmed.stdout) == (0, f"{BUSINESS}\n"), confirmed.stderr
     shown = service.call(up, "GET", f"/connections/{BUSINESS}").json()
     assert (shown["status"], shown["tenant"]) == ("active", "tenant-7")
-    company = requests.get(f"{APP}/company?id={BUSINESS}", timeout=40)
-    assert company.content.decode("utf-8") == people.business(BUSINESS).thai, program.read_text()
-    nobody = requests.get(f"{APP}/company?id=N404404", timeout=40)
-    assert nobody.status_code >= 500
-    token = service.call(up, "GET", f"/connections/{BUSINESS}/token").json()["access_token"]
-    confirmation = urlsplit(arrived.url).query.partition("confirmation=")[2].partition("&")[0]
-    assert token not in program.read_text()
-    assert len(confirmation) > 20
+    company = run("company", ID=BUSINESS)
+    assert (company.returncode, company.stdout) == (0, f"{people.business(BUSINESS).thai}\n"), company.stderr
+    nobody = run("company", ID="N404404")
+    assert nobody.returncode != 0
+    assert "connection_not_found" in nobody.stderr
 
 
 def test_the_pages_variants_with_an_sdk_are_at_least_of_the_language() -> None:

@@ -800,6 +800,12 @@ def test_an_import_and_a_disconnect(stack: Server, books: Server) -> None:
         auth(stack, books).token()
 
 
+def test_an_empty_answer_of_something_else_ends_no_connection(stack: Server) -> None:
+    stack.say(reply(200, b""))
+    with pytest.raises(InvalidAnswer):
+        connect(stack).disconnect(CONNECTION)
+
+
 def test_an_import_is_sent_once_since_a_token_may_be_spent_by_it(stack: Server) -> None:
     stack.say(refused(503, "store_unavailable", "Retry-After: 0\r\n"))
     with pytest.raises(TemporarilyUnavailable):

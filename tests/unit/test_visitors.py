@@ -120,6 +120,17 @@ def test_what_apps_and_trackers_append_changes_nothing(functions: Functions, wor
     assert answer["headers"]["Location"].startswith(f"{RETURN_URL}?confirmation=")
 
 
+@pytest.mark.parametrize("behind", ["ค่ะ", " ", "\n", ".", ")", "%20", "\u200b", "。", "กดลิงก์นี้", "abc"])
+@pytest.mark.parametrize("before", ["", " ", "\n"])
+def test_what_a_chat_app_takes_for_a_part_of_the_link_changes_nothing(
+    functions: Functions, before: str, behind: str
+) -> None:
+    (link,) = link_of(functions)
+    began = functions.call("authorize", opening([f"{before}{link}{behind}"]))
+    assert began["statusCode"] == 302
+    assert back(functions, began)["headers"]["Location"].startswith(f"{RETURN_URL}?confirmation=")
+
+
 def test_a_code_of_several_thousand_characters_is_a_code(functions: Functions, server: Server) -> None:
     began = functions.call("authorize", opening(link_of(functions)))
     assert back(functions, began, code=["c" * 5_000])["statusCode"] == 303

@@ -1,8 +1,10 @@
 """Every page in Chromium: accessible, readable on the smallest phone, without script, and its policy in force."""
 
+import base64
 import re
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -68,7 +70,8 @@ def test_axe_finds_nothing(chromium: Browser, every: list[Exhibit], language: st
 
 BREAKS = """() => {
   const segmenter = new Intl.Segmenter("th", {granularity: "word"}), found = [];
-  for (const block of document.querySelectorAll("main > section[lang=th] :is(h1, p, small a)")) {
+  const blocks = "main > section[lang=th] :is(h1, p, small a), body[data-page] :is(h1, p:not(:has(code)))";
+  for (const block of document.querySelectorAll(blocks)) {
     const nodes = document.createTreeWalker(block, NodeFilter.SHOW_TEXT), letters = [];
     while (nodes.nextNode()) {
       for (let at = 0; at < nodes.currentNode.length; at++) {
@@ -125,6 +128,35 @@ def test_nothing_spills_over_any_screen_and_no_line_ends_within_a_thai_word(
     assert spilled == []
     assert broken == []
     assert (ends > 1_000) is (language == "th")
+
+
+NAMES = ("My Very Long Application Name For Accountants in Chiang Mai", "W" * 60, "กาแฟ", "i")
+WORDS_CUT = """() => [...document.querySelectorAll("bdi")].flatMap(bdi => {
+  const range = document.createRange(), text = bdi.firstChild;
+  return [...bdi.textContent.matchAll(/[^ ]+/g)].filter(word => {
+    range.setStart(text, word.index);
+    range.setEnd(text, word.index + word[0].length);
+    return new Set([...range.getClientRects()].map(one => one.top)).size > 1;
+  });
+})"""
+"""The words of the app's name that a line end cuts."""
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("language", LOCALES)
+def test_a_long_name_beside_a_wide_logo_spills_nowhere_and_ends_its_lines_at_spaces(
+    chromium: Browser, every: list[Exhibit], monkeypatch: pytest.MonkeyPatch, language: str, name: str
+) -> None:
+    wide = b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 90 9"><rect width="90" height="9"/></svg>'
+    logo = "data:image/svg+xml;base64," + base64.b64encode(wide).decode()
+    monkeypatch.setattr(gallery, "BRAND", replace(gallery.BRAND, name=name, logo=logo))
+    with screen(chromium, language, "light", "320") as show:
+        page = show(next(one for one in every if (one.owner, one.name) == ("branded", "wrong_business")))
+        for size in SIZES:
+            resize(page, size)
+            assert page.evaluate(SPILLS) == [], size
+            if name != "W" * 60 and not size.endswith("large-text"):
+                assert page.evaluate(WORDS_CUT) == [], size
 
 
 @pytest.mark.parametrize("language", LOCALES)

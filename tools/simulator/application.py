@@ -6,6 +6,7 @@ from flask import Flask
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response
 
+from tools.simulator import pages
 from tools.simulator.authorization import authorization_routes
 from tools.simulator.company import company_routes
 from tools.simulator.control import control_routes
@@ -17,6 +18,7 @@ from tools.simulator.tokens import FlowAccountServer, forbidden, token_routes
 def create_application(state: State) -> Flask:
     """The application that serves *state*."""
     app = Flask("tools.simulator", static_url_path="/assets", static_folder="assets", template_folder="templates")
+    app.add_template_filter(pages.phrases)
     # In the order in which FlowAccount's page lists them, not by the alphabet.
     app.json.sort_keys = False  # type: ignore[attr-defined]
     server = FlowAccountServer(state)

@@ -20,6 +20,7 @@ from __future__ import annotations
 from typing import Any
 
 from flask import Response, make_response, render_template
+from markupsafe import Markup
 
 from tools.simulator import people
 from tools.simulator.attempts import Attempt
@@ -34,31 +35,37 @@ it as well.
 
 EXPLANATIONS: dict[str, tuple[str, str]] = {
     "unauthorized_client": (
-        "ระบบต้นทางใช้ client_id ที่ไม่ได้ลงทะเบียนไว้",
+        "ระบบต้นทาง|ใช้ client_id ที่ไม่ได้|ลงทะเบียนไว้",
         "The application's client_id is not registered.",
     ),
     "unsupported_response_type": (
-        "ระบบต้นทางขอ response_type ที่ไม่รองรับ ต้องเป็น code เท่านั้น",
+        "ระบบต้นทาง|ขอ response_type ที่ไม่รองรับ ต้องเป็น code เท่านั้น",
         "The application asked for a response_type other than code.",
     ),
     "invalid_scope": (
-        "ระบบต้นทางขอ scope ไม่ถูกต้อง ต้องมี flowaccount-api และอาจมี offline_access",
+        "ระบบต้นทาง|ขอ scope ไม่ถูกต้อง ต้องมี flowaccount-api และอาจมี offline_access",
         "The application asked for a wrong scope: flowaccount-api is needed, offline_access is optional.",
     ),
     "invalid_redirect_uri": (
-        "redirect_uri ไม่ตรงกับที่ลงทะเบียนไว้",
+        "redirect_uri ไม่ตรงกับที่|ลงทะเบียนไว้",
         "The redirect_uri is not one that was registered.",
     ),
     "invalid_request": (
-        "คำขอจากระบบต้นทางไม่ถูกต้อง หรือมีพารามิเตอร์ซ้ำ",
+        "คำขอจาก|ระบบต้นทาง|ไม่ถูกต้อง หรือมี|พารามิเตอร์ซ้ำ",
         "The application's request is malformed, or repeats a parameter.",
     ),
     "ended": (
-        "การเข้าสู่ระบบครั้งนี้หมดอายุแล้ว กรุณากลับไปเริ่มใหม่ที่ระบบต้นทาง",
+        "การเข้าสู่ระบบ|ครั้งนี้หมดอายุแล้ว กรุณากลับไป|เริ่มใหม่|ที่ระบบต้นทาง",
         "This login has ended. Please go back to the application and start again.",
     ),
 }
-"""For each error the sentence in Thai and in English that the error page shows."""
+"""For each error the sentence in Thai, for `phrases`, and in English that the error page shows."""
+
+
+def phrases(text: str) -> Markup:
+    """A Thai text whose lines end only at its spaces and at its `|`, which is not shown."""
+    span = Markup('<span class="phrase">{}</span>')
+    return Markup(" ").join(Markup("<wbr>").join(map(span.format, part.split("|"))) for part in text.split(" "))
 
 
 def sign_in(attempt: Attempt, username: str = "", refused: bool = False) -> Response:

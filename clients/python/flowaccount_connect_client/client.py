@@ -287,7 +287,8 @@ class FlowAccountConnect:
         logger.debug("%s %s: %s", method, path.partition("?")[0], answer.status)
         if not HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
             raise error_of(answer, base=self.url, method=method, path=path)
-        if answer.content is None and not answer.is_empty:
+        is_wrong = answer.content is None and not answer.is_empty
+        if is_wrong or (method == "DELETE") is not (answer.status == HTTPStatus.NO_CONTENT):
             raise InvalidAnswer(f"{self.url} does not answer as FlowAccount Connect does: check the URL.")
         return answer.content
 

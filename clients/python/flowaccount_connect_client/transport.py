@@ -1,5 +1,6 @@
 """One HTTP exchange with the stack. Whatever goes wrong in the libraries below becomes an error of this package."""
 
+import http.client
 import json
 import ssl
 from collections.abc import Iterator, Mapping
@@ -10,6 +11,7 @@ import requests
 import urllib3
 from requests.adapters import BaseAdapter, HTTPAdapter
 from requests.exceptions import ChunkedEncodingError, ContentDecodingError, InvalidProxyURL, InvalidSchema, InvalidURL
+from urllib3.exceptions import InvalidChunkLength
 
 from flowaccount_connect_client.errors import (
     FlowAccountConnectError,
@@ -23,6 +25,9 @@ _TIMEOUT = (3.05, 35.0)
 """Seconds to connect, and to wait for an answer: API Gateway gives up after 29."""
 
 _LONGEST_ANSWER = 1 << 20
+
+_CUT = (http.client.IncompleteRead, http.client.RemoteDisconnected)
+"""The errors of an answer that was cut; all others of `http.client` are those of an answer that is no HTTP."""
 
 mounted: dict[str, BaseAdapter] = {}
 """Adapters that answer instead of the network, by the base URL of an API; `testing` puts its fake here."""
@@ -75,9 +80,12 @@ def _content(answer: requests.Response) -> bytes:
 
 def _json(content: bytes) -> Any:
     try:
-        return json.loads(content)
+        found = json.loads(content)
+        if b"\\ud" in content.lower():  # A half of a surrogate pair is no text: nobody could print it.
+            json.dumps(found, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         return None
+    return found
 
 
 def _translated(error: Exception, base: str) -> FlowAccountConnectError:
@@ -90,6 +98,9 @@ def _translated(error: Exception, base: str) -> FlowAccountConnectError:
             return NotConfigured("The file of certificate authorities cannot be read: check REQUESTS_CA_BUNDLE.")
         if isinstance(one, ssl.SSLError) and not isinstance(one, ssl.SSLEOFError | ssl.SSLZeroReturnError):
             return InvalidAnswer(f"{base} does not speak TLS as an API of AWS's does: check the URL and the proxy.")
+        wrong_chunk = isinstance(one, InvalidChunkLength) and one.length
+        if wrong_chunk or (isinstance(one, http.client.HTTPException) and not isinstance(one, _CUT)):
+            return InvalidAnswer(f"{base} does not speak HTTP as an API of AWS's does: check the URL and the proxy.")
     match error:
         case InvalidProxyURL() | InvalidURL() | InvalidSchema() | urllib3.exceptions.LocationParseError():
             return NotConfigured(

@@ -92,7 +92,7 @@ export class Api {
     logger.debug?.(`FlowAccount Connect: ${call.method} ${url.pathname}: ${answer.status}`);
     const fields = parsed(text);
     if (answer.ok) {
-      if (text && fields === undefined)
+      if ((text && fields === undefined) || (call.method === "DELETE") !== (answer.status === 204))
         throw new InvalidAnswer(`${url.origin} does not answer as FlowAccount Connect does: check the URL.`);
       return fields;
     }
@@ -110,7 +110,7 @@ export class Api {
         `The certificate of ${origin} is not trusted (${word}): check the URL, or set NODE_EXTRA_CA_CERTS.`,
       );
     }
-    if (/^(HPE|Z)_/.test(word)) {
+    if (/^(HPE_|Z_|ERR__|ERR_(BROTLI|ZLIB|ASSERTION)|UND_ERR_HEADERS_OVERFLOW)/.test(word)) {
       return new InvalidAnswer(
         `${origin} does not answer in proper HTTP (${word}): check the URL, and what stands in between.`,
       );

@@ -65,6 +65,11 @@ const GARBLED: Record<string, Reply> = {
   "gzipped, and cut": (response) =>
     response.writeHead(200, { "content-encoding": "gzip" }).end(gzipSync(WHOLE).subarray(0, 60)),
   "wrongly chunked": raw(`HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n${WHOLE}`, drop),
+  "false brotli": raw("HTTP/1.1 200 OK\r\nContent-Encoding: br\r\nContent-Length: 2\r\n\r\n{}", drop),
+  "false deflate": raw("HTTP/1.1 200 OK\r\nContent-Encoding: deflate\r\nContent-Length: 2\r\n\r\n{}", drop),
+  "full of headers": raw(`HTTP/1.1 200 OK\r\nX: ${"x".repeat(99_999)}\r\n\r\n{}`, drop),
+  "of no status": raw("HTTP/1.1 099 X\r\nContent-Length: 0\r\n\r\n", drop),
+  "without content": (response) => response.writeHead(204).end(),
   "no HTTP": raw("SSH-2.0-OpenSSH_9.2\r\n", drop),
   "a redirect": (response) => response.writeHead(302, { location: "https://evil.example/" }).end(),
   "without end": (response) => {

@@ -228,6 +228,12 @@ test("a fresh link for a connection is for its tenant and for that business, who
   assert.equal(stack.seen.length - before, 2, "no link is asked for");
 });
 
+test("an empty answer of something else ends no connection", async (t) => {
+  const stack = await FakeStack.start(t);
+  stack.replies.push((response) => response.writeHead(200).end());
+  await failure(stack.client().disconnect(ID), InvalidAnswer);
+});
+
 test("a new consent makes the client ask for the new token", async (t) => {
   const stack = await FakeStack.start(t);
   const connect = stack.client();

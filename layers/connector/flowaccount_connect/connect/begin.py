@@ -14,7 +14,7 @@ from flowaccount_connect.connect.errors import (
     UnknownLink,
 )
 from flowaccount_connect.connect.given import checked_state
-from flowaccount_connect.domain.ids import fingerprint, new_secret
+from flowaccount_connect.domain.ids import fingerprint, new_secret, secret_in
 from flowaccount_connect.domain.return_urls import is_allowed, with_parameters
 from flowaccount_connect.oauth.authorization_url import authorization_url
 from flowaccount_connect.storage.attempts import (
@@ -78,7 +78,7 @@ class Authorize:
         return URL and the app's state are the link's own. `cookies` are the names of our cookies in this browser, the
         oldest first. Raises `CannotOpen`, `StoreUnavailable`; then nothing is written.
         """
-        now = int(self.clock())
+        link, now = secret_in(link), int(self.clock())
         opened = self._opened(link, now)
         return self._begin(
             link,

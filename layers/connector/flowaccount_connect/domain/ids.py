@@ -59,6 +59,18 @@ def new_secret() -> str:
     return secrets.token_urlsafe(32)
 
 
+_SECRET = re.compile(r"\s*([A-Za-z0-9_-]{43})")
+
+
+def secret_in(text: str) -> str:
+    """The secret of `new_secret` that `text` begins with; else `text` itself.
+
+    Chat apps take blanks, signs or Thai letters behind a link for a part of it.
+    """
+    found = _SECRET.match(text)
+    return found[1] if found else text
+
+
 def fingerprint(secret: str) -> str:
     """SHA-256 in hex. The table stores only this of a `state`, and of the secret in a browser's cookie.
 

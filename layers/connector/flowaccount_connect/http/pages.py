@@ -45,13 +45,15 @@ _STYLE = """
 body{margin:0;min-height:100vh;min-height:100svh;display:grid;place-items:center;padding:min(1rem,4vw);
 background:var(--ground);color:var(--ink);overflow-wrap:anywhere;
 font:1.0625rem/1.75 system-ui,"Noto Sans Thai","Leelawadee UI","Sukhumvit Set",Thonburi,Loma,sans-serif}
-main{position:relative;display:flex;flex-wrap:wrap;align-items:center;width:100%;max-width:28rem;
+main{position:relative;min-width:0;display:flex;flex-wrap:wrap;align-items:center;width:100%;max-width:28rem;
 background:var(--card);border:1px solid var(--line);border-radius:1rem;
 padding:min(1.25rem,5vw) min(2rem,6vw) min(1.5rem,6vw);box-shadow:0 1px 2px #0001,0 8px 24px #0000000d}
 .good{--tone:var(--good)}.calm{--tone:var(--calm)}.bad{--tone:var(--bad)}
-header{display:flex;flex:1 1 7rem;align-items:center;gap:.5rem;min-width:0;font-weight:600;line-height:1.4}
+header{display:flex;flex-wrap:wrap;flex:1 1 7rem;align-items:center;gap:.25rem .5rem;min-width:0;font-weight:600;
+line-height:1.4}
 header:empty{display:none}
-bdi{display:inline-block;max-width:100%;text-wrap:wrap}
+header bdi{flex:1 1 5.5rem;max-width:100%;overflow-wrap:break-word}
+.whole{display:inline-block;max-width:100%;text-wrap:wrap}
 small bdi{text-decoration:underline}
 img{flex:none;height:2.25rem;max-width:6rem;object-fit:contain}
 input{position:absolute;opacity:0}
@@ -132,9 +134,16 @@ def language(accept_language: str) -> str:
     return found
 
 
+_LONG = 24
+"""A name of more letters is broken like the text around it. A shorter one stands on one line, if that has the room."""
+
+
 def _markup(text: str, words: Words, app: App) -> str:
     """A text as markup: phrases that no line end breaks, and the app's name, which a line end may break."""
-    name = f'<bdi translate="no">{escape(app.name)}</bdi>' if app.name is not None else escape(words.unnamed)
+    name = escape(words.unnamed)
+    if app.name is not None:
+        whole = "" if len(app.name) > _LONG else ' class="whole"'
+        name = f'<bdi translate="no"{whole}>{escape(app.name)}</bdi>'
     if words is WORDS["en"]:
         return escape(text).replace("{app}", name)
     text = text.replace("{app}", " {app}" if app.name is not None else words.unnamed)
