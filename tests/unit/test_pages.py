@@ -168,6 +168,7 @@ def test_a_page_names_the_app(kind: str, lang: str) -> None:
     assert "บัญชี Easy" in words(section(branded, lang))
     assert "  " not in re.sub("<[^>]*>", "", section(branded, lang)).replace("\n", "")
     assert '<header><img src="https://cdn.example.com/logo-2.svg" alt=""><bdi' in branded["body"]
+    assert not re.search("</bdi>[.,]", branded["body"]), "a sign would begin a line of its own"
 
 
 @pytest.mark.parametrize(

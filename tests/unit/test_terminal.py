@@ -150,7 +150,7 @@ def test_every_command_answers_programs_in_json(
     stack: Server, capsys: pytest.CaptureFixture[str], command: list[str]
 ) -> None:
     body = TOKEN | connection("N1") | {"connections": [], "entries": [], "next": None}
-    stack.say(found(**body))
+    stack.say(reply(204) if "disconnect" in command else found(**body))
     assert main(["--json", *command]) == 0
     json.loads(capsys.readouterr().out)
 

@@ -8,6 +8,7 @@ app is a return URL of the allow-list. `texts` has what the pages say.
 
 import base64
 import hashlib
+import re
 from html import escape
 from http import HTTPStatus
 from string import Template
@@ -140,16 +141,20 @@ _LONG = 24
 
 def _markup(text: str, words: Words, app: App) -> str:
     """A text as markup: phrases that no line end breaks, and the app's name, which a line end may break."""
-    name = escape(words.unnamed)
-    if app.name is not None:
+
+    def named(sign: str = "") -> str:
+        """The name, and the sign that must not begin a line of its own."""
+        if app.name is None:
+            return escape(words.unnamed) + sign
         whole = "" if len(app.name) > _LONG else ' class="whole"'
-        name = f'<bdi translate="no"{whole}>{escape(app.name)}</bdi>'
+        return f'<bdi translate="no"{whole}>{escape(app.name)}{sign}</bdi>'
+
     if words is WORDS["en"]:
-        return escape(text).replace("{app}", name)
+        return re.sub(r"\{app\}([.,]?)", lambda found: named(found[1]), escape(text))
     text = text.replace("{app}", " {app}" if app.name is not None else words.unnamed)
 
     def phrase(one: str) -> str:
-        return name if one == "{app}" else f"<span>{escape(one)}</span>"
+        return named() if one == "{app}" else f"<span>{escape(one)}</span>"
 
     return " ".join("<wbr>".join(map(phrase, part.split("|"))) for part in text.split(" "))
 
