@@ -444,6 +444,14 @@ def test_alarms_have_somebody_to_tell_who_has_confirmed(subscriptions: list[Any]
     assert [state for state, _, _ in found] == states
 
 
+def test_a_mailbox_that_has_not_confirmed_is_not_heard_by_what_writes_to_it() -> None:
+    stack = described(MailTopicArn="arn:aws:sns:r:1:connect-mail", NotifyFunctionName="connect-notify")
+    own = subscribed(f"{TOPIC}:1", "arn:aws:sqs:r:1:connect-notify")
+    for arn, state in (("PendingConfirmation", State.WRONG), ("arn:aws:sns:r:1:connect-mail:2", State.RIGHT)):
+        aws = Aws(describe_stacks=stack, list_subscriptions_by_topic={"Subscriptions": [own, subscribed(arn)]})
+        assert {one[0] for one in of(examined(aws), "alarms")} == {state}
+
+
 def test_every_entry_of_the_runbook_that_is_named_is_there() -> None:
     root = Path(__file__).parents[2]
     headings = {

@@ -442,6 +442,10 @@ def _alarms(stack: Stack) -> Iterator[Finding]:
     topics = [stack.outputs[name] for name in ("AlarmTopicArn", "MailTopicArn") if name in stack.outputs]
     ask = stack.client("sns").get_paginator("list_subscriptions_by_topic").paginate
     subscribed = [one for topic in topics for page in ask(TopicArn=topic) for one in page["Subscriptions"]]
+    if len(topics) > 1:
+        # What writes to the mailbox hears them itself.
+        notify = f":{stack.outputs['NotifyFunctionName']}"
+        subscribed = [one for one in subscribed if not one["Endpoint"].endswith(notify)]
     waiting = [one["Endpoint"] for one in subscribed if one["SubscriptionArn"] == "PendingConfirmation"]
     heard = [one for one in subscribed if str(one["SubscriptionArn"]).startswith("arn:")]
     for address in waiting:
