@@ -1,7 +1,9 @@
 """The app's routes for links, confirmations and connections. The function `token` has the routes for tokens."""
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 
 from flowaccount_connect.connections.managing import DEFAULT_LIMIT, LONGEST_PAGE, shown
 from flowaccount_connect.http.handling import answering
@@ -11,8 +13,17 @@ from flowaccount_connect.runtime import bootstrap
 from flowaccount_connect.runtime.observability import logger, observed
 from flowaccount_connect.runtime.settings import Reader
 
+if TYPE_CHECKING:
+    from flowaccount_connect.connections.importing import Importing
+
 _managing = bootstrap.connections()
 _confirmation = bootstrap.confirmation(_managing.client)
+
+
+@cache
+def _importing() -> "Importing":
+    """Made with the first import; see there."""
+    return bootstrap.importing(_managing)
 
 
 @observed
@@ -79,7 +90,7 @@ def _import(request: Request) -> Response:
     request.refuse_unknown(())
     connection_id = request.connection_id()
     fields = request.fields(("refresh_token",), ("tenant",))
-    imported = _managing.import_(connection_id, fields["refresh_token"], tenant=fields.get("tenant"))
+    imported = _importing().import_(connection_id, fields["refresh_token"], tenant=fields.get("tenant"))
     logger.info("imported", extra={"connection_id": connection_id, "proved": imported.proved})
     return json_answer(HTTPStatus.OK if imported.proved else HTTPStatus.ACCEPTED, imported.shown)
 

@@ -3,7 +3,8 @@
 from concurrent.futures import ThreadPoolExecutor
 
 from flowaccount_connect.domain.events import Entry, Kind
-from flowaccount_connect.storage.history import KEPT, Counts, History, Moved
+from flowaccount_connect.storage.counts import Counts
+from flowaccount_connect.storage.history import KEPT, History, Moved
 from tests.contract.conftest import Table
 
 NOW = 1_800_000_000

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from flowaccount_connect.storage.history import Counts, History, Page
+from flowaccount_connect.storage.counts import Counts
+from flowaccount_connect.storage.history import History, Page
 from tests.e2e.conftest import Bus, Simulator, until
 from tests.e2e.tampering import denied
 from tests.unit.test_events import valid

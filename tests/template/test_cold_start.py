@@ -24,7 +24,7 @@ PACKAGES = {
     "refresh": EVERY | REQUESTS | SEALING,
     "salvage": EVERY,
     "token": EVERY | SEALING,
-    "connections": EVERY | SEALING,
+    "connections": EVERY,
     "publish": EVERY,
     "notify": EVERY | REQUESTS,
 }
@@ -37,11 +37,22 @@ FOLDERS = {
     "refresh": EVERYWHERE | {"oauth", "rotation", "scheduling"},
     "salvage": EVERYWHERE | {"rotation"},
     "token": EVERYWHERE | {"http", "rotation", "tokens"},
-    "connections": EVERYWHERE | {"connect", "connections", "http", "rotation"},
+    "connections": EVERYWHERE | {"connect", "connections", "http"},
     "publish": EVERYWHERE | {"publishing"},
     "notify": EVERYWHERE | {"notifying", "oauth"},
 }
 """The folders of the service of which a function imports modules."""
+
+ONLY = {
+    "connections.importing": set(),
+    "domain.app": {"authorize", "callback"},
+    "domain.connection": set(PACKAGES) - {"notify"},
+    "domain.events": {"connections", "publish"},
+    "rotation.ports": {"callback", "refresh"},
+    "storage.history": {"connections", "publish"},
+    "storage.sealing": {"callback", "refresh", "token"},
+}
+"""Modules that cost a millisecond or two, and the functions that need them from their start."""
 
 LOOK = """
 import json, os, sys
@@ -52,6 +63,7 @@ import app
 sys.stdout.write(json.dumps({
     "asked": asked,
     "own": sorted({name.split(".")[1] for name in sys.modules if name.startswith("flowaccount_connect.")}),
+    "modules": sorted(name.removeprefix("flowaccount_connect.") for name in sys.modules),
     "packages": sorted({
         name.partition(".")[0] for name, module in list(sys.modules.items())
         if (getattr(module, "__file__", None) or "").startswith(os.environ["DEPENDENCIES"])
@@ -97,6 +109,11 @@ def started(built: Path) -> dict[str, dict[str, list[str]]]:
 def test_a_function_imports_what_it_needs_and_nothing_else(started: dict[str, dict[str, list[str]]], name: str) -> None:
     assert set(started[name]["packages"]) == PACKAGES[name]
     assert set(started[name]["own"]) == FOLDERS[name]
+
+
+@pytest.mark.parametrize("module", ONLY)
+def test_what_only_some_functions_need_no_other_imports(started: dict[str, dict[str, list[str]]], module: str) -> None:
+    assert {name for name, found in started.items() if module in found["modules"]} == ONLY[module]
 
 
 @pytest.mark.parametrize("name", PACKAGES)

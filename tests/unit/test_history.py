@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from flowaccount_connect.domain.events import Entry, Kind
+from flowaccount_connect.storage.counts import Counts
 from flowaccount_connect.storage.cursor import InvalidNext
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
-from flowaccount_connect.storage.history import KEPT, Counts, History, Moved
+from flowaccount_connect.storage.history import KEPT, History, Moved
 from tests.unit.fakes import CONNECTION, NOW, Clock
 from tests.unit.tables import Fault, Table, client_error
 

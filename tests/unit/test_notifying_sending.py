@@ -58,6 +58,20 @@ def test_it_connects_to_the_address_that_was_judged_under_the_name_of_the_url(
     assert other_server.connections == 0
 
 
+def test_the_authorities_are_read_with_the_first_request_and_not_before(server: Server) -> None:
+    read: list[str] = []
+
+    def authorities() -> ssl.SSLContext:
+        read.append("authorities")
+        return tls.context()
+
+    server.say(reply(200))
+    made = Sender(loopback=True, context=authorities)
+    assert read == []
+    assert made.post(server.url(), {}, BODY).is_taken
+    assert read == ["authorities"]
+
+
 def test_the_certificate_must_be_the_names(certificates: Certificates) -> None:
     with Server(tls=Certificates.context(certificates.good)) as tls:
         tls.say(reply(200))

@@ -15,8 +15,9 @@ from flowaccount_connect.publishing.publisher import Malformed, Publisher, Unpub
 from flowaccount_connect.runtime.observability import logger
 from flowaccount_connect.storage.commits import Commit
 from flowaccount_connect.storage.connections import grant_update
+from flowaccount_connect.storage.counts import Counts
 from flowaccount_connect.storage.event_items import event_put
-from flowaccount_connect.storage.history import Counts, History
+from flowaccount_connect.storage.history import History
 from tests.contract.test_connection_store import rotated
 from tests.unit.fakes import CONNECTION, FREE, NOW, Clock, FakeEvents, FakeSqs, tokens
 from tests.unit.handlers import Event, Functions, event

@@ -18,8 +18,8 @@ from flowaccount_connect.scheduling.rate import Rate, Rule
 from flowaccount_connect.scheduling.refresh_queue import RefreshQueue
 from flowaccount_connect.scheduling.sweep import MARKS, Sweep, Tick
 from flowaccount_connect.storage.connections import ConnectionStore, due_shard
+from flowaccount_connect.storage.counts import Counts
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
-from flowaccount_connect.storage.history import Counts
 from flowaccount_connect.storage.shared_item import SharedItem
 from tests.unit.fakes import NOW, Clock, FakeSqs
 from tests.unit.tables import Fault, Table, client_error

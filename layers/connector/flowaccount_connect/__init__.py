@@ -6,3 +6,6 @@ Folders by concern; imports go one way, from the end of this list to its beginni
 """
 
 __version__ = "0.3.0"
+
+SOURCE = "flowaccount-connect"
+"""The `source` of every event on the bus."""

@@ -11,9 +11,6 @@ from enum import StrEnum
 
 from flowaccount_connect.domain.connection import Connection, Status, public_status, reconnect
 
-SOURCE = "flowaccount-connect"
-"""The `source` of every event on the bus."""
-
 VERSION = 1
 """The version of the events' details; `events/schemas` describes it."""
 

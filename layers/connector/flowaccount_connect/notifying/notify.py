@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from flowaccount_connect.domain.events import SOURCE
+from flowaccount_connect import SOURCE
 from flowaccount_connect.domain.log import Log, fault
 from flowaccount_connect.notifying import notices, queue, signing, webhooks, words
 from flowaccount_connect.notifying.notices import Notice, Notices

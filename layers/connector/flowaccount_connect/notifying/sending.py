@@ -76,7 +76,11 @@ class _Pinned(HTTPAdapter):
 
 
 class Sender:
-    """Sends to receivers. Safe for several threads. `loopback`: this machine may be one, by http too."""
+    """Sends to receivers. Safe for several threads. `loopback`: this machine may be one, by http too.
+
+    `context` makes the TLS context, or has made it: it is asked for with the first request, since a batch of events
+    sends none.
+    """
 
     def __init__(
         self,
@@ -89,7 +93,7 @@ class Sender:
         self._loopback = loopback
         self._deadline = deadline
         self._resolver = resolver
-        self._context = context()
+        self._context = context
 
     def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
         """POST `body` to `url`; what became of it by the deadline. Never raises."""
@@ -130,7 +134,7 @@ class Sender:
         own |= {"User-Agent": f"flowaccount-connect/{__version__}", "Content-Type": "application/json"}
         request = requests.Request("POST", url, headers={**own, **headers}, data=body).prepare()
         # An adapter without a session, which would follow redirects, keep cookies and look for proxies.
-        adapter = _Pinned(address, self._context)
+        adapter = _Pinned(address, self._context())
         try:
             with adapter.send(request, stream=True, timeout=self._deadline) as response:
                 asked = _seconds(response.headers.get("Retry-After", ""))

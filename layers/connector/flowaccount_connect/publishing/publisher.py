@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from flowaccount_connect import SOURCE
 from flowaccount_connect.domain import events
 from flowaccount_connect.domain.connection import Status
 from flowaccount_connect.domain.error_code import error_code
-from flowaccount_connect.domain.events import SOURCE, Entry, Event, Kind
+from flowaccount_connect.domain.events import Entry, Event, Kind
 from flowaccount_connect.domain.ids import is_connection_id
 from flowaccount_connect.domain.log import Log, fault
 from flowaccount_connect.storage.connections import from_item

@@ -101,7 +101,7 @@ def _authorities() -> str | None:
     services, and five are read in a tenth of the time that certifi's take. Other partitions keep all of certifi's.
     """
     session = shared_session()
-    cut = Path(certifi.where()).with_name(AMAZON_ROOTS)
+    cut = Path(certifi.__file__).with_name(AMAZON_ROOTS)
     if "AWS_CA_BUNDLE" in os.environ or session.get_partition_for_region(session.region_name) != "aws":
         return None
     return str(cut) if cut.is_file() else None

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from flowaccount_connect.connect.begin import Authorize, BeginSettings
     from flowaccount_connect.connect.callback import Callback
     from flowaccount_connect.connect.confirm import Confirmation
+    from flowaccount_connect.connections.importing import Importing
     from flowaccount_connect.connections.managing import Managing
     from flowaccount_connect.notifying.notify import Notify
     from flowaccount_connect.publishing.publisher import Publisher, UnpublishedQueue
@@ -180,7 +181,7 @@ def sweep() -> "Sweep":
     from flowaccount_connect.scheduling.refresh_queue import RefreshQueue
     from flowaccount_connect.scheduling.sweep import Sweep
     from flowaccount_connect.storage.connections import ConnectionStore
-    from flowaccount_connect.storage.history import Counts
+    from flowaccount_connect.storage.counts import Counts
 
     stack, read = settings.stack(), settings.Reader(os.environ)
     table = client("dynamodb")
@@ -219,20 +220,35 @@ def token() -> "tuple[Serving, bool, str | None]":
 
 @_without_collection
 def connections() -> "Managing":
-    """The first use case of `connections`: managing connections. The second is `confirmation`."""
+    """The first use case of `connections`: managing connections. The others are `confirmation` and `importing`."""
     from flowaccount_connect.connections.managing import Managing
     from flowaccount_connect.storage.connections import ConnectionStore
     from flowaccount_connect.storage.history import History
     from flowaccount_connect.storage.imports import ImportStore
 
-    stack, read = settings.stack(), settings.Reader(os.environ)
-    table = client("dynamodb")
+    stack, table = settings.stack(), client("dynamodb")
     return Managing(
         client=table,
         table=stack.table,
         store=ConnectionStore(table, stack.table),
         imports=ImportStore(table, stack.table, stack.environment),
         histories=History(table, stack.table),
+    )
+
+
+@_without_collection
+def importing(managing: "Managing") -> "Importing":
+    """The use case of `connections` that imports refresh tokens.
+
+    Imports happen while customers move here from an older integration. No other route needs a key and `refresh`, so
+    the function makes this with the first import. `managing` has the stores.
+    """
+    from flowaccount_connect.connections.importing import Importing
+
+    stack, read = settings.stack(), settings.Reader(os.environ)
+    return Importing(
+        store=managing.store,
+        imports=managing.imports,
         sealer=_sealer(stack, read.text("KEY_ID")),
         prove=_refresh_function(read).prove,
         refresh_token_lifetime=settings.refresh_token_lifetime(read),

@@ -3,12 +3,14 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
-from flowaccount_connect.domain.app import App, is_app_name, is_contact, is_logo
 from flowaccount_connect.domain.errors import InvalidSetting
 from flowaccount_connect.domain.return_urls import is_secure
 from flowaccount_connect.domain.schedule import Schedule
+
+if TYPE_CHECKING:
+    from flowaccount_connect.domain.app import App
 
 Environment = Literal["sandbox", "production"]
 
@@ -116,8 +118,11 @@ def stack(variables: Mapping[str, str] = os.environ) -> Stack:
     )
 
 
-def app(variables: Mapping[str, str] = os.environ) -> App:
+def app(variables: Mapping[str, str] = os.environ) -> "App":
     """What the pages show of the app. Raises `InvalidSetting`."""
+    # Imported here, since only two functions have pages.
+    from flowaccount_connect.domain.app import App, is_app_name, is_contact, is_logo
+
     read = Reader(variables)
     name, logo, contact = read.optional("APP_NAME"), read.optional("APP_LOGO"), read.optional("APP_CONTACT")
     if name is not None and not is_app_name(name):

@@ -1,8 +1,8 @@
-"""The history of each connection, kept for 90 days, and the number of connections by status.
+"""The history of each connection, kept for 90 days.
 
 `History.write` is the one place that writes entries; `publish` calls it. An entry's key derives from its change, so a
 change that is delivered again writes the same item. If a change moves a connection to another status, one transaction
-writes the entry and the count, and it succeeds only once.
+writes the entry and the count (`storage.counts`), and it succeeds only once.
 """
 
 import time
@@ -12,7 +12,7 @@ from typing import Any
 
 from flowaccount_connect.domain.events import Entry, Kind
 from flowaccount_connect.domain.schedule import random_fraction
-from flowaccount_connect.storage import cursor
+from flowaccount_connect.storage import counts, cursor
 from flowaccount_connect.storage.cursor import InvalidNext
 from flowaccount_connect.storage.dynamodb import (
     MISFIT,
@@ -23,9 +23,7 @@ from flowaccount_connect.storage.dynamodb import (
     StoreUnavailable,
     attributes,
     call,
-    get,
     n,
-    number,
     s,
     text,
 )
@@ -137,25 +135,6 @@ class History:
         return Page(tuple(_entry(item) for item in shown), cursor.encode(_NEXT + last) if last else None)
 
 
-class Counts:
-    """Reads the number of connections by status. `client` is a DynamoDB client."""
-
-    def __init__(self, client: Client, table: str) -> None:
-        self._client = client
-        self._table = table
-
-    def get(self) -> dict[str, int]:
-        """The number of connections by status. A status that no connection ever had is absent.
-
-        Raises `StoreUnavailable`.
-        """
-        item = get(self._client, self._table, _COUNT) or {}
-        return {name: number(item, name) or 0 for name in item if name not in ("pk", "sk")}
-
-
-_COUNT = {"pk": s("COUNT"), "sk": s("connections")}
-
-
 def _count(table: str, moved: Moved) -> dict[str, object]:
     """The update that takes one from the count of the old status and adds one to that of the new status."""
     names, values, actions = {}, {":zero": n(0), ":one": n(1)}, []
@@ -165,7 +144,7 @@ def _count(table: str, moved: Moved) -> dict[str, object]:
             actions.append(f"{name} = if_not_exists({name}, :zero) {sign} :one")
     return {
         "TableName": table,
-        "Key": _COUNT,
+        "Key": counts.KEY,
         "UpdateExpression": f"SET {', '.join(actions)}",
         "ExpressionAttributeNames": names,
         "ExpressionAttributeValues": values,

@@ -4,10 +4,10 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from flowaccount_connect.domain.connection import REFRESH_FAILING, Connection, Sealed, Status, public_status, reconnect
 from flowaccount_connect.domain.errors import ConnectionNotFound, KeyUnavailable
-from flowaccount_connect.rotation.ports import Sealer
 from flowaccount_connect.rotation.refresh_function import LONGEST_INVOCATION
 from flowaccount_connect.storage.connections import ConnectionStore
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
@@ -19,6 +19,10 @@ from flowaccount_connect.tokens.errors import (
     SealedElsewhere,
     TokenUnavailable,
 )
+
+if TYPE_CHECKING:
+    # A type alone, and its module has the ports of the whole rotation.
+    from flowaccount_connect.rotation.ports import Sealer
 
 LONGEST_MIN_TTL = 3_600
 """The greatest `min_ttl` that a caller may ask for, in seconds."""
@@ -67,7 +71,7 @@ class AccessTokens:
     If the sealed set in the table differs from the one in memory, it is opened again.
     """
 
-    def __init__(self, sealer: Sealer, kept: int = _TOKENS_KEPT) -> None:
+    def __init__(self, sealer: "Sealer", kept: int = _TOKENS_KEPT) -> None:
         self._sealer = sealer
         self._kept = kept
         self._opened: OrderedDict[str, tuple[str, Sealed, str]] = OrderedDict()
