@@ -3,6 +3,7 @@
 import ssl
 from collections.abc import Iterable
 from functools import lru_cache
+from pathlib import Path
 
 import certifi
 
@@ -24,6 +25,7 @@ def context() -> ssl.SSLContext:
     """
     made = _Context(ssl.PROTOCOL_TLS_CLIENT)
     made.minimum_version = ssl.TLSVersion.TLSv1_2
-    made.load_verify_locations(cafile=certifi.where())
+    # As a text: from the file OpenSSL reads them in twice the time.
+    made.load_verify_locations(cadata=Path(certifi.where()).read_text("ascii"))
     ssl.SSLContext.set_alpn_protocols(made, ["http/1.1"])
     return made
