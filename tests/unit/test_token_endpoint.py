@@ -8,6 +8,7 @@ import gzip
 import json
 import logging
 import os
+import re
 import socket
 import ssl
 import subprocess
@@ -369,6 +370,13 @@ def test_certificates_and_names_are_verified_by_the_context_of_the_functions() -
     assert context.check_hostname
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.minimum_version is ssl.TLSVersion.TLSv1_2
+
+
+def test_all_authorities_of_the_bundle_are_trusted_and_no_other() -> None:
+    found = {ssl.DER_cert_to_PEM_cert(one) for one in tls.context().get_ca_certs(binary_form=True)}
+    bundle = Path(certifi.where()).read_text("ascii")
+    listed = re.findall(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n", bundle, re.DOTALL)
+    assert found == set(listed)
 
 
 def test_a_server_that_speaks_no_tls_is_not_sent(server: Server, made: Callable[..., TokenEndpoint]) -> None:

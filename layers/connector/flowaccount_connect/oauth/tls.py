@@ -12,6 +12,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import lru_cache
+from pathlib import Path
 from socket import socket
 from typing import Any
 
@@ -73,6 +74,7 @@ def context() -> ssl.SSLContext:
     """
     made = _Context(ssl.PROTOCOL_TLS_CLIENT)
     made.minimum_version = ssl.TLSVersion.TLSv1_2
-    made.load_verify_locations(cafile=certifi.where())
+    # As a text: from the file OpenSSL reads them in twice the time.
+    made.load_verify_locations(cadata=Path(certifi.where()).read_text("ascii"))
     ssl.SSLContext.set_alpn_protocols(made, ["http/1.1"])
     return made
