@@ -5,6 +5,7 @@ import pytest
 from flowaccount_connect.connect.callback import Ended, Returned
 from flowaccount_connect.connect.endings import Ending
 from flowaccount_connect.domain.connection import Status
+from flowaccount_connect.domain.ids import new_grant_id
 from flowaccount_connect.rotation.new_tokens import timed
 from flowaccount_connect.rotation.pending_commits import PendingCommits, PendingOutcome
 from flowaccount_connect.storage.connections import Refused
@@ -70,6 +71,19 @@ def test_a_pending_commit_of_13_days_ago(world: World) -> None:
     late = PendingCommits(world.table, "table").apply(message["MessageBody"], now=NOW + 13 * DAY)
     assert late == (PendingOutcome.TOO_LATE, CONNECTION)
     assert ended(world)
+
+
+def test_the_consent_that_it_ends_although_its_clock_was_ahead(world: World) -> None:
+    ahead = new_grant_id(lambda: NOW + 60)
+    world.change(grant_id=ahead)
+    disconnect(world)
+    assert world.connection().grant_id == ahead
+
+
+def test_an_id_that_no_clock_has_made_keeps_no_later_consent_out(world: World) -> None:
+    world.change(grant_id="zzzz")
+    disconnect(world)
+    assert world.connection().grant_id < new_grant_id(lambda: NOW + 1)
 
 
 def test_an_import(world: World) -> None:

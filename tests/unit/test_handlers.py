@@ -15,6 +15,7 @@ from flowaccount_connect.domain.errors import InvalidSetting
 from flowaccount_connect.domain.ids import fingerprint
 from flowaccount_connect.http.pages import KINDS
 from flowaccount_connect.rotation.outcomes import Refresh, RefreshOutcome
+from flowaccount_connect.rotation.permits import Kind
 from flowaccount_connect.rotation.time_left import COMMIT_RESERVE, SHORTEST_EXCHANGE
 from flowaccount_connect.runtime import observability
 from flowaccount_connect.storage.attempts import ConnectAttempt, cookie_name
@@ -702,6 +703,12 @@ def unwell(world: World, cause: str) -> None:
     state = {"unwell_since": {"N": str(int(time.time()) - 1)}, "cause": {"S": cause}}
     key = {"pk": {"S": "HEALTH"}, "sk": {"S": "token-endpoint"}}
     world.table.quiet().put_item(TableName="table", Item=key | state)
+
+
+def test_an_import_has_the_slots_of_imports_however_near_its_assumed_deadline(functions: Functions) -> None:
+    body = json.dumps({"connection_id": CONNECTION, "import": True, "urgent": True})
+    (message,) = functions.module("refresh")._messages([{"messageId": "1", "body": body}])
+    assert message.kind is Kind.IMPORT
 
 
 def test_while_the_endpoint_is_unwell_a_batch_sends_one_canary_and_what_is_urgent(

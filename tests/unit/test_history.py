@@ -7,7 +7,7 @@ import pytest
 from flowaccount_connect.domain.events import Entry, Kind
 from flowaccount_connect.storage.counts import Counts
 from flowaccount_connect.storage.cursor import InvalidNext
-from flowaccount_connect.storage.dynamodb import StoreUnavailable
+from flowaccount_connect.storage.dynamodb import StoreUnavailable, s
 from flowaccount_connect.storage.history import KEPT, REFRESHES_KEPT, History, Moved
 from tests.unit.fakes import CONNECTION, NOW, Clock
 from tests.unit.tables import Fault, Table, client_error
@@ -153,3 +153,22 @@ def test_other_faults_are_told_at_once(history: History, table: Table) -> None:
     with pytest.raises(StoreUnavailable):
         history.write([entry(0)], "0", Moved(None, "active"))
     assert table.calls == ["transact_write_items"]
+
+
+@pytest.mark.parametrize("change", [{"kind": s("strange")}, {"at": s("soon")}, {"tenant": s("x" * 600)}], ids=str)
+def test_an_entry_that_is_not_understood_is_shown_as_such_and_hides_no_other(
+    table: Table, history: History, change: dict[str, Any]
+) -> None:
+    first, other = filled(history, 2)
+    (key,) = (key for key, item in table.items.items() if item["id"] == first.id)
+    item = table.model.get_item(TableName="table", Key=dict(zip(("pk", "sk"), map(s, key), strict=True)))["Item"]
+    table.model.put_item(TableName="table", Item=item | change)
+    shown = history.page(CONNECTION, limit=10, now=NOW).entries
+    assert (shown[0].kind, shown[1:]) == (Kind.UNREADABLE, (other,))
+
+
+def test_a_count_that_is_no_number_costs_no_entry(table: Table, history: History) -> None:
+    item = {"pk": s("COUNT"), "sk": s("connections"), "active": s("many")}
+    table.model.put_item(TableName="table", Item=item)
+    history.write([entry(1)], "1", Moved(None, "active"))
+    assert history.page(CONNECTION, limit=10, now=NOW).entries == (entry(1),)

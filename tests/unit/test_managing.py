@@ -622,3 +622,13 @@ def test_a_next_of_no_history_is_refused(functions: Functions, value: str) -> No
 def test_a_history_out_of_reach_is_a_matter_of_time(functions: Functions, world: World) -> None:
     world.table.faults["query"].append(Fault(client_error("InternalServerError")))
     assert problem(functions.call("connections", event("history"))) == (503, "store_unavailable")
+
+
+def test_a_repeated_disconnect_shuts_out_what_was_consented_to_since_the_last_one(
+    functions: Functions, world: World
+) -> None:
+    doors = []
+    for _ in range(2):
+        assert functions.call("connections", event("disconnect"))["statusCode"] == 204
+        doors.append(world.connection().grant_id)
+    assert doors == sorted(set(doors))

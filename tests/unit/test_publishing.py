@@ -432,3 +432,24 @@ def test_a_whole_life_is_told_by_the_real_protocol(functions: Functions, world: 
     functions.call("publish", {"Records": streaming.table.of_interest()}, seconds=60)
     assert [type_ for type_, _ in world.events.details()] == ["connection.connected", "connection.refreshed"]
     assert Counts(world.table, "table").get() == {"active": 1}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"connection_id": {"S": "not a name"}}, {"reason": {"N": "7"}}, {"at": {"S": "now"}}, {"type": {"S": "x"}}],
+)
+def test_an_event_item_that_is_not_understood_is_told_to_nobody_and_fails_nothing(change: dict[str, Any]) -> None:
+    record = json.loads(json.dumps(REFUSAL))
+    record["dynamodb"]["NewImage"] |= change
+    bus = FakeEvents()
+    told = publisher(Table(), bus).publish([read_record(record), read_record(REJECTION)], remaining=plenty)
+    assert (told.events, told.failed) == (1, [])
+
+
+def test_an_attribute_without_end_leaves_the_stream_as_none() -> None:
+    """One item must not make a batch of messages too long for all of them."""
+    record = json.loads(json.dumps(REJECTION))
+    record["dynamodb"]["NewImage"]["tenant"] = {"S": "x" * 300_000}
+    carried = read_record(record).new
+    assert carried is not None
+    assert carried["tenant"] == {"NULL": True}

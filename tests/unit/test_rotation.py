@@ -563,6 +563,17 @@ def test_tokens_whose_table_was_lost_meanwhile_wait_for_it_in_the_salvage_queue(
     assert world.opened() == ("access-2", "refresh-2")
 
 
+def test_tokens_that_meet_an_item_that_nobody_understands_wait_until_it_is_repaired(world: World) -> None:
+    there = world.connection()
+    world.endpoint.on_post = lambda: world.change(grant_id=None)
+    world.endpoint.answers = [tokens()]
+    assert refresh(world).outcome is RefreshOutcome.PENDING
+    (message,) = world.sqs.sent
+    world.change(grant_id=there.grant_id)
+    assert PendingCommits(world.table, "table").apply(message["MessageBody"], now=NOW + 60)[0] is PendingOutcome.APPLIED
+    assert world.opened() == ("access-2", "refresh-2")
+
+
 def test_a_success_that_comes_second_never_touches_the_winner(world: World) -> None:
     world.endpoint.on_post = world.rotated_by_another
     said = refresh(world)
