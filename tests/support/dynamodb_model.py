@@ -25,10 +25,7 @@ Snapshot = tuple[frozenset[tuple[Key, frozenset[tuple[str, Value]]]], frozenset[
 PRIMARY_KEY = ("pk", "sk")
 KEY_TYPES = {"pk": "S", "sk": "S", "due_shard": "S", "refresh_at": "N", "listed_as": "S"}
 INDEXES = {
-    "due": (
-        ("due_shard", "refresh_at"),
-        frozenset({"deadline", "generation", "at_risk", "requested_at", "consent_ends_at"}),
-    ),
+    "due": (("due_shard", "refresh_at"), frozenset({"deadline", "generation", "at_risk", "in_doubt"})),
     "status": (("listed_as", "pk"), frozenset[str]()),
 }
 """The table of template.yaml: each index with its keys and what it carries besides; a contract test compares."""

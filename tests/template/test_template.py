@@ -656,7 +656,7 @@ def test_the_table_keeps_what_it_promises(template: Template) -> None:
     assert indexes == {
         "due": {
             "ProjectionType": "INCLUDE",
-            "NonKeyAttributes": ["deadline", "generation", "at_risk", "requested_at", "consent_ends_at"],
+            "NonKeyAttributes": ["deadline", "generation", "at_risk", "in_doubt"],
         },
         "status": {"ProjectionType": "KEYS_ONLY"},
     }

@@ -691,22 +691,6 @@ def test_who_was_marked_because_the_consent_ends_is_marked_again_once_its_deadli
     assert tick(table, sqs, 1).marked == 0
 
 
-@pytest.mark.parametrize(
-    ("lives", "left", "consent_ends", "risky"),
-    [(24, 12, False, True), (24, 13, False, False), (8, 6, False, False), (8, 4, False, True), (8, 6, True, True)],
-)
-def test_a_token_that_lives_shorter_than_configured_is_at_risk_in_proportion(
-    lives: int, left: int, consent_ends: bool, risky: bool
-) -> None:
-    """As FlowAccount may announce: such a token is due in time with less than half a day to live."""
-    table, sqs = Table(), FakeSqs()
-    deadline = NOW + left * HOUR
-    ends = {"consent_ends_at": deadline} if consent_ends else {}
-    at_risk(table, 1, deadline=deadline, requested_at=deadline - lives * HOUR, **ends)
-    found = tick(table, sqs)
-    assert (found.at_risk, found.marked) == (risky, risky)
-
-
 def test_a_mark_holds_past_the_deadline() -> None:
     """A refresh is tried for a day after the deadline, and nobody is warned of it again."""
     table, sqs = Table(page_size=20), FakeSqs()

@@ -19,21 +19,8 @@ class Due:
     generation: int = field(default=0, compare=False)
     at_risk: int | None = field(default=None, compare=False)
     """Since when it is marked as being at risk, of its deadline or of the end of its consent."""
-    requested_at: int | None = field(default=None, compare=False)
-    """When its token was requested."""
-    consent_ends_at: int | None = field(default=None, compare=False)
     is_import: bool = field(default=False, compare=False)
     """Whether it is the import of that connection that is due."""
-
-    def at_risk_from(self, before: int, lifetime: int) -> int:
-        """From when on it is at risk: `before` seconds before the deadline of a token that lives for `lifetime`.
-
-        A token that lives shorter, as FlowAccount announced, falls due sooner in proportion, and so is its risk.
-        """
-        lives = lifetime
-        if self.requested_at is not None and self.deadline != self.consent_ends_at:
-            lives = min(max(self.deadline - self.requested_at, 0), lifetime)
-        return self.deadline - before * lives // lifetime
 
     def rank(self, now: int) -> "tuple[bool, Due]":
         """Its place in the line. A token past its deadline comes last: it is tried only in case it still works."""
@@ -125,7 +112,5 @@ def _due(item: Mapping[str, AttributeValue]) -> Due | None:
         connection_id=connection_id,
         generation=number(item, "generation") or 0,
         at_risk=number(item, "at_risk"),
-        requested_at=number(item, "requested_at"),
-        consent_ends_at=number(item, "consent_ends_at"),
         is_import=text(item, "sk") == ImportStore.sort_key,
     )

@@ -115,11 +115,10 @@ class _Found:
     Of what dies within the tick it is not known yet which can be saved: all of that is kept beside the first in line.
     """
 
-    def __init__(self, count: int, now: int, at_risk_before: int, lifetime: int) -> None:
+    def __init__(self, count: int, now: int, at_risk_before: int) -> None:
         self._count = count
         self._now = now
         self._before = at_risk_before
-        self._lifetime = lifetime
         self._at_risk = now + at_risk_before
         self._lock = threading.Lock()
         # Heaps of what comes first, the last of it at the top, to be dropped for what comes before it.
@@ -148,11 +147,10 @@ class _Found:
                     self._dying.append(due)
                 else:
                     _keep(self._first, self._count, due, self._now)
-                since = due.at_risk_from(self._before, self._lifetime)
-                if since <= self._now:
+                if due.deadline <= self._at_risk:
                     self.at_risk += 1
                     # An earlier mark is of the consent that ends.
-                    if due.at_risk is None or due.at_risk <= since:
+                    if due.at_risk is None or due.at_risk <= due.deadline - self._before:
                         _keep(self._unmarked, MARKS, due, self._now)
 
     def wanted(self) -> Wanted | None:
@@ -240,7 +238,7 @@ class Sweep:
             del self._dispatched[done]
         under_way = {one for one, at in self._dispatched.items() if at + _LATENESS > clock}
         room = TICK * _MICROSECONDS // interval + 1
-        found = _Found(room + len(under_way), now, self.at_risk_before, self.schedule.refresh_token_lifetime)
+        found = _Found(room + len(under_way), now, self.at_risk_before)
         errors: list[str] = []
         with ThreadPoolExecutor(DUE_SHARDS) as pool:
             first_page = max(2 * room // DUE_SHARDS, 100)
@@ -374,7 +372,7 @@ class Sweep:
                     due.connection_id,
                     generation=due.generation,
                     deadline=due.deadline,
-                    near_since=due.at_risk_from(self.at_risk_before, self.schedule.refresh_token_lifetime),
+                    near_since=due.deadline - self.at_risk_before,
                     now=now,
                 )
             except StoreUnavailable:
