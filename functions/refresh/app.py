@@ -234,8 +234,9 @@ def _count(refresh: Refresh) -> None:
     ended = refresh.outcome is RefreshOutcome.REAUTHORIZATION_REQUIRED
     if refresh.outcome is RefreshOutcome.LOST or (ended and refresh.reason in _LOST):
         metrics.add_metric("TokensLost", COUNT, 1)
-    # What one connection is refused alone is its own matter. If others are refused too, they say so.
-    if refresh.outcome in _UNWELL and refresh.refused_alone_since is None:
+    # What one connection is refused alone, while others succeed, is its own matter. A small stack has no others.
+    alone = refresh.refused_alone_since is not None and _health.succeeded_since(refresh.refused_alone_since)
+    if refresh.outcome in _UNWELL and not alone:
         metrics.add_metric("Unwell", COUNT, 1)
     if refresh.outcome in _UNANSWERED:
         metrics.add_metric("Unanswered", COUNT, 1)

@@ -125,6 +125,8 @@ class FakeNotices(notices.Notices):
     now: Clock
     fail: bool = False
     """Whether the table takes nothing."""
+    unacknowledged: bool = False
+    """Whether the table takes the next note and does not say so."""
     kinds: dict[str, dict[str, Any]] = field(default_factory=dict)
     lock: Any = field(default_factory=threading.Lock)
 
@@ -141,6 +143,9 @@ class FakeNotices(notices.Notices):
                 of["waiting"] |= set(subjects)
             else:
                 of["more"] += len(subjects)
+            if self.unacknowledged:
+                self.unacknowledged = False
+                raise StoreUnavailable("ReadTimeoutError")
             return was_first, max(int(self.now()) + notices.GATHER, of["quiet"])
 
     def get(self, kind: str) -> notices.Waiting:

@@ -157,8 +157,16 @@ def test_a_connection_that_is_refused_alone_sounds_no_alarm_of_the_stack(
     functions: Functions, world: World, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Many of them, tried in turn, would keep it sounding for ever, and hide the day on which all are refused."""
+    monkeypatch.setattr(functions.module("refresh")._health, "_succeeded", 8.0)
     refreshed(RefreshOutcome.CONFIGURATION_ERROR, alone=7)(functions, world, server, monkeypatch)
     assert not {name for line in functions.logs().splitlines() for name in _metrics(line)}
+
+
+def test_in_a_stack_too_small_for_others_to_succeed_a_refusal_goes_on_to_sound_the_alarm(
+    functions: Functions, world: World, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refreshed(RefreshOutcome.CONFIGURATION_ERROR, alone=7)(functions, world, server, monkeypatch)
+    assert {name for line in functions.logs().splitlines() for name in _metrics(line)} == {"Unwell"}
 
 
 @pytest.mark.parametrize("facts", [{"complete": False}, {"failed": 1}, {"waiting": None}])

@@ -162,6 +162,15 @@ def test_a_connection_at_risk_for_its_consent_is_told_of_again_for_its_deadline(
     assert [entry.since for entry in told(world) if entry.kind is Kind.AT_RISK] == [NOW, NOW + 5]
 
 
+def test_an_older_mark_that_comes_back_is_told_of_no_more(world: World) -> None:
+    """A commit writes the mark that its claim has seen. A newer one may have been written in between."""
+    world.connect()
+    world.change(at_risk=NOW, consent_ends_at=NOW + 99)
+    world.change(at_risk=NOW + 5)
+    world.change(at_risk=NOW)
+    assert kinds(world) == ["connected", "at_risk", "at_risk"]
+
+
 def test_what_is_at_risk_says_whether_its_token_or_its_consent_ends(world: World) -> None:
     def risk(**change: int | None) -> tuple[str | None, int | None]:
         world.change(at_risk=None, consent_ends_at=None, deadline=NOW + 9)

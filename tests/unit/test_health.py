@@ -264,6 +264,16 @@ def test_a_429_is_a_connections_own_once_others_were_accepted_since_its_last_one
     assert len(worker.health._throttled) < 100
 
 
+def test_an_answer_to_what_was_sent_before_a_429_does_not_say_that_others_are_accepted(stack: Stack) -> None:
+    worker = stack.process()
+    began = int(stack.clock.now)
+    stack.clock.sleep(1)
+    worker.run(RefreshOutcome.THROTTLED, "N1")
+    stack.clock.sleep(1)
+    worker.health.learn(Refresh(outcome=RefreshOutcome.REFRESHED, connection_id="N2"), began)
+    assert not worker.health.throttled_alone("N1")
+
+
 def test_a_process_knows_whether_others_have_succeeded_since(stack: Stack) -> None:
     worker = stack.process()
     assert not worker.health.succeeded_since(NOW - 9)

@@ -110,3 +110,10 @@ def test_what_cannot_be_refreshed_takes_no_more_turns_than_a_connection(change: 
     assert {name: value for name, value in after.items() if name not in claim} == {
         name: value for name, value in before.items() if name not in claim
     }
+
+
+def test_what_may_be_repaired_before_its_deadline_has_a_try_left_then() -> None:
+    world = whole()
+    world.change(generation="seven", deadline=NOW + 7_200)
+    world.rotation().refresh(CONNECTION, permit=FREE, remaining=world.clock.remaining(45))
+    assert NOW < int(world.table.item("CONNECTION", CONNECTION)["refresh_at"]) < NOW + 7_200

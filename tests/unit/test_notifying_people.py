@@ -233,6 +233,20 @@ def test_an_alarm_is_told_though_the_table_in_which_it_would_be_gathered_takes_n
     assert len(texts(world)) == 2, "the connection is told once the table is there"
 
 
+def test_an_alarm_whose_note_was_not_acknowledged_keeps_no_later_one_silent() -> None:
+    world = World((), people=True)
+    world.notices.unacknowledged = True
+    world.queue.put(alarm("connect-unwell"))
+    world.run(30)
+    assert len(texts(world)) == 1
+    world.run(2 * 3_600)
+    before = len(texts(world))
+    assert before <= 2, "once more at most"
+    world.queue.put(alarm("connect-unwell"))
+    world.run(2 * 3_600)
+    assert len(texts(world)) == before + 1
+
+
 @pytest.mark.parametrize("url", [SLACK_URL, LINE_URL])
 @pytest.mark.parametrize("status", [301, 302, 307, 400, 401, 403, 404, 408, 418, 429, 500, 503])
 def test_only_a_yes_of_slack_or_line_is_one(url: str, status: int) -> None:

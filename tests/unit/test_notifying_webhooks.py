@@ -136,7 +136,7 @@ def test_a_changed_secret_signs_within_a_minute_and_an_outage_changes_nothing() 
     assert "n" * 8 not in repr(keys)
 
 
-WRONG = ["CANARY", "whsec_CANARY", '{"secret": "CANARY"}', f"whsec_{SECRET[:8]}\n", "กขค", f'"{SECRET}"']
+WRONG = [" \n", "CANARY", "whsec_CANARY", '{"secret": "CANARY"}', f"whsec_{SECRET[:8]}\n", "กขค", f'"{SECRET}"']
 
 
 @pytest.mark.parametrize("wrong", WRONG)

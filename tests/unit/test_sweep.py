@@ -172,6 +172,17 @@ def test_what_connections_leave_of_a_tick_is_the_imports() -> None:
     assert set(names) < set(ids(sqs))
 
 
+def test_no_import_takes_a_moment_of_connections_that_die_within_the_hour() -> None:
+    table, sqs = Table(page_size=20), FakeSqs()
+    for i in range(50):
+        table.put("CONNECTION", f"N{i}", due_shard=due_shard(f"N{i}"), refresh_at=NOW - 10, deadline=NOW + 1_200 + i)
+    names = fill(table, 200)
+    imported(table, 1_000)
+    tick(table, sqs)
+    assert ids(sqs)[:50] == [f"N{i}" for i in range(50)]
+    assert [one for one in ids(sqs)[50:] if one not in names], "then they have their share"
+
+
 def test_however_much_dies_within_a_tick_every_moment_saves_one() -> None:
     table, sqs = Table(page_size=50), FakeSqs()
     left = {f"N{i}": 1 + i % 75 for i in range(3_000)}

@@ -185,7 +185,7 @@ def _kinds(old: Connection | None, new: Connection) -> Iterator[Kind]:
         yield _BY_STATUS.get(new.status, Kind.STATUS_CHANGED)
     elif old is not None:
         yield from _lesser(old, new)
-    if new.at_risk is not None and (old is None or old.at_risk != new.at_risk):
+    if new.at_risk is not None and (old is None or old.at_risk is None or new.at_risk > old.at_risk):
         yield Kind.AT_RISK
 
 

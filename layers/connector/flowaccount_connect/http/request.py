@@ -29,7 +29,7 @@ LONGEST_CODE = 10_240
 in its request line and headers (its quotas for REST APIs)."""
 
 LONGEST_BODY = 65_536
-"""The most characters of a body: room for an imported token (`managing.LONGEST_REFRESH_TOKEN`) and the rest."""
+"""The most characters of a body: room for an imported token (`importing.LONGEST_REFRESH_TOKEN`) and the rest."""
 
 
 class UnknownParameter(Failure):

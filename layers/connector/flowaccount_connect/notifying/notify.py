@@ -131,8 +131,10 @@ class Notify:
         except StoreUnavailable:
             if not notice.kind.startswith(notices.ALARM):
                 raise
-            # The alarm may be about the very table in which it would be gathered.
+            # The alarm may be about the very table in which it would be gathered. If it was gathered, and only the
+            # table's answer was lost, a message must follow: all later ones count on it.
             self._say(notice.kind, Waiting([notice.subject], 0, 0))
+            self.queue.send([{"tell": notice.kind}], after=notices.GATHER)
             return
         # One message tells them all. The first one sends it; so does one that failed before, which may have been first.
         if is_first or again:
@@ -169,7 +171,7 @@ class Notify:
         if "event" in body:
             answer = self.webhooks.deliver(to, body["event"])
         else:
-            answer = self.people.deliver(to, str(body["subject"]), str(body["text"]), str(body["key"]))
+            answer = self.people.deliver(to, str(body.get("subject", "")), str(body["text"]), str(body["key"]))
         if answer is None:
             self.log.warning("no such receiver any more", extra={"receiver": to})
             return None

@@ -113,8 +113,8 @@ class SigningKeys:
             return self._keys
 
     def _look_up(self) -> tuple[bytes, ...]:
-        text, made = read(self._client, self._name)
         try:
+            text, made = read(self._client, self._name)
             keys: tuple[bytes, ...] = (key_of(text),)
         except SecretMisconfigured as error:
             self._log.error("no secret", extra={"error": str(error)})

@@ -129,6 +129,8 @@ class Health:
         """The item as it was last seen, what it says, and until when that is trusted."""
         self._succeeded = 0.0
         """When this process last saw a success."""
+        self._accepted = 0
+        """When the last request that succeeded was sent, as far as this process knows. Epoch seconds."""
         self._throttled: dict[str, float] = {}
         """When this process last saw a 429 to a connection, of the last `_REMEMBERED`."""
 
@@ -152,9 +154,9 @@ class Health:
         return self._succeeded > at
 
     def throttled_alone(self, connection_id: str) -> bool:
-        """Whether this connection was answered 429 before, and others have succeeded since."""
+        """Whether this connection was answered 429 before, and requests that were sent since have succeeded."""
         before = self._throttled.get(connection_id)
-        return before is not None and self._succeeded > before
+        return before is not None and self._accepted > before
 
     def run(self, connection_id: str, refresh: Callable[[], Refresh], *, urgent: bool = False) -> Refresh:
         """Run `refresh` and learn from it; while the endpoint is unwell only if it is `urgent`, or the one that tests.
@@ -188,6 +190,7 @@ class Health:
                 self._throttled = dict(list(self._throttled.items())[-_REMEMBERED:])
         if sign is Sign.WELL:
             self._succeeded = now
+            self._accepted = max(self._accepted, began)
             self._update(lambda state: _after_success(state, began))
         elif sign is not Sign.NOTHING:
             failure = Failure(sign, now)

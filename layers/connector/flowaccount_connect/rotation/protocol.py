@@ -154,11 +154,12 @@ class Rotation:
         """Let what cannot be refreshed fall due as seldom as a connection that is well.
 
         The tick finds it by the index alone, as long as it is due. Its deadline would soon be before all others', and
-        it would take their slots.
+        it would take their slots. Somebody may repair it, so a try is left before its deadline.
         """
         now = int(self.clock())
+        until = self.schedule.resume_at(now, found.deadline, self.schedule.refresh_at(now) - now)
         with contextlib.suppress(StoreUnavailable):
-            self.store.put_off(found.id, until=self.schedule.refresh_at(now), now=now)
+            self.store.put_off(found.id, until=until, now=now)
 
     @staticmethod
     def _acknowledged(claim: Callable[[], Connection], time_left: TimeLeft) -> Connection:

@@ -115,7 +115,8 @@ class _Found:
     Of what dies within the tick it is not known yet which can be saved: all of that is kept beside the first in line.
     """
 
-    def __init__(self, count: int, now: int, at_risk_before: int) -> None:
+    def __init__(self, count: int, now: int, at_risk_before: int, schedule: Schedule) -> None:
+        self._schedule = schedule
         self._count = count
         self._now = now
         self._before = at_risk_before
@@ -162,11 +163,16 @@ class _Found:
             return Wanted(soonest=self._first[0].due.deadline, at_risk=None if enough else self._at_risk)
 
     def first(self) -> list[Due]:
-        """The first in line, in order: while connections wait, imports have their share of the places."""
+        """The first in line, in order: while connections wait, imports have their share of the places.
+
+        Not of those of connections that die within the hour.
+        """
         connections = self._in_order(chain(self._dying, (last.due for last in self._first)))
+        urgent = [one for one in connections if self._schedule.urgent(self._now, one.deadline)]
+        connections = connections[len(urgent) :]
         imports = iter(self._in_order(last.due for last in self._imports))
         apart = ONE_IN[Kind.IMPORT] - 1
-        line: list[Due] = []
+        line = urgent
         for place in range(0, len(connections), apart):
             line += [*connections[place : place + apart], *islice(imports, 1)]
         return [*line, *imports]
@@ -238,7 +244,7 @@ class Sweep:
             del self._dispatched[done]
         under_way = {one for one, at in self._dispatched.items() if at + _LATENESS > clock}
         room = TICK * _MICROSECONDS // interval + 1
-        found = _Found(room + len(under_way), now, self.at_risk_before)
+        found = _Found(room + len(under_way), now, self.at_risk_before, self.schedule)
         errors: list[str] = []
         with ThreadPoolExecutor(DUE_SHARDS) as pool:
             first_page = max(2 * room // DUE_SHARDS, 100)
