@@ -29,13 +29,21 @@ def test_a_reload_exchanges_nothing(up: Stack, simulator: Simulator, visitor: Ht
 
 
 def test_many_refreshes_at_once_are_one_post(up: Stack, simulator: Simulator, connection: str, set_item: Any) -> None:
+    def generation() -> int:
+        item = service.connection_item(up, connection)
+        assert item is not None
+        return int(item["generation"]["N"])
+
+    before = generation()
     simulator.fault("delay", seconds=1, when="before")
     set_item(connection, refresh_at=int(time.time()) - 1)
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: service.invoke(up, "refresh", {"connection_id": connection}), range(8)))
     assert len(simulator.posts("refresh_token")) == 1
+    assert generation() == before + 1
     outcomes = sorted(answer["outcome"] for answer in answers)
-    assert outcomes.count("refreshed") == 1
+    # The schedule's own tick may have been the one.
+    assert outcomes.count("refreshed") <= 1
     assert set(outcomes) <= {"refreshed", "in_flight", "not_due"}
 
 
