@@ -38,7 +38,7 @@ probe: bootstrap ## Find out how FlowAccount behaves where its documentation is 
 	@PYTHONPATH=layers/connector $(PYTHON) -m tools.probe
 
 test: about-test check ## Check everything, then run all tests
-	@$(PYTHON) -m pytest --numprocesses 2 --dist loadscope $(PYTEST)
+	@$(PYTHON) -m pytest -p tests.support.two_processes --numprocesses 2 --dist loadscope $(PYTEST)
 
 about-test: bootstrap
 	@echo "Checks style, types and template (1 minute), then runs all tests: unit, proof of the rotation, contract, simulator,"

@@ -11,7 +11,7 @@ import boto3
 import pytest
 import requests
 
-from tests.e2e import app_site
+from tests.e2e import app_site, schedule
 from tests.e2e.addresses import APP_RETURN_URL, RECEIVERS, RETURN_URL, TERMINAL_PORT
 from tests.e2e.app_site import AppSite
 from tools.deploy import sam
@@ -84,7 +84,7 @@ def up(app: AppSite) -> Iterator[Stack]:
         "https://shop.example.co.th/flowaccount?from=settings",
     )
     try:
-        yield stack.up(
+        made = stack.up(
             Settings(
                 parameters={
                     "AllowedReturnUrls": ",".join(allowed),
@@ -98,6 +98,8 @@ def up(app: AppSite) -> Iterator[Stack]:
                 experiment=EXPERIMENT,
             )
         )
+        schedule.stop(made)
+        yield made
     finally:
         stack.down()
 

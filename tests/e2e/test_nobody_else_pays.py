@@ -35,13 +35,6 @@ SHARED = ("HEALTH", "RATE")
 def stage(up: Stack, simulator: Simulator) -> Iterator[Stage]:
     """The stack with nothing under way, and no memory of what its endpoint did to tests before."""
     made = Stage(up)
-    scheduler = made.client("scheduler")
-    found = scheduler.list_schedules()["Schedules"]
-    (name,) = (one["Name"] for one in found if f":{up.functions['sweep']}:" in one["Target"]["Arn"])
-    there = scheduler.get_schedule(Name=name)
-    wanted = ("Name", "GroupName", "ScheduleExpression", "FlexibleTimeWindow", "Target")
-    same = {key: there[key] for key in wanted if key in there}
-    scheduler.update_schedule(**same, State="DISABLED")
 
     def forget() -> None:
         simulator.clear_faults()
@@ -56,7 +49,6 @@ def stage(up: Stack, simulator: Simulator) -> Iterator[Stage]:
     forget()
     yield made
     forget()
-    scheduler.update_schedule(**same, State=there["State"])
 
 
 def shared(name: str) -> dict[str, Any]:

@@ -28,7 +28,6 @@ OWNERS = {UNSPENT: "somchai", SPENT: "somchai", RECONNECTED: "somchai"} | dict.f
     (WITHDRAWN, REFUSED, DISCONNECTED), "suda"
 )
 
-_OF_A_SCHEDULE = ("Name", "GroupName", "ScheduleExpression", "FlexibleTimeWindow", "Target")
 
 Tool = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -40,19 +39,6 @@ def restored(up: Stack) -> Iterator[str]:
     client.create_table(TableName=name, **deployed.table())
     yield name
     client.delete_table(TableName=name)
-
-
-@pytest.fixture
-def _no_ticks(up: Stack) -> Iterator[None]:
-    """The schedule waits: a test looks at what it would change."""
-    scheduler = service.client(up, "scheduler")
-    found = scheduler.list_schedules()["Schedules"]
-    (name,) = (one["Name"] for one in found if f":{up.functions['sweep']}:" in one["Target"]["Arn"])
-    there = scheduler.get_schedule(Name=name)
-    same = {key: there[key] for key in _OF_A_SCHEDULE if key in there}
-    scheduler.update_schedule(**same, State="DISABLED")
-    yield
-    scheduler.update_schedule(**same, State=there["State"])
 
 
 @pytest.fixture
@@ -100,7 +86,6 @@ def counted(up: Stack) -> dict[str, int]:
     return {name: int(value["N"]) for name, value in item.items() if name not in ("pk", "sk")}
 
 
-@pytest.mark.usefixtures("_no_ticks")
 def test_a_restored_table_is_put_back_and_the_protocol_finds_out_which_tokens_work(
     up: Stack, simulator: Simulator, bus: Bus, set_item: Any, restored: str, tool: Tool, tmp_path: Path
 ) -> None:
