@@ -135,7 +135,13 @@ def test_no_secret_is_in_any_log_event_or_history(up: Stack, simulator: Simulato
     assert {name: secrets.found_in(log) for name, log in logs.items()} == dict.fromkeys(logs, 0)
 
     # Nothing is delivered any more, so that nobody else writes while the canaries are planted and found.
-    service.client(up, "sqs").purge_queue(QueueUrl=up.queues["notify"])
+    sqs, notify = service.client(up, "sqs"), up.queues["notify"]
+    sqs.purge_queue(QueueUrl=notify)
+    in_flight = "ApproximateNumberOfMessagesNotVisible"
+    until(
+        lambda: sqs.get_queue_attributes(QueueUrl=notify, AttributeNames=[in_flight])["Attributes"][in_flight] == "0",
+        patience=120,
+    )
     issued = simulator.post("consents", {"business": "N9999999"})["consents"][0]["refresh_token"]
     secrets = Secrets(up, simulator)
     for number, group in enumerate(logs):
