@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 import time
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -115,10 +116,11 @@ def plant(up: Stack, group: str, text: str) -> None:
         service.client(up, "events").put_events(Entries=[event])
         return
     client = service.client(up, "logs")
-    client.create_log_stream(logGroupName=group, logStreamName="canary")
+    stream = f"canary-{uuid.uuid4()}"
+    client.create_log_stream(logGroupName=group, logStreamName=stream)
     client.put_log_events(
         logGroupName=group,
-        logStreamName="canary",
+        logStreamName=stream,
         logEvents=[{"timestamp": int(time.time() * 1000), "message": text}],
     )
 
@@ -135,15 +137,13 @@ def test_no_secret_is_in_any_log_event_or_history(up: Stack, simulator: Simulato
     assert {name: secrets.found_in(log) for name, log in logs.items()} == dict.fromkeys(logs, 0)
 
     # Nothing is delivered any more, so that nobody else writes while the canaries are planted and found.
-    sqs, notify = service.client(up, "sqs"), up.queues["notify"]
-    sqs.purge_queue(QueueUrl=notify)
-    in_flight = "ApproximateNumberOfMessagesNotVisible"
-    until(
-        lambda: sqs.get_queue_attributes(QueueUrl=notify, AttributeNames=[in_flight])["Attributes"][in_flight] == "0",
-        patience=120,
-    )
+    service.client(up, "sqs").purge_queue(QueueUrl=up.queues["notify"])
     issued = simulator.post("consents", {"business": "N9999999"})["consents"][0]["refresh_token"]
     secrets = Secrets(up, simulator)
     for number, group in enumerate(logs):
         plant(up, group, f"canary {number}: code=x{issued}y&client={secrets.text[0]}")
+    # What was being delivered may have written at the same moment. Then the emulator loses one of two lines.
+    for group, log in logs_of(up, bus).items():
+        if issued.encode() not in log:
+            plant(up, group, f"canary again: code=x{issued}y&client={secrets.text[0]}")
     assert {name: secrets.found_in(log) for name, log in logs_of(up, bus).items()} == dict.fromkeys(logs, 2)
