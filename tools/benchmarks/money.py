@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flowaccount_connect.domain.schedule import Schedule
+from flowaccount_connect.storage.history import REFRESHES_KEPT
 from tools import deployed
 from tools.benchmarks import calls
 from tools.benchmarks.calls import Calls
@@ -24,6 +25,7 @@ IDLE_TARGET = 2.0
 at list prices."""
 
 _MINUTES = 30 * 24 * 60
+_MONTH = _MINUTES * 60
 _REFRESHES = _MINUTES * 60 / (Schedule().refresh_after * 0.95)
 """Of one connection in a month: it falls due up to a tenth early, a twentieth on average."""
 
@@ -43,7 +45,7 @@ class Assumed:
     item: int = 1_100
     """Bytes of a connection with its index entries."""
     entry: int = 450
-    """Bytes of an entry of a history; nearly all are refreshes, kept for 30 days."""
+    """Bytes of an entry of a history; nearly all are refreshes, kept for 14 days."""
     polls: float = 5 * 3
     """Long polls a minute of a queue that feeds a function: five pollers, twenty seconds each."""
 
@@ -146,7 +148,7 @@ class Costs:
         """A month of so many connections. All metrics are paid for, as if one connected and one was read each hour."""
         metrics = frozenset[tuple[str, str]]().union(*(one.metrics for one in self.calls.values()))
         more = len(metrics - self.calls[calls.EMPTY].metrics) * self.price["metric_month"]
-        gb = connections * (self.assumed.item + _REFRESHES * self.assumed.entry) / 1e9
+        gb = connections * (self.assumed.item + _REFRESHES * (REFRESHES_KEPT / _MONTH) * self.assumed.entry) / 1e9
         stored = {"table storage": gb * self.price["dynamodb_gb_month"]}
         stored["table recovery"] = gb * self.price["dynamodb_recovery_gb_month"]
         refreshes = self.refresh().times(connections * _REFRESHES)

@@ -1,4 +1,4 @@
-"""The history of each connection, kept for 90 days (plain refreshes for 30).
+"""The history of each connection, kept for 90 days (plain refreshes for 14).
 
 `History.write` is the one place that writes entries; `publish` calls it. An entry's key derives from its change, so a
 change that is delivered again writes the same item. If a change moves a connection to another status, one transaction
@@ -32,7 +32,7 @@ from flowaccount_connect.storage.fields import Fields
 KEPT = 90 * 86_400
 """How long an entry is kept, in seconds."""
 
-REFRESHES_KEPT = 30 * 86_400
+REFRESHES_KEPT = 14 * 86_400
 """How long an ordinary refresh is kept. There are 120 a month, and an old one tells nothing."""
 
 _NEXT = "history#"
