@@ -11,7 +11,7 @@ import boto3
 import pytest
 import requests
 
-from tests.e2e import app_site, schedule
+from tests.e2e import app_site
 from tests.e2e.addresses import APP_RETURN_URL, RECEIVERS, RETURN_URL, TERMINAL_PORT
 from tests.e2e.app_site import AppSite
 from tools.deploy import sam
@@ -22,8 +22,8 @@ from tools.local.stack import Stack
 from tools.local.visit import HttpVisitor, browser
 
 EMAIL = "operator@example.com"
-EXPERIMENT = Experiment(public_rate_limit=1_000)
-"""Tests are quicker than users."""
+EXPERIMENT = Experiment(public_rate_limit=1_000, schedule=False)
+"""Tests are quicker than users. And a tick of the schedule would refresh what a test has just made due."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def up(app: AppSite) -> Iterator[Stack]:
         "https://shop.example.co.th/flowaccount?from=settings",
     )
     try:
-        made = stack.up(
+        yield stack.up(
             Settings(
                 parameters={
                     "AllowedReturnUrls": ",".join(allowed),
@@ -98,8 +98,6 @@ def up(app: AppSite) -> Iterator[Stack]:
                 experiment=EXPERIMENT,
             )
         )
-        schedule.stop(made)
-        yield made
     finally:
         stack.down()
 

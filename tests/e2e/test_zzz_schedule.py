@@ -24,7 +24,7 @@ from flowaccount_connect.domain.schedule import Schedule
 from flowaccount_connect.rotation.permits import FIRST_PAUSE
 from flowaccount_connect.scheduling.rate import NEWS, WINDOW
 from flowaccount_connect.scheduling.refresh_queue import RefreshQueue
-from tests.e2e import crowd, schedule
+from tests.e2e import crowd
 from tests.e2e.conftest import until
 from tests.e2e.tampering import denied
 from tools.campaign.stage import Stage
@@ -167,11 +167,18 @@ def ticking(stage: Stage) -> Iterator[list[dict[str, Any]]]:
 @contextmanager
 def scheduled(stage: Stage) -> Iterator[None]:
     """The stack's own schedule, a tick of EventBridge Scheduler's a minute, for as long as the block runs."""
-    schedule.start(stage.up)
+    scheduler = stage.client("scheduler")
+    found = scheduler.list_schedules()["Schedules"]
+    (name,) = (one["Name"] for one in found if f":{stage.up.functions['sweep']}:" in one["Target"]["Arn"])
+    there = scheduler.get_schedule(Name=name)
+    assert there["ScheduleExpression"] == "rate(1 minute)"
+    wanted = ("Name", "GroupName", "ScheduleExpression", "FlexibleTimeWindow", "Target")
+    same = {key: there[key] for key in wanted if key in there}
+    scheduler.update_schedule(**same, State="ENABLED")
     try:
         yield
     finally:
-        schedule.stop(stage.up)
+        scheduler.update_schedule(**same, State=there["State"])
 
 
 def waiting(stage: Stage, queue: str) -> int:

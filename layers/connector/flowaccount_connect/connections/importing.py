@@ -13,7 +13,7 @@ from flowaccount_connect.connections.errors import (
     InvalidRefreshToken,
     OfAnotherTenant,
 )
-from flowaccount_connect.connections.managing import importing, shown
+from flowaccount_connect.connections.managing import shown, shown_import
 from flowaccount_connect.domain.connection import Status
 from flowaccount_connect.domain.errors import ConnectionNotFound, InvalidTenant, KeyUnavailable
 from flowaccount_connect.domain.ids import is_tenant, new_grant_id
@@ -98,7 +98,7 @@ class Importing:
             raise ImportUnread from None
         if imported is not None and imported.grant_id == grant_id:
             if imported.status is Status.ACTIVE:
-                return Imported(importing(imported, connection), proved=False)
+                return Imported(shown_import(imported, connection), proved=False)
             raise ImportRefused({"reason": imported.reason})
         if connection is None or connection.status is Status.DISCONNECTED:
             raise ConnectionNotFound

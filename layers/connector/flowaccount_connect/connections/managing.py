@@ -15,7 +15,7 @@ from flowaccount_connect.storage.dynamodb import Client
 from flowaccount_connect.storage.history import History
 from flowaccount_connect.storage.imports import IMPORTING, ImportStore
 
-__all__ = ["DEFAULT_LIMIT", "LONGEST_PAGE", "Managing", "importing", "shown"]
+__all__ = ["DEFAULT_LIMIT", "LONGEST_PAGE", "Managing", "shown", "shown_import"]
 
 DEFAULT_LIMIT = 50
 
@@ -35,7 +35,7 @@ class Managing:
         """One connection. Raises `ConnectionNotFound`."""
         connection, imported = self._stored(connection_id)
         if imported is not None and (connection is None or imported.status is Status.ACTIVE):
-            return importing(imported, connection)
+            return shown_import(imported, connection)
         if connection is None:
             raise ConnectionNotFound
         return shown(connection)
@@ -98,7 +98,7 @@ class Managing:
     @staticmethod
     def _listed(listed: tuple[str, Connection]) -> dict[str, object]:
         sort_key, connection = listed
-        return importing(connection, None) if sort_key == ImportStore.sort_key else shown(connection)
+        return shown_import(connection, None) if sort_key == ImportStore.sort_key else shown(connection)
 
 
 def shown(connection: Connection) -> dict[str, object]:
@@ -122,7 +122,7 @@ def shown(connection: Connection) -> dict[str, object]:
     }
 
 
-def importing(imported: Connection, connection: Connection | None) -> dict[str, object]:
+def shown_import(imported: Connection, connection: Connection | None) -> dict[str, object]:
     """An import under way as the API shows it, with the facts of the connection that it may revive."""
     if imported.status is Status.UNREADABLE:
         return shown(imported)
