@@ -57,8 +57,8 @@ def by_default(**given: str) -> dict[str, dict[str, Any]]:
                 return any(map(holds, inner))
             case {"Condition": name}:
                 return holds(template["Conditions"][name])
-            case {"Equals": [{"Ref": parameter} | {"Join": ["", {"Ref": parameter}]}, value]}:
-                return bool(given.get(parameter, template["Parameters"][parameter].get("Default")) == value)
+            case {"Equals": [{"Join": ["", {"Ref": name}]} | {"Select": [0, {"Ref": name}]} | {"Ref": name}, value]}:
+                return bool(given.get(name, template["Parameters"][name].get("Default")) == value)
         raise TypeError(f"{condition} is more than this knows: add it")
 
     conditions = {name: holds(condition) for name, condition in template["Conditions"].items()}

@@ -56,6 +56,8 @@ class Deployed:
             case "Fn::FindInMap":
                 first, *keys = map(self.of, given)
                 return self.template["Mappings"][first][keys[0]][keys[1]]
+            case "Fn::Select":
+                return str(self.of(given[1])).split(",")[int(given[0])]
             case "Fn::Join":
                 separator, parts = given[0], self.of(given[1])
                 return separator.join(parts.split(",") if isinstance(parts, str) else map(self.of, parts))
