@@ -21,8 +21,8 @@ from flowaccount_connect.storage.dynamodb import StoreUnavailable
 _rotation, _imports, _health, _rate, _canary = bootstrap.refresh()
 
 _workers = ThreadPoolExecutor(CONNECTIONS)
-"""The threads of a batch, started when they are needed, and kept. Fewer than a batch has messages (`BatchSize`): if all
-answers take 15 seconds, 19 refreshes are under way at 75 a minute. Each thread costs memory and connections."""
+"""The threads of a batch, started when they are needed, and kept. Half as many as a batch has messages (`BatchSize`): if
+all answers take 15 seconds, 19 refreshes are under way at 75 a minute. Each thread costs memory and connections."""
 
 _AHEAD = 0.2
 """How long before its slot a refresh of the queue begins, so that it is ready to send by then. Seconds."""
@@ -102,7 +102,9 @@ def _batch(records: list[Mapping[str, Any]], remaining: Callable[[], float]) -> 
             logger.error("unexpected", extra={"connection_id": message.connection_id, **fault(error)})
         return None
 
-    done = list(_workers.map(lambda one: run(*one), permitted))
+    # One alone, as most are, needs no thread.
+    each = _workers.map if len(permitted) > 1 else map
+    done = list(each(lambda one: run(*one), permitted))
     failed: list[str] = []
     for refresh, (message, _) in zip(done, permitted, strict=True):
         if refresh is None:

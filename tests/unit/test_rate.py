@@ -5,6 +5,7 @@ import contextlib
 import itertools
 import math
 import random
+import threading
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -168,7 +169,8 @@ class Crowd:
 
     def started(self, skew: float) -> Rate:
         item, rule = SharedItem(self.table, "table", "RATE"), Rule(self.limits[0])
-        return Rate(item, rule, clock=lambda: self.now + skew, sleep=self.sleep)
+        # Whoever comes between is a thread of the same process, too, and the write that it came into hangs.
+        return Rate(item, rule, clock=lambda: self.now + skew, sleep=self.sleep, turn=0.0)
 
     def run(self) -> None:
         while self.steps:
@@ -319,6 +321,36 @@ def test_one_process_alone_never_needs_a_second_write() -> None:
         stack.clock.sleep(idle)
         use(rate)
     assert stack.table.calls.count("update_item") == 7
+
+
+def test_threads_of_one_process_do_not_refuse_each_others_writes() -> None:
+    stack = Stack(60)
+    rate = Rate(SharedItem(stack.table, "table", "RATE"), Rule(60), clock=stack.clock, turn=60.0)
+    other = threading.Thread(target=lambda: rate.take(Kind.URGENT, 10))
+
+    def meanwhile(_: str) -> None:
+        stack.table.on_call = lambda _: None
+        other.start()
+        other.join(0.2)
+
+    stack.table.on_call = meanwhile
+    rate.take(Kind.URGENT, 10)
+    other.join()
+    assert stack.table.calls == ["update_item"] * 2
+
+
+def test_a_thread_waits_for_no_write_that_hangs() -> None:
+    stack = Stack(60)
+    rate = Rate(SharedItem(stack.table, "table", "RATE"), Rule(60), clock=stack.clock, turn=0.0)
+    slots = []
+
+    def meanwhile(_: str) -> None:
+        stack.table.on_call = lambda _: None
+        slots.append(rate.take(Kind.URGENT, 10))
+
+    stack.table.on_call = meanwhile
+    slots.append(rate.take(Kind.URGENT, 10))
+    assert slots == [NOW * S, NOW * S + Rule(60).least_interval]
 
 
 def test_a_process_that_knows_less_learns_it_from_its_refused_write() -> None:

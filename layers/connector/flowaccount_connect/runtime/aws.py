@@ -38,7 +38,7 @@ READ_TIMEOUT = 2.0
 ATTEMPTS = 2
 """How often a call is tried in all, where the failure may pass (botocore's retry mode "standard")."""
 
-CONNECTIONS = 32
+CONNECTIONS = 25
 """Idle connections that a client keeps: one for each thread of a batch of refreshes."""
 
 AMAZON_ROOTS = "amazon-roots.pem"

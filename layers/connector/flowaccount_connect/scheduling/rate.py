@@ -29,8 +29,10 @@ permit. Content that no worker can have written, such as text or a time far ahea
 """
 
 import math
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 
 from flowaccount_connect.rotation.permits import FIRST_PAUSE, Kind, NoPermit
@@ -198,7 +200,8 @@ class Rate:
     """The stack's rate as one process knows it. Safe for several threads.
 
     A process remembers what it last saw of the item, so that nearly every permit costs one write. If the item has
-    changed meanwhile, the refused write brings its new content.
+    changed meanwhile, the refused write brings its new content. A thread lets another one of its process write first,
+    for `turn` seconds at most.
     """
 
     def __init__(
@@ -208,6 +211,7 @@ class Rate:
         *,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
+        turn: float = 0.5,
     ) -> None:
         self.rule = rule
         self._item = item
@@ -215,6 +219,7 @@ class Rate:
         self.sleep = sleep
         self._seen: tuple[Item, State, int] = {}, State(), 0
         """The item as it was last seen, what it says, and when that was."""
+        self._lock, self._turn = threading.Lock(), turn
 
     def look(self) -> State:
         """The state, read now. Raises `StoreUnavailable`."""
@@ -248,12 +253,13 @@ class Rate:
 
         Raises `StoreUnavailable`; then no other worker knows of it.
         """
-        for _ in range(_TRIES):
-            item, state, _ = self._seen
-            sent, now = int(sent_at * _SECOND), self._now()
-            after = self.rule.throttled(state, sent_at=sent, retry_after=retry_after, now=now)
-            if after is state or self._write(item, after):
-                break
+        sent = int(sent_at * _SECOND)
+        with self._one_by_one():
+            for _ in range(_TRIES):
+                item, state, _ = self._seen
+                after = self.rule.throttled(state, sent_at=sent, retry_after=retry_after, now=self._now())
+                if after is state or self._write(item, after):
+                    break
         return math.ceil(max(self._seen[1].paused_until - self._now(), 0) / _SECOND)
 
     def wait_until(self, slot: int) -> None:
@@ -269,7 +275,11 @@ class Rate:
         return now <= slot + LATENESS * _SECOND and (urgent or self._seen[1].paused_until <= now)
 
     def _take(self, kinds: Sequence[Kind], patience: float) -> list[int | NoPermit]:
-        """A slot for each kind, in this order, or why not."""
+        """A slot for each kind, in this order, or why not. Raises `StoreUnavailable`."""
+        with self._one_by_one():
+            return self._taken(kinds, patience)
+
+    def _taken(self, kinds: Sequence[Kind], patience: float) -> list[int | NoPermit]:
         for _ in range(_TRIES):
             item, before, _ = self._seen
             state, now = before, self._now()
@@ -291,6 +301,19 @@ class Rate:
             if state is before or self._write(item, state):
                 return slots
         return [NoPermit(1) for _ in kinds]
+
+    @contextmanager
+    def _one_by_one(self) -> Iterator[None]:
+        """The threads of a process write in turn: of writes at the same time all but one would be refused, and paid.
+
+        While one hangs, the others do not wait for it. The limit is kept by the condition of each write, not by this.
+        """
+        alone = self._lock.acquire(timeout=self._turn)
+        try:
+            yield
+        finally:
+            if alone:
+                self._lock.release()
 
     def _write(self, seen: Item, state: State) -> bool:
         """Whether the state could be written over what was seen. In both cases the item is known afterwards."""
