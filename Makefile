@@ -38,11 +38,11 @@ probe: bootstrap ## Find out how FlowAccount behaves where its documentation is 
 	@PYTHONPATH=layers/connector $(PYTHON) -m tools.probe
 
 test: about-test check ## Check everything, then run all tests
-	@$(PYTHON) -m pytest -p tests.support.two_processes --numprocesses 2 --dist loadscope $(PYTEST)
+	@$(PYTHON) -m pytest -p tests.support.processes --numprocesses 3 --dist loadscope $(PYTEST)
 
 about-test: bootstrap
 	@echo "Checks style, types and template (1 minute), then runs all tests: unit, proof of the rotation, contract, simulator,"
-	@echo "template, and end to end on a deployed local stack in a browser. Two processes: one has the stack. 15 to 20 minutes on two cores."
+	@echo "template, and end to end on deployed local stacks in a browser. Three processes: two have a stack. 15 to 20 minutes on two cores."
 
 check: lint typecheck validate ## Lint, types, template
 

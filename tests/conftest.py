@@ -2,8 +2,9 @@
 
 import os
 
-# Before anything of `local` is imported: tests bring up a stack of their own, and leave one that is in use alone.
-os.environ["FLOWACCOUNT_CONNECT_STATE"] = ".local/test"
+# Before anything of `local` is imported: tests bring up a stack of their own, one for each process that has tests of a
+# stack, and leave one that is in use alone.
+os.environ["FLOWACCOUNT_CONNECT_STATE"] = "-".join([".local/test", *os.environ.get("PYTEST_XDIST_WORKER", "").split()])
 
 # Read by Powertools when the product is imported, whichever test does that first.
 os.environ |= {

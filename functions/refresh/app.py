@@ -21,8 +21,8 @@ from flowaccount_connect.storage.dynamodb import StoreUnavailable
 _rotation, _imports, _health, _rate, _canary = bootstrap.refresh()
 
 _workers = ThreadPoolExecutor(CONNECTIONS)
-"""The threads of a batch, started when they are needed, and kept. Half as many as a batch has messages (`BatchSize`): if
-all answers take 15 seconds, 19 refreshes are under way at 75 a minute. Each thread costs memory and connections."""
+"""The threads of a batch, started when they are needed, and kept. Half as many as a batch has messages (`BatchSize`):
+if all answers take 15 seconds, 19 refreshes are under way at 75 a minute. Each thread costs memory and connections."""
 
 _AHEAD = 0.2
 """How long before its slot a refresh of the queue begins, so that it is ready to send by then. Seconds."""
@@ -60,7 +60,7 @@ def handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
     return _on_demand(event, remaining)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Message:
     """What the queue delivered: the connections to refresh, each once, and which messages named it."""
 
@@ -142,6 +142,7 @@ def _messages(records: list[Mapping[str, Any]]) -> list[_Message]:
             continue
         key = (connection_id, rotation is _imports)
         message = found.setdefault(key, _Message(connection_id, rotation, urgent, []))
+        message.urgent |= urgent
         message.message_ids.append(str(record.get("messageId")))
     return list(found.values())
 
@@ -229,14 +230,14 @@ def _log(refresh: Refresh) -> None:
 
 
 def _count(refresh: Refresh) -> None:
-    """The metrics of one refresh: one for each class of what the alarms wait for, and none while all is well.
+    """Count a refresh in the metrics that the alarms watch; it counts in none while all is well.
 
     The line of log says which case it was.
     """
     ended = refresh.outcome is RefreshOutcome.REAUTHORIZATION_REQUIRED
     if refresh.outcome is RefreshOutcome.LOST or (ended and refresh.reason in _LOST):
         metrics.add_metric("TokensLost", COUNT, 1)
-    # What one connection is refused alone, while others succeed, is its own matter. A small stack has no others.
+    # If others succeed, the refusal is this connection's own matter. A small stack may have no others.
     alone = refresh.refused_alone_since is not None and _health.succeeded_since(refresh.refused_alone_since)
     if refresh.outcome in _UNWELL and not alone:
         metrics.add_metric("Unwell", COUNT, 1)

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any
 
@@ -37,14 +36,14 @@ from tools.simulator.server import Server
 from tools.simulator.settings import Settings
 from tools.simulator.state import State
 
-CONNECTIONS = 200
+CONNECTIONS = 100
 LIFETIME = 80
-LIFETIMES = 3.25
+LIFETIMES = 2.25
 REFRESH_AFTER = 16
 OUTAGE = 15
 TICK = 4.0
 
-LIMIT = 600
+LIMIT = 300
 """Refreshes a minute: so many connections that are due at once, as after the outage, are 20 seconds' worth of it."""
 
 CLIENT_ID, CLIENT_SECRET = "a-shrunk-clock", "of the test of the schedule"
@@ -233,7 +232,7 @@ def busiest(times: list[float]) -> int:
     return max(bisect.bisect_left(times, at + WINDOW) - place for place, at in enumerate(times))
 
 
-def test_two_hundred_connections_live_through_their_lifetimes_and_an_outage_within_the_limit(
+def test_a_hundred_connections_live_through_their_lifetimes_and_an_outage_within_the_limit(
     stage: Stage, flowaccount: FlowAccount
 ) -> None:
     businesses, start = connect(stage, CONNECTIONS), time.time()
@@ -288,11 +287,10 @@ def test_the_stacks_own_schedule_finds_what_is_due_and_has_it_refreshed(stage: S
     assert_all_alive(stage, [business])
 
 
-@pytest.mark.parametrize("form", ["seconds", "date", "none"])
+@pytest.mark.parametrize("form", ["seconds", "none"])
 def test_a_429_pauses_the_whole_stack_and_blames_nobody(stage: Stage, form: str) -> None:
     businesses = connect(stage, 40, refresh_at=-1)
-    date = int(time.time()) + 15
-    said = {"seconds": 10, "date": formatdate(date, usegmt=True), "none": None}[form]
+    said = {"seconds": 10, "none": None}[form]
     stage.control("POST", "faults", [{"path": "token", "fault": "throttle", "retry_after": said}])
     send(stage, businesses)
 
@@ -301,7 +299,7 @@ def test_a_429_pauses_the_whole_stack_and_blames_nobody(stage: Stage, form: str)
 
     until(lambda: bool(refused()))
     (first,) = refused()
-    over = {"seconds": first["at"] + 10, "date": date, "none": first["at"] + FIRST_PAUSE}[form]
+    over = first["at"] + (said or FIRST_PAUSE)
     time.sleep(max(over - time.time(), 0))
     rest(stage)
     late = [one["at"] - first["at"] for one in stage.token_requests() if one["number"] > first["number"]]

@@ -277,7 +277,7 @@ class _Replay:
             schedule=SCHEDULE,
             clock=self.clock,
             sleep=lambda _seconds: None,
-            attempt_id=self.attempt_id,
+            new_id=self.attempt_id,
         ).finish(
             Returned(state=attempt, code=f"code of {attempt}", error=None, issuer=None, secret=browser_of(attempt)),
             remaining=self.remaining,

@@ -63,7 +63,7 @@ class Stack:
 def use(rate: Rate, patience: float = 16.0, kind: Kind = Kind.URGENT) -> float:
     """Use a permit of some kind; when it could be used."""
     rate.permit(kind).use(patience)
-    return rate._clock()
+    return rate.clock()
 
 
 def background(rate: Rate, count: int) -> list[Permit]:

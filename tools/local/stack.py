@@ -16,7 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from tools.local import deployment, emulator, gaps, ports, processes, stand_in, user
 from tools.local.deployment import API_ID, STACK_NAME
 from tools.local.errors import LocalError
-from tools.local.places import ROOT, STACK_FILE, STATE, STATE_FILE, shown
+from tools.local.places import LOCAL, ROOT, STACK_FILE, STATE, STATE_FILE, shown
 from tools.local.settings import Settings
 from tools.local.steps import Steps
 
@@ -326,13 +326,17 @@ def _write_private(path: Path, contents: dict[str, Any]) -> None:
 
 @contextmanager
 def _only_one() -> Iterator[None]:
-    """Keeps two commands from bringing up or ending the same stack at the same time. Raises ``LocalError``."""
+    """Keeps two commands from bringing up or ending the same stack at the same time. Raises ``LocalError``.
+
+    Stacks with folders of their own wait for each other: they are built in one place, and choose among the same ports.
+    """
     STATE.mkdir(parents=True, exist_ok=True)
-    with (STATE / "lock").open("w") as file:
+    with (STATE / "lock").open("w") as file, (LOCAL / "lock-of-all").open("w") as all_stacks:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise LocalError(
                 "Another `make up`, `make run` or `make down` is running here: wait for its end."
             ) from None
+        fcntl.flock(all_stacks, fcntl.LOCK_EX)
         yield

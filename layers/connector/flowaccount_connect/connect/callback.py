@@ -81,7 +81,7 @@ class Ended:
     refusal: Refusal | None = None
     """Why the business was not connected, where the ending is `WRONG_BUSINESS`."""
     note: str | None = None
-    """What to log beside the ending; nothing secret."""
+    """What to log beside the ending; nothing secret. An ending with a note is `unrecorded`."""
     untouched: bool = False
     """Whether nothing was consumed, so that a reload begins again."""
     retry_after: int | None = None
@@ -89,7 +89,7 @@ class Ended:
 
     @property
     def unrecorded(self) -> bool:
-        """Whether the ending still has to be recorded: no write of tokens recorded it."""
+        """Whether the ending still has to be recorded: no write of tokens has done it."""
         stored = self.ending in (Ending.CONNECTED, Ending.TO_BE_CONFIRMED)
         return not stored or self.note is not None
 
@@ -116,7 +116,7 @@ class Callback:
     exchanges_per_minute: int = EXCHANGES_PER_MINUTE
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
-    attempt_id: Callable[[], str] = new_attempt_id
+    new_id: Callable[[], str] = new_attempt_id
 
     def finish(self, returned: Returned, *, remaining: Callable[[], float]) -> Ended:
         """Consume the attempt by one conditional write, then send the code, once, and store what it brings.
@@ -144,7 +144,7 @@ class Callback:
             except (NoPermit, TooMany) as full:
                 note = "rate" if isinstance(full, NoPermit) else "tenant"
                 return Ended(ending=Ending.BUSY, note=note, untouched=True, retry_after=full.retry_after)
-        callback_id, now = self.attempt_id(), int(self.clock())
+        callback_id, now = self.new_id(), int(self.clock())
         try:
             attempt = self.attempts.consume(
                 fingerprint(returned.state), secret=returned.secret, callback_id=callback_id, now=now
@@ -167,7 +167,7 @@ class Callback:
 
     def _without_cookie(self, state: str) -> Ended:
         """The browser has no cookie of the attempt: it is another browser, or the attempt has ended and the cookie was
-        cleared. Neither learns anything of the attempt."""
+        cleared. Both learn at most that the attempt was used."""
         attempt = self.attempts.get(fingerprint(state))
         ended = attempt is not None and attempt.consumed_by is not None
         return Ended(ending=Ending.ATTEMPT_USED if ended else Ending.ATTEMPT_UNKNOWN, note="no cookie")
@@ -175,7 +175,7 @@ class Callback:
     def _permit(self, state: str, secret: str) -> Permit | None:
         """Get a permit for one exchange, from the tenant's share and the stack's rate, before anything is consumed.
 
-        No permit is taken if the callback could not consume anything: it ends at the attempt or at the link. Raises
+        No permit is taken if the attempt or the link cannot be consumed: the callback ends there. Raises
         `TooMany`, `NoPermit`, `StoreUnavailable`.
         """
         if self.permits is None:
@@ -276,14 +276,14 @@ class Callback:
             owner=connection_id,
             grant_id=grant_id,
         )
-        rotated = timed(sealed, tokens.expires_in or self.access_token_lifetime, sent_at, self.schedule, issued=tokens)
+        stored = timed(sealed, tokens.expires_in or self.access_token_lifetime, sent_at, self.schedule, answer=tokens)
         commit = Commit(
             connection_id=connection_id,
             grant_id=grant_id,
             attempt_id=attempt.consumed_by or "",
             environment=self.environment,
             tenant=link.tenant if link is not None else None,
-            tokens=rotated,
+            tokens=stored,
         )
         if link is not None:
             return self._keep(attempt, link, commit, answer, remaining)
@@ -313,16 +313,16 @@ class Callback:
         def write() -> Ended | Refusal:
             nonlocal writes
             try:
-                call(self.client.transact_write_items, TransactItems=writes, ClientRequestToken=self.attempt_id())
+                call(self.client.transact_write_items, TransactItems=writes, ClientRequestToken=self.new_id())
             except ConditionRefused as refused:
-                others, item = refused.items[:2]
-                if others is not None:
+                taken, item = refused.items[:2]
+                if taken is not None:
                     return Refusal.OTHER_TENANT
                 if item is not None and link_from_item(item).kept_for(commit.attempt_id):
                     return kept
                 if item is not None or len(writes) == 2:
                     return replace(kept, ending=Ending.ATTEMPT_EXPIRED, connection_id=None)
-                # The link's item is gone, or only the attempt's. Nobody asks for the result of an attempt that is gone.
+                # The link's item is gone, or the attempt's. Try without the attempt's: then a refusal means the link's.
                 writes = writes[:2]
                 return write()
             return kept
@@ -339,14 +339,14 @@ class Callback:
         return replace(kept, note="pending") if isinstance(stored, Pending) else stored
 
     def _refuse(self, kept: Ended, link: Link, reason: Refusal, remaining: Callable[[], float]) -> Ended:
-        """Store nothing of a business that must not be connected but the event."""
+        """The business must not be connected: store only the event."""
         connection_id, now = kept.connection_id or "", int(self.clock())
         ended = replace(kept, ending=Ending.WRONG_BUSINESS, connection_id=None, refusal=reason, note=reason.value)
         writes: list[dict[str, object]] = [
             {"Put": refused_put(self.table, connection_id, reason, link, self.clock)},
             {"Update": failing(self.table, link.id, link.consumed_by or "", ended.ending, now=now)},
         ]
-        token = self.attempt_id()
+        token = self.new_id()
 
         def write() -> bool:
             # The condition is refused if an earlier try was written after all.
@@ -383,7 +383,7 @@ class Callback:
                     mine = stored.committed_by == commit.attempt_id
                     return replace(connected, note=None if mine else "a later consent is stored")
                 # Only the attempt stood in the way: its item is gone. The tokens are what counts.
-                writes, token = [{"Update": update}], self.attempt_id()
+                writes, token = [{"Update": update}], self.new_id()
                 return write()
             return connected
 

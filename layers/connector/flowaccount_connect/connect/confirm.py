@@ -80,9 +80,9 @@ class Confirmation:
     ) -> Made:
         """A link for one user of `tenant`; with an `expected_connection` it connects that business only.
 
-        With `external` LINE opens it in the phone's own browser.
+        If `external`, LINE opens it in the phone's own browser.
 
-        It leads to `authorize` beside `redirect_uri`, since the cookie that binds the browser belongs to that host.
+        It leads to `authorize` on the host of `redirect_uri`, because the browser's cookie belongs to that host.
         Raises `InvalidTenant`, `ReturnUrlNotAllowed`, `InvalidConnectionId`, `InvalidState`, `InvalidExternalBrowser`,
         `TooManyLinks`, `StoreUnavailable`; then no link is written.
         """
@@ -109,7 +109,7 @@ class Confirmation:
     def confirm(self, confirmation: object, tenant: object) -> Connection:
         """Connect what the browser with this confirmation brought, if its link was made for `tenant`; the connection.
 
-        The connection and the end of the link are written in one transaction. A repetition answers the same as long as
+        The connection and the end of the link are written in one transaction. A repeated call answers the same while
         the connection is the one that this link made. Another tenant ends the link, and the token set that waits is
         dropped: whoever came back is not the user that the link was made for. Raises `InvalidTenant`, `CannotConfirm`,
         `StoreUnavailable`.
@@ -137,7 +137,7 @@ class Confirmation:
         return found
 
     def _confirm(self, link: Link, tenant: str) -> bool:
-        """One try to end the link; whether it made the connection. If not, the link says more by now."""
+        """One try to end the link; whether it connected. If not, the link, read again, says why."""
         now, waiting = int(self.clock()), link.waiting
         if link.result not in (None, TO_BE_CONFIRMED):
             raise _failed(link.result)

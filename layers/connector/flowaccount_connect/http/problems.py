@@ -57,7 +57,7 @@ class Problem:
     facts: dict[str, object] = field(default_factory=dict)
     """Further members of the problem object."""
     back: str | None = None
-    """Where a page that shows the problem leads: a return URL of the app's. Not for programs."""
+    """The return URL that a page with this problem links to. Not for programs."""
 
     @property
     def status(self) -> HTTPStatus:

@@ -30,7 +30,7 @@ from flowaccount_connect.notifying.webhooks import Webhooks
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
 
 HANGS = 3
-"""After so many timeouts in a row a receiver hangs. A busy one that misses the deadline now and then does not."""
+"""Timeouts in a row that mean: a receiver hangs. A busy one that misses the deadline now and then does not."""
 
 SILENCE = 30
 """Seconds for which nothing is sent to a receiver that hangs."""
@@ -132,11 +132,12 @@ class Notify:
             if not notice.kind.startswith(notices.ALARM):
                 raise
             # The alarm may be about the very table in which it would be gathered. If it was gathered, and only the
-            # table's answer was lost, a message must follow: all later ones count on it.
+            # table's answer was lost, a message must follow: later ones send none.
             self._say(notice.kind, Waiting([notice.subject], 0, 0))
             self.queue.send([{"tell": notice.kind}], after=notices.GATHER)
             return
-        # One message tells them all. The first one sends it; so does one that failed before, which may have been first.
+        # The first notice queues the one message that tells all. One that is tried again does too: it may have been
+        # the first.
         if is_first or again:
             self.queue.send([{"tell": notice.kind}], after=at - int(self.clock()))
 

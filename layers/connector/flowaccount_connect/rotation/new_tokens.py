@@ -12,25 +12,25 @@ def timed(
     sent_at: int,
     schedule: Schedule,
     *,
-    issued: TokenSet | None = None,
-    replaced: Connection | None = None,
+    answer: TokenSet | None = None,
+    before: Connection | None = None,
     renewed: bool = False,
 ) -> StoredTokens:
     """A sealed set with its times. `access_lifetime` in seconds, `sent_at` in epoch seconds.
 
-    `issued` is the answer that announces lifetimes. `replaced` is the connection that was refreshed. A refresh does not
-    begin the consent anew; without one, or with `renewed`, the tokens are those of a new consent.
+    `answer` may announce lifetimes. `before` is the connection that was refreshed; its consent goes on. Without
+    `before`, or if `renewed`, the consent is new.
     """
-    announced = issued.refresh_expires_in if issued is not None else None
+    announced = answer.refresh_expires_in if answer is not None else None
     ends_at = schedule.consent_ends_at(
         sent_at,
-        issued.authorization_expires_in if issued is not None else None,
-        replaced.consent_ends_at if replaced is not None else None,
-        renewed=renewed or replaced is None,
+        answer.authorization_expires_in if answer is not None else None,
+        before.consent_ends_at if before is not None else None,
+        renewed=renewed or before is None,
     )
     at_risk = None
     if schedule.consent_ends_soon(sent_at, ends_at):
-        at_risk = replaced.at_risk if replaced is not None and replaced.at_risk is not None else sent_at
+        at_risk = before.at_risk if before is not None and before.at_risk is not None else sent_at
     return StoredTokens(
         sealed=sealed,
         requested_at=sent_at,

@@ -361,8 +361,8 @@ class _Held:
                 tokens.expires_in or rotation.access_token_lifetime,
                 sent_at,
                 rotation.schedule,
-                issued=tokens,
-                replaced=claimed,
+                answer=tokens,
+                before=claimed,
                 renewed=self.is_import,
             ),
         )

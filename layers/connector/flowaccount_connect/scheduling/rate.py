@@ -17,7 +17,7 @@ Who gets a slot:
 
 After a 429 the whole stack pauses: for `Retry-After`, or else for 15 seconds, and twice as long each time while 429s go
 on. The interval grows too, and comes back by itself: half of the slowdown is gone after `HALF_LIFE`. So a limit lower
-than ours is found and kept, down to a fifth of ours. If FlowAccount accepts even less, only the pauses grow. All 429s
+than ours is found and kept, down to a quarter of ours. If FlowAccount accepts even less, only the pauses grow. All 429s
 to requests that were sent before a pause ended count as one. A worker that already has slots notices the pause of
 another worker within a second (`NEWS`).
 
@@ -72,17 +72,17 @@ LONGEST_RETRY_AFTER = 3_600
 """The longest pause that a `Retry-After` can ask for, in seconds."""
 
 RELAPSE = 60
-"""A 429 within so many seconds after a pause means that pause and interval were much too short."""
+"""Seconds after a pause in which a 429 means: both the pause and the interval were too short."""
 
 HALF_LIFE = 600
-"""After so many seconds half of a slowdown is gone."""
+"""Seconds after which half of a slowdown is gone."""
 
 LONGEST_STRETCH = 5
-"""The interval grows to so many times its length at most. Recovering from a
-fivefold slowdown costs as many requests as 23 minutes at full speed (`HALF_LIFE` times the binary logarithm of 5)."""
+"""The greatest factor by which the interval grows. Recovering from a fivefold slowdown costs as many requests
+as 23 minutes at full speed (`HALF_LIFE` times the binary logarithm of 5)."""
 
 FARTHEST = 300
-"""A slot further ahead than so many seconds was never taken by anybody."""
+"""Seconds ahead beyond which no worker ever takes a slot."""
 
 _SECOND = 1_000_000
 _TRIES = 20
@@ -154,14 +154,14 @@ class Rule:
             # The slot after this one must still be within the reach of what is urgent.
             reach = max(min(reach, REACH[Kind.URGENT] * _SECOND - interval), 0)
         shared = _SHARED.get(kind)
-        turn = soonest = slot
+        when = soonest = slot
         if shared is not None:
-            # The schedule, which reaches less far, has had an interval to ask for a slot before it is free for others.
+            # Others get it only after the schedule, which reaches less far, could ask for it for one interval.
             free = max(slot, state.next_slot + interval - int(REACH[Kind.SCHEDULED] * _SECOND))
             share = getattr(state, shared) + ONE_IN[kind] * interval
             soonest = max(slot, min(share, free))
-            turn = share if slot > now else soonest
-        if turn > slot or slot - now > min(reach, patience * _SECOND):
+            when = share if slot > now else soonest
+        if when > slot or slot - now > min(reach, patience * _SECOND):
             raise NoPermit(max(math.ceil((soonest - now) / _SECOND), 1))
         return replace(state, next_slot=slot + interval, **{shared: slot} if shared else {}), slot
 
@@ -215,7 +215,7 @@ class Rate:
     ) -> None:
         self.rule = rule
         self._item = item
-        self._clock = clock
+        self.clock = clock
         self.sleep = sleep
         self._seen: tuple[Item, State, int] = {}, State(), 0
         """The item as it was last seen, what it says, and when that was."""
@@ -295,7 +295,7 @@ class Rate:
                         full[kind] = refused
                 slots.append(full[kind])
             if state is before and now - self._seen[2] > NEWS * _SECOND:
-                # There is no room by an old look. The item may have changed since: a pause may be over, or forgotten.
+                # No room, but that was seen a while ago. The item may have changed since: a pause may be over.
                 self.look()
                 continue
             if state is before or self._write(item, state):
@@ -304,9 +304,9 @@ class Rate:
 
     @contextmanager
     def _one_by_one(self) -> Iterator[None]:
-        """The threads of a process write in turn: of writes at the same time all but one would be refused, and paid.
+        """The threads of a process write in turn: of writes at the same time one succeeds, and each costs money.
 
-        While one hangs, the others do not wait for it. The limit is kept by the condition of each write, not by this.
+        If one hangs, the others wait for `turn` seconds at most. What keeps the limit is the condition of each write.
         """
         alone = self._lock.acquire(timeout=self._turn)
         try:
@@ -332,7 +332,7 @@ class Rate:
         return state
 
     def _now(self) -> int:
-        return int(self._clock() * _SECOND)
+        return int(self.clock() * _SECOND)
 
 
 _NAMES = [field.name for field in fields(State)]
@@ -361,15 +361,15 @@ class Permit:
         """
         if urgent and self._kind in (Kind.SCHEDULED, Kind.CALLER):
             self._kind = Kind.URGENT
-        left = min(patience, REACH[self._kind])
+        until = self._rate.clock() + patience
+        share_until = self._rate.clock() + min(patience, REACH[self._kind])
         for _ in range(_TRIES):
             slot, self._slot = self._slot, None
             if slot is None:
                 try:
-                    slot = self._rate.take(self._kind, max(patience, 0.0))
+                    slot = self._rate.take(self._kind, max(until - self._rate.clock(), 0.0))
                 except NoPermit as full:
-                    left -= full.retry_after
-                    if self._kind not in ONE_IN or left < 0:
+                    if self._kind not in ONE_IN or self._rate.clock() + full.retry_after > share_until:
                         raise
                     self._rate.sleep(full.retry_after)
                     continue

@@ -10,10 +10,10 @@ last two minutes.
 
 The work of a tick grows with what is due and not with what exists. It reads the shards of the sparse index at the same
 time, page by page, each item once. After the first page of each shard it asks only for items that can still matter:
-those that are sooner than the worst of the best seen so far, or at risk and not marked. So it finds the soonest
+those with a sooner deadline than the last one kept so far, or at risk and not marked. So it finds the soonest
 deadlines of any backlog exactly, and reading past tens of thousands of items costs little.
 
-Where more connections die than can be refreshed, each moment goes to the soonest deadline that it is still in time for.
+Where more connections die than can be refreshed, each slot goes to the soonest deadline that can still be met.
 That saves as many as possible. In the order of the deadlines alone each token would be sent a moment too late, and all
 would be lost.
 
@@ -43,7 +43,7 @@ MARKS = 500
 """How many connections one tick marks at risk, at most; the next ticks mark the others."""
 
 PLANNED_LOAD = 0.7
-"""The share of what a stack can keep alive that one plans with."""
+"""Plan for this share of what a stack can keep alive."""
 
 _SPREAD = 50
 """Over how many seconds of the tick its refreshes are spread where there are few."""
@@ -79,7 +79,7 @@ class Tick:
     soonest_deadline: int | None
     """The least time to a connection's deadline that is still ahead; `None` where none is due."""
     at_risk: int
-    """How many are at risk; while more are due than a tick dispatches, at least so many."""
+    """How many are at risk; only a lower bound while more are due than a tick dispatches."""
     marked: int
     """How many of them this tick has marked."""
     connections: int | None
@@ -104,7 +104,7 @@ class Tick:
 
     @property
     def overloaded(self) -> bool:
-        """Whether there are more connections than one plans with."""
+        """Whether there are more connections than that."""
         return self.connections is not None and self.connections > self.capacity * PLANNED_LOAD
 
 
@@ -112,7 +112,7 @@ class _Found:
     """What the shards have shown so far: the `count` first connections in line, as many imports, and the soonest that
     are at risk and not marked.
 
-    Of what dies within the tick it is not known yet which can be saved: all of that is kept beside the first in line.
+    Which of those that die within the tick can be saved is not known yet: all of them are kept as well.
     """
 
     def __init__(self, count: int, now: int, at_risk_before: int, schedule: Schedule) -> None:
@@ -122,7 +122,7 @@ class _Found:
         self._before = at_risk_before
         self._at_risk = now + at_risk_before
         self._lock = threading.Lock()
-        # Heaps of what comes first, the last of it at the top, to be dropped for what comes before it.
+        # Heaps of the first in line. On top is the last of them: whatever comes before it replaces it.
         self._first: list[_Last] = []
         self._imports: list[_Last] = []
         self._dying: list[Due] = []
@@ -150,7 +150,7 @@ class _Found:
                     _keep(self._first, self._count, due, self._now)
                 if due.deadline <= self._at_risk:
                     self.at_risk += 1
-                    # An earlier mark is of the consent that ends.
+                    # An older mark is about the end of the consent.
                     if due.at_risk is None or due.at_risk <= due.deadline - self._before:
                         _keep(self._unmarked, MARKS, due, self._now)
 
@@ -165,7 +165,7 @@ class _Found:
     def first(self) -> list[Due]:
         """The first in line, in order: while connections wait, imports have their share of the places.
 
-        Not of those of connections that die within the hour.
+        But connections that die within the hour go first.
         """
         connections = self._in_order(chain(self._dying, (last.due for last in self._first)))
         urgent = [one for one in connections if self._schedule.urgent(self._now, one.deadline)]
@@ -220,7 +220,7 @@ class Sweep:
     """How many connections there are, by status: `Counts.get`."""
     schedule: Schedule = field(default_factory=Schedule)
     at_risk_before: int = 43_200
-    """With less than so many seconds to its deadline a connection that is due is at risk."""
+    """How many seconds before its deadline a connection that is due is at risk."""
     clock: Callable[[], float] = time.time
     _dispatched: dict[tuple[str, int], float] = field(default_factory=dict, repr=False)
     """When each connection that was dispatched is to be refreshed, by its id and since when it was due. A new process
@@ -229,7 +229,7 @@ class Sweep:
     def tick(self, *, remaining: Callable[[], float]) -> Tick:
         """One tick, within the invocation's time. Raises `StoreUnavailable` if index or rate cannot be read.
 
-        A queue that fails costs what it did not take, until the next tick, and no early warning.
+        If the queue fails, the rest waits for the next tick; marks of what is at risk are still made.
         """
         clock = self.clock()
         now = int(clock)
@@ -316,7 +316,7 @@ class Sweep:
     def _planned(self, due: list[Due], seen: int, start: int, state: State, moment: int) -> list[Message]:
         """What the rate lets through from `start` until the next tick, and when.
 
-        Each moment goes to the soonest deadline that it is in time for. What is too late for all of them is tried in
+        Each slot goes to the soonest deadline that can still be met. What is too late already is tried in
         what is left of the tick, in case its token still works. What is urgent waits for no pause.
         """
         now, end = moment // _MICROSECONDS, moment + TICK * _MICROSECONDS
@@ -327,6 +327,7 @@ class Sweep:
         slot = start
         messages: list[Message] = []
         late: list[Due] = []
+        # What turns out to be too late joins the end of the line.
         for place, one in enumerate(chain(due, late)):
             urgent = self.schedule.urgent(now, one.deadline)
             at = slot if urgent else max(slot, state.paused_until)
@@ -349,7 +350,7 @@ class Sweep:
         return messages
 
     def _send(self, messages: list[Message], clock: float, more: Callable[[], bool], errors: list[str]) -> int:
-        """Dispatch in batches, several at a time where there are many; how many were not taken for certain."""
+        """Dispatch in batches, several at a time where there are many; how many may not have been taken."""
         batches = [messages[at : at + _BATCH] for at in range(0, len(messages), _BATCH)]
 
         def send(batch: list[Message]) -> int:

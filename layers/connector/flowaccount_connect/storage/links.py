@@ -39,7 +39,7 @@ CONFIRM_WITHIN = 900
 """How long a link's token set waits for the confirmation, from the callback, in seconds."""
 
 KEPT = 7 * 86_400
-"""How long a link is kept after its end, in seconds: so long its page knows the way back to the app."""
+"""How long a link is kept after its end, in seconds. Until then its page can lead back to the app."""
 
 MINUTE = 60
 
@@ -91,7 +91,7 @@ class Link:
     expected_connection: str | None = None
     consumed_by: str | None = None
     confirm_until: int | None = None
-    """The end of the time to confirm, once it is used up."""
+    """Until when to confirm; set once the link is used."""
     result: str | None = None
     """`TO_BE_CONFIRMED`, `CONNECTED`, or another ending; `None` before its end."""
     connection_id: str | None = None
@@ -108,9 +108,9 @@ class Link:
         """Whether its time is over at `now`: the time to use it, or once it is used, the time to confirm."""
         return (self.confirm_until or self.expires_at) <= now
 
-    def kept_for(self, attempt_id: str) -> bool:
-        """Whether the token set of the callback `attempt_id` is kept here, or was."""
-        return self.consumed_by == attempt_id and self.result in (TO_BE_CONFIRMED, CONNECTED)
+    def kept_for(self, callback: str) -> bool:
+        """Whether the token set of this `callback` (its id) is kept here, or was."""
+        return self.consumed_by == callback and self.result in (TO_BE_CONFIRMED, CONNECTED)
 
 
 def link_id_of(confirmation: str) -> str:
@@ -191,7 +191,7 @@ class LinkStore:
         item = get(self._client, self._table, _key(link_id))
         return item if item and text(item, "environment") == self._environment else None
 
-    def consume(self, link_id: str, attempt_id: str, *, now: int) -> Link | None:
+    def consume(self, link_id: str, callback: str, *, now: int) -> Link | None:
         """Use a link up: once, before it expires. `None` if it was used up before, has expired, or is gone.
 
         The time to confirm begins here, and the table forgets the link after it: a set that nobody confirms must not
@@ -202,7 +202,7 @@ class LinkStore:
             _key(link_id),
             "SET consumed_by = :attempt, confirm_until = :until, #ttl = :until",
             condition="attribute_not_exists(consumed_by) AND expires_at > :now AND environment = :environment",
-            attempt=attempt_id,
+            attempt=callback,
             until=now + CONFIRM_WITHIN,
             now=now,
             environment=self._environment,
@@ -213,7 +213,7 @@ class LinkStore:
             item = refused.items[0]
             found = link_from_item(item) if item else None
             # An SDK retry may have hidden the success of the first write.
-            return found if found is not None and found.consumed_by == attempt_id else None
+            return found if found is not None and found.consumed_by == callback else None
 
 
 def keeping(table: str, link_id: str, commit: Commit, *, now: int) -> dict[str, object]:
@@ -236,15 +236,15 @@ def keeping(table: str, link_id: str, commit: Commit, *, now: int) -> dict[str, 
     )
 
 
-def failing(table: str, link_id: str, attempt_id: str, result: str, *, now: int) -> dict[str, object]:
-    """The write of how the callback `attempt_id` ended, if it brought nothing to confirm."""
+def failing(table: str, link_id: str, callback: str, result: str, *, now: int) -> dict[str, object]:
+    """The write of how this `callback` (its id) ended, if it brought nothing to confirm."""
     return write(
         table,
         _key(link_id),
         "SET #result = :result, #ttl = :ttl",
         condition="consumed_by = :attempt AND attribute_not_exists(#result)",
         result=result,
-        attempt=attempt_id,
+        attempt=callback,
         ttl=now + KEPT,
     )
 

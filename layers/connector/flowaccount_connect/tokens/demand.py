@@ -13,7 +13,7 @@ from flowaccount_connect.domain.ids import new_attempt_id
 from flowaccount_connect.storage.dynamodb import Client, ConditionRefused, Item, attributes, call, number, text, write
 
 FORCED_EVERY = 60
-"""A caller can force the refresh of a token that has not expired once in this time, in seconds."""
+"""In so much time, in seconds, a caller can force one refresh of a token that has not expired yet."""
 
 _KEPT = 3_600
 """Seconds after which the table may delete a turn."""
@@ -46,7 +46,7 @@ class Demand:
         """The turn to ask for a refresh of `generation`, and whether this caller has it.
 
         The caller gets it unless another turn for this generation or a later one still runs. If `forced`, a refresh
-        that was forced within the last minute also prevents it. What no caller can have written prevents nothing.
+        that was forced within the last minute also prevents it. A stored time that is too far ahead prevents nothing.
         `seconds` is the length of a turn. Raises `StoreUnavailable`.
         """
         mine = Turn(id=new_attempt_id(), until=now + seconds, forced_at=now if forced else 0)
