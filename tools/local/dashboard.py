@@ -10,7 +10,7 @@ import textwrap
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,39 +88,37 @@ class Figures:
         logs = service.client(up, "logs").get_paginator("filter_log_events")
         begin = int((now - _DAY) * 1000)
         for name in up.functions.values():
+            failed = defaultdict[str, bool](bool)
             for page in logs.paginate(logGroupName=f"/aws/lambda/{name}", startTime=begin):
                 for event in page["events"]:
                     for metric, sample in metrics.embedded(event["message"]):
                         self._written[metric].append(sample)
+                    self._count(name, event, failed)
+
+    def _count(self, function: str, event: dict[str, Any], failed: defaultdict[str, bool]) -> None:
+        """Count an invocation at its last line. The emulator's own count leaves out those of the schedule."""
+        line, stream = event["message"], event["logStreamName"]
+        failed[stream] |= line.startswith("Traceback")
+        if line.startswith("REPORT "):
+            for metric, value in (("Invocations", 1.0), ("Errors", float(failed.pop(stream)))):
+                of = Metric("AWS/Lambda", metric, frozenset({("FunctionName", function)}))
+                self._written[of].append(Sample(min(event["timestamp"] / 1000, self._now), value))
 
     @property
     def since(self) -> float:
         """When the first metric was written, in epoch seconds; the present time if none was."""
         return min((sample.at for samples in self._written.values() for sample in samples), default=self._now)
 
-    def samples(self, metric: Metric, statistic: str) -> list[Sample] | None:
-        """The values of a metric, from which `statistic` can be computed; `None` if the emulator does not know it."""
+    def samples(self, metric: Metric) -> list[Sample] | None:
+        """The values of a metric; `None` if nothing here knows it."""
         dimensions = dict(metric.dimensions)
         if metric.namespace == "AWS/SQS" and metric.name in _OF_QUEUES:
             url = self._up.queues[dimensions["QueueName"].removeprefix(f"{STACK_NAME}-")]
             attribute = _OF_QUEUES[metric.name]
             answer = service.client(self._up, "sqs").get_queue_attributes(QueueUrl=url, AttributeNames=[attribute])
             return [Sample(self._now, float(answer["Attributes"][attribute]))]
-        if metric.namespace == "AWS/Lambda" and metric.name in _OF_FUNCTIONS:
-            answer = service.client(self._up, "cloudwatch").get_metric_statistics(
-                Namespace=metric.namespace,
-                MetricName=metric.name,
-                Dimensions=[{"Name": name, "Value": value} for name, value in dimensions.items()],
-                StartTime=datetime.fromtimestamp(self._now, UTC) - timedelta(seconds=_LONGEST),
-                EndTime=datetime.fromtimestamp(self._now, UTC) + timedelta(minutes=1),
-                Period=60,
-                Statistics=[statistic],
-            )
-            return [
-                Sample(min(one["Timestamp"].timestamp(), self._now), one[statistic]) for one in answer["Datapoints"]
-            ]
-        if metric.namespace.startswith("AWS/"):
-            return None
+        if metric.namespace.startswith("AWS/") and metric not in self._written:
+            return None if metric.name not in _OF_FUNCTIONS else []
         return self._written[metric]
 
 
@@ -135,7 +133,7 @@ def read(up: Stack, now: float) -> list[Widget]:
         figures = Figures(up, now)
         states = {
             alarm["AlarmName"]: _state(alarm, figures, now)
-            for page in cloudwatch.get_paginator("describe_alarms").paginate()
+            for page in cloudwatch.get_paginator("describe_alarms").paginate(AlarmNamePrefix=f"{up.stack_name}-")
             for alarm in page["MetricAlarms"]
         }
         return [_widget(one, figures, states, now) for one in body["widgets"]]
@@ -147,7 +145,7 @@ def read(up: Stack, now: float) -> list[Widget]:
 def _state(alarm: dict[str, Any], figures: Figures, now: float) -> str:
     """The state that CloudWatch would give an alarm."""
     dimensions = frozenset((one["Name"], one["Value"]) for one in alarm["Dimensions"])
-    samples = figures.samples(Metric(alarm["Namespace"], alarm["MetricName"], dimensions), alarm["Statistic"])
+    samples = figures.samples(Metric(alarm["Namespace"], alarm["MetricName"], dimensions))
     if samples is None:
         return UNKNOWN
     periods = alarm["EvaluationPeriods"]
@@ -209,7 +207,7 @@ def _lines(properties: dict[str, Any], figures: Figures, now: float) -> list[Lin
         namespace, metric_name, *dimensions = words
         statistic = options.get("stat", properties["stat"])
         pairs = frozenset(zip(dimensions[::2], dimensions[1::2], strict=True))
-        samples = figures.samples(Metric(namespace, metric_name, pairs), statistic)
+        samples = figures.samples(Metric(namespace, metric_name, pairs))
         known[name] = None if samples is None else metrics.series(samples, statistic, period, periods, now)
     for name, expression in expressions:
         series = {key: values for key, values in known.items() if values is not None}
@@ -320,6 +318,8 @@ def _draw_chart(figure: "Figure", widget: Widget, place: tuple[float, float, flo
     axes.grid(axis="y", color="#eaeded")
     axes.set_axisbelow(True)
     axes.tick_params(labelsize=8, colors=_PALE)
+    # A narrow chart has no room for more.
+    axes.locator_params(axis="x", nbins=max(int(width * 20), 3))
     axes.xaxis.set_major_formatter(lambda value, _: "now" if value == 0 else f"{value:g} min")
     columns = min(len(widget.lines), 4)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=columns, fontsize=8, frameon=False)

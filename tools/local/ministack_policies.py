@@ -8,17 +8,25 @@
 - `aws:SecureTransport` is true: on AWS every call of ours is by TLS, and what listens here is on loopback.
 - A stream's filter that asks for an absent attribute also accepts a record without the attribute around it.
 
-It also removes the folders of ended workers on a thread of its own. They contain whole layers. The emulator removes
-them on the thread that answers all callers, who then wait for a minute.
+It also unpacks each layer once. The emulator unpacks it for each process of a function, which takes most of a cold
+start. And it removes the folders of ended workers on a thread of its own. The emulator removes them on the thread that
+answers all callers.
 
 Runs in the emulator's own interpreter, in place of its command.
 """
 
+import contextlib
+import hashlib
 import json
 import logging
+import os
 import re
 import subprocess
+import tempfile
 import threading
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from ministack import app
@@ -143,6 +151,30 @@ def _mails(params: Any) -> list[dict[str, Any]]:
     return [one for one in (topic or {}).get("subscriptions", []) if one["protocol"] == "email"]
 
 
+class Unpacked(zipfile.ZipFile):
+    """An archive that is unpacked into a folder of all functions, once; where it is wanted there is a link to that."""
+
+    @property
+    def _folder(self) -> Path:
+        content = repr([(one.filename, one.CRC) for one in self.infolist()])
+        return Path(tempfile.gettempdir(), f"unpacked-{hashlib.sha256(content.encode()).hexdigest()}")
+
+    def namelist(self) -> list[str]:
+        """The names of what is still to be unpacked."""
+        return [] if self._folder.exists() else super().namelist()
+
+    def extractall(self, path: Any = None, *_: Any) -> None:
+        """Unpack everything into an empty folder."""
+        if not self._folder.exists():
+            new = tempfile.mkdtemp()
+            super().extractall(new)
+            # If another thread was first, its folder serves.
+            with contextlib.suppress(OSError):
+                os.rename(new, self._folder)
+        os.rmdir(path)
+        os.symlink(self._folder, path)
+
+
 def discard(worker: Any) -> None:
     """Remove a worker's folder on a thread of its own. A worker that starts again makes another folder."""
     folder, worker._tmpdir = worker._tmpdir, None  # noqa: SLF001 - of the emulator's own
@@ -151,6 +183,7 @@ def discard(worker: Any) -> None:
 
 
 if __name__ == "__main__":
+    lambda_runtime.zipfile = SimpleNamespace(**vars(zipfile) | {"ZipFile": Unpacked})
     lambda_runtime.Worker._discard_tmpdir = discard  # noqa: SLF001
     iam_actions.extract_iam_action = action
     iam_actions.dynamodb_service_context = item_context
