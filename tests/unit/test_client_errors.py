@@ -495,38 +495,40 @@ def test_a_proxy_that_is_down_is_a_matter_of_time(monkeypatch: pytest.MonkeyPatc
 
 
 CANONICAL = f"The Canonical String for this request should have been 'GET x-amz-security-token:{SECRET}'"
-LATE = formatdate(time.time() - 3_600, usegmt=True)
+LATE = 3_600
+"""Seconds that the server's clock is behind."""
 AWS = [
-    ("clock", 403, "InvalidSignatureException", "Signature expired: 20261129T000000Z is now earlier than …", None),
-    ("clock", 403, "InvalidSignatureException", "Signature not yet current: 20261129T000000Z is still later", None),
+    ("clock", 403, "InvalidSignatureException", "Signature expired: 20261129T000000Z is now earlier than …", 0),
+    ("clock", 403, "InvalidSignatureException", "Signature not yet current: 20261129T000000Z is still later", 0),
     ("clock", 403, "", "invalid_signature", LATE),
-    ("expired", 403, "ExpiredTokenException", "The security token included in the request is expired", None),
-    ("expired", 403, "", "credentials_expired", None),
-    ("keys", 403, "UnrecognizedClientException", "The security token included in the request is invalid.", None),
+    ("expired", 403, "ExpiredTokenException", "The security token included in the request is expired", 0),
+    ("expired", 403, "", "credentials_expired", 0),
+    ("keys", 403, "UnrecognizedClientException", "The security token included in the request is invalid.", 0),
     (
         "keys",
         403,
         "InvalidSignatureException",
         f"The request signature we calculated does not match. {CANONICAL}",
-        None,
+        0,
     ),
-    ("keys", 403, "", "invalid_signature", None),
-    ("region", 403, "InvalidSignatureException", "Credential should be scoped to a valid region.", None),
-    ("permission", 403, "AccessDeniedException", "User: arn:aws:sts::1:x is not authorized to perform: …", None),
-    ("permission", 403, "", "permission_denied", None),
-    ("stage", 403, "ForbiddenException", "Forbidden", None),
-    ("stage", 403, "MissingAuthenticationTokenException", "Missing Authentication Token", None),
-    ("stage", 403, "", "not_signed", None),
-    ("unknown", 401, "", "whatever", None),
+    ("keys", 403, "", "invalid_signature", 0),
+    ("region", 403, "InvalidSignatureException", "Credential should be scoped to a valid region.", 0),
+    ("permission", 403, "AccessDeniedException", "User: arn:aws:sts::1:x is not authorized to perform: …", 0),
+    ("permission", 403, "", "permission_denied", 0),
+    ("stage", 403, "ForbiddenException", "Forbidden", 0),
+    ("stage", 403, "MissingAuthenticationTokenException", "Missing Authentication Token", 0),
+    ("stage", 403, "", "not_signed", 0),
+    ("unknown", 401, "", "whatever", 0),
 ]
 
 
 @pytest.mark.usefixtures("at_once")
-@pytest.mark.parametrize(("denial", "status", "kind", "said", "date"), AWS)
+@pytest.mark.parametrize(("denial", "status", "kind", "said", "behind"), AWS)
 def test_what_aws_refuses_is_told_apart_by_its_own_words(
-    server: Server, denial: str, status: int, kind: str, said: str, date: str | None
+    server: Server, denial: str, status: int, kind: str, said: str, behind: int
 ) -> None:
-    headers = (f"x-amzn-ErrorType: {kind}\r\n" if kind else "") + f"Date: {date or formatdate(usegmt=True)}\r\n"
+    headers = f"Date: {formatdate(time.time() - behind, usegmt=True)}\r\n"
+    headers += f"x-amzn-ErrorType: {kind}\r\n" if kind else ""
     name = "code" if "_" in said else "message"
     server.say(reply(status, json.dumps({name: said}).encode(), headers))
     error = ask(f"http://127.0.0.1:{server.port}", patience=60)
