@@ -314,8 +314,9 @@ def test_a_429_pauses_the_whole_stack_and_blames_nobody(stage: Stage, form: str)
     for business in businesses:
         # Its pause ends to the second, and it may be a moment short of it.
         stage.let_fall_due(business)
-    send(stage, businesses)
-    until(lambda: {one["business"] for one in stage.token_requests()} >= {*businesses})
+    # On a busy machine a slot may pass: the next tick finds what had it.
+    with ticking(stage):
+        until(lambda: {one["business"] for one in stage.token_requests()} >= {*businesses}, patience=60)
     rest(stage)
     assert outcomes(stage)["not processed"] == 1
     assert outcomes(stage).keys() == {"issued", "not processed"}

@@ -55,8 +55,7 @@ def test_the_pictures_are_taken_and_their_progress_is_shown(
     assert sorted(shown) == sorted(path.name for path in tmp_path.glob("*.jpeg"))
 
 
-@pytest.mark.parametrize("language", LOCALES)
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize(("language", "scheme"), list(zip(LOCALES, SCHEMES, strict=True)))
 def test_axe_finds_nothing(chromium: Browser, every: list[Exhibit], language: str, scheme: str) -> None:
     found = {}
     with screen(chromium, language, scheme, "320") as show:
