@@ -17,7 +17,7 @@ from flowaccount_connect.scheduling.rate import Rate, Rule
 from tools.simulation.memory import ItemMemory
 
 START = 1_800_000_000.0
-MINUTES = 30
+MINUTES = 15
 
 
 @dataclass
@@ -94,7 +94,7 @@ class World:
 
 
 def flooded(limit: int, *, callers: int, imports: int, callbacks: int, urgent: float) -> World:
-    """Half an hour in which everybody wants everything, and a part `urgent` of the rate is needed for what dies."""
+    """A quarter of an hour in which everybody wants everything, and a part `urgent` of the rate is needed for what dies."""
     world = World(limit)
     for kind, count, patience in (
         (Kind.CALLER, callers, 16.0),
