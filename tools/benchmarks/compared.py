@@ -32,7 +32,7 @@ class Comparison:
         missed = {name: why for (figure, name), why in figures.missed.items() if figure == self.figure}
         if self.base is None:
             theirs = [values for name, values in taken.items() if name != OURS]
-            base = min(theirs, key=self._best, default=[])
+            base = min(theirs, key=statistics.median, default=[])
         else:
             base = figures.taken[self.unit].get(self.base, [])
         rows = [self._row(name, taken[name], base) for name in taken]
@@ -44,17 +44,14 @@ class Comparison:
         return Section(self.title, ("", self.unit, f"× {self.base_title}", "target"), rows, " ".join(partly))
 
     def _row(self, name: str, values: list[float], base: list[float]) -> Row:
-        best, target = self._best(values), self.targets.get(name)
-        value = f"{best:.3g} ({statistics.median(values):.3g})"
+        middle, target = statistics.median(values), self.targets.get(name)
+        low, _, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else [middle] * 3
+        value = f"{middle:.3g} ({low:.3g} to {high:.3g})"
         if not base:
             return Row((name, value, "nothing to compare with", self._wanted(target)), None, taken=False)
-        ratio = round(best / self._best(base), 2)
+        ratio = round(middle / statistics.median(base), 2)
         met = None if target is None else ratio >= target if self.at_least else ratio <= target
         return Row((name, value, f"{ratio:.2f}", self._wanted(target)), met)
-
-    def _best(self, values: list[float]) -> float:
-        """The figure of all rounds: other work on a machine only adds to what a round takes."""
-        return max(values) if self.at_least else min(values)
 
     def _wanted(self, target: float | None) -> str:
         return "" if target is None else f"{'≥' if self.at_least else '≤'} {target:g}"
