@@ -82,7 +82,8 @@ def _batch(records: list[Mapping[str, Any]], remaining: Callable[[], float]) -> 
 
     What gets no slot stays due, and the next tick finds it again. So does what no time is left for.
     """
-    messages = _messages(records)
+    # What is urgent has the first slots, so it gets the first threads, too.
+    messages = sorted(_messages(records), key=lambda one: not one.urgent)
     try:
         permitted = list(zip(messages, _permits(messages), strict=True))
     except StoreUnavailable as error:

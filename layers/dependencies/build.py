@@ -245,6 +245,10 @@ def main() -> None:
         try:
             build(unfinished, architecture)
             unfinished.rename(kept)
+        except OSError:
+            # Another build was first, and its folder serves.
+            if not kept.is_dir():
+                raise
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
     shutil.copytree(kept, target)

@@ -134,7 +134,9 @@ def plant(up: Stack, group: str, text: str) -> None:
 
 
 @pytest.mark.usefixtures("traffic")
-def test_no_secret_is_in_any_log_event_or_history(up: Stack, simulator: Simulator, bus: Bus) -> None:
+@pytest.mark.parametrize("stack", ["first", "second"])
+def test_no_secret_is_in_any_log_event_or_history(up: Stack, simulator: Simulator, bus: Bus, stack: str) -> None:
+    print(f"the {stack} stack of the run")
     until(lambda: {"in_doubt", "reconnected"} <= set(bus.types("N1000001")))
     secrets, logs = Secrets(up, simulator), logs_of(up, bus)
     assert len(secrets.hashed) > 10

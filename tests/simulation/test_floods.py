@@ -94,7 +94,7 @@ class World:
 
 
 def flooded(limit: int, *, callers: int, imports: int, callbacks: int, urgent: float) -> World:
-    """A quarter of an hour in which everybody wants everything, and a part `urgent` of the rate is needed for what dies."""
+    """A time in which everybody wants everything, and a part `urgent` of the rate is needed for what dies."""
     world = World(limit)
     for kind, count, patience in (
         (Kind.CALLER, callers, 16.0),

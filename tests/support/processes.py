@@ -25,7 +25,8 @@ def unit(nodeid: str) -> str:
     file = nodeid.partition("::")[0]
     if not file.startswith(STACK):
         return file
-    return f"{STACK} second" if file.removeprefix(STACK).removesuffix(".py") in SECOND else STACK
+    second = file.removeprefix(STACK).removesuffix(".py") in SECOND or nodeid.endswith("[second]")
+    return f"{STACK} second" if second else STACK
 
 
 def turn(nodeid: str) -> int:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ROOT / "clients" / "typescript"
-BUILT = ROOT / ".local" / "typescript"
+# A folder for each process of tests.
+BUILT = ROOT / ".local" / "-".join(["typescript", *os.environ.get("PYTEST_XDIST_WORKER", "").split()])
 PATH = os.environ["PATH"]
 
 

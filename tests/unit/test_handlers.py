@@ -545,6 +545,17 @@ def test_what_dies_unless_it_is_refreshed_gets_its_slot_first(functions: Functio
     assert world.connection().generation == 2
 
 
+def test_what_dies_unless_it_is_refreshed_gets_its_thread_first(functions: Functions, world: World) -> None:
+    functions.module("refresh")._workers = ThreadPoolExecutor(1)
+    world.connect()
+    batch = event("refresh-queue")
+    bodies = ['{"connection_id": "N1"}', f'{{"connection_id": "{CONNECTION}", "urgent": true}}']
+    batch["Records"] = [{"messageId": str(i), "body": body} for i, body in enumerate(bodies)]
+    functions.call("refresh", batch, seconds=45)
+    asked = [line["connection_id"] for line in functions.lines() if line["message"] == "refresh"]
+    assert asked == [CONNECTION, "N1"]
+
+
 def test_without_the_pace_a_batch_is_delivered_again_and_nothing_is_sent(
     functions: Functions, world: World, server: Server
 ) -> None:

@@ -339,6 +339,15 @@ def test_threads_of_one_process_do_not_refuse_each_others_writes() -> None:
     assert stack.table.calls == ["update_item"] * 2
 
 
+@pytest.mark.parametrize("kind", [Kind.URGENT, Kind.CALLER])
+def test_a_table_that_answers_slowly_is_asked_until_patience_is_over(kind: Kind) -> None:
+    stack = Stack(600)
+    stack.table.on_call = lambda _: stack.clock.sleep(2)
+    with pytest.raises(NoPermit):
+        stack.process().permit(kind).use(16)
+    assert stack.clock() - NOW <= 16 + 2 + 2
+
+
 def test_a_thread_waits_for_no_write_that_hangs() -> None:
     stack = Stack(60)
     rate = Rate(SharedItem(stack.table, "table", "RATE"), Rule(60), clock=stack.clock, turn=0.0)

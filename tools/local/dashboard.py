@@ -40,6 +40,8 @@ _OF_QUEUES = {
     "ApproximateNumberOfMessagesNotVisible": "ApproximateNumberOfMessagesNotVisible",
 }
 _OF_FUNCTIONS = {"Invocations", "Errors"}
+_FAILED = ("Traceback", "Task timed out", "Worker ", "No JSON response")
+"""How a line of the emulator's begins that says how an invocation failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,7 @@ class Figures:
     def _count(self, function: str, event: dict[str, Any], failed: defaultdict[str, bool]) -> None:
         """Count an invocation at its last line. The emulator's own count leaves out those of the schedule."""
         line, stream = event["message"], event["logStreamName"]
-        failed[stream] |= line.startswith("Traceback")
+        failed[stream] |= line.startswith(_FAILED)
         if line.startswith("REPORT "):
             for metric, value in (("Invocations", 1.0), ("Errors", float(failed.pop(stream)))):
                 of = Metric("AWS/Lambda", metric, frozenset({("FunctionName", function)}))

@@ -84,7 +84,7 @@ def up(settings: Settings, steps: Steps | None = None) -> Stack:
     this call has started is ended.
     """
     steps = steps or Steps()
-    with _only_one():
+    with _only_one(), _in_turn(steps):
         before = _read_state()
         state = _read_state()
         try:
@@ -326,17 +326,25 @@ def _write_private(path: Path, contents: dict[str, Any]) -> None:
 
 @contextmanager
 def _only_one() -> Iterator[None]:
-    """Keeps two commands from bringing up or ending the same stack at the same time. Raises ``LocalError``.
-
-    Stacks with folders of their own wait for each other: they are built in one place, and choose among the same ports.
-    """
+    """Keeps two commands from bringing up or ending the same stack at the same time. Raises ``LocalError``."""
     STATE.mkdir(parents=True, exist_ok=True)
-    with (STATE / "lock").open("w") as file, (LOCAL / "lock-of-all").open("w") as all_stacks:
+    with (STATE / "lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise LocalError(
                 "Another `make up`, `make run` or `make down` is running here: wait for its end."
             ) from None
-        fcntl.flock(all_stacks, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _in_turn(steps: Steps) -> Iterator[None]:
+    """Stacks with folders of their own come up one after the other: they are built in one place, and share ports."""
+    with (LOCAL / "lock-of-all").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            steps.note("another stack is coming up: waiting for it")
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield

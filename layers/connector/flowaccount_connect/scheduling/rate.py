@@ -352,30 +352,34 @@ class Permit:
             self._rate.wait_until(self._slot - int(before * _SECOND))
 
     def use(self, patience: float, *, urgent: bool = False) -> None:
-        """Return when one request may be sent, after `patience` seconds at most.
+        """Return when one request may be sent, by a slot that is `patience` seconds ahead at most.
 
-        A slot that passed unused, or lies in a pause that began meanwhile, is given up for another one. A kind that
-        has used its share waits for a free slot, within its reach. A refresh of a connection becomes `urgent` in the
-        last hour before its deadline; an import does not. Raises `NoPermit`, `StoreUnavailable`; then nothing may be
-        sent.
+        A slot that passed unused, or lies in a pause that began meanwhile, is given up for another one, until `patience`
+        is over. A kind that has used its share first waits for a free slot, within its reach. A connection's refresh
+        becomes `urgent` in the last hour before its deadline; an import does not. Raises `NoPermit`,
+        `StoreUnavailable`; then nothing may be sent.
         """
         if urgent and self._kind in (Kind.SCHEDULED, Kind.CALLER):
             self._kind = Kind.URGENT
-        until = self._rate.clock() + patience
-        share_until = self._rate.clock() + min(patience, REACH[self._kind])
+        until, left = self._rate.clock() + patience, min(patience, REACH[self._kind])
         for _ in range(_TRIES):
             slot, self._slot = self._slot, None
+            is_new = slot is None
             if slot is None:
                 try:
-                    slot = self._rate.take(self._kind, max(until - self._rate.clock(), 0.0))
+                    slot = self._rate.take(self._kind, max(patience, 0.0))
                 except NoPermit as full:
-                    if self._kind not in ONE_IN or self._rate.clock() + full.retry_after > share_until:
+                    left -= full.retry_after
+                    if self._kind not in ONE_IN or left < 0:
                         raise
                     self._rate.sleep(full.retry_after)
                     continue
             self._rate.wait_until(slot)
             if self._rate.is_good(slot, urgent=self._kind is Kind.URGENT):
                 return
+            if is_new and self._rate.clock() >= until:
+                # The table is so slow that a slot has passed before it is known.
+                break
         raise NoPermit(1)
 
     def throttled(self, sent_at: float, retry_after: int | None) -> int:
