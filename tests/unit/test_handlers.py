@@ -546,7 +546,8 @@ def test_what_dies_unless_it_is_refreshed_gets_its_slot_first(functions: Functio
 
 
 def test_what_dies_unless_it_is_refreshed_gets_its_thread_first(functions: Functions, world: World) -> None:
-    functions.module("refresh")._workers = ThreadPoolExecutor(1)
+    module: Any = functions.module("refresh")
+    module._workers = ThreadPoolExecutor(1)
     world.connect()
     batch = event("refresh-queue")
     bodies = ['{"connection_id": "N1"}', f'{{"connection_id": "{CONNECTION}", "urgent": true}}']

@@ -354,9 +354,9 @@ class Permit:
     def use(self, patience: float, *, urgent: bool = False) -> None:
         """Return when one request may be sent, by a slot that is `patience` seconds ahead at most.
 
-        A slot that passed unused, or lies in a pause that began meanwhile, is given up for another one, until `patience`
-        is over. A kind that has used its share first waits for a free slot, within its reach. A connection's refresh
-        becomes `urgent` in the last hour before its deadline; an import does not. Raises `NoPermit`,
+        A slot that passed unused, or lies in a pause that began meanwhile, is given up for another one, until
+        `patience` is over. A kind that has used its share first waits for a free slot, within its reach. A refresh of a
+        connection becomes `urgent` in the last hour before its deadline; an import does not. Raises `NoPermit`,
         `StoreUnavailable`; then nothing may be sent.
         """
         if urgent and self._kind in (Kind.SCHEDULED, Kind.CALLER):
