@@ -48,8 +48,8 @@ def test_a_refresh_in_a_batch_costs_a_claim_a_commit_and_one_post(calls: dict[st
     # One place in the pace for the batch; on a busy machine a refresh may come too late for its own, and takes another.
     assert PACE / 50 <= round(paces, 6) <= 5 * PACE / 50
     assert made.write_units == pytest.approx(4 + paces)
-    # The batch takes two seconds, and looks once a second whether FlowAccount has asked for a pause.
-    assert made.read_units <= 3 / 50
+    # The batch takes two seconds, on a busy machine four, and looks once a second whether a pause was asked for.
+    assert made.read_units <= 5 / 50
     # One data key seals a batch, and none is opened twice by a connection; most are remembered.
     assert made.requests["kms.GenerateDataKey"] <= 1 / 50
     assert made.requests.get("kms.Decrypt", 0) <= 1
