@@ -62,7 +62,7 @@ def handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class _Message:
-    """What the queue delivered: the connections to refresh, each once, and which messages named it."""
+    """A connection to refresh, and the messages of the queue that named it."""
 
     connection_id: str
     rotation: Rotation

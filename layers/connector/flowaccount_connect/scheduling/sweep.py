@@ -104,7 +104,7 @@ class Tick:
 
     @property
     def overloaded(self) -> bool:
-        """Whether there are more connections than that."""
+        """Whether there are more connections than `PLANNED_LOAD` allows."""
         return self.connections is not None and self.connections > self.capacity * PLANNED_LOAD
 
 
