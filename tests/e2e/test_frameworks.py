@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 import requests
+from playwright.sync_api import expect
 
 from flowaccount_connect.connect import errors
 from flowaccount_connect.connect.endings import Ending
@@ -142,7 +143,7 @@ class Owner:
         """Wait for a page of the app with these words, and the button as the next step."""
         self.page.wait_for_url(f"{self.app}/**")
         self.page.wait_for_selector(f"text={words}")
-        assert self.page.locator(BUTTON).count() == 1
+        expect(self.page.locator(BUTTON)).to_have_count(1)
 
     def visit(self, **query: str) -> int:
         """Open the return URL with these parameters; the status of where it leads."""

@@ -75,10 +75,10 @@ def test_the_browser_gets_back_to_the_client_and_on(sim: Driver, phone: Page, cl
     complaints: list[str] = []
     phone.on("console", lambda message: complaints.append(message.text))
     phone.goto(login_url(sim, client_of))
-    assert phone.locator("body").get_attribute("data-page") == "sign-in"
+    phone.wait_for_selector('body[data-page="sign-in"]')
     assert phone.evaluate("document.documentElement.scrollWidth <= innerWidth")
     phone.click('[data-user="suda"]')
-    assert phone.locator("body").get_attribute("data-page") == "businesses"
+    phone.wait_for_selector('body[data-page="businesses"]')
     assert phone.evaluate("document.documentElement.scrollWidth <= innerWidth")
     phone.click('[data-business="N1000004"]')
     phone.wait_for_url("http://localhost:*/done")

@@ -27,6 +27,7 @@ from flowaccount_connect.scheduling.rate import (
     ONE_IN,
     REACH,
     RELAPSE,
+    SLOWEST,
     TOLERANCE,
     Permit,
     Rate,
@@ -301,6 +302,39 @@ def test_slots_that_nobody_took_are_gone() -> None:
     assert len(background(rate, 50)) == int(REACH[Kind.SCHEDULED] / (62 / 60)) + 1
 
 
+# A clock that falls back
+
+
+@pytest.mark.parametrize("kind", [Kind.URGENT, Kind.SCHEDULED, Kind.CONNECT])
+def test_a_process_whose_clock_was_ahead_goes_on_at_once(kind: Kind) -> None:
+    stack = Stack(15)
+    rate = stack.process()
+    stack.clock.now = NOW + 3_600
+    use(rate)
+    stack.clock.now = NOW
+    assert use(rate, kind=kind) == NOW
+
+
+def test_a_process_whose_clock_was_ahead_hears_of_a_pause() -> None:
+    stack = Stack(60)
+    permits = background(stack.process(), 3)
+    stack.clock.now = NOW + 120
+    with contextlib.suppress(NoPermit):
+        permits[0].use(0)
+    stack.clock.now = NOW
+    stack.process().throttled(NOW, 30)
+    with pytest.raises(NoPermit):
+        permits[1].use(10)
+
+
+def test_nobody_waits_longer_because_a_clock_falls_back_meanwhile() -> None:
+    stack = Stack(60)
+    _, permit = background(stack.process(), 2)
+    stack.clock.on_sleep = lambda: setattr(stack.clock, "now", stack.clock.now - 600)
+    permit.wait()
+    assert sum(stack.clock.slept) == pytest.approx(62 / 60, abs=1e-3)
+
+
 # Calls
 
 
@@ -339,13 +373,87 @@ def test_threads_of_one_process_do_not_refuse_each_others_writes() -> None:
     assert stack.table.calls == ["update_item"] * 2
 
 
-@pytest.mark.parametrize("kind", [Kind.URGENT, Kind.CALLER])
-def test_a_table_that_answers_slowly_is_asked_until_patience_is_over(kind: Kind) -> None:
+SLOW = (0.3, 0.55, 0.8, 1.5, 2.0)
+
+
+@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("limit", [15, 75, 600])
+@pytest.mark.parametrize("seconds", SLOW)
+def test_a_table_that_answers_slowly_costs_no_permit(kind: Kind, limit: int, seconds: float) -> None:
+    stack = Stack(limit)
+    stack.table.on_call = lambda _: stack.clock.sleep(seconds)
+    rate = stack.process()
+    sent = [use(rate, kind=kind)]
+    # The next slot of a kind may be ten slots away.
+    stack.clock.sleep(60)
+    sent += [use(rate, kind=kind), use(rate, kind=Kind.URGENT)]
+    interval = rate.rule.least_interval / S
+    # What a call takes is known after the first one; until then a slot may pass.
+    assert sent[0] - NOW <= interval + 3 * seconds
+    assert sent[1] - sent[0] <= 60 + 3 * seconds
+    assert sent[2] - sent[1] <= max(interval, 3 * seconds) + 0.1
+
+
+@pytest.mark.parametrize("limit", [15, 75])
+@pytest.mark.parametrize("seconds", SLOW)
+def test_a_table_that_answers_slowly_costs_a_batch_no_slot(limit: int, seconds: float) -> None:
+    """As the refresh function goes: a slot is waited for, then claims and reads take their time, then it is used."""
+    stack = Stack(limit)
+    stack.table.on_call = lambda _: stack.clock.sleep(seconds)
+    rate = stack.process()
+    rate.look()
+    permit = background(rate, 50)[-1]
+    calls, slot = len(stack.table.calls), permit._slot or 0
+    permit.wait(0.2)
+    stack.clock.sleep(seconds)
+    permit.use(16)
+    assert stack.table.calls[calls:].count("update_item") == 0
+    assert stack.clock.now <= slot / S + LATENESS
+
+
+def test_a_table_that_was_slow_once_delays_nobody_for_long() -> None:
     stack = Stack(600)
-    stack.table.on_call = lambda _: stack.clock.sleep(2)
+    rate = stack.process()
+    stack.table.on_call = lambda _: stack.clock.sleep(20)
+    with contextlib.suppress(NoPermit):
+        use(rate)
+    stack.table.on_call = lambda _: None
+    begun = stack.clock.now
+    for _ in range(10):
+        use(rate)
+    assert stack.clock.now - begun <= 2 * SLOWEST + 10 * rate.rule.least_interval / S
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_a_table_that_refuses_slowly_is_asked_until_patience_is_over(batch: bool) -> None:
+    """Others write first, each time."""
+    stack = Stack(600)
+    rate, other = stack.process(), Rate(SharedItem(stack.table.quiet(), "table", "RATE"), Rule(600), clock=stack.clock)
+
+    def slowly(_: str) -> None:
+        stack.clock.sleep(1.5)
+        other.take(Kind.URGENT, 10)
+
+    stack.table.on_call = slowly
+    if batch:
+        assert rate.permits([Kind.URGENT] * 2) == [None, None]
+    else:
+        with pytest.raises(NoPermit):
+            rate.permit(Kind.URGENT).use(16)
+    assert stack.clock() - NOW <= 16 + 1.5
+
+
+def test_a_permit_does_not_outlast_its_patience() -> None:
+    """A slot that passes at the end of it, as on a busy machine, is followed by none that is as far ahead again."""
+    stack = Stack(15)
+    rate = stack.process()
+    for _ in range(4):
+        rate.take(Kind.URGENT, 16)
+    late = iter([LATENESS + 0.1])
+    stack.clock.on_sleep = lambda: setattr(stack.clock, "now", stack.clock.now + next(late, 0.0))
     with pytest.raises(NoPermit):
-        stack.process().permit(kind).use(16)
-    assert stack.clock() - NOW <= 16 + 2 + 2
+        rate.permit(Kind.URGENT).use(16.6)
+    assert stack.clock() - NOW <= 17.2
 
 
 def test_a_thread_waits_for_no_write_that_hangs() -> None:

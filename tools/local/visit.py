@@ -147,7 +147,7 @@ class ChromiumVisitor:
                 )
             ) as arrived:
                 page.click(f'[data-business="{business}"]')
-            page.wait_for_load_state()
+            page.wait_for_url(lambda at: urlsplit(at).netloc != origin)
             self._watch(page.title())
             return Arrived(page.url, arrived.value.status, page.content())
         finally:

@@ -84,6 +84,9 @@ as 23 minutes at full speed (`HALF_LIFE` times the binary logarithm of 5)."""
 FARTHEST = 300
 """Seconds ahead beyond which no worker ever takes a slot."""
 
+SLOWEST = 2.0
+"""The most time that a call of the table is expected to take, in seconds, however long the last one took."""
+
 _SECOND = 1_000_000
 _TRIES = 20
 """How often a write is tried while other workers write first."""
@@ -220,10 +223,14 @@ class Rate:
         self._seen: tuple[Item, State, int] = {}, State(), 0
         """The item as it was last seen, what it says, and when that was."""
         self._lock, self._turn = threading.Lock(), turn
+        self._takes = 0.0
+        """The seconds that a call of the table takes at present."""
 
     def look(self) -> State:
         """The state, read now. Raises `StoreUnavailable`."""
-        return self._saw(self._item.get())
+        with self._timed():
+            item = self._item.get()
+        return self._saw(item)
 
     def permit(self, kind: Kind) -> "Permit":
         """A permit that takes its slot when it is used."""
@@ -235,7 +242,7 @@ class Rate:
         What is urgent gets the first slots. Raises `StoreUnavailable`.
         """
         order = sorted(range(len(kinds)), key=lambda place: kinds[place] is not Kind.URGENT)
-        slots = dict(zip(order, self._take([kinds[place] for place in order], math.inf), strict=True))
+        slots = dict(zip(order, self._take([kinds[place] for place in order], REACH[Kind.URGENT]), strict=True))
         return [
             None if isinstance(slot := slots[place], NoPermit) else Permit(self, kind, slot)
             for place, kind in enumerate(kinds)
@@ -262,27 +269,56 @@ class Rate:
                     break
         return math.ceil(max(self._seen[1].paused_until - self._now(), 0) / _SECOND)
 
-    def wait_until(self, slot: int) -> None:
-        """Sleep until a slot has come."""
-        while (left := slot - self._now()) > 0:
-            self.sleep(left / _SECOND)
+    def wait_until(self, slot: int, before: float = 0.0, *, calls: int = 1) -> None:
+        """Sleep until `before` seconds before a slot, and before that what so many calls of the table take."""
+        self._sleep_until(slot - int((before + calls * self._takes) * _SECOND))
 
     def is_good(self, slot: int, *, urgent: bool) -> bool:
-        """Whether a slot that has come may still be used. Raises `StoreUnavailable`."""
-        if not urgent and self._now() - self._seen[2] > NEWS * _SECOND:
-            self.look()
+        """Sleep until a slot has come; whether it may still be used. Raises `StoreUnavailable`."""
+        if not urgent:
+            # A slow table answers by the time of the slot.
+            self.wait_until(slot)
+            if self._is_old():
+                self.look()
+        self._sleep_until(slot)
         now = self._now()
         return now <= slot + LATENESS * _SECOND and (urgent or self._seen[1].paused_until <= now)
 
+    def _sleep_until(self, moment: int) -> None:
+        # Once: a clock that falls back meanwhile makes nobody wait for longer.
+        if (left := moment - self._now()) > 0:
+            self.sleep(left / _SECOND)
+
+    def _is_old(self) -> bool:
+        """Whether the item has to be read again; also if it was seen in a future, by a clock that has fallen back."""
+        seen = self._seen[2]
+        return not 0 <= self._now() - seen <= NEWS * _SECOND
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        """Note how long a call of the table takes: as long as this one, or half of what one took before."""
+        began = self.clock()
+        try:
+            yield
+        finally:
+            self._takes = max(min(self.clock() - began, SLOWEST), self._takes / 2)
+
     def _take(self, kinds: Sequence[Kind], patience: float) -> list[int | NoPermit]:
         """A slot for each kind, in this order, or why not. Raises `StoreUnavailable`."""
+        until = self.clock() + patience
         with self._one_by_one():
-            return self._taken(kinds, patience)
+            return self._taken(kinds, until)
 
-    def _taken(self, kinds: Sequence[Kind], patience: float) -> list[int | NoPermit]:
-        for _ in range(_TRIES):
+    def _taken(self, kinds: Sequence[Kind], until: float) -> list[int | NoPermit]:
+        for tries in range(_TRIES):
+            if tries and self.clock() >= until:
+                break
+            if self._seen[2] > self._now():
+                self.look()
             item, before, _ = self._seen
-            state, now = before, self._now()
+            # A slot is known once it is written. It must not have passed by then.
+            state, now = before, self._now() + int(self._takes * _SECOND)
+            patience = max(until - now / _SECOND, 0.0)
             slots: list[int | NoPermit] = []
             full: dict[Kind, NoPermit] = {}
             for kind in kinds:
@@ -294,7 +330,7 @@ class Rate:
                     except NoPermit as refused:
                         full[kind] = refused
                 slots.append(full[kind])
-            if state is before and now - self._seen[2] > NEWS * _SECOND:
+            if state is before and self._is_old():
                 # No room, but that was seen a while ago. The item may have changed since: a pause may be over.
                 self.look()
                 continue
@@ -318,7 +354,9 @@ class Rate:
     def _write(self, seen: Item, state: State) -> bool:
         """Whether the state could be written over what was seen. In both cases the item is known afterwards."""
         try:
-            self._saw(self._item.replace(seen, {name: n(value) for name, value in asdict(state).items()}))
+            with self._timed():
+                written = self._item.replace(seen, {name: n(value) for name, value in asdict(state).items()})
+            self._saw(written)
         except Changed as changed:
             self._saw(changed.item)
             return False
@@ -347,9 +385,9 @@ class Permit:
         self._slot = slot
 
     def wait(self, before: float = 0.0) -> None:
-        """Sleep until `before` seconds before the slot, if one was taken."""
+        """Sleep until `before` seconds before the slot, if one was taken, and until two calls of the table before it."""
         if self._slot is not None:
-            self._rate.wait_until(self._slot - int(before * _SECOND))
+            self._rate.wait_until(self._slot, before, calls=2)
 
     def use(self, patience: float, *, urgent: bool = False) -> None:
         """Return when one request may be sent, by a slot that is `patience` seconds ahead at most.
@@ -362,24 +400,21 @@ class Permit:
         if urgent and self._kind in (Kind.SCHEDULED, Kind.CALLER):
             self._kind = Kind.URGENT
         until, left = self._rate.clock() + patience, min(patience, REACH[self._kind])
-        for _ in range(_TRIES):
+        for tries in range(_TRIES):
             slot, self._slot = self._slot, None
-            is_new = slot is None
             if slot is None:
+                if tries and self._rate.clock() >= until:
+                    break
                 try:
-                    slot = self._rate.take(self._kind, max(patience, 0.0))
+                    slot = self._rate.take(self._kind, max(until - self._rate.clock(), 0.0))
                 except NoPermit as full:
                     left -= full.retry_after
                     if self._kind not in ONE_IN or left < 0:
                         raise
                     self._rate.sleep(full.retry_after)
                     continue
-            self._rate.wait_until(slot)
             if self._rate.is_good(slot, urgent=self._kind is Kind.URGENT):
                 return
-            if is_new and self._rate.clock() >= until:
-                # The table is so slow that a slot has passed before it is known.
-                break
         raise NoPermit(1)
 
     def throttled(self, sent_at: float, retry_after: int | None) -> int:
