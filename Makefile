@@ -100,7 +100,7 @@ build: bootstrap ## Build what `sam deploy` deploys (LAYER_ARCHITECTURE=arm64 fo
 deploy: bootstrap ## Deploy to your AWS account: CLIENT_ID=… without a question, without it with four
 	@$(PYTHON) -m tools.deploy
 
-# REGION=… where the bucket is, ANYONE=yes for a bucket whose policy lets others read it; docs/deploying.md.
+# docs/deploying.md, By a link.
 publish: bootstrap ## Put template and code into a bucket of yours (BUCKET=…), and print the quick-create link
 	@$(PYTHON) -m tools.deploy.publish
 

@@ -31,7 +31,6 @@ NOT_NEEDED = {
     "a key for functions and the bus": "kms:Decrypt kms:Encrypt kms:GenerateDataKey* kms:ReEncrypt* kms:RevokeGrant",
     "a disabled key, or one that is not rotated": "kms:Disable* kms:EnableKey",
     "managed policies and boundaries of roles": "iam:*tachRolePolicy iam:*PermissionsBoundary",
-    "roles that AWS makes for itself": "iam:CreateServiceLinkedRole",
     "deliveries of logs": "firehose:* s3:REST* logs:*Delivery",
     "policies of logs": "logs:*ResourcePolic* logs:*Policy logs:*Policies",
     "lines of logs": "logs:*Stream* logs:PutLogEvents",
@@ -60,7 +59,9 @@ EVERYTHING = {
 def asked() -> dict[str, set[str]]:
     """What AWS's handlers of each type of resource ask for, as the types' schemas say."""
     found = {}
-    for kind in {resource["Type"] for resource in translate(**EVERYTHING)["Resources"].values()}:
+    # The last is of sam's own stack, whose bucket the uploads go to.
+    kinds = {resource["Type"] for resource in translate(**EVERYTHING)["Resources"].values()} | {"AWS::S3::BucketPolicy"}
+    for kind in kinds:
         handlers = PROVIDER_SCHEMA_MANAGER.get_resource_schema("ap-southeast-1", kind).schema["handlers"]
         steps = [handlers.get(step, {}).get("permissions", []) for step in ("create", "read", "update", "delete")]
         found[kind] = {permission for step in steps for permission in step}
@@ -125,6 +126,7 @@ def test_it_reaches_this_stack_only() -> None:
         ("LookAtSources", "*"),
         *(("Api", path) for path in ("/restapis", "/restapis/*", "/domainnames", "/domainnames/*", "/tags/*")),
         ("Gradually", "*"),
+        ("RoleOfDomains", "role/aws-service-role/ops.apigateway.amazonaws.com/AWSServiceRoleForAPIGateway"),
         ("MakeKey", "*"),
         ("Key", "key/*"),
         ("KeyAlias", "key/*"),
@@ -132,7 +134,27 @@ def test_it_reaches_this_stack_only() -> None:
         ("Settings", "application/*"),
     }
     conditions = {one["Sid"] for one in statements() if "Condition" in one}
-    assert conditions == {"Sources", "HandOverRoles", "Key"}
+    assert conditions == {"Sources", "HandOverRoles", "Key", "RoleOfDomains"}
+
+
+def test_no_statement_waits_for_a_tag_that_cloudformation_does_not_give() -> None:
+    """It tags keys with nothing: their type says so."""
+    tagging = PROVIDER_SCHEMA_MANAGER.get_resource_schema("ap-southeast-1", "AWS::KMS::Key").schema["tagging"]
+    assert tagging["cloudFormationSystemTags"] is False
+    for statement in statements():
+        if any(action.startswith("kms:") for action in as_list(statement["Action"])):
+            assert "aws:cloudformation:" not in json.dumps(statement.get("Condition", {}))
+
+
+def test_the_names_that_aws_makes_begin_with_the_stacks_whole_name() -> None:
+    """A role and a schedule have 64 characters; AWS shortens the stack's name to make room for 12 of its own."""
+    longest = max(
+        len(name)
+        for name, resource in translate(**EVERYTHING)["Resources"].items()
+        if resource["Type"] in ("AWS::IAM::Role", "AWS::Scheduler::Schedule") and "Name" not in resource["Properties"]
+    )
+    room = 64 - 12 - 2 - longest
+    assert DEPLOYER["Parameters"]["Stack"]["AllowedPattern"] == f"[a-z][a-z0-9-]{{0,{room - 1}}}"
 
 
 BY_ACTION = json.loads((Path(cfnlint.__file__).parent / "data/AdditionalSpecs/Policies.json").read_text())
@@ -151,7 +173,7 @@ def test_what_aws_knows_without_a_resource_is_allowed_for_all_resources() -> Non
 def test_aws_takes_policies_of_that_size() -> None:
     for name, policy in of_type(DEPLOYER, "AWS::IAM::ManagedPolicy").items():
         text = json.dumps(policy["Properties"]["PolicyDocument"], separators=(",", ":"))
-        text = re.sub(r'\{"Fn::Sub":("[^"]*")\}', r"\1", text).replace("${Stack}", "s" * 52)
+        text = re.sub(r'\{"Fn::Sub":("[^"]*")\}', r"\1", text).replace("${Stack}", "s" * 33)
         text = text.replace("${AWS::Region}", "ap-southeast-1").replace("${AWS::Partition}", "aws")
         assert len(text.replace("${AWS::AccountId}", "1" * 12)) <= 6_144, name
 
@@ -176,4 +198,3 @@ def test_without_a_repository_the_account_decides(template: Template) -> None:
     (statement,) = trusted()
     assert statement["Action"] == "sts:AssumeRole"
     assert DEPLOYER["Resources"]["GitHub"]["Condition"] == "MakeProvider"
-    assert DEPLOYER["Parameters"]["Stack"]["AllowedPattern"] == "[a-z][a-z0-9-]{0,51}"

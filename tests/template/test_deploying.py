@@ -14,6 +14,7 @@ from flowaccount_connect import __version__
 from tests.template.conftest import translate
 from tests.template.test_grants import grants
 from tests.template.test_template import FUNCTIONS, Template, as_list, names, of_type
+from tools.deploy.__main__ import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 CERTIFICATE = "arn:aws:acm:ap-southeast-1:111122223333:certificate/0198b5a0-1111"
@@ -28,6 +29,17 @@ class Deployed:
         self.template = template
         self.known = defaults | given | {"Api": "api-id", "Domain": "domain", "Api.Stage": "live"}
         self.known |= {"AWS::Region": "ap-southeast-1", "AWS::URLSuffix": "amazonaws.com", "AWS::StackName": "stack"}
+
+    def whole(self, value: Any) -> Any:
+        """A value whose conditions are decided, and nothing else worked out."""
+        if isinstance(value, list):
+            return [self.whole(one) for one in value]
+        if not isinstance(value, dict):
+            return value
+        if list(value) == ["Fn::If"]:
+            condition, then, otherwise = value["Fn::If"]
+            return self.whole(then if self.holds(condition) else otherwise)
+        return {key: self.whole(inner) for key, inner in value.items()}
 
     def holds(self, condition: str) -> bool:
         return bool(self.of(self.template["Conditions"][condition]))
@@ -51,6 +63,8 @@ class Deployed:
                 return not self.of(given[0])
             case "Fn::Or":
                 return any(map(self.of, given))
+            case "Fn::And":
+                return all(map(self.of, given))
             case "Condition":
                 return self.holds(given)
             case "Fn::FindInMap":
@@ -235,6 +249,25 @@ def test_a_new_version_takes_over_gradually_where_wanted_and_alarms_put_it_back(
         assert "TickMissing" not in watched, name
 
 
+RECEIVERS: tuple[dict[str, str], ...] = (
+    {},
+    {"WebhookUrl": "https://app.example/hook"},
+    {"AlarmEmail": "operator@example.com"},
+)
+
+
+@pytest.mark.parametrize("kind", ["AllAtOnce", "Canary10Percent5Minutes"])
+@pytest.mark.parametrize("receivers", RECEIVERS)
+def test_nothing_that_is_made_refers_to_what_is_not_made(kind: str, receivers: dict[str, str]) -> None:
+    """CloudFormation refuses such a template: "Unresolved resource dependencies"."""
+    deployed = Deployed(translate(Deployment=kind, **receivers), Deployment=kind, **receivers)
+    resources = deployed.template["Resources"]
+    made = {name for name in resources if deployed.has(name)}
+    assert ("NotifyFunctionDeploymentGroup" in made) == (kind != "AllAtOnce" and bool(receivers))
+    for name in made:
+        assert set(awaited(deployed.whole(resources[name]))) & set(resources) <= made, name
+
+
 def test_who_shifts_the_calls_may_do_nothing_else(template: Template) -> None:
     gradual = translate(Deployment="Linear10PercentEvery1Minute")
     assert set(of_type(gradual, "AWS::IAM::Role")) == set(of_type(template, "AWS::IAM::Role")), "SAM made a role"
@@ -318,8 +351,7 @@ def test_the_workflow_outlasts_the_slowest_take_over() -> None:
     assert slowest == 2 * 100
     workflow = (ROOT / ".github" / "workflows" / "deploy.yml").read_text()
     (job,) = yaml.safe_load(workflow)["jobs"].values()
-    (patience,) = re.findall(r"--max-wait-duration (\d+)", workflow)
-    assert slowest + 15 <= int(patience) <= job["timeout-minutes"] - 30, "checks and build come first"
+    assert slowest + 15 <= PATIENCE <= job["timeout-minutes"] - 30, "checks and build come first"
 
 
 # ---- several stacks in one account -------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import json
 import re
+import string
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -667,6 +668,23 @@ def test_the_secret_the_stack_makes_holds_no_client_secret(template: Template) -
     assert json.loads(generated["SecretStringTemplate"]) == {}
     assert generated["GenerateStringKey"] != "client_secret"
     assert "SecretString" not in template["Resources"]["ClientSecret"]["Properties"]
+
+
+def test_no_kind_of_characters_is_left_out_character_by_character(template: Template) -> None:
+    """AWS refuses that: "All characters of the desired type have been excluded". A switch leaves a kind out."""
+    kinds = {
+        "ExcludeUppercase": string.ascii_uppercase,
+        "ExcludeLowercase": string.ascii_lowercase,
+        "ExcludeNumbers": string.digits,
+        "ExcludePunctuation": string.punctuation,
+    }
+    generated = [
+        one["Properties"]["GenerateSecretString"] for one in of_type(template, "AWS::SecretsManager::Secret").values()
+    ]
+    assert len(generated) == 2
+    for one in generated:
+        for switch, characters in kinds.items():
+            assert one.get(switch) is True or not set(characters) <= set(one.get("ExcludeCharacters", "")), switch
 
 
 # ---- settings --------------------------------------------------------------------------------------------

@@ -57,8 +57,8 @@ def test_no_secret_is_used_and_nothing_from_outside_gets_into_a_script(workflow:
 
 def test_what_is_deployed_is_built_for_the_processor_that_the_environment_names() -> None:
     deploy = yaml.safe_load((ROOT / ".github" / "workflows" / "deploy.yml").read_text())
-    (build,) = [step for step in steps(deploy) if "build" in step.get("run", "").split()]
-    assert build["env"] == {"LAYER_ARCHITECTURE": "${{ vars.LAYER_ARCHITECTURE || 'x86_64' }}"}
+    (last,) = [step for step in steps(deploy) if "deploy" in step.get("run", "").split()]
+    assert last["env"]["LAYER_ARCHITECTURE"] == "${{ vars.LAYER_ARCHITECTURE || 'x86_64' }}"
 
 
 def test_every_command_exists(workflow: dict[str, Any]) -> None:
@@ -66,6 +66,6 @@ def test_every_command_exists(workflow: dict[str, Any]) -> None:
     for step in steps(workflow):
         command, *words = step.get("run", "make").split()
         if command == "make":
-            assert set(words) <= targets
+            assert {word for word in words if "=" not in word} <= targets
         elif not command.startswith(".local/"):
             assert (ROOT / command).is_file()

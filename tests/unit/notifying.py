@@ -32,9 +32,12 @@ def event(type_: str = "connection.connected", connection: str = "N1", **more: o
     return {"source": "flowaccount-connect", "detail-type": type_, "detail": detail, "account": "000000000000"}
 
 
-def alarm(name: str, state: str = "ALARM", at: str = "2026-11-22T14:03:11Z") -> dict[str, Any]:
-    """An alarm as CloudWatch writes it to the topic."""
-    return {"AlarmName": name, "NewStateValue": state, "StateChangeTime": at, "AlarmDescription": "words"}
+def alarm(
+    name: str, state: str = "ALARM", at: str = "2026-11-22T14:03:11Z", *, before: str | None = None
+) -> dict[str, Any]:
+    """An alarm as CloudWatch writes it to the topic; `before` is the state that it had."""
+    states = {"OldStateValue": before or ("OK" if state == "ALARM" else "ALARM"), "NewStateValue": state}
+    return {"AlarmName": name, **states, "StateChangeTime": at, "AlarmDescription": "words"}
 
 
 @dataclass

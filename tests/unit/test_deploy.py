@@ -9,7 +9,8 @@ from botocore.exceptions import ClientError, NoCredentialsError
 
 from tools.deploy import __main__ as deploy
 from tools.deploy import afterwards, checks, secret
-from tools.deploy.answers import Answers, collect, keep, overrides
+from tools.deploy.answers import Answers, collect, keep, kept_region, overrides
+from tools.deploy.session import session
 from tools.local.errors import LocalError
 
 ANSWERS = Answers("sandbox", "connect", {"ClientId": "client", "Environment": "sandbox"})
@@ -126,6 +127,47 @@ def test_answers_are_kept_for_the_next_time_beside_what_is_there(config: Path) -
     assert collect({"CLIENT_ID": "other"}, config, nobody).parameters["ClientId"] == "other"
 
 
+REGION, OTHER_REGION = "ap-southeast-1", "eu-west-1"
+
+
+@pytest.mark.parametrize("name", ["AWS_REGION", "AWS_DEFAULT_REGION"])
+def test_the_region_is_the_one_that_is_exported(name: str) -> None:
+    assert session({name: REGION}).region_name == REGION
+
+
+def test_without_one_the_region_is_that_of_the_last_time(config: Path) -> None:
+    assert kept_region(config, "flowaccount-connect") is None
+    keep(collect({"CLIENT_ID": "one"}, config, nobody), config, REGION)
+    assert kept_region(config, "flowaccount-connect") == REGION
+    assert kept_region(config, "another") is None
+    assert session({}, REGION).region_name == REGION
+
+
+def test_no_second_stack_is_made_because_another_region_is_exported() -> None:
+    with pytest.raises(LocalError, match="export AWS_REGION=ap-southeast-1") as refused:
+        session({"AWS_REGION": OTHER_REGION}, REGION)
+    assert "CONFIG=" in str(refused.value)
+
+
+def test_without_any_region_nothing_is_done(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    with pytest.raises(LocalError, match="Which region"):
+        session({})
+
+
+def test_what_was_set_at_the_stack_itself_is_in_the_plan() -> None:
+    """Sam keeps each parameter that it is not given: what the runbook set for an hour stays until somebody sees it."""
+    parameters = [
+        {"ParameterKey": name, "ParameterValue": value}
+        for name, value in (("ReplayPolicy", "never"), ("Pkce", "disabled"), ("ClientId", "client"), ("Gone", "x"))
+    ]
+    stack = {"StackStatus": "UPDATE_COMPLETE", "Parameters": parameters}
+    _, kept = checks.before(Account(describe_stacks={"Stacks": [stack]}), ANSWERS)
+    assert kept.text.startswith("ReplayPolicy = never")
+    assert "PARAMETERS='ReplayPolicy=allowed'" in kept.text
+
+
 def test_the_two_environments_are_two_stacks_with_answers_of_their_own(config: Path) -> None:
     keep(collect({"CLIENT_ID": "one"}, config, nobody), config, "ap-southeast-1")
     keep(collect({"CLIENT_ID": "two", "ENVIRONMENT": "production"}, config, nobody), config, "ap-southeast-1")
@@ -211,7 +253,8 @@ def test_a_stack_that_can_neither_be_made_nor_updated_is_named_with_what_to_do(s
     account = Account(describe_stacks={"Stacks": [{"StackStatus": status}]})
     (text,) = wrong(checks.before(account, ANSWERS))
     assert status in text
-    assert "delete-stack --stack-name connect" in text or "docs/deploying.md" in text
+    commands = ("delete-stack --stack-name connect", "continue-update-rollback --stack-name connect")
+    assert any(one in text for one in (*commands, "docs/deploying.md"))
 
 
 def test_a_stack_at_work_is_waited_for() -> None:
@@ -281,6 +324,13 @@ def test_a_new_stack_has_everything_left_to_do_in_order() -> None:
     assert "make secret STACK=connect" in put
     assert "operator@example.com" in confirm
     assert "https://api.example/live" in try_it
+
+
+def test_a_topic_that_may_not_be_looked_at_ends_nothing() -> None:
+    denied = Account(get_secret_value={"SecretString": "{}"}, list_subscriptions_by_topic=missing("AuthorizationError"))
+    *_, look, try_it = afterwards.left_to_do(denied, ANSWERS, OUT)
+    assert OUT["AlarmTopicArn"] in look
+    assert try_it.startswith("Try it")
 
 
 def test_what_is_done_is_not_named() -> None:

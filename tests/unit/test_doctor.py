@@ -51,6 +51,7 @@ class Aws:
             "get_account_settings": concurrency(1_000),
             "get_queue_attributes": queue(0),
             "filter_log_events": {"events": [tick(40)]},
+            "describe_table": {"Table": {"DeletionProtectionEnabled": True}},
             "list_subscriptions_by_topic": {"Subscriptions": [subscribed(f"{TOPIC}:1")]},
         } | answers
         self.calls: list[tuple[str, dict[str, Any]]] = []
@@ -89,6 +90,7 @@ def described(status: str = "UPDATE_COMPLETE", *, age: float = 9_000, off: float
         "RefreshFunctionName": "connect-refresh",
         "SweepFunctionName": "connect-sweep",
         "AlarmTopicArn": TOPIC,
+        "TableName": "connect-connections",
         "DeadLettersUrl": "https://sqs/dead-letters",
         "SalvageQueueUrl": "https://sqs/salvage",
         "UnpublishedUrl": "https://sqs/unpublished",
@@ -176,6 +178,7 @@ def test_of_a_stack_that_is_well_every_line_is_right_but_what_cannot_be_reached(
         "connections",
         "workers",
         "concurrency",
+        "table",
         "queues",
         "alarms",
     ]
@@ -420,6 +423,18 @@ def test_what_no_receiver_took_is_counted_where_one_is_configured() -> None:
     for count, state in ((0, State.RIGHT), (2, State.WRONG)):
         found = of(examined(Aws(describe_stacks=stack, get_queue_attributes=queue(count))), "receivers")
         assert [one[0] for one in found] == [state]
+
+
+def test_a_table_that_one_call_deletes_is_named_with_the_command_that_protects_it() -> None:
+    state, _, fix = only(examined(Aws(describe_table={"Table": {}})), "table")
+    assert state is State.WRONG
+    assert "aws dynamodb update-table --table-name connect-connections --deletion-protection-enabled" in fix
+
+
+def test_a_stack_that_takes_no_deployment_is_not_told_to_deploy_again() -> None:
+    state, _, fix = only(examined(Aws(describe_stacks=described("UPDATE_ROLLBACK_FAILED"))), "stack")
+    assert (state, "continue-update-rollback --stack-name connect" in fix) == (State.WRONG, True)
+    assert "Deploy again" not in fix
 
 
 def test_what_fills_a_queue_is_named_with_its_entry_in_the_runbook() -> None:

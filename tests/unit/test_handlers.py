@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from flowaccount_connect.domain.errors import InvalidSetting
 from flowaccount_connect.domain.ids import fingerprint
 from flowaccount_connect.http.pages import KINDS
+from flowaccount_connect.rotation.canary import LONGEST
 from flowaccount_connect.rotation.outcomes import Refresh, RefreshOutcome
 from flowaccount_connect.rotation.permits import Kind
-from flowaccount_connect.rotation.time_left import COMMIT_RESERVE, SHORTEST_EXCHANGE
+from flowaccount_connect.rotation.time_left import COMMIT_RESERVE, LONGEST_WRITE, SHORTEST_EXCHANGE
 from flowaccount_connect.runtime import observability
 from flowaccount_connect.storage.attempts import ConnectAttempt, cookie_name
 from flowaccount_connect.storage.connections import due_shard
@@ -743,6 +744,16 @@ def test_while_the_endpoint_is_unwell_a_batch_sends_one_canary_and_what_is_urgen
     assert len(sent) == 2
     assert "refresh-1" in sent
     assert metric(functions, "Unwell")
+
+
+def test_while_the_endpoint_is_unwell_nobody_begins_a_test_that_the_invocation_does_not_outlast(
+    functions: Functions, world: World, server: Server
+) -> None:
+    world.connect()
+    unwell(world, "configuration")
+    functions.call("refresh", event("refresh-queue"), seconds=LONGEST + LONGEST_WRITE - 1)
+    assert server.asked == []
+    assert {line["outcome"] for line in functions.lines() if line["message"] == "refresh"} == {"no_time"}
 
 
 def test_a_change_of_the_endpoints_health_is_one_line_with_its_cause(

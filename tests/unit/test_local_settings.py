@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tools.local import settings
+from tools.local import parameters, settings
 from tools.local.errors import LocalError
 
 
@@ -26,6 +26,15 @@ def test_a_misspelt_setting_is_refused_by_its_name(flags: str, says: str) -> Non
 def test_what_stands_in_a_value_is_no_name(value: str) -> None:
     escaped = f" -- ISSUER=a\\ NAME={value} PORT=1"
     assert settings.given_on_the_command_line({"MAKEFLAGS": escaped}) == ["ISSUER", "PORT"]
+
+
+@pytest.mark.parametrize(
+    "value", [",https://app.example/hook", "https://app.example/hook,", "https://a.example,,https://b.example"]
+)
+def test_a_list_with_an_empty_entry_is_refused(value: str) -> None:
+    """Whether there are any is seen by the first entry: by an empty one, webhooks would silently be off."""
+    with pytest.raises(LocalError, match="WebhookUrl"):
+        parameters.check({"WebhookUrl": value}, {"WebhookUrl": "WebhookUrl"})
 
 
 def test_without_make_nothing_was_given() -> None:

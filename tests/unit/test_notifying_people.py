@@ -136,6 +136,17 @@ def test_an_alarm_is_told_and_so_is_its_end_and_those_of_other_stacks_are_not() 
     assert texts(world)[-1].startswith("[connect] It is over: Refreshes are paused")
 
 
+def test_alarms_that_were_just_made_and_are_well_are_the_end_of_nothing() -> None:
+    """On the first day CloudWatch takes each of them from "insufficient data" to "OK", and says so."""
+    world = World((), people=True)
+    for name in ("at-risk", "unwell", "tick-missing"):
+        world.queue.put(alarm(f"connect-{name}", "OK", before="INSUFFICIENT_DATA"))
+    world.queue.put(alarm("connect-unanswered", before="INSUFFICIENT_DATA"))
+    world.run(2 * notices.QUIET)
+    assert len(texts(world)) == 1
+    assert "over" not in texts(world)[0]
+
+
 def test_an_alarm_that_flaps_is_counted() -> None:
     world = World((), people=True)
     for minute in range(7):

@@ -366,6 +366,17 @@ def test_an_index_that_cannot_be_read_is_said_and_nothing_is_sent() -> None:
     assert sqs.sent == []
 
 
+def test_a_clock_that_was_ahead_keeps_no_later_tick_from_dispatching() -> None:
+    table, sqs, clock = Table(), FakeSqs(), Clock()
+    fill(table, 3)
+    sweeping = sweep(table, sqs, clock=clock)
+    clock.now = NOW + 1_800
+    assert sweeping.tick(remaining=clock.remaining(50)).dispatched == 3
+    sqs.sent.clear()
+    clock.now = NOW
+    assert sweeping.tick(remaining=clock.remaining(50)).dispatched == 3
+
+
 def test_without_the_rate_nothing_is_dispatched() -> None:
     table, sqs = Table(), FakeSqs()
     fill(table, 20)

@@ -6,14 +6,17 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 
-import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
 from tools.deploy import afterwards, checks, sam
-from tools.deploy.answers import NAMES, Answers, collect, keep, overrides, samconfig
+from tools.deploy.answers import NAMES, Answers, collect, keep, kept_region, overrides, samconfig
 from tools.deploy.checks import Clients
+from tools.deploy.session import session
 from tools.local.errors import LocalError
 from tools.local.places import ROOT
+
+PATIENCE = 240
+"""How many minutes sam looks on; the slowest kind of `Deployment` takes three and a half hours."""
 
 
 def plan(clients: Clients, answers: Answers, region: str) -> list[checks.Finding]:
@@ -34,11 +37,8 @@ def run(variables: Mapping[str, str], ask: Callable[[str], str] | None) -> None:
     """The whole deployment. Asks only where no `CLIENT_ID` is given. Raises `LocalError`, and what boto3 raises."""
     config = samconfig(ROOT)
     answers = collect(variables, config, ask)
-    session = boto3.Session()
-    region = session.region_name
-    if not region:
-        raise LocalError("Which region? export AWS_REGION=ap-southeast-1, or aws configure.")
-    clients: Clients = partial(session.client)
+    here = session(os.environ, kept_region(config, answers.stack))
+    region, clients = here.region_name, partial(here.client)
     print("The plan:")
     for finding in plan(clients, answers, region):
         print(f"  {finding.text}")
@@ -51,8 +51,9 @@ def run(variables: Mapping[str, str], ask: Callable[[str], str] | None) -> None:
     keep(answers, config, region)
     sam.build(variables.get("LAYER_ARCHITECTURE") or "x86_64")
     where = ["--config-file", str(config), "--config-env", answers.section, "--region", region]
-    what = ["--stack-name", answers.stack, "--no-confirm-changeset", "--parameter-overrides", *overrides(answers)]
-    sam.run("deploy", *where, *what)
+    how = ["--no-confirm-changeset", "--max-wait-duration", str(PATIENCE)]
+    what = ["--stack-name", answers.stack, "--parameter-overrides", *overrides(answers)]
+    sam.run("deploy", *where, *how, *what)
     out = afterwards.outputs(clients, answers.stack)
     afterwards.protect(clients, out["TableName"])
     print(f"\n{answers.stack} is deployed. What is left to do:")

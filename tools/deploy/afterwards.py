@@ -32,17 +32,27 @@ def left_to_do(clients: Clients, answers: Answers, out: dict[str, str]) -> Itera
     if not _has_client_secret(clients("secretsmanager"), out["ClientSecretName"]):
         yield f"Put in the client secret; it is typed hidden: make secret STACK={answers.stack}"
     topics = [out[name] for name in ("AlarmTopicArn", "MailTopicArn") if name in out]
-    asked = [clients("sns").list_subscriptions_by_topic(TopicArn=topic) for topic in topics]
-    subscribed = [one for answer in asked for one in answer["Subscriptions"]]
-    waiting = [one["Endpoint"] for one in subscribed if one["SubscriptionArn"] == "PendingConfirmation"]
-    for address in waiting:
-        yield f"Confirm the mail that {address} got from AWS; no alarm arrives before."
-    if not subscribed:
+    subscribed = _subscribed(clients("sns"), topics)
+    if subscribed is None:
+        yield f"See that somebody is subscribed to the alarms, and has confirmed it: {', '.join(topics)}"
+    for one in subscribed or ():
+        if one["SubscriptionArn"] == "PendingConfirmation":
+            yield f"Confirm the mail that {one['Endpoint']} got from AWS; no alarm arrives before."
+    if subscribed == []:
         yield f"Subscribe somebody to the alarms: {out['AlarmTopicArn']}"
     if answers.parameters.get("DirectConnect") == "allowed":
         yield f"Try it, in a browser: {out['AuthorizeUrl']}"
     else:
         yield f"Try it: have your app, or the command flowaccount-connect, make a link at {out['ApiUrl']}"
+
+
+def _subscribed(topics_of: Any, topics: list[str]) -> list[dict[str, str]] | None:
+    """Who is subscribed to the topics; `None` where that may not be seen, as of a topic that is somebody else's."""
+    try:
+        answers = [topics_of.list_subscriptions_by_topic(TopicArn=topic) for topic in topics]
+    except ClientError:
+        return None
+    return [one for answer in answers for one in answer["Subscriptions"]]
 
 
 def _has_client_secret(secrets: Any, name: str) -> bool:

@@ -89,6 +89,24 @@ def overrides(answers: Answers) -> list[str]:
     return [f'{name}="{value}"' for name, value in sorted(escaped.items())]
 
 
+def kept_region(config: Path, stack: str) -> str | None:
+    """The region in which samconfig.toml has a stack; `None` where it does not say."""
+    if not config.exists():
+        return None
+    for section in tomlkit.parse(config.read_text()).unwrap().values():
+        if isinstance(section, dict) and _named(section) == stack:
+            region = section.get("deploy", {}).get("parameters", {}).get("region")
+            if region:
+                return str(region)
+    return None
+
+
+def _named(section: dict[str, Any]) -> str | None:
+    """The stack of a section."""
+    places = (section.get(command, {}).get("parameters", {}).get("stack_name") for command in ("deploy", "global"))
+    return next(filter(None, places), None)
+
+
 def _kept(config: Path, section: str) -> dict[str, Any]:
     """What samconfig.toml has of a section: its name, the stack, the parameters."""
     if not config.exists():
@@ -96,9 +114,7 @@ def _kept(config: Path, section: str) -> dict[str, Any]:
     found = tomlkit.parse(config.read_text()).unwrap().get(section, {})
     words = found.get("deploy", {}).get("parameters", {}).get("parameter_overrides", "")
     pairs = dict(_pair(word) for word in shlex.split(words if isinstance(words, str) else " ".join(words)))
-    stack = found.get("global", {}).get("parameters", {}).get("stack_name")
-    stack = found.get("deploy", {}).get("parameters", {}).get("stack_name") or stack
-    return {"section": section, "stack": stack, "parameters": pairs}
+    return {"section": section, "stack": _named(found), "parameters": pairs}
 
 
 def _pair(word: str) -> tuple[str, str]:

@@ -11,6 +11,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from tools.deploy.answers import Answers
+from tools.local import parameters
 from tools.local.places import TOOLS
 
 Clients = Callable[[str], Any]
@@ -29,6 +30,9 @@ UNUSABLE = {
     "ROLLBACK_FAILED": "a first deployment that failed; see docs/deploying.md, If the first deployment fails",
     "REVIEW_IN_PROGRESS": f"a change set that nobody executed. Delete it: {_DELETE}",
     "DELETE_FAILED": f"a deletion that failed. Repeat it: {_DELETE}",
+    "UPDATE_ROLLBACK_FAILED": "a deployment that could not be taken back. Mend what `aws cloudformation "
+    "describe-stack-events --stack-name {stack}` names, then: aws cloudformation continue-update-rollback "
+    "--stack-name {stack}",
 }
 """States of a stack from which it can be neither made nor updated, and what to do."""
 
@@ -94,6 +98,7 @@ def before(clients: Clients, answers: Answers) -> Iterator[Finding]:
         yield Finding(f"stack {answers.stack} is {found['StackStatus']}: wait for it to end.", wrong=True)
     else:
         yield Finding(f"stack {answers.stack}: will be updated")
+        yield from kept(found, answers)
 
 
 def stack(clients: Clients, name: str) -> dict[str, Any] | None:
@@ -105,6 +110,16 @@ def stack(clients: Clients, name: str) -> dict[str, Any] | None:
             return None
         raise
     return found
+
+
+def kept(found: dict[str, Any], answers: Answers) -> Iterator[Finding]:
+    """What was set at the stack itself, and stays: neither the template's default nor given or kept here."""
+    defaults = parameters.defaults()
+    for one in found.get("Parameters", []):
+        name, value = one["ParameterKey"], one["ParameterValue"]
+        if name not in answers.parameters and name in defaults and value != defaults[name]:
+            back = f"PARAMETERS='{name}={defaults[name]}'"
+            yield Finding(f"{name} = {value}, as it was set at the stack before. Back to the default: {back}")
 
 
 def leftovers(clients: Clients, answers: Answers) -> Iterator[Finding]:

@@ -19,6 +19,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from tools import deployed
 from tools.deploy import checks, sam
 from tools.deploy.checks import Clients
+from tools.deploy.session import session
 from tools.local.errors import LocalError
 from tools.local.places import BUILD, ROOT
 
@@ -96,7 +97,7 @@ def run(variables: Mapping[str, str]) -> None:
     bucket = variables.get("BUCKET", "").strip()
     if not bucket:
         raise LocalError("Which bucket? make publish BUCKET=…; a bucket serves the stacks of its own region.")
-    clients: Clients = partial(boto3.Session().client)
+    clients: Clients = partial(session(os.environ).client)
     region = region_of(clients, bucket)
     found = [*checks.tools(), *checks.account(clients, region)]
     if wrong := [finding.text for finding in found if finding.wrong]:

@@ -4,15 +4,16 @@ import getpass
 import json
 import os
 import sys
-from collections.abc import Callable
-from typing import Any
+from functools import partial
 
-import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
 from tools.deploy.afterwards import outputs
+from tools.deploy.answers import kept_region, samconfig
 from tools.deploy.checks import Clients
+from tools.deploy.session import session
 from tools.local.errors import LocalError
+from tools.local.places import ROOT
 
 
 def put(clients: Clients, stack: str, secret: str) -> str:
@@ -31,9 +32,9 @@ def put(clients: Clients, stack: str, secret: str) -> str:
 def main() -> None:
     """Asks for it, and says where it was put."""
     stack = os.environ.get("STACK") or "flowaccount-connect"
-    make: Callable[..., Any] = boto3.client
     try:
-        name = put(make, stack, getpass.getpass(f"client secret for {stack}: "))
+        here = session(os.environ, kept_region(samconfig(ROOT), stack))
+        name = put(partial(here.client), stack, getpass.getpass(f"client secret for {stack}: "))
         print(f"put into {name}; it is used within five minutes")
     except (LocalError, BotoCoreError, ClientError) as error:
         sys.exit(f"error: {error}")

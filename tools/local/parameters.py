@@ -23,8 +23,7 @@ def check(values: Mapping[str, str], names: Mapping[str, str]) -> None:
 
     ``names`` has the parameter that each setting sets.
     """
-    text = (ROOT / "template.yaml").read_text()
-    declared: dict[str, dict[str, Any]] = yaml.load(text, _Loader)["Parameters"]  # noqa: S506 - a safe one
+    declared = _declared()
     for parameter in values:
         if parameter not in declared:
             close = difflib.get_close_matches(parameter, declared, 1)
@@ -36,8 +35,19 @@ def check(values: Mapping[str, str], names: Mapping[str, str]) -> None:
             raise LocalError(f"{name}={values[parameter]} is not accepted: {_expectation(declared[parameter])}")
 
 
+def defaults() -> dict[str, str]:
+    """The template's defaults, of the parameters that have one."""
+    return {name: str(one["Default"]) for name, one in _declared().items() if "Default" in one}
+
+
+def _declared() -> dict[str, dict[str, Any]]:
+    text = (ROOT / "template.yaml").read_text()
+    found: dict[str, dict[str, Any]] = yaml.load(text, _Loader)["Parameters"]  # noqa: S506 - a safe one
+    return found
+
+
 def _accepts(declared: dict[str, Any], value: str) -> bool:
-    """Whether CloudFormation would accept the value."""
+    """Whether CloudFormation would accept the value; and no list with an empty entry, which means nothing."""
     if "AllowedValues" in declared and value not in map(str, declared["AllowedValues"]):
         return False
     if declared["Type"] == "Number":
@@ -45,6 +55,8 @@ def _accepts(declared: dict[str, Any], value: str) -> bool:
             return False
         return bool(declared.get("MinValue", 0) <= int(value) <= declared.get("MaxValue", int(value)))
     entries = value.split(",") if declared["Type"] == "CommaDelimitedList" else [value]
+    if len(entries) > 1 and "" in entries:
+        return False
     return all(re.fullmatch(declared.get("AllowedPattern", ".*"), entry) for entry in entries)
 
 

@@ -154,6 +154,8 @@ def _up(settings: Settings, state: _State, steps: Steps) -> Stack:
         with steps.step("deploying the stack (sam deploy)"):
             deployment.deploy(port, parameters)
             gaps.fill(port, table, settings.experiment)
+            # As `make deploy` does.
+            emulator.client("dynamodb", port).update_table(TableName=table, DeletionProtectionEnabled=True)
         state.deployed_from = made_from
     secret = f"{STACK_NAME}/client-secret"
     _put_client_secret(port, secret, settings.server.client_secret if settings.server else state.simulator_secret)

@@ -171,7 +171,12 @@ def _described(account: Account, found: list[Stack]) -> Iterator[Finding]:
         answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}),
     )
     text = f"{account.name} is {stack.status}"
-    if stack.status.endswith("_IN_PROGRESS"):
+    if stack.status == "UPDATE_ROLLBACK_FAILED":
+        events, resume = (f"aws cloudformation {command} --stack-name {account.name}"
+                          for command in ("describe-stack-events", "continue-update-rollback"))  # fmt: skip
+        fix = f"AWS takes no deployment until that is done. Mend what {events} names, then: {resume}"
+        yield wrong("stack", f"{text}: a deployment could not be taken back", fix)
+    elif stack.status.endswith("_IN_PROGRESS"):
         yield unknown("stack", text, "Look again when that has ended.")
     elif stack.status in ("CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE"):
         yield right("stack", text)
@@ -427,6 +432,17 @@ def _held(stack: Stack, output: str) -> int:
     return sum(int(held[name]) for name in names)
 
 
+def _table(stack: Stack) -> Iterator[Finding]:
+    """Whether DynamoDB refuses to delete the table. The template does not ask for it: a first deployment that fails has
+    to delete what it made."""
+    table = stack.outputs["TableName"]
+    if stack.client("dynamodb").describe_table(TableName=table)["Table"].get("DeletionProtectionEnabled"):
+        yield right("table", f"{table} is protected from deletion")
+    else:
+        how = f"aws dynamodb update-table --table-name {table} --deletion-protection-enabled"
+        yield wrong("table", f"{table} can be deleted by one call, and all connections with it", f"Protect it: {how}")
+
+
 def _receivers(stack: Stack) -> Iterator[Finding]:
     """Whether webhooks and messages reach their receivers; nothing where no receiver is configured."""
     if "UndeliveredUrl" not in stack.outputs:
@@ -466,6 +482,7 @@ CHECKS: tuple[tuple[str, str, Callable[[Stack], Iterator[Finding]]], ...] = (
     ("schedule", "logs", _schedule),
     ("workers", "lambda", _workers),
     ("concurrency", "lambda", _concurrency),
+    ("table", "dynamodb", _table),
     ("queues", "sqs", _queues),
     ("receivers", "sqs", _receivers),
     ("alarms", "sns", _alarms),

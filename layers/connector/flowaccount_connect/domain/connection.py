@@ -53,6 +53,10 @@ class Attempt:
     lease_until: int
 
 
+LONGEST_LEASE = 3_600
+"""The longest lease that a stack can be configured with, in seconds."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connection:
     """One connection as the table has it. Times in epoch seconds; `None` where the item says nothing."""

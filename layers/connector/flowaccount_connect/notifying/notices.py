@@ -50,12 +50,15 @@ def of_event(event: Mapping[str, Any]) -> Notice | None:
 
 
 def of_alarm(alarm: Mapping[str, Any], stack: str) -> Notice | None:
-    """The notice of an alarm, as CloudWatch writes it to a topic; `None` for an alarm of another stack.
+    """The notice of an alarm, as CloudWatch writes it to a topic.
+
+    `None` for an alarm of another stack, and for one that was just made and is well: that is the end of nothing.
 
     Its subject begins with the time of the change, so that the last one in order is the alarm's present state.
     """
     name, state = str(alarm.get("AlarmName")), alarm.get("NewStateValue")
-    if not name.startswith(f"{stack}-") or state not in ("ALARM", "OK"):
+    first = state == "OK" and alarm.get("OldStateValue") == "INSUFFICIENT_DATA"
+    if not name.startswith(f"{stack}-") or state not in ("ALARM", "OK") or first:
         return None
     return Notice(f"{ALARM}{name.removeprefix(f'{stack}-')}", f"{alarm.get('StateChangeTime')} {state}")
 

@@ -15,6 +15,9 @@ from flowaccount_connect.storage.dynamodb import StoreUnavailable
 GOOD_TIME = 10.0
 """A canary must be answered within so many seconds."""
 
+LONGEST = 2 * GOOD_TIME
+"""The most time that one takes, in seconds: to wait for its slot, and for its answer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Heard:

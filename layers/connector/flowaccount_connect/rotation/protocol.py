@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from flowaccount_connect.domain.connection import Attempt, Connection, Reason, Status
+from flowaccount_connect.domain.connection import LONGEST_LEASE, Attempt, Connection, Reason, Status
 from flowaccount_connect.domain.ids import is_connection_id, new_attempt_id
 from flowaccount_connect.domain.schedule import Schedule
 from flowaccount_connect.oauth.client_secret import SecretMisconfigured, SecretUnavailable
@@ -547,6 +547,9 @@ def _hindrance(found: Connection, generation: int | None, now: int) -> RefreshOu
         return RefreshOutcome.UNREADABLE
     if found.status is not Status.ACTIVE:
         return RefreshOutcome.NOT_ACTIVE
+    if found.attempt is not None and found.attempt.lease_until > now + 2 * LONGEST_LEASE:
+        # No worker can have written that. If it counted, the connection would wait for its end, and die.
+        return RefreshOutcome.UNREADABLE
     if generation is not None and found.generation != generation:
         return RefreshOutcome.SUPERSEDED
     if found.leased(now):

@@ -127,6 +127,7 @@ def refresh() -> "tuple[Rotation, Rotation, Health, Rate, Canary]":
     the canary."""
     from dataclasses import replace
 
+    from flowaccount_connect.domain.connection import LONGEST_LEASE
     from flowaccount_connect.oauth.client_secret import ClientSecret
     from flowaccount_connect.oauth.token_endpoint import TokenEndpoint
     from flowaccount_connect.rotation.canary import Canary
@@ -154,7 +155,7 @@ def refresh() -> "tuple[Rotation, Rotation, Health, Rate, Canary]":
         queue=PendingQueue(client("sqs"), tokens.salvage_queue_url),
         schedule=tokens.schedule(),
         replay_policy="never" if policy == "never" else "allowed",
-        lease_seconds=read.number("LEASE_SECONDS", 180, 60, 3_600),
+        lease_seconds=read.number("LEASE_SECONDS", 180, 60, LONGEST_LEASE),
         health=health,
     )
     imports = replace(

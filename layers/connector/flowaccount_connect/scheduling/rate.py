@@ -385,7 +385,7 @@ class Permit:
         self._slot = slot
 
     def wait(self, before: float = 0.0) -> None:
-        """Sleep until `before` seconds before the slot, if one was taken, and until two calls of the table before it."""
+        """Sleep until `before` seconds before the slot, if one was taken, less what two calls of the table take."""
         if self._slot is not None:
             self._rate.wait_until(self._slot, before, calls=2)
 

@@ -240,8 +240,9 @@ class Sweep:
         state = self.rate.look()
         rule, moment = self.rate.rule, int(clock * _MICROSECONDS)
         interval = rule.interval(state, moment)
-        for done in [one for one, at in self._dispatched.items() if at + _REMEMBERED <= clock]:
-            del self._dispatched[done]
+        # What lies further ahead than a tick plans was planned by a clock that has fallen back.
+        for past in [one for one, at in self._dispatched.items() if not -_REMEMBERED < at - clock < 2 * TICK]:
+            del self._dispatched[past]
         under_way = {one for one, at in self._dispatched.items() if at + _LATENESS > clock}
         room = TICK * _MICROSECONDS // interval + 1
         found = _Found(room + len(under_way), now, self.at_risk_before, self.schedule)

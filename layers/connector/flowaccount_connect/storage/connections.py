@@ -465,9 +465,8 @@ def from_item(item: Item) -> Connection:
     Where something in the item cannot be understood, its status is `unreadable`, and the rest is what can be read.
     """
     read = Fields(item)
-    ciphertext, data_key, attempt_id = read.binary("tokens"), read.binary("data_key"), read.text("attempt_id")
+    ciphertext, data_key = read.binary("tokens"), read.binary("data_key")
     status = read.required(read.one_of("status", Status), Status.UNREADABLE)
-    started_at, lease_until = read.number("attempt_started_at") or 0, read.number("lease_until") or 0
     found = Connection(
         id=(text(item, "pk") or "").removeprefix("CONNECTION#"),
         status=status,
@@ -488,8 +487,21 @@ def from_item(item: Item) -> Connection:
         refused_alone=read.number("refused_alone"),
         at_risk=read.number("at_risk"),
         committed_by=read.text("committed_by"),
-        attempt=Attempt(id=attempt_id, started_at=started_at, lease_until=lease_until) if attempt_id else None,
+        attempt=_attempt(read),
         reason=read.one_of("reason", Reason),
         ended_at=read.number("ended_at"),
     )
     return found if read.understood else replace(found, status=Status.UNREADABLE)
+
+
+def _attempt(read: Fields) -> Attempt | None:
+    """The attempt of an item. Without an id or an end nobody could ever claim over it, so that is not understood."""
+    attempt_id = read.text("attempt_id")
+    started_at, lease_until = read.number("attempt_started_at"), read.number("lease_until")
+    if attempt_id is None:
+        return None
+    return Attempt(
+        id=read.required(attempt_id or None, ""),
+        started_at=read.required(started_at, 0),
+        lease_until=read.required(lease_until, 0),
+    )
