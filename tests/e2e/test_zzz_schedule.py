@@ -38,7 +38,7 @@ from tools.simulator.state import State
 
 CONNECTIONS = 100
 LIFETIME = 80
-LIFETIMES = 2.25
+LIFETIMES = 1.75
 REFRESH_AFTER = 16
 OUTAGE = 15
 TICK = 4.0
@@ -287,11 +287,9 @@ def test_the_stacks_own_schedule_finds_what_is_due_and_has_it_refreshed(stage: S
     assert_all_alive(stage, [business])
 
 
-@pytest.mark.parametrize("form", ["seconds", "none"])
-def test_a_429_pauses_the_whole_stack_and_blames_nobody(stage: Stage, form: str) -> None:
+def test_a_429_pauses_the_whole_stack_and_blames_nobody(stage: Stage) -> None:
     businesses = connect(stage, 40, refresh_at=-1)
-    said = {"seconds": 10, "none": None}[form]
-    stage.control("POST", "faults", [{"path": "token", "fault": "throttle", "retry_after": said}])
+    stage.control("POST", "faults", [{"path": "token", "fault": "throttle", "retry_after": None}])
     send(stage, businesses)
 
     def refused() -> list[dict[str, Any]]:
@@ -299,11 +297,11 @@ def test_a_429_pauses_the_whole_stack_and_blames_nobody(stage: Stage, form: str)
 
     until(lambda: bool(refused()))
     (first,) = refused()
-    over = first["at"] + (said or FIRST_PAUSE)
+    over = first["at"] + FIRST_PAUSE
     time.sleep(max(over - time.time(), 0))
     rest(stage)
     late = [one["at"] - first["at"] for one in stage.token_requests() if one["number"] > first["number"]]
-    print(f"{form}: paused for {over - first['at']:.1f} s; sent after the 429: {[round(at, 1) for at in late]}")
+    print(f"paused for {over - first['at']:.1f} s; sent after the 429: {[round(at, 1) for at in late]}")
     # What another worker had in hand goes on until it has heard of it.
     assert not [at for at in late if NEWS + 1 < at < over - first["at"]]
     assert len([at for at in late if at < over - first["at"]]) < len(businesses) / 2
@@ -314,6 +312,7 @@ def test_a_429_pauses_the_whole_stack_and_blames_nobody(stage: Stage, form: str)
     for business in businesses:
         # Its pause ends to the second, and it may be a moment short of it.
         stage.let_fall_due(business)
+    send(stage, businesses)
     # On a busy machine a slot may pass: the next tick finds what had it.
     with ticking(stage):
         until(lambda: {one["business"] for one in stage.token_requests()} >= {*businesses}, patience=60)
