@@ -48,6 +48,18 @@ def query(aws: Aws) -> str:
     return str(aws("logs").start_query(logGroupName=group, **words)["queryId"])
 
 
+def schedule(aws: Aws) -> str:
+    """The name of the stack's schedule."""
+    return str(aws("scheduler").list_schedules(NamePrefix=STACK_NAME)["Schedules"][0]["Name"])
+
+
+def updated(aws: Aws) -> None:
+    """The schedule is given what it has, by the members that the runbook names."""
+    there = aws("scheduler").get_schedule(Name=schedule(aws))
+    named = ("Name", "ScheduleExpression", "FlexibleTimeWindow", "Target", "State")
+    assert aws("scheduler").update_schedule(**{name: there[name] for name in named})["ScheduleArn"]
+
+
 def restored(aws: Aws, up: Stack) -> None:
     """A table is restored, and deleted again."""
     name = f"{up.table}-restored"
@@ -61,9 +73,11 @@ CALLS: dict[str, Callable[[Aws, Stack], object]] = {
     "cloudformation describe-stacks": lambda aws, _: aws("cloudformation").describe_stacks(StackName=STACK_NAME),
     "cloudtrail lookup-events": lambda aws, _: aws("cloudtrail").lookup_events(MaxResults=1),
     "dynamodb describe-table": lambda aws, up: aws("dynamodb").describe_table(TableName=up.table),
+    "dynamodb update-table": lambda aws, up: aws("dynamodb").update_table(
+        TableName=up.table, DeletionProtectionEnabled=True
+    ),
     "dynamodb list-backups": lambda aws, _: aws("dynamodb").list_backups(BackupType="SYSTEM"),
     "dynamodb restore-table-to-point-in-time": restored,
-    "dynamodbstreams get-records": lambda aws, up: aws("dynamodbstreams").list_streams(TableName=up.table),
     "kms describe-key": lambda aws, _: aws("kms").describe_key(KeyId=KEY),
     "kms enable-key": lambda aws, _: aws("kms").enable_key(
         KeyId=aws("kms").describe_key(KeyId=KEY)["KeyMetadata"]["KeyId"]
@@ -77,7 +91,9 @@ CALLS: dict[str, Callable[[Aws, Stack], object]] = {
     "logs start-query": lambda aws, _: query(aws),
     "logs get-query-results": lambda aws, _: aws("logs").get_query_results(queryId=query(aws)),
     "logs tail": lambda aws, _: aws("logs").filter_log_events(logGroupName=f"/aws/lambda/{SWEEP}"),
-    "scheduler list-schedules": lambda aws, _: aws("scheduler").list_schedules(NamePrefix=STACK_NAME)["Schedules"][0],
+    "scheduler get-schedule": lambda aws, _: aws("scheduler").get_schedule(Name=schedule(aws)),
+    "scheduler list-schedules": lambda aws, _: schedule(aws),
+    "scheduler update-schedule": lambda aws, _: updated(aws),
     "secretsmanager describe-secret": lambda aws, up: aws("secretsmanager").describe_secret(SecretId=up.secret),
     "sqs get-queue-url": lambda aws, _: queue(aws),
     "sqs get-queue-attributes": lambda aws, _: aws("sqs").get_queue_attributes(
@@ -88,7 +104,9 @@ CALLS: dict[str, Callable[[Aws, Stack], object]] = {
 }
 """What each command asks. Those that destroy something are not here."""
 
-DESTROYS = {"dynamodb delete-table", "kms cancel-key-deletion", "lambda delete-event-source-mapping"}
+DESTROYS = {
+    *("dynamodb delete-table", "kms cancel-key-deletion", "lambda delete-event-source-mapping", "sqs delete-message"),
+}
 
 
 def test_every_command_of_the_runbook_is_tried_here() -> None:

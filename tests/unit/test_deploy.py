@@ -98,7 +98,7 @@ def test_everything_can_be_given(config: Path) -> None:
 def test_without_a_client_id_four_things_are_asked_and_a_wrong_answer_once_more(
     config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ask = somebody("client", "test", "", "operator", "operator@example.com", "https://app.example/#/done", "")
+    ask = somebody("test", "", "client", "operator", "operator@example.com", "https://app.example/#/done", "")
     answers = collect({}, config, ask)
     assert answers.parameters == {
         "ClientId": "client",
@@ -154,6 +154,22 @@ def test_without_any_region_nothing_is_done(monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
     with pytest.raises(LocalError, match="Which region"):
         session({})
+
+
+def test_a_stack_by_its_name_is_deployed_from_its_own_section(config: Path) -> None:
+    keep(collect({"CLIENT_ID": "one"}, config, nobody), config, REGION)
+    keep(collect({"CLIENT_ID": "two", "ENVIRONMENT": "production"}, config, nobody), config, REGION)
+    answers = collect({"STACK": "flowaccount-connect-production"}, config, None)
+    assert (answers.section, answers.parameters["ClientId"]) == ("production", "two")
+    assert answers.parameters["Environment"] == "production"
+
+
+def test_no_stack_becomes_one_of_the_other_environment() -> None:
+    there = [{"ParameterKey": "Environment", "ParameterValue": "production"}]
+    account = Account(describe_stacks={"Stacks": [{"StackStatus": "UPDATE_COMPLETE", "Parameters": there}]})
+    (text,) = wrong(checks.before(account, ANSWERS))
+    assert "is of production" in text
+    assert "ENVIRONMENT=production STACK=connect" in text
 
 
 def test_what_was_set_at_the_stack_itself_is_in_the_plan() -> None:

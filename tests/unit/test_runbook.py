@@ -4,13 +4,15 @@ import json
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tools.restore.restoring import connection_ids
 
-RUNBOOK = (Path(__file__).parents[2] / "docs" / "runbook.md").read_text("utf-8")
+ROOT = Path(__file__).parents[2]
+RUNBOOK = (ROOT / "docs" / "runbook.md").read_text("utf-8")
 BLOCKS = [
     "".join(line.removeprefix(indent) for line in body.splitlines(keepends=True))
     for indent, body in re.findall(r"^( *)```sh\n(.*?)^ *```$", RUNBOOK, re.MULTILINE | re.DOTALL)
@@ -141,8 +143,34 @@ def test_a_parameter_is_deployed_to_the_stack_that_is_meant_and_no_other(here: P
     assert made == "make build"
     for option, value in {"--stack-name": "other", "--region": "ap-southeast-1", "--config-env": "production"}.items():
         assert given[given.index(option) + 1] == value
-    overrides = given[given.index("--parameter-overrides") + 1 :]
+    first = given.index("--parameter-overrides") + 1
+    overrides = given[first : first + 2]
     assert overrides == ["ConnectionsTable=other-connections-2", "Deployment=AllAtOnce"]
+
+
+def test_restoring_needs_no_path_but_that_of_the_checkout(here: Path) -> None:
+    python = here / ".local/venv/bin/python"
+    python.write_text('#!/bin/sh\necho "$PYTHONPATH"\nprintf "%s\\n" "$@"\n')
+    python.chmod(0o700)
+    path, *given = run(here, "STACK=other\nrestore restored --dry-run").splitlines()
+    assert given == ["-m", "tools.restore", "--stack-name", "other", "restored", "--dry-run"]
+    environment = os.environ | {"PYTHONPATH": path}
+    command = [sys.executable, "-m", "tools.restore", "--help"]
+    helped = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert (helped.returncode, "--dry-run" in helped.stdout) == (0, True), helped.stderr
+
+
+def test_letters_are_deleted_one_by_one_until_there_is_none(here: Path) -> None:
+    answers = (
+        '#!/bin/bash\necho "$*" >> asked\ncase "$*" in *receive-*)\n'
+        "if [ -e one ]; then echo None; else touch one; echo letter; fi ;; esac\n"
+    )
+    (here / "aws").write_text(answers)
+    (step,) = [block for block in BLOCKS if "delete-message" in block]
+    run(here, step)
+    deleted = [line for line in (here / "asked").read_text().splitlines() if "delete-message" in line]
+    assert len(deleted) == 1
+    assert deleted[0].endswith("--receipt-handle letter")
 
 
 def test_every_command_of_the_tool_says_which_stack() -> None:

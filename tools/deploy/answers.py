@@ -21,13 +21,13 @@ NAMES = {
 """The variables of `make deploy`, and the parameters that they set. `PARAMETERS` sets any other, by its own name."""
 
 QUESTIONS = {
-    "CLIENT_ID": "The client id that FlowAccount gave you. It is no secret; the client secret is put in later.",
     "ENVIRONMENT": "Which FlowAccount: sandbox, to try it out, or production. A second stack serves the other one.",
+    "CLIENT_ID": "The client id that FlowAccount gave you. It is no secret; the client secret is put in later.",
     "EMAIL": "Who gets an e-mail for each alarm. Empty: nobody; the alarms still go to a topic.",
     "RETURN_URLS": "Where browsers return to after connecting: complete URLs of your app, separated by commas. "
     "Empty: connecting ends on a page of this stack.",
 }
-"""What is asked where `CLIENT_ID` is not given, with its meaning."""
+"""What is asked where `CLIENT_ID` is not given, with its meaning. By the first answer the others have their defaults."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +49,17 @@ def collect(variables: Mapping[str, str], config: Path, ask: Callable[[str], str
     given = {parameter: variables[name].strip() for name, parameter in NAMES.items() if name in variables}
     others = dict(_pair(word) for word in shlex.split(variables.get("PARAMETERS", "")))
     given |= others
-    section = variables.get("CONFIG") or given.get("Environment") or "sandbox"
+    section = variables.get("CONFIG") or given.get("Environment")
+    section = section or _section_of(config, variables.get("STACK")) or "sandbox"
     kept = _kept(config, section)
     if not given.get("ClientId") and ask is not None:
         for name, meaning in QUESTIONS.items():
             parameter = NAMES[name]
             if parameter not in given:
                 given[parameter] = _asked(ask, name, meaning, kept.get("parameters", {}).get(parameter))
-        section = variables.get("CONFIG") or given["Environment"]
-        kept = kept if section == kept.get("section") else _kept(config, section)
+            if name == "ENVIRONMENT" and not variables.get("CONFIG"):
+                section = given[parameter]
+                kept = kept if section == kept["section"] else _kept(config, section)
     chosen = {**kept.get("parameters", {}), **given}
     chosen.setdefault("Environment", section if section in ("sandbox", "production") else "sandbox")
     if not chosen.get("ClientId"):
@@ -99,6 +101,12 @@ def kept_region(config: Path, stack: str) -> str | None:
             if region:
                 return str(region)
     return None
+
+
+def _section_of(config: Path, stack: str | None) -> str | None:
+    """The section that keeps a stack of this name."""
+    sections = tomlkit.parse(config.read_text()).unwrap() if stack and config.exists() else {}
+    return next((name for name, one in sections.items() if isinstance(one, dict) and _named(one) == stack), None)
 
 
 def _named(section: dict[str, Any]) -> str | None:

@@ -98,6 +98,7 @@ def before(clients: Clients, answers: Answers) -> Iterator[Finding]:
         yield Finding(f"stack {answers.stack} is {found['StackStatus']}: wait for it to end.", wrong=True)
     else:
         yield Finding(f"stack {answers.stack}: will be updated")
+        yield from same_environment(found, answers)
         yield from kept(found, answers)
 
 
@@ -110,6 +111,14 @@ def stack(clients: Clients, name: str) -> dict[str, Any] | None:
             return None
         raise
     return found
+
+
+def same_environment(found: dict[str, Any], answers: Answers) -> Iterator[Finding]:
+    """Whether the stack keeps its environment: what is sealed for one opens for no other."""
+    there = {one["ParameterKey"]: one["ParameterValue"] for one in found.get("Parameters", [])}.get("Environment")
+    if there and there != answers.parameters["Environment"]:
+        text = f"stack {answers.stack} is of {there}, and this would make it {answers.parameters['Environment']}"
+        yield Finding(f"{text}: make deploy ENVIRONMENT={there} STACK={answers.stack}", wrong=True)
 
 
 def kept(found: dict[str, Any], answers: Answers) -> Iterator[Finding]:
