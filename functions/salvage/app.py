@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flowaccount_connect.rotation.pending_commits import MalformedMessage
+from flowaccount_connect.rotation.time_left import LONGEST_WRITE
 from flowaccount_connect.runtime import bootstrap
 from flowaccount_connect.runtime.observability import fault, logger, observed
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
@@ -13,14 +14,17 @@ _commits = bootstrap.salvage()
 
 
 @observed
-def handler(event: Mapping[str, Any], _context: Any) -> dict[str, Any]:
+def handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
     """Apply a batch of pending commits.
 
     A message that cannot be read, or whose write the table did not take, is delivered again, for as long as the queue
-    keeps it.
+    keeps it. So are those for which no time is left: whoever is killed has all of them delivered again.
     """
     failed = []
     for record in event.get("Records", []):
+        if context.get_remaining_time_in_millis() < (LONGEST_WRITE + 1) * 1_000:
+            failed.append(record.get("messageId"))
+            continue
         try:
             outcome, connection_id = _commits.apply(record["body"], now=int(time.time()))
         except (StoreUnavailable, MalformedMessage) as error:

@@ -32,7 +32,11 @@ def test_a_refresh_is_forced_once_a_minute_and_what_came_of_it_is_told(table: Ta
     assert demand.take(table.connection_id, 1, now=NOW + 60, seconds=20, forced=True)[1] is True
 
 
-@pytest.mark.parametrize("value", [{"S": "soon"}, {"N": "9" * 30}, {"N": "1E+125"}, {"BOOL": True}, {"L": []}], ids=str)
+@pytest.mark.parametrize(
+    "value",
+    [{"S": "soon"}, {"N": str(NOW + 3_000)}, {"N": "9" * 30}, {"N": "1E+125"}, {"BOOL": True}, {"L": []}],
+    ids=str,
+)
 @pytest.mark.parametrize("name", ["turn_until", "generation", "forced_at"])
 def test_a_turn_that_no_caller_can_have_taken_keeps_nobody_waiting(
     table: Table, name: str, value: dict[str, object]

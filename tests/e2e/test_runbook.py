@@ -50,7 +50,14 @@ def query(aws: Aws) -> str:
 
 def schedule(aws: Aws) -> str:
     """The name of the stack's schedule."""
-    return str(aws("scheduler").list_schedules(NamePrefix=STACK_NAME)["Schedules"][0]["Name"])
+    asked = {"StackName": STACK_NAME, "LogicalResourceId": "SweepFunctionTick"}
+    return str(aws("cloudformation").describe_stack_resource(**asked)["StackResourceDetail"]["PhysicalResourceId"])
+
+
+def concurrency(aws: Aws) -> None:
+    """A function is held, and goes on."""
+    aws("lambda").put_function_concurrency(FunctionName=f"{STACK_NAME}-refresh", ReservedConcurrentExecutions=0)
+    aws("lambda").delete_function_concurrency(FunctionName=f"{STACK_NAME}-refresh")
 
 
 def updated(aws: Aws) -> None:
@@ -70,6 +77,7 @@ def restored(aws: Aws, up: Stack) -> None:
 
 KEY, SWEEP = f"alias/{STACK_NAME}", f"{STACK_NAME}-sweep"
 CALLS: dict[str, Callable[[Aws, Stack], object]] = {
+    "cloudformation describe-stack-resource": lambda aws, _: schedule(aws),
     "cloudformation describe-stacks": lambda aws, _: aws("cloudformation").describe_stacks(StackName=STACK_NAME),
     "cloudtrail lookup-events": lambda aws, _: aws("cloudtrail").lookup_events(MaxResults=1),
     "dynamodb describe-table": lambda aws, up: aws("dynamodb").describe_table(TableName=up.table),
@@ -84,6 +92,8 @@ CALLS: dict[str, Callable[[Aws, Stack], object]] = {
     ),
     "lambda get-account-settings": lambda aws, _: aws("lambda").get_account_settings(),
     "lambda invoke": lambda aws, _: aws("lambda").invoke(FunctionName=f"{SWEEP}:live", Payload=b"{}"),
+    "lambda put-function-concurrency": lambda aws, _: concurrency(aws),
+    "lambda delete-function-concurrency": lambda aws, _: concurrency(aws),
     "lambda list-event-source-mappings": lambda aws, _: mapping(aws),
     "lambda update-event-source-mapping": lambda aws, _: aws("lambda").update_event_source_mapping(
         UUID=mapping(aws), Enabled=True
@@ -92,7 +102,6 @@ CALLS: dict[str, Callable[[Aws, Stack], object]] = {
     "logs get-query-results": lambda aws, _: aws("logs").get_query_results(queryId=query(aws)),
     "logs tail": lambda aws, _: aws("logs").filter_log_events(logGroupName=f"/aws/lambda/{SWEEP}"),
     "scheduler get-schedule": lambda aws, _: aws("scheduler").get_schedule(Name=schedule(aws)),
-    "scheduler list-schedules": lambda aws, _: schedule(aws),
     "scheduler update-schedule": lambda aws, _: updated(aws),
     "secretsmanager describe-secret": lambda aws, up: aws("secretsmanager").describe_secret(SecretId=up.secret),
     "sqs get-queue-url": lambda aws, _: queue(aws),

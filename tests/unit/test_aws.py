@@ -155,6 +155,11 @@ def test_what_other_services_did_not_say_is_no_answer_either(
     assert error_code(caught.value) in {"NoAnswer", "AttributeError", "RecursionError", "UnicodeDecodeError"}
 
 
+def test_an_answer_without_members_has_an_empty_body(server: Server, made: Any) -> None:
+    server.say(reply(200, b""))
+    made("sqs").change_message_visibility(QueueUrl="http://queue", ReceiptHandle="r", VisibilityTimeout=1)
+
+
 def test_a_refusal_is_told_by_its_code_alone(server: Server, made: Any) -> None:
     server.say(said({"__type": "com.amazonaws#ResourceNotFoundException", "message": "CANARY"}, 400))
     with pytest.raises(StoreUnavailable) as caught:

@@ -77,7 +77,7 @@ def test_secret_attempt_data_key_exchange_and_write_come_in_this_order(
     monkeypatch.setattr(world.secrets, "get_secret_value", noted("secret", world.secrets.get_secret_value))
     monkeypatch.setattr(world.kms, "generate_data_key", noted("data key", world.kms.generate_data_key))
     finish(world)
-    assert steps == ["secret", "update_item", "data key", "POST", "transact_write_items"]
+    assert steps == ["secret", "get_item", "data key", "update_item", "POST", "transact_write_items"]
 
 
 def test_times_count_from_the_moment_the_request_was_sent(world: World) -> None:
@@ -236,13 +236,35 @@ def test_while_the_secret_cannot_be_looked_up_attempt_and_code_stay_as_they_are(
 
 def test_without_a_data_key_the_code_is_not_sent(world: World) -> None:
     world.kms.error = client_error("ThrottlingException")
-    assert finish(world).ending is Ending.TEMPORARILY_UNAVAILABLE
+    ended = finish(world)
+    assert (ended.ending, ended.untouched) == (Ending.TEMPORARILY_UNAVAILABLE, True)
     assert world.endpoint.posts == []
+    world.kms.error = None
+    assert finish(world).ending is Ending.CONNECTED, "the attempt and the code stay as they are"
 
 
 def test_without_the_time_to_store_the_answer_the_code_is_not_sent(world: World) -> None:
-    assert finish(world, seconds=COMMIT_RESERVE + SHORTEST_EXCHANGE - 0.1).ending is Ending.TEMPORARILY_UNAVAILABLE
+    ended = finish(world, seconds=COMMIT_RESERVE + SHORTEST_EXCHANGE - 0.1)
+    assert (ended.ending, ended.untouched) == (Ending.TEMPORARILY_UNAVAILABLE, True)
     assert world.endpoint.posts == []
+    assert finish(world).ending is Ending.CONNECTED
+
+
+@pytest.mark.parametrize("seconds", [0.5, 1.4, 2.0, 3.0, 5.0, 7.0])
+def test_a_slow_table_uses_nothing_up_in_vain(world: World, seconds: float) -> None:
+    """What a call takes is known from the first one."""
+    world.table.on_call = lambda _: world.clock.sleep(seconds)
+    ended = finish(world)
+    world.table.on_call = lambda _: None
+    assert ended.untouched or len(world.endpoint.posts) == 1
+    assert ended.ending is Ending.CONNECTED or finish(world).ending is Ending.CONNECTED
+
+
+def test_an_ending_is_recorded_only_while_there_is_time_to_log_it(world: World) -> None:
+    world.endpoint.answers = [Answer(Outcome.REJECTED, error="invalid_grant")]
+    world.endpoint.on_post = lambda: world.clock.sleep(21)
+    assert finish(world).ending is Ending.CODE_REJECTED
+    assert "result" not in world.attempt()
 
 
 @pytest.mark.parametrize("spare", [LONGEST_EXCHANGE + 10, LONGEST_EXCHANGE, 8, SHORTEST_EXCHANGE])
@@ -252,19 +274,41 @@ def test_the_exchange_leaves_time_to_store_its_answer(world: World, spare: float
 
 
 def test_an_attempt_that_could_not_be_consumed_exchanges_nothing(world: World) -> None:
-    world.table.faults["update_item"] = [Fault(client_error("InternalServerError"))]
+    world.table.faults["update_item"] = [Fault(client_error("InternalServerError"))] * 30
     with pytest.raises(StoreUnavailable):
         finish(world)
     assert world.endpoint.posts == []
+    world.table.faults.clear()
     assert finish(world).ending is Ending.CONNECTED
 
 
+@pytest.mark.parametrize("written", [False, True])
+def test_a_consumption_is_repeated_until_it_is_acknowledged(world: World, written: bool) -> None:
+    world.table.faults["update_item"] = [Fault(client_error("InternalServerError"), written=written)] * 3
+    assert finish(world).ending is Ending.CONNECTED
+    assert len(world.endpoint.posts) == 1
+
+
 def test_an_attempt_that_was_consumed_unacknowledged_exchanges_nothing_on_its_reload(world: World) -> None:
-    world.table.faults["update_item"] = [Fault(client_error("InternalServerError"), written=True)]
+    lost = Fault(client_error("InternalServerError"))
+    world.table.faults["update_item"] = [replace(lost, written=True)] + [lost] * 30
     with pytest.raises(StoreUnavailable):
         finish(world)
+    world.table.faults.clear()
     assert finish(world).ending is Ending.ATTEMPT_USED
     assert world.endpoint.posts == []
+
+
+def test_a_reload_does_not_wait_beyond_its_time(world: World) -> None:
+    lost = Fault(client_error("InternalServerError"))
+    world.table.faults["update_item"] = [replace(lost, written=True)] + [lost] * 30
+    with pytest.raises(StoreUnavailable):
+        finish(world)
+    world.table.faults.clear()
+    world.table.on_call = lambda _: world.clock.sleep(2)
+    begun = world.clock.now
+    finish(world)
+    assert world.clock.now - begun <= 28 - 8
 
 
 def test_a_replaced_secret_is_looked_up_for_the_next_connect_but_this_code_is_not_sent_again(world: World) -> None:

@@ -1,5 +1,6 @@
 """Connecting through a link: nothing becomes a connection unless the app confirms it for who is logged in there."""
 
+import itertools
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -244,22 +245,35 @@ def test_the_link_is_used_up_before_anything_is_sent(world: World) -> None:
     world.table.on_call = steps.append
     world.endpoint.on_post = lambda: steps.append("POST")
     come_back(world, link)
-    assert steps == ["update_item", "update_item", "POST", "transact_write_items"]
+    assert steps == ["get_item", "get_item", "update_item", "update_item", "POST", "transact_write_items"]
 
 
 def test_a_link_that_could_not_be_used_up_sends_nothing(world: World) -> None:
     link, _ = world.link()
-    calls = iter([None, Fault(client_error("InternalServerError"))])
+    writes = itertools.count()
 
     def fault(operation: str) -> None:
-        found = next(calls)
-        if found is not None:
-            world.table.faults[operation] = [found]
+        if operation == "update_item" and next(writes) >= 1:
+            world.table.faults[operation] = [Fault(client_error("InternalServerError"))]
 
     world.table.on_call = fault
     with pytest.raises(StoreUnavailable):
         come_back(world, link)
     assert world.endpoint.posts == []
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_using_a_link_up_is_repeated_until_it_is_acknowledged(world: World, written: bool) -> None:
+    link, _ = world.link()
+    writes = itertools.count()
+
+    def fault(operation: str) -> None:
+        if operation == "update_item" and next(writes) == 1:
+            world.table.faults[operation] = [Fault(client_error("InternalServerError"), written=written)]
+
+    world.table.on_call = fault
+    assert come_back(world, link).ending is Ending.TO_BE_CONFIRMED
+    assert len(world.endpoint.posts) == 1
 
 
 @pytest.mark.parametrize(
@@ -350,6 +364,15 @@ def test_the_expected_business_is_welcome(world: World) -> None:
     link, confirmation = world.link(expected=CONNECTION)
     assert come_back(world, link).ending is Ending.TO_BE_CONFIRMED
     assert world.confirmation().confirm(confirmation, TENANT).id == CONNECTION
+
+
+def test_tokens_that_meet_a_connection_that_nobody_understands_wait_for_its_repair(world: World) -> None:
+    world.connect()
+    world.change(tenant=7)
+    link, _ = world.link()
+    ended = come_back(world, link)
+    assert (ended.ending, ended.note) == (Ending.TO_BE_CONFIRMED, "pending")
+    assert len(world.sqs.sent) == 1
 
 
 def test_a_business_of_another_tenant_is_refused_and_stays_as_it_is(world: World) -> None:

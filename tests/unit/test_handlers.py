@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -811,6 +812,25 @@ def test_what_cannot_be_applied_yet_or_read_at_all_ends_as_a_dead_letter(functio
     failures = functions.call("salvage", batch)["batchItemFailures"]
     assert [failure["itemIdentifier"] for failure in failures] == [first["messageId"], "odd", "bare"]
     assert world.table.item("CONNECTION", "N7654321")["generation"] == 1
+
+
+def test_what_salvage_has_no_time_for_comes_again_and_the_rest_is_done(
+    functions: Functions, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch, applied = event("salvage-queue"), []
+    _, second = batch["Records"]
+    module = functions.module("salvage")
+    apply = module._commits.apply
+
+    def slowly(*given: Any, **more: Any) -> Any:
+        applied.append(given)
+        return apply(*given, **more)
+
+    monkeypatch.setattr(module, "_commits", SimpleNamespace(apply=slowly))
+    left = iter([20_000, 7_000])
+    context = SimpleNamespace(get_remaining_time_in_millis=lambda: next(left), aws_request_id="r")
+    assert module.handler(batch, context) == {"batchItemFailures": [{"itemIdentifier": second["messageId"]}]}
+    assert len(applied) == 1
 
 
 # token -------------------------------------------------------------------------------------------------------------

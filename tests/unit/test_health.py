@@ -316,8 +316,8 @@ def test_a_connection_in_its_last_hour_is_tried_all_the_same(stack: Stack, cause
     assert stack.process().works()
 
 
-@pytest.mark.parametrize("cause", list(CAUSES))
-def test_who_failed_is_never_the_one_who_tests(stack: Stack, cause: Sign) -> None:
+@pytest.mark.parametrize("cause", [Sign.DOUBT, Sign.REFUSAL])
+def test_who_failed_lately_is_not_the_one_who_tests(stack: Stack, cause: Sign) -> None:
     worker = stack.unwell(cause)
     stack.canary = Sign.WELL
     _, count = CAUSES[cause]
@@ -325,6 +325,48 @@ def test_who_failed_is_never_the_one_who_tests(stack: Stack, cause: Sign) -> Non
         assert not worker.works(f"F{i}")
     assert stack.canaries == []
     assert worker.works("N1")
+
+
+@pytest.mark.parametrize("cause", list(CAUSES))
+@pytest.mark.parametrize("count", [1, 3, 5, 20])
+def test_a_stack_whose_connections_have_all_failed_recovers_by_itself(stack: Stack, cause: Sign, count: int) -> None:
+    """However few they are, and whoever has failed: within six minutes after the server is well again."""
+    outcome, needed = CAUSES[cause]
+    worker, names = stack.process(), [f"F{i}" for i in range(max(count, needed))]
+    for name in names:
+        worker.run(outcome, name)
+    stack.clock.sleep(1_800)
+    stack.canary = Sign.WELL
+    begun = stack.clock.now
+    while not all(worker.works(name) for name in names):
+        stack.clock.sleep(30)
+        assert stack.clock.now - begun <= 360
+    assert stack.changes[-1].well
+
+
+@pytest.mark.parametrize("outcome", [RefreshOutcome.LOST, RefreshOutcome.PENDING])
+def test_what_the_table_did_not_take_is_not_told_to_the_table(stack: Stack, outcome: RefreshOutcome) -> None:
+    """It hangs, and the invocation has the time for a line of the log."""
+    worker = stack.process()
+    worker.health.admits("N1")
+    stack.clock.sleep(CACHED + 1)
+    stack.table.calls.clear()
+    worker.health.learn(Refresh(outcome=outcome, connection_id="N1", exchange_ms=1), int(stack.clock.now))
+    assert stack.table.calls == []
+    assert worker.health.succeeded_since(int(stack.clock.now) - 1)
+
+
+def test_a_success_that_a_clock_saw_ahead_hides_no_failure(stack: Stack) -> None:
+    worker, other = stack.process(), stack.process()
+    stack.clock.now = NOW + 3_600
+    assert worker.works("N0")
+    stack.clock.now = NOW
+    assert not worker.health.succeeded_since(NOW)
+    worker.run(RefreshOutcome.THROTTLED, "N1")
+    assert not worker.health.throttled_alone("N1")
+    for i in range(DOUBTS):
+        (worker if i % 2 else other).run(RefreshOutcome.IN_DOUBT, f"F{i}")
+    assert stack.process().health.unwell
 
 
 def test_a_refused_configuration_is_over_with_the_first_good_canary(stack: Stack) -> None:

@@ -100,9 +100,11 @@ def test_a_program_is_not_a_person(accept: str) -> None:
     assert not read({"headers": {"Accept": accept}}, "id").prefers_html
 
 
-def test_the_gateways_request_id_comes_first() -> None:
-    assert read({"requestContext": {"requestId": "gateway"}}, "lambda").id == "gateway"
-    assert read({"requestContext": {"requestId": ""}}, "lambda").id == "lambda"
+def test_the_id_of_the_access_log_comes_first_and_one_that_a_client_can_set_does_not_count() -> None:
+    both = {"extendedRequestId": "gateway", "requestId": "a client's"}
+    assert read({"requestContext": both}, "lambda").id == "gateway"
+    for context in ({"requestId": "a client's"}, {"extendedRequestId": ""}, {"extendedRequestId": 7}, None):
+        assert read({"requestContext": context}, "lambda").id == "lambda"
     assert read({}, "lambda").id == "lambda"
 
 

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowaccount_connect.connections.listing import Listed, Listing
+from flowaccount_connect.domain.connection import Status
 from flowaccount_connect.domain.events import Entry, Kind
 from flowaccount_connect.storage.connections import key_of, listed_as
 from flowaccount_connect.storage.cursor import InvalidNext
@@ -107,6 +108,31 @@ def test_a_list_shows_every_connection_once_in_an_order_that_stays(functions: Fu
     assert len(whole) == len(more)
     for limit in (1, 7, 30, 31, 100):
         assert walk(functions, limit=str(limit)) == whole
+
+
+def test_a_connection_that_changes_its_status_while_a_page_is_read_spoils_no_page(
+    functions: Functions, world: World, more: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is found twice, and DynamoDB takes each key of a read once."""
+    query, moved = world.table.query, [name for name in more if more[name] == "active"]
+
+    def moving(**given: Any) -> Any:
+        answer = query(**given)
+        for item in answer["Items"][:1]:
+            name = item["pk"]["S"].removeprefix("CONNECTION#")
+            if name in moved:
+                moved.clear()
+                world.table.model.update_item(
+                    TableName="table",
+                    Key=key_of(name),
+                    UpdateExpression="SET listed_as = :listed",
+                    ExpressionAttributeValues={":listed": {"S": listed_as(name, Status.REAUTHORIZATION_REQUIRED)}},
+                )
+        return answer
+
+    monkeypatch.setattr(world.table, "query", moving)
+    assert ask(functions, limit="100")["statusCode"] == 200
+    assert moved == []
 
 
 def test_a_list_of_one_status_shows_that_status(functions: Functions, more: dict[str, str]) -> None:

@@ -14,6 +14,7 @@ from flowaccount_connect.notifying import notices, words
 from flowaccount_connect.notifying.notices import Waiting
 from flowaccount_connect.notifying.people import LINE_URL
 from flowaccount_connect.notifying.sending import Answer
+from flowaccount_connect.storage.dynamodb import StoreUnavailable
 from tests.template.test_alarms import ALWAYS, NOTIFYING, slugs
 from tests.unit.notifying import LINE_SECRET, SLACK_URL, World, alarm, event
 from tests.unit.tables import client_error
@@ -145,6 +146,17 @@ def test_alarms_that_were_just_made_and_are_well_are_the_end_of_nothing() -> Non
     world.run(2 * notices.QUIET)
     assert len(texts(world)) == 1
     assert "over" not in texts(world)[0]
+
+
+def test_what_waits_for_people_ends_where_there_is_no_way_to_them_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A deployment took the last way, and the right to read the notices with it."""
+    without = World((), people=False)
+    denied = StoreUnavailable("AccessDeniedException")
+    monkeypatch.setattr(without.notices, "get", lambda _: (_ for _ in ()).throw(denied))
+    without.queue.put({"tell": "alarm/unwell"})
+    without.run(2 * notices.QUIET)
+    assert texts(without) == []
+    assert without.queue.dead == []
 
 
 def test_an_alarm_that_flaps_is_counted() -> None:

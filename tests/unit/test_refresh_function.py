@@ -55,7 +55,7 @@ def test_an_invocation_that_failed_is_logged_by_its_code_alone(
     client = Lambda(answer)
     assert RefreshFunction(client, "refresh", logger).refresh("N1", 3) == 0
     assert client.closed == 1
-    assert logged == [("refresh did not answer", {"connection_id": "N1", "code": code})]
+    assert logged == [("refresh did not answer", {"connection_id": "N1", "error": code})]
 
 
 @pytest.mark.parametrize(

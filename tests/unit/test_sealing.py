@@ -182,6 +182,14 @@ def test_a_data_key_is_not_used_for_long(kms: FakeKms) -> None:
     assert made.data_key() != first
 
 
+def test_a_data_key_that_was_made_by_a_clock_ahead_is_not_used_for_longer(kms: FakeKms) -> None:
+    now = 100_000.0
+    made = Sealer(kms, "key", stack="connect", environment="sandbox", clock=lambda: now)
+    first = made.data_key()
+    now -= 86_400
+    assert made.data_key() != first
+
+
 def test_a_batch_asks_for_one_data_key_however_many_ask_at_once(kms: FakeKms) -> None:
     made, asked, go = sealer(kms), threading.Barrier(SETS_PER_KEY), kms.generate_data_key
 

@@ -296,11 +296,35 @@ def test_a_table_that_takes_no_turn_serves_the_living_token_and_nobody_asks(worl
     assert world.lambdas.invoked == []
 
 
+@pytest.mark.parametrize("seconds", [1.6, 2.0, 3.0])
+def test_over_a_slow_table_a_token_is_refreshed_all_the_same(world: World, seconds: float) -> None:
+    world.connect(lifetime=22_100)
+    world.lambdas.act = world.rotated_by_another
+    world.table.on_call = lambda _: world.clock.sleep(seconds)
+    assert served(world).generation == 2
+
+
+def test_a_commit_by_a_clock_that_was_ahead_is_not_fresh_for_as_long(world: World) -> None:
+    world.connect()
+    world.change(requested_at=NOW + 86_400)
+    world.lambdas.act = world.rotated_by_another
+    assert served(world, rejected=1).generation == 2
+
+
+def test_a_lease_that_nobody_can_have_given_keeps_no_caller_waiting(world: World) -> None:
+    world.connect(lifetime=22_000)
+    world.change(attempt_id="a", attempt_started_at=NOW, lease_until=NOW + 86_400)
+    begun = world.clock.now
+    with pytest.raises(Failure):
+        served(world)
+    assert world.clock.now - begun <= 1
+
+
 def test_a_turn_that_took_too_long_to_take_asks_for_nothing(world: World) -> None:
     world.connect(lifetime=22_100)
 
     def slowly(operation: str) -> None:
-        world.clock.now += 7 if operation == "update_item" else 0
+        world.clock.now += 8 if operation == "update_item" else 0
 
     world.table.on_call = slowly
     assert served(world).status == "refresh_failing"

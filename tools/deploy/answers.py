@@ -27,7 +27,7 @@ QUESTIONS = {
     "RETURN_URLS": "Where browsers return to after connecting: complete URLs of your app, separated by commas. "
     "Empty: connecting ends on a page of this stack.",
 }
-"""What is asked where `CLIENT_ID` is not given, with its meaning. The first answer decides the defaults of the others."""
+"""What is asked where `CLIENT_ID` is not given, with its meaning. The first answer decides the others' defaults."""
 
 
 @dataclass(frozen=True, slots=True)

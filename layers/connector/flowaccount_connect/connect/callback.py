@@ -19,8 +19,14 @@ from flowaccount_connect.rotation.new_tokens import timed
 from flowaccount_connect.rotation.pending_commits import PendingCommit, Target
 from flowaccount_connect.rotation.permits import NoPermit, Permit
 from flowaccount_connect.rotation.ports import CodeEndpoint, Queue, Sealer, Secret
-from flowaccount_connect.rotation.time_left import TimeLeft
-from flowaccount_connect.rotation.writes import Lost, Pending, persist, persist_or_queue
+from flowaccount_connect.rotation.time_left import (
+    COMMIT_RESERVE,
+    LAST_TRY,
+    LONGEST_WRITE,
+    SHORTEST_EXCHANGE,
+    TimeLeft,
+)
+from flowaccount_connect.rotation.writes import Lost, Pending, acknowledged, persist, persist_or_queue
 from flowaccount_connect.storage.attempts import AttemptRefused, AttemptStore, ConnectAttempt, link_in, verifier_of
 from flowaccount_connect.storage.commits import Commit
 from flowaccount_connect.storage.connections import from_item, grant_update, tenant_check
@@ -36,7 +42,7 @@ from flowaccount_connect.storage.links import (
     link_from_item,
     refused_put,
 )
-from flowaccount_connect.storage.sealing import SealingUnavailable, TokenPair
+from flowaccount_connect.storage.sealing import DataKey, SealingUnavailable, TokenPair
 
 EXCHANGES_PER_MINUTE = 6
 """The most codes that the links of one tenant can send in one minute."""
@@ -94,6 +100,23 @@ class Ended:
         return not stored or self.note is not None
 
 
+class _NoTime(Exception):
+    """Too little time is left of the invocation to send the code."""
+
+
+_UNAVAILABLE = {SecretUnavailable: "secret", SealingUnavailable: "sealing", _NoTime: "no time left"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """What one exchange needs. Its repr shows none of it."""
+
+    client_secret: str = field(default="", repr=False)
+    data_key: DataKey | None = field(default=None, repr=False)
+    permit: Permit | None = None
+    """`None`: nobody counts what is sent."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Callback:
     """Finishes connects."""
@@ -121,48 +144,56 @@ class Callback:
     def finish(self, returned: Returned, *, remaining: Callable[[], float]) -> Ended:
         """Consume the attempt by one conditional write, then send the code, once, and store what it brings.
 
-        The client secret and the room in the rate come first: without one of them the attempt, the link and the code
-        stay as they are. `remaining` returns the seconds left of the invocation. Raises `StoreUnavailable` if the
-        attempt could not be consumed; then nothing was sent.
+        What the exchange needs comes first: the client secret, a data key, the room in the rate, and the time. Without
+        one of them the attempt, the link and the code stay as they are. `remaining` returns the seconds left of the
+        invocation. Raises `StoreUnavailable` if the attempt could not be consumed; then nothing was sent.
         """
-        if returned.secret is None:
+        secret = returned.secret
+        if secret is None:
             return self._without_cookie(returned.state)
-        client_secret, permit = "", None
+        prepared = _Prepared()
         if returned.error is None:
             try:
-                client_secret = self.secret.get()
-                permit = self._permit(returned.state, returned.secret)
+                prepared = self._prepare(returned.state, secret, remaining)
             except SecretMisconfigured as error:
                 return Ended(ending=Ending.CONFIGURATION_ERROR, note=str(error), untouched=True)
-            except SecretUnavailable as error:
+            except (SecretUnavailable, SealingUnavailable, _NoTime) as error:
                 return Ended(
                     ending=Ending.TEMPORARILY_UNAVAILABLE,
-                    note=f"secret: {error}",
+                    note=f"{_UNAVAILABLE[type(error)]}: {error}",
                     untouched=True,
                     retry_after=RETRY_AFTER,
                 )
             except (NoPermit, TooMany) as full:
                 note = "rate" if isinstance(full, NoPermit) else "tenant"
                 return Ended(ending=Ending.BUSY, note=note, untouched=True, retry_after=full.retry_after)
-        callback_id, now = self.new_id(), int(self.clock())
+        callback_id, time_left = self.new_id(), TimeLeft(remaining, self.sleep)
+        # Each until the table acknowledges it: one that was written and not acknowledged would have been for nothing.
+        reserve = COMMIT_RESERVE + SHORTEST_EXCHANGE
         try:
-            attempt = self.attempts.consume(
-                fingerprint(returned.state), secret=returned.secret, callback_id=callback_id, now=now
+            attempt = acknowledged(
+                lambda: self.attempts.consume(
+                    fingerprint(returned.state), secret=secret, callback_id=callback_id, now=int(self.clock())
+                ),
+                time_left,
+                reserve=reserve,
             )
         except AttemptRefused as refused:
-            return self._not_consumed(refused.attempt, returned.secret)
+            return self._not_consumed(refused.attempt, secret, remaining)
         # From here on neither the attempt nor the link serves again, whatever happens.
-        link = (
-            self.links.consume(attempt.link, callback_id, now=int(self.clock())) if attempt.link is not None else None
-        )
-        if attempt.link is not None and link is None:
+        link, link_id = None, attempt.link
+        if link_id is not None:
+            link = acknowledged(
+                lambda: self.links.consume(link_id, callback_id, now=int(self.clock())), time_left, reserve=reserve
+            )
+        if link_id is not None and link is None:
             ended = Ended(ending=Ending.ATTEMPT_USED, attempt=attempt)
         else:
-            ended = self._consumed(attempt, link, returned, client_secret, permit, remaining)
+            ended = self._consumed(attempt, link, returned, prepared, remaining)
         if link is not None:
-            ended = replace(ended, confirmation=link.confirmation(link_in(returned.secret)))
+            ended = replace(ended, confirmation=link.confirmation(link_in(secret)))
         if ended.unrecorded:
-            self._record(ended, link)
+            self._record(ended, link, remaining)
         return ended
 
     def _without_cookie(self, state: str) -> Ended:
@@ -172,46 +203,54 @@ class Callback:
         ended = attempt is not None and attempt.consumed_by is not None
         return Ended(ending=Ending.ATTEMPT_USED if ended else Ending.ATTEMPT_UNKNOWN, note="no cookie")
 
-    def _permit(self, state: str, secret: str) -> Permit | None:
-        """Get a permit for one exchange, from the tenant's share and the stack's rate, before anything is consumed.
+    def _prepare(self, state: str, secret: str, remaining: Callable[[], float]) -> "_Prepared":
+        """What one exchange needs, before anything is consumed.
 
-        No permit is taken if the attempt or the link cannot be consumed: the callback ends there. Raises
-        `TooMany`, `NoPermit`, `StoreUnavailable`.
+        Only the client secret if the attempt or the link cannot be consumed: the callback ends there. The permit is
+        from the tenant's share and the stack's rate. Raises `SecretMisconfigured`, `SecretUnavailable`,
+        `SealingUnavailable`, `TooMany`, `NoPermit`, `_NoTime`, `StoreUnavailable`.
         """
-        if self.permits is None:
-            return None
-        now = int(self.clock())
-        attempt = self.attempts.get(fingerprint(state))
+        client_secret, began = self.secret.get(), self.clock()
+        attempt, now = self.attempts.get(fingerprint(state)), int(self.clock())
+        # Both writes that consume will take as long as this read did.
+        consuming = 2 * min(max(self.clock() - began, 0.0), LONGEST_WRITE)
         if attempt is None or not attempt.is_bound_to(secret) or not attempt.is_open(now):
-            return None
+            return _Prepared(client_secret)
+        link = None
         if attempt.link is not None:
             link = self.links.opened(link_in(secret))
             if link is None or link.consumed_by is not None or link.is_over(now):
-                return None
-            self.links.count(link.tenant, Act.EXCHANGES, limit=self.exchanges_per_minute, now=now)
-        permit = self.permits()
-        permit.use(PATIENCE)
-        return permit
+                return _Prepared(client_secret)
+        data_key, permit = self.sealer.data_key(), None
+        if self.permits is not None:
+            if link is not None:
+                self.links.count(link.tenant, Act.EXCHANGES, limit=self.exchanges_per_minute, now=now)
+            permit = self.permits()
+            permit.use(PATIENCE)
+        if TimeLeft(lambda: remaining() - consuming).for_exchange() is None:
+            raise _NoTime("the table is slow")
+        return _Prepared(client_secret, data_key, permit)
 
-    def _record(self, ended: Ended, link: Link | None) -> None:
-        """Record how the connect ended. If that fails, a reload only learns that the attempt was used."""
+    def _record(self, ended: Ended, link: Link | None, remaining: Callable[[], float]) -> None:
+        """Record how the connect ended, if the time suffices: the log line comes after it. If it is not recorded, a
+        reload only learns that the attempt was used."""
         attempt, now = ended.attempt, int(self.clock())
         with contextlib.suppress(StoreUnavailable, ConditionRefused):
-            if link is not None and ended.ending is not Ending.TO_BE_CONFIRMED:
+            if link is not None and ended.ending is not Ending.TO_BE_CONFIRMED and remaining() > LAST_TRY:
                 write = failing(self.table, link.id, link.consumed_by or "", ended.ending, now=now)
                 call(self.client.update_item, **write)
         with contextlib.suppress(StoreUnavailable, ConditionRefused):
-            if attempt is not None:
+            if attempt is not None and remaining() > LAST_TRY:
                 self.attempts.finish(attempt.id, _result(ended))
 
-    def _not_consumed(self, attempt: ConnectAttempt | None, secret: str) -> Ended:
+    def _not_consumed(self, attempt: ConnectAttempt | None, secret: str, remaining: Callable[[], float]) -> Ended:
         """Why the attempt could not be consumed. A reload in the same browser ends as the first callback did."""
         if attempt is None or not attempt.is_bound_to(secret):
             return Ended(ending=Ending.ATTEMPT_UNKNOWN)
         if attempt.consumed_by is None:
             return Ended(ending=Ending.ATTEMPT_EXPIRED, attempt=attempt)
         for pause in _RELOAD_PAUSES:
-            if attempt.result is not None:
+            if attempt.result is not None or remaining() < pause + 2 * LONGEST_WRITE:
                 break
             self.sleep(pause)
             attempt = self.attempts.get(attempt.id) or attempt
@@ -234,8 +273,7 @@ class Callback:
         attempt: ConnectAttempt,
         link: Link | None,
         returned: Returned,
-        client_secret: str,
-        permit: Permit | None,
+        prepared: "_Prepared",
         remaining: Callable[[], float],
     ) -> Ended:
         """Send the code, and store or keep what it brings."""
@@ -245,26 +283,22 @@ class Callback:
             denied = returned.error == "access_denied"
             ending = Ending.ACCESS_DENIED if denied else Ending.AUTHORIZATION_FAILED
             return Ended(ending=ending, attempt=attempt)
-        try:
-            data_key = self.sealer.data_key()
-        except SealingUnavailable as error:
-            return Ended(ending=Ending.TEMPORARILY_UNAVAILABLE, attempt=attempt, note=f"sealing: {error}")
-        budget = TimeLeft(remaining).for_exchange()
-        if budget is None:
+        budget, data_key = TimeLeft(remaining).for_exchange(), prepared.data_key
+        if budget is None or data_key is None:
             return Ended(ending=Ending.TEMPORARILY_UNAVAILABLE, attempt=attempt, note="no time left")
         grant_id, sent_at = new_grant_id(self.clock), int(self.clock())
         answer = self.endpoint.exchange_code(
             returned.code,
             attempt.redirect_uri,
-            client_secret,
+            prepared.client_secret,
             budget=budget,
             verifier=verifier_of(returned.secret or "") if attempt.pkce else None,
         )
         if answer.outcome is Outcome.CONFIGURATION_ERROR and answer.error == "invalid_client":
-            self.secret.newer_than(client_secret)  # For the next connect: this code is not sent again.
-        if answer.outcome is Outcome.THROTTLED and permit is not None:
+            self.secret.newer_than(prepared.client_secret)  # For the next connect: this code is not sent again.
+        if answer.outcome is Outcome.THROTTLED and prepared.permit is not None:
             with contextlib.suppress(StoreUnavailable):
-                permit.throttled(sent_at, answer.retry_after)
+                prepared.permit.throttled(sent_at, answer.retry_after)
         tokens = answer.tokens
         if answer.outcome is not Outcome.TOKENS or tokens is None:
             ending = _BY_OUTCOME.get(answer.outcome, Ending.TEMPORARILY_UNAVAILABLE)
@@ -317,6 +351,8 @@ class Callback:
             except ConditionRefused as refused:
                 taken, item = refused.items[:2]
                 if taken is not None:
+                    if from_item(taken).status is Status.UNREADABLE:
+                        raise StoreUnavailable("unreadable") from None
                     return Refusal.OTHER_TENANT
                 if item is not None and link_from_item(item).kept_for(commit.attempt_id):
                     return kept

@@ -108,7 +108,9 @@ class Listing:
         The index has only their keys, because all other attributes change with each refresh. A connection whose status
         has changed meanwhile is left out.
         """
-        keys = [key_of(connection_id, _sort_key(partition)) for partition, connection_id in places]
+        # One that changed its status between two queries is at two places, and may be asked for once.
+        once = dict.fromkeys((connection_id, _sort_key(partition)) for partition, connection_id in places)
+        keys = [key_of(*one) for one in once]
         items = read(self._client, self._table, keys) if keys else {}
         for place in places:
             partition, connection_id = place

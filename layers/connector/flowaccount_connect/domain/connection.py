@@ -98,8 +98,8 @@ class Connection:
     """Since when a new consent is needed, or when it was disconnected."""
 
     def leased(self, now: int) -> bool:
-        """Whether an attempt holds this connection at `now`."""
-        return self.attempt is not None and self.attempt.lease_until > now
+        """Whether an attempt holds this connection at `now`. A lease that ends too far ahead was given by no worker."""
+        return self.attempt is not None and now < self.attempt.lease_until <= now + 2 * LONGEST_LEASE
 
 
 def public_status(connection: Connection) -> str:

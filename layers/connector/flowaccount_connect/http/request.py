@@ -203,6 +203,16 @@ class Request:
         return self.headers.get("accept-language", "")
 
 
+def gateway_id(event: Mapping[str, Any]) -> str | None:
+    """The id of a request that API Gateway's access log has, too; `None` in any other event.
+
+    Not its `requestId`: a client can set that one.
+    """
+    context = event.get("requestContext")
+    given = context.get("extendedRequestId") if isinstance(context, Mapping) else None
+    return given if isinstance(given, str) and given else None
+
+
 def read(event: Mapping[str, Any], request_id: str, milliseconds: Callable[[], float] = lambda: 0.0) -> Request:
     """The request in an event of API Gateway's; what is missing or of another shape counts as empty.
 
@@ -213,15 +223,13 @@ def read(event: Mapping[str, Any], request_id: str, milliseconds: Callable[[], f
         single = event.get("queryStringParameters")
         many = {k: [v] for k, v in single.items()} if isinstance(single, Mapping) else {}
     headers, body = event.get("headers"), event.get("body")
-    context = event.get("requestContext")
-    given = context.get("requestId") if isinstance(context, Mapping) else None
     return Request(
         query={str(k): [str(v) for v in values] for k, values in many.items() if isinstance(values, list)},
         path=_texts(event.get("pathParameters")),
         headers={k.lower(): v for k, v in _texts(headers).items()},
         stage=_texts(event.get("stageVariables")),
         body=body if isinstance(body, str) else "",
-        id=given if isinstance(given, str) and given else request_id,
+        id=gateway_id(event) or request_id,
         method=str(event.get("httpMethod")),
         resource=str(event.get("resource")),
         remaining=lambda: milliseconds() / 1_000,

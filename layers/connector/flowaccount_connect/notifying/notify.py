@@ -143,6 +143,9 @@ class Notify:
 
     def _tell(self, kind: str) -> int | None:
         """Tell what waits of a kind, if it is time; the seconds after which to come back, or `None` for never."""
+        if not self.people.names:
+            # The last way to them was removed meanwhile, and with it the right to read what waits.
+            return None
         waiting = self.notices.get(kind)
         if not waiting.count:
             return None

@@ -9,8 +9,8 @@ token. If FlowAccount answers `invalid_grant` in good time, then client and serv
 the next ones after a minute, two, four, and then every five minutes. If the configuration was refused, the first good
 canary ends the unwell time. After missing answers or refused tokens a canary is not enough: a server that loses
 answers, or refuses good tokens, may still refuse a made-up one correctly. Then the good canary is followed by one
-refresh of a connection that did not fail itself, and its success ends the unwell time. If that refresh proves nothing,
-because the connection always fails or is not due, another one tests a few seconds later.
+refresh of a connection that has not failed itself in the last five minutes, and its success ends the unwell time. If
+that refresh proves nothing, because the connection always fails or is not due, another one tests a few seconds later.
 
 Two things still happen in an unwell time. A connection in its last hour is still refreshed, because waiting would lose
 it. And a success of such a refresh makes the endpoint well at once.
@@ -129,10 +129,14 @@ class Health:
         """The item as it was last seen, what it says, and until when that is trusted."""
         self._succeeded = 0.0
         """When this process last saw a success."""
-        self._accepted = 0
+        self._accepted: float = 0
         """When the last request that succeeded was sent, as far as this process knows. Epoch seconds."""
         self._throttled: dict[str, float] = {}
         """When this process last saw a 429 to a connection, of the last `_REMEMBERED`."""
+
+    def _known(self, at: float) -> float:
+        """A moment that this process has seen; 0 if it lies ahead, since then the clock has fallen back."""
+        return at if at <= self._clock() + 1 else 0.0
 
     @property
     def unwell(self) -> bool:
@@ -151,12 +155,12 @@ class Health:
 
     def succeeded_since(self, at: int) -> bool:
         """Whether a refresh of any connection has succeeded after `at` (epoch), as far as this process knows."""
-        return self._succeeded > at
+        return self._known(self._succeeded) > at
 
     def throttled_alone(self, connection_id: str) -> bool:
         """Whether this connection was answered 429 before, and requests that were sent since have succeeded."""
         before = self._throttled.get(connection_id)
-        return before is not None and self._accepted > before
+        return before is not None and self._known(self._accepted) > before
 
     def run(self, connection_id: str, refresh: Callable[[], Refresh], *, urgent: bool = False) -> Refresh:
         """Run `refresh` and learn from it; while the endpoint is unwell only if it is `urgent`, or the one that tests.
@@ -176,12 +180,20 @@ class Health:
         state = self._look()
         if state.unwell_since is None or urgent:
             return True
-        return connection_id not in state.failures and self._takes_next_test() and self._canary_is_good()
+        failed = state.failures.get(connection_id)
+        if failed is not None and state.cause is not Sign.CONFIGURATION and self._clock() - failed.at < PAUSES[-1]:
+            # Its own trouble could be taken for the endpoint's. But a small stack may have no other connection.
+            return False
+        return self._takes_next_test() and self._canary_is_good()
 
     def learn(self, done: Refresh, began: int, *, tests: bool = False) -> None:
         """Take in what became of a refresh that began at `began` (epoch), and whether it was one that `tests`."""
-        self._look()
         sign, now = sign_of(done), self._clock()
+        if done.outcome in (RefreshOutcome.LOST, RefreshOutcome.PENDING):
+            # The table does not answer, and the time that is left is for the line of the log.
+            self._succeeded, self._accepted = now, max(self._known(self._accepted), began)
+            return
+        self._look()
         with self._lock:
             if sign is Sign.WELL or done.outcome is RefreshOutcome.THROTTLED:
                 self._throttled.pop(done.connection_id, None)
@@ -190,11 +202,11 @@ class Health:
                 self._throttled = dict(list(self._throttled.items())[-_REMEMBERED:])
         if sign is Sign.WELL:
             self._succeeded = now
-            self._accepted = max(self._accepted, began)
+            self._accepted = max(self._known(self._accepted), began)
             self._update(lambda state: _after_success(state, began))
         elif sign is not Sign.NOTHING:
             failure = Failure(sign, now)
-            self._update(lambda state: _after_failure(state, done.connection_id, failure, self._succeeded))
+            self._update(lambda state: _after_failure(state, done.connection_id, failure, self._known(self._succeeded)))
         elif tests:
             self._update(lambda state: _after_silence(state, int(now)))
 

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from flowaccount_connect.domain.connection import LONGEST_LEASE, Attempt, Connection, Reason, Status
+from flowaccount_connect.domain.connection import Attempt, Connection, Reason, Status
 from flowaccount_connect.domain.ids import is_connection_id, new_attempt_id
 from flowaccount_connect.domain.schedule import Schedule
 from flowaccount_connect.oauth.client_secret import SecretMisconfigured, SecretUnavailable
@@ -28,7 +28,7 @@ from flowaccount_connect.rotation.pending_commits import PendingCommit, Target
 from flowaccount_connect.rotation.permits import FIRST_PAUSE, NoPermit, Permit
 from flowaccount_connect.rotation.ports import Health, Queue, RefreshEndpoint, Sealer, Secret, Store
 from flowaccount_connect.rotation.time_left import COMMIT_RESERVE, SHORTEST_EXCHANGE, TimeLeft
-from flowaccount_connect.rotation.writes import Lost, Pending, persist, persist_or_queue
+from flowaccount_connect.rotation.writes import Lost, Pending, acknowledged, persist, persist_or_queue
 from flowaccount_connect.storage.commits import Commit
 from flowaccount_connect.storage.connections import Refused
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
@@ -170,20 +170,7 @@ class Rotation:
 
         Raises `Refused`, and `StoreUnavailable` if no time is left.
         """
-        last = StoreUnavailable()
-
-        def noted() -> Connection:
-            nonlocal last
-            try:
-                return claim()
-            except StoreUnavailable as error:
-                last = error
-                raise
-
-        claimed = persist(noted, time_left, reserve=COMMIT_RESERVE + SHORTEST_EXCHANGE)
-        if claimed is None:
-            raise last
-        return claimed
+        return acknowledged(claim, time_left, reserve=COMMIT_RESERVE + SHORTEST_EXCHANGE)
 
     def report(
         self,
@@ -547,7 +534,7 @@ def _hindrance(found: Connection, generation: int | None, now: int) -> RefreshOu
         return RefreshOutcome.UNREADABLE
     if found.status is not Status.ACTIVE:
         return RefreshOutcome.NOT_ACTIVE
-    if found.attempt is not None and found.attempt.lease_until > now + 2 * LONGEST_LEASE:
+    if found.attempt is not None and found.attempt.lease_until > now and not found.leased(now):
         # No worker can have written that. If it counted, the connection would wait for its end, and die.
         return RefreshOutcome.UNREADABLE
     if generation is not None and found.generation != generation:

@@ -6,8 +6,8 @@ from typing import Any
 from flowaccount_connect.domain.error_code import error_code
 from flowaccount_connect.domain.log import Log
 
-LONGEST_INVOCATION = 17.0
-"""The longest that `refresh` is waited for, in seconds."""
+LONGEST_INVOCATION = 13.0
+"""The longest that `refresh` is waited for, in seconds. It goes on without its caller, who then reads the table."""
 
 
 class RefreshFunction:
@@ -49,5 +49,7 @@ class RefreshFunction:
         finally:
             self._client.close()
         if code is not None:
-            self._log.warning("refresh did not answer", extra={"connection_id": payload["connection_id"], "code": code})
+            self._log.warning(
+                "refresh did not answer", extra={"connection_id": payload["connection_id"], "error": code}
+            )
         return wait if isinstance(wait, int) and wait > 0 else 0

@@ -39,6 +39,27 @@ def persist[Stored](write: Callable[[], Stored], time: TimeLeft, *, reserve: flo
     return None
 
 
+def acknowledged[Stored](write: Callable[[], Stored], time: TimeLeft, *, reserve: float) -> Stored:
+    """`write` until the table acknowledges it. Raises its last `StoreUnavailable` once only `reserve` seconds are left.
+
+    It may be repeated: it recognises what it wrote before.
+    """
+    last = StoreUnavailable()
+
+    def noted() -> tuple[Stored]:
+        nonlocal last
+        try:
+            return (write(),)
+        except StoreUnavailable as error:
+            last = error
+            raise
+
+    done = persist(noted, time, reserve=reserve)
+    if done is None:
+        raise last
+    return done[0]
+
+
 def persist_or_queue[Stored](write: Callable[[], Stored], send: Callable[[], None], time: TimeLeft) -> Stored | Pending:
     """`write` until the table acknowledges it. Once only the time to queue it is left, try both until one takes it.
 

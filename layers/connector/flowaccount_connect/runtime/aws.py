@@ -68,11 +68,12 @@ def check_answer(*, http_response: Any = None, model: Any = None, **_: Any) -> N
 
     botocore reads a body that is not JSON as an answer without members, and returns the last one even if its checksum
     is wrong: without this check, a page of a proxy would read as "no such item". DynamoDB sends a checksum with each
-    answer. All other answers, except streams and the XML of SNS, which botocore refuses to misread, are JSON objects.
-    Raises `NoAnswer`.
+    answer. All other answers are JSON objects, except streams, the XML of SNS, which botocore refuses to misread, and
+    answers without members, such as that of ChangeMessageVisibility: their body is empty. Raises `NoAnswer`.
     """
     is_xml = model.service_model.protocol == "query"
-    if http_response.status_code >= 300 or model.has_streaming_output or is_xml:
+    is_empty = model.output_shape is None
+    if http_response.status_code >= 300 or model.has_streaming_output or is_xml or is_empty:
         return
     checksum = http_response.headers.get("x-amz-crc32")
     if checksum is not None:

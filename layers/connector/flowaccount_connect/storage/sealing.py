@@ -101,7 +101,10 @@ class Sealer:
         """
         refused = self._refused
         with self._making:
-            if self._key is None or self._key_left == 0 or self._clock() >= self._key_until:
+            now = self._clock()
+            # An end too far ahead was set by a clock that has fallen back.
+            over = not now < self._key_until <= now + KEY_AGE
+            if self._key is None or self._key_left == 0 or over:
                 if self._refused != refused:
                     raise SealingUnavailable("KMS failed a moment ago")
                 self._key = None

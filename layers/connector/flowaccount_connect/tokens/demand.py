@@ -16,7 +16,7 @@ FORCED_EVERY = 60
 """In so much time, in seconds, a caller can force one refresh of a token that has not expired yet."""
 
 _KEPT = 3_600
-"""Seconds after which the table may delete a turn."""
+"""Seconds after which the table may delete a turn. What was answered holds no longer, either."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,14 +46,18 @@ class Demand:
         """The turn to ask for a refresh of `generation`, and whether this caller has it.
 
         The caller gets it unless another turn for this generation or a later one still runs. If `forced`, a refresh
-        that was forced within the last minute also prevents it. A stored time that is too far ahead prevents nothing.
+        that was forced within the last minute also prevents it. A stored time that is too far ahead prevents nothing:
+        more than two turns (an hour if the turn was answered), or a minute for what was forced.
         `seconds` is the length of a turn. Raises `StoreUnavailable`.
         """
         mine = Turn(id=new_attempt_id(), until=now + seconds, forced_at=now if forced else 0)
-        condition = "NOT (generation >= :generation AND turn_until > :now AND turn_until <= :ahead)"
+        condition = (
+            "NOT (generation >= :generation AND turn_until > :now AND "
+            "(turn_until <= :soon OR (attribute_exists(answered) AND turn_until <= :ahead)))"
+        )
         update = "SET turn_id = :turn, turn_until = :until, generation = :generation, #ttl = :ttl"
         if forced:
-            condition += " AND NOT (forced_at > :forced_before AND forced_at <= :ahead)"
+            condition += " AND NOT (forced_at > :forced_before AND forced_at <= :minute)"
             update += ", forced_at = :now"
         try:
             self._update(
@@ -64,7 +68,9 @@ class Demand:
                 until=mine.until,
                 generation=generation,
                 now=now,
+                soon=now + 2 * seconds,
                 ahead=now + _KEPT,
+                minute=now + FORCED_EVERY if forced else None,
                 ttl=now + _KEPT,
                 forced_before=now - FORCED_EVERY if forced else None,
             )

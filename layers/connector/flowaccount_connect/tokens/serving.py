@@ -122,10 +122,12 @@ class Serving:
         now = int(self.clock())
         rejected = rejected_generation == connection.generation
         age = now - connection.requested_at
-        if rejected and connection.status is Status.ACTIVE and age < FRESH:
+        # A commit by a clock that is far ahead is not fresh for ever.
+        fresh = -FRESH < age < FRESH
+        if rejected and connection.status is Status.ACTIVE and fresh:
             raise RefreshedJustNow(retry_after=max(FRESH - age, 1))
         left = connection.access_expires_at - now
-        if not rejected and (left >= max(min_ttl, 1) or (left > 0 and age < FRESH)):
+        if not rejected and (left >= max(min_ttl, 1) or (left > 0 and fresh)):
             return self._serve(connection, reconnect_url)
         found, wait = self._refreshed(connection, rejected, remaining)
         return self._serve(found, reconnect_url, failed=found.generation == connection.generation, wait=wait)
