@@ -308,7 +308,7 @@ def test_a_reload_does_not_wait_beyond_its_time(world: World) -> None:
     world.table.on_call = lambda _: world.clock.sleep(2)
     begun = world.clock.now
     finish(world)
-    assert world.clock.now - begun <= 28 - 8
+    assert world.clock.now - begun <= 28 - 4
 
 
 def test_a_replaced_secret_is_looked_up_for_the_next_connect_but_this_code_is_not_sent_again(world: World) -> None:

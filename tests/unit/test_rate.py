@@ -478,6 +478,16 @@ def test_a_process_that_knows_less_learns_it_from_its_refused_write() -> None:
     assert stack.table.calls == ["update_item"] * 3
 
 
+@pytest.mark.parametrize("patience", [0.0, -10.0])
+def test_who_has_no_patience_gets_a_slot_that_is_free_now_though_its_process_is_new(patience: float) -> None:
+    stack = Stack(60)
+    stack.table.on_call = lambda _: stack.clock.sleep(0.01)
+    use(stack.process())
+    stack.clock.sleep(60)
+    begun = stack.clock.now
+    assert use(stack.process(), patience, kind=Kind.CALLER) - begun <= 0.1
+
+
 def test_a_write_whose_answer_was_lost_takes_one_slot() -> None:
     """The client repeats it, and the repeat finds what the first one wrote."""
     stack = Stack(60)

@@ -250,7 +250,7 @@ class Callback:
         if attempt.consumed_by is None:
             return Ended(ending=Ending.ATTEMPT_EXPIRED, attempt=attempt)
         for pause in _RELOAD_PAUSES:
-            if attempt.result is not None or remaining() < pause + 2 * LONGEST_WRITE:
+            if attempt.result is not None or remaining() < pause + LONGEST_WRITE:
                 break
             self.sleep(pause)
             attempt = self.attempts.get(attempt.id) or attempt

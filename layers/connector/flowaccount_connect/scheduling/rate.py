@@ -311,7 +311,8 @@ class Rate:
 
     def _taken(self, kinds: Sequence[Kind], until: float) -> list[int | NoPermit]:
         for tries in range(_TRIES):
-            if tries and self.clock() >= until:
+            # A process that does not know the item learns it from its first write, so a second one is always tried.
+            if tries > 1 and self.clock() >= until:
                 break
             if self._seen[2] > self._now():
                 self.look()
