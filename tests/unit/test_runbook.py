@@ -136,6 +136,19 @@ def test_feeding_is_switched_for_each_queue_and_fails_where_it_is_denied(here: P
     assert run(here, 'feed refresh --enabled || echo "failed"') == "failed\n"
 
 
+def test_refreshes_are_held_for_callers_too_and_let_go_again(here: Path) -> None:
+    (here / "aws").write_text('#!/bin/bash\necho "$*" >> asked\ncase "$*" in *list-*) echo one ;; esac\n')
+    run(here, "hold\nresume")
+    asked = [" ".join(line.split()[:2]) for line in (here / "asked").read_text().splitlines()]
+    assert asked == [
+        *("lambda put-function-concurrency", "lambda list-event-source-mappings", "lambda update-event-source-mapping"),
+        *("lambda delete-function-concurrency", "lambda list-event-source-mappings"),
+        "lambda update-event-source-mapping",
+    ]
+    (here / "aws").write_text("#!/bin/bash\nexit 254\n")
+    assert run(here, 'hold || echo "failed"') == "failed\n"
+
+
 def test_a_parameter_is_deployed_to_the_stack_that_is_meant_and_no_other(here: Path) -> None:
     (step,) = [block for block in BLOCKS if block.startswith("deploy ConnectionsTable=")]
     run(here, "STACK=other CONFIG=production\n" + step)
