@@ -2,7 +2,9 @@
 
 import base64
 import contextlib
+import itertools
 import json
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from flowaccount_connect.connections.listing import Listed, Listing
 from flowaccount_connect.domain.connection import Status
 from flowaccount_connect.domain.events import Entry, Kind
+from flowaccount_connect.domain.schedule import DUE_SHARDS
 from flowaccount_connect.storage.connections import key_of, listed_as
 from flowaccount_connect.storage.cursor import InvalidNext
 from flowaccount_connect.storage.history import History
@@ -108,6 +111,21 @@ def test_a_list_shows_every_connection_once_in_an_order_that_stays(functions: Fu
     assert len(whole) == len(more)
     for limit in (1, 7, 30, 31, 100):
         assert walk(functions, limit=str(limit)) == whole
+
+
+def test_the_empty_partitions_of_a_small_stack_are_asked_at_the_same_time(
+    functions: Functions, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query, numbers, together = world.table.query, itertools.count(), threading.Barrier(DUE_SHARDS)
+
+    def waiting(**given: Any) -> Any:
+        if 1 <= next(numbers) <= DUE_SHARDS:
+            together.wait(10)
+        return query(**given)
+
+    monkeypatch.setattr(world.table, "query", waiting)
+    assert ask(functions)["statusCode"] == 200
+    assert next(numbers) == DUE_SHARDS * len(Listed)
 
 
 def test_a_connection_that_changes_its_status_while_a_page_is_read_spoils_no_page(

@@ -1,6 +1,7 @@
 """Pages of connections by status, in a stable order. They are read from the sharded index, never by a scan."""
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -82,14 +83,20 @@ class Listing:
         statuses = tuple(Listed) if status is None else (status,)
         partitions = [f"{status}#{shard}" for status in statuses for shard in range(DUE_SHARDS)]
         partition, after = _decode(next_, partitions) if next_ is not None else (partitions[0], "")
-        places: list[Place] = []
-        for one in partitions[partitions.index(partition) :]:
-            # One more than asked for shows whether the index has more.
-            ids = self._ids(one, after if one == partition else "", limit + 1 - len(places))
-            places += [(one, connection_id) for connection_id in ids]
-            if len(places) > limit:
-                break
+        # One more than asked for shows whether the index has more.
+        places = [(partition, connection_id) for connection_id in self._ids(partition, after, limit + 1)]
+        rest = partitions[partitions.index(partition) + 1 :]
+        while rest and len(places) <= limit:
+            # Of a small stack nearly all are empty, so they are asked at the same time.
+            some, rest = rest[:DUE_SHARDS], rest[DUE_SHARDS:]
+            places += self._of(some, limit + 1 - len(places))
         return places[:limit], len(places) > limit
+
+    def _of(self, partitions: list[str], limit: int) -> list[Place]:
+        """The first places of several partitions, in their order."""
+        with ThreadPoolExecutor(len(partitions)) as pool:
+            found = pool.map(lambda one: self._ids(one, "", limit), partitions)
+            return [(one, connection_id) for one, ids in zip(partitions, found, strict=True) for connection_id in ids]
 
     def _ids(self, partition: str, after: str, limit: int) -> list[str]:
         answer = call(
