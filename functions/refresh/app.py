@@ -12,7 +12,7 @@ from flowaccount_connect.rotation.canary import LONGEST
 from flowaccount_connect.rotation.outcomes import Refresh, RefreshOutcome
 from flowaccount_connect.rotation.permits import Kind
 from flowaccount_connect.rotation.protocol import Rotation
-from flowaccount_connect.rotation.time_left import LONGEST_WRITE, TimeLeft
+from flowaccount_connect.rotation.time_left import TimeLeft
 from flowaccount_connect.runtime import bootstrap
 from flowaccount_connect.runtime.aws import CONNECTIONS
 from flowaccount_connect.runtime.observability import COUNT, fault, logger, metrics, observed
@@ -154,10 +154,10 @@ def _in_its_slot(message: _Message, permit: Permit | None, remaining: Callable[[
     if permit is None:
         return Refresh(outcome=RefreshOutcome.PACED, connection_id=message.connection_id)
     permit.wait(_AHEAD)
-    # While the endpoint is unwell, a canary may go first. Without time for it the batch would be killed, and all of it
-    # delivered again.
-    tests = _health.unwell and not message.urgent
-    if TimeLeft(remaining).for_exchange() is None or (tests and remaining() < LONGEST + LONGEST_WRITE):
+    # While the endpoint is unwell, a canary may go first. Without time for both the batch would be killed, and all of
+    # it delivered again.
+    first = LONGEST if _health.unwell and not message.urgent else 0.0
+    if TimeLeft(lambda: remaining() - first).for_exchange() is None:
         return Refresh(outcome=RefreshOutcome.NO_TIME, connection_id=message.connection_id)
     return _refresh(message.rotation, message.connection_id, None, permit, remaining, urgent=message.urgent)
 

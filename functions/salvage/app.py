@@ -22,7 +22,8 @@ def handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
     """
     failed = []
     for record in event.get("Records", []):
-        if context.get_remaining_time_in_millis() < (LONGEST_WRITE + 1) * 1_000:
+        # An import may take two writes.
+        if context.get_remaining_time_in_millis() < (2 * LONGEST_WRITE + 1) * 1_000:
             failed.append(record.get("messageId"))
             continue
         try:

@@ -9,7 +9,7 @@ from botocore.exceptions import ClientError, NoCredentialsError
 
 from tools.deploy import __main__ as deploy
 from tools.deploy import afterwards, checks, secret
-from tools.deploy.answers import Answers, collect, keep, kept_region, overrides
+from tools.deploy.answers import Answers, collect, keep, kept_region, overrides, regions_of
 from tools.deploy.session import session
 from tools.local.errors import LocalError
 
@@ -18,7 +18,10 @@ ANSWERS = Answers("sandbox", "connect", {"ClientId": "client", "Environment": "s
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    return tmp_path / "samconfig.toml"
+    """A samconfig.toml as the repository has it."""
+    file = tmp_path / "samconfig.toml"
+    file.write_text((Path(__file__).parents[2] / "samconfig.toml").read_text())
+    return file
 
 
 def nobody(question: str) -> str:
@@ -136,9 +139,15 @@ def test_the_region_is_the_one_that_is_exported(name: str) -> None:
 
 
 def test_without_one_the_region_is_that_of_the_last_time(config: Path) -> None:
-    assert kept_region(config, "flowaccount-connect") is None
+    assert kept_region(config, "sandbox") is None
     keep(collect({"CLIENT_ID": "one"}, config, nobody), config, REGION)
-    assert kept_region(config, "flowaccount-connect") == REGION
+    keep(
+        collect({"CLIENT_ID": "b", "CONFIG": "abroad", "STACK": "flowaccount-connect"}, config, None),
+        config,
+        "eu-west-1",
+    )
+    assert (kept_region(config, "sandbox"), kept_region(config, "abroad")) == (REGION, OTHER_REGION)
+    assert regions_of(config, "flowaccount-connect") == [REGION, OTHER_REGION]
     assert kept_region(config, "another") is None
     assert session({}, REGION).region_name == REGION
 
@@ -159,9 +168,23 @@ def test_without_any_region_nothing_is_done(monkeypatch: pytest.MonkeyPatch, tmp
 def test_a_stack_by_its_name_is_deployed_from_its_own_section(config: Path) -> None:
     keep(collect({"CLIENT_ID": "one"}, config, nobody), config, REGION)
     keep(collect({"CLIENT_ID": "two", "ENVIRONMENT": "production"}, config, nobody), config, REGION)
-    answers = collect({"STACK": "flowaccount-connect-production"}, config, None)
-    assert (answers.section, answers.parameters["ClientId"]) == ("production", "two")
-    assert answers.parameters["Environment"] == "production"
+    for name, section, client_id in (
+        ("flowaccount-connect-production", "production", "two"),
+        ("flowaccount-connect", "sandbox", "one"),
+    ):
+        for ask in (None, somebody("", "", "", "")):
+            answers = collect({"STACK": name}, config, ask)
+            assert (answers.section, answers.stack, answers.parameters["ClientId"]) == (section, name, client_id)
+            assert answers.parameters["Environment"] == section
+
+
+def test_a_section_of_its_own_is_found_by_its_stack_whatever_is_asked_or_given(config: Path) -> None:
+    keep(collect({"CLIENT_ID": "one"}, config, nobody), config, REGION)
+    given = {"CLIENT_ID": "two", "CONFIG": "staging", "STACK": "fc-staging"}
+    keep(collect(given, config, nobody), config, REGION)
+    for more, ask in (({}, None), ({}, somebody("", "", "", "")), ({"ENVIRONMENT": "sandbox"}, None)):
+        answers = collect({"STACK": "fc-staging"} | more, config, ask)
+        assert (answers.section, answers.parameters["ClientId"]) == ("staging", "two")
 
 
 def test_no_stack_becomes_one_of_the_other_environment() -> None:
@@ -182,6 +205,14 @@ def test_what_was_set_at_the_stack_itself_is_in_the_plan() -> None:
     _, kept = checks.before(Account(describe_stacks={"Stacks": [stack]}), ANSWERS)
     assert kept.text.startswith("ReplayPolicy = never")
     assert "PARAMETERS='ReplayPolicy=allowed'" in kept.text
+
+
+def test_a_stack_is_not_told_to_give_up_the_table_that_it_uses() -> None:
+    parameters = [{"ParameterKey": "ConnectionsTable", "ParameterValue": "connect-connections-2"}]
+    stack = {"StackStatus": "UPDATE_COMPLETE", "Parameters": parameters}
+    _, kept = checks.before(Account(describe_stacks={"Stacks": [stack]}), ANSWERS)
+    assert "Keep it: PARAMETERS='ConnectionsTable=connect-connections-2'" in kept.text
+    assert "default" not in kept.text
 
 
 def test_the_two_environments_are_two_stacks_with_answers_of_their_own(config: Path) -> None:

@@ -77,12 +77,14 @@ class Worker:
     health: Health
     sent: list[str] = field(default_factory=list)
 
-    def run(self, outcome: RefreshOutcome, connection_id: str = "N1", *, urgent: bool = False) -> RefreshOutcome:
+    def run(
+        self, outcome: RefreshOutcome, connection_id: str = "N1", *, urgent: bool = False, retries: int | None = None
+    ) -> RefreshOutcome:
         """A refresh that would end like this."""
 
         def refresh() -> Refresh:
             self.sent.append(connection_id)
-            return Refresh(outcome=outcome, connection_id=connection_id, exchange_ms=1)
+            return Refresh(outcome=outcome, connection_id=connection_id, exchange_ms=1, retries=retries)
 
         return self.health.run(connection_id, refresh, urgent=urgent).outcome
 
@@ -342,6 +344,23 @@ def test_a_stack_whose_connections_have_all_failed_recovers_by_itself(stack: Sta
         stack.clock.sleep(30)
         assert stack.clock.now - begun <= 360
     assert stack.changes[-1].well
+
+
+@pytest.mark.parametrize("cause", [Sign.DOUBT, Sign.REFUSAL])
+@pytest.mark.parametrize("count", [3, 5, 20])
+def test_while_nothing_gets_better_one_token_is_tried_in_five_minutes(stack: Stack, cause: Sign, count: int) -> None:
+    """However many have failed before, and though canaries are answered well."""
+    outcome, needed = CAUSES[cause]
+    worker, names = stack.process(), [f"F{i}" for i in range(max(count, needed))]
+    for name in names:
+        # All of them were under way.
+        worker.health.learn(Refresh(outcome=outcome, connection_id=name, exchange_ms=1), int(stack.clock.now))
+    stack.canary = Sign.WELL
+    for _ in range(3_600 // 5):
+        stack.clock.sleep(5)
+        for name in names:
+            worker.run(RefreshOutcome.IN_DOUBT, name, retries=3)
+    assert 10 <= len(worker.sent) <= 13
 
 
 @pytest.mark.parametrize("outcome", [RefreshOutcome.LOST, RefreshOutcome.PENDING])

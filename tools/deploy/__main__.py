@@ -37,7 +37,7 @@ def run(variables: Mapping[str, str], ask: Callable[[str], str] | None) -> None:
     """The whole deployment. Asks only where no `CLIENT_ID` is given. Raises `LocalError`, and what boto3 raises."""
     config = samconfig(ROOT)
     answers = collect(variables, config, ask)
-    here = session(os.environ, kept_region(config, answers.stack))
+    here = session(os.environ, kept_region(config, answers.section))
     region, clients = here.region_name, partial(here.client)
     print("The plan:")
     for finding in plan(clients, answers, region):

@@ -49,15 +49,15 @@ def collect(variables: Mapping[str, str], config: Path, ask: Callable[[str], str
     given = {parameter: variables[name].strip() for name, parameter in NAMES.items() if name in variables}
     others = dict(_pair(word) for word in shlex.split(variables.get("PARAMETERS", "")))
     given |= others
-    section = variables.get("CONFIG") or given.get("Environment")
-    section = section or _section_of(config, variables.get("STACK")) or "sandbox"
+    chosen_section = variables.get("CONFIG") or _section_of(config, variables.get("STACK"))
+    section = chosen_section or given.get("Environment") or "sandbox"
     kept = _kept(config, section)
     if not given.get("ClientId") and ask is not None:
         for name, meaning in QUESTIONS.items():
             parameter = NAMES[name]
             if parameter not in given:
                 given[parameter] = _asked(ask, name, meaning, kept.get("parameters", {}).get(parameter))
-            if name == "ENVIRONMENT" and not variables.get("CONFIG"):
+            if name == "ENVIRONMENT" and not chosen_section:
                 section = given[parameter]
                 kept = kept if section == kept["section"] else _kept(config, section)
     chosen = {**kept.get("parameters", {}), **given}
@@ -91,22 +91,30 @@ def overrides(answers: Answers) -> list[str]:
     return [f'{name}="{value}"' for name, value in sorted(escaped.items())]
 
 
-def kept_region(config: Path, stack: str) -> str | None:
-    """The region in which samconfig.toml has a stack; `None` where it does not say."""
-    if not config.exists():
-        return None
-    for section in tomlkit.parse(config.read_text()).unwrap().values():
-        if isinstance(section, dict) and _named(section) == stack:
-            region = section.get("deploy", {}).get("parameters", {}).get("region")
-            if region:
-                return str(region)
-    return None
+def kept_region(config: Path, section: str) -> str | None:
+    """The region that a section of samconfig.toml has; `None` where it has none."""
+    return _region(_sections(config).get(section, {}))
+
+
+def regions_of(config: Path, stack: str) -> list[str]:
+    """The regions in which samconfig.toml has a stack of this name."""
+    found = (_region(one) for one in _sections(config).values() if _named(one) == stack)
+    return [region for region in found if region]
+
+
+def _region(section: dict[str, Any]) -> str | None:
+    return section.get("deploy", {}).get("parameters", {}).get("region") or None
+
+
+def _sections(config: Path) -> dict[str, dict[str, Any]]:
+    """The sections that keep a deployment; `default` is for sam's own commands."""
+    found = tomlkit.parse(config.read_text()).unwrap() if config.exists() else {}
+    return {name: one for name, one in found.items() if isinstance(one, dict) and name != "default"}
 
 
 def _section_of(config: Path, stack: str | None) -> str | None:
     """The section that keeps a stack of this name."""
-    sections = tomlkit.parse(config.read_text()).unwrap() if stack and config.exists() else {}
-    return next((name for name, one in sections.items() if isinstance(one, dict) and _named(one) == stack), None)
+    return next((name for name, one in _sections(config).items() if stack and _named(one) == stack), None)
 
 
 def _named(section: dict[str, Any]) -> str | None:

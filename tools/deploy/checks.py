@@ -121,14 +121,19 @@ def same_environment(found: dict[str, Any], answers: Answers) -> Iterator[Findin
         yield Finding(f"{text}: make deploy ENVIRONMENT={there} STACK={answers.stack}", wrong=True)
 
 
+_HOLDS = ("ConnectionsTable", "ClientSecretName", "AlarmEmail", "AlarmTopicArn")
+
+
 def kept(found: dict[str, Any], answers: Answers) -> Iterator[Finding]:
     """What was set at the stack itself, and stays: neither the template's default nor given or kept here."""
     defaults = parameters.defaults()
     for one in found.get("Parameters", []):
         name, value = one["ParameterKey"], one["ParameterValue"]
         if name not in answers.parameters and name in defaults and value != defaults[name]:
-            back = f"PARAMETERS='{name}={defaults[name]}'"
-            yield Finding(f"{name} = {value}, as it was set at the stack before. Back to the default: {back}")
+            keep, back = f"PARAMETERS='{name}={value}'", f"PARAMETERS='{name}={defaults[name]}'"
+            # Without these it would be without its connections.
+            what = f"Keep it: {keep}" if name in _HOLDS else f"Back to the default: {back}"
+            yield Finding(f"{name} = {value}, as it was set at the stack before. {what}")
 
 
 def leftovers(clients: Clients, answers: Answers) -> Iterator[Finding]:

@@ -9,9 +9,9 @@ from functools import partial
 from botocore.exceptions import BotoCoreError, ClientError
 
 from tools.deploy.afterwards import outputs
-from tools.deploy.answers import kept_region, samconfig
+from tools.deploy.answers import regions_of, samconfig
 from tools.deploy.checks import Clients
-from tools.deploy.session import session
+from tools.deploy.session import given_region, session
 from tools.local.errors import LocalError
 from tools.local.places import ROOT
 
@@ -33,7 +33,8 @@ def main() -> None:
     """Asks for it, and says where it was put."""
     stack = os.environ.get("STACK") or "flowaccount-connect"
     try:
-        here = session(os.environ, kept_region(samconfig(ROOT), stack))
+        kept, given = regions_of(samconfig(ROOT), stack), given_region(os.environ)
+        here = session(os.environ, given if given in kept else next(iter(kept), None))
         name = put(partial(here.client), stack, getpass.getpass(f"client secret for {stack}: "))
         print(f"put into {name}; it is used within five minutes")
     except (LocalError, BotoCoreError, ClientError) as error:

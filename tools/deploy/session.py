@@ -7,13 +7,18 @@ import boto3
 from tools.local.errors import LocalError
 
 
+def given_region(variables: Mapping[str, str]) -> str | None:
+    """The region that the environment names."""
+    return variables.get("AWS_REGION") or variables.get("AWS_DEFAULT_REGION") or None
+
+
 def session(variables: Mapping[str, str], kept: str | None = None) -> boto3.Session:
     """A session in the region of `AWS_REGION` or `AWS_DEFAULT_REGION`, else in the `kept` one, else in the profile's.
 
     boto3 itself does not read `AWS_REGION`. Raises `LocalError` if no region is known, and for another one than is
     kept: it would find no stack there, and make a second one.
     """
-    given = variables.get("AWS_REGION") or variables.get("AWS_DEFAULT_REGION")
+    given = given_region(variables)
     if given and kept and given != kept:
         raise LocalError(
             f"samconfig.toml has this stack in {kept}, and AWS_REGION is {given}: export AWS_REGION={kept}. "

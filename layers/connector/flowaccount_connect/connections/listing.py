@@ -85,15 +85,19 @@ class Listing:
         partition, after = _decode(next_, partitions) if next_ is not None else (partitions[0], "")
         # One more than asked for shows whether the index has more.
         places = [(partition, connection_id) for connection_id in self._ids(partition, after, limit + 1)]
-        rest = partitions[partitions.index(partition) + 1 :]
+        rest, width = partitions[partitions.index(partition) + 1 :], 1
         while rest and len(places) <= limit:
-            # Of a small stack nearly all are empty, so they are asked at the same time.
-            some, rest = rest[:DUE_SHARDS], rest[DUE_SHARDS:]
-            places += self._of(some, limit + 1 - len(places))
+            some, rest = rest[:width], rest[width:]
+            found = self._of(some, limit + 1 - len(places))
+            places += found
+            # Of a small stack most are empty. After one that is, several are asked at the same time.
+            width = 1 if found else DUE_SHARDS
         return places[:limit], len(places) > limit
 
     def _of(self, partitions: list[str], limit: int) -> list[Place]:
-        """The first places of several partitions, in their order."""
+        """The first places of some partitions, in their order."""
+        if len(partitions) == 1:
+            return [(partitions[0], connection_id) for connection_id in self._ids(partitions[0], "", limit)]
         with ThreadPoolExecutor(len(partitions)) as pool:
             found = pool.map(lambda one: self._ids(one, "", limit), partitions)
             return [(one, connection_id) for one, ids in zip(partitions, found, strict=True) for connection_id in ids]

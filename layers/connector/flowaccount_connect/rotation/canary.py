@@ -10,13 +10,15 @@ from flowaccount_connect.oauth.token_answer import Answer, Outcome
 from flowaccount_connect.rotation.health import Sign
 from flowaccount_connect.rotation.permits import NoPermit, Permit
 from flowaccount_connect.rotation.ports import RefreshEndpoint, Secret
+from flowaccount_connect.rotation.time_left import SHORTEST_EXCHANGE
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
 
 GOOD_TIME = 10.0
 """A canary must be answered within so many seconds."""
 
 LONGEST = 2 * GOOD_TIME
-"""The most time that one takes, in seconds: to wait for its slot, and for its answer."""
+"""The most time that one takes, in seconds: to wait for its slot, and for its answer. With a client secret that was
+replaced meanwhile it is sent once more within it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +48,13 @@ class Canary:
 
     def look(self) -> Heard:
         """Send one; what the answer says, and what is behind that."""
+        until = self.clock() + LONGEST
         try:
             client_secret = self.secret.get()
-            answer = self._send(client_secret)
+            answer = self._send(client_secret, until)
             if answer.outcome is Outcome.CONFIGURATION_ERROR and answer.error == "invalid_client":
                 newer = self.secret.newer_than(client_secret)
-                answer = answer if newer is None else self._send(newer)
+                answer = answer if newer is None else self._send(newer, until)
         except SecretMisconfigured as error:
             return Heard(Sign.NOTHING, "secret_misconfigured", str(error))
         except SecretUnavailable:
@@ -71,13 +74,14 @@ class Canary:
                 sign = Sign.DOUBT
         return Heard(sign, answer.error or answer.outcome.value)
 
-    def _send(self, client_secret: str) -> Answer:
+    def _send(self, client_secret: str, until: float) -> Answer:
         permit = self.permits()
-        permit.use(GOOD_TIME)
+        permit.use(min(GOOD_TIME, until - self.clock()))
         sent_at = self.clock()
-        answer = self.endpoint.refresh(
-            secrets.token_urlsafe(32), client_secret, connection_id="canary", budget=GOOD_TIME
-        )
+        budget = min(GOOD_TIME, until - sent_at)
+        if budget < SHORTEST_EXCHANGE:
+            raise NoPermit(1)
+        answer = self.endpoint.refresh(secrets.token_urlsafe(32), client_secret, connection_id="canary", budget=budget)
         if answer.outcome is Outcome.THROTTLED:
             permit.throttled(sent_at, answer.retry_after)
         return answer

@@ -208,7 +208,7 @@ class Health:
             failure = Failure(sign, now)
             self._update(lambda state: _after_failure(state, done.connection_id, failure, self._known(self._succeeded)))
         elif tests:
-            self._update(lambda state: _after_silence(state, int(now)))
+            self._update(lambda state: _after_silence(state, done, now))
 
     def _takes_next_test(self) -> bool:
         """Whether this process is the one that sends the next canary. It is, if it can write that down."""
@@ -286,9 +286,16 @@ def _after_success(state: State, began: int) -> State:
     return State()
 
 
-def _after_silence(state: State, now: int) -> State:
-    """The test refresh proved nothing: it was not due, or always fails. Another one may test soon."""
-    soon = now + NEXT_ONE
+def _after_silence(state: State, done: Refresh, now: float) -> State:
+    """The test refresh proved nothing: it was not due, or always fails. Another one may test soon.
+
+    But not after one that failed in this unwell time before: it has spent a token on it, and the others that failed
+    would go on one after the other.
+    """
+    failed = state.failures.get(done.connection_id)
+    if failed is not None and done.exchange_ms is not None:
+        return replace(state, failures={**state.failures, done.connection_id: replace(failed, at=now)})
+    soon = int(now) + NEXT_ONE
     return replace(state, next_test=soon) if state.unwell_since is not None and soon < state.next_test else state
 
 

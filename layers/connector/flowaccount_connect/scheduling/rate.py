@@ -19,7 +19,7 @@ After a 429 the whole stack pauses: for `Retry-After`, or else for 15 seconds, a
 on. The interval grows too, and comes back by itself: half of the slowdown is gone after `HALF_LIFE`. So a limit lower
 than ours is found and kept, down to a quarter of ours. If FlowAccount accepts even less, only the pauses grow. All 429s
 to requests that were sent before a pause ended count as one. A worker that already has slots notices the pause of
-another worker within a second (`NEWS`).
+another worker within a second (`NEWS`), or within a second and two (`SLOWEST`) if the table is slow.
 
 Clocks may differ as far as `TOLERANCE` allows. Each extra second of difference allows one more second's worth of
 requests. While a deployment changes the limit, old and new workers run together, and the higher limit holds.
@@ -66,7 +66,7 @@ LONGEST_PAUSE = 240
 """The longest pause after a 429 without `Retry-After`, in seconds."""
 
 NEWS = 1.0
-"""How old a worker's knowledge of pauses may be when it sends, in seconds. Otherwise it reads the item again."""
+"""How old a worker's knowledge of pauses may be in seconds, when it is time to send or to read the item for that."""
 
 LONGEST_RETRY_AFTER = 3_600
 """The longest pause that a `Retry-After` can ask for, in seconds."""
@@ -88,6 +88,8 @@ SLOWEST = 2.0
 """The most time that a call of the table is expected to take, in seconds, however long the last one took."""
 
 _SECOND = 1_000_000
+_LONGEST_WAIT = int((max(REACH.values()) + SLOWEST) * _SECOND)
+"""No slot is further ahead of who takes it."""
 _TRIES = 20
 """How often a write is tried while other workers write first."""
 
@@ -282,11 +284,14 @@ class Rate:
                 self.look()
         self._sleep_until(slot)
         now = self._now()
+        if slot - now > _LONGEST_WAIT:
+            # The clock has fallen back. Nobody knows how much of the wait is over.
+            return False
         return now <= slot + LATENESS * _SECOND and (urgent or self._seen[1].paused_until <= now)
 
     def _sleep_until(self, moment: int) -> None:
-        # Once: a clock that falls back meanwhile makes nobody wait for longer.
-        if (left := moment - self._now()) > 0:
+        # Once, and no longer than any slot is ahead: a clock that has fallen back makes nobody wait for as long.
+        if 0 < (left := moment - self._now()) <= _LONGEST_WAIT:
             self.sleep(left / _SECOND)
 
     def _is_old(self) -> bool:
