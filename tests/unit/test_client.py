@@ -1,5 +1,6 @@
 """The client for the integrator's own services: one call, one token, one repetition, and never to another host."""
 
+import gc
 import io
 import json
 import os
@@ -9,6 +10,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -312,7 +314,7 @@ def test_a_token_in_danger_warns_who_wants_to_know_and_the_log(stack: Server, ca
 def test_a_living_token_is_served_while_the_stack_is_unavailable(stack: Server, books: Server) -> None:
     stack.say(given(1, expires_in=250), refused(503, "store_unavailable"))
     assert auth(stack, books).token().generation == 1
-    kept = cache.of((base(stack), CONNECTION, None))
+    kept = cache.of((base(stack), CONNECTION))
     assert kept._token is not None
     kept._token = replace(kept._token, fetched_at=time.time() - 31)
     assert auth(stack, books).token().generation == 1
@@ -320,6 +322,79 @@ def test_a_living_token_is_served_while_the_stack_is_unavailable(stack: Server, 
     kept._token = replace(kept._token, expires_at=time.time() + 4)
     with pytest.raises(TemporarilyUnavailable):
         auth(stack, books).token()
+
+
+def test_who_asks_for_more_life_is_not_served_by_what_was_fetched_for_less(stack: Server) -> None:
+    stack.say(given(1, expires_in=200), given(2))
+    api = connect(stack)
+    assert api.access_token(CONNECTION, min_ttl=0).generation == 1
+    assert api.access_token(CONNECTION, min_ttl=3_600).generation == 2
+    assert api.access_token(CONNECTION, min_ttl=0).generation == 2
+    assert len(stack.asked) == 2
+
+
+def test_who_waits_for_a_request_of_another_kind_does_not_get_its_error(stack: Server) -> None:
+    """A role may get tokens, and report none."""
+    held, asked = threading.Event(), threading.Event()
+
+    def answer(line: Line, request: Asked) -> None:
+        asked.set()
+        held.wait(10)
+        refused(403, "permission_denied")(line, request)
+
+    stack.say(given(1), answer, given(2))
+    api = connect(stack)
+    token = api.access_token(CONNECTION)
+    kept = cache.of((base(stack), CONNECTION))
+    with ThreadPoolExecutor(2) as pool:
+        reporting = pool.submit(api.report_rejected, token)
+        asked.wait(10)
+        kept._token = None
+        asking = pool.submit(api.access_token, CONNECTION)
+        time.sleep(0.2)
+        held.set()
+        assert asking.result().generation == 2
+        with pytest.raises(AccessDenied):
+            reporting.result()
+
+
+def test_what_is_kept_of_a_session_of_the_apps_own_goes_with_it(stack: Server) -> None:
+    session = botocore.session.Session()
+    session.set_credentials("unit", "unit-secret")
+    api = connect(stack, session=session)
+    assert api.access_token(CONNECTION).generation == 1
+    assert connect(stack, session=session).access_token(CONNECTION).generation == 1
+    assert len(stack.asked) == 1
+    assert len(cache._of_owners) == 1
+    del api, session
+    gc.collect()
+    assert len(cache._of_owners) == 0
+
+
+def test_the_first_requests_of_a_process_may_come_at_once(
+    stack: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A session reads its files at its first use. The profile is in one file, the region in the other."""
+    (tmp_path / "credentials").write_text("[app]\naws_access_key_id = unit\naws_secret_access_key = unit-secret\n")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_PROFILE", "app")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    reads, most = [], 0
+
+    def reading(*_: object) -> str:
+        nonlocal most
+        reads.append(1)
+        most = max(most, len(reads))
+        time.sleep(0.05)
+        reads.pop()
+        return "ap-southeast-1"
+
+    monkeypatch.setattr(signing, "region_of", reading)
+    with ThreadPoolExecutor(8) as pool:
+        asked = [pool.submit(connect(stack).access_token, f"N{number}") for number in range(1, 9)]
+    assert not [one.exception() for one in asked if isinstance(one.exception(), NotConfigured)]
+    assert most == 1
 
 
 def test_another_session_or_stack_or_connection_shares_nothing(stack: Server, books: Server) -> None:

@@ -21,7 +21,17 @@ ROOT = Path(__file__).parents[2]
 CLIENT = ROOT / "clients" / "python"
 UV = shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
 
-NAMES = ["client", "client_errors", "client_fake", "client_httpx", "client_webhooks", "console", "doctor", "terminal"]
+NAMES = [
+    "client",
+    "client_async",
+    "client_errors",
+    "client_fake",
+    "client_httpx",
+    "client_webhooks",
+    "console",
+    "doctor",
+    "terminal",
+]
 TESTS = [f"tests/unit/test_{name}.py" for name in NAMES]
 
 APP_TEST = """

@@ -1,14 +1,15 @@
 """The console without a browser: what AWS may answer about the stack, and how it is started."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError, ConnectTimeoutError
 from hypothesis import given, strategies
 
-from flowaccount_connect_client import FlowAccountConnect
+from flowaccount_connect_client import Connection, FlowAccountConnect
 from flowaccount_connect_client.cli.main import main
-from flowaccount_connect_client.console import app, serving, stack, words
+from flowaccount_connect_client.console import app, serving, snapshot, stack, words
 from flowaccount_connect_client.testing import FakeFlowAccountConnect
 from tests.unit.servers import unused_port
 
@@ -81,3 +82,11 @@ def test_the_address_is_random_and_on_loopback() -> None:
     first, second = (address.rstrip("/").rpartition("/")[2] for address in addresses)
     assert first != second
     assert len(first) >= 32
+
+
+@pytest.mark.parametrize("status", ["active", "in_doubt", "refresh_failing"])
+def test_what_is_at_risk_is_in_the_first_group_whatever_its_status(status: str) -> None:
+    one = Connection("N1", status=status, generation=1)
+    assert snapshot.group_of(one) != "other"
+    assert snapshot.group_of(replace(one, at_risk_since=1)) == "at_risk"
+    assert words.status(status) != status

@@ -701,6 +701,9 @@ def test_a_report_that_broke_off_is_gone_on_with(stack: Server, tmp_path: Path) 
     assert main(["import", str(path)]) == 0
     assert [asked.path for asked in stack.asked] == ["/connections/N2"]
     assert csv_import_outcomes(path) == {"N1": "imported", "N2": "imported"}
+    # And so it is the next time.
+    assert main(["import", str(path)]) == 0
+    assert len(stack.asked) == 1
 
 
 def csv_import_outcomes(path: Path) -> dict[str, str]:

@@ -140,7 +140,10 @@ def company(connection: str) -> str:
         auth = FlowAccountAuth(connection, client=flowaccount)
         answer = requests.get(f"{FLOWACCOUNT}/test/company/info", auth=auth, timeout=30)
         answer.raise_for_status()
-        return f"FlowAccount is connected: {answer.json()['data']['compnayName']}"  # FlowAccount's own spelling
+        found = answer.json()
+        if not found["status"]:  # A 200 can mean no, and `message` says why.
+            return "FlowAccount is connected, and refuses to answer. If that stays so, please connect again."
+        return f"FlowAccount is connected: {found['data']['compnayName']}"  # FlowAccount's own spelling
     except ReauthorizationRequired:
         return "FlowAccount needs your consent again. Please connect again."
     except (FlowAccountConnectError, requests.RequestException):

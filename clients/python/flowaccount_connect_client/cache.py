@@ -9,8 +9,10 @@ import copy
 import os
 import threading
 import time
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from typing import Any
 
 from flowaccount_connect_client.errors import FlowAccountConnectError
 from flowaccount_connect_client.results import AccessToken
@@ -23,9 +25,10 @@ _LONGEST_REQUEST = 90.0
 
 
 class _Flight:
-    """One request that others wait for."""
+    """One request that others wait for. `asks` is what it asks for: its error is for those alone who ask the same."""
 
-    def __init__(self) -> None:
+    def __init__(self, asks: Hashable) -> None:
+        self.asks = asks
         self.done = threading.Event()
         self.token: AccessToken | None = None
         self.error: FlowAccountConnectError | None = None
@@ -44,20 +47,23 @@ class Kept:
         with self._lock:
             return self._token if self._token is not None and self._token.lives(time.time()) else None
 
-    def get(self, fetch: Callable[[], AccessToken], good: Callable[[AccessToken], bool]) -> AccessToken:
-        """The token that is kept if it is `good`, else the one that `fetch` brings; raises what that raises."""
+    def get(
+        self, fetch: Callable[[], AccessToken], good: Callable[[AccessToken], bool], asks: Hashable = None
+    ) -> AccessToken:
+        """The token that is kept if it is `good`, else the one that `fetch` brings; raises what that raises. `asks`
+        says what `fetch` asks for."""
         while True:
             with self._lock:
                 if self._token is not None and good(self._token):
                     return self._token
                 flight, mine = self._flight, self._flight is None
                 if flight is None:
-                    flight = self._flight = _Flight()
+                    flight = self._flight = _Flight(asks)
             if mine:
                 return self._fly(flight, fetch)
             if not flight.done.wait(_LONGEST_REQUEST):
                 self._end(flight)
-            if flight.error is not None:
+            if flight.error is not None and flight.asks == asks:
                 raise copy.copy(flight.error)
             if flight.token is not None and good(flight.token):
                 return flight.token
@@ -84,23 +90,31 @@ class Kept:
 
 
 _lock = threading.Lock()
-_kept: OrderedDict[Hashable, Kept] = OrderedDict()
+_Store = OrderedDict[Hashable, Kept]
+_kept: _Store = OrderedDict()
+_of_owners: "weakref.WeakKeyDictionary[Any, _Store]" = weakref.WeakKeyDictionary()
 
 
-def of(key: Hashable) -> Kept:
-    """What this process keeps under a key; the least recently used go first."""
+def _store(owner: Any) -> _Store:
+    return _kept if owner is None else _of_owners.setdefault(owner, OrderedDict())
+
+
+def of(key: Hashable, owner: Any = None) -> Kept:
+    """What this process keeps under a key; the least recently used go first. With an `owner`, a session of the app's
+    own, it is kept as long as that object lives."""
     with _lock:
-        kept = _kept.setdefault(key, Kept())
-        _kept.move_to_end(key)
-        while len(_kept) > _TOKENS_KEPT:
-            _kept.popitem(last=False)
+        store = _store(owner)
+        kept = store.setdefault(key, Kept())
+        store.move_to_end(key)
+        while len(store) > _TOKENS_KEPT:
+            store.popitem(last=False)
         return kept
 
 
-def drop(key: Hashable) -> None:
+def drop(key: Hashable, owner: Any = None) -> None:
     """Forget what is kept under a key."""
     with _lock:
-        _kept.pop(key, None)
+        _store(owner).pop(key, None)
 
 
 def forget() -> None:
@@ -108,6 +122,7 @@ def forget() -> None:
     global _lock  # noqa: PLW0603 - one for a process
     _lock = threading.Lock()
     _kept.clear()
+    _of_owners.clear()
 
 
 if hasattr(os, "register_at_fork"):  # Windows has no fork.

@@ -55,7 +55,8 @@ class FlowAccountConnect:
     configuration's. Where only time helps, a call is repeated for `patience` seconds in all. `on_danger` is called with
     each token that `access_token` returns while its connection is in danger: tell somebody.
 
-    Tokens are kept for the whole process: make a client once or at each use, as you like. Every method raises a
+    Tokens are kept for the whole process: make a client once or at each use, as you like. Those of a `session` of yours
+    are kept as long as that session is: make it once. Every method raises a
     `FlowAccountConnectError` and nothing else: `TemporarilyUnavailable`, `AccessDenied`, `NotConfigured`,
     `InvalidAnswer`, `InvalidArgument`, or another `Problem`; the methods name those that are their own.
     """
@@ -97,8 +98,9 @@ class FlowAccountConnect:
         def once() -> AccessToken:
             try:
                 return kept.get(
-                    lambda: self._fetch("GET", connection_id, query={"min_ttl": min_ttl}),
+                    lambda: self._fetch("GET", connection_id, query={"min_ttl": min_ttl}, min_ttl=min_ttl),
                     lambda token: token.lasts(time.time(), min_ttl),
+                    ("GET", min_ttl),
                 )
             except TemporarilyUnavailable as error:
                 living = kept.living()
@@ -107,7 +109,16 @@ class FlowAccountConnect:
                 logger.warning("the kept token of %s is served, since there is no new one: %s", connection_id, error)
                 return living
 
-        token = self._patiently(once)
+        return self._served(connection_id, self._patiently(once))
+
+    def kept_token(self, connection_id: str, *, min_ttl: int = 300) -> AccessToken | None:
+        """The token that `access_token` would return without asking the stack; `None` if it has to ask."""
+        token = self._kept(checked(connection_id)).living()
+        if token is None or not token.lasts(time.time(), min_ttl):
+            return None
+        return self._served(connection_id, token)
+
+    def _served(self, connection_id: str, token: AccessToken) -> AccessToken:
         if token.in_danger and self._on_danger is not None:
             try:
                 self._on_danger(token)
@@ -128,11 +139,12 @@ class FlowAccountConnect:
             lambda: kept.get(
                 lambda: self._fetch("POST", connection_id, {"rejected_generation": rejected}),
                 lambda found: found.generation != rejected and found.lives(time.time()),
+                ("POST", rejected),
             )
         )
 
     def _kept(self, connection_id: str) -> cache.Kept:
-        return cache.of((self.url, connection_id, self._session))
+        return cache.of((self.url, connection_id), self._session)
 
     def _fetch(
         self,
@@ -140,10 +152,11 @@ class FlowAccountConnect:
         connection_id: str,
         body: Mapping[str, object] | None = None,
         query: Mapping[str, object] | None = None,
+        min_ttl: int = LONGEST_MIN_TTL,
     ) -> AccessToken:
         asked_at = time.time()
         answer = self._once(method, _path(f"/connections/{connection_id}/token", query), body)
-        token = read_token(answer, connection_id, asked_at=asked_at)
+        token = read_token(answer, connection_id, asked_at=asked_at, min_ttl=min_ttl)
         if token.in_danger:
             logger.warning("connection %s is in danger: %s", connection_id, token.status)
         return token
@@ -209,7 +222,7 @@ class FlowAccountConnect:
             raise Problem("unknown_confirmation", HTTPStatus.NOT_FOUND, "The browser brought no confirmation.")
         body = {"confirmation": confirmation, "tenant": tenant}
         connection = read(Connection, self._call("POST", "/connect-links/confirm", body))
-        cache.drop((self.url, connection.support_code, self._session))  # An older consent's token may be dead.
+        cache.drop((self.url, connection.support_code), self._session)  # An older consent's token may be dead.
         return connection
 
     # ---- managing -----------------------------------------------------------------------------------------
@@ -240,7 +253,7 @@ class FlowAccountConnect:
         Raises `ConnectionNotFound`, and a `Problem` with the code `connected_meanwhile`.
         """
         self._call("DELETE", f"/connections/{checked(connection_id)}")
-        cache.drop((self.url, connection_id, self._session))
+        cache.drop((self.url, connection_id), self._session)
 
     def import_(self, connection_id: str, refresh_token: str, *, tenant: str | None = None) -> Connection:
         """Take over a refresh token from an older integration, which must not use it any more.

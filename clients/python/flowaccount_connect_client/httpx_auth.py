@@ -2,14 +2,18 @@
 
     httpx.get("https://openapi.flowaccount.com/v1/company/info", auth=FlowAccountAuth("N1234567"))
 
-The tokens are those of the whole process, shared with `requests`' class of the same name. In an async client the stack
-is asked in a thread, so that the loop goes on.
+The tokens are those of the whole process, shared with `requests`' class of the same name. In an async client a token
+that is kept is taken at once, and the stack is asked in a thread, so that the loop goes on. These threads are not those
+of the app, and one connection that waits has a few of its own: it keeps no other waiting.
 """
 
 import functools
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from http import HTTPStatus
+from typing import TypeVar
+from weakref import WeakValueDictionary
 
+import anyio
 import anyio.to_thread
 import httpx
 
@@ -38,10 +42,12 @@ class FlowAccountAuth(OfConnection, httpx.Auth):
     async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
         """What `httpx.AsyncClient` calls."""
         self._origins.check(_origin(request))
-        token = await anyio.to_thread.run_sync(self.token)
+        token = self.client.kept_token(self.connection_id, min_ttl=self._min_ttl)
+        if token is None:
+            token = await _in_a_thread(self.connection_id, self.token)
         response = yield _carrying(request, token)
         if self._is_refused(response, token):
-            newer = await anyio.to_thread.run_sync(functools.partial(next_token, self.client, token))
+            newer = await _in_a_thread(self.connection_id, functools.partial(next_token, self.client, token))
             if newer is not None and isinstance(response.request.stream, httpx.ByteStream):
                 yield _carrying(response.request, newer)
 
@@ -51,6 +57,20 @@ class FlowAccountAuth(OfConnection, httpx.Auth):
         return (
             response.status_code == HTTPStatus.UNAUTHORIZED and carried and _origin(response.request) in self._origins
         )
+
+
+_THREADS = 4
+"""The most threads that one connection has at the same time: those that wait meet in one request anyway."""
+
+_limiters: "WeakValueDictionary[str, anyio.CapacityLimiter]" = WeakValueDictionary()
+_Result = TypeVar("_Result")
+
+
+async def _in_a_thread(connection_id: str, call: Callable[[], _Result]) -> _Result:
+    """Run a call that waits. Who is cancelled goes on at once; the thread ends by itself."""
+    limiter = _limiters.get(connection_id) or anyio.CapacityLimiter(_THREADS)
+    limiter = _limiters.setdefault(connection_id, limiter)
+    return await anyio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=limiter)
 
 
 def _carrying(request: httpx.Request, token: AccessToken) -> httpx.Request:

@@ -30,6 +30,8 @@ class AccessToken:
     environment: str
     expires_at: float
     fetched_at: float
+    asked_ttl: float = field(default=3_600, repr=False, compare=False)
+    """The `min_ttl` that was asked for."""
 
     @property
     def in_danger(self) -> bool:
@@ -45,7 +47,7 @@ class AccessToken:
         if not self.lives(now):
             return False
         enough = not self.in_danger and now < self.expires_at - min_ttl
-        return enough or self.fetched_at <= now < self.fetched_at + _AGAIN
+        return enough or (self.asked_ttl >= min_ttl and self.fetched_at <= now < self.fetched_at + _AGAIN)
 
 
 @dataclass(frozen=True)
@@ -123,8 +125,8 @@ def read(kind: type[_Result], answer: object) -> _Result:
     return kind(**found)
 
 
-def read_token(answer: object, connection_id: str, *, asked_at: float) -> AccessToken:
-    """The access token in an answer, asked for at `asked_at`. Raises `InvalidAnswer`."""
+def read_token(answer: object, connection_id: str, *, asked_at: float, min_ttl: float) -> AccessToken:
+    """The access token in an answer, asked for at `asked_at` with `min_ttl` seconds of life. Raises `InvalidAnswer`."""
     members = answer if isinstance(answer, dict) else {}
     token, life, generation = (_whole(members.get(name)) for name in ("access_token", "expires_in", "generation"))
     usable = isinstance(token, str) and _TOKEN.fullmatch(token)
@@ -140,6 +142,7 @@ def read_token(answer: object, connection_id: str, *, asked_at: float) -> Access
         environment=str(members.get("environment")),
         expires_at=asked_at + life,
         fetched_at=time.time(),
+        asked_ttl=min_ttl,
     )
 
 

@@ -3,6 +3,7 @@
 import configparser
 import os
 import re
+import threading
 from collections.abc import Mapping
 from subprocess import SubprocessError
 from typing import Any
@@ -58,8 +59,9 @@ def region_of(caller: Any, url: str = "") -> str | None:
 def signature(caller: Any, method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> dict[str, str]:
     """The headers that sign a request. Raises `NotConfigured`, and `TemporarilyUnavailable` if AWS does not answer."""
     try:
-        region = region_of(caller, url)
-        credentials = caller.get_credentials()
+        with _reading:
+            region = region_of(caller, url)
+            credentials = caller.get_credentials()
         keys = None if credentials is None else credentials.get_frozen_credentials()
     except FlowAccountConnectError:
         raise
@@ -93,6 +95,8 @@ def _no_credentials(error: Exception) -> FlowAccountConnectError:
 
 
 _own: Any = None
+_reading = threading.Lock()
+"""A session reads its files at its first use, and shows other threads a half of them meanwhile."""
 
 
 def session(given: Any = None) -> Any:
@@ -107,8 +111,8 @@ def session(given: Any = None) -> Any:
 
 def forget() -> None:
     """Forget the process's own session. A child process begins so: a thread of its parent may have held its lock."""
-    global _own  # noqa: PLW0603
-    _own = None
+    global _own, _reading
+    _own, _reading = None, threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):  # Windows has no fork.

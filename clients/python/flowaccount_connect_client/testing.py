@@ -27,6 +27,9 @@ from requests.adapters import BaseAdapter
 
 from flowaccount_connect_client import cache, signing, transport
 
+_LISTED = ("active", "importing", "reauthorization_required", "disconnected")
+"""The statuses by which the API lists."""
+
 URL = "https://flowaccount-connect.test/live"
 """The URL that the fake answers at."""
 
@@ -113,7 +116,9 @@ class FakeFlowAccountConnect:
         """
         link = self._links[dict(parse_qsl(urlsplit(connect_url).query))["link"]]
         expected = link["expected_connection"]
-        if ending is None and expected not in (None, business):
+        there = self._connections.get(business, {"status": "disconnected"})
+        taken = there["status"] != "disconnected" and there["tenant"] not in (None, link["tenant"])
+        if ending is None and (expected not in (None, business) or taken):
             ending = "wrong_business"
         link |= {"ending": ending, "business": business, "confirmation": secrets.token_urlsafe()}
         back = {"error": ending} if ending else {}
@@ -174,6 +179,8 @@ class FakeFlowAccountConnect:
     def _page(self, query: Mapping[str, str]) -> dict[str, Any]:
         wanted = [(name, query[name]) for name in ("status", "tenant") if name in query]
         listed = list(self._connections.values())
+        if query.get("status", "active") not in _LISTED:
+            raise _Refused(HTTPStatus.BAD_REQUEST, "invalid_status")
         if wanted:
             listed = [one for one in listed if all(one[name] == value for name, value in wanted)]
         first, most = int(query.get("next", "0")), int(query.get("limit", "50"))
@@ -199,7 +206,10 @@ class FakeFlowAccountConnect:
         if not link.get("connected"):
             self.add(link["business"], tenant=link["tenant"])
             link["connected"] = True
-        return self._there(link["business"])
+        connection = self._there(link["business"])
+        if connection["status"] == "disconnected":
+            raise _Refused(HTTPStatus.CONFLICT, "connect_failed", ending="disconnected")
+        return connection
 
     def _imported(self, connection_id: str, body: Mapping[str, Any]) -> dict[str, Any]:
         if self._connections.get(connection_id, {}).get("status") == "active":

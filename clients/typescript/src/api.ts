@@ -54,7 +54,8 @@ export class Api {
 
   /** The answer's JSON, `undefined` where it is empty. Raises `FlowAccountConnectError`, or the signal's reason. */
   async call(call: Call): Promise<unknown> {
-    const until = Date.now() + this.#options.patience * 1000;
+    // By a clock that nobody sets back.
+    const until = performance.now() + this.#options.patience * 1000;
     for (let pause = 0.5; ; pause = Math.min(pause * 2, 8)) {
       call.signal?.throwIfAborted();
       try {
@@ -62,7 +63,7 @@ export class Api {
       } catch (error) {
         if (!(error instanceof TemporarilyUnavailable) || call.repeat === false) throw error;
         const wait = Math.max(error.retryAfter, pause) * 1000;
-        if (Date.now() + wait > until) throw error;
+        if (performance.now() + wait > until) throw error;
         this.#options.logger.debug?.(`FlowAccount Connect: ${error.code}, again in ${wait / 1000} s`);
         await sleep(wait, undefined, call.signal && { signal: call.signal }).catch(() => call.signal?.throwIfAborted());
       }

@@ -355,10 +355,12 @@ export class FlowAccountConnect {
   }
 
   #endangered(token: AccessToken): void {
+    const failed = () => this.#logger.warn?.(`FlowAccount Connect: onDanger failed for ${token.supportCode}`);
     try {
-      this.#onDanger?.(token);
+      // It may be async: a rejection that nobody handles would end the process.
+      void Promise.resolve(this.#onDanger?.(token)).catch(failed);
     } catch {
-      this.#logger.warn?.(`FlowAccount Connect: onDanger failed for ${token.supportCode}`);
+      failed();
     }
   }
 

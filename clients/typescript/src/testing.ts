@@ -28,6 +28,9 @@ const ENVIRONMENT = {
 
 const LIFE = 86_400;
 
+/** The statuses by which the API lists. */
+const LISTED = ["active", "importing", "reauthorization_required", "disconnected"];
+
 type Fields = Record<string, unknown>;
 
 /** What the API answers instead, as a problem. */
@@ -74,8 +77,10 @@ export class FakeFlowAccountConnect {
   /** Answer in the place of the network, in an environment of no account. Returns what ends that. */
   start(): () => void {
     const { fetch } = globalThis;
-    const before = Object.keys(ENVIRONMENT).map((name) => [name, process.env[name]] as const);
+    // A profile of the developer's goes before the keys, and may start a program.
+    const before = [...Object.keys(ENVIRONMENT), "AWS_PROFILE"].map((name) => [name, process.env[name]] as const);
     Object.assign(process.env, ENVIRONMENT);
+    delete process.env["AWS_PROFILE"];
     globalThis.fetch = async (input, init) => {
       const request = new Request(input, init);
       return request.url.startsWith(`${URL_OF_FAKE}/`) ? this.#answer(request) : fetch(input, init);
@@ -151,7 +156,9 @@ export class FakeFlowAccountConnect {
   visit(connectUrl: string, { business = "N1234567", ending }: { business?: string; ending?: string } = {}): string {
     const link = this.#links.get(new URL(connectUrl).searchParams.get("link") ?? "");
     if (link === undefined) throw new Error("This is no link of the fake's.");
-    const wrong = link.expected !== null && link.expected !== business ? "wrong_business" : null;
+    const there = this.#stored.get(business)?.connection;
+    const taken = there !== undefined && there.status !== "disconnected" && ![null, link.tenant].includes(there.tenant);
+    const wrong = (link.expected !== null && link.expected !== business) || taken ? "wrong_business" : null;
     Object.assign(link, { ending: ending ?? wrong, business, confirmation: secret() });
     const back = new URL(link.returnUrl);
     if (link.ending !== null) back.searchParams.append("error", link.ending);
@@ -211,6 +218,7 @@ export class FakeFlowAccountConnect {
 
   #listed(query: URLSearchParams): Fields[] {
     const wanted = ["status", "tenant"].filter((name) => query.has(name));
+    if (query.has("status") && !LISTED.includes(String(query.get("status")))) throw new Refused(400, "invalid_status");
     return [...this.#stored.values()]
       .map(({ connection }) => connection as Fields)
       .filter((connection) => wanted.every((name) => connection[name] === query.get(name)));
@@ -242,7 +250,9 @@ export class FakeFlowAccountConnect {
     }
     if (!link.connected) this.add(link.business, { tenant: link.tenant });
     link.connected = true;
-    return this.#known(link.business).connection;
+    const { connection } = this.#known(link.business);
+    if (connection.status === "disconnected") throw new Refused(409, "connect_failed", { ending: "disconnected" });
+    return connection;
   }
 
   #imported(id: string, body: Fields): Fields {

@@ -142,7 +142,7 @@ export class TokenCache {
 function serves(kept: Kept, wanted: Wanted): boolean {
   const now = Date.now();
   const left = kept.token.expiresAt.getTime() - now;
-  const bestForNow = kept.minTtl >= wanted.minTtl && now < kept.fetchedAt + AGAIN;
+  const bestForNow = kept.minTtl >= wanted.minTtl && kept.fetchedAt <= now && now < kept.fetchedAt + AGAIN;
   const enough = !kept.token.inDanger && left >= wanted.minTtl * 1000;
   return kept.token.generation !== wanted.rejected && left > SPENT && (enough || bestForNow);
 }

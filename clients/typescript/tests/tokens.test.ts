@@ -78,6 +78,22 @@ test("a token whose connection is in danger is asked for again after half a minu
   assert.deepEqual([told.length, stack.seen.length], [2, 2]);
 });
 
+test("an async onDanger that fails is logged, and ends nothing", async (t) => {
+  const stack = await FakeStack.start(t);
+  const warned: string[] = [];
+  const unhandled: unknown[] = [];
+  process.on("unhandledRejection", (reason) => unhandled.push(reason));
+  const onDanger = async () => {
+    throw new Error("an app's own trouble");
+  };
+  const connect = stack.client({ onDanger, logger: { warn: (text) => warned.push(text) } });
+  stack.status = "refresh_failing";
+  await connect.accessToken(ID);
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  assert.ok(warned.some((text) => text.includes("onDanger failed")));
+  assert.deepEqual(unhandled, []);
+});
+
 test("a token with less life than was asked for is kept for half a minute, for those who ask for no more", async (t) => {
   t.mock.timers.enable({ apis: ["Date"], now: Date.now() });
   const stack = await FakeStack.start(t);

@@ -191,10 +191,9 @@ def _import(api: FlowAccountConnect, row: Row, *, pending: bool) -> tuple[str, s
 
 
 def _appending(report: Path) -> TextIO:
-    """The report, for its owner's eyes; a line that an earlier run left half written is ended."""
+    """The report, for its owner's eyes; a line that an earlier run left half written is taken out."""
     out = open(report, "a+b", opener=lambda path, flags: os.open(path, flags, 0o600))  # noqa: SIM115 - run closes it
-    if out.tell():
-        out.seek(-1, os.SEEK_END)
-        if out.read(1) != b"\n":
-            out.write(b"\n")
+    out.seek(0)
+    out.truncate(out.read().rfind(b"\n") + 1)
+    out.seek(0, os.SEEK_END)
     return io.TextIOWrapper(out, encoding="utf-8", newline="\n")

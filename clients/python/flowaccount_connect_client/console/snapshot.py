@@ -11,6 +11,7 @@ GROUPS: dict[str, str] = {
     "all": "All",
     "at_risk": "At risk",
     "in_doubt": "In doubt",
+    "refresh_failing": "Refreshes fail",
     "needs_consent": "Need a new consent",
     "importing": "Importing",
     "active": "Active, no trouble",
@@ -22,6 +23,7 @@ GROUPS: dict[str, str] = {
 _BY_STATUS = {
     "reauthorization_required": "needs_consent",
     "in_doubt": "in_doubt",
+    "refresh_failing": "refresh_failing",
     "importing": "importing",
     "active": "active",
     "disconnected": "disconnected",
@@ -30,7 +32,7 @@ _BY_STATUS = {
 
 def group_of(one: Connection) -> str:
     """The group that a connection is in. One that is at risk is in no other."""
-    if one.at_risk_since is not None and one.status in ("active", "in_doubt"):
+    if one.at_risk_since is not None and one.status in ("active", "in_doubt", "refresh_failing"):
         return "at_risk"
     return _BY_STATUS.get(one.status, "other")
 

@@ -6,6 +6,7 @@ from flowaccount_connect_client.results import HistoryEntry
 STATUSES = {
     "active": "Active",
     "in_doubt": "In doubt",
+    "refresh_failing": "Refreshes fail",
     "importing": "Importing",
     "reauthorization_required": "Needs a new consent",
     "disconnected": "Disconnected",
