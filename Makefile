@@ -93,7 +93,7 @@ format: bootstrap ## Format the sources
 	@$(TOOLS)/ruff check --fix .
 
 build: bootstrap ## Build what `sam deploy` deploys (LAYER_ARCHITECTURE=arm64 for Arm)
-	@LAYER_CACHE=$(CURDIR)/.local/cache $(TOOLS)/sam build
+	@LAYER_CACHE="$(CURDIR)/.local/cache" $(TOOLS)/sam build
 	@$(PYTHON) -m tools.local.built_for
 
 # ENVIRONMENT=production EMAIL=… RETURN_URLS=… STACK=… PARAMETERS="Name=value …"; docs/deploying.md.

@@ -88,7 +88,7 @@ def fetch(target: Path, architecture: str) -> None:
         ":all:",
         "--require-hashes",
     ]
-    command += ["--link-mode", "copy", "--no-config", "-r", str(REQUIREMENTS)]
+    command += ["--link-mode", "copy", "-r", str(REQUIREMENTS)]
     if subprocess.run(command, check=False).returncode != 0:
         sys.exit("The packages of the dependency layer could not be fetched. uv printed the reason above.")
 

@@ -32,6 +32,8 @@ def package() -> Path:
         shutil.rmtree(BUILT / name, ignore_errors=True)
     ignored = shutil.ignore_patterns("node_modules", "build", "dist", "*.tgz")
     shutil.copytree(SOURCES, BUILT, dirs_exist_ok=True, ignore=ignored)
+    version = run(BUILT, "node", "--version")
+    assert tuple(map(int, version.strip("v\n").split(".")[:2])) >= (20, 11), f"Node.js 20.11 is needed, not {version}"
     run(BUILT, "npm", "install", "--ignore-scripts", "--prefer-offline")
     return BUILT
 

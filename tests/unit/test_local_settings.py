@@ -37,6 +37,14 @@ def test_a_list_with_an_empty_entry_is_refused(value: str) -> None:
         parameters.check({"WebhookUrl": value}, {"WebhookUrl": "WebhookUrl"})
 
 
+def test_a_setting_that_merely_stands_in_the_environment_is_said_to() -> None:
+    with pytest.raises(LocalError, match="Set in your environment: ENVIRONMENT"):
+        settings.read({"MAKEFLAGS": "", "ENVIRONMENT": "development"})
+    with pytest.raises(LocalError) as named:
+        settings.read({"MAKEFLAGS": "ENVIRONMENT=development", "ENVIRONMENT": "development"})
+    assert "environment:" not in str(named.value)
+
+
 def test_without_make_nothing_was_given() -> None:
     assert settings.given_on_the_command_line({}) == []
 

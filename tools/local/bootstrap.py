@@ -8,6 +8,8 @@ is 1.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import glob
 import hashlib
 import os
@@ -15,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -111,16 +114,17 @@ def find_uv() -> str:
     return str(home / "bin" / "uv")
 
 
-def fingerprint(requirements: Path) -> str:
-    """A digest of the requirements of an environment."""
-    return hashlib.sha256(requirements.read_bytes()).hexdigest()
+def fingerprint(folder: Path, requirements: Path) -> str:
+    """A digest of the requirements of an environment and of where it is: its scripts have its path inside."""
+    return hashlib.sha256(requirements.read_bytes() + os.fsencode(folder.resolve())).hexdigest()
 
 
 def is_ready(folder: Path, requirements: Path) -> bool:
     """Whether an environment is complete and made from these requirements."""
     stamp = folder / "made-from"
     try:
-        return stamp.read_text() == fingerprint(requirements) and python_313(str(folder / "bin" / "python")) is not None
+        made = stamp.read_text() == fingerprint(folder, requirements)
+        return made and python_313(str(folder / "bin" / "python")) is not None
     except OSError:
         return False
 
@@ -128,14 +132,13 @@ def is_ready(folder: Path, requirements: Path) -> bool:
 def make(uv: str, python: str, folder: Path, requirements: Path) -> None:
     """Makes one environment, and replaces an older one."""
     shutil.rmtree(folder, ignore_errors=True)
-    run([uv, "venv", "--no-config", "--quiet", "--python", python, str(folder)])
+    run([uv, "venv", "--quiet", "--python", python, str(folder)])
     target = str(folder / "bin" / "python")
     run(
         [
             uv,
             "pip",
             "install",
-            "--no-config",
             "--quiet",
             "--python",
             target,
@@ -144,7 +147,31 @@ def make(uv: str, python: str, folder: Path, requirements: Path) -> None:
             str(requirements),
         ]
     )
-    (folder / "made-from").write_text(fingerprint(requirements))
+    (folder / "made-from").write_text(fingerprint(folder, requirements))
+
+
+def use_the_index_of_pip() -> None:
+    """Has uv use the index that pip is configured with, unless uv has a configuration of its own.
+
+    uv reads neither pip's variables nor its files.
+    """
+    if any(os.environ.get(name) for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_CONFIG_FILE")):
+        return
+    index = os.environ.get("PIP_INDEX_URL", "")
+    if not index:
+        command = [sys.executable, "-m", "pip", "config", "get", "global.index-url"]
+        index = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    if index:
+        os.environ["UV_DEFAULT_INDEX"] = index
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Keeps a second run in this folder waiting until the first one has ended."""
+    STATE.mkdir(exist_ok=True)
+    with (STATE / "lock-of-tools").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def say(what: str) -> None:
@@ -154,27 +181,38 @@ def say(what: str) -> None:
 
 def main(environments: tuple[tuple[str, str, str], ...] = ENVIRONMENTS) -> None:
     """Makes the environments that are not ready. Each is a folder, its requirements file, and its name in messages."""
-    waiting = [
-        (STATE / name, ROOT / requirements, what)
-        for name, requirements, what in environments
-        if not is_ready(STATE / name, ROOT / requirements)
-    ]
-    if not waiting:
+    if not waiting(environments):
         return
+    with alone():
+        install(waiting(environments))
+
+
+def waiting(environments: tuple[tuple[str, str, str], ...]) -> list[tuple[Path, Path, str]]:
+    """The environments that are not ready."""
+    wanted = [(STATE / name, ROOT / requirements, what) for name, requirements, what in environments]
+    return [one for one in wanted if not is_ready(one[0], one[1])]
+
+
+def install(missing: list[tuple[Path, Path, str]]) -> None:
+    """Makes environments. Ends the program with one line if that fails."""
     LOG.parent.mkdir(parents=True, exist_ok=True)
     try:
+        use_the_index_of_pip()
         uv = find_uv()
         python = find_python(uv)
-        for folder, requirements, what in waiting:
+        for folder, requirements, what in missing:
             say(what)
             started = time.monotonic()
             make(uv, python, folder, requirements)
             print(f"installed {what} in {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
-    except MissingError as missing:
-        sys.exit(f"error: {missing}")
+    except MissingError as error:
+        sys.exit(f"error: {error}")
     except subprocess.CalledProcessError:
         log = LOG.relative_to(ROOT)
-        sys.exit(f"error: an installation failed (is the package index reachable?). The end of {log} says why.")
+        sys.exit(
+            f"error: an installation failed (is the package index reachable?). The end of {log} says why. "
+            "uv takes another index from UV_DEFAULT_INDEX, and an authority from SSL_CERT_FILE."
+        )
 
 
 if __name__ == "__main__":

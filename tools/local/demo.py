@@ -10,7 +10,7 @@ import requests
 from rich.console import Console
 from rich.markup import escape
 
-from tools.local import service, settings, stack
+from tools.local import processes, service, settings, stack
 from tools.local.errors import LocalError
 from tools.local.stack import Stack
 from tools.local.steps import Steps
@@ -46,6 +46,7 @@ class Story:
 
 def main() -> None:
     """Run `make run`, and end what it started."""
+    processes.interrupt_when_ended()
     console = Console(highlight=False)
     try:
         found = _running(console)

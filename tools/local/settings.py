@@ -110,7 +110,17 @@ def given_on_the_command_line(variables: Mapping[str, str] = os.environ) -> list
 
 def read(variables: Mapping[str, str] = os.environ) -> Settings:
     """The settings from environment variables, in which make passes them. Raises ``LocalError``."""
-    given_on_the_command_line(variables)
+    named = given_on_the_command_line(variables)
+    try:
+        return _read(variables)
+    except LocalError as error:
+        stray = [name for name in _NAMES if name not in named and variables.get(name) and name in str(error)]
+        if not stray or "MAKEFLAGS" not in variables:
+            raise
+        raise LocalError(f"{error} Set in your environment: {', '.join(stray)}; unset what you do not mean.") from None
+
+
+def _read(variables: Mapping[str, str]) -> Settings:
     given = {name: variables[name].strip() for name in _SERVER if variables.get(name, "").strip()}
     server = None
     if given:

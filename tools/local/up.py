@@ -2,7 +2,7 @@
 
 import sys
 
-from tools.local import settings, stack
+from tools.local import processes, settings, stack
 from tools.local.errors import LocalError
 from tools.local.places import STACK_FILE, shown
 from tools.local.steps import Steps
@@ -10,6 +10,7 @@ from tools.local.steps import Steps
 
 def main() -> None:
     """Brings the stack up and prints where it is."""
+    processes.interrupt_when_ended()
     steps = Steps()
     try:
         up = stack.up(settings.read(), steps)

@@ -5,6 +5,7 @@ Through a real Chromium where one is installed, and through plain HTTP otherwise
 
 import re
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,10 @@ import requests
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+CHROMIUM = (
+    *("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"),
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+)
 _FLAGS = (
     "--disable-gpu",
     "--disable-quic",
@@ -156,15 +160,20 @@ class ChromiumVisitor:
 
 @contextmanager
 def browser() -> Iterator["Browser | None"]:
-    """A headless Chromium, or `None` where none is installed."""
+    """A headless Chromium, or `None` where none is installed, or none that starts (such as Ubuntu's stub of a snap)."""
     path = chromium()
     if path is None:
         yield None
         return
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import Error, sync_playwright
 
     with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=path, args=list(_FLAGS), chromium_sandbox=False)
+        try:
+            launched = playwright.chromium.launch(executable_path=path, args=list(_FLAGS), chromium_sandbox=False)
+        except Error:
+            print(f"{path} does not start: install Chromium or Chrome", file=sys.stderr)
+            yield None
+            return
         try:
             yield launched
         finally:

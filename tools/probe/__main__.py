@@ -1,7 +1,6 @@
 """`make probe`: asks an authorization server what its documentation does not say, and ends in a report."""
 
 import os
-import signal
 import sys
 import time
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from rich.markup import escape
 
 from flowaccount_connect.domain.errors import InvalidSetting
 from flowaccount_connect.runtime.settings import Reader
+from tools.local import processes
 from tools.local.errors import LocalError
 from tools.probe import demonstration, parameters, target
 from tools.probe.consent import Consents, PersonAtBrowser
@@ -35,9 +35,7 @@ INTERRUPTED = "Interrupted: what had not been asked by then stays open."
 
 def main(variables: Mapping[str, str] = os.environ) -> int:
     """Run the probe. The exit code: 0, 2 for a wrong setting, 130 if interrupted (the report is written then too)."""
-    # A closed terminal and a polite kill interrupt it as Ctrl-C does.
-    for number in (signal.SIGHUP, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
+    processes.interrupt_when_ended()
     try:
         with ExitStack() as stack:
             return _probe(variables, Console(highlight=False), stack)
