@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from flowaccount_connect_client import cache, signing
 from tests.unit.servers import Certificates, Server
 
 os.environ |= {
@@ -64,3 +65,13 @@ def other_server() -> Iterator[Server]:
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     """Certificates for 127.0.0.1 and for another host, signed by themselves."""
     return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(autouse=True)
+def _a_client_without_memories() -> Iterator[None]:
+    """The Python client keeps tokens and a session for its whole process; each test is one of its own."""
+    cache.forget()
+    signing.forget()
+    yield
+    cache.forget()
+    signing.forget()

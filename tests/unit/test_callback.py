@@ -289,22 +289,23 @@ def test_a_consumption_is_repeated_until_it_is_acknowledged(world: World, writte
     assert len(world.endpoint.posts) == 1
 
 
-def test_an_attempt_that_was_consumed_unacknowledged_exchanges_nothing_on_its_reload(world: World) -> None:
+def consumed_without_an_acknowledgement(world: World) -> None:
+    """A callback whose attempt is consumed, and who never hears of it."""
     lost = Fault(client_error("InternalServerError"))
     world.table.faults["update_item"] = [replace(lost, written=True)] + [lost] * 30
     with pytest.raises(StoreUnavailable):
         finish(world)
     world.table.faults.clear()
+
+
+def test_an_attempt_that_was_consumed_unacknowledged_exchanges_nothing_on_its_reload(world: World) -> None:
+    consumed_without_an_acknowledgement(world)
     assert finish(world).ending is Ending.ATTEMPT_USED
     assert world.endpoint.posts == []
 
 
 def test_a_reload_does_not_wait_beyond_its_time(world: World) -> None:
-    lost = Fault(client_error("InternalServerError"))
-    world.table.faults["update_item"] = [replace(lost, written=True)] + [lost] * 30
-    with pytest.raises(StoreUnavailable):
-        finish(world)
-    world.table.faults.clear()
+    consumed_without_an_acknowledgement(world)
     world.table.on_call = lambda _: world.clock.sleep(2)
     begun = world.clock.now
     finish(world)

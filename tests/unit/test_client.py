@@ -7,7 +7,6 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -60,15 +59,6 @@ def refused(status: int, code: str, headers: str = "", **members: object) -> Ans
     """A problem of the stack's."""
     body = {"status": status, "code": code, "detail": f"Detail of {code}.", "request_id": "r-1", **members}
     return reply(status, json.dumps(body).encode(), headers)
-
-
-@pytest.fixture(autouse=True)
-def _a_process_of_its_own() -> Iterator[None]:
-    cache.forget()
-    signing.forget()
-    yield
-    cache.forget()
-    signing.forget()
 
 
 @pytest.fixture

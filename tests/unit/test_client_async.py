@@ -3,23 +3,13 @@
 import asyncio
 import json
 import threading
-from collections.abc import Iterator
 
 import anyio.to_thread
 import httpx
-import pytest
 
-from flowaccount_connect_client import FlowAccountConnect, cache, signing
+from flowaccount_connect_client import FlowAccountConnect
 from flowaccount_connect_client.httpx_auth import FlowAccountAuth
 from tests.unit.servers import Answer, Asked, Line, Server, reply
-
-
-@pytest.fixture(autouse=True)
-def _a_process_of_its_own() -> Iterator[None]:
-    cache.forget()
-    signing.forget()
-    yield
-    cache.forget()
 
 
 def given(connection: str) -> Answer:

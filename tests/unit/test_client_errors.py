@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from email.utils import formatdate
 from multiprocessing import get_context
@@ -49,15 +49,6 @@ ROOT = Path(__file__).parents[2]
 CONNECTION = "N1234567"
 SECRET = "CANARY-of-a-secret"
 TOKEN = {"access_token": "access-1", "expires_in": 600, "support_code": CONNECTION, "generation": 1, "status": "active"}
-
-
-@pytest.fixture(autouse=True)
-def _a_process_of_its_own() -> Iterator[None]:
-    cache.forget()
-    signing.forget()
-    yield
-    cache.forget()
-    signing.forget()
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from flowaccount_connect_client import FlowAccountAuth as RequestsAuth
-from flowaccount_connect_client import FlowAccountConnect, HostNotAllowed, ReauthorizationRequired, cache, signing
+from flowaccount_connect_client import FlowAccountConnect, HostNotAllowed, ReauthorizationRequired
 from flowaccount_connect_client.httpx_auth import FlowAccountAuth
 from tests.unit.servers import Answer, Asked, Line, Server, reply
 
@@ -26,14 +26,6 @@ def given(generation: int) -> Answer:
         "status": "active",
     }
     return reply(200, json.dumps(body | {"generation": generation}).encode())
-
-
-@pytest.fixture(autouse=True)
-def _a_process_of_its_own() -> Iterator[None]:
-    cache.forget()
-    signing.forget()
-    yield
-    cache.forget()
 
 
 @pytest.fixture
