@@ -201,10 +201,12 @@ def test_an_access_key_for_one_route_reads_tokens_and_does_nothing_else(
     keys = key["AccessKeyId"], key["SecretAccessKey"]
     try:
         assert service.call(up, "GET", f"/connections/{connection}/token", credentials=keys).status_code == 200
+        rejected = {"rejected_generation": 1}
+        told = service.call(up, "POST", f"/connections/{connection}/token", body=rejected, credentials=keys)
+        assert told.json()["code"] == "refreshed_just_now"
         for method, path, body in (
             ("DELETE", f"/connections/{connection}", None),
             ("GET", f"/connections/{connection}", None),
-            ("POST", f"/connections/{connection}/token", {"rejected_generation": 1}),
             ("POST", "/connect-links", {"tenant": "t", "return_url": APP_RETURN_URL}),
         ):
             assert service.call(up, method, path, body=body, credentials=keys).status_code == 403, path
