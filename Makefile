@@ -42,7 +42,7 @@ test: about-test check ## Check everything, then run all tests
 
 about-test: bootstrap
 	@echo "Checks style, types and template (1 minute), then runs all tests: unit, proof of the rotation, contract, simulator,"
-	@echo "template, and end to end on deployed local stacks in a browser. Three processes: two have a stack. 20 to 30 minutes on two cores."
+	@echo "template, and end to end on deployed local stacks in a browser. Three processes: two have a stack. 12 to 25 minutes on two cores."
 
 check: lint typecheck validate ## Lint, types, template
 
