@@ -108,8 +108,11 @@ def _region(section: dict[str, Any]) -> str | None:
 
 def _sections(config: Path) -> dict[str, dict[str, Any]]:
     """The sections that keep a deployment; `default` is for sam's own commands."""
-    found = tomlkit.parse(config.read_text()).unwrap() if config.exists() else {}
-    return {name: one for name, one in found.items() if isinstance(one, dict) and name != "default"}
+    return {name: one for name, one in _all(config).items() if isinstance(one, dict) and name != "default"}
+
+
+def _all(config: Path) -> dict[str, Any]:
+    return tomlkit.parse(config.read_text()).unwrap() if config.exists() else {}
 
 
 def _section_of(config: Path, stack: str | None) -> str | None:
@@ -125,9 +128,7 @@ def _named(section: dict[str, Any]) -> str | None:
 
 def _kept(config: Path, section: str) -> dict[str, Any]:
     """What samconfig.toml has of a section: its name, the stack, the parameters."""
-    if not config.exists():
-        return {"section": section}
-    found = tomlkit.parse(config.read_text()).unwrap().get(section, {})
+    found = _all(config).get(section, {})
     words = found.get("deploy", {}).get("parameters", {}).get("parameter_overrides", "")
     pairs = dict(_pair(word) for word in shlex.split(words if isinstance(words, str) else " ".join(words)))
     return {"section": section, "stack": _named(found), "parameters": pairs}

@@ -122,6 +122,7 @@ def same_environment(found: dict[str, Any], answers: Answers) -> Iterator[Findin
 
 
 _HOLDS = ("ConnectionsTable", "ClientSecretName", "AlarmEmail", "AlarmTopicArn")
+"""Parameters whose default would take something away that the stack uses."""
 
 
 def kept(found: dict[str, Any], answers: Answers) -> Iterator[Finding]:
@@ -131,7 +132,6 @@ def kept(found: dict[str, Any], answers: Answers) -> Iterator[Finding]:
         name, value = one["ParameterKey"], one["ParameterValue"]
         if name not in answers.parameters and name in defaults and value != defaults[name]:
             keep, back = f"PARAMETERS='{name}={value}'", f"PARAMETERS='{name}={defaults[name]}'"
-            # Without these it would be without its connections.
             what = f"Keep it: {keep}" if name in _HOLDS else f"Back to the default: {back}"
             yield Finding(f"{name} = {value}, as it was set at the stack before. {what}")
 

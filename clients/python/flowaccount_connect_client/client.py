@@ -98,7 +98,7 @@ class FlowAccountConnect:
         def once() -> AccessToken:
             try:
                 return kept.get(
-                    lambda: self._fetch("GET", connection_id, query={"min_ttl": min_ttl}, min_ttl=min_ttl),
+                    lambda: self._fetch("GET", connection_id, min_ttl=min_ttl),
                     lambda token: token.lasts(time.time(), min_ttl),
                     ("GET", min_ttl),
                 )
@@ -151,12 +151,14 @@ class FlowAccountConnect:
         method: str,
         connection_id: str,
         body: Mapping[str, object] | None = None,
-        query: Mapping[str, object] | None = None,
-        min_ttl: int = LONGEST_MIN_TTL,
+        min_ttl: int | None = None,
     ) -> AccessToken:
+        query = {} if min_ttl is None else {"min_ttl": min_ttl}
         asked_at = time.time()
         answer = self._once(method, _path(f"/connections/{connection_id}/token", query), body)
-        token = read_token(answer, connection_id, asked_at=asked_at, min_ttl=min_ttl)
+        # Without a wish the answer is as good as it gets.
+        wanted = LONGEST_MIN_TTL if min_ttl is None else min_ttl
+        token = read_token(answer, connection_id, asked_at=asked_at, min_ttl=wanted)
         if token.in_danger:
             logger.warning("connection %s is in danger: %s", connection_id, token.status)
         return token

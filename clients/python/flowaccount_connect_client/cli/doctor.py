@@ -171,9 +171,9 @@ def _described(account: Account, found: list[Stack]) -> Iterator[Finding]:
         answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}),
     )
     text = f"{account.name} is {stack.status}"
+    events = f"aws cloudformation describe-stack-events --stack-name {account.name}"
     if stack.status == "UPDATE_ROLLBACK_FAILED":
-        events, resume = (f"aws cloudformation {command} --stack-name {account.name}"
-                          for command in ("describe-stack-events", "continue-update-rollback"))  # fmt: skip
+        resume = f"aws cloudformation continue-update-rollback --stack-name {account.name}"
         fix = f"AWS takes no deployment until that is done. Mend what {events} names, then: {resume}"
         yield wrong("stack", f"{text}: a deployment could not be taken back", fix)
     elif stack.status.endswith("_IN_PROGRESS"):
@@ -181,8 +181,7 @@ def _described(account: Account, found: list[Stack]) -> Iterator[Finding]:
     elif stack.status in ("CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE"):
         yield right("stack", text)
     else:
-        why = f"aws cloudformation describe-stack-events --stack-name {account.name}"
-        yield wrong("stack", text, f"The last deployment failed: {why} says why. Deploy again.")
+        yield wrong("stack", text, f"The last deployment failed: {events} says why. Deploy again.")
     if "ApiUrl" in stack.outputs:
         found.append(stack)
     else:

@@ -19,13 +19,7 @@ from flowaccount_connect.rotation.new_tokens import timed
 from flowaccount_connect.rotation.pending_commits import PendingCommit, Target
 from flowaccount_connect.rotation.permits import NoPermit, Permit
 from flowaccount_connect.rotation.ports import CodeEndpoint, Queue, Sealer, Secret
-from flowaccount_connect.rotation.time_left import (
-    COMMIT_RESERVE,
-    LAST_TRY,
-    LONGEST_WRITE,
-    SHORTEST_EXCHANGE,
-    TimeLeft,
-)
+from flowaccount_connect.rotation.time_left import LAST_TRY, LONGEST_WRITE, TimeLeft
 from flowaccount_connect.rotation.writes import Lost, Pending, acknowledged, persist, persist_or_queue
 from flowaccount_connect.storage.attempts import AttemptRefused, AttemptStore, ConnectAttempt, link_in, verifier_of
 from flowaccount_connect.storage.commits import Commit
@@ -168,24 +162,19 @@ class Callback:
                 note = "rate" if isinstance(full, NoPermit) else "tenant"
                 return Ended(ending=Ending.BUSY, note=note, untouched=True, retry_after=full.retry_after)
         callback_id, time_left = self.new_id(), TimeLeft(remaining, self.sleep)
-        # Each until the table acknowledges it: one that was written and not acknowledged would have been for nothing.
-        reserve = COMMIT_RESERVE + SHORTEST_EXCHANGE
         try:
             attempt = acknowledged(
                 lambda: self.attempts.consume(
                     fingerprint(returned.state), secret=secret, callback_id=callback_id, now=int(self.clock())
                 ),
                 time_left,
-                reserve=reserve,
             )
         except AttemptRefused as refused:
             return self._not_consumed(refused.attempt, secret, remaining)
         # From here on neither the attempt nor the link serves again, whatever happens.
         link, link_id = None, attempt.link
         if link_id is not None:
-            link = acknowledged(
-                lambda: self.links.consume(link_id, callback_id, now=int(self.clock())), time_left, reserve=reserve
-            )
+            link = acknowledged(lambda: self.links.consume(link_id, callback_id, now=int(self.clock())), time_left)
         if link_id is not None and link is None:
             ended = Ended(ending=Ending.ATTEMPT_USED, attempt=attempt)
         else:

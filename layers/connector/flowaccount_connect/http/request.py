@@ -203,7 +203,7 @@ class Request:
         return self.headers.get("accept-language", "")
 
 
-def gateway_id(event: Mapping[str, Any]) -> str | None:
+def _gateway_id(event: Mapping[str, Any]) -> str | None:
     """The id of a request that API Gateway's access log has, too; `None` in any other event.
 
     Not its `requestId`: a client can set that one.
@@ -229,7 +229,7 @@ def read(event: Mapping[str, Any], request_id: str, milliseconds: Callable[[], f
         headers={k.lower(): v for k, v in _texts(headers).items()},
         stage=_texts(event.get("stageVariables")),
         body=body if isinstance(body, str) else "",
-        id=gateway_id(event) or request_id,
+        id=_gateway_id(event) or request_id,
         method=str(event.get("httpMethod")),
         resource=str(event.get("resource")),
         remaining=lambda: milliseconds() / 1_000,

@@ -27,7 +27,7 @@ from flowaccount_connect.rotation.outcomes import Refresh, RefreshOutcome
 from flowaccount_connect.rotation.pending_commits import PendingCommit, Target
 from flowaccount_connect.rotation.permits import FIRST_PAUSE, NoPermit, Permit
 from flowaccount_connect.rotation.ports import Health, Queue, RefreshEndpoint, Sealer, Secret, Store
-from flowaccount_connect.rotation.time_left import COMMIT_RESERVE, SHORTEST_EXCHANGE, TimeLeft
+from flowaccount_connect.rotation.time_left import TimeLeft
 from flowaccount_connect.rotation.writes import Lost, Pending, acknowledged, persist, persist_or_queue
 from flowaccount_connect.storage.commits import Commit
 from flowaccount_connect.storage.connections import Refused
@@ -112,11 +112,15 @@ class Rotation:
     def _claim(
         self, connection_id: str, generation: int | None, time_left: TimeLeft, permit: Permit
     ) -> Connection | Refresh:
-        """Claim by one conditional update. It returns the item, so nothing has to be read first."""
+        """Claim by one conditional update. It returns the item, so nothing has to be read first.
+
+        A claim that was written and not acknowledged would look like that of a killed worker. It would put the
+        connection in doubt or, by policy, end it. So it is sent until it is, under one attempt id.
+        """
         now = int(self.clock())
         attempt = Attempt(id=self.attempt_id(), started_at=now, lease_until=now + self.lease_seconds)
         try:
-            return self._acknowledged(
+            return acknowledged(
                 lambda: self.store.claim(connection_id, attempt, generation=generation, now=now), time_left
             )
         except Refused as refused:
@@ -140,7 +144,7 @@ class Rotation:
         self, found: Connection, dead: Attempt, attempt: Attempt, now: int, time_left: TimeLeft
     ) -> Connection | Refresh:
         try:
-            return self._acknowledged(
+            return acknowledged(
                 lambda: self.store.claim_over(found.id, attempt, dead=dead, generation=found.generation, now=now),
                 time_left,
             )
@@ -160,17 +164,6 @@ class Rotation:
         until = self.schedule.resume_at(now, found.deadline, self.schedule.refresh_at(now) - now)
         with contextlib.suppress(StoreUnavailable):
             self.store.put_off(found.id, until=until, now=now)
-
-    @staticmethod
-    def _acknowledged(claim: Callable[[], Connection], time_left: TimeLeft) -> Connection:
-        """Send a claim until the table acknowledges it, under one attempt id, while enough time is left to use it.
-
-        A claim that was written and not acknowledged would look like that of a killed worker. It would put the
-        connection in doubt or, by policy, end it.
-
-        Raises `Refused`, and `StoreUnavailable` if no time is left.
-        """
-        return acknowledged(claim, time_left, reserve=COMMIT_RESERVE + SHORTEST_EXCHANGE)
 
     def report(
         self,

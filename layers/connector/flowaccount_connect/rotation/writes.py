@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from flowaccount_connect.rotation.time_left import COMMIT_RESERVE, LAST_TRY, TimeLeft
+from flowaccount_connect.rotation.time_left import COMMIT_RESERVE, LAST_TRY, SHORTEST_EXCHANGE, TimeLeft
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
 
 
@@ -39,10 +39,11 @@ def persist[Stored](write: Callable[[], Stored], time: TimeLeft, *, reserve: flo
     return None
 
 
-def acknowledged[Stored](write: Callable[[], Stored], time: TimeLeft, *, reserve: float) -> Stored:
-    """`write` until the table acknowledges it. Raises its last `StoreUnavailable` once only `reserve` seconds are left.
+def acknowledged[Stored](write: Callable[[], Stored], time: TimeLeft) -> Stored:
+    """`write` until the table acknowledges it: what has to be claimed or used up before a POST.
 
-    It may be repeated: it recognises what it wrote before.
+    What was written and not acknowledged would have been for nothing. It may be repeated: it recognises what it wrote
+    before. Raises its last `StoreUnavailable` once too little time is left for the POST.
     """
     last = StoreUnavailable()
 
@@ -54,7 +55,7 @@ def acknowledged[Stored](write: Callable[[], Stored], time: TimeLeft, *, reserve
             last = error
             raise
 
-    done = persist(noted, time, reserve=reserve)
+    done = persist(noted, time, reserve=COMMIT_RESERVE + SHORTEST_EXCHANGE)
     if done is None:
         raise last
     return done[0]
