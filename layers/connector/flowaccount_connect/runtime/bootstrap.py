@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
 
 def _without_collection[**Parameters, Made](build: Callable[Parameters, Made]) -> Callable[Parameters, Made]:
-    """`build` without garbage collection. Loaded modules live as long as the process, so a collection frees nothing."""
+    """`build` without garbage collection. What it loads and makes lives as long as the process: a collection would
+    free nothing."""
 
     @wraps(build)
     def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Made:
@@ -41,6 +42,8 @@ def _without_collection[**Parameters, Made](build: Callable[Parameters, Made]) -
         try:
             return build(*args, **kwargs)
         finally:
+            # No later collection looks at it again; the first one would come at once.
+            gc.freeze()
             gc.enable()
 
     return run
