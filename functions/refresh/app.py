@@ -14,8 +14,8 @@ from flowaccount_connect.rotation.permits import Kind
 from flowaccount_connect.rotation.protocol import Rotation
 from flowaccount_connect.rotation.time_left import TimeLeft
 from flowaccount_connect.runtime import bootstrap
-from flowaccount_connect.runtime.aws import CONNECTIONS
 from flowaccount_connect.runtime.observability import COUNT, fault, logger, metrics, observed
+from flowaccount_connect.runtime.settings import CONNECTIONS
 from flowaccount_connect.scheduling.rate import Permit
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
 

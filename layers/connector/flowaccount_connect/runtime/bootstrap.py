@@ -33,7 +33,10 @@ if TYPE_CHECKING:
 
 
 def _without_collection[**Parameters, Made](build: Callable[Parameters, Made]) -> Callable[Parameters, Made]:
-    """`build` without garbage collection. Loaded modules live as long as the process, so a collection frees nothing."""
+    """`build` without garbage collection. Loaded modules live as long as the process, so a collection frees nothing.
+
+    Nor does a later one: what has been loaded is frozen, else the next collection would look through all of it.
+    """
 
     @wraps(build)
     def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Made:
@@ -41,6 +44,7 @@ def _without_collection[**Parameters, Made](build: Callable[Parameters, Made]) -
         try:
             return build(*args, **kwargs)
         finally:
+            gc.freeze()
             gc.enable()
 
     return run

@@ -17,6 +17,10 @@ Environment = Literal["sandbox", "production"]
 LINK_LIFETIME = 3_600
 """How long a link or an attempt can be used, in seconds. FlowAccount's code lives for 150 minutes."""
 
+CONNECTIONS = 25
+"""Idle connections that a client of AWS keeps: one for each thread of a batch of refreshes. (Not in `aws`, which loads
+boto3.)"""
+
 
 @dataclass(frozen=True, slots=True)
 class Reader:
