@@ -17,7 +17,7 @@ from flowaccount_connect.domain.error_code import error_code
 from flowaccount_connect.domain.events import Entry, Event, Kind
 from flowaccount_connect.domain.ids import is_connection_id
 from flowaccount_connect.domain.log import Log, fault
-from flowaccount_connect.storage.connections import from_item
+from flowaccount_connect.storage.connections import IMPORT, from_item
 from flowaccount_connect.storage.dynamodb import Item, StoreUnavailable, text
 from flowaccount_connect.storage.fields import Fields
 from flowaccount_connect.storage.history import History, Moved
@@ -191,7 +191,7 @@ class Publisher:
             # An event item is published when it is written. Its deletion is not an event.
             return () if change.new is None else self._of_event_item(change.id, item)
         old, new = (from_item(image) if image else None for image in (change.old, change.new))
-        derive = events.import_entries if kind == "IMPORT" else events.entries
+        derive = events.import_entries if kind == IMPORT else events.entries
         return derive(change.id, change.at, old, new)
 
     def _of_event_item(self, change_id: str, item: Item) -> tuple[Entry, ...]:
@@ -254,7 +254,7 @@ def _counted(image: Item | None) -> str | None:
     """The status under which an item is counted; `None` if it is not counted."""
     if image is None or text(image, "sk") == "EVENT":
         return None
-    if text(image, "sk") == "IMPORT":
+    if text(image, "sk") == IMPORT:
         return "importing" if events.is_under_way(from_item(image)) else None
     # A tombstone is not a connection. Its deletion has no entry, so nothing could make sure that it is counted once.
     status = from_item(image).status
