@@ -21,12 +21,13 @@ from typing import Any
 
 from flowaccount_connect import SOURCE
 from flowaccount_connect.domain.log import Log, fault
-from flowaccount_connect.notifying import notices, queue, signing, webhooks, words
+from flowaccount_connect.notifying import notices, queue, webhooks, words
 from flowaccount_connect.notifying.notices import Notice, Notices, Waiting
 from flowaccount_connect.notifying.people import People
 from flowaccount_connect.notifying.queue import Malformed, Message, Queue
 from flowaccount_connect.notifying.sending import Answer
 from flowaccount_connect.notifying.webhooks import Webhooks
+from flowaccount_connect.oauth.client_secret import SecretMisconfigured, SecretUnavailable
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
 
 HANGS = 3
@@ -84,7 +85,7 @@ class Notify:
         for to in self.webhooks.urls:
             try:
                 answer = self.webhooks.deliver(to, said) or Answer(None, "unexpected")
-            except (signing.SecretMisconfigured, signing.SecretUnavailable) as error:
+            except (SecretMisconfigured, SecretUnavailable) as error:
                 self.log.error("no secret", extra={"error": str(error)})
                 answer = Answer(None, "no_secret")
             answers.append({"receiver": to, "taken": answer.is_taken, "status": answer.status, "error": answer.error})
@@ -100,7 +101,7 @@ class Notify:
             else:
                 self._spread(message)
                 return True
-        except (signing.SecretMisconfigured, signing.SecretUnavailable) as error:
+        except (SecretMisconfigured, SecretUnavailable) as error:
             self.log.error("no secret", extra={"message_id": message.id, "error": str(error)})
             after = queue.delay(message.tries)
         except Exception as error:
