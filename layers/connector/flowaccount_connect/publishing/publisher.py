@@ -208,7 +208,7 @@ class Publisher:
                 id=f"{change_id}-{kind}",
                 kind=kind,
                 at=at,
-                connection_id=str(connection_id),
+                connection_id=connection_id,
                 environment=self.environment,
                 tenant=tenant,
                 reason=reason,

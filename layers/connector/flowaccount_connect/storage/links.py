@@ -113,11 +113,6 @@ class Link:
         return self.consumed_by == callback and self.result in (TO_BE_CONFIRMED, CONNECTED)
 
 
-def link_id_of(confirmation: str) -> str:
-    """The id of the link that the confirmation belongs to."""
-    return confirmation.partition(".")[0]
-
-
 class LinkStore:
     """The links of one table, made in one environment. `client` is a DynamoDB client."""
 
@@ -180,7 +175,7 @@ class LinkStore:
 
     def of_confirmation(self, confirmation: str) -> Link | None:
         """The link that a confirmation belongs to, or `None`. Raises `StoreUnavailable`."""
-        item = self._get(link_id_of(confirmation))
+        item = self._get(confirmation.partition(".")[0])
         if item is None or not hmac.compare_digest(
             (text(item, "confirmation") or "").encode(), fingerprint(confirmation).encode()
         ):
