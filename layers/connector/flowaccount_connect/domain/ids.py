@@ -37,7 +37,7 @@ def new_grant_id(clock: Callable[[], float] = time.time) -> str:
     return _uuid7(clock)
 
 
-def new_event_id(clock: Callable[[], float] = time.time) -> str:
+def new_event_id(clock: Callable[[], float]) -> str:
     """The id of an event that changes no connection: a UUIDv7."""
     return _uuid7(clock)
 

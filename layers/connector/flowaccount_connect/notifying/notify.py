@@ -59,7 +59,6 @@ class Notify:
 
     def receive(self, records: Sequence[Any]) -> list[str]:
         """Work on a batch; the ids of the messages that must come back. Raises nothing."""
-        failed: list[str] = []
         messages: list[Message] = []
         for record in records:
             try:
@@ -68,10 +67,8 @@ class Notify:
                 # The topic may be another's, with other messages on it.
                 self.log.warning("not a message of the queue", extra={"message_id": record.get("messageId")})
         with ThreadPoolExecutor(max(len(messages), 1)) as pool:
-            for message, done in zip(messages, pool.map(self._work, messages), strict=True):
-                if not done:
-                    failed.append(message.id)
-        return failed
+            done = pool.map(self._work, messages)
+            return [message.id for message, is_done in zip(messages, done, strict=True) if not is_done]
 
     def test(self) -> list[dict[str, object]]:
         """Send the event `webhook.test` to each receiver of webhooks; what became of each."""

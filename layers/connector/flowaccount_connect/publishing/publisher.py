@@ -7,7 +7,7 @@ are not among them, not even sealed.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from flowaccount_connect import SOURCE
@@ -132,16 +132,6 @@ class UnpublishedQueue:
         return refused
 
 
-@dataclass(slots=True)
-class Published:
-    """The result of publishing some changes."""
-
-    events: int = 0
-    """How many events the bus took."""
-    failed: list[Change] = field(default_factory=list)
-    """Changes that must be published again, with all their entries."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Publisher:
     """Publishes changes: to the history first, then to the bus. `bus` is a client of EventBridge."""
@@ -154,17 +144,17 @@ class Publisher:
     publish_refreshed: bool = False
     """Whether each refresh is an event too."""
 
-    def publish(self, changes: Sequence[Change], *, remaining: Callable[[], float]) -> Published:
-        """Publish each change while time remains. Raises nothing: changes that could not be published are `failed`.
+    def publish(self, changes: Sequence[Change], *, remaining: Callable[[], float]) -> list[Change]:
+        """Publish each change while time remains; returns those that must be published again, with all their entries.
 
-        `remaining` gives the seconds left of the invocation.
+        `remaining` gives the seconds left of the invocation. Raises nothing.
         """
-        published = Published()
+        failed: list[Change] = []
         waiting: list[tuple[Change, Event]] = []
         for change in changes:
             if remaining() < _RESERVE:
                 self.log.error("no time left", extra={"change_id": change.id})
-                published.failed.append(change)
+                failed.append(change)
                 continue
             try:
                 entries = self.entries(change)
@@ -172,16 +162,17 @@ class Publisher:
                 waiting += [(change, made) for entry in entries if (made := self._event(entry)) is not None]
             except StoreUnavailable as error:
                 self.log.error("not recorded", extra={"change_id": change.id, "error": str(error)})
-                published.failed.append(change)
+                failed.append(change)
             except Exception as error:
                 self.log.error("unexpected", extra={"change_id": change.id, **fault(error)})
-                published.failed.append(change)
+                failed.append(change)
         for at in range(0, len(waiting), _BATCH):
             batch = waiting[at : at + _BATCH]
             refused = self._put(batch) if remaining() > _RESERVE else [change for change, _ in batch]
-            published.events += len(batch) - len(refused)
-            published.failed += [change for change in refused if change not in published.failed]
-        return published
+            for change in refused:
+                if change not in failed:
+                    failed.append(change)
+        return failed
 
     def entries(self, change: Change) -> tuple[Entry, ...]:
         """The history entries of a change."""

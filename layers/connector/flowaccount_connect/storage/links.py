@@ -12,7 +12,6 @@ nor the link alone is enough to make it.
 """
 
 import hmac
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -277,7 +276,7 @@ def dropping(table: str, link_id: str, result: str, *, now: int) -> dict[str, ob
 
 
 def refused_put(
-    table: str, connection_id: str, reason: Refusal, link: Link, clock: Callable[[], float] = time.time
+    table: str, connection_id: str, reason: Refusal, link: Link, clock: Callable[[], float]
 ) -> dict[str, object]:
     """The Put of the event that a business was not connected to the tenant of `link`."""
     return event_put(
