@@ -14,8 +14,8 @@ from flowaccount_connect.rotation.permits import Kind
 from flowaccount_connect.rotation.protocol import Rotation
 from flowaccount_connect.rotation.time_left import TimeLeft
 from flowaccount_connect.runtime import bootstrap
-from flowaccount_connect.runtime.aws import CONNECTIONS
 from flowaccount_connect.runtime.observability import COUNT, fault, logger, metrics, observed
+from flowaccount_connect.runtime.settings import CONNECTIONS
 from flowaccount_connect.scheduling.rate import Permit
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
 
@@ -170,7 +170,7 @@ def _on_demand(event: Mapping[str, Any], remaining: Callable[[], float]) -> dict
     """`{"connection_id": …}` refreshes what is due; with `generation`, what is still of that generation; with
     `"import": true`, the import of that connection."""
     connection_id, generation = event.get("connection_id"), event.get("generation")
-    if not isinstance(connection_id, str) or not is_connection_id(connection_id):
+    if not is_connection_id(connection_id):
         return {"error": "invalid_connection_id", "detail": "connection_id must be a supportCode."}
     if generation is not None and (not isinstance(generation, int) or isinstance(generation, bool)):
         return {"error": "invalid_generation", "detail": "generation must be a whole number, or absent."}

@@ -48,8 +48,11 @@ ONLY = {
     "domain.app": {"authorize", "callback"},
     "domain.connection": set(PACKAGES) - {"notify"},
     "domain.events": {"connections", "publish"},
+    "domain.schedule": set(PACKAGES) - {"authorize", "notify"},
     "rotation.ports": {"callback", "refresh"},
+    "storage.commits": {"authorize", "callback", "connections", "refresh", "salvage"},
     "storage.history": {"connections", "publish"},
+    "storage.imports": {"callback", "connections", "refresh", "salvage"},
     "storage.sealing": {"callback", "refresh", "token"},
 }
 """Modules that cost a millisecond or two, and the functions that need them from their start."""

@@ -23,7 +23,7 @@ from flowaccount_connect.storage.dynamodb import StoreUnavailable, call
 from tests.unit import servers
 from tests.unit.servers import Certificates, Server, reply
 
-BATCH = aws.CONNECTIONS
+BATCH = settings.CONNECTIONS
 """The messages that `refresh` works on at once, each on a thread of its own."""
 
 LONGEST_PAUSE = 1.0
@@ -287,13 +287,17 @@ def test_a_certificate_of_nobody_known_is_refused(
             client.close()
 
 
-def test_modules_load_without_garbage_collection(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_modules_load_without_garbage_collection_and_no_later_one_looks_at_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     import gc
 
     seen = []
     monkeypatch.setattr(aws, "client", lambda _: seen.append(gc.isenabled()))
     for name, value in {"STACK": "s", "TABLE_NAME": "t", "ENVIRONMENT": "sandbox"}.items():
         monkeypatch.setenv(name, value)
+    gc.unfreeze()
     bootstrap.salvage()
     assert seen == [False]
     assert gc.isenabled()
+    assert gc.get_freeze_count() > 0

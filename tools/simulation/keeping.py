@@ -331,7 +331,7 @@ class Keeping:
         issued_at = int(now - newcomer.token_age)
         self.server.connect(newcomer.number, issued_at)
         sealed = self._sealer.seal(TokenPair("", "1"), self._sealer.data_key(), owner=connection_id, grant_id="1")
-        rotated = timed(sealed, 86_400, issued_at, self._schedule)
+        rotated = timed(sealed, TokenSet("", "1", 86_400, connection_id), issued_at, self._schedule)
         self.store.connect(connection_id, "1", "callback", rotated, now=int(now))
         self._next_newcomer(newcomers)
 

@@ -125,7 +125,6 @@ class Callback:
     sealer: Sealer
     queue: Queue
     schedule: Schedule
-    access_token_lifetime: int = 3_600
     issuer: str | None = None
     """A callback whose `iss` (RFC 9207) is missing or differs from this one is refused; `None`: `iss` is ignored."""
     permits: Callable[[], Permit] | None = None
@@ -299,7 +298,7 @@ class Callback:
             owner=connection_id,
             grant_id=grant_id,
         )
-        stored = timed(sealed, tokens.expires_in or self.access_token_lifetime, sent_at, self.schedule, answer=tokens)
+        stored = timed(sealed, tokens, sent_at, self.schedule)
         commit = Commit(
             connection_id=connection_id,
             grant_id=grant_id,

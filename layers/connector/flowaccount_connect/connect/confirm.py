@@ -99,7 +99,7 @@ class Confirmation:
         link = self.links.create(
             tenant=whose,
             return_url=return_url,
-            expected_connection=str(expected_connection) if expected_connection is not None else None,
+            expected_connection=expected_connection,
             app_state=state,
             expires_at=now + self.lifetime,
         )

@@ -1,26 +1,4 @@
-"""Why a link is not made or opened, and why a confirmation connects nothing.
-
-    Failure
-    ├─ InvalidState          invalid_state
-    ├─ InvalidExternalBrowser  invalid_external_browser
-    ├─ ReturnUrlNotAllowed   return_url_not_allowed
-    ├─ TooManyLinks          too_many_links
-    ├─ IncompleteCallback    incomplete_callback
-    ├─ CannotOpen            a link that leads nowhere: its page shows the way back to the app
-    │  ├─ LinkRequired          link_required
-    │  ├─ UnknownLink           unknown_link
-    │  ├─ LinkUsed              link_used
-    │  ├─ AlreadyConnected      already_connected
-    │  └─ LinkExpired           link_expired
-    └─ CannotConfirm         a confirmation that connects nothing
-       ├─ UnknownConfirmation   unknown_confirmation
-       ├─ NotFinished           not_finished
-       ├─ TenantMismatch        tenant_mismatch
-       ├─ ConfirmationExpired   confirmation_expired
-       └─ ConnectFailed         connect_failed, with the `ending`
-
-Their HTTP statuses are in `http.problems`.
-"""
+"""Why a link is not made or opened, and why a confirmation connects nothing. `http.problems` has the HTTP statuses."""
 
 from flowaccount_connect.domain.errors import Failure
 
@@ -67,7 +45,7 @@ class IncompleteCallback(Failure):
 
 
 class CannotOpen(Failure):
-    """A link leads nowhere. `back` is the app's return URL with the error, if the link is known."""
+    """A link leads nowhere. `back` is the app's return URL with the error, if the link is known; the page shows it."""
 
     def __init__(self, back: str | None = None) -> None:
         super().__init__()

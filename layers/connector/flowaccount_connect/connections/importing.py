@@ -65,7 +65,7 @@ class Importing:
         """
         if not isinstance(refresh_token, str) or _REFRESH_TOKEN.fullmatch(refresh_token) is None:
             raise InvalidRefreshToken
-        if tenant is not None and not (isinstance(tenant, str) and is_tenant(tenant)):
+        if tenant is not None and not is_tenant(tenant):
             raise InvalidTenant
         grant_id, now = new_grant_id(self.clock), int(self.clock())
         try:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flowaccount_connect.storage.dynamodb import Client, ConditionRefused, Item, call, n, number, s
+from flowaccount_connect.storage.dynamodb import Client, ConditionRefused, Item, call, get, n, number, s
 
 GATHER = 60
 """Seconds that the first of a burst waits for the others."""
@@ -106,8 +106,7 @@ class Notices:
 
     def get(self, kind: str) -> Waiting:
         """What waits. Raises `StoreUnavailable`."""
-        answer = call(self._client.get_item, TableName=self._table, Key=_key(kind), ConsistentRead=True)
-        return _waiting(answer.get("Item") or {})
+        return _waiting(get(self._client, self._table, _key(kind)) or {})
 
     def claim(self, kind: str, seen: Waiting) -> bool:
         """Reserve the sending of a kind for a minute; `False` if another worker has it. Raises `StoreUnavailable`."""

@@ -52,8 +52,7 @@ class Webhooks:
     def deliver(self, to: str, said: Mapping[str, Any]) -> Answer | None:
         """Send a payload to a receiver; `None` if the stack has no such receiver any more.
 
-        Each try is signed anew, with the time of the try. Raises `signing.SecretMisconfigured`,
-        `signing.SecretUnavailable`.
+        Each try is signed anew, with the time of the try. Raises `SecretMisconfigured`, `SecretUnavailable`.
         """
         url = self.urls.get(to)
         if url is None:

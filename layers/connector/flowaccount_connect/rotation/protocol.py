@@ -84,8 +84,6 @@ class Rotation:
     refusal is final, since no connection depends on it."""
     replay_policy: ReplayPolicy = "allowed"
     lease_seconds: int = 180
-    access_token_lifetime: int = 3_600
-    """Assumed where an answer gives no usable `expires_in`, in seconds."""
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
     attempt_id: Callable[[], str] = new_attempt_id
@@ -338,10 +336,9 @@ class _Held:
             in_doubt=claimed.in_doubt if tokens.refresh_token is None else None,
             tokens=timed(
                 rotation.sealer.seal(pair, prepared.data_key, owner=claimed.id, grant_id=claimed.grant_id),
-                tokens.expires_in or rotation.access_token_lifetime,
+                tokens,
                 sent_at,
                 rotation.schedule,
-                answer=tokens,
                 before=claimed,
                 renewed=self.is_import,
             ),

@@ -28,13 +28,13 @@ class Lost(Exception):
         self.queue = queue
 
 
-def persist[Stored](write: Callable[[], Stored], time: TimeLeft, *, reserve: float = COMMIT_RESERVE) -> Stored | None:
-    """`write` until the table acknowledges it, or `None` once only `reserve` seconds are left."""
+def persist[Stored](write: Callable[[], Stored], time: TimeLeft) -> Stored | None:
+    """`write` until the table acknowledges it, or `None` once only the time to queue it is left."""
     for pause in _pauses():
         try:
             return write()
         except StoreUnavailable:
-            if not time.pause(pause, reserve=reserve):
+            if not time.pause(pause, reserve=COMMIT_RESERVE):
                 return None
     return None
 
@@ -45,20 +45,13 @@ def acknowledged[Stored](write: Callable[[], Stored], time: TimeLeft) -> Stored:
     What was written and not acknowledged would have been for nothing. It may be repeated: it recognises what it wrote
     before. Raises its last `StoreUnavailable` once too little time is left for the POST.
     """
-    last = StoreUnavailable()
-
-    def noted() -> tuple[Stored]:
-        nonlocal last
+    pauses = _pauses()
+    while True:
         try:
-            return (write(),)
-        except StoreUnavailable as error:
-            last = error
-            raise
-
-    done = persist(noted, time, reserve=COMMIT_RESERVE + SHORTEST_EXCHANGE)
-    if done is None:
-        raise last
-    return done[0]
+            return write()
+        except StoreUnavailable:
+            if not time.pause(next(pauses), reserve=COMMIT_RESERVE + SHORTEST_EXCHANGE):
+                raise
 
 
 def persist_or_queue[Stored](write: Callable[[], Stored], send: Callable[[], None], time: TimeLeft) -> Stored | Pending:

@@ -28,6 +28,7 @@ from botocore.config import Config
 from botocore.handlers import generate_idempotent_uuid
 
 from flowaccount_connect import __version__
+from flowaccount_connect.runtime.settings import CONNECTIONS
 
 CONNECT_TIMEOUT = 1.0
 """Seconds that opening a connection may take, for each address of the service."""
@@ -37,9 +38,6 @@ READ_TIMEOUT = 2.0
 
 ATTEMPTS = 2
 """How often a call is tried in all, where the failure may pass (botocore's retry mode "standard")."""
-
-CONNECTIONS = 25
-"""Idle connections that a client keeps: one for each thread of a batch of refreshes."""
 
 AMAZON_ROOTS = "amazon-roots.pem"
 """Beside certifi's file: the authorities that sign for AWS. The build of the layer cuts it."""

@@ -10,12 +10,11 @@ restored backup adds the seconds since the backup was made (`restored`).
 import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flowaccount_connect.domain.connection import Attempt, Connection, Reason, Sealed, Status
 from flowaccount_connect.domain.ids import new_grant_id
 from flowaccount_connect.domain.schedule import shard_of
-from flowaccount_connect.storage.commits import Commit
 from flowaccount_connect.storage.dynamodb import (
     AttributeValue,
     Client,
@@ -32,6 +31,13 @@ from flowaccount_connect.storage.dynamodb import (
 )
 from flowaccount_connect.storage.fields import Fields
 from flowaccount_connect.storage.stored_tokens import ATTRIBUTES as TOKENS
+
+if TYPE_CHECKING:
+    # A type alone: who only reads or marks connections does not load it.
+    from flowaccount_connect.storage.commits import Commit
+
+IMPORT = "IMPORT"
+"""The sort key of an import, an item beside its connection's; see `storage.imports`."""
 
 ATTEMPT = "attempt_id, attempt_started_at, lease_until"
 """What an item holds while a refresh runs."""
@@ -123,7 +129,7 @@ class ConnectionStore:
             **_values(attempt),
         )
 
-    def commit(self, commit: Commit) -> Connection:
+    def commit(self, commit: "Commit") -> Connection:
         """Store the result of a refresh, if the table still has its generation, or a token set of an earlier request.
 
         A success wins over an expired lease, over another attempt, and over a failure recorded meanwhile. Of two
@@ -144,7 +150,7 @@ class ConnectionStore:
             **values,
         )
 
-    def commit_kept(self, commit: Commit) -> Connection:
+    def commit_kept(self, commit: "Commit") -> Connection:
         """Store a success that brought no new refresh token, so that the old one is kept.
 
         It proves nothing about another attempt's rotation. So it is fenced by generation and attempt, and leaves the
@@ -345,7 +351,7 @@ def unchanged(item: Item | None) -> dict[str, object]:
     }
 
 
-def grant_update(table: str, commit: Commit, *, now: int) -> dict[str, object]:
+def grant_update(table: str, commit: "Commit", *, now: int) -> dict[str, object]:
     """The conditional write of a new consent: connects, or reconnects and revives.
 
     Refused where a later consent or a later disconnect is stored, and by its own retry. It overrides every running
@@ -435,7 +441,7 @@ def _values(attempt: Attempt) -> dict[str, Any]:
     return {"attempt": attempt.id, "started": attempt.started_at, "lease": attempt.lease_until}
 
 
-def _set_tokens(commit: Commit) -> tuple[str, str, dict[str, Any]]:
+def _set_tokens(commit: "Commit") -> tuple[str, str, dict[str, Any]]:
     """Of a write that stores tokens: its assignments, what it removes beside others, and its values."""
     assignments, cleared, values = commit.tokens.setting()
     return (

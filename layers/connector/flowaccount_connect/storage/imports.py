@@ -14,13 +14,14 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from flowaccount_connect.domain.connection import Connection, Reason, Sealed, Status
-from flowaccount_connect.storage.commits import Commit
 from flowaccount_connect.storage.connections import (
     ATTEMPT,
     FREE_OR_SAME,
     HELD,
+    IMPORT,
     SCHEDULED,
     ConnectionStore,
     Refused,
@@ -48,6 +49,9 @@ from flowaccount_connect.storage.dynamodb import (
     write,
 )
 from flowaccount_connect.storage.event_items import event_put
+
+if TYPE_CHECKING:
+    from flowaccount_connect.storage.commits import Commit
 
 IMPORTING = "importing"
 """What an import under way is listed by, and the status that is shown of it."""
@@ -86,7 +90,7 @@ class ImportStore(ConnectionStore):
     Claims and releases are a connection's. A success makes the connection, and nothing else ever touches it.
     """
 
-    sort_key = "IMPORT"
+    sort_key = IMPORT
 
     def __init__(self, client: Client, table: str, environment: str, *, clock: Callable[[], float] = time.time) -> None:
         super().__init__(client, table)
@@ -144,7 +148,7 @@ class ImportStore(ConnectionStore):
                 raise UnderWay from None
             raise CoolingDown(imported.reason, (imported.ended_at or now) + COOLING) from None
 
-    def commit(self, commit: Commit) -> Connection:
+    def commit(self, commit: "Commit") -> Connection:
         """Make the connection, and end its import, in one transaction: fenced by the order of grants only.
 
         So a later consent of the user wins, and so does a later disconnect; of two answers to the imported token the
@@ -168,7 +172,7 @@ class ImportStore(ConnectionStore):
             changed(self._client, update)
         return self._made(commit)
 
-    def commit_kept(self, commit: Commit) -> Connection:
+    def commit_kept(self, commit: "Commit") -> Connection:
         """Make the connection of a success that brought no new refresh token: the given one is kept, with its doubt.
 
         Fenced by generation and attempt, as for a connection, and by the order of grants. Raises `Refused`,
@@ -263,7 +267,7 @@ class ImportStore(ConnectionStore):
         except ConditionRefused as refused:
             raise Refused(in_the_way(refused)) from None
 
-    def _grant(self, commit: Commit) -> dict[str, object]:
+    def _grant(self, commit: "Commit") -> dict[str, object]:
         return grant_update(self._table, replace(commit, environment=self._environment), now=int(self._clock()))
 
     def _of_grant(self, connection_id: str, grant_id: str) -> dict[str, object]:
@@ -280,7 +284,7 @@ class ImportStore(ConnectionStore):
                 raise _NotMine(imported) from None
             raise Refused(current) from None
 
-    def _made(self, commit: Commit) -> Connection:
+    def _made(self, commit: "Commit") -> Connection:
         """What is known of the new connection without reading it; its generation goes on from a former life's."""
         return replace(
             _blank(commit.connection_id, self._environment),

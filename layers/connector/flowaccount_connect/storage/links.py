@@ -12,7 +12,6 @@ nor the link alone is enough to make it.
 """
 
 import hmac
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -113,11 +112,6 @@ class Link:
         return self.consumed_by == callback and self.result in (TO_BE_CONFIRMED, CONNECTED)
 
 
-def link_id_of(confirmation: str) -> str:
-    """The id of the link that the confirmation belongs to."""
-    return confirmation.partition(".")[0]
-
-
 class LinkStore:
     """The links of one table, made in one environment. `client` is a DynamoDB client."""
 
@@ -180,7 +174,7 @@ class LinkStore:
 
     def of_confirmation(self, confirmation: str) -> Link | None:
         """The link that a confirmation belongs to, or `None`. Raises `StoreUnavailable`."""
-        item = self._get(link_id_of(confirmation))
+        item = self._get(confirmation.partition(".")[0])
         if item is None or not hmac.compare_digest(
             (text(item, "confirmation") or "").encode(), fingerprint(confirmation).encode()
         ):
@@ -282,7 +276,7 @@ def dropping(table: str, link_id: str, result: str, *, now: int) -> dict[str, ob
 
 
 def refused_put(
-    table: str, connection_id: str, reason: Refusal, link: Link, clock: Callable[[], float] = time.time
+    table: str, connection_id: str, reason: Refusal, link: Link, clock: Callable[[], float]
 ) -> dict[str, object]:
     """The Put of the event that a business was not connected to the tenant of `link`."""
     return event_put(
