@@ -229,11 +229,12 @@ class Publisher:
                     for change, made in batch
                 ]
             )
+            results = list(zip(batch, answer["Entries"], strict=True))
         except Exception as error:
             self.log.error("not published", extra={"events": len(batch), "error": error_code(error)})
             return [change for change, _ in batch]
         refused = []
-        for (change, made), result in zip(batch, answer["Entries"], strict=True):
+        for (change, made), result in results:
             if "EventId" not in result:
                 code = result.get("ErrorCode")
                 self.log.error("not published", extra={"event_id": made.detail["id"], "error": code})

@@ -115,6 +115,8 @@ class Health:
         self._lock = threading.RLock()
         self._seen: tuple[Item, State, float] = {}, State(), 0.0
         """The item as it was last seen, what it says, and until when that is trusted."""
+        self._alone_until = 0.0
+        """Until when no write is tried, since the table did not answer the last one."""
         self._succeeded = 0.0
         """When this process last saw a success."""
         self._accepted: float = 0
@@ -235,18 +237,26 @@ class Health:
             return self._seen[1]
 
     def _update(self, change: Callable[[State], State]) -> bool:
-        """Whether this process changed the state; not if `change` returns the same, or the table does not answer."""
+        """Whether this process changed the state; not if `change` returns the same, or the table does not answer.
+
+        While the table does not answer, this process goes by itself for `CACHED` seconds: a batch must not wait for it,
+        one thread after another.
+        """
         with self._lock:
             for _ in range(_TRIES):
                 item, state, _ = self._seen
                 after = change(state)
                 if after is state:
                     return False
+                if self._clock() < self._alone_until <= self._clock() + CACHED:
+                    self._saw(item, after)
+                    return False
                 try:
                     self._saw(self._item.replace(item, _encoded(after)), after)
                 except Changed as changed:
                     self._saw(changed.item, _decoded(changed.item, int(self._clock())))
                 except StoreUnavailable:
+                    self._alone_until = self._clock() + CACHED
                     # The others do not know. This process does.
                     self._saw(item, after)
                     return False

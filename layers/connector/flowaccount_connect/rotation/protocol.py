@@ -20,7 +20,6 @@ from typing import Literal
 from flowaccount_connect.domain.connection import Attempt, Connection, Reason, Status
 from flowaccount_connect.domain.ids import is_connection_id, new_attempt_id
 from flowaccount_connect.domain.schedule import Schedule
-from flowaccount_connect.oauth.client_secret import SecretMisconfigured, SecretUnavailable
 from flowaccount_connect.oauth.token_answer import TOO_MANY_REQUESTS, Answer, Outcome, TokenSet
 from flowaccount_connect.rotation.new_tokens import timed
 from flowaccount_connect.rotation.outcomes import Refresh, RefreshOutcome
@@ -32,7 +31,7 @@ from flowaccount_connect.rotation.writes import Lost, Pending, acknowledged, per
 from flowaccount_connect.storage.commits import Commit
 from flowaccount_connect.storage.connections import Refused
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
-from flowaccount_connect.storage.sealing import CannotOpen, DataKey, SealingUnavailable, TokenPair
+from flowaccount_connect.storage.sealing import CannotOpen, DataKey, TokenPair
 
 ReplayPolicy = Literal["allowed", "never"]
 """Whether a token in doubt is sent once more, or costs a new consent."""
@@ -223,7 +222,8 @@ class _Held:
             return self.end(Reason.IN_DOUBT)
         try:
             prepared = self._prepare()
-        except (SealingUnavailable, CannotOpen, SecretUnavailable, SecretMisconfigured) as error:
+        except Exception as error:
+            # Of whatever kind: nothing was sent, so it must not look like doubt.
             self.heard = _LoggedAnswer(type(error).__name__)
             return self._release(RefreshOutcome.NOT_PREPARED)
         try:

@@ -93,7 +93,9 @@ def _names(update: str, condition: str) -> Mapping[str, str]:
 
 def updated(client: Client, update: Mapping[str, object]) -> Item:
     """Send an update; the item after it. Raises `ConditionRefused`, `StoreUnavailable`."""
-    item: Item = call(client.update_item, **update, ReturnValues="ALL_NEW")["Attributes"]
+    item: Item | None = call(client.update_item, **update, ReturnValues="ALL_NEW").get("Attributes")
+    if item is None:
+        raise StoreUnavailable("NoAnswer")
     return item
 
 
