@@ -5,13 +5,13 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from flowaccount_connect.domain.connection import Attempt, Connection, Reason, Sealed, Status
+from flowaccount_connect.domain.connection import Attempt, Connection, Sealed, Status
 from flowaccount_connect.oauth.token_answer import Answer, Outcome
 from flowaccount_connect.rotation.outcomes import RefreshOutcome
 from flowaccount_connect.rotation.pending_commits import PendingCommit, PendingCommits, PendingOutcome, Target
 from flowaccount_connect.rotation.ports import Health
 from flowaccount_connect.rotation.protocol import ReplayPolicy, Rotation
-from flowaccount_connect.storage.imports import COOLING, AlreadyConnected, CoolingDown, ImportStore, UnderWay
+from flowaccount_connect.storage.imports import COOLING, ImportStore, NotBegun
 from flowaccount_connect.storage.sealing import TokenPair
 from flowaccount_connect.storage.stored_tokens import StoredTokens
 from tests.support.commits import commit_of
@@ -170,15 +170,17 @@ def test_an_active_connection_is_not_imported_over() -> None:
     made = Imports()
     made.world.connect()
     before = made.world.table.items
-    with pytest.raises(AlreadyConnected):
+    with pytest.raises(NotBegun) as in_the_way:
         made.begin()
+    assert in_the_way.value.connection == made.world.connection()
     assert made.world.table.items == before
 
 
 def test_one_import_at_a_time(imports: Imports) -> None:
     before = imports.world.table.items
-    with pytest.raises(UnderWay):
+    with pytest.raises(NotBegun) as in_the_way:
         imports.begin("019affff", "another")
+    assert (in_the_way.value.connection, in_the_way.value.imported) == (None, imports.store.get(CONNECTION))
     assert imports.world.table.items == before
 
 
@@ -229,9 +231,9 @@ def test_while_the_endpoint_is_unwell_no_import_is_refused(imports: Imports) -> 
 def test_after_a_refusal_another_import_may_begin_once_it_has_cooled_down(imports: Imports) -> None:
     imports.prove(REJECTED)
     before = imports.world.table.items
-    with pytest.raises(CoolingDown) as cooling:
+    with pytest.raises(NotBegun) as in_the_way:
         imports.begin("019affff", "another")
-    assert (cooling.value.reason, cooling.value.until) == (Reason.REJECTED, NOW + COOLING)
+    assert (in_the_way.value.connection, in_the_way.value.imported) == (None, imports.store.get(CONNECTION))
     assert imports.world.table.items == before
     imports.later(COOLING)
     imports.begin("019affff", "another")

@@ -82,7 +82,6 @@ class Authorize:
         opened = self._opened(link, now)
         return self._begin(
             link,
-            opened.id,
             redirect_uri=redirect_uri,
             return_url=opened.return_url,
             app_state=opened.app_state,
@@ -104,7 +103,6 @@ class Authorize:
             raise ReturnUrlNotAllowed
         return self._begin(
             None,
-            None,
             redirect_uri=redirect_uri,
             return_url=return_url,
             app_state=checked_state(app_state),
@@ -115,7 +113,6 @@ class Authorize:
     def _begin(
         self,
         link: str | None,
-        link_id: str | None,
         *,
         redirect_uri: str,
         return_url: str | None,
@@ -132,7 +129,7 @@ class Authorize:
             expires_at=int(self.clock()) + lifetime,
             return_url=return_url,
             app_state=app_state,
-            link=link_id,
+            link=fingerprint(link) if link is not None else None,
             pkce=self.settings.pkce,
         )
         self.attempts.create(attempt)

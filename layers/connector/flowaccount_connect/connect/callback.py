@@ -354,13 +354,8 @@ class Callback:
         def send() -> None:
             self.queue.send(PendingCommit(target=Target.LINK, commit=commit, link_id=link.id))
 
-        try:
-            stored = persist_or_queue(write, send, TimeLeft(remaining, self.sleep))
-        except Lost:
-            return replace(kept, ending=Ending.TEMPORARILY_UNAVAILABLE, connection_id=None, note="lost")
-        if isinstance(stored, Refusal):
-            return self._refuse(kept, link, stored, remaining)
-        return replace(kept, note="pending") if isinstance(stored, Pending) else stored
+        stored = self._persisted(kept, write, send, remaining)
+        return self._refuse(kept, link, stored, remaining) if isinstance(stored, Refusal) else stored
 
     def _refuse(self, kept: Ended, link: Link, reason: Refusal, remaining: Callable[[], float]) -> Ended:
         """The business must not be connected: store only the event."""
@@ -414,11 +409,17 @@ class Callback:
         def send() -> None:
             self.queue.send(PendingCommit(target=Target.CONSENT, commit=commit))
 
+        return self._persisted(connected, write, send, remaining)
+
+    def _persisted[Stored](
+        self, ended: Ended, write: Callable[[], Stored], send: Callable[[], None], remaining: Callable[[], float]
+    ) -> Stored | Ended:
+        """What `write` returns once the table has acknowledged it; or else what `ended` is without that."""
         try:
             stored = persist_or_queue(write, send, TimeLeft(remaining, self.sleep))
         except Lost:
-            return replace(connected, ending=Ending.TEMPORARILY_UNAVAILABLE, connection_id=None, note="lost")
-        return replace(connected, note="pending") if isinstance(stored, Pending) else stored
+            return replace(ended, ending=Ending.TEMPORARILY_UNAVAILABLE, connection_id=None, note="lost")
+        return replace(ended, note="pending") if isinstance(stored, Pending) else stored
 
 
 def _result(ended: Ended) -> str:

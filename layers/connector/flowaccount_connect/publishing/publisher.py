@@ -17,21 +17,13 @@ from flowaccount_connect.domain.error_code import error_code
 from flowaccount_connect.domain.events import Entry, Event, Kind
 from flowaccount_connect.domain.ids import is_connection_id
 from flowaccount_connect.domain.log import Log, fault
-from flowaccount_connect.storage.connections import IMPORT, from_item
+from flowaccount_connect.storage.connections import IMPORT, LEGIBLE, from_item
 from flowaccount_connect.storage.dynamodb import Item, StoreUnavailable, text
 from flowaccount_connect.storage.fields import Fields
 from flowaccount_connect.storage.history import History, Moved
 
-_CARRIED = frozenset(
-    {
-        *("pk", "sk", "status", "environment", "tenant", "grant_id", "generation", "connected_at", "requested_at"),
-        *("access_expires_at", "deadline", "refresh_at", "consent_ends_at", "retries", "in_doubt", "refused_at"),
-        *("refused_alone", "at_risk", "committed_by", "attempt_id", "attempt_started_at", "lease_until", "reason"),
-        "ended_at",
-        # Of an event item.
-        *("type", "at", "connection_id"),
-    }
-)
+_CARRIED = frozenset({*LEGIBLE, *("type", "at", "connection_id")})
+"""Of a connection, and of an event item."""
 _ANNOUNCED = {f"connection.{kind}": kind for kind in (Kind.REFUSED, Kind.IMPORT_REFUSED)}
 """The types of event items."""
 _RESERVE = 15.0

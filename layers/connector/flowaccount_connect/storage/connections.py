@@ -45,6 +45,14 @@ ATTEMPT = "attempt_id, attempt_started_at, lease_until"
 SCHEDULED = "due_shard, refresh_at"
 """What keeps an item in the due index."""
 
+LEGIBLE = (
+    *("pk", "sk", "status", "environment", "tenant", "grant_id", "generation", "connected_at", "requested_at"),
+    *("access_expires_at", "deadline", "refresh_at", "consent_ends_at", "retries", "in_doubt", "refused_at"),
+    *("refused_alone", "at_risk", "committed_by", "attempt_id", "attempt_started_at", "lease_until", "reason"),
+    "ended_at",
+)
+"""What `from_item` reads of an item, except the sealed tokens: those go nowhere but to who opens them."""
+
 _REFUSALS = "refused_at, refused_alone, retries"
 _TROUBLE = f"in_doubt, {_REFUSALS}"
 """What an item holds of refreshes that failed."""

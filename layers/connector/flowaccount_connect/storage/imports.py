@@ -63,25 +63,14 @@ _REFUSAL_KEPT = 30 * 86_400
 """How long the result of a refused import is kept, in seconds."""
 
 
-class AlreadyConnected(Exception):
-    """The connection is active."""
+class NotBegun(Exception):
+    """An import was not begun: `connection` is active or another tenant's; else `imported` is under way, or has ended
+    a moment ago."""
 
-
-class OtherTenant(Exception):
-    """The business belongs to another tenant."""
-
-
-class UnderWay(Exception):
-    """Another import of the same connection has not ended yet."""
-
-
-class CoolingDown(Exception):
-    """An import of the same connection was refused a moment ago, for `reason`; not again before `until` (epoch)."""
-
-    def __init__(self, reason: Reason | None, until: int) -> None:
-        super().__init__("an import was refused a moment ago")
-        self.reason = reason
-        self.until = until
+    def __init__(self, connection: Connection | None, imported: Connection | None) -> None:
+        super().__init__("something stands in its way")
+        self.connection = connection
+        self.imported = imported
 
 
 class ImportStore(ConnectionStore):
@@ -102,8 +91,8 @@ class ImportStore(ConnectionStore):
     ) -> None:
         """Store a given token, sealed, for a connection that is not active. Times in epoch seconds.
 
-        With a `tenant` the connection is to become that tenant's. Raises `AlreadyConnected`, `OtherTenant`,
-        `UnderWay`, `CoolingDown`, and `StoreUnavailable`: then it may be stored or not.
+        With a `tenant` the connection is to become that tenant's. Raises `NotBegun`, and `StoreUnavailable`: then it
+        may be stored or not.
         """
         free = "" if tenant is None else f" AND {FREE_OR_SAME}"
         check = write(
@@ -140,13 +129,7 @@ class ImportStore(ConnectionStore):
         try:
             call(self._client.transact_write_items, TransactItems=[{"ConditionCheck": check}, {"Put": begun}])
         except ConditionRefused as refused:
-            connection, imported = (from_item(item) if item is not None else None for item in refused.items)
-            if connection is not None:
-                inactive_ones = (Status.REAUTHORIZATION_REQUIRED, Status.DISCONNECTED)
-                raise (OtherTenant if connection.status in inactive_ones else AlreadyConnected) from None
-            if imported is None or imported.status is not Status.REAUTHORIZATION_REQUIRED:
-                raise UnderWay from None
-            raise CoolingDown(imported.reason, (imported.ended_at or now) + COOLING) from None
+            raise NotBegun(*(from_item(item) if item is not None else None for item in refused.items)) from None
 
     def commit(self, commit: "Commit") -> Connection:
         """Make the connection, and end its import, in one transaction: fenced by the order of grants only.

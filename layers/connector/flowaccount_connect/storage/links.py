@@ -1,9 +1,6 @@
 """A link of the app's: made for one user of one tenant, used up by one callback, ended by the app's confirmation.
 
-A person who has a link can make somebody else consent through it, and then open the app's return URL. Two secrets
-prevent this. The *link* opens FlowAccount; the app's user sees it. The *confirmation* ends the connect. Only the
-browser whose callback used the link up gets it, and brings it to the app. So an app that confirms for the tenant that
-is logged in at its return URL never confirms what another person's browser did. Only hashes of the two are stored. The
+docs/connecting.md ("Why a confirmation?") says why these are two secrets. Only hashes of them are stored. The
 confirmation is made from the link, which the browser keeps in its cookie, and from a key in the item. Neither the table
 nor the link alone is enough to make it.
 
