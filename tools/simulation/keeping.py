@@ -54,7 +54,7 @@ _AHEAD = 0.2
 
 _SALVAGE_VISIBILITY = 120.0
 _UNANSWERED = 7.0
-"""What a call of a table that cannot be reached takes, in seconds; see `rotation.LONGEST_WRITE`."""
+"""What a call of a table that cannot be reached takes, in seconds; see `LONGEST_WRITE` in `rotation/time_left.py`."""
 
 _CRASHES = 0.001
 """The share of batches that die at any time."""

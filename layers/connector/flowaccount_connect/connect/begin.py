@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from flowaccount_connect.connect.errors import (
     AlreadyConnected,
-    CannotOpen,
+    CannotOpenLink,
     LinkExpired,
     LinkRequired,
     LinkUsed,
@@ -76,7 +76,7 @@ class Authorize:
 
         A link can be opened many times: each opening begins an attempt, and none lasts longer than the link. The
         return URL and the app's state are the link's own. `cookies` are the names of our cookies in this browser, the
-        oldest first. Raises `CannotOpen`, `StoreUnavailable`; then nothing is written.
+        oldest first. Raises `CannotOpenLink`, `StoreUnavailable`; then nothing is written.
         """
         link, now = secret_in(link), int(self.clock())
         opened = self._opened(link, now)
@@ -157,7 +157,7 @@ class Authorize:
             raise self._refused(LinkExpired, found)
         return found
 
-    def _refused(self, error: type[CannotOpen], link: Link) -> CannotOpen:
+    def _refused(self, error: type[CannotOpenLink], link: Link) -> CannotOpenLink:
         """The error, with the way back to the app as long as the stack allows that return URL."""
         if not is_allowed(link.return_url, self.settings.return_urls):
             return error()

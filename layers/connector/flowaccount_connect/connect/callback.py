@@ -81,7 +81,8 @@ class Ended:
     refusal: Refusal | None = None
     """Why the business was not connected, where the ending is `WRONG_BUSINESS`."""
     note: str | None = None
-    """What to log beside the ending; nothing secret. An ending with a note is `unrecorded`."""
+    """What to log beside the ending; nothing secret. An ending with a note is `unrecorded`. The handler
+    knows two: `lost` is logged as an error, and `reload` is counted in no metric."""
     untouched: bool = False
     """Whether nothing was consumed, so that a reload begins again."""
     retry_after: int | None = None

@@ -1,4 +1,7 @@
-"""The app's side of connecting: it asks for a link, and confirms what came of it. `storage.links` says why."""
+"""The app's side of connecting: it asks for a link, and confirms what came of it.
+
+`storage/links.py` says why a link and its confirmation are two secrets.
+"""
 
 import contextlib
 import time

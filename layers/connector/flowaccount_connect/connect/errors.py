@@ -44,7 +44,7 @@ class IncompleteCallback(Failure):
     detail = "FlowAccount's redirect carries state, and code or error."
 
 
-class CannotOpen(Failure):
+class CannotOpenLink(Failure):
     """A link leads nowhere. `back` is the app's return URL with the error, if the link is known; the page shows it."""
 
     def __init__(self, back: str | None = None) -> None:
@@ -52,7 +52,7 @@ class CannotOpen(Failure):
         self.back = back
 
 
-class LinkRequired(CannotOpen):
+class LinkRequired(CannotOpenLink):
     """The stack connects by links only."""
 
     code = "link_required"
@@ -62,28 +62,28 @@ class LinkRequired(CannotOpen):
     )
 
 
-class UnknownLink(CannotOpen):
+class UnknownLink(CannotOpenLink):
     """The link was never made here, or it was deleted long after its end."""
 
     code = "unknown_link"
     detail = "This link is not known here. Ask the app for a new one."
 
 
-class LinkUsed(CannotOpen):
+class LinkUsed(CannotOpenLink):
     """A browser came back from FlowAccount through this link already, and nothing was connected yet."""
 
     code = "link_used"
     detail = "This link was used already. Ask the app for a new one."
 
 
-class AlreadyConnected(CannotOpen):
+class AlreadyConnected(CannotOpenLink):
     """The link was used, and the business is connected."""
 
     code = "already_connected"
     detail = "This link was used already, and the business is connected."
 
 
-class LinkExpired(CannotOpen):
+class LinkExpired(CannotOpenLink):
     """The time to use the link has passed."""
 
     code = "link_expired"

@@ -53,9 +53,9 @@ class Notify:
     log: Log
     clock: Callable[[], float] = time.time
     silent_until: dict[str, float] = field(default_factory=dict)
-    """By receiver that hangs."""
+    """By receiver that hangs: until when nothing is sent to it, in epoch seconds."""
     timeouts: dict[str, int] = field(default_factory=dict)
-    """In a row, by receiver."""
+    """By receiver: how many deliveries in a row had no answer in time."""
 
     def receive(self, records: Sequence[Any]) -> list[str]:
         """Work on a batch; the ids of the messages that must come back. Raises nothing."""

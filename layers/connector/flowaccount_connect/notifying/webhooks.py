@@ -40,7 +40,7 @@ class Webhooks:
 
     urls: Mapping[str, str]
     events: frozenset[str]
-    """The types of events that are sent; empty for all that come."""
+    """The types of events that are sent; empty for all that the rule `NotifyRule` lets through."""
     keys: Callable[[], Sequence[bytes]]
     post: Post
     clock: Callable[[], float]

@@ -1,4 +1,4 @@
-"""Publishes the changes of the table's stream: to the connection's history, to the count, and to the event bus.
+"""Publishes the changes of the table's stream: to the history, to the number of connections, and to the event bus.
 
 Each change is published at least once. If the table or the bus refuses it, it waits in a queue and is delivered again.
 If that queue refuses it too, the stream delivers it again. Only the attributes in `_CARRIED` leave the stream. Tokens

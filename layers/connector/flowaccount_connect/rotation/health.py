@@ -9,7 +9,7 @@ waiting would lose it, and its success makes the endpoint well at once.
 
 The state is one item of the table, `pk=HEALTH, sk=token-endpoint`. A worker reads it every ten seconds at most, and
 writes it after failures, and after the first success that follows them. If the item cannot be read, or says what no
-worker can have written, the endpoint counts as well. docs/performance.md ("What was tried") says why this is not
+worker can have written, the endpoint is taken to be well. docs/performance.md ("What was tried") says why this is not
 Powertools' circuit breaker.
 """
 

@@ -6,7 +6,7 @@ token, and `check_answer`.
 
 How long one call may take:
 - At worst two attempts, each with a second to connect and two seconds to wait for bytes, and up to a second between
-  them: 7 seconds, which is `rotation.LONGEST_WRITE`.
+  them: 7 seconds, which is `LONGEST_WRITE` in `rotation/time_left.py`.
 - boto3 has no deadline for a whole call: a resolver that does not answer, or an answer that arrives in drops, takes
   longer. `RES_OPTIONS` in the template limits the resolver to two seconds for an attempt. A write after an exchange may
   take 14 seconds, twice its budget, before the pending commit loses its turn. What takes longer still ends with the

@@ -115,7 +115,9 @@ def app(variables: Mapping[str, str] = os.environ) -> "App":
     if name is not None and not is_app_name(name):
         raise InvalidSetting("APP_NAME must be 1 to 60 Latin or Thai letters, digits, signs and inner spaces")
     if logo is not None and not is_logo(logo):
-        raise InvalidSetting("APP_LOGO must be an https URL of a file or an image as a data: URL, of 2000 characters")
+        raise InvalidSetting(
+            "APP_LOGO must be an https URL of a file, or an image as a data: URL, with at most 2000 characters"
+        )
     if contact is not None and not is_contact(contact):
         raise InvalidSetting("APP_CONTACT must be an https:, mailto: or tel: URL")
     return App(name=name, logo=logo, contact=contact, restart=read.optional_url("RESTART_URL"))

@@ -6,8 +6,8 @@ gone. So nothing is sent in a burst, and **at most `limit` requests arrive in an
 within 60 seconds have slots within 60 seconds and `TOLERANCE`, and slots are (60 s + `TOLERANCE`) / limit apart.
 
 Who gets a slot, and what a 429 does, is in docs/scheduling.md, "The rate". All 429s to requests that were sent before a
-pause ended count as one. A worker that already has slots notices the pause of another worker within a second (`NEWS`),
-or within a second and two (`SLOWEST`) if the table is slow.
+pause ended count as one. A worker that already has slots notices the pause of another worker within one second
+(`NEWS`), or within three (`NEWS` and `SLOWEST`) if the table is slow.
 
 Clocks may differ as far as `TOLERANCE` allows. Each extra second of difference allows one more second's worth of
 requests. While a deployment changes the limit, old and new workers run together, and the higher limit holds.
@@ -55,7 +55,7 @@ LONGEST_PAUSE = 240
 """The longest pause after a 429 without `Retry-After`, in seconds."""
 
 NEWS = 1.0
-"""How old a worker's knowledge of pauses may be in seconds, when it is time to send or to read the item for that."""
+"""The greatest age of the item as a worker knows it, in seconds. Before it sends, it reads an older one again."""
 
 LONGEST_RETRY_AFTER = 3_600
 """The longest pause that a `Retry-After` can ask for, in seconds."""
@@ -408,7 +408,7 @@ class Permit:
                         raise
                     self._rate.sleep(full.retry_after)
                     continue
-            if self._rate.is_good(slot, urgent=self._kind is Kind.URGENT):
+            if self._rate.wait_for(slot, urgent=self._kind is Kind.URGENT):
                 return
         raise NoPermit(1)
 

@@ -4,7 +4,7 @@ A refused write returns the item that stood in its way, so nothing is read twice
 explains what each condition protects.
 
 Two rules move `generation`, and it never goes back. A write that changes or ends the tokens adds one (`_COUNTED`). A
-restored backup adds the seconds since the backup was made (`restored`).
+restored backup adds the seconds since the backup was made, and `LEAP` (`restored`).
 """
 
 import contextlib
@@ -72,7 +72,7 @@ TOMBSTONE_KEPT = 30 * 86_400
 """How long the tombstone of a disconnect is kept, in seconds: longer than anything can be late."""
 
 HELD = "#status = :active AND generation = :generation AND attempt_id = :attempt"
-"""The condition that the attempt still holds the connection. Each write but a success has it, and overwrites none."""
+"""The condition that the attempt still holds the connection. So a failure, written under it, overwrites no success."""
 
 
 class Refused(Exception):
@@ -138,7 +138,7 @@ class ConnectionStore:
         )
 
     def commit(self, commit: "Commit") -> Connection:
-        """Store the result of a refresh, if the table still has its generation, or a token set of an earlier request.
+        """Store the result of a refresh, if the table has the generation that was refreshed, or an earlier request's set.
 
         A success wins over an expired lease, over another attempt, and over a failure recorded meanwhile. Of two
         answers to the same token, the answer to the later request wins, whichever is written first: on some servers it
@@ -278,7 +278,7 @@ FREE_OR_SAME = "(attribute_not_exists(#tenant) OR #tenant = :tenant)"
 """The condition that a connection belongs to no tenant, or to this one."""
 
 _CLOCKS = 86_400
-"""A grant id of more than so many seconds ahead was made by no clock of this stack."""
+"""Seconds. A grant id further ahead than this does not count: no clock of this stack made it."""
 
 
 def disconnect_write(
@@ -348,7 +348,7 @@ def unchanged(item: Item | None) -> dict[str, object]:
     returned: dict[str, object] = {"ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
     if item is None:
         return returned | {"ConditionExpression": "attribute_not_exists(pk)"}
-    # Each write of this stack changes one of these.
+    # A write that changes tokens, status or attempt changes one of these. What else changes may be overwritten.
     marks = ("status", "grant_id", "generation", "attempt_id", "tokens")
     conditions = (f"#{name} = :{name}" if name in item else f"attribute_not_exists(#{name})" for name in marks)
     values = {f":{name}": item[name] for name in marks if name in item}
