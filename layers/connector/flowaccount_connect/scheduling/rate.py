@@ -264,7 +264,7 @@ class Rate:
         """Sleep until `before` seconds before a slot, and before that what so many calls of the table take."""
         self._sleep_until(slot - int((before + calls * self._takes) * _SECOND))
 
-    def is_good(self, slot: int, *, urgent: bool) -> bool:
+    def wait_for(self, slot: int, *, urgent: bool) -> bool:
         """Sleep until a slot has come; whether it may still be used. Raises `StoreUnavailable`."""
         if not urgent:
             # A slow table answers by the time of the slot.

@@ -138,7 +138,7 @@ class ConnectionStore:
         )
 
     def commit(self, commit: "Commit") -> Connection:
-        """Store the result of a refresh, if the table has the generation that was refreshed, or an earlier request's set.
+        """Store a refresh, if the table has the generation that was refreshed, or a token set of an earlier request.
 
         A success wins over an expired lease, over another attempt, and over a failure recorded meanwhile. Of two
         answers to the same token, the answer to the later request wins, whichever is written first: on some servers it
