@@ -277,12 +277,12 @@ class Keeping:
             clock=self.clock,
         )
 
-    def run(self, progress: Callable[[float], None]) -> Record:
-        """All of it; `progress` is told the time every simulated hour."""
+    def run(self) -> Record:
+        """All of it."""
         newcomers = iter(self.trace.newcomers)
         self._next_newcomer(newcomers)
         self.later(START, self._tick, None)
-        self.later(START, self._hour, progress)
+        self.later(START, self._hour, None)
         for period in self.trace.troubles:
             if period.trouble is Trouble.FLOOD:
                 self.later(period.begin, self._flood, self._process())
@@ -474,10 +474,9 @@ class Keeping:
         self._idle.append(batch.process)
         self._work()
 
-    def _hour(self, progress: Callable[[float], None]) -> None:
-        self.later(self.clock.now + HOUR, self._hour, progress)
+    def _hour(self, _: None) -> None:
+        self.later(self.clock.now + HOUR, self._hour, None)
         self._record.sample(self.server, self.clock.now)
-        progress(self.clock.now)
         gc.collect(1)
 
     def _ended(self) -> int:
