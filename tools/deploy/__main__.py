@@ -1,7 +1,6 @@
 """`make deploy CLIENT_ID=…`: checks, shows the plan, builds, deploys, and says what is left to do."""
 
 import os
-import re
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -14,6 +13,7 @@ from tools.deploy.checks import Clients
 from tools.deploy.session import session
 from tools.local.errors import LocalError
 from tools.local.places import ROOT
+from tools.local.settings import names_given_to_make
 
 PATIENCE = 240
 """How many minutes sam looks on; the slowest kind of `Deployment` takes three and a half hours."""
@@ -68,12 +68,12 @@ OTHERS = ("PARAMETERS", "CONFIG", "STACK", "LAYER_ARCHITECTURE")
 def given(variables: Mapping[str, str]) -> dict[str, str]:
     """What was given as `make deploy NAME=value`. What merely stands in the environment (`EMAIL`, say) is not meant.
 
-    make passes the names in MAKEFLAGS, where a space inside a value has a backslash before it. Raises `LocalError` for
-    a name that means nothing, and for a `$`, which make takes for the beginning of a variable's name.
+    Raises `LocalError` for a name that means nothing, and for a `$`, which make takes for the beginning of a variable's
+    name.
     """
     if "$" in variables.get("MAKEFLAGS", ""):
         raise LocalError("make swallows a $ on its command line: answer the questions instead (make deploy).")
-    found = re.findall(r"(?<!\\)(?:^|\s)([A-Za-z_][A-Za-z0-9_]*)=", variables.get("MAKEFLAGS", ""))
+    found = names_given_to_make(variables)
     for name in found:
         if name not in (*NAMES, *OTHERS):
             known = ", ".join((*NAMES, *OTHERS))

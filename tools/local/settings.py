@@ -88,18 +88,23 @@ class Settings:
     experiment: Experiment = Experiment()
 
     @property
-    def environment(self) -> str:
-        """``sandbox`` or ``production``."""
-        return self.parameters.get("Environment", "sandbox")
+    def path(self) -> str:
+        """The environment as FlowAccount's URLs name it."""
+        return "v1" if self.parameters.get("Environment") == "production" else "test"
 
 
-def given_on_the_command_line(variables: Mapping[str, str] = os.environ) -> list[str]:
-    """The names of the settings in `make up NAME=value`. Raises ``LocalError`` for a name that no setting has.
+def names_given_to_make(variables: Mapping[str, str]) -> list[str]:
+    """The names in `make … NAME=value`.
 
     make passes them on twice: as variables, among all others, and in MAKEFLAGS, where a space inside a value has a
     backslash before it.
     """
-    names = re.findall(r"(?<!\\)(?:^|\s)([A-Za-z_][A-Za-z0-9_]*)=", variables.get("MAKEFLAGS", ""))
+    return re.findall(r"(?<!\\)(?:^|\s)([A-Za-z_][A-Za-z0-9_]*)=", variables.get("MAKEFLAGS", ""))
+
+
+def given_on_the_command_line(variables: Mapping[str, str] = os.environ) -> list[str]:
+    """The names of the settings in `make up NAME=value`. Raises ``LocalError`` for a name that no setting has."""
+    names = names_given_to_make(variables)
     for name in names:
         if name not in _NAMES:
             close = difflib.get_close_matches(name, _NAMES, 1)
