@@ -68,7 +68,7 @@ class FlowAccount:
         return f"http://{ports.HOST}:{self._port}"
 
     def open(self) -> None:
-        self._server = Server(ports.HOST, self._port, self._gateway)
+        self._server = Server(self._port, self._gateway)
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     def close(self) -> None:

@@ -10,7 +10,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import boto3
 import psutil
 import requests
 from botocore.config import Config
@@ -23,7 +22,7 @@ from flowaccount_connect.storage.connections import from_item, grant_update, key
 from flowaccount_connect.storage.sealing import Sealer
 from flowaccount_connect.storage.stored_tokens import StoredTokens
 from tools.campaign.evidence import Finish, Kill
-from tools.local import stack
+from tools.local import service, stack
 from tools.local.deployment import STACK_NAME
 from tools.local.settings import Experiment, Settings
 from tools.local.stack import Stack
@@ -67,16 +66,10 @@ class Stage:
         self.functions = self.client("lambda")
         self.sealer = Sealer(self.client("kms"), up.key_id, stack=STACK_NAME, environment="sandbox")
 
-    def client(self, service: str) -> Any:
+    def client(self, name: str) -> Any:
         """A client of an AWS service with the rights of the stack's IAM user, which tries once."""
-        return boto3.client(
-            service,  # type: ignore[call-overload]
-            endpoint_url=self.up.aws_endpoint_url,
-            region_name=self.up.region,
-            aws_access_key_id=self.up.access_key_id,
-            aws_secret_access_key=self.up.secret_access_key,
-            config=Config(retries={"total_max_attempts": 1}, read_timeout=60, max_pool_connections=32),
-        )
+        once = Config(retries={"total_max_attempts": 1}, read_timeout=60, max_pool_connections=32)
+        return service.client(self.up, name, once)
 
     # The simulator
 
