@@ -133,33 +133,25 @@ class Stage:
 
         The time between two refusals has passed, too. So a second refusal is final.
         """
-        with contextlib.suppress(self._condition_failed):
-            self.table.update_item(
-                TableName=self.up.table,
-                Key=key_of(business),
-                UpdateExpression="SET refused_at = refused_at - :apart",
-                ConditionExpression="attribute_exists(refused_at)",
-                ExpressionAttributeValues={":apart": {"N": str(Schedule().refusals_apart)}},
-            )
-        with contextlib.suppress(self._condition_failed):
-            self.table.update_item(
-                TableName=self.up.table,
-                Key=key_of(business),
-                UpdateExpression="SET refresh_at = :then",
-                ConditionExpression="#status = :active",
-                ExpressionAttributeNames={"#status": "status"},
-                ExpressionAttributeValues={":then": {"N": str(int(time.time()) - 1)}, ":active": {"S": "active"}},
-            )
+        apart, then = str(Schedule().refusals_apart), str(int(time.time()) - 1)
+        self._set(business, "refused_at = refused_at - :apart", "attribute_exists(refused_at)", apart={"N": apart})
+        # An active connection has `refresh_at`, and no other one.
+        self._set(business, "refresh_at = :then", "attribute_exists(refresh_at)", then={"N": then})
 
     def let_lease_end(self, business: str, attempt: str) -> None:
         """End the lease of an attempt whose process is gone, as if time had passed."""
+        then = str(int(time.time()) - 1)
+        self._set(business, "lease_until = :then", "attempt_id = :attempt", then={"N": then}, attempt={"S": attempt})
+
+    def _set(self, business: str, change: str, condition: str, **values: dict[str, str]) -> None:
+        """Change an item if the condition holds."""
         with contextlib.suppress(self._condition_failed):
             self.table.update_item(
                 TableName=self.up.table,
                 Key=key_of(business),
-                UpdateExpression="SET lease_until = :then",
-                ConditionExpression="attempt_id = :attempt",
-                ExpressionAttributeValues={":then": {"N": str(int(time.time()) - 1)}, ":attempt": {"S": attempt}},
+                UpdateExpression=f"SET {change}",
+                ConditionExpression=condition,
+                ExpressionAttributeValues={f":{name}": value for name, value in values.items()},
             )
 
     def forget_doubts(self) -> None:

@@ -30,7 +30,7 @@ import json
 from typing import Any
 from urllib.parse import urlsplit
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, jsonify, make_response, request
 
 from tools.simulator.clients import API_SCOPE, OFFLINE_SCOPE, ClientError
 from tools.simulator.clock import ClockError
@@ -126,11 +126,7 @@ def control_routes(state: State) -> Blueprint:
     @routes.post("/clients")
     def register_client() -> Response:
         body = _object("client_id", "client_secret", "redirect_uris")
-        client_id, secret, uris = (
-            body.get("client_id"),
-            body.get("client_secret"),
-            body.get("redirect_uris", []),
-        )
+        client_id, secret, uris = body.get("client_id"), body.get("client_secret"), body.get("redirect_uris", [])
         if not isinstance(client_id, str) or not isinstance(secret, str | None):
             raise ControlError("'client_id' must be a string, and 'client_secret' too if it is given.")
         if not isinstance(uris, list) or not all(isinstance(uri, str) for uri in uris):
@@ -198,9 +194,7 @@ def is_loopback_host(host: str) -> bool:
 
 
 def _problem(status: int, sentence: str) -> Response:
-    response = jsonify({"error": sentence})
-    response.status_code = status
-    return response
+    return make_response({"error": sentence}, status)
 
 
 def _json() -> Any:
