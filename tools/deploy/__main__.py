@@ -8,10 +8,11 @@ from functools import partial
 from botocore.exceptions import BotoCoreError, ClientError
 
 from tools.deploy import afterwards, checks, sam
-from tools.deploy.answers import NAMES, Answers, collect, keep, kept_region, overrides, samconfig
+from tools.deploy.answers import NAMES, Answers, collect, keep, kept_region, samconfig
 from tools.deploy.checks import Clients
 from tools.deploy.session import session
 from tools.local.errors import LocalError
+from tools.local.parameters import overrides
 from tools.local.places import ROOT
 from tools.local.settings import names_given_to_make
 
@@ -52,7 +53,7 @@ def run(variables: Mapping[str, str], ask: Callable[[str], str] | None) -> None:
     sam.build(variables.get("LAYER_ARCHITECTURE") or "x86_64")
     where = ["--config-file", str(config), "--config-env", answers.section, "--region", region]
     how = ["--no-confirm-changeset", "--max-wait-duration", str(PATIENCE)]
-    what = ["--stack-name", answers.stack, "--parameter-overrides", *overrides(answers)]
+    what = ["--stack-name", answers.stack, "--parameter-overrides", *overrides(answers.parameters)]
     sam.run("deploy", *where, *how, *what)
     out = afterwards.outputs(clients, answers.stack)
     afterwards.protect(clients, out["TableName"])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tools.local import built_for, emulator
 from tools.local.errors import LocalError
+from tools.local.parameters import overrides
 from tools.local.places import BUILD, CACHE, LOCAL, LOGS, ROOT, TOOLS, shown
 
 STACK_NAME = "flowaccount-connect"
@@ -65,7 +66,7 @@ def deploy(
     command = ["deploy", "--stack-name", name]
     command += ["--no-resolve-s3", "--s3-bucket", _BUCKET, "--no-confirm-changeset", "--no-progressbar"]
     command += ["--tags", f"ms-custom-id={api_id}", "--parameter-overrides"]
-    command += [f"{parameter}={_quoted(value)}" for parameter, value in sorted(parameters.items())]
+    command += overrides(parameters)
     environment = _environment() | {
         "AWS_ENDPOINT_URL": emulator.url(port),
         "AWS_ACCESS_KEY_ID": emulator.ADMINISTRATOR["aws_access_key_id"],
@@ -80,12 +81,6 @@ def _ensure_bucket(port: int) -> None:
     storage = emulator.client("s3", port)
     if _BUCKET not in [bucket["Name"] for bucket in storage.list_buckets()["Buckets"]]:
         storage.create_bucket(Bucket=_BUCKET, CreateBucketConfiguration={"LocationConstraint": emulator.REGION})
-
-
-def _quoted(value: str) -> str:
-    """A parameter's value, quoted for `--parameter-overrides`."""
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
 
 
 def _environment() -> dict[str, str]:

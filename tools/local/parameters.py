@@ -26,6 +26,12 @@ def check(values: Mapping[str, str], names: Mapping[str, str]) -> None:
             raise LocalError(f"{name}={values[parameter]} is not accepted: {_expectation(declared[parameter])}")
 
 
+def overrides(values: Mapping[str, str]) -> list[str]:
+    """The parameters as sam's `--parameter-overrides` reads them."""
+    escaped = {name: value.replace("\\", "\\\\").replace('"', '\\"') for name, value in values.items()}
+    return [f'{name}="{value}"' for name, value in sorted(escaped.items())]
+
+
 def defaults() -> dict[str, str]:
     """The template's defaults, of the parameters that have one."""
     return {name: str(one["Default"]) for name, one in deployed.parameters().items() if "Default" in one}

@@ -11,10 +11,9 @@ import heapq
 import itertools
 import random
 from collections import deque
-from collections.abc import Callable, Iterable
-from concurrent.futures import Future
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
-from types import TracebackType
 from typing import Any
 from unittest import mock
 
@@ -75,28 +74,20 @@ class _Killed(BaseException):
     """A worker dies."""
 
 
-class _InTurn:
+class _InTurn(Executor):
     """Stands for the sweep's threads: a million of them would take longer than all they do."""
 
     def __init__(self, _workers: int) -> None:
         pass
 
-    def __enter__(self) -> "_InTurn":
-        return self
-
-    def __exit__(self, _type: type[BaseException] | None, _e: BaseException | None, _t: TracebackType | None) -> None:
-        pass
-
-    def submit(self, function: Callable[..., Any], *arguments: Any) -> "Future[Any]":
+    def submit(self, function: Callable[..., Any], /, *arguments: Any, **_: Any) -> "Future[Any]":
+        """The same at once."""
         done: Future[Any] = Future()
         try:
             done.set_result(function(*arguments))
         except StoreUnavailable as error:
             done.set_exception(error)
         return done
-
-    def map[A, B](self, function: Callable[[A], B], each: Iterable[A]) -> list[B]:
-        return [function(one) for one in each]
 
 
 class _Clock:
