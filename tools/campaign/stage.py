@@ -134,16 +134,16 @@ class Stage:
         The time between two refusals has passed, too. So a second refusal is final.
         """
         apart, then = str(Schedule().refusals_apart), str(int(time.time()) - 1)
-        self._set(business, "refused_at = refused_at - :apart", "attribute_exists(refused_at)", apart={"N": apart})
+        self._change(business, "refused_at = refused_at - :apart", "attribute_exists(refused_at)", apart={"N": apart})
         # An active connection has `refresh_at`, and no other one.
-        self._set(business, "refresh_at = :then", "attribute_exists(refresh_at)", then={"N": then})
+        self._change(business, "refresh_at = :then", "attribute_exists(refresh_at)", then={"N": then})
 
     def let_lease_end(self, business: str, attempt: str) -> None:
         """End the lease of an attempt whose process is gone, as if time had passed."""
         then = str(int(time.time()) - 1)
-        self._set(business, "lease_until = :then", "attempt_id = :attempt", then={"N": then}, attempt={"S": attempt})
+        self._change(business, "lease_until = :then", "attempt_id = :attempt", then={"N": then}, attempt={"S": attempt})
 
-    def _set(self, business: str, change: str, condition: str, **values: dict[str, str]) -> None:
+    def _change(self, business: str, change: str, condition: str, **values: dict[str, str]) -> None:
         """Change an item if the condition holds."""
         with contextlib.suppress(self._condition_failed):
             self.table.update_item(

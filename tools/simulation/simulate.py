@@ -102,7 +102,7 @@ def _run(chosen: Sequence[Trace], jobs: int, console: Console) -> list[Record]:
     done: dict[tuple[str, str], Record] = {}
     with (
         ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool,
-        console.status(f"{len(plan)} simulations") as status,
+        console.status(f"{len(plan)} to go") as status,
     ):
         futures = [pool.submit(simulate, trace, policy) for trace, policy in plan]
         for future in as_completed(futures):
@@ -110,7 +110,7 @@ def _run(chosen: Sequence[Trace], jobs: int, console: Console) -> list[Record]:
             done[record.trace.name, record.policy] = record
             line = f"{record.policy}: {record.trace.name}: {record.lost} lost, {record.sent:,} requests"
             console.print(f"[green]✓[/] {line} [dim]{record.seconds:.0f} s[/]")
-            status.update(f"{len(plan) - len(done)} simulations")
+            status.update(f"{len(plan) - len(done)} to go")
     return [done[trace.name, policy] for trace in chosen for policy in POLICIES if (trace.name, policy) in done]
 
 
