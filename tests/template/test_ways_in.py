@@ -56,6 +56,14 @@ def test_a_release_has_an_address_that_its_certificate_fits(bucket: str, region:
     assert Published(bucket, region, "key").template_url == url
 
 
+@pytest.mark.parametrize(
+    ("region", "host"),
+    [("ap-southeast-7", "console.aws.amazon.com"), ("cn-north-1", "console.amazonaws.cn")],
+)
+def test_a_link_opens_the_console_of_its_partition(region: str, host: str) -> None:
+    assert Published("releases", region, "key").link().startswith(f"https://{region}.{host}/cloudformation/")
+
+
 def test_a_link_may_bring_values_of_parameters() -> None:
     link = RELEASED.link(ClientId="a b&c", Environment="sandbox")
     assert link.endswith("&stackName=flowaccount-connect&param_ClientId=a+b%26c&param_Environment=sandbox")

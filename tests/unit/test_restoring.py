@@ -187,6 +187,16 @@ def test_a_list_of_the_disconnected_that_names_nobody_is_refused(
     assert tables.stored() == {}
 
 
+def test_a_list_of_the_disconnected_in_another_encoding_is_refused(
+    tables: Tables, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "ended"
+    file.write_text("N1\n", encoding="utf-16")
+    assert restore("--yes", "--disconnected", str(file)) == USAGE
+    assert "save it as UTF-8" in capsys.readouterr().err
+    assert tables.stored() == {}
+
+
 def test_histories_come_back_where_they_are_asked_for(tables: Tables) -> None:
     assert restore("--yes", "--histories") == 0
     assert ("HISTORY#N1", "001700000000#1#0") in tables.stored()

@@ -22,7 +22,7 @@ from tools.local.steps import Steps
 
 FUNCTIONS = ("authorize", "callback", "sweep", "refresh", "salvage", "token", "connections", "publish")
 NOTIFY = "notify"
-"""The function and the queue that exist only where a receiver is configured (`notifies`)."""
+"""The function and the queue that exist only where a receiver is configured (`_notifies`)."""
 QUEUES = ("refresh", "salvage", "unpublished", "dead-letters")
 
 

@@ -55,7 +55,7 @@ def _mark_restored(client: Client, table: str, given: argparse.Namespace) -> int
             try:
                 disconnected = restoring.connection_ids(lines)
             except UnicodeDecodeError:
-                parser.error(f"{given.disconnected} is not UTF-8: save it as UTF-8, or write it by the runbook's query.")
+                raise restoring.NotRestored(f"{given.disconnected} is not UTF-8: save it as UTF-8.") from None
         if not disconnected:
             raise restoring.NotRestored(
                 f"{given.disconnected} is empty: check that its query had ended. If no connection was disconnected, "
