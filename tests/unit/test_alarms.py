@@ -1,7 +1,7 @@
 """What the alarms wait for is what the functions write: same names, same dimensions."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -29,21 +29,6 @@ WAITED_FOR = sorted(
 )
 
 
-@pytest.fixture
-def world() -> World:
-    return World()
-
-
-@pytest.fixture
-def functions(
-    world: World, server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Functions]:
-    made = Functions(world, monkeypatch, capsys)
-    made.set(TOKEN_ENDPOINT=server.url())
-    yield made
-    made.close()
-
-
 Happening = Callable[[Functions, World, Server, pytest.MonkeyPatch], None]
 
 
@@ -53,7 +38,7 @@ def refreshed(outcome: RefreshOutcome, reason: Reason | None = None, *, alone: i
     def happen(functions: Functions, _: World, __: Server, monkeypatch: pytest.MonkeyPatch) -> None:
         ended = Refresh(outcome=outcome, connection_id=CONNECTION, reason=reason, refused_alone_since=alone)
         monkeypatch.setattr(type(functions.module("refresh")._rotation), "refresh", lambda *_, **__: ended)
-        functions.call("refresh", event("refresh-on-demand"), seconds=45)
+        functions.call("refresh", event("refresh-on-demand"))
 
     return happen
 
@@ -86,7 +71,7 @@ def ticked(**facts: Any) -> Happening:
         )
         found = replace(quiet, **facts)
         monkeypatch.setattr(type(functions.module("sweep")._sweep), "tick", lambda *_, **__: found)
-        functions.call("sweep", event("sweep"), seconds=50)
+        functions.call("sweep", event("sweep"))
 
     return happen
 

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl, urlsplit
@@ -22,34 +21,16 @@ from tests.unit.handlers import (
     with_headers,
     with_query,
 )
-from tests.unit.servers import Server, reply
+from tests.unit.servers import Server
 from tests.unit.tables import Fault, client_error
 from tests.unit.worlds import TENANT, World
 
-WHOLE = {
-    "access_token": "access-CANARY-2",
-    "expires_in": 86_400,
-    "token_type": "bearer",
-    "supportCode": CONNECTION,
-    "refresh_token": "refresh-CANARY-2",
-}
-
 
 @pytest.fixture
-def world() -> World:
-    return World()
-
-
-@pytest.fixture
-def functions(
-    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], server: Server
-) -> Iterator[Functions]:
-    server.say(reply(200, json.dumps(WHOLE).encode()))
-    made = Functions(world, monkeypatch, capsys)
-    made.set(TOKEN_ENDPOINT=f"http://127.0.0.1:{server.port}/token", DIRECT_CONNECT="refused")
-    yield made
-    assert "CANARY" not in made.logs()
-    made.close()
+def functions(functions: Functions) -> Functions:
+    """The functions of a stack where only links connect."""
+    functions.set(DIRECT_CONNECT="refused")
+    return functions
 
 
 def saying(of: Event, **fields: object) -> Event:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
@@ -26,6 +26,7 @@ from tests.unit.fakes import CONNECTION, Clock, Context
 from tests.unit.handlers import (
     CLIENT_SECRET,
     RETURN_URL,
+    TOKENS,
     Event,
     Functions,
     browser_of,
@@ -40,56 +41,11 @@ from tests.unit.servers import Server, drop, eventually, reply
 from tests.unit.tables import Fault, client_error
 from tests.unit.worlds import World
 
-WHOLE = {
-    "access_token": "access-CANARY-2",
-    "refresh_token": "refresh-CANARY-2",
-    "expires_in": 86_400,
-    "token_type": "Bearer",
-    "supportCode": CONNECTION,
-}
-SECRETS = (
-    CLIENT_SECRET,
-    "access-CANARY-2",
-    "refresh-CANARY-2",
-    "access-1",
-    "refresh-1",
-    state_of(event("callback")),
-    browser_of(event("callback")),
-    event("callback")["queryStringParameters"]["code"],
-    "CANARY",
-)
-
 
 @pytest.fixture
 def world() -> World:
-    return World(clock=Clock(now=_now()))
-
-
-def _now() -> float:
     # The handlers keep the time themselves.
-    import time
-
-    return float(int(time.time()))
-
-
-@pytest.fixture
-def functions(
-    world: World, server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Functions]:
-    """The functions, over a token endpoint on loopback that answers with tokens."""
-    server.say(reply(200, json.dumps(WHOLE).encode()))
-    made = Functions(world, monkeypatch, capsys)
-    made.set(TOKEN_ENDPOINT=server.url())
-    yield made
-    made.close()
-
-
-@pytest.fixture(autouse=True)
-def _nothing_secret_is_logged(functions: Functions) -> Iterator[None]:
-    yield
-    logs = functions.logs()
-    assert [secret for secret in SECRETS if secret in logs] == []
-    assert "No application metrics" not in logs
+    return World(clock=Clock(now=float(int(time.time()))))
 
 
 def begin(world: World, *, return_url: str | None = RETURN_URL, app_state: str | None = "app-7f3a") -> None:
@@ -324,8 +280,8 @@ def test_flowaccounts_own_words_are_not_handed_on(functions: Functions, world: W
     [
         (200, {"error": "invalid_grant"}, "code_rejected"),
         (200, {"error": "invalid_client"}, "configuration_error"),
-        (200, {**WHOLE, "refresh_token": None}, "incomplete_grant"),
-        (200, {**WHOLE, "supportCode": "../N1"}, "incomplete_grant"),
+        (200, {**TOKENS, "refresh_token": None}, "incomplete_grant"),
+        (200, {**TOKENS, "supportCode": "../N1"}, "incomplete_grant"),
         (502, {}, "temporarily_unavailable"),
     ],
 )
@@ -501,7 +457,7 @@ def test_a_stack_that_holds_more_than_it_should_says_so(functions: Functions, wo
 
 def test_a_batch_of_the_queue_is_refreshed(functions: Functions, world: World, server: Server) -> None:
     world.connect()
-    assert functions.call("refresh", event("refresh-queue"), seconds=45) == {"batchItemFailures": []}
+    assert functions.call("refresh", event("refresh-queue")) == {"batchItemFailures": []}
     assert world.opened() == ("access-CANARY-2", "refresh-CANARY-2")
     assert len(server.asked) == 1
     outcomes = {line["connection_id"]: line["outcome"] for line in functions.lines() if line["message"] == "refresh"}
@@ -513,7 +469,7 @@ def test_duplicates_in_a_batch_lead_to_one_post(functions: Functions, world: Wor
     world.connect()
     batch = event("refresh-queue")
     batch["Records"] = [batch["Records"][0]] * 10
-    functions.call("refresh", batch, seconds=45)
+    functions.call("refresh", batch)
     assert len(server.asked) == 1
     assert world.connection().generation == 2
 
@@ -527,7 +483,7 @@ def test_a_batch_takes_its_slots_in_one_write_and_what_gets_none_is_left_for_the
     batch = event("refresh-queue")
     others = [{"messageId": str(i), "body": f'{{"connection_id": "N{i}"}}'} for i in range(20)]
     batch["Records"] = [batch["Records"][0], *others]
-    assert functions.call("refresh", batch, seconds=45) == {"batchItemFailures": []}
+    assert functions.call("refresh", batch) == {"batchItemFailures": []}
     assert len(server.asked) == 1
     outcomes = [line["outcome"] for line in functions.lines() if line["message"] == "refresh"]
     assert sorted(outcomes) == ["paced"] * 20 + ["refreshed"]
@@ -543,7 +499,7 @@ def test_what_dies_unless_it_is_refreshed_gets_its_slot_first(functions: Functio
     bodies = ['{"connection_id": "N1"}', f'{{"connection_id": "{CONNECTION}"}}']
     bodies.append(f'{{"connection_id": "{CONNECTION}", "urgent": true}}')
     batch["Records"] = [{"messageId": str(i), "body": body} for i, body in enumerate(bodies)]
-    functions.call("refresh", batch, seconds=45)
+    functions.call("refresh", batch)
     assert world.connection().generation == 2
 
 
@@ -554,7 +510,7 @@ def test_what_dies_unless_it_is_refreshed_gets_its_thread_first(functions: Funct
     batch = event("refresh-queue")
     bodies = ['{"connection_id": "N1"}', f'{{"connection_id": "{CONNECTION}", "urgent": true}}']
     batch["Records"] = [{"messageId": str(i), "body": body} for i, body in enumerate(bodies)]
-    functions.call("refresh", batch, seconds=45)
+    functions.call("refresh", batch)
     asked = [line["connection_id"] for line in functions.lines() if line["message"] == "refresh"]
     assert asked == [CONNECTION, "N1"]
 
@@ -565,7 +521,7 @@ def test_without_the_pace_a_batch_is_delivered_again_and_nothing_is_sent(
     world.connect()
     batch = event("refresh-queue")
     world.table.faults["update_item"] = [Fault(client_error("InternalServerError"))]
-    failures = functions.call("refresh", batch, seconds=45)["batchItemFailures"]
+    failures = functions.call("refresh", batch)["batchItemFailures"]
     assert failures == [{"itemIdentifier": record["messageId"]} for record in batch["Records"]]
     assert server.asked == []
 
@@ -587,7 +543,7 @@ def test_the_same_message_in_batches_at_the_same_time_leads_to_one_post(
     # A process of Lambda's runs one invocation at a time, and its metrics count on that.
     monkeypatch.setattr(observability.metrics, "add_metric", lambda *_: None)
     with ThreadPoolExecutor(6) as pool:
-        answers = pool.map(lambda _: functions.call("refresh", event("refresh-queue"), seconds=45), range(6))
+        answers = pool.map(lambda _: functions.call("refresh", event("refresh-queue")), range(6))
     assert list(answers) == [{"batchItemFailures": []}] * 6
     assert len(server.asked) == 1
     assert world.connection().generation == 2
@@ -595,9 +551,9 @@ def test_the_same_message_in_batches_at_the_same_time_leads_to_one_post(
 
 def test_a_dead_letter_that_is_driven_back_is_harmless(functions: Functions, world: World, server: Server) -> None:
     world.connect()
-    functions.call("refresh", event("refresh-queue"), seconds=45)
+    functions.call("refresh", event("refresh-queue"))
     before = world.table.items["CONNECTION#" + CONNECTION, "CONNECTION"]
-    assert functions.call("refresh", event("refresh-queue"), seconds=45) == {"batchItemFailures": []}
+    assert functions.call("refresh", event("refresh-queue")) == {"batchItemFailures": []}
     assert world.table.items["CONNECTION#" + CONNECTION, "CONNECTION"] == before
     assert len(server.asked) == 1
 
@@ -607,7 +563,7 @@ def test_every_refresh_of_a_batch_is_counted(functions: Functions, monkeypatch: 
     monkeypatch.setattr(type(functions.module("refresh")._rotation), "refresh", lambda *_, **__: ended)
     batch = event("refresh-queue")
     batch["Records"] = [{"messageId": str(i), "body": f'{{"connection_id": "N{i}"}}'} for i in range(10)]
-    functions.call("refresh", batch, seconds=45)
+    functions.call("refresh", batch)
     printed = [json.loads(line) for line in functions.logs().splitlines() if line.startswith('{"_aws"')]
     assert sum(len(line.get("Unanswered", [])) for line in printed) == 10
 
@@ -634,7 +590,7 @@ def test_a_message_that_is_none_of_ours_is_dropped_unquoted_and_the_others_are_r
     world.connect()
     batch = event("refresh-queue")
     batch["Records"][1] |= {"body": body}
-    assert functions.call("refresh", batch, seconds=45) == {"batchItemFailures": []}
+    assert functions.call("refresh", batch) == {"batchItemFailures": []}
     assert len(server.asked) == 1
     assert any(line["message"] == "not a message of the refresh queue" for line in functions.lines())
 
@@ -644,22 +600,22 @@ def test_an_unexpected_fault_in_a_batch_is_delivered_again_and_its_message_is_no
 ) -> None:
     module = functions.module("refresh")
     monkeypatch.setattr(type(module._rotation), "refresh", broken)
-    failures = functions.call("refresh", event("refresh-queue"), seconds=45)["batchItemFailures"]
+    failures = functions.call("refresh", event("refresh-queue"))["batchItemFailures"]
     assert len(failures) == 2
-    assert functions.call("refresh", event("refresh-on-demand"), seconds=45)["error"] == "internal_error"
+    assert functions.call("refresh", event("refresh-on-demand"))["error"] == "internal_error"
 
 
 def test_on_demand_what_is_of_the_generation_seen_is_refreshed(functions: Functions, world: World) -> None:
     world.connect(age=100)
-    said = functions.call("refresh", event("refresh-on-demand") | {"generation": 1}, seconds=45)
+    said = functions.call("refresh", event("refresh-on-demand") | {"generation": 1})
     assert said == {"outcome": "refreshed", "connection_id": CONNECTION, "generation": 2}
-    again = functions.call("refresh", event("refresh-on-demand") | {"generation": 1}, seconds=45)
+    again = functions.call("refresh", event("refresh-on-demand") | {"generation": 1})
     assert (again["outcome"], again["generation"]) == ("superseded", 2)
 
 
 def test_on_demand_without_a_generation_only_what_is_due_is_refreshed(functions: Functions, world: World) -> None:
     world.connect(age=100)
-    assert functions.call("refresh", {"connection_id": CONNECTION}, seconds=45)["outcome"] == "not_due"
+    assert functions.call("refresh", {"connection_id": CONNECTION})["outcome"] == "not_due"
 
 
 @pytest.mark.parametrize(
@@ -680,7 +636,7 @@ def test_on_demand_without_a_generation_only_what_is_due_is_refreshed(functions:
 def test_an_invocation_with_wrong_types_is_told_what_is_wrong(
     functions: Functions, world: World, odd: Event, error: str
 ) -> None:
-    said = functions.call("refresh", odd, seconds=45)
+    said = functions.call("refresh", odd)
     assert said["error"] == error
     assert said["detail"]
     assert world.table.calls == []
@@ -692,8 +648,8 @@ def test_on_demand_what_finds_no_slot_is_told_when_to_come_again(
     functions.set(REFRESHES_PER_MINUTE="1")
     world.connect()
     first = event("refresh-on-demand") | {"generation": 1}
-    assert functions.call("refresh", first, seconds=45)["outcome"] == "refreshed"
-    said = functions.call("refresh", event("refresh-on-demand") | {"generation": 2}, seconds=45)
+    assert functions.call("refresh", first)["outcome"] == "refreshed"
+    said = functions.call("refresh", event("refresh-on-demand") | {"generation": 2})
     assert said["outcome"] == "paced"
     assert 50 <= said["retry_after"] <= 2 * 62
     assert len(server.asked) == 1
@@ -709,7 +665,7 @@ def test_a_configuration_error_is_logged_as_an_error_and_blames_no_connection(
 ) -> None:
     server.say(reply(401, b'{"error":"invalid_client"}'))
     world.connect()
-    functions.call("refresh", event("refresh-queue"), seconds=45)
+    functions.call("refresh", event("refresh-queue"))
     assert any(line["level"] == "ERROR" and line.get("outcome") == "configuration_error" for line in functions.lines())
     assert world.connection().status.value == "active"
 
@@ -738,7 +694,7 @@ def test_while_the_endpoint_is_unwell_a_batch_sends_one_canary_and_what_is_urgen
     bodies = [f'{{"connection_id": "N{i}"}}' for i in range(5)]
     bodies.append(f'{{"connection_id": "{CONNECTION}", "urgent": true}}')
     batch["Records"] = [{"messageId": str(i), "body": body} for i, body in enumerate(bodies)]
-    assert functions.call("refresh", batch, seconds=45) == {"batchItemFailures": []}
+    assert functions.call("refresh", batch) == {"batchItemFailures": []}
     outcomes = [line["outcome"] for line in functions.lines() if line["message"] == "refresh"]
     assert sorted(outcomes) == ["configuration_error"] + ["unwell"] * 5
     sent = [dict(parse_qsl(asked.body.decode()))["refresh_token"] for asked in server.asked]
@@ -762,7 +718,7 @@ def test_a_change_of_the_endpoints_health_is_one_line_with_its_cause(
 ) -> None:
     server.say(reply(400, b'{"error":"invalid_grant"}'))
     unwell(world, "configuration")
-    functions.call("refresh", event("refresh-queue"), seconds=45)
+    functions.call("refresh", event("refresh-queue"))
     (line,) = [line for line in functions.lines() if line["message"] == "the token endpoint is well again"]
     assert line["cause"] == "configuration"
     assert not any(line["message"] == "the token endpoint is unwell" for line in functions.lines())
@@ -774,16 +730,16 @@ def test_an_operator_can_have_one_canary_sent_and_hears_what_it_shows(
     server.say(reply(400, b'{"error":"invalid_grant"}'), reply(401, b'{"error":"invalid_client"}'))
     world.connect()
     known = {"sign": "well", "error": "invalid_grant", "detail": None}
-    assert functions.call("refresh", {"canary": True}, seconds=45) == known
+    assert functions.call("refresh", {"canary": True}) == known
     unknown = {"sign": "configuration", "error": "invalid_client", "detail": None}
-    assert functions.call("refresh", {"canary": True}, seconds=45) == unknown
+    assert functions.call("refresh", {"canary": True}) == unknown
     sent = [dict(parse_qsl(asked.body.decode())) for asked in server.asked]
     assert [one["grant_type"] for one in sent] == ["refresh_token"] * 2
     assert "refresh-1" not in [one["refresh_token"] for one in sent]
     assert world.connection().generation == 1
     world.secrets.text = "{}"
     functions.forget("refresh")
-    incomplete = functions.call("refresh", {"canary": True}, seconds=45)
+    incomplete = functions.call("refresh", {"canary": True})
     assert (incomplete["sign"], incomplete["error"]) == ("nothing", "secret_misconfigured")
     assert len(server.asked) == 2
 
@@ -1021,7 +977,7 @@ def test_no_connection_outlives_an_invocation(functions: Functions, world: World
         "callback": lambda: event("callback"),
         "refresh": lambda: event("refresh-queue"),
     }
-    functions.call(name, events[name](), seconds=45)
+    functions.call(name, events[name]())
     assert server.connections == 1
     assert eventually(lambda: not server.lines[0].open)
 
@@ -1029,7 +985,7 @@ def test_no_connection_outlives_an_invocation(functions: Functions, world: World
 def test_every_line_of_a_log_says_which_request_it_belongs_to(functions: Functions, world: World) -> None:
     begin(world)
     functions.call("callback", event("callback"))
-    functions.call("refresh", event("refresh-queue"), seconds=45)
+    functions.call("refresh", event("refresh-queue"))
     lines = functions.lines()
     assert lines
     assert {line["request_id"] for line in lines} == {Context.aws_request_id}

@@ -20,11 +20,6 @@ from tests.unit.worlds import TENANT, World
 RECONNECT = "https://api.example/live/authorize"
 
 
-@pytest.fixture
-def world() -> World:
-    return World()
-
-
 def served(world: World, *, min_ttl: int = 300, rejected: int | None = None, seconds: float = 28) -> Served:
     return world.serving().token(
         CONNECTION,

@@ -1,7 +1,6 @@
 """Links as people and programs really open them: trackers, previews, prefetches, many tabs, late returns."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -11,9 +10,8 @@ from flowaccount_connect.domain.ids import fingerprint
 from flowaccount_connect.oauth.client_secret import RETRY_AFTER
 from flowaccount_connect.storage.attempts import CODE_LIFETIME, COOKIES_KEPT, cookie_name
 from tests.support.browsers import AGENTS
-from tests.unit.fakes import CONNECTION
 from tests.unit.handlers import RETURN_URL, Event, Functions, event, page, with_headers, with_query
-from tests.unit.servers import Server, reply
+from tests.unit.servers import Server
 from tests.unit.tables import Fault, client_error
 from tests.unit.worlds import World
 
@@ -48,29 +46,6 @@ PREFETCHES = {
     "Firefox": {"X-Moz": "prefetch"},
 }
 """Browsers that ask ahead of their user."""
-
-
-@pytest.fixture
-def world() -> World:
-    return World()
-
-
-@pytest.fixture
-def functions(
-    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], server: Server
-) -> Iterator[Functions]:
-    answer = {
-        "access_token": "access-CANARY",
-        "expires_in": 86_400,
-        "token_type": "bearer",
-        "supportCode": CONNECTION,
-        "refresh_token": "refresh-CANARY",
-    }
-    server.say(reply(200, json.dumps(answer).encode()))
-    made = Functions(world, monkeypatch, capsys)
-    made.set(TOKEN_ENDPOINT=f"http://127.0.0.1:{server.port}/token")
-    yield made
-    made.close()
 
 
 def link_of(functions: Functions) -> list[str]:
