@@ -22,7 +22,6 @@ from tests.unit.handlers import (
     with_query,
 )
 from tests.unit.servers import Server
-from tests.unit.tables import Fault, client_error
 from tests.unit.worlds import TENANT, World
 
 
@@ -285,12 +284,6 @@ def test_a_body_of_another_form_makes_no_link(functions: Functions, world: World
     assert world.table.items == {}
 
 
-@pytest.mark.parametrize("name", ["connect-link", "connect-link-confirm"])
-def test_neither_route_takes_a_query(functions: Functions, name: str) -> None:
-    answer = functions.call("connections", with_query(event(name), tenant=["x"]))
-    assert problem(answer) == (400, "unknown_parameter")
-
-
 @pytest.mark.parametrize(
     "confirmation", ["", "x", ".", "\u0e01.\u0e01", "\ud800", "../connections", "a" * 3_000, 7, []]
 )
@@ -308,13 +301,3 @@ def test_no_header_makes_a_links_address(functions: Functions, world: World) -> 
 def test_a_links_address_is_beside_a_redirect_uri_of_ones_own(functions: Functions) -> None:
     functions.set(REDIRECT_URI="https://connect.example.com/flowaccount/callback")
     assert make(functions)["connect_url"].startswith("https://connect.example.com/flowaccount/authorize?link=")
-
-
-@pytest.mark.parametrize(("name", "operation"), [("connect-link", "put_item"), ("connect-link-confirm", "get_item")])
-def test_while_the_table_stays_away_the_app_is_asked_for_patience(
-    functions: Functions, world: World, name: str, operation: str
-) -> None:
-    world.table.faults[operation] = [Fault(client_error("InternalServerError"))]
-    answer = functions.call("connections", event(name))
-    assert problem(answer) == (503, "store_unavailable")
-    assert answer["headers"]["Retry-After"] == "5"

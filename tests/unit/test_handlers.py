@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +20,6 @@ from flowaccount_connect.rotation.permits import Kind
 from flowaccount_connect.rotation.time_left import COMMIT_RESERVE, LONGEST_WRITE, SHORTEST_EXCHANGE
 from flowaccount_connect.runtime import observability
 from flowaccount_connect.storage.attempts import ConnectAttempt, cookie_name
-from flowaccount_connect.storage.connections import due_shard
 from tests.unit.fakes import CONNECTION, Clock, Context
 from tests.unit.handlers import (
     CLIENT_SECRET,
@@ -37,7 +35,7 @@ from tests.unit.handlers import (
     with_headers,
     with_query,
 )
-from tests.unit.servers import Server, drop, eventually, reply
+from tests.unit.servers import Answer, Server, drop, eventually, reply
 from tests.unit.tables import Fault, client_error
 from tests.unit.worlds import World
 
@@ -63,20 +61,30 @@ def begin(world: World, *, return_url: str | None = RETURN_URL, app_state: str |
     )
 
 
+def where(answer: dict[str, Any]) -> str:
+    """Where an answer of the callback leads the browser."""
+    assert answer["statusCode"] == 303
+    return str(answer["headers"]["Location"])
+
+
 def metric(functions: Functions, name: str) -> bool:
     return f'"{name}":[' in functions.logs()
 
 
+def batch_of(*messages: dict[str, object]) -> Event:
+    """A batch of the refresh queue; the id of a message is its place."""
+    batch = event("refresh-queue")
+    batch["Records"] = [{"messageId": str(place), "body": json.dumps(one)} for place, one in enumerate(messages)]
+    return batch
+
+
+def outcomes(functions: Functions) -> list[str]:
+    """How the refreshes ended that were logged, sorted."""
+    return sorted(line["outcome"] for line in functions.lines() if line["message"] == "refresh")
+
+
 def broken(*_: object, **__: object) -> Any:
     raise RuntimeError("CANARY in a message")
-
-
-# The sample events -------------------------------------------------------------------------------------------------
-
-
-def test_the_sample_callbacks_carry_the_cookie_of_their_state() -> None:
-    for name in ("callback", "callback-denied"):
-        assert len(browser_of(event(name))) == 43
 
 
 # authorize ---------------------------------------------------------------------------------------------------------
@@ -154,26 +162,6 @@ def test_bad_input_of_authorize_writes_nothing_and_is_a_problem_or_a_page_by_who
     assert "evil" not in functions.logs()
 
 
-def test_while_the_table_stays_away_authorize_asks_for_patience(functions: Functions, world: World) -> None:
-    world.table.faults["put_item"] = [Fault(client_error("InternalServerError"))] * 2
-    answer = functions.call("authorize", with_headers(event("authorize"), Accept="*/*"))
-    assert problem(answer) == (503, "store_unavailable")
-    assert answer["headers"]["Retry-After"] == "5"
-    assert page(functions.call("authorize", event("authorize"))) == (503, "temporarily_unavailable")
-
-
-def test_an_unexpected_fault_of_authorize_is_an_answer_and_its_message_is_not_logged(
-    functions: Functions, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    module = functions.module("authorize")
-    monkeypatch.setattr(type(module._authorize), "directly", broken)
-    assert problem(functions.call("authorize", with_headers(event("authorize"), Accept="*/*")))[0] == 500
-    assert page(functions.call("authorize", event("authorize"))) == (500, "temporarily_unavailable")
-    (line, _) = [line for line in functions.lines() if line["level"] == "ERROR"]
-    assert line["error_type"] == "RuntimeError"
-    assert any("broken" in at for at in line["at"])
-
-
 @pytest.mark.parametrize("name", ["authorize", "callback", "token"])
 @pytest.mark.parametrize(
     "odd",
@@ -204,8 +192,7 @@ def test_a_whole_connect_ends_at_the_app_with_the_connection_and_its_state(
     (cookie,) = began["multiValueHeaders"]["Set-Cookie"]
     callback = with_query(event("callback"), state=[sent["state"]])
     answer = functions.call("callback", with_headers(callback, Cookie=f"a=b; {cookie.partition(';')[0]}; c=d"))
-    assert answer["statusCode"] == 303
-    assert answer["headers"]["Location"] == f"{RETURN_URL}?connection={CONNECTION}&state=app-7f3a"
+    assert where(answer) == f"{RETURN_URL}?connection={CONNECTION}&state=app-7f3a"
     form = dict(parse_qsl(server.asked[0].body.decode(), strict_parsing=True))
     assert form == {
         "grant_type": "authorization_code",
@@ -216,11 +203,6 @@ def test_a_whole_connect_ends_at_the_app_with_the_connection_and_its_state(
     }
     assert world.opened() == ("access-CANARY-2", "refresh-CANARY-2")
     assert sent["state"] not in functions.logs()
-
-
-def test_the_sample_callback_connects(functions: Functions, world: World) -> None:
-    begin(world)
-    assert functions.call("callback", event("callback"))["statusCode"] == 303
 
 
 @given(st.integers(1, 10_240))
@@ -249,7 +231,7 @@ def test_a_return_url_that_is_no_longer_allowed_is_not_used(functions: Functions
 
 def test_a_return_url_with_a_query_keeps_it(functions: Functions, world: World) -> None:
     begin(world, return_url="http://localhost:3000/done?from=settings", app_state="a&connection=N0#\u0e01")
-    location = functions.call("callback", event("callback"))["headers"]["Location"]
+    location = where(functions.call("callback", event("callback")))
     assert location.startswith("http://localhost:3000/done?from=settings&")
     assert parse_qsl(urlsplit(location).query) == [
         ("from", "settings"),
@@ -263,35 +245,34 @@ def test_a_cancel_goes_back_to_the_app_with_the_error_and_nothing_else(
 ) -> None:
     begin(world)
     answer = functions.call("callback", event("callback-denied"))
-    assert answer["statusCode"] == 303
-    assert answer["headers"]["Location"] == f"{RETURN_URL}?error=access_denied&state=app-7f3a"
+    assert where(answer) == f"{RETURN_URL}?error=access_denied&state=app-7f3a"
     assert server.asked == []
 
 
 def test_flowaccounts_own_words_are_not_handed_on(functions: Functions, world: World) -> None:
     begin(world)
     odd = with_query(event("callback-denied"), error=["<CANARY>&connection=N0"], error_description=["CANARY"])
-    location = functions.call("callback", odd)["headers"]["Location"]
-    assert location == f"{RETURN_URL}?error=authorization_failed&state=app-7f3a"
+    assert where(functions.call("callback", odd)) == f"{RETURN_URL}?error=authorization_failed&state=app-7f3a"
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "error"),
+    ("said", "error"),
     [
-        (200, {"error": "invalid_grant"}, "code_rejected"),
-        (200, {"error": "invalid_client"}, "configuration_error"),
-        (200, {**TOKENS, "refresh_token": None}, "incomplete_grant"),
-        (200, {**TOKENS, "supportCode": "../N1"}, "incomplete_grant"),
-        (502, {}, "temporarily_unavailable"),
+        (reply(200, b'{"error": "invalid_grant"}'), "code_rejected"),
+        (reply(200, b'{"error": "invalid_client"}'), "configuration_error"),
+        (reply(200, json.dumps(TOKENS | {"refresh_token": None}).encode()), "incomplete_grant"),
+        (reply(200, json.dumps(TOKENS | {"supportCode": "../N1"}).encode()), "incomplete_grant"),
+        (reply(502, b"{}"), "temporarily_unavailable"),
+        (drop, "temporarily_unavailable"),
     ],
 )
 def test_every_other_ending_goes_back_to_the_app_too(
-    functions: Functions, world: World, server: Server, status: int, body: dict[str, Any], error: str
+    functions: Functions, world: World, server: Server, said: Answer, error: str
 ) -> None:
-    server.say(reply(status, json.dumps(body).encode()))
+    server.say(said)
     begin(world)
     answer = functions.call("callback", event("callback"))
-    assert answer["headers"]["Location"] == f"{RETURN_URL}?error={error}&state=app-7f3a"
+    assert where(answer) == f"{RETURN_URL}?error={error}&state=app-7f3a"
     assert not [key for key in world.table.items if key[1] == "CONNECTION"]
     assert len(server.asked) == 1
 
@@ -300,8 +281,7 @@ def test_a_reload_sends_the_browser_the_same_way_and_exchanges_nothing(
     functions: Functions, world: World, server: Server
 ) -> None:
     begin(world)
-    answers = [functions.call("callback", event("callback")) for _ in range(3)]
-    assert len({answer["headers"]["Location"] for answer in answers}) == 1
+    assert len({where(functions.call("callback", event("callback"))) for _ in range(3)}) == 1
     assert len(server.asked) == 1
 
 
@@ -342,24 +322,6 @@ def test_another_browser_gets_a_page_and_no_way_back(
     assert server.connections == 0
 
 
-def test_a_cookie_given_twice_is_no_cookie(functions: Functions, world: World, server: Server) -> None:
-    begin(world)
-    cookie = event("callback")["headers"]["Cookie"]
-    twice = with_headers(event("callback"), Cookie=f"{cookie}; {cookie}")
-    assert page(functions.call("callback", twice)) == (400, "attempt_unknown")
-    assert server.connections == 0
-
-
-def test_an_expired_attempt_leads_back_to_the_app(functions: Functions, world: World, server: Server) -> None:
-    begin(world)
-    key = fingerprint(state_of(event("callback")))
-    item = {k: v for k, v in world.table.item("ATTEMPT", key).items() if k not in ("pk", "sk")}
-    world.table.put("ATTEMPT", key, **{k: v if isinstance(v, str) else 1 for k, v in item.items()})
-    location = functions.call("callback", event("callback"))["headers"]["Location"]
-    assert location == f"{RETURN_URL}?error=attempt_expired&state=app-7f3a"
-    assert server.connections == 0
-
-
 @pytest.mark.parametrize("text", ["not json CANARY", '{"secret": "CANARY"}', '{"client_secret": ""}', None])
 def test_a_stack_without_a_usable_secret_says_so_on_a_page_and_touches_nothing(
     functions: Functions, world: World, server: Server, text: str | None
@@ -371,33 +333,6 @@ def test_a_stack_without_a_usable_secret_says_so_on_a_page_and_touches_nothing(
     assert repr(world.table.items) == before
     assert server.connections == 0
     assert "client_secret" in functions.logs()
-
-
-def test_while_the_table_stays_away_the_callback_asks_for_patience(
-    functions: Functions, world: World, server: Server
-) -> None:
-    begin(world)
-    world.table.faults["update_item"] = [Fault(client_error("InternalServerError"))]
-    assert page(functions.call("callback", event("callback"))) == (503, "temporarily_unavailable")
-    assert server.connections == 0
-
-
-def test_an_unexpected_fault_of_the_callback_is_an_answer_and_its_message_is_not_logged(
-    functions: Functions, world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    begin(world)
-    module = functions.module("callback")
-    monkeypatch.setattr(type(module._callback), "finish", broken)
-    assert page(functions.call("callback", event("callback"))) == (500, "temporarily_unavailable")
-    assert any(line.get("error_type") == "RuntimeError" for line in functions.lines())
-
-
-def test_a_server_that_drops_the_exchange_is_asked_once(functions: Functions, world: World, server: Server) -> None:
-    server.say(drop)
-    begin(world)
-    location = functions.call("callback", event("callback"))["headers"]["Location"]
-    assert "error=temporarily_unavailable" in location
-    assert len(server.asked) == 1
 
 
 # sweep -------------------------------------------------------------------------------------------------------------
@@ -460,16 +395,14 @@ def test_a_batch_of_the_queue_is_refreshed(functions: Functions, world: World, s
     assert functions.call("refresh", event("refresh-queue")) == {"batchItemFailures": []}
     assert world.opened() == ("access-CANARY-2", "refresh-CANARY-2")
     assert len(server.asked) == 1
-    outcomes = {line["connection_id"]: line["outcome"] for line in functions.lines() if line["message"] == "refresh"}
-    assert outcomes == {CONNECTION: "refreshed", "N7654321": "unknown"}
+    ended = {line["connection_id"]: line["outcome"] for line in functions.lines() if line["message"] == "refresh"}
+    assert ended == {CONNECTION: "refreshed", "N7654321": "unknown"}
     assert "_aws" not in functions.logs(), "while all is well no metric is written"
 
 
 def test_duplicates_in_a_batch_lead_to_one_post(functions: Functions, world: World, server: Server) -> None:
     world.connect()
-    batch = event("refresh-queue")
-    batch["Records"] = [batch["Records"][0]] * 10
-    functions.call("refresh", batch)
+    functions.call("refresh", batch_of(*[{"connection_id": CONNECTION}] * 10))
     assert len(server.asked) == 1
     assert world.connection().generation == 2
 
@@ -480,13 +413,10 @@ def test_a_batch_takes_its_slots_in_one_write_and_what_gets_none_is_left_for_the
     functions.set(REFRESHES_PER_MINUTE="1")
     world.connect()
     world.table.calls.clear()
-    batch = event("refresh-queue")
-    others = [{"messageId": str(i), "body": f'{{"connection_id": "N{i}"}}'} for i in range(20)]
-    batch["Records"] = [batch["Records"][0], *others]
+    batch = batch_of(*({"connection_id": name} for name in (CONNECTION, *(f"N{i}" for i in range(20)))))
     assert functions.call("refresh", batch) == {"batchItemFailures": []}
     assert len(server.asked) == 1
-    outcomes = [line["outcome"] for line in functions.lines() if line["message"] == "refresh"]
-    assert sorted(outcomes) == ["paced"] * 20 + ["refreshed"]
+    assert outcomes(functions) == ["paced"] * 20 + ["refreshed"]
     # The slots, the claim, the commit: for what got no slot, nothing was written.
     assert world.table.calls.count("update_item") == 3
 
@@ -494,12 +424,9 @@ def test_a_batch_takes_its_slots_in_one_write_and_what_gets_none_is_left_for_the
 def test_what_dies_unless_it_is_refreshed_gets_its_slot_first(functions: Functions, world: World) -> None:
     functions.set(REFRESHES_PER_MINUTE="1")
     world.connect()
-    batch = event("refresh-queue")
     # It was sent before it came into its last hour, and again in it.
-    bodies = ['{"connection_id": "N1"}', f'{{"connection_id": "{CONNECTION}"}}']
-    bodies.append(f'{{"connection_id": "{CONNECTION}", "urgent": true}}')
-    batch["Records"] = [{"messageId": str(i), "body": body} for i, body in enumerate(bodies)]
-    functions.call("refresh", batch)
+    early, urgent = {"connection_id": CONNECTION}, {"connection_id": CONNECTION, "urgent": True}
+    functions.call("refresh", batch_of({"connection_id": "N1"}, early, urgent))
     assert world.connection().generation == 2
 
 
@@ -507,10 +434,7 @@ def test_what_dies_unless_it_is_refreshed_gets_its_thread_first(functions: Funct
     module: Any = functions.module("refresh")
     module._workers = ThreadPoolExecutor(1)
     world.connect()
-    batch = event("refresh-queue")
-    bodies = ['{"connection_id": "N1"}', f'{{"connection_id": "{CONNECTION}", "urgent": true}}']
-    batch["Records"] = [{"messageId": str(i), "body": body} for i, body in enumerate(bodies)]
-    functions.call("refresh", batch)
+    functions.call("refresh", batch_of({"connection_id": "N1"}, {"connection_id": CONNECTION, "urgent": True}))
     asked = [line["connection_id"] for line in functions.lines() if line["message"] == "refresh"]
     assert asked == [CONNECTION, "N1"]
 
@@ -532,7 +456,7 @@ def test_short_of_time_a_batch_starts_nothing(functions: Functions, world: World
     assert functions.call("refresh", event("refresh-queue"), seconds=16.9) == {"batchItemFailures": []}
     assert server.asked == []
     assert world.table.calls == ["get_item", "update_item"]  # The endpoint's health, and the slots.
-    assert {line["outcome"] for line in functions.lines() if line["message"] == "refresh"} == {"no_time"}
+    assert set(outcomes(functions)) == {"no_time"}
 
 
 def test_the_same_message_in_batches_at_the_same_time_leads_to_one_post(
@@ -549,35 +473,22 @@ def test_the_same_message_in_batches_at_the_same_time_leads_to_one_post(
     assert world.connection().generation == 2
 
 
-def test_a_dead_letter_that_is_driven_back_is_harmless(functions: Functions, world: World, server: Server) -> None:
-    world.connect()
-    functions.call("refresh", event("refresh-queue"))
-    before = world.table.items["CONNECTION#" + CONNECTION, "CONNECTION"]
-    assert functions.call("refresh", event("refresh-queue")) == {"batchItemFailures": []}
-    assert world.table.items["CONNECTION#" + CONNECTION, "CONNECTION"] == before
-    assert len(server.asked) == 1
-
-
 def test_every_refresh_of_a_batch_is_counted(functions: Functions, monkeypatch: pytest.MonkeyPatch) -> None:
     ended = Refresh(outcome=RefreshOutcome.NOT_SENT, connection_id=CONNECTION)
     monkeypatch.setattr(type(functions.module("refresh")._rotation), "refresh", lambda *_, **__: ended)
-    batch = event("refresh-queue")
-    batch["Records"] = [{"messageId": str(i), "body": f'{{"connection_id": "N{i}"}}'} for i in range(10)]
-    functions.call("refresh", batch)
+    functions.call("refresh", batch_of(*({"connection_id": f"N{i}"} for i in range(10))))
     printed = [json.loads(line) for line in functions.logs().splitlines() if line.startswith('{"_aws"')]
     assert sum(len(line.get("Unanswered", [])) for line in printed) == 10
 
 
 def test_only_what_met_an_unreachable_table_is_delivered_again(functions: Functions, world: World) -> None:
-    batch = event("refresh-queue")
-    batch["Records"] = batch["Records"][:1]
     # The pace is kept, the claim is not acknowledged.
     world.table.on_call = lambda operation: world.table.faults[operation].extend(
         [Fault(client_error("InternalServerError"))] * (world.table.calls.count("update_item") == 1)
     )
     # With too little time to write it again.
-    failures = functions.call("refresh", batch, seconds=SHORTEST_EXCHANGE + COMMIT_RESERVE + 0.05)["batchItemFailures"]
-    assert failures == [{"itemIdentifier": batch["Records"][0]["messageId"]}]
+    batch, seconds = batch_of({"connection_id": CONNECTION}), SHORTEST_EXCHANGE + COMMIT_RESERVE + 0.05
+    assert functions.call("refresh", batch, seconds=seconds) == {"batchItemFailures": [{"itemIdentifier": "0"}]}
 
 
 @pytest.mark.parametrize(
@@ -678,25 +589,21 @@ def unwell(world: World, cause: str) -> None:
 
 
 def test_an_import_has_the_slots_of_imports_however_near_its_assumed_deadline(functions: Functions) -> None:
-    body = json.dumps({"connection_id": CONNECTION, "import": True, "urgent": True})
-    (message,) = functions.module("refresh")._messages([{"messageId": "1", "body": body}])
+    batch = batch_of({"connection_id": CONNECTION, "import": True, "urgent": True})
+    (message,) = functions.module("refresh")._messages(batch["Records"])
     assert message.kind is Kind.IMPORT
 
 
 def test_while_the_endpoint_is_unwell_a_batch_sends_one_canary_and_what_is_urgent(
     functions: Functions, world: World, server: Server
 ) -> None:
-    refused = reply(401, b'{"error":"invalid_client"}')
-    server.say(refused)
+    server.say(reply(401, b'{"error":"invalid_client"}'))
     world.connect()
     unwell(world, "configuration")
-    batch = event("refresh-queue")
-    bodies = [f'{{"connection_id": "N{i}"}}' for i in range(5)]
-    bodies.append(f'{{"connection_id": "{CONNECTION}", "urgent": true}}')
-    batch["Records"] = [{"messageId": str(i), "body": body} for i, body in enumerate(bodies)]
+    others = [{"connection_id": f"N{i}"} for i in range(5)]
+    batch = batch_of(*others, {"connection_id": CONNECTION, "urgent": True})
     assert functions.call("refresh", batch) == {"batchItemFailures": []}
-    outcomes = [line["outcome"] for line in functions.lines() if line["message"] == "refresh"]
-    assert sorted(outcomes) == ["configuration_error"] + ["unwell"] * 5
+    assert outcomes(functions) == ["configuration_error"] + ["unwell"] * 5
     sent = [dict(parse_qsl(asked.body.decode()))["refresh_token"] for asked in server.asked]
     assert len(sent) == 2
     assert "refresh-1" in sent
@@ -710,7 +617,7 @@ def test_while_the_endpoint_is_unwell_nobody_begins_a_test_that_the_invocation_d
     unwell(world, "configuration")
     functions.call("refresh", event("refresh-queue"), seconds=LONGEST + LONGEST_WRITE - 1)
     assert server.asked == []
-    assert {line["outcome"] for line in functions.lines() if line["message"] == "refresh"} == {"no_time"}
+    assert set(outcomes(functions)) == {"no_time"}
 
 
 def test_a_change_of_the_endpoints_health_is_one_line_with_its_cause(
@@ -837,23 +744,6 @@ def test_a_min_ttl_within_bounds_is_taken(functions: Functions, world: World, va
     assert functions.call("token", with_query(event("token"), min_ttl=[value]))["statusCode"] == 200
 
 
-def test_repeated_and_unknown_parameters_are_refused(functions: Functions) -> None:
-    assert problem(functions.call("token", with_query(event("token"), min_ttl=["1", "1"]))) == (
-        400,
-        "repeated_parameter",
-    )
-    assert problem(functions.call("token", with_query(event("token"), force=["1"]))) == (400, "unknown_parameter")
-    posted = with_query(event("token-rejected"), min_ttl=["5"])
-    assert problem(functions.call("token", posted)) == (400, "unknown_parameter")
-
-
-@pytest.mark.parametrize("connection_id", ["", "..%2F", "N1\n", "N 1", "N" * 65, "\u0e01", "N#1"])
-def test_what_is_no_id_is_not_accepted_as_one(functions: Functions, world: World, connection_id: str) -> None:
-    answer = functions.call("token", event("token") | {"pathParameters": {"id": connection_id}})
-    assert problem(answer) == (400, "invalid_connection_id")
-    assert world.table.calls == []
-
-
 def test_a_rejected_generation_is_refreshed_and_only_that(functions: Functions, world: World) -> None:
     world.connect(age=100)
     world.lambdas.act = world.rotated_by_another
@@ -941,15 +831,92 @@ def test_an_expired_token_is_503_with_retry_after(functions: Functions, world: W
     assert 25 <= int(answer["headers"]["Retry-After"]) <= 30
 
 
-def test_an_unexpected_fault_of_token_is_an_answer_and_its_message_is_not_logged(
-    functions: Functions, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    module = functions.module("token")
-    monkeypatch.setattr(type(module._serving), "token", broken)
-    assert problem(functions.call("token", event("token"))) == (500, "internal_error")
-
-
 # All of them -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "sample", "code"),
+    [
+        ("authorize", "_authorize.directly", "authorize", "temporarily_unavailable"),
+        ("callback", "_callback.finish", "callback", "temporarily_unavailable"),
+        ("token", "_serving.token", "token", "internal_error"),
+        ("connections", "_managing.show", "connection", "internal_error"),
+    ],
+)
+def test_an_unexpected_fault_is_an_answer_and_is_logged_by_its_place_alone(
+    functions: Functions, monkeypatch: pytest.MonkeyPatch, name: str, part: str, sample: str, code: str
+) -> None:
+    use_case, _, method = part.partition(".")
+    monkeypatch.setattr(type(getattr(functions.module(name), use_case)), method, broken)
+    read = page if name in ("authorize", "callback") else problem
+    assert read(functions.call(name, event(sample))) == (500, code)
+    (line,) = [line for line in functions.lines() if line["level"] == "ERROR"]
+    assert line["error_type"] == "RuntimeError"
+    assert any("broken" in at for at in line["at"])
+
+
+@pytest.mark.parametrize(
+    ("name", "sample", "operation"),
+    [
+        ("authorize", "authorize", "put_item"),
+        ("token", "token", "get_item"),
+        ("connections", "connection", "batch_get_item"),
+        ("connections", "history", "query"),
+        ("connections", "import", "transact_write_items"),
+        ("connections", "import", "get_item"),
+        ("connections", "connect-link", "put_item"),
+        ("connections", "connect-link-confirm", "get_item"),
+    ],
+)
+def test_while_the_table_stays_away_a_program_is_asked_for_patience(
+    functions: Functions, world: World, name: str, sample: str, operation: str
+) -> None:
+    world.table.faults[operation] = [Fault(client_error("InternalServerError"))]
+    answer = functions.call(name, with_headers(event(sample), Accept="*/*"))
+    assert problem(answer) == (503, "store_unavailable")
+    assert answer["headers"]["Retry-After"] == "5"
+
+
+@pytest.mark.parametrize(("name", "operation"), [("authorize", "put_item"), ("callback", "update_item")])
+def test_while_the_table_stays_away_a_person_sees_a_page_with_a_button_that_loads_it_again(
+    functions: Functions, world: World, server: Server, name: str, operation: str
+) -> None:
+    begin(world)
+    world.table.faults[operation] = [Fault(client_error("InternalServerError"))]
+    answer = functions.call(name, event(name))
+    assert page(answer) == (503, "temporarily_unavailable")
+    assert '<a href="" rel="noreferrer">' in answer["body"]
+    assert server.connections == 0
+
+
+FOR_PROGRAMS = [
+    ("token", "token"),
+    ("token", "token-rejected"),
+    *(("connections", name) for name in ("connections", "connection", "history", "disconnect", "import")),
+    *(("connections", name) for name in ("connect-link", "connect-link-confirm")),
+]
+
+
+@pytest.mark.parametrize(("name", "sample"), FOR_PROGRAMS)
+def test_routes_for_programs_refuse_parameters_that_they_do_not_know(
+    functions: Functions, world: World, name: str, sample: str
+) -> None:
+    """`min_ttl` is one of GET alone, and so is `limit` of lists."""
+    other = "limit" if sample.startswith("token") else "min_ttl"
+    for unknown in ("force", other):
+        answer = functions.call(name, with_query(event(sample), **{unknown: ["1"]}))
+        assert problem(answer) == (400, "unknown_parameter")
+    assert world.table.calls == []
+
+
+@pytest.mark.parametrize(("name", "sample"), [one for one in FOR_PROGRAMS if event(one[1])["pathParameters"]])
+@pytest.mark.parametrize("connection_id", ["", "..%2F", "N1\n", "N 1", "N" * 65, "\u0e01", "N#1"])
+def test_what_is_no_id_is_not_accepted_as_one(
+    functions: Functions, world: World, name: str, sample: str, connection_id: str
+) -> None:
+    answer = functions.call(name, event(sample) | {"pathParameters": {"id": connection_id}})
+    assert problem(answer) == (400, "invalid_connection_id")
+    assert world.table.calls == []
 
 
 @pytest.mark.parametrize(
@@ -973,11 +940,7 @@ def test_a_wrong_setting_fails_at_the_start_and_is_named(functions: Functions, n
 def test_no_connection_outlives_an_invocation(functions: Functions, world: World, server: Server, name: str) -> None:
     begin(world)
     world.connect()
-    events: dict[str, Callable[[], Event]] = {
-        "callback": lambda: event("callback"),
-        "refresh": lambda: event("refresh-queue"),
-    }
-    functions.call(name, events[name]())
+    functions.call(name, event({"callback": "callback", "refresh": "refresh-queue"}[name]))
     assert server.connections == 1
     assert eventually(lambda: not server.lines[0].open)
 
@@ -1009,7 +972,3 @@ def test_a_log_would_show_a_canary(functions: Functions) -> None:
     print("tweet-2")
     assert "tweet-1" in functions.logs()
     assert "tweet-2" in functions.logs()
-
-
-def test_due_connections_of_the_sample_queue_fall_into_shards() -> None:
-    assert {due_shard(json.loads(r["body"])["connection_id"]) for r in event("refresh-queue")["Records"]}

@@ -279,10 +279,6 @@ def test_any_next_is_taken_or_refused(text: str) -> None:
         Listing(world.table, "table").page(None, limit=5, next_=text)
 
 
-def test_a_list_takes_no_other_parameters(functions: Functions) -> None:
-    assert problem(ask(functions, page="2")) == (400, "unknown_parameter")
-
-
 # Show --------------------------------------------------------------------------------------------------------------
 
 
@@ -325,41 +321,11 @@ def test_show_knows_only_what_is_connected(functions: Functions) -> None:
     assert problem(functions.call("connections", to("N404", event("connection")))) == (404, "connection_not_found")
 
 
-@pytest.mark.parametrize("connection_id", ["", "N" * 65, "N 1", "../N1", "ก", "N1\n"])
-def test_what_cannot_be_an_id_is_refused(functions: Functions, world: World, connection_id: str) -> None:
-    answer = functions.call("connections", to(connection_id, event("connection")))
-    assert problem(answer) == (400, "invalid_connection_id")
-    assert world.table.calls == []
-
-
-def test_show_takes_no_parameters(functions: Functions) -> None:
-    assert problem(functions.call("connections", with_query(event("connection"), full=["1"]))) == (
-        400,
-        "unknown_parameter",
-    )
-
-
-def test_a_table_out_of_reach_is_a_matter_of_time(functions: Functions, world: World) -> None:
-    world.table.faults["batch_get_item"].append(Fault(client_error("InternalServerError")))
-    answer = functions.call("connections", event("connection"))
-    assert problem(answer) == (503, "store_unavailable")
-    assert answer["headers"]["Retry-After"] == "5"
-
-
 def test_a_route_that_nobody_made_is_not_found(functions: Functions) -> None:
     assert problem(functions.call("connections", event("connection") | {"httpMethod": "PATCH"})) == (
         404,
         "route_not_found",
     )
-
-
-def test_the_unexpected_is_told_by_its_place_alone(functions: Functions, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> None:
-        raise RuntimeError("CANARY in a message")
-
-    monkeypatch.setattr(type(functions.module("connections")._managing), "show", broken)
-    assert problem(functions.call("connections", event("connection"))) == (500, "internal_error")
-    assert "RuntimeError" in functions.logs()
 
 
 # Disconnect --------------------------------------------------------------------------------------------------------
@@ -583,15 +549,6 @@ def test_a_malformed_import_is_refused(functions: Functions, world: World, text:
     assert problem(functions.call("connections", event("import") | {"body": text})) == (400, "invalid_body")
 
 
-@pytest.mark.parametrize(("operation", "code"), [("transact_write_items", 503), ("get_item", 503)])
-def test_an_import_says_when_it_does_not_know(
-    functions: Functions, world: World, flowaccount: Server, operation: str, code: int
-) -> None:
-    world.lambdas.act = lambda: None
-    world.table.faults[operation].append(Fault(client_error("InternalServerError")))
-    assert problem(functions.call("connections", event("import"))) == (code, "store_unavailable")
-
-
 def test_without_kms_nothing_is_stored(functions: Functions, world: World, flowaccount: Server) -> None:
     world.kms.error = client_error("KMSInternalException")
     assert problem(functions.call("connections", event("import"))) == (503, "key_unavailable")
@@ -642,11 +599,6 @@ def test_nothing_is_told_of_what_nobody_heard_of(functions: Functions) -> None:
 def test_a_next_of_no_history_is_refused(functions: Functions, value: str) -> None:
     answer = functions.call("connections", with_query(event("history"), next=[value]))
     assert problem(answer) == (400, "invalid_next")
-
-
-def test_a_history_out_of_reach_is_a_matter_of_time(functions: Functions, world: World) -> None:
-    world.table.faults["query"].append(Fault(client_error("InternalServerError")))
-    assert problem(functions.call("connections", event("history"))) == (503, "store_unavailable")
 
 
 def test_a_repeated_disconnect_shuts_out_what_was_consented_to_since_the_last_one(

@@ -12,7 +12,7 @@ from flowaccount_connect.storage.attempts import CODE_LIFETIME, COOKIES_KEPT, co
 from tests.support.browsers import AGENTS
 from tests.unit.handlers import RETURN_URL, Event, Functions, event, page, with_headers, with_query
 from tests.unit.servers import Server
-from tests.unit.tables import Fault, client_error
+from tests.unit.tables import client_error
 from tests.unit.worlds import World
 
 APPENDED = {
@@ -104,12 +104,6 @@ def test_what_a_chat_app_takes_for_a_part_of_the_link_changes_nothing(
     began = functions.call("authorize", opening([f"{before}{link}{behind}"]))
     assert began["statusCode"] == 302
     assert back(functions, began)["headers"]["Location"].startswith(f"{RETURN_URL}?confirmation=")
-
-
-def test_a_code_of_several_thousand_characters_is_a_code(functions: Functions, server: Server) -> None:
-    began = functions.call("authorize", opening(link_of(functions)))
-    assert back(functions, began, code=["c" * 5_000])["statusCode"] == 303
-    assert b"c" * 5_000 in server.asked[0].body
 
 
 # Previews ----------------------------------------------------------------------------------------------------------
@@ -282,14 +276,6 @@ def test_while_the_secret_is_out_of_reach_a_button_loads_the_page_again(function
     world.secrets.error = None
     functions.forget("callback")  # Another process, or this one after `RETRY_AFTER`.
     assert back(functions, began)["statusCode"] == 303
-
-
-def test_while_the_table_is_out_of_reach_a_button_loads_the_page_again(functions: Functions, world: World) -> None:
-    link = link_of(functions)
-    world.table.faults["get_item"] = [Fault(client_error("InternalServerError"))]
-    answer = functions.call("authorize", opening(link))
-    assert page(answer) == (503, "temporarily_unavailable")
-    assert '<a href="" rel="noreferrer">' in answer["body"]
 
 
 @pytest.mark.parametrize("blank", ["\u00a0", "\u2003", "\u3000", "\x0b", "\x85"])
