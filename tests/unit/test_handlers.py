@@ -473,6 +473,13 @@ def test_the_same_message_in_batches_at_the_same_time_leads_to_one_post(
     assert world.connection().generation == 2
 
 
+def test_a_dead_letter_that_is_driven_back_is_harmless(functions: Functions, world: World, server: Server) -> None:
+    world.connect()
+    for _ in range(2):
+        assert functions.call("refresh", event("refresh-queue")) == {"batchItemFailures": []}
+    assert (len(server.asked), world.connection().generation) == (1, 2)
+
+
 def test_every_refresh_of_a_batch_is_counted(functions: Functions, monkeypatch: pytest.MonkeyPatch) -> None:
     ended = Refresh(outcome=RefreshOutcome.NOT_SENT, connection_id=CONNECTION)
     monkeypatch.setattr(type(functions.module("refresh")._rotation), "refresh", lambda *_, **__: ended)
