@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
@@ -64,6 +65,18 @@ def browser_of(callback: Event) -> str:
     name = f"__Host-connect-{fingerprint(state_of(callback))[:16]}"
     cookies: dict[str, str] = dict(pair.split("=", 1) for pair in callback["headers"]["Cookie"].split("; "))
     return cookies[name]
+
+
+def sent(began: dict[str, Any]) -> dict[str, str]:
+    """What a browser was sent to FlowAccount with: the query of the address."""
+    assert began["statusCode"] == 302
+    return dict(parse_qsl(urlsplit(began["headers"]["Location"]).query))
+
+
+def returning(began: dict[str, Any], **query: list[str] | None) -> Event:
+    """The request of that browser as it comes back from FlowAccount, with its cookie and perhaps another query."""
+    cookie = began["multiValueHeaders"]["Set-Cookie"][0].partition(";")[0]
+    return with_headers(with_query(event("callback"), state=[sent(began)["state"]], **query), Cookie=cookie)
 
 
 SECRETS = (

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
@@ -31,6 +32,8 @@ from tests.unit.handlers import (
     event,
     page,
     problem,
+    returning,
+    sent,
     state_of,
     with_headers,
     with_query,
@@ -71,7 +74,7 @@ def metric(functions: Functions, name: str) -> bool:
     return f'"{name}":[' in functions.logs()
 
 
-def batch_of(*messages: dict[str, object]) -> Event:
+def batch_of(*messages: Mapping[str, object]) -> Event:
     """A batch of the refresh queue; the id of a message is its place."""
     batch = event("refresh-queue")
     batch["Records"] = [{"messageId": str(place), "body": json.dumps(one)} for place, one in enumerate(messages)]
@@ -122,8 +125,7 @@ def test_authorize_needs_no_parameters(functions: Functions, world: World) -> No
 def test_a_configured_redirect_uri_is_used_as_it_is_and_no_header_makes_one(functions: Functions) -> None:
     functions.set(REDIRECT_URI="https://registered.example/cb?x=1")
     spoofed = with_headers(event("authorize"), **{"Host": "evil.example", "X-Forwarded-Host": "evil.example"})
-    location = functions.call("authorize", spoofed)["headers"]["Location"]
-    assert dict(parse_qsl(urlsplit(location).query))["redirect_uri"] == "https://registered.example/cb?x=1"
+    assert sent(functions.call("authorize", spoofed))["redirect_uri"] == "https://registered.example/cb?x=1"
 
 
 def test_no_header_makes_a_redirect_uri(functions: Functions, world: World) -> None:
@@ -188,21 +190,20 @@ def test_a_whole_connect_ends_at_the_app_with_the_connection_and_its_state(
     functions: Functions, world: World, server: Server
 ) -> None:
     began = functions.call("authorize", event("authorize"))
-    sent = dict(parse_qsl(urlsplit(began["headers"]["Location"]).query))
-    (cookie,) = began["multiValueHeaders"]["Set-Cookie"]
-    callback = with_query(event("callback"), state=[sent["state"]])
-    answer = functions.call("callback", with_headers(callback, Cookie=f"a=b; {cookie.partition(';')[0]}; c=d"))
+    returned = returning(began)
+    cookie = returned["headers"]["Cookie"]
+    answer = functions.call("callback", with_headers(returned, Cookie=f"a=b; {cookie}; c=d"))
     assert where(answer) == f"{RETURN_URL}?connection={CONNECTION}&state=app-7f3a"
     form = dict(parse_qsl(server.asked[0].body.decode(), strict_parsing=True))
     assert form == {
         "grant_type": "authorization_code",
         "code": event("callback")["queryStringParameters"]["code"],
-        "redirect_uri": sent["redirect_uri"],
+        "redirect_uri": sent(began)["redirect_uri"],
         "client_id": "client",
         "client_secret": CLIENT_SECRET,
     }
     assert world.opened() == ("access-CANARY-2", "refresh-CANARY-2")
-    assert sent["state"] not in functions.logs()
+    assert sent(began)["state"] not in functions.logs()
 
 
 @given(st.integers(1, 10_240))
@@ -611,9 +612,9 @@ def test_while_the_endpoint_is_unwell_a_batch_sends_one_canary_and_what_is_urgen
     batch = batch_of(*others, {"connection_id": CONNECTION, "urgent": True})
     assert functions.call("refresh", batch) == {"batchItemFailures": []}
     assert outcomes(functions) == ["configuration_error"] + ["unwell"] * 5
-    sent = [dict(parse_qsl(asked.body.decode()))["refresh_token"] for asked in server.asked]
-    assert len(sent) == 2
-    assert "refresh-1" in sent
+    tokens = [dict(parse_qsl(asked.body.decode()))["refresh_token"] for asked in server.asked]
+    assert len(tokens) == 2
+    assert "refresh-1" in tokens
     assert metric(functions, "Unwell")
 
 
@@ -647,9 +648,9 @@ def test_an_operator_can_have_one_canary_sent_and_hears_what_it_shows(
     assert functions.call("refresh", {"canary": True}) == known
     unknown = {"sign": "configuration", "error": "invalid_client", "detail": None}
     assert functions.call("refresh", {"canary": True}) == unknown
-    sent = [dict(parse_qsl(asked.body.decode())) for asked in server.asked]
-    assert [one["grant_type"] for one in sent] == ["refresh_token"] * 2
-    assert "refresh-1" not in [one["refresh_token"] for one in sent]
+    forms = [dict(parse_qsl(asked.body.decode())) for asked in server.asked]
+    assert [form["grant_type"] for form in forms] == ["refresh_token"] * 2
+    assert "refresh-1" not in [form["refresh_token"] for form in forms]
     assert world.connection().generation == 1
     world.secrets.text = "{}"
     functions.forget("refresh")
