@@ -4,7 +4,6 @@ import base64
 import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -13,17 +12,15 @@ from hypothesis import strategies as st
 
 from flowaccount_connect.publishing.publisher import Malformed, Publisher, UnpublishedQueue, read_message, read_record
 from flowaccount_connect.runtime.observability import logger
-from flowaccount_connect.storage.commits import Commit
-from flowaccount_connect.storage.connections import grant_update
 from flowaccount_connect.storage.counts import Counts
 from flowaccount_connect.storage.event_items import event_put
 from flowaccount_connect.storage.history import History
-from tests.contract.test_connection_store import rotated
 from tests.unit.fakes import CONNECTION, FREE, NOW, Clock, FakeEvents, FakeSqs, tokens
 from tests.unit.handlers import Event, Functions, event
 from tests.unit.streams import StreamingTable
 from tests.unit.tables import Fault, Table, client_error
 from tests.unit.test_events import valid
+from tests.unit.test_stream_filter import WRITES, Life
 from tests.unit.worlds import World
 
 REJECTION, ROTATION, REFUSAL = event("publish")["Records"]
@@ -103,8 +100,8 @@ def test_an_event_item_is_told_like_a_change() -> None:
 def test_the_end_of_a_tombstone_leaves_no_trace() -> None:
     # An entry would keep the business's id for 90 days more than the disconnect does.
     life, table, bus = Life(), Table(), FakeEvents()
-    for what in ("consent", "disconnect", "remove"):
-        life.happen(CONNECTION, what)
+    for what in ("consent", "disconnect", "time to live"):
+        life.happen(what)
     *before, end = map(read_record, life.table.of_interest())
     publisher(table, bus).publish(before, remaining=plenty)
     assert Counts(table, "table").get() == {"active": 0}
@@ -228,62 +225,15 @@ def test_what_is_no_record_of_the_stream_is_malformed() -> None:
 # Any history, delivered anyhow -------------------------------------------------------------------------------------
 
 
-@dataclass
-class Life:
-    """What happens to a few connections, and every record that the stream has of it."""
-
-    clock: Clock = field(default_factory=Clock)
-    consents: int = 0
-
-    def __post_init__(self) -> None:
-        self.world = World(clock=self.clock, table=StreamingTable(self.clock))
-
-    @property
-    def table(self) -> StreamingTable:
-        assert isinstance(self.world.table, StreamingTable)
-        return self.world.table
-
-    def happen(self, name: str, what: str) -> None:
-        """One thing, where it can happen."""
-        self.clock.now += 1
-        there = self.table.items.get((f"CONNECTION#{name}", "CONNECTION"))
-        if what == "consent":
-            self.consents += 1
-            update = grant_update(
-                "table",
-                Commit(
-                    connection_id=name,
-                    grant_id=f"{self.consents:04}",
-                    attempt_id=f"c{self.consents}",
-                    environment="sandbox",
-                    tokens=rotated("t", NOW),
-                ),
-                now=NOW,
-            )
-            self.table.update_item(**update)
-        elif there is not None and what == "remove":
-            self.table.delete("CONNECTION", name)
-        elif there is not None:
-            now = int(self.clock())
-            things: dict[str, dict[str, Any]] = {
-                "refresh": {"status": "active", "generation": int(there["generation"]) + 1, "in_doubt": None},
-                "doubt": {"in_doubt": now, "retries": 1},
-                "fail": {"retries": int(there.get("retries") or 0) + 1},
-                "risk": {"at_risk": now},
-                "die": {"status": "reauthorization_required", "reason": "rejected", "ended_at": now},
-                "disconnect": {"status": "disconnected", "generation": int(there["generation"]) + 1},
-            }
-            whole = {k: v for k, v in (there | things[what]).items() if k not in ("pk", "sk")}
-            numbers = {"generation", "retries", "in_doubt", "at_risk", "ended_at", "connected_at", "requested_at"}
-            numbers |= {"access_expires_at", "deadline", "refresh_at"}
-            self.table.put(
-                "CONNECTION", name, **{k: int(v) if k in numbers and v is not None else v for k, v in whole.items()}
-            )
-
-    def statuses(self) -> dict[str, int]:
-        """How many connections there really are; a tombstone is none."""
-        there = Counter(item["status"] for key, item in self.table.items.items() if key[1] == "CONNECTION")
-        return {status: count for status, count in there.items() if status != "disconnected"}
+def statuses(table: StreamingTable) -> dict[str, int]:
+    """How many connections and imports there really are; a tombstone is none."""
+    found = Counter[str]()
+    for (_, kind), item in table.items.items():
+        if kind == "CONNECTION" and item["status"] != "disconnected":
+            found[item["status"]] += 1
+        elif kind == "IMPORT" and item["status"] == "active":
+            found["importing"] += 1
+    return dict(found)
 
 
 def batches(draw: st.DrawFn, records: list[Event]) -> Iterator[list[Event]]:
@@ -296,17 +246,13 @@ def batches(draw: st.DrawFn, records: list[Event]) -> Iterator[list[Event]]:
         waiting = waiting[size:]
 
 
-THINGS = ["consent", "refresh", "doubt", "fail", "risk", "die", "disconnect", "remove"]
-
-
 @given(data=st.data())
 def test_counts_and_ids_are_right_however_the_stream_is_delivered(data: st.DataObject) -> None:
-    life = Life()
-    for name, what in data.draw(
-        st.lists(st.tuples(st.sampled_from(["N1", "N2"]), st.sampled_from(THINGS)), min_size=1, max_size=14)
-    ):
-        life.happen(name, what)
-    records = life.table.of_interest()
+    one = Life("N1")
+    lives = st.sampled_from([one, Life("N2", one.clock, one.table)])
+    for life, what in data.draw(st.lists(st.tuples(lives, st.sampled_from(sorted(WRITES))), min_size=1, max_size=14)):
+        life.happen(what)
+    records = one.table.of_interest()
     if not records:
         return
     once, bus_once = Table(), FakeEvents()
@@ -325,7 +271,7 @@ def test_counts_and_ids_are_right_however_the_stream_is_delivered(data: st.DataO
         UnpublishedQueue(queue, "url", logger).send(told.failed)
 
     counts = Counts(anyhow, "table").get()
-    assert {status: count for status, count in counts.items() if count} == life.statuses()
+    assert {status: count for status, count in counts.items() if count} == statuses(one.table)
     assert {detail["id"]: detail for _, detail in bus.details()} == {d["id"]: d for _, d in bus_once.details()}
     assert anyhow.items == once.items
 
