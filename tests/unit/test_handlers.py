@@ -98,22 +98,16 @@ def test_authorize_sends_the_browser_to_flowaccount_and_binds_it(functions: Func
     assert answer["statusCode"] == 302
     assert answer["headers"]["Cache-Control"] == "no-store"
     assert answer["headers"]["Referrer-Policy"] == "no-referrer"
-    address, _, query = answer["headers"]["Location"].partition("?")
-    assert address == "https://sandbox-auth.flowaccount.com/connect/authorize"
-    assert "scope=flowaccount-api%20offline_access" in query
-    fields = dict(parse_qsl(query))
+    address = "https://sandbox-auth.flowaccount.com/connect/authorize"
+    assert answer["headers"]["Location"].startswith(f"{address}?")
+    fields = sent(answer)
     assert fields["redirect_uri"] == event("authorize")["stageVariables"]["callbackUrl"]
     (cookie,) = answer["multiValueHeaders"]["Set-Cookie"]
-    secret = cookie.partition("=")[2].partition(";")[0]
-    assert cookie == (
-        f"{cookie_name(fingerprint(fields['state']))}={secret}; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=12600"
-    )
     assert cookie.startswith("__Host-")
     item = world.table.item("ATTEMPT", fingerprint(fields["state"]))
     assert (item["return_url"], item["app_state"]) == (RETURN_URL, "app-7f3a")
-    logs = functions.logs()
-    assert fields["state"] not in logs
-    assert secret not in logs
+    for secret in (fields["state"], cookie.partition("=")[2].partition(";")[0]):
+        assert secret not in functions.logs()
 
 
 def test_authorize_needs_no_parameters(functions: Functions, world: World) -> None:
