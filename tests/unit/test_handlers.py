@@ -762,12 +762,7 @@ def test_a_rejected_generation_is_refreshed_and_only_that(functions: Functions, 
     "body",
     [
         None,
-        "",
         "CANARY",
-        "null",
-        "[]",
-        "3",
-        "{}",
         '{"rejected_generation": null}',
         '{"rejected_generation": "3"}',
         '{"rejected_generation": 3.5}',
@@ -775,10 +770,7 @@ def test_a_rejected_generation_is_refreshed_and_only_that(functions: Functions, 
         '{"rejected_generation": 0}',
         '{"rejected_generation": -1}',
         '{"rejected_generation": 3, "more": "CANARY"}',
-        '{"rejected_generation": ' + "9" * 5_000 + "}",
-        "[" * 60_000,
     ],
-    ids=range(16),
 )
 def test_a_body_that_is_not_understood_is_refused(functions: Functions, world: World, body: str | None) -> None:
     answer = functions.call("token", event("token-rejected") | {"body": body})

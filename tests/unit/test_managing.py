@@ -544,7 +544,7 @@ def test_what_cannot_be_a_refresh_token_is_refused_and_not_echoed(
     assert world.table.items == {}
 
 
-@pytest.mark.parametrize("text", ["", "{}", '{"refresh_token": "a", "b": 1}', '{"refresh_token": "a", ', "[]"])
+@pytest.mark.parametrize("text", ["", "{}", '{"refresh_token": "a", "b": 1}'])
 def test_a_malformed_import_is_refused(functions: Functions, world: World, text: str) -> None:
     assert problem(functions.call("connections", event("import") | {"body": text})) == (400, "invalid_body")
 
