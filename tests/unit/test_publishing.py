@@ -15,7 +15,7 @@ from flowaccount_connect.runtime.observability import logger
 from flowaccount_connect.storage.counts import Counts
 from flowaccount_connect.storage.event_items import event_put
 from flowaccount_connect.storage.history import History
-from tests.unit.fakes import CONNECTION, FREE, NOW, Clock, FakeEvents, FakeSqs, tokens
+from tests.unit.fakes import CONNECTION, NOW, Clock, FakeEvents, FakeSqs
 from tests.unit.handlers import Event, Functions, event
 from tests.unit.streams import StreamingTable
 from tests.unit.tables import Fault, Table, client_error
@@ -60,15 +60,6 @@ def test_a_change_is_kept_counted_and_put_on_the_bus() -> None:
     )
     assert Counts(table, "table").get() == {"active": -1, "reauthorization_required": 1}
     assert [key[0] for key in table.items] == ["COUNT", f"HISTORY#{CONNECTION}"]
-
-
-def test_a_refresh_is_kept_and_is_an_event_only_where_it_is_wanted() -> None:
-    for refreshed, expected in ((False, []), (True, ["connection.refreshed"])):
-        table, bus = Table(), FakeEvents()
-        told = publisher(table, bus, refreshed=refreshed).publish([read_record(ROTATION)], remaining=plenty)
-        assert [type_ for type_, _ in bus.details()] == expected
-        assert told.failed == []
-        assert table.calls == ["put_item"], "one write, and none at the count"
 
 
 def test_an_event_item_is_told_like_a_change() -> None:
@@ -311,8 +302,8 @@ def test_a_refresh_that_is_kept_and_no_event_writes_no_line_of_log(functions: Fu
 
 def test_with_refreshes_the_function_tells_them_too(functions: Functions, world: World) -> None:
     functions.set(PUBLISH_REFRESHED="enabled")
-    functions.call("publish", event("publish"))
-    assert "connection.refreshed" in [type_ for type_, _ in world.events.details()]
+    functions.call("publish", {"Records": [ROTATION]})
+    assert [type_ for type_, _ in world.events.details()] == ["connection.refreshed"]
 
 
 def test_while_the_bus_is_away_changes_wait_in_the_queue_and_the_stream_goes_on(
@@ -358,20 +349,6 @@ def test_no_token_reaches_an_event_a_history_or_the_queue(functions: Functions, 
     places = json.dumps([world.events.details(), world.sqs.sent]) + repr(world.table.items)
     for secret in sealed(REJECTION) | sealed(ROTATION):
         assert secret not in places
-
-
-def test_a_whole_life_is_told_by_the_real_protocol(functions: Functions, world: World) -> None:
-    clock = Clock()
-    streaming = World(clock=clock, table=StreamingTable(clock))
-    streaming.connect()
-    clock.now += 22_000
-    streaming.endpoint.answers = [tokens()]
-    streaming.rotation().refresh(CONNECTION, permit=FREE, remaining=clock.remaining(45))
-    assert isinstance(streaming.table, StreamingTable)
-    functions.set(PUBLISH_REFRESHED="enabled")
-    functions.call("publish", {"Records": streaming.table.of_interest()})
-    assert [type_ for type_, _ in world.events.details()] == ["connection.connected", "connection.refreshed"]
-    assert Counts(world.table, "table").get() == {"active": 1}
 
 
 @pytest.mark.parametrize(

@@ -246,20 +246,6 @@ def test_every_write_is_really_made_by_these_tests(what: str) -> None:
     assert len(life.table.records) > count
 
 
-def test_a_claim_does_not_wake_publish_and_its_commit_does() -> None:
-    life = Life()
-    for what in ("consent", "claim", "commit", "claim", "commit"):
-        life.happen(what)
-    assert [passes for _, passes, _ in told(life)] == [True, False, True, False, True]
-
-
-def test_a_claim_that_records_a_doubt_wakes_it() -> None:
-    life = Life()
-    for what in ("consent", "claim", "claim over"):
-        life.happen(what)
-    assert [(passes, tells) for _, passes, tells in told(life)] == [(True, True), (False, False), (True, True)]
-
-
 def test_histories_counts_and_attempts_are_not_read_back_in() -> None:
     for kind in ("HISTORY", "COUNT", "ATTEMPT", "LINK", "TENANT", "RATE", "HEALTH"):
         image = {"pk": {"S": kind}, "sk": {"S": kind}}
