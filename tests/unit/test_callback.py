@@ -405,17 +405,6 @@ def test_while_the_table_stays_away_the_set_goes_as_ciphertext_to_the_salvage_qu
     assert world.opened() == ("access-2", "refresh-2")
 
 
-def test_a_pending_set_that_had_been_written_after_all_is_recognised(world: World) -> None:
-    world.endpoint.on_post = world.table.clear
-    reasons = [{"Code": "None"}, {"Code": "ConditionalCheckFailed"}]
-    gone = Fault(client_error("TransactionCanceledException", CancellationReasons=reasons))
-    # The attempt's item is gone, so the set is written alone.
-    world.table.faults["transact_write_items"] = [gone, replace(AWAY, written=True)] + [AWAY] * 99
-    finish(world)
-    applied, _ = PendingCommits(world.table, "table").apply(world.sqs.sent[0]["MessageBody"], now=NOW + 60)
-    assert applied is PendingOutcome.APPLIED_BEFORE
-
-
 def test_what_neither_table_nor_queue_took_is_not_called_connected(world: World) -> None:
     world.table.faults["transact_write_items"] = [AWAY] * 99
     world.sqs.error = client_error("OverLimit")

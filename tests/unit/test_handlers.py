@@ -350,25 +350,14 @@ def test_a_tick_with_nothing_to_do_ends_well_and_writes_no_metric(functions: Fun
     assert not metric(functions, "CapacityUsed")
 
 
-def test_a_tick_that_the_queue_fails_fails_and_its_line_says_why(functions: Functions, world: World) -> None:
-    world.connect()
-    world.sqs.refused = frozenset({0})
-    assert failed_tick(functions)["failed"] == 1
-
-
-def failed_tick(functions: Functions) -> dict[str, Any]:
-    """What the line of a tick says that then failed."""
-    with pytest.raises(Exception, match="did not see all that is due"):
-        functions.call("sweep", event("sweep"))
-    (line,) = [line for line in functions.lines() if line["message"] == "tick"]
-    return line
-
-
 def test_what_waits_is_not_told_where_the_queue_does_not_say_it(
     functions: Functions, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(world.sqs, "get_queue_attributes", None)
-    assert "waiting" not in failed_tick(functions)
+    with pytest.raises(Exception, match="did not see all that is due"):
+        functions.call("sweep", event("sweep"))
+    (line,) = [line for line in functions.lines() if line["message"] == "tick"]
+    assert "waiting" not in line
 
 
 def test_a_stack_that_holds_more_than_it_should_says_so(functions: Functions, world: World) -> None:
@@ -786,43 +775,37 @@ def test_what_is_unknown_is_404_and_what_needs_a_new_consent_409(functions: Func
     assert problem(answer) == (409, "reauthorization_required")
     body = json.loads(answer["body"])
     assert (body["reason"], isinstance(body["since"], int)) == ("rotation_lost", True)
-    callback = event("token")["stageVariables"]["callbackUrl"]
-    assert body["reconnect_url"] == callback.replace("/callback", "/authorize")
 
 
-def test_the_way_to_reconnect_is_the_stacks_own_word_and_no_headers(functions: Functions, world: World) -> None:
-    world.connect(age=200, lifetime=100)
-    world.end("rejected")
-    misled = with_headers(event("token"), Host="evil.example", **{"X-Forwarded-Host": "evil.example"})
-    assert "evil" not in functions.call("token", misled)["body"]
-    answer = functions.call("token", misled | {"stageVariables": None})
+def reconnect_url(functions: Functions, asked: Event) -> str | None:
+    """The way to reconnect that is told of a connection that needs a new consent."""
+    answer = functions.call("token", asked)
     assert problem(answer) == (409, "reauthorization_required")
-    assert "reconnect_url" not in json.loads(answer["body"])
-
-
-def test_where_only_links_connect_no_other_way_is_named(functions: Functions, world: World) -> None:
-    functions.set(DIRECT_CONNECT="refused")
-    world.connect(age=200, lifetime=100)
-    world.end("rejected")
-    body = json.loads(functions.call("token", event("token"))["body"])
-    assert "reconnect_url" not in body
+    body = json.loads(answer["body"])
     assert "POST /connect-links" in body["detail"]
+    url: str | None = body.get("reconnect_url")
+    return url
 
 
-def test_behind_a_domain_of_ones_own_one_reconnects_there(functions: Functions, world: World) -> None:
-    functions.set(REDIRECT_URI="https://connect.example/flowaccount/callback")
+@pytest.mark.parametrize(
+    ("settings", "url"),
+    [
+        ({}, event("token")["stageVariables"]["callbackUrl"].replace("/callback", "/authorize")),
+        ({"REDIRECT_URI": "https://connect.example/f/callback"}, "https://connect.example/f/authorize"),
+        ({"DIRECT_CONNECT": "refused"}, None),
+    ],
+    ids=["stage", "a domain of one's own", "links only"],
+)
+def test_the_way_to_reconnect_is_the_stacks_own_word_and_no_headers(
+    functions: Functions, world: World, settings: dict[str, str], url: str | None
+) -> None:
+    functions.set(**settings)
     world.connect(age=200, lifetime=100)
     world.end("rejected")
-    body = json.loads(functions.call("token", event("token"))["body"])
-    assert body["reconnect_url"] == "https://connect.example/flowaccount/authorize"
-
-
-def test_an_expired_token_is_503_with_retry_after(functions: Functions, world: World) -> None:
-    world.connect(age=200, lifetime=100)
-    world.change(retries=1, refresh_at=int(world.clock()) + 30)
-    answer = functions.call("token", event("token"))
-    assert problem(answer) == (503, "token_unavailable")
-    assert 25 <= int(answer["headers"]["Retry-After"]) <= 30
+    misled = with_headers(event("token"), **{"Host": "evil.example", "X-Forwarded-Host": "evil.example"})
+    assert reconnect_url(functions, misled) == url
+    if not settings:
+        assert reconnect_url(functions, misled | {"stageVariables": None}) is None
 
 
 # All of them -------------------------------------------------------------------------------------------------------
