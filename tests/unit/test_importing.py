@@ -1,6 +1,7 @@
 """Imports: proved by the rotation protocol, whatever breaks on the way; what was there before stays."""
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import pytest
 
@@ -354,6 +355,13 @@ def pending(imports: Imports, grant_id: str, access: str, refresh: str, at: int 
 
 
 # Who else is at it -------------------------------------------------------------------------------------------------
+
+
+def test_a_user_who_connects_meanwhile_wins_and_the_import_is_over(dead: Imports) -> None:
+    dead.world.endpoint.on_post = partial(dead.world.connect, grant_id="ffff")
+    assert dead.prove(tokens()) is RefreshOutcome.SUPERSEDED
+    assert dead.world.opened() == ("access-1", "refresh-1")
+    assert dead.store.get(CONNECTION) is None
 
 
 def test_a_disconnect_ends_the_import_and_its_answer_revives_nothing(imports: Imports) -> None:
