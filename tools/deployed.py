@@ -1,4 +1,4 @@
-"""What template.yaml deploys: its release, its resources, its table."""
+"""What template.yaml deploys: its release, its parameters, its resources, its table."""
 
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,12 @@ def _template() -> dict[str, Any]:
 def version() -> str:
     """The release that the template deploys."""
     return str(_template()["Outputs"]["Version"]["Value"])
+
+
+def parameters() -> dict[str, dict[str, Any]]:
+    """What the template declares of its parameters, by name."""
+    found: dict[str, dict[str, Any]] = _template()["Parameters"]
+    return found
 
 
 def resources() -> dict[str, dict[str, Any]]:

@@ -5,7 +5,8 @@ from functools import cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from flowaccount_connect.connections.managing import DEFAULT_LIMIT, LONGEST_PAGE, shown
+from flowaccount_connect.connections.listing import LONGEST_PAGE
+from flowaccount_connect.connections.managing import DEFAULT_LIMIT, shown
 from flowaccount_connect.http.handling import answering
 from flowaccount_connect.http.problems import Response
 from flowaccount_connect.http.request import Request, RouteNotFound, json_answer, no_content

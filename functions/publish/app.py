@@ -26,10 +26,10 @@ def handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
         except Malformed as error:
             logger.error("not read", extra={"delivery": delivery, "error": str(error)})
             failed.append(delivery)
-    published = _publisher.publish(
+    unpublished = _publisher.publish(
         list(changes.values()), remaining=lambda: context.get_remaining_time_in_millis() / 1000
     )
     from_stream = not any(record.get("eventSource") == "aws:sqs" for record in event.get("Records", []))
-    left = {change.id for change in (_unpublished.send(published.failed) if from_stream else published.failed)}
+    left = {change.id for change in (_unpublished.send(unpublished) if from_stream else unpublished)}
     failed += [delivery for delivery, change in changes.items() if change.id in left]
     return {"batchItemFailures": [{"itemIdentifier": delivery} for delivery in failed]}

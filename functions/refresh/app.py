@@ -14,8 +14,8 @@ from flowaccount_connect.rotation.permits import Kind
 from flowaccount_connect.rotation.protocol import Rotation
 from flowaccount_connect.rotation.time_left import TimeLeft
 from flowaccount_connect.runtime import bootstrap
-from flowaccount_connect.runtime.aws import CONNECTIONS
 from flowaccount_connect.runtime.observability import COUNT, fault, logger, metrics, observed
+from flowaccount_connect.runtime.settings import CONNECTIONS
 from flowaccount_connect.scheduling.rate import Permit
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
 
@@ -139,7 +139,7 @@ def _messages(records: list[Mapping[str, Any]]) -> list[_Message]:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             connection_id, rotation, urgent = None, _rotation, False
         if not is_connection_id(connection_id):
-            # It would be no better the next time; the dead-letter queue is for what may be driven back.
+            # A repetition cannot help. The dead-letter queue is for messages that can be sent again.
             logger.error("not a message of the refresh queue", extra={"message_id": record.get("messageId")})
             continue
         key = (connection_id, rotation is _imports)
@@ -170,7 +170,7 @@ def _on_demand(event: Mapping[str, Any], remaining: Callable[[], float]) -> dict
     """`{"connection_id": …}` refreshes what is due; with `generation`, what is still of that generation; with
     `"import": true`, the import of that connection."""
     connection_id, generation = event.get("connection_id"), event.get("generation")
-    if not isinstance(connection_id, str) or not is_connection_id(connection_id):
+    if not is_connection_id(connection_id):
         return {"error": "invalid_connection_id", "detail": "connection_id must be a supportCode."}
     if generation is not None and (not isinstance(generation, int) or isinstance(generation, bool)):
         return {"error": "invalid_generation", "detail": "generation must be a whole number, or absent."}
@@ -242,7 +242,7 @@ def _count(refresh: Refresh) -> None:
     ended = refresh.outcome is RefreshOutcome.REAUTHORIZATION_REQUIRED
     if refresh.outcome is RefreshOutcome.LOST or (ended and refresh.reason in _LOST):
         metrics.add_metric("TokensLost", COUNT, 1)
-    # If others succeed, the refusal is this connection's own matter. A small stack may have no others.
+    # If others succeed, the refusal concerns this connection alone. A small stack may have no others.
     alone = refresh.refused_alone_since is not None and _health.succeeded_since(refresh.refused_alone_since)
     if refresh.outcome in _UNWELL and not alone:
         metrics.add_metric("Unwell", COUNT, 1)

@@ -11,14 +11,7 @@ from flowaccount_connect.storage import imports as imports_module
 from flowaccount_connect.storage.commits import Commit
 from flowaccount_connect.storage.connections import ConnectionStore, Refused, grant_update, key_of
 from flowaccount_connect.storage.dynamodb import call
-from flowaccount_connect.storage.imports import (
-    COOLING,
-    AlreadyConnected,
-    CoolingDown,
-    ImportStore,
-    OtherTenant,
-    UnderWay,
-)
+from flowaccount_connect.storage.imports import COOLING, ImportStore, NotBegun
 from tests.contract.conftest import Table
 from tests.contract.test_connection_store import NOW, attempt, refused, rotated
 from tests.support.commits import commit_of
@@ -87,14 +80,16 @@ def test_a_disconnect_ends_only_the_consent_it_was_asked_to_end(table: Table, st
 
 def test_an_import_begins_where_nothing_is_active(table: Table, imports: ImportStore, store: ConnectionStore) -> None:
     begin(table, imports)
-    with pytest.raises(UnderWay):
+    with pytest.raises(NotBegun) as in_the_way:
         begin(table, imports, "0-g6")
     found = imports.get(table.connection_id)
     assert found is not None
+    assert (in_the_way.value.connection, in_the_way.value.imported) == (None, found)
     assert (found.grant_id, found.generation, found.sealed) == ("0-g5", 0, Sealed(b"given", b"key"))
     connect(table)
-    with pytest.raises(AlreadyConnected):
+    with pytest.raises(NotBegun) as in_the_way:
         begin(table, imports, "0-g6")
+    assert in_the_way.value.connection == store.get(table.connection_id)
     assert imports.get(table.connection_id) == found
 
 
@@ -160,9 +155,9 @@ def test_a_refused_import_is_told_and_changes_nothing_else(
     there = refused(lambda: end(table.connection_id, 0, "a1", Reason.WRONG_CONNECTION, now=NOW))
     assert there == over
     assert store.get(table.connection_id) is None
-    with pytest.raises(CoolingDown) as cooling:
+    with pytest.raises(NotBegun) as in_the_way:
         begin(table, imports, "0-g6", now=NOW + COOLING - 1)
-    assert (cooling.value.reason, cooling.value.until) == (Reason.WRONG_CONNECTION, NOW + COOLING)
+    assert (in_the_way.value.connection, in_the_way.value.imported) == (None, over)
     begin(table, imports, "0-g6", now=NOW + COOLING)
 
 
@@ -177,8 +172,9 @@ def test_who_imports_owns_the_business(table: Table, imports: ImportStore, store
     # It needs a new consent: another tenant can import it as little as connect it.
     store.claim(table.connection_id, attempt("a2"), generation=1, now=NOW)
     store.require_reauthorization(table.connection_id, 1, "a2", Reason.REJECTED, now=NOW)
-    with pytest.raises(OtherTenant):
+    with pytest.raises(NotBegun) as in_the_way:
         begin(table, imports, "0-g6", tenant="tenant-2")
+    assert in_the_way.value.connection == store.get(table.connection_id)
     assert imports.get(table.connection_id) is None
     theirs = commit_of(table.connection_id, "0-g7", 0, "a3", rotated("theirs", NOW + 5), tenant="tenant-2")
     assert refused(lambda: imports.commit(theirs)) is not None

@@ -40,6 +40,14 @@ def test_what_comes_twice_counts_once_and_only_the_first_is_first(made: tuple[No
     assert (waiting.subjects, waiting.more, waiting.quiet_until) == (["N1", "N2"], 0, 0)
 
 
+def test_who_finds_only_what_it_wrote_itself_is_the_first(made: tuple[Notices, Clock, str]) -> None:
+    """The SDK repeats a write whose answer was lost, and nobody sees it."""
+    store, _, kind = made
+    assert store.note(kind, ["N1"])[0]
+    assert store.note(kind, ["N1"])[0]
+    assert not store.note(kind, ["N2"])[0]
+
+
 def test_one_of_many_tells(made: tuple[Notices, Clock, str]) -> None:
     store, clock, kind = made
     store.note(kind, ["N1"])

@@ -68,7 +68,7 @@ class FlowAccount:
         return f"http://{ports.HOST}:{self._port}"
 
     def open(self) -> None:
-        self._server = Server(ports.HOST, self._port, self._gateway)
+        self._server = Server(self._port, self._gateway)
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     def close(self) -> None:
@@ -251,19 +251,16 @@ def test_a_hundred_connections_live_through_their_lifetimes_and_an_outage_within
 
     assert_all_alive(stage, businesses)
     assert outcomes(stage).keys() == {"issued"}, "and none was throttled, refused or sent in vain"
-    seen = stage.control("GET", "requests?after=0")
     times = [one["at"] for one in stage.token_requests()]
-    peak, minutes = busiest(times), [minute["token"] for minute in seen["minutes"]]
+    peak = busiest(times)
     afterwards = [one for one in ticks if one["at"] >= back]
     print(
         f"{len(businesses)} connections, {(times[-1] - start) / LIFETIME:.1f} lifetimes, {len(times)} refreshes, "
-        f"at most {peak} in any 60 s and {max(minutes)} in a calendar minute, of {LIMIT}; "
+        f"at most {peak} in any 60 s, of {LIMIT}; "
         f"{afterwards[0]['due']} due after the outage; the soonest deadline was "
         f"{min(one['soonest_deadline'] or LIFETIME for one in ticks)} s away"
     )
     assert peak <= LIMIT
-    assert seen["busiest"][CLIENT_ID] <= LIMIT
-    assert max(minutes) <= LIMIT
     # The outage was one, and what had fallen due in it was more than could be sent at once.
     assert not [at for at in times if gone + 8 < at < back]
     assert afterwards[0]["due"] > CONNECTIONS / 2

@@ -28,10 +28,6 @@ def small(*troubles: Period, days: int = 2, accepted: int | None = None) -> Trac
     )
 
 
-def silent(_: float) -> None:
-    pass
-
-
 def test_ours_loses_none_within_its_rate_and_each_of_the_others_some(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -57,16 +53,16 @@ def test_ours_loses_none_within_its_rate_and_each_of_the_others_some(
 
 def test_the_same_seed_is_the_same_simulation_and_another_is_another() -> None:
     trace = small(Period(Trouble.OUTAGE, START + 30 * HOUR, START + 33 * HOUR))
-    first, again = (Keeping(trace).run(silent).figures() | {"seconds": 0} for _ in range(2))
+    first, again = (Keeping(trace).run().figures() | {"seconds": 0} for _ in range(2))
     assert first == again
-    other = Keeping(replace(trace, seed=4)).run(silent).figures()
+    other = Keeping(replace(trace, seed=4)).run().figures()
     assert other["sent"] != first["sent"]
 
 
 def test_a_schedule_without_an_outage_budget_is_seen_to_lose() -> None:
     trace = small(Period(Trouble.OUTAGE, START + 30 * HOUR, START + 36 * HOUR), days=3)
-    assert Keeping(trace).run(silent).lost == 0
-    late = Keeping(trace, Schedule(refresh_after=23 * HOUR)).run(silent)
+    assert Keeping(trace).run().lost == 0
+    late = Keeping(trace, Schedule(refresh_after=23 * HOUR)).run()
     assert late.lost > 30
     assert late.ended == late.lost or late.ended == 0
 
@@ -77,7 +73,7 @@ def test_of_more_than_can_be_saved_the_rest_is_saved() -> None:
     simulation = Keeping(replace(small(pause, days=3), connections=4_180, refreshes_per_minute=12))
     dead: list[int] = []
     simulation.later(pause.end, lambda now: dead.append(int((simulation.server.left(now) <= 0).sum())), pause.end)
-    record = simulation.run(silent)
+    record = simulation.run()
     assert dead[0] > 200
     assert dead[0] <= record.lost < 1.5 * dead[0]
 
@@ -85,7 +81,7 @@ def test_of_more_than_can_be_saved_the_rest_is_saved() -> None:
 @pytest.mark.parametrize("trouble", [Trouble.LIMITED, Trouble.LIMITED_SILENTLY, Trouble.CRASHES, Trouble.TABLE])
 def test_no_single_trouble_costs_a_connection(trouble: Trouble) -> None:
     trace = small(Period(trouble, START + 20 * HOUR, START + 24 * HOUR, 0.3), accepted=5)
-    record = Keeping(trace).run(silent)
+    record = Keeping(trace).run()
     assert (record.lost, record.ended) == (0, 0)
     assert record.peak <= 4
 
@@ -93,7 +89,7 @@ def test_no_single_trouble_costs_a_connection(trouble: Trouble) -> None:
 def test_the_troubles_of_others_cost_a_handful_in_each_brown_out_and_nothing_else() -> None:
     """Lost answers, false refusals, floods of visitors, and connections that are refused for ever, all together."""
     trace = replace(small(*HOSTILE, days=10), connections=500, refreshes_per_minute=2, alone=0.05)
-    record = Keeping(trace).run(silent)
+    record = Keeping(trace).run()
     assert len(record.swallowed) == 3
     assert max(record.swallowed) <= simulate.handful(trace)
     assert record.lost == sum(record.swallowed)
@@ -108,7 +104,7 @@ def test_whatever_some_are_answered_alone_costs_no_other_its_life_or_its_time(ve
     trace = replace(small(days=5), connections=500, refreshes_per_minute=2, alone=alone)
     simulation = Keeping(trace)
     simulation.server.alone_by = verdict
-    record = simulation.run(silent)
+    record = simulation.run()
     assert record.lost == 0
     # Tokens that were imported had twelve hours when they came.
     assert record.worst > 11 * HOUR
@@ -131,7 +127,7 @@ def test_a_backlog_drains_at_the_whole_rate_however_old_the_queues_count_is(
 
     simulation.later(pause.end + 300, count, None)
     simulation.later(pause.end + 3_600, lambda _: sent.append(-1), None)
-    simulation.run(silent)
+    simulation.run()
     minutes = [b - a for a, b in itertools.pairwise(sent[: sent.index(-1)])]
     assert len(minutes) > 50
     assert set(minutes) <= {11, 12}

@@ -107,9 +107,7 @@ def test_the_clock_is_real_time_plus_an_offset_that_grows(sim: Driver) -> None:
     before = sim.control("GET", "clock")["now"]
     sim.advance(100)
     assert 100 <= sim.control("GET", "clock")["now"] - before < 110
-    assert sim.control("POST", "clock", {"now": 4_000_000_000})["now"] - 4_000_000_000 < 5
-    for back in ({"advance": -1}, {"now": before}):
-        assert "only goes forward" in sim.control("POST", "clock", back, status=400)["error"]
+    assert "only goes forward" in sim.control("POST", "clock", {"advance": -1}, status=400)["error"]
 
 
 def test_reset_puts_everything_back(sim: Driver) -> None:
@@ -160,12 +158,11 @@ def test_a_wrong_setting_is_refused_with_the_fix(sim: Driver, changes: dict[str,
     [
         ("clock", {}, "Send"),
         ("clock", {"advance": "1"}, "number of seconds"),
-        ("clock", {"advance": 1, "now": 1}, "Send"),
+        ("clock", {"advance": 1, "now": 1}, "'now' is not known here"),
+        ("clock", {"advance": 1e300}, "only goes forward"),
         ("clock", [], "a JSON object"),
         ("consents", {"business": "1"}, "N and digits"),
         ("consents", {"business": "N1", "count": 10_001}, "1 to 10,000"),
-        ("consents", {"business": "N1", "scope": "flowaccount-api"}, "no refresh token"),
-        ("consents", {"business": "N1", "client_id": "nobody"}, "registered client"),
         ("consents", {"business": "N1", "cuont": 2}, "'cuont' is not known here"),
         ("clients", {"client_id": "new"}, "needs a client_secret"),
         ("clients", {"client_id": "new", "client_secret": "\ud800"}, "printable"),

@@ -48,20 +48,25 @@ ONLY = {
     "domain.app": {"authorize", "callback"},
     "domain.connection": set(PACKAGES) - {"notify"},
     "domain.events": {"connections", "publish"},
+    "domain.schedule": set(PACKAGES) - {"authorize", "notify"},
     "rotation.ports": {"callback", "refresh"},
+    "storage.commits": {"authorize", "callback", "connections", "refresh", "salvage"},
     "storage.history": {"connections", "publish"},
+    "storage.imports": {"callback", "connections", "refresh", "salvage"},
     "storage.sealing": {"callback", "refresh", "token"},
 }
 """Modules that cost a millisecond or two, and the functions that need them from their start."""
 
 LOOK = """
-import json, os, sys
+import gc, json, os, sys
 asked = []
 hook = lambda event, _: asked.append(event) if event in ("socket.connect", "socket.getaddrinfo", "os.putenv") else None
 sys.addaudithook(hook)
 import app
 sys.stdout.write(json.dumps({
     "asked": asked,
+    "collecting": [gc.isenabled()],
+    "frozen": [gc.get_freeze_count() > len(sys.modules)],
     "own": sorted({name.split(".")[1] for name in sys.modules if name.startswith("flowaccount_connect.")}),
     "modules": sorted(name.removeprefix("flowaccount_connect.") for name in sys.modules),
     "packages": sorted({
@@ -119,3 +124,9 @@ def test_what_only_some_functions_need_no_other_imports(started: dict[str, dict[
 @pytest.mark.parametrize("name", PACKAGES)
 def test_a_function_asks_nobody_while_it_starts(started: dict[str, dict[str, list[str]]], name: str) -> None:
     assert started[name]["asked"] == []
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_no_collection_looks_at_what_a_function_has_loaded(started: dict[str, dict[str, list[str]]], name: str) -> None:
+    assert started[name]["frozen"] == [True]
+    assert started[name]["collecting"] == [True]

@@ -141,7 +141,7 @@ class FakeNotices(notices.Notices):
             raise StoreUnavailable("ResourceNotFoundException")
         with self.lock:
             of = self._of(kind)
-            was_first = not of["waiting"] and not of["more"]
+            was_first = of["waiting"] in (set(), set(subjects)) and not of["more"]
             if len(of["waiting"]) < notices.SAMPLE:
                 of["waiting"] |= set(subjects)
             else:

@@ -1,6 +1,8 @@
 """boto3's clients as the functions have them: their limits, and what they make of bad answers and dead connections."""
 
+import base64
 import json
+import logging
 import os
 import threading
 import time
@@ -12,6 +14,7 @@ from zlib import crc32
 
 import certifi
 import pytest
+from botocore import xform_name
 from botocore.exceptions import SSLError
 
 from flowaccount_connect.domain.error_code import error_code
@@ -23,7 +26,7 @@ from flowaccount_connect.storage.dynamodb import StoreUnavailable, call
 from tests.unit import servers
 from tests.unit.servers import Certificates, Server, reply
 
-BATCH = aws.CONNECTIONS
+BATCH = settings.CONNECTIONS
 """The messages that `refresh` works on at once, each on a thread of its own."""
 
 LONGEST_PAUSE = 1.0
@@ -33,7 +36,7 @@ LONGEST_PAUSE = 1.0
 @pytest.fixture(autouse=True)
 def _settings(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
-        if name.startswith(("AWS_ENDPOINT_URL", "AWS_CA_BUNDLE")):
+        if name.startswith(("AWS_ENDPOINT_URL", "AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE")):
             monkeypatch.delenv(name)
     monkeypatch.setattr(time, "sleep", lambda _: None)  # The pause between two attempts.
 
@@ -259,8 +262,9 @@ def test_other_partitions_keep_all_authorities(cut: Path, region: str, monkeypat
     assert aws._authorities() is None
 
 
-def test_authorities_that_somebody_chose_are_kept(cut: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_CA_BUNDLE", "/mine.pem")
+@pytest.mark.parametrize("name", ["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"])
+def test_authorities_that_somebody_chose_are_kept(cut: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "/mine.pem")
     assert aws._authorities() is None
 
 
@@ -287,13 +291,66 @@ def test_a_certificate_of_nobody_known_is_refused(
             client.close()
 
 
-def test_modules_load_without_garbage_collection(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_modules_load_without_garbage_collection_and_no_later_one_looks_at_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     import gc
 
     seen = []
     monkeypatch.setattr(aws, "client", lambda _: seen.append(gc.isenabled()))
     for name, value in {"STACK": "s", "TABLE_NAME": "t", "ENVIRONMENT": "sandbox"}.items():
         monkeypatch.setenv(name, value)
+    gc.unfreeze()
     bootstrap.salvage()
     assert seen == [False]
     assert gc.isenabled()
+    assert gc.get_freeze_count() > 0
+
+
+# ---- what an answer always has, and what no log has ----------------------------------------------------------------
+
+
+CALLS: dict[str, tuple[str, dict[str, Any]]] = {
+    "BatchGetItem": ("dynamodb", {"RequestItems": {}}),
+    "Decrypt": ("kms", {"CiphertextBlob": b"x"}),
+    "GenerateDataKey": ("kms", {"KeyId": "key"}),
+    "GetQueueAttributes": ("sqs", {"QueueUrl": "https://sqs.example/1/q"}),
+    "PutEvents": ("events", {"Entries": []}),
+    "Query": ("dynamodb", {"TableName": "table"}),
+    "SendMessage": ("sqs", {"QueueUrl": "https://sqs.example/1/q", "MessageBody": "x"}),
+}
+
+
+@pytest.mark.parametrize("operation", aws.ALWAYS)
+@pytest.mark.parametrize("fields", [{}, {"message": "of a box between"}])
+def test_a_success_without_what_its_operation_always_has_is_no_answer(
+    server: Server, made: Any, operation: str, fields: dict[str, str]
+) -> None:
+    service, given = CALLS[operation]
+    server.say(reply(200, json.dumps(fields).encode()))
+    with pytest.raises(aws.NoAnswer):
+        getattr(made(service), xform_name(operation))(**given)
+
+
+@pytest.mark.parametrize(
+    ("service", "operation", "given", "said_by_it"),
+    [
+        ("secretsmanager", "get_secret_value", {"SecretId": "s"}, {"SecretString": "CANARY-SECRET"}),
+        ("kms", "decrypt", {"CiphertextBlob": b"x"}, {"Plaintext": base64.b64encode(b"CANARY-KEY").decode()}),
+    ],
+)
+def test_no_log_level_shows_what_aws_answers(
+    server: Server,
+    made: Any,
+    caplog: pytest.LogCaptureFixture,
+    service: str,
+    operation: str,
+    given: dict[str, Any],
+    said_by_it: dict[str, str],
+) -> None:
+    """Lambda sets the level of the root logger, if somebody chooses DEBUG for a function."""
+    server.say(reply(200, json.dumps(said_by_it).encode()))
+    with caplog.at_level(logging.DEBUG):
+        getattr(made(service), operation)(**given)
+    assert server.asked
+    assert not any(value in caplog.text for value in ("CANARY", *said_by_it.values()))

@@ -9,9 +9,10 @@ from botocore.exceptions import ClientError, NoCredentialsError
 
 from tools.deploy import __main__ as deploy
 from tools.deploy import afterwards, checks, secret
-from tools.deploy.answers import Answers, collect, keep, kept_region, overrides, regions_of
+from tools.deploy.answers import Answers, collect, keep, kept_region, regions_of
 from tools.deploy.session import session
 from tools.local.errors import LocalError
+from tools.local.parameters import overrides
 
 ANSWERS = Answers("sandbox", "connect", {"ClientId": "client", "Environment": "sandbox"})
 
@@ -242,7 +243,7 @@ def test_what_cannot_be_deployed_is_said_at_once(config: Path, given: dict[str, 
 
 
 def test_a_value_reaches_cloudformation_as_it_is() -> None:
-    assert overrides(Answers("sandbox", "connect", {"ClientId": 'a "b\\'})) == ['ClientId="a \\"b\\\\"']
+    assert overrides({"ClientId": 'a "b\\'}) == ['ClientId="a \\"b\\\\"']
 
 
 def test_what_merely_stands_in_the_environment_is_not_meant() -> None:

@@ -6,6 +6,7 @@ from flowaccount_connect.connect.callback import Ended, Returned
 from flowaccount_connect.connect.endings import Ending
 from flowaccount_connect.domain.connection import Status
 from flowaccount_connect.domain.ids import new_grant_id
+from flowaccount_connect.oauth.token_answer import TokenSet
 from flowaccount_connect.rotation.new_tokens import timed
 from flowaccount_connect.rotation.pending_commits import PendingCommits, PendingOutcome
 from flowaccount_connect.storage.connections import Refused
@@ -126,7 +127,7 @@ def _stored(world: World) -> StoredTokens:
     assert there.sealed is None
     key = world.sealer.data_key()
     sealed = world.sealer.seal(TokenPair("late", "late"), key, owner=CONNECTION, grant_id="g")
-    return timed(sealed, 3_600, NOW + 5, world.schedule)
+    return timed(sealed, TokenSet("late", "late", 3_600, CONNECTION), NOW + 5, world.schedule)
 
 
 def test_who_connects_again_at_once_is_connected() -> None:

@@ -689,3 +689,17 @@ def test_a_canary_goes_through_the_rate_or_not_at_all(error: Exception) -> None:
     made, endpoint = canary([], permits=Permits(error))
     assert made() is Sign.NOTHING
     assert endpoint.posts == []
+
+
+@pytest.mark.parametrize("outcome", [RefreshOutcome.IN_DOUBT, RefreshOutcome.REFUSED])
+def test_a_batch_waits_once_for_a_table_that_takes_nothing(stack: Stack, outcome: RefreshOutcome) -> None:
+    worker = stack.process()
+    worker.run(RefreshOutcome.REFRESHED, "N0")
+    stack.table.faults["update_item"] = [Fault(client_error("InternalServerError"))] * 50
+    for i in range(25):
+        worker.run(outcome, f"N{i}", urgent=True)
+    assert stack.table.calls.count("update_item") == 1
+    stack.table.faults.clear()
+    stack.clock.now += CACHED
+    worker.run(outcome, "N99", urgent=True)
+    assert stack.table.calls.count("update_item") == 2

@@ -99,11 +99,11 @@ VARIABLES = {
 
 
 def test_by_default_nothing_longer_is_believed_and_no_consent_ends() -> None:
-    schedule = settings.tokens(VARIABLES).schedule()
+    schedule = settings.tokens(VARIABLES).schedule
     assert (schedule.believe_longer, schedule.consent_lifetime, schedule.consent_warning) == (False, None, 3 * DAY)
 
 
 def test_the_settings_say_otherwise() -> None:
     more = {"REFRESH_TOKEN_LIFETIME_LONGER": "believed", "CONSENT_LIFETIME": "2592000", "CONSENT_WARNING": "60"}
-    schedule = settings.tokens(VARIABLES | more).schedule()
+    schedule = settings.tokens(VARIABLES | more).schedule
     assert (schedule.believe_longer, schedule.consent_lifetime, schedule.consent_warning) == (True, 30 * DAY, 60)

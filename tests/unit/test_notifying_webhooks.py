@@ -14,6 +14,7 @@ from standardwebhooks import Webhook
 from flowaccount_connect.notifying import addresses, queue, signing
 from flowaccount_connect.notifying.sending import Answer
 from flowaccount_connect.notifying.webhooks import receiver
+from flowaccount_connect.oauth.client_secret import SecretMisconfigured
 from flowaccount_connect_client import webhooks as client
 from tests.unit.fakes import NOW, Clock
 from tests.unit.notifying import OTHER_URL, SECRET, URL, FakeSecrets, Log, World, event
@@ -95,7 +96,7 @@ def test_we_sign_as_the_reference_does() -> None:
 
 @pytest.mark.parametrize("secret", ["", "whsec_", "whsec_" + "a" * 31, "short", base64.b64encode(b"x" * 23).decode()])
 def test_a_secret_that_is_none_is_refused_without_a_word_of_it(secret: str) -> None:
-    with pytest.raises(signing.SecretMisconfigured) as caught:
+    with pytest.raises(SecretMisconfigured) as caught:
         signing.key_of(secret)
     assert not secret or secret == "whsec_" or secret not in str(caught.value)
 

@@ -396,10 +396,12 @@ def test_what_does_not_exist_or_lives_no_more_is_not_refreshed(world: World) -> 
     assert world.endpoint.posts == []
 
 
-@pytest.mark.parametrize("failing", ["kms", "secret", "secret missing", "tokens of another item"])
+@pytest.mark.parametrize("failing", ["kms", "unforeseen", "secret", "secret missing", "tokens of another item"])
 def test_what_fails_before_the_post_costs_nothing(world: World, failing: str) -> None:
     if failing == "kms":
         world.kms.error = client_error("ThrottlingException")
+    elif failing == "unforeseen":
+        world.kms.error = RuntimeError("nobody thought of this")
     elif failing == "secret":
         world.secrets.error = client_error("InternalServiceError")
     elif failing == "secret missing":
@@ -659,3 +661,46 @@ def test_the_facts_of_a_refresh_hold_no_token(world: World) -> None:
     said = refresh(world)
     for secret in ("access-", "refresh-1", "refresh-2", "the-secret"):
         assert secret not in repr(said)
+
+
+@pytest.mark.parametrize("seconds", [float(seconds) for seconds in range(29, 46, 4)])
+@pytest.mark.parametrize("table", [0.1, 4.5])
+@pytest.mark.parametrize(("failures", "queue"), [(1, 0.1), (1, 4.5), (2, 0.1)])
+def test_while_the_table_hangs_a_few_failures_of_the_queue_lose_nothing(
+    world: World, seconds: float, table: float, failures: int, queue: float
+) -> None:
+    def fail() -> None:
+        world.clock.sleep(queue)
+        world.sqs.error = client_error("InternalError") if len(tries) < failures else None
+        tries.append(world.clock.now)
+
+    def hang(operation: str) -> None:
+        if world.endpoint.posts:
+            world.clock.sleep(table)
+            world.table.faults[operation] = [Fault(UNREACHABLE)]
+
+    tries: list[float] = []
+    world.sqs.on_send, world.table.on_call = fail, hang
+    world.endpoint.on_post = lambda: world.clock.sleep(LONGEST_EXCHANGE if seconds > 41 else 0)
+    assert refresh(world, seconds=seconds).outcome is RefreshOutcome.PENDING
+    assert tries[0] - NOW < 3 + 2 * table + queue + LONGEST_EXCHANGE, "the queue does not wait for the last moment"
+
+
+@pytest.mark.parametrize("raised", [KeyError("Attributes"), RecursionError(), OSError(), MemoryError()])
+def test_whatever_storing_raises_the_new_tokens_reach_the_queue(world: World, raised: Exception) -> None:
+    world.endpoint.on_post = lambda: world.table.faults["update_item"].extend([Fault(raised)] * 99)
+    said = refresh(world)
+    assert (said.outcome, said.table_error) == (RefreshOutcome.PENDING, type(raised).__name__)
+
+
+def test_an_answer_to_a_commit_that_has_no_item_is_no_acknowledgement(world: World) -> None:
+    update = world.table.update_item
+
+    def without_item(**given: object) -> dict[str, object]:
+        update(**given)
+        return {}
+
+    world.endpoint.on_post = lambda: setattr(world.table, "update_item", without_item)
+    said = refresh(world)
+    assert said.outcome is RefreshOutcome.REFRESHED, "a repeated write knows its own"
+    assert world.connection().generation == 2

@@ -30,8 +30,8 @@ def test_a_whole_configuration_is_read() -> None:
     authorize = bootstrap.begin_settings(AUTHORIZE)
     assert authorize.return_urls == {"https://app.example.com/done", "http://localhost:3000/done"}
     assert (authorize.redirect_uri, authorize.link_lifetime) == (None, 3_600)
-    tokens = settings.tokens(TOKENS)
-    assert (tokens.refresh_after, tokens.refresh_token_lifetime) == (21_600, 86_400)
+    schedule = settings.tokens(TOKENS).schedule
+    assert (schedule.refresh_after, schedule.refresh_token_lifetime) == (21_600, 86_400)
 
 
 def test_the_environment_is_the_sandbox_unless_it_is_said() -> None:
@@ -143,7 +143,7 @@ def test_a_refresh_leaves_a_quarter_of_the_tokens_life_whatever_is_set(
     times = {"REFRESH_AFTER": after, "REFRESH_TOKEN_LIFETIME": lifetime}
     read = Reader(times)
     assert settings.refresh_times(read) == (expected, int(lifetime))
-    assert settings.tokens(TOKENS | times).refresh_after == expected
+    assert settings.tokens(TOKENS | times).schedule.refresh_after == expected
     Schedule(*settings.refresh_times(read))
 
 

@@ -26,7 +26,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flowaccount_connect import __version__
-from flowaccount_connect.oauth import tls
+from flowaccount_connect.oauth import tls, token_endpoint
 from flowaccount_connect.oauth.token_answer import BODY_LIMIT, Answer, Outcome, classify
 from flowaccount_connect.oauth.token_endpoint import NO_ANSWER, TokenEndpoint, _Form, _Withdrawn
 from tests.unit.servers import (
@@ -838,3 +838,22 @@ def test_what_the_layer_leaves_out_is_not_missed() -> None:
     environment = {"PYTHONPATH": os.pathsep.join(sys.path)}
     run = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
     assert (run.returncode, run.stderr) == (0, "")
+
+
+def test_an_address_that_swallows_everything_costs_a_part_of_the_time(
+    server: Server, made: Callable[..., TokenEndpoint], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as silent, socket.socket() as first, socket.socket() as second:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(0)
+        for waiting in (first, second):  # Its queue is full: the kernel drops what comes now.
+            waiting.setblocking(False)
+            waiting.connect_ex(silent.getsockname())
+        addresses = [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", one)
+            for one in (silent.getsockname(), ("127.0.0.1", server.port))
+        ]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: addresses)
+        monkeypatch.setattr(token_endpoint, "CONNECT_TIMEOUT", 0.1)
+        server.say(reply(200, WHOLE))
+        assert refresh(made(server.url())).outcome is Outcome.TOKENS

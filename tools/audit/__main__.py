@@ -18,12 +18,11 @@ from samcli.yamlhelper import yaml_parse
 
 from tools.audit.accepted import CLASSIFIERS, LICENCES, Finding, unaccepted, unfounded
 from tools.local import bootstrap
+from tools.local.places import LOCAL, ROOT
 
-ROOT = Path(__file__).parents[2]
-STATE = ROOT / ".local"
-TOOLS, CHECKOV, SHIPPED = STATE / "audit-tools", STATE / "audit-checkov", STATE / "audit-shipped"
-SBOM = STATE / "audit" / "sbom.json"
-TEMPLATE = STATE / "audit" / "template.json"
+TOOLS, CHECKOV, SHIPPED = LOCAL / "audit-tools", LOCAL / "audit-checkov", LOCAL / "audit-shipped"
+SBOM = LOCAL / "audit" / "sbom.json"
+TEMPLATE = LOCAL / "audit" / "template.json"
 REQUIREMENTS = ROOT / "layers" / "dependencies" / "requirements.txt"
 ENVIRONMENTS = (
     ("audit-tools", "requirements/audit.txt", "the audit's tools"),
@@ -102,13 +101,7 @@ def _bandit() -> list[Finding]:
 
 
 def _pip_audit() -> list[Finding]:
-    command = [
-        str(TOOLS / "bin" / "pip-audit"),
-        "--disable-pip",
-        "--require-hashes",
-        "--requirement",
-        str(REQUIREMENTS),
-    ]
+    command = [str(TOOLS / "bin" / "pip-audit"), "--disable-pip", "--require-hashes", "-r", str(REQUIREMENTS)]
     try:
         told = json.loads(_output([*command, "--format", "json", "--progress-spinner", "off", "--timeout", "10"]))
     except SystemExit:

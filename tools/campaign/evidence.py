@@ -12,7 +12,6 @@ class Token:
 
     fingerprint: str
     business: str
-    consent: str
     issued_at: float
     issued_by: str | None
     """Fingerprint of the code or refresh token that was exchanged for it; `None` if the control API made it."""

@@ -2,8 +2,6 @@
 
 import contextlib
 import json
-import os
-import re
 import signal
 import time
 from collections import Counter
@@ -12,7 +10,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import boto3
 import psutil
 import requests
 from botocore.config import Config
@@ -25,7 +22,7 @@ from flowaccount_connect.storage.connections import from_item, grant_update, key
 from flowaccount_connect.storage.sealing import Sealer
 from flowaccount_connect.storage.stored_tokens import StoredTokens
 from tools.campaign.evidence import Finish, Kill
-from tools.local import stack
+from tools.local import service, stack
 from tools.local.deployment import STACK_NAME
 from tools.local.settings import Experiment, Settings
 from tools.local.stack import Stack
@@ -43,13 +40,12 @@ _HEALTH = {"pk": {"S": "HEALTH"}, "sk": {"S": "token-endpoint"}}
 
 RETURN_URL = "http://127.0.0.1:4580/connected"
 
-# Of a line of /proc/net/tcp: local port, remote port and inode of an established connection, or of one that the other
-# side has closed.
-_TCP = re.compile(rb": [0-9A-F]{8}:([0-9A-F]{4}) [0-9A-F]{8}:([0-9A-F]{4}) 0[18] \S+ \S+ \S+ +\d+ +\d+ (\d+)")
+# Of a connection that is open, or that the other side has closed.
+_OPEN = (psutil.CONN_ESTABLISHED, psutil.CONN_CLOSE_WAIT)
 
 
 class Stage:
-    """The running local stack. Linux only, since `/proc` has the open connections of a worker."""
+    """The running local stack. Linux only, since `/proc` says what a worker waits for."""
 
     def __init__(self, up: Stack) -> None:
         assert up.simulator_url is not None  # noqa: S101 - this campaign brought it up with one
@@ -70,16 +66,10 @@ class Stage:
         self.functions = self.client("lambda")
         self.sealer = Sealer(self.client("kms"), up.key_id, stack=STACK_NAME, environment="sandbox")
 
-    def client(self, service: str) -> Any:
+    def client(self, name: str) -> Any:
         """A client of an AWS service with the rights of the stack's IAM user, which tries once."""
-        return boto3.client(
-            service,  # type: ignore[call-overload]
-            endpoint_url=self.up.aws_endpoint_url,
-            region_name=self.up.region,
-            aws_access_key_id=self.up.access_key_id,
-            aws_secret_access_key=self.up.secret_access_key,
-            config=Config(retries={"total_max_attempts": 1}, read_timeout=60, max_pool_connections=32),
-        )
+        once = Config(retries={"total_max_attempts": 1}, read_timeout=60, max_pool_connections=32)
+        return service.client(self.up, name, once)
 
     # The simulator
 
@@ -143,33 +133,25 @@ class Stage:
 
         The time between two refusals has passed, too. So a second refusal is final.
         """
-        with contextlib.suppress(self._condition_failed):
-            self.table.update_item(
-                TableName=self.up.table,
-                Key=key_of(business),
-                UpdateExpression="SET refused_at = refused_at - :apart",
-                ConditionExpression="attribute_exists(refused_at)",
-                ExpressionAttributeValues={":apart": {"N": str(Schedule().refusals_apart)}},
-            )
-        with contextlib.suppress(self._condition_failed):
-            self.table.update_item(
-                TableName=self.up.table,
-                Key=key_of(business),
-                UpdateExpression="SET refresh_at = :then",
-                ConditionExpression="#status = :active",
-                ExpressionAttributeNames={"#status": "status"},
-                ExpressionAttributeValues={":then": {"N": str(int(time.time()) - 1)}, ":active": {"S": "active"}},
-            )
+        apart, then = str(Schedule().refusals_apart), str(int(time.time()) - 1)
+        self._change(business, "refused_at = refused_at - :apart", "attribute_exists(refused_at)", apart={"N": apart})
+        # An active connection has `refresh_at`, and no other one.
+        self._change(business, "refresh_at = :then", "attribute_exists(refresh_at)", then={"N": then})
 
     def let_lease_end(self, business: str, attempt: str) -> None:
         """End the lease of an attempt whose process is gone, as if time had passed."""
+        then = str(int(time.time()) - 1)
+        self._change(business, "lease_until = :then", "attempt_id = :attempt", then={"N": then}, attempt={"S": attempt})
+
+    def _change(self, business: str, change: str, condition: str, **values: dict[str, str]) -> None:
+        """Change an item if the condition holds."""
         with contextlib.suppress(self._condition_failed):
             self.table.update_item(
                 TableName=self.up.table,
                 Key=key_of(business),
-                UpdateExpression="SET lease_until = :then",
-                ConditionExpression="attempt_id = :attempt",
-                ExpressionAttributeValues={":then": {"N": str(int(time.time()) - 1)}, ":attempt": {"S": attempt}},
+                UpdateExpression=f"SET {change}",
+                ConditionExpression=condition,
+                ExpressionAttributeValues={f":{name}": value for name, value in values.items()},
             )
 
     def forget_doubts(self) -> None:
@@ -236,12 +218,14 @@ class Stage:
 
     def connections(self) -> dict[int, list[int]]:
         """By process id of a worker: the local ports of its connections to the token endpoint."""
-        by_inode = {}
-        for line in _TCP.finditer(Path("/proc/net/tcp").read_bytes()):
-            local, remote, inode = line.groups()
-            if int(remote, 16) == self._simulator_port:
-                by_inode[f"socket:[{int(inode)}]"] = int(local, 16)
-        found = {process.pid: _held(process.pid, by_inode) for process in self.workers()} if by_inode else {}
+        found: dict[int, list[int]] = {}
+        for process in self.workers():
+            with contextlib.suppress(psutil.Error):
+                found[process.pid] = [
+                    one.laddr.port
+                    for one in process.net_connections("tcp4")
+                    if one.status in _OPEN and one.raddr.port == self._simulator_port
+                ]
         now = time.time()
         self._open_at |= {(pid, port): now for pid, ports in found.items() for port in ports}
         return found
@@ -341,24 +325,12 @@ def bring_up(steps: Steps) -> Stage:
     return stage
 
 
-def _held(pid: int, by_inode: dict[str, int]) -> list[int]:
-    """The ports of those sockets that a process has open. `by_inode` has the port by the target of a descriptor."""
-    ports = []
-    with contextlib.suppress(OSError):
-        for descriptor in os.listdir(f"/proc/{pid}/fd"):
-            with contextlib.suppress(OSError):
-                port = by_inode.get(os.readlink(f"/proc/{pid}/fd/{descriptor}"))
-                ports += [port] if port is not None else []
-    return ports
-
-
 def _lives(process: psutil.Process) -> bool:
-    """Whether a process exists and is not a zombie. Assumes that its id is not used again within this short time."""
+    """Whether a process exists and is not a zombie."""
     try:
-        state = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (OSError, IndexError):
+        return process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    except psutil.NoSuchProcess:
         return False
-    return state not in "ZX"
 
 
 def _at(line: dict[str, Any]) -> float:

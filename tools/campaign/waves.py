@@ -380,7 +380,6 @@ def _token(one: dict[str, Any]) -> Token:
     return Token(
         fingerprint=one["fingerprint"],
         business=one["business"],
-        consent=one["consent"],
         issued_at=one["issued_at"],
         issued_by=one["issued_by"],
         rotated=one["outcome"] == "rotated",

@@ -1,7 +1,6 @@
 """`make deploy CLIENT_ID=…`: checks, shows the plan, builds, deploys, and says what is left to do."""
 
 import os
-import re
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -9,11 +8,13 @@ from functools import partial
 from botocore.exceptions import BotoCoreError, ClientError
 
 from tools.deploy import afterwards, checks, sam
-from tools.deploy.answers import NAMES, Answers, collect, keep, kept_region, overrides, samconfig
+from tools.deploy.answers import NAMES, Answers, collect, keep, kept_region, samconfig
 from tools.deploy.checks import Clients
 from tools.deploy.session import session
 from tools.local.errors import LocalError
+from tools.local.parameters import overrides
 from tools.local.places import ROOT
+from tools.local.settings import names_given_to_make
 
 PATIENCE = 240
 """How many minutes sam looks on; the slowest kind of `Deployment` takes three and a half hours."""
@@ -52,7 +53,7 @@ def run(variables: Mapping[str, str], ask: Callable[[str], str] | None) -> None:
     sam.build(variables.get("LAYER_ARCHITECTURE") or "x86_64")
     where = ["--config-file", str(config), "--config-env", answers.section, "--region", region]
     how = ["--no-confirm-changeset", "--max-wait-duration", str(PATIENCE)]
-    what = ["--stack-name", answers.stack, "--parameter-overrides", *overrides(answers)]
+    what = ["--stack-name", answers.stack, "--parameter-overrides", *overrides(answers.parameters)]
     sam.run("deploy", *where, *how, *what)
     out = afterwards.outputs(clients, answers.stack)
     afterwards.protect(clients, out["TableName"])
@@ -68,12 +69,12 @@ OTHERS = ("PARAMETERS", "CONFIG", "STACK", "LAYER_ARCHITECTURE")
 def given(variables: Mapping[str, str]) -> dict[str, str]:
     """What was given as `make deploy NAME=value`. What merely stands in the environment (`EMAIL`, say) is not meant.
 
-    make passes the names in MAKEFLAGS, where a space inside a value has a backslash before it. Raises `LocalError` for
-    a name that means nothing, and for a `$`, which make takes for the beginning of a variable's name.
+    Raises `LocalError` for a name that means nothing, and for a `$`, which make takes for the beginning of a variable's
+    name.
     """
     if "$" in variables.get("MAKEFLAGS", ""):
         raise LocalError("make swallows a $ on its command line: answer the questions instead (make deploy).")
-    found = re.findall(r"(?<!\\)(?:^|\s)([A-Za-z_][A-Za-z0-9_]*)=", variables.get("MAKEFLAGS", ""))
+    found = names_given_to_make(variables)
     for name in found:
         if name not in (*NAMES, *OTHERS):
             known = ", ".join((*NAMES, *OTHERS))

@@ -81,14 +81,8 @@ def keep(answers: Answers, config: Path, region: str) -> None:
     for name, value in {"capabilities": "CAPABILITY_IAM", "fail_on_empty_changeset": False, "resolve_s3": True}.items():
         deploy.setdefault(name, value)
     deploy["region"] = region
-    deploy["parameter_overrides"] = " ".join(overrides(answers))
+    deploy["parameter_overrides"] = " ".join(parameters.overrides(answers.parameters))
     config.write_text(tomlkit.dumps(document))
-
-
-def overrides(answers: Answers) -> list[str]:
-    """The parameters as `--parameter-overrides` reads them."""
-    escaped = {name: value.replace("\\", "\\\\").replace('"', '\\"') for name, value in answers.parameters.items()}
-    return [f'{name}="{value}"' for name, value in sorted(escaped.items())]
 
 
 def kept_region(config: Path, section: str) -> str | None:

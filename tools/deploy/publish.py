@@ -50,7 +50,8 @@ class Published:
         """
         query = {"templateURL": self.template_url, "stackName": PREFIX}
         query |= {f"param_{name}": value for name, value in given.items()}
-        console = f"https://{self.region}.console.aws.amazon.com/cloudformation/home?region={self.region}"
+        host = "console.amazonaws.cn" if self.region.startswith("cn-") else "console.aws.amazon.com"
+        console = f"https://{self.region}.{host}/cloudformation/home?region={self.region}"
         return f"{console}#/stacks/create/review?{urlencode(query)}"
 
     def policy(self) -> dict[str, Any]:

@@ -59,11 +59,7 @@ def python_313(candidate: str) -> str | None:
 def find_python(uv: str) -> str:
     """A Python 3.13: from PATH, from pyenv, or one that uv finds or installs. Raises ``MissingError``."""
     pyenv = os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv")
-    for candidate in [
-        "python3.13",
-        sys.executable,
-        *sorted(glob.glob(f"{pyenv}/versions/3.13.*/bin/python3.13")),
-    ]:
+    for candidate in ["python3.13", sys.executable, *sorted(glob.glob(f"{pyenv}/versions/3.13.*/bin/python3.13"))]:
         python = python_313(candidate)
         if python:
             return python
@@ -98,19 +94,8 @@ def find_uv() -> str:
         raise MissingError(
             "python3 has no working venv: install it (Debian: apt-get install python3-venv), or uv."
         ) from None
-    requirements = str(ROOT / "requirements/bootstrap.txt")
-    run(
-        [
-            str(home / "bin" / "python"),
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--require-hashes",
-            "-r",
-            requirements,
-        ]
-    )
+    pip = [str(home / "bin" / "python"), "-m", "pip"]
+    run([*pip, "install", "--quiet", "--require-hashes", "-r", str(ROOT / "requirements/bootstrap.txt")])
     return str(home / "bin" / "uv")
 
 
@@ -133,20 +118,8 @@ def make(uv: str, python: str, folder: Path, requirements: Path) -> None:
     """Makes one environment, and replaces an older one."""
     shutil.rmtree(folder, ignore_errors=True)
     run([uv, "venv", "--quiet", "--python", python, str(folder)])
-    target = str(folder / "bin" / "python")
-    run(
-        [
-            uv,
-            "pip",
-            "install",
-            "--quiet",
-            "--python",
-            target,
-            "--require-hashes",
-            "-r",
-            str(requirements),
-        ]
-    )
+    there = ["--python", str(folder / "bin" / "python")]
+    run([uv, "pip", "install", "--quiet", *there, "--require-hashes", "-r", str(requirements)])
     (folder / "made-from").write_text(fingerprint(folder, requirements))
 
 

@@ -1,16 +1,14 @@
 """The real `sam build` and `sam deploy`, against the emulator."""
 
-import contextlib
 import hashlib
 import os
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-
-from botocore.exceptions import ClientError
 
 from tools.local import built_for, emulator
 from tools.local.errors import LocalError
+from tools.local.parameters import overrides
 from tools.local.places import BUILD, CACHE, LOCAL, LOGS, ROOT, TOOLS, shown
 
 STACK_NAME = "flowaccount-connect"
@@ -26,21 +24,19 @@ def sources(root: Path = ROOT) -> str:
 
     `root` is the folder of the sources. Tests give the folder of another release.
     """
+    return digest_of(root, "template.yaml", "samconfig.toml", "functions", "layers")
+
+
+def digest_of(root: Path, *names: str) -> str:
+    """A digest of files below `root`, and of all files in folders there."""
+    named = [root / name for name in names]
+    within = [file for folder in named for file in folder.rglob("*")]
     digest = hashlib.sha256()
-    for path in sorted(_source_files(root)):
-        digest.update(f"{path.relative_to(root)}\0".encode())
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    for path in sorted([*named, *within]):
+        if path.is_file() and "__pycache__" not in path.parts:
+            digest.update(f"{path.relative_to(root)}\0".encode())
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
-
-
-def _source_files(root: Path) -> Iterator[Path]:
-    """The files from which the stack is built and deployed."""
-    yield root / "template.yaml"
-    yield root / "samconfig.toml"
-    for folder in ("functions", "layers"):
-        for path in (root / folder).rglob("*"):
-            if path.is_file() and "__pycache__" not in path.parts:
-                yield path
 
 
 def is_built(root: Path = ROOT) -> bool:
@@ -66,12 +62,11 @@ def deploy(
     port: int, parameters: Mapping[str, str], root: Path = ROOT, *, name: str = STACK_NAME, api_id: str = API_ID
 ) -> None:
     """Runs `sam deploy` with these parameters against the emulator on ``port``. Raises ``LocalError``."""
-    with contextlib.suppress(ClientError):  # After the first deployment the bucket exists.
-        _ensure_bucket(port)
+    _ensure_bucket(port)
     command = ["deploy", "--stack-name", name]
     command += ["--no-resolve-s3", "--s3-bucket", _BUCKET, "--no-confirm-changeset", "--no-progressbar"]
     command += ["--tags", f"ms-custom-id={api_id}", "--parameter-overrides"]
-    command += [f"{parameter}={_quoted(value)}" for parameter, value in sorted(parameters.items())]
+    command += overrides(parameters)
     environment = _environment() | {
         "AWS_ENDPOINT_URL": emulator.url(port),
         "AWS_ACCESS_KEY_ID": emulator.ADMINISTRATOR["aws_access_key_id"],
@@ -86,12 +81,6 @@ def _ensure_bucket(port: int) -> None:
     storage = emulator.client("s3", port)
     if _BUCKET not in [bucket["Name"] for bucket in storage.list_buckets()["Buckets"]]:
         storage.create_bucket(Bucket=_BUCKET, CreateBucketConfiguration={"LocationConstraint": emulator.REGION})
-
-
-def _quoted(value: str) -> str:
-    """A parameter's value, quoted for `--parameter-overrides`."""
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
 
 
 def _environment() -> dict[str, str]:

@@ -5,17 +5,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
-
+from tools import deployed
 from tools.local.errors import LocalError
-from tools.local.places import ROOT
-
-
-class _Loader(yaml.SafeLoader):
-    """Reads a template and ignores the short forms of CloudFormation (`!Sub`, `!Ref` and others)."""
-
-
-_Loader.add_multi_constructor("!", lambda _loader, _suffix, _node: None)
 
 
 def check(values: Mapping[str, str], names: Mapping[str, str]) -> None:
@@ -23,7 +14,7 @@ def check(values: Mapping[str, str], names: Mapping[str, str]) -> None:
 
     ``names`` has the parameter that each setting sets.
     """
-    declared = _declared()
+    declared = deployed.parameters()
     for parameter in values:
         if parameter not in declared:
             close = difflib.get_close_matches(parameter, declared, 1)
@@ -35,15 +26,15 @@ def check(values: Mapping[str, str], names: Mapping[str, str]) -> None:
             raise LocalError(f"{name}={values[parameter]} is not accepted: {_expectation(declared[parameter])}")
 
 
+def overrides(values: Mapping[str, str]) -> list[str]:
+    """The parameters as sam's `--parameter-overrides` reads them."""
+    escaped = {name: value.replace("\\", "\\\\").replace('"', '\\"') for name, value in values.items()}
+    return [f'{name}="{value}"' for name, value in sorted(escaped.items())]
+
+
 def defaults() -> dict[str, str]:
     """The template's defaults, of the parameters that have one."""
-    return {name: str(one["Default"]) for name, one in _declared().items() if "Default" in one}
-
-
-def _declared() -> dict[str, dict[str, Any]]:
-    text = (ROOT / "template.yaml").read_text()
-    found: dict[str, dict[str, Any]] = yaml.load(text, _Loader)["Parameters"]  # noqa: S506 - a safe one
-    return found
+    return {name: str(one["Default"]) for name, one in deployed.parameters().items() if "Default" in one}
 
 
 def _accepts(declared: dict[str, Any], value: str) -> bool:

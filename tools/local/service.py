@@ -8,13 +8,14 @@ import boto3
 import requests
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
+from botocore.config import Config
 from botocore.credentials import Credentials
 
 from tools.local.errors import LocalError
 from tools.local.stack import Stack
 
 
-def client(stack: Stack, service: str) -> Any:
+def client(stack: Stack, service: str, config: Config | None = None) -> Any:
     """A client of an AWS service on the local stack, with the rights of its IAM user."""
     return boto3.client(  # type: ignore[call-overload]
         service,
@@ -22,6 +23,7 @@ def client(stack: Stack, service: str) -> Any:
         region_name=stack.region,
         aws_access_key_id=stack.access_key_id,
         aws_secret_access_key=stack.secret_access_key,
+        config=config,
     )
 
 

@@ -88,18 +88,23 @@ class Settings:
     experiment: Experiment = Experiment()
 
     @property
-    def environment(self) -> str:
-        """``sandbox`` or ``production``."""
-        return self.parameters.get("Environment", "sandbox")
+    def path(self) -> str:
+        """The environment as FlowAccount's URLs name it."""
+        return "v1" if self.parameters.get("Environment") == "production" else "test"
 
 
-def given_on_the_command_line(variables: Mapping[str, str] = os.environ) -> list[str]:
-    """The names of the settings in `make up NAME=value`. Raises ``LocalError`` for a name that no setting has.
+def names_given_to_make(variables: Mapping[str, str]) -> list[str]:
+    """The names in `make … NAME=value`.
 
     make passes them on twice: as variables, among all others, and in MAKEFLAGS, where a space inside a value has a
     backslash before it.
     """
-    names = re.findall(r"(?<!\\)(?:^|\s)([A-Za-z_][A-Za-z0-9_]*)=", variables.get("MAKEFLAGS", ""))
+    return re.findall(r"(?<!\\)(?:^|\s)([A-Za-z_][A-Za-z0-9_]*)=", variables.get("MAKEFLAGS", ""))
+
+
+def given_on_the_command_line(variables: Mapping[str, str] = os.environ) -> list[str]:
+    """The names of the settings in `make up NAME=value`. Raises ``LocalError`` for a name that no setting has."""
+    names = names_given_to_make(variables)
     for name in names:
         if name not in _NAMES:
             close = difflib.get_close_matches(name, _NAMES, 1)
@@ -121,39 +126,35 @@ def read(variables: Mapping[str, str] = os.environ) -> Settings:
 
 
 def _read(variables: Mapping[str, str]) -> Settings:
-    given = {name: variables[name].strip() for name in _SERVER if variables.get(name, "").strip()}
+    given = {name: value for name in _NAMES if (value := variables.get(name, "").strip())}
     server = None
-    if given:
-        missing = [name for name in _SERVER if name not in given]
+    missing = [name for name in _SERVER if name not in given]
+    if len(missing) < len(_SERVER):
         if missing:
-            raise LocalError(
-                f"{' and '.join(given)} given without {' and '.join(missing)}: another server needs all four."
-            )
+            there = " and ".join(name for name in _SERVER if name in given)
+            raise LocalError(f"{there} given without {' and '.join(missing)}: another server needs all four.")
         server = Server(
             authorize_endpoint=given["AUTHORIZE_ENDPOINT"],
             token_endpoint=given["TOKEN_ENDPOINT"],
             client_id=given["CLIENT_ID"],
             client_secret=given["CLIENT_SECRET"],
         )
-    port = variables.get("PORT", "").strip()
+    port = given.get("PORT", "")
     if port and not (port.isdigit() and 0 < int(port) < 65_536):
         raise LocalError(f"PORT must be a port number, not {port}.")
-    given_parameters = {
-        parameter: variables[name].strip() for name, parameter in PARAMETERS.items() if variables.get(name, "").strip()
-    }
+    given_parameters = {parameter: given[name] for name, parameter in PARAMETERS.items() if name in given}
     parameters.check(given_parameters, PARAMETERS)
     return Settings(
         server=server,
-        redirect_uri=variables.get("REDIRECT_URI", "").strip() or None,
+        redirect_uri=given.get("REDIRECT_URI"),
         port=int(port) if port else None,
         parameters={"AllowedReturnUrls": _RETURN_URLS} | given_parameters,
-        experiment=_experiment(variables),
+        experiment=_experiment({name: given[name] for name in _EXPERIMENT if name in given}),
     )
 
 
-def _experiment(variables: Mapping[str, str]) -> Experiment:
+def _experiment(given: dict[str, str]) -> Experiment:
     """What deviates from the template. Raises ``LocalError``."""
-    given = {name: variables[name].strip() for name in _EXPERIMENT if variables.get(name, "").strip()}
     schedule = given.pop("SCHEDULE", "enabled")
     if schedule not in ("enabled", "disabled"):
         raise LocalError(f"SCHEDULE={schedule} is not accepted: one of enabled, disabled.")

@@ -23,12 +23,7 @@ from tools.local.steps import Steps
 FUNCTIONS = ("authorize", "callback", "sweep", "refresh", "salvage", "token", "connections", "publish")
 NOTIFY = "notify"
 """The function and the queue that exist only where a receiver is configured (`notifies`)."""
-QUEUES = (
-    "refresh",
-    "salvage",
-    "unpublished",
-    "dead-letters",
-)
+QUEUES = ("refresh", "salvage", "unpublished", "dead-letters")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +113,8 @@ def read() -> Stack:
         return Stack(**json.loads(STACK_FILE.read_text()))
     except FileNotFoundError:
         raise LocalError("The stack is not up: run `make up` first.") from None
+    except (ValueError, TypeError):
+        raise LocalError("The stack was started by another release: run `make down`, then `make up`.") from None
 
 
 def running() -> Stack | None:
@@ -216,14 +213,12 @@ def _ensure_simulator(settings: Settings, state: _State, steps: Steps, callback_
             processes.stop(state.simulator)
             state.simulator = None
         return None
-    options: dict[str, object] = {
-        "environment": {"sandbox": "test", "production": "v1"}.get(settings.environment, "test")
-    }
+    options: dict[str, object] = {"environment": settings.path}
     if settings.parameters.get("RefreshTokenLifetime", "").isdigit():
         options["refresh_token_lifetime"] = int(settings.parameters["RefreshTokenLifetime"])
     if settings.experiment.access_token_lifetime:
         options["access_token_lifetime"] = settings.experiment.access_token_lifetime
-    made_from = _digest(_files_of("tools/simulator"), callback_url, sorted(options.items()))
+    made_from = _digest(deployment.digest_of(ROOT, "tools/simulator"), callback_url, sorted(options.items()))
     port = state.simulator_port
     if not (
         state.simulator and port and processes.is_alive(state.simulator) and state.simulator_made_from == made_from
@@ -242,12 +237,11 @@ def _ensure_simulator(settings: Settings, state: _State, steps: Steps, callback_
 
 def _parameters(settings: Settings, simulator_url: str | None, callback_url: str) -> dict[str, str]:
     """The template's parameters."""
-    path = {"sandbox": "test", "production": "v1"}.get(settings.environment, "test")
     if settings.server:
         authorize, token = settings.server.authorize_endpoint, settings.server.token_endpoint
         client_id = settings.server.client_id
     else:
-        authorize, token = f"{simulator_url}/connect/authorize", f"{simulator_url}/{path}/token"
+        authorize, token = f"{simulator_url}/connect/authorize", f"{simulator_url}/{settings.path}/token"
         client_id = stand_in.CLIENT_ID
     return {
         "DirectConnect": "allowed",
@@ -285,12 +279,6 @@ def _end_what_is_new(before: _State, now: _State) -> None:
         STACK_FILE.unlink(missing_ok=True)
     now.deployed_from = ""
     _write_state(now)
-
-
-def _files_of(folder: str) -> str:
-    """A digest of the sources of one of our packages."""
-    paths = sorted(path for path in (ROOT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts)
-    return _digest([(str(path.relative_to(ROOT)), hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths])
 
 
 def _digest(*what: object) -> str:

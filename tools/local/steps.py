@@ -5,9 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.live import Live
 from rich.markup import escape
-from rich.table import Table
 
 
 class Steps:
@@ -19,39 +17,15 @@ class Steps:
     @contextmanager
     def step(self, title: str) -> Iterator[None]:
         """One step: shown while the block runs, ticked when it ends, crossed when it raises."""
-        started = time.monotonic()
-        if not self._console.is_terminal:
-            yield
-            self._console.print(_line("✓", "green", title, started))
-            return
-        with Live(console=self._console, refresh_per_second=8, transient=True) as live:
-            live.update(_Running(title, started))
-            try:
+        started, mark = time.monotonic(), "[red]✗[/]"
+        try:
+            with self._console.status(escape(title)):
                 yield
-            except BaseException:
-                live.stop()
-                self._console.print(_line("✗", "red", title, started))
-                raise
-        self._console.print(_line("✓", "green", title, started))
+            mark = "[green]✓[/]"
+        finally:
+            took = f"[dim]{time.monotonic() - started:.1f} s[/]"
+            self._console.print(f"{mark} {escape(title)} {took}", soft_wrap=True)
 
     def note(self, text: str) -> None:
         """A line that is not a step."""
         self._console.print(f"  {escape(text)}", soft_wrap=True)
-
-
-class _Running:
-    """A step that has not ended. Its time grows while it is shown."""
-
-    def __init__(self, title: str, started: float) -> None:
-        self._title = title
-        self._started = started
-
-    def __rich__(self) -> Table:
-        return _line("…", "yellow", self._title, self._started)
-
-
-def _line(mark: str, colour: str, title: str, started: float) -> Table:
-    """One step as a row."""
-    row = Table.grid(padding=(0, 1))
-    row.add_row(f"[{colour}]{mark}[/]", escape(title), f"[dim]{time.monotonic() - started:.1f} s[/]")
-    return row

@@ -3,10 +3,9 @@
 The emulator checks this user's signatures and policies, unlike its administrator's.
 """
 
+import contextlib
 import json
 from typing import Any
-
-from botocore.exceptions import ClientError
 
 from tools.local import emulator
 from tools.local.deployment import API_ID, STACK_NAME
@@ -17,11 +16,8 @@ NAME = "flowaccount-connect-local"
 def ensure(port: int, known: tuple[str, str] | None) -> tuple[str, str]:
     """Makes the user and a key, or keeps the ``known`` key if it exists. Returns key id and secret."""
     iam = emulator.client("iam", port)
-    try:
+    with contextlib.suppress(iam.exceptions.EntityAlreadyExistsException):
         iam.create_user(UserName=NAME)
-    except ClientError as error:
-        if error.response["Error"]["Code"] != "EntityAlreadyExists":
-            raise
     iam.put_user_policy(UserName=NAME, PolicyName="local", PolicyDocument=json.dumps(_policy()))
     keys = [key["AccessKeyId"] for key in iam.list_access_keys(UserName=NAME)["AccessKeyMetadata"]]
     if known and known[0] in keys:

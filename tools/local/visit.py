@@ -22,14 +22,8 @@ CHROMIUM = (
     *("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"),
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
 )
-_FLAGS = (
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
+_FLAGS = ("--disable-gpu", "--disable-quic")
+"""Beside those that Playwright gives."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,10 @@ def _mark_restored(client: Client, table: str, given: argparse.Namespace) -> int
     disconnected: frozenset[str] = frozenset()
     if given.disconnected:
         with Path(given.disconnected).open(encoding="utf-8-sig") as lines:
-            disconnected = restoring.connection_ids(lines)
+            try:
+                disconnected = restoring.connection_ids(lines)
+            except UnicodeDecodeError:
+                parser.error(f"{given.disconnected} is not UTF-8: save it as UTF-8, or write it by the runbook's query.")
         if not disconnected:
             raise restoring.NotRestored(
                 f"{given.disconnected} is empty: check that its query had ended. If no connection was disconnected, "

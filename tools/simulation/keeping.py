@@ -11,10 +11,9 @@ import heapq
 import itertools
 import random
 from collections import deque
-from collections.abc import Callable, Iterable
-from concurrent.futures import Future
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
-from types import TracebackType
 from typing import Any
 from unittest import mock
 
@@ -54,7 +53,7 @@ _AHEAD = 0.2
 
 _SALVAGE_VISIBILITY = 120.0
 _UNANSWERED = 7.0
-"""What a call of a table that cannot be reached takes, in seconds; see `rotation.LONGEST_WRITE`."""
+"""What a call of a table that cannot be reached takes, in seconds; see `LONGEST_WRITE` in `rotation/time_left.py`."""
 
 _CRASHES = 0.001
 """The share of batches that die at any time."""
@@ -75,28 +74,20 @@ class _Killed(BaseException):
     """A worker dies."""
 
 
-class _InTurn:
+class _InTurn(Executor):
     """Stands for the sweep's threads: a million of them would take longer than all they do."""
 
     def __init__(self, _workers: int) -> None:
         pass
 
-    def __enter__(self) -> "_InTurn":
-        return self
-
-    def __exit__(self, _type: type[BaseException] | None, _e: BaseException | None, _t: TracebackType | None) -> None:
-        pass
-
-    def submit(self, function: Callable[..., Any], *arguments: Any) -> "Future[Any]":
+    def submit(self, function: Callable[..., Any], /, *arguments: Any, **_: Any) -> "Future[Any]":
+        """The same at once."""
         done: Future[Any] = Future()
         try:
             done.set_result(function(*arguments))
         except StoreUnavailable as error:
             done.set_exception(error)
         return done
-
-    def map[A, B](self, function: Callable[[A], B], each: Iterable[A]) -> list[B]:
-        return [function(one) for one in each]
 
 
 class _Clock:
@@ -277,12 +268,12 @@ class Keeping:
             clock=self.clock,
         )
 
-    def run(self, progress: Callable[[float], None]) -> Record:
-        """All of it; `progress` is told the time every simulated hour."""
+    def run(self) -> Record:
+        """All of it."""
         newcomers = iter(self.trace.newcomers)
         self._next_newcomer(newcomers)
         self.later(START, self._tick, None)
-        self.later(START, self._hour, progress)
+        self.later(START, self._hour, None)
         for period in self.trace.troubles:
             if period.trouble is Trouble.FLOOD:
                 self.later(period.begin, self._flood, self._process())
@@ -331,7 +322,7 @@ class Keeping:
         issued_at = int(now - newcomer.token_age)
         self.server.connect(newcomer.number, issued_at)
         sealed = self._sealer.seal(TokenPair("", "1"), self._sealer.data_key(), owner=connection_id, grant_id="1")
-        rotated = timed(sealed, 86_400, issued_at, self._schedule)
+        rotated = timed(sealed, TokenSet("", "1", 86_400, connection_id), issued_at, self._schedule)
         self.store.connect(connection_id, "1", "callback", rotated, now=int(now))
         self._next_newcomer(newcomers)
 
@@ -474,10 +465,9 @@ class Keeping:
         self._idle.append(batch.process)
         self._work()
 
-    def _hour(self, progress: Callable[[float], None]) -> None:
-        self.later(self.clock.now + HOUR, self._hour, progress)
+    def _hour(self, _: None) -> None:
+        self.later(self.clock.now + HOUR, self._hour, None)
         self._record.sample(self.server, self.clock.now)
-        progress(self.clock.now)
         gc.collect(1)
 
     def _ended(self) -> int:

@@ -19,7 +19,7 @@ from flowaccount_connect.storage.shared_item import Changed
 from flowaccount_connect.storage.stored_tokens import StoredTokens
 
 
-@dataclass(slots=True)
+@dataclass
 class Row:
     """A connection as it is stored: a `Connection` that can be changed, made in a fraction of the time."""
 
@@ -53,31 +53,8 @@ class Row:
 
     def shown(self) -> Connection:
         """What a reader gets: as it is now, whatever is written later."""
-        copy = Row(
-            self.id,
-            self.status,
-            self.environment,
-            self.grant_id,
-            self.generation,
-            self.connected_at,
-            self.tenant,
-            self.sealed,
-            self.requested_at,
-            self.access_expires_at,
-            self.deadline,
-            self.refresh_at,
-            self.retries,
-            self.in_doubt,
-            self.at_risk,
-            self.committed_by,
-            self.attempt,
-            self.reason,
-            self.ended_at,
-            self.shard,
-            self.refused_at,
-            self.refused_alone,
-            self.consent_ends_at,
-        )
+        copy = Row.__new__(Row)
+        copy.__dict__.update(self.__dict__)
         return cast("Connection", copy)
 
 

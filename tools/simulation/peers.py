@@ -7,7 +7,6 @@ best case is a trace without troubles, which is simulated too.
 
 import heapq
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,14 +47,13 @@ class Peer(ABC):
     def round(self, now: float) -> None:
         """What the scheduler does at `now`."""
 
-    def run(self, progress: Callable[[float], None]) -> Record:
-        """All of it; `progress` is told the time every simulated hour."""
+    def run(self) -> Record:
+        """All of it."""
         newcomers = list(reversed(self.trace.newcomers))
         now = float(START)
         while now < self.trace.end:
             if (now - START) % HOUR == 0:
                 self._record.sample(self.server, now)
-                progress(now)
             if self._stopped.at(now) is None:
                 self.round(now)
             now += self.interval

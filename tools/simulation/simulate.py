@@ -4,7 +4,6 @@ Exit code 0 if our stack lost no connection and stayed within its rate; 1 if not
 """
 
 import argparse
-import functools
 import json
 import multiprocessing
 import os
@@ -14,16 +13,14 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from flowaccount_connect.rotation.time_left import LONGEST_EXCHANGE
 from tools.local.places import STATE, shown
 from tools.simulation import report
 from tools.simulation.record import Record
-from tools.simulation.trace import DAY, HOSTILE, MONTH, SHORT, START, Trace
+from tools.simulation.trace import HOSTILE, MONTH, SHORT, Trace
 
 OURS = "ours"
 POLICIES = (OURS, "Nango", "Vault plugin", "authproxy", "on demand")
@@ -102,56 +99,30 @@ def _passed(record: Record) -> bool:
 def _run(chosen: Sequence[Trace], jobs: int, console: Console) -> list[Record]:
     """Every policy on every trace, each in a process of its own, the longest first."""
     plan = [(trace, policy) for policy in POLICIES for trace in chosen if policy == OURS or not trace.alone]
-    days = [trace.days for trace, _ in plan]
-    context = multiprocessing.get_context("spawn")
-    progress = context.Array("d", len(plan))
     done: dict[tuple[str, str], Record] = {}
-    words = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     with (
-        ProcessPoolExecutor(jobs, mp_context=context, initializer=_share, initargs=(progress,)) as pool,
-        Progress(*words, console=console, transient=True) as bar,
+        ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool,
+        console.status(f"{len(plan)} to go") as status,
     ):
-        tasks = [bar.add_task(f"{policy}: {trace.name}", total=trace.days, visible=False) for trace, policy in plan]
-        waiting = {pool.submit(simulate, trace, policy, number): number for number, (trace, policy) in enumerate(plan)}
-        futures = set(waiting)
-        while futures:
-            try:
-                for future in as_completed(futures, timeout=0.5):
-                    number = waiting[future]
-                    trace, policy = plan[number]
-                    record = done[trace.name, policy] = future.result()
-                    futures.discard(future)
-                    bar.update(tasks[number], completed=days[number], visible=False)
-                    line = f"{policy}: {trace.name}: {record.lost} lost, {record.sent:,} requests"
-                    console.print(f"[green]✓[/] {line} [dim]{record.seconds:.0f} s[/]")
-            except TimeoutError:
-                for number, task in enumerate(tasks):
-                    bar.update(task, completed=progress[number], visible=0 < progress[number] < days[number])
+        futures = [pool.submit(simulate, trace, policy) for trace, policy in plan]
+        for future in as_completed(futures):
+            record = future.result()
+            done[record.trace.name, record.policy] = record
+            line = f"{record.policy}: {record.trace.name}: {record.lost} lost, {record.sent:,} requests"
+            console.print(f"[green]✓[/] {line} [dim]{record.seconds:.0f} s[/]")
+            status.update(f"{len(plan) - len(done)} to go")
     return [done[trace.name, policy] for trace in chosen for policy in POLICIES if (trace.name, policy) in done]
 
 
-_progress: Any = None
-
-
-def _share(progress: Any) -> None:
-    """In a process of the pool: where it tells how far it is."""
-    global _progress  # noqa: PLW0603 - what a process is given at its start, shared memory among it
-    _progress = progress
-
-
-def simulate(trace: Trace, policy: str, number: int) -> Record:
+def simulate(trace: Trace, policy: str) -> Record:
     """One policy on one trace, in a process of the pool."""
     if policy == OURS:
         from tools.simulation.keeping import Keeping  # noqa: PLC0415 - the peers need nothing of ours
 
-        return Keeping(trace).run(functools.partial(_tell, number))
+        return Keeping(trace).run()
     from tools.simulation.peers import PEERS  # noqa: PLC0415
 
-    return PEERS[policy](trace).run(functools.partial(_tell, number))
-
-
-def _tell(number: int, now: float) -> None:
-    _progress[number] = (now - START) / DAY
+    return PEERS[policy](trace).run()
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:

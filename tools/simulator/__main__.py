@@ -20,7 +20,7 @@ from typing import NoReturn
 from tools.simulator.application import create_application
 from tools.simulator.clients import ClientError, Clients
 from tools.simulator.gateway import Gateway
-from tools.simulator.server import Server, loopback_address
+from tools.simulator.server import Server
 from tools.simulator.settings import SettingError, Settings
 from tools.simulator.state import State
 
@@ -32,7 +32,6 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m tools.simulator", description="A stand-in for FlowAccount, on loopback."
     )
-    parser.add_argument("--host", default="127.0.0.1", help="loopback address to listen on (default 127.0.0.1)")
     parser.add_argument("--port", type=int, default=0, help="port to listen on; 0, the default, takes a free one")
     parser.add_argument("--client-id", default="flowaccount-connect-local", help="the registered client")
     parser.add_argument("--redirect-uri", action="append", default=[], help="a registered redirect URI; repeatable")
@@ -68,16 +67,15 @@ def main() -> None:
     # Authlib writes tokens to its log at debug level.
     logging.getLogger("authlib").setLevel(logging.WARNING)
     try:
-        host = loopback_address(options.host)
         state = initial_state(options)
     except (ValueError, ClientError) as error:
         give_up(str(error))
     try:
-        server = Server(host, options.port, Gateway(create_application(state), state))
+        server = Server(options.port, Gateway(create_application(state), state))
     except (OSError, OverflowError) as error:
         if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
             give_up(f"Port {options.port} is taken: choose another with --port, or --port 0 for any free one.")
-        give_up(f"Cannot listen on {host} port {options.port}: {error}.")
+        give_up(f"Cannot listen on port {options.port}: {error}.")
     # Blocked here, and so in every thread: a handler could run a moment before this thread waits, and wake nobody.
     ends = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, ends)

@@ -74,9 +74,9 @@ class Clients:
         """The client of that id, or None."""
         return self._clients.get(client_id or "")
 
-    def first_id(self) -> str | None:
-        """The id of the client that was registered first."""
-        return next(iter(self._clients), None)
+    def first_id(self) -> str:
+        """The id of the client that was registered first, at the start."""
+        return next(iter(self._clients))
 
     def register(self, client_id: str, client_secret: str | None, redirect_uris: Iterable[str]) -> Client:
         """Add a client, or give an existing one another secret and more redirect URIs.

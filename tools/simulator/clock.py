@@ -5,9 +5,12 @@ from __future__ import annotations
 import threading
 import time
 
+FURTHEST = 32_503_680_000
+"""Seconds that one order may move the clock: a thousand years."""
+
 
 class ClockError(ValueError):
-    """A clock order that would turn time back; the message says what to do instead."""
+    """A clock order that cannot be followed; the message says what to do instead."""
 
 
 class Clock:
@@ -27,18 +30,10 @@ class Clock:
         return self._offset
 
     def advance(self, seconds: float) -> None:
-        """Move the clock forward. Raises `ClockError` for a negative number of seconds."""
-        if seconds < 0:
+        """Move the clock forward. Raises `ClockError` for seconds that are too many, or that would turn it back."""
+        if not 0 <= seconds <= FURTHEST:
             raise ClockError(
-                "The clock only goes forward: 'advance' must be 0 or more. POST /_control/reset goes back."
+                f"The clock only goes forward: 'advance' must be 0 to {FURTHEST:,}. POST /_control/reset goes back."
             )
         with self._lock:
             self._offset += seconds
-
-    def set(self, epoch: float) -> None:
-        """Make it *epoch* seconds now. Raises `ClockError` if that is in the simulated past."""
-        with self._lock:
-            offset = epoch - time.time()
-            if offset < self._offset:
-                raise ClockError("The clock only goes forward: 'now' lies in its past. POST /_control/reset goes back.")
-            self._offset = offset

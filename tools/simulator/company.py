@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, jsonify, make_response, request
 
 from tools.simulator import people
 from tools.simulator.ledger import fingerprint
@@ -47,6 +47,4 @@ def unauthorized(settings: Settings) -> Response:
     """The refusal of an access token: the gateway's 401, or `status: false` with HTTP 200."""
     if settings.unauthorized == "status_false":
         return jsonify({"status": False, "message": "Unauthorized", "code": 401, "data": None})
-    response = jsonify({"message": "Unauthorized"})
-    response.status_code = 401
-    return response
+    return make_response({"message": "Unauthorized"}, 401)

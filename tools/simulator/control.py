@@ -6,17 +6,17 @@ Origin header, or with a Host that is not a loopback one (DNS rebinding), are re
 | request | body | answer |
 |---|---|---|
 | `GET clock` | | `{"now", "offset"}` |
-| `POST clock` | `{"advance": 3600}` or `{"now": 1800000000}` | the same |
+| `POST clock` | `{"advance": 3600}` | the same |
 | `GET settings` | | all settings |
 | `POST settings` | `{"replay": "forgiving"}` | all settings |
 | `GET faults` | | the pending orders |
 | `POST faults` | `[{"path": "token", "fault": "lose_answer"}]`, see `simulator.faults` | the pending orders |
 | `DELETE faults` | | `[]` |
-| `GET ledger?business=N1` | | `{"now", "entries": […]}`, see `simulator.ledger.Ledger.entries` |
-| `GET requests?after=0` | | `{"now", "requests", "minutes", "busiest"}`, see `simulator.requests_log` |
+| `GET ledger?business=N1` | | `{"entries": […]}`, see `simulator.ledger.Ledger.entries` |
+| `GET requests?after=0` | | `{"requests": […]}`, see `simulator.requests_log` |
 | `GET messages` | | what Slack and LINE have accepted: `{"messages": [{"to", "text"}]}` |
 | `POST clients` | `{"client_id", "client_secret"?, "redirect_uris"?}` | `{"client_id", "redirect_uris"}` |
-| `POST consents` | `{"business": "N2", "count"?, "scope"?, "client_id"?}` | `{"consents": […]}`, tokens too |
+| `POST consents` | `{"business": "N2", "count"?}` | `{"consents": […]}` of the first client, tokens too |
 | `DELETE consents` | `{"business": "N2"}` | `{"withdrawn": 1}`: the user unlinked the client |
 | `POST reset` | | `{"reset": true}`: all as it was at the start |
 
@@ -30,21 +30,17 @@ import json
 from typing import Any
 from urllib.parse import urlsplit
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, jsonify, make_response, request
 
 from tools.simulator.clients import API_SCOPE, OFFLINE_SCOPE, ClientError
 from tools.simulator.clock import ClockError
 from tools.simulator.faults import FaultError, read_orders
-from tools.simulator.ledger import wants_refresh_token
 from tools.simulator.people import SUPPORT_CODE
 from tools.simulator.settings import SettingError
 from tools.simulator.state import State
 
 MAX_CONSENTS = 10_000
 """Consents that one request can make."""
-
-MAX_EPOCH = 32_503_680_000
-"""The year 3000: as far as the clock goes."""
 
 
 class ControlError(ValueError):
@@ -71,13 +67,10 @@ def control_routes(state: State) -> Blueprint:
 
     @routes.post("/clock")
     def set_clock() -> Response:
-        body = _object("advance", "now")
-        if len(body) != 1:
-            raise ControlError('Send {"advance": seconds} or {"now": seconds since the epoch}.')
-        ((name, value),) = body.items()
-        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= MAX_EPOCH:
-            raise ControlError(f"'{name}' must be a number of seconds, up to {MAX_EPOCH:,}.")
-        (state.clock.advance if name == "advance" else state.clock.set)(value)
+        seconds = _object("advance").get("advance")
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+            raise ControlError('Send {"advance": seconds}, a number of seconds.')
+        state.clock.advance(seconds)
         return clock()
 
     @routes.get("/settings")
@@ -104,20 +97,11 @@ def control_routes(state: State) -> Blueprint:
 
     @routes.get("/ledger")
     def ledger() -> Response:
-        entries = state.ledger.entries(state.settings, request.args.get("business"))
-        return jsonify({"now": state.clock.now(), "entries": entries})
+        return jsonify({"entries": state.ledger.entries(state.settings, request.args.get("business"))})
 
     @routes.get("/requests")
     def requests_seen() -> Response:
-        after = _number("after", 0)
-        return jsonify(
-            {
-                "now": state.clock.now(),
-                "requests": state.requests.records(after),
-                "minutes": state.requests.minutes(),
-                "busiest": state.requests.busiest(),
-            }
-        )
+        return jsonify({"requests": state.requests.records(_number("after", 0))})
 
     @routes.get("/messages")
     def messages() -> Response:
@@ -126,11 +110,7 @@ def control_routes(state: State) -> Blueprint:
     @routes.post("/clients")
     def register_client() -> Response:
         body = _object("client_id", "client_secret", "redirect_uris")
-        client_id, secret, uris = (
-            body.get("client_id"),
-            body.get("client_secret"),
-            body.get("redirect_uris", []),
-        )
+        client_id, secret, uris = body.get("client_id"), body.get("client_secret"), body.get("redirect_uris", [])
         if not isinstance(client_id, str) or not isinstance(secret, str | None):
             raise ControlError("'client_id' must be a string, and 'client_secret' too if it is given.")
         if not isinstance(uris, list) or not all(isinstance(uri, str) for uri in uris):
@@ -140,7 +120,7 @@ def control_routes(state: State) -> Blueprint:
 
     @routes.post("/consents")
     def make_consents() -> Response:
-        return jsonify({"consents": consents_for(state, _object("business", "scope", "client_id", "count"))})
+        return jsonify({"consents": consents_for(state, _object("business", "count"))})
 
     @routes.delete("/consents")
     def withdraw_consents() -> Response:
@@ -160,19 +140,12 @@ def consents_for(state: State, body: dict[str, Any]) -> list[dict[str, Any]]:
     One for each of `count` businesses, numbered from `business` on. This is the one place where the
     simulator gives a token to somebody who did not go through its pages.
     """
-    first = _support_code(body)
-    scope, count = body.get("scope", f"{API_SCOPE} {OFFLINE_SCOPE}"), body.get("count", 1)
+    first, count = _support_code(body), body.get("count", 1)
     if type(count) is not int or not 1 <= count <= MAX_CONSENTS:
         raise ControlError(f"'count' must be a whole number from 1 to {MAX_CONSENTS:,}.")
-    client_id = body.get("client_id", state.clients.first_id())
-    client = state.clients.find(client_id) if isinstance(client_id, str) else None
-    if client is None:
-        raise ControlError("'client_id' must name a registered client; POST /_control/clients registers one.")
-    if not isinstance(scope, str) or client.get_allowed_scope(scope) is None or not wants_refresh_token(scope):
-        raise ControlError(f"'scope' must be '{API_SCOPE} {OFFLINE_SCOPE}'; without both there is no refresh token.")
-    issued = []
+    client_id, scope, issued = state.clients.first_id(), f"{API_SCOPE} {OFFLINE_SCOPE}", []
     for number in range(int(first.removeprefix("N")), int(first.removeprefix("N")) + count):
-        consent = state.ledger.open_consent(client.client_id, f"N{number}" if count > 1 else first, scope)
+        consent = state.ledger.open_consent(client_id, f"N{number}" if count > 1 else first, scope)
         access, refresh = (state.ledger.new_token(state.settings.token_length) for _ in range(2))
         (entry,) = state.ledger.record_tokens(consent, None, access, refresh, state.settings)
         entry.delivered = True
@@ -198,9 +171,7 @@ def is_loopback_host(host: str) -> bool:
 
 
 def _problem(status: int, sentence: str) -> Response:
-    response = jsonify({"error": sentence})
-    response.status_code = status
-    return response
+    return make_response({"error": sentence}, status)
 
 
 def _json() -> Any:

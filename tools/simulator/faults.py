@@ -7,12 +7,11 @@ An order names a path and a fault, and counts down with each request it is appli
 from __future__ import annotations
 
 import json
-import random
 import re
 import secrets
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tools.simulator.people import SUPPORT_CODE
@@ -38,17 +37,12 @@ class FaultOrder:
     times: int = 1
     grant_type: str | None = None
     business: str | None = None
-    probability: float = 1.0
-    seed: int | None = None
-    dice: random.Random = field(default_factory=random.Random)
 
     def as_dict(self) -> dict[str, Any]:
         """The order as it can be given again, with the times still to come."""
-        chosen = {"grant_type": self.grant_type, "business": self.business, "seed": self.seed}
+        chosen = {"grant_type": self.grant_type, "business": self.business}
         order: dict[str, Any] = {"path": self.path, "fault": self.fault, "times": self.times}
         order |= {name: value for name, value in chosen.items() if value is not None}
-        if self.probability < 1:
-            order["probability"] = self.probability
         return order | self.options
 
 
@@ -75,10 +69,7 @@ class FaultOrders:
             return [order.as_dict() for order in self._orders]
 
     def take(self, path: str, grant_type: str | None, business: str | None) -> list[FaultOrder]:
-        """The orders for one request, counted down: every matching delay and the first other one.
-
-        The dice of an order with a probability are thrown once for each request it could be applied to.
-        """
+        """The orders for one request, counted down: every matching delay and the first other one."""
         taken: list[FaultOrder] = []
         with self._lock:
             for order in self._orders:
@@ -87,8 +78,6 @@ class FaultOrders:
                 if order.path != path or order.grant_type not in (None, grant_type):
                     continue
                 if order.business not in (None, business):
-                    continue
-                if order.probability < 1 and order.dice.random() >= order.probability:
                     continue
                 order.times -= 1
                 taken.append(order)
@@ -215,23 +204,12 @@ def _read_order(number: int, data: Any) -> FaultOrder:
         lambda n: None if type(n) is int and 1 <= n <= MAX_TIMES else f"must be a whole number from 1 to {MAX_TIMES:,}",
         1,
     )
-    probability = checked(
-        "probability",
-        lambda p: (
-            None
-            if isinstance(p, int | float) and not isinstance(p, bool) and 0 < p <= 1
-            else "must be a number above 0 and up to 1"
-        ),
-        1.0,
-    )
-    seed = checked("seed", lambda n: None if type(n) is int else "must be a whole number", None)
     options = {name: checked(name, check, default) for name, (check, default) in _OPTIONS[fault].items()}
     allowed = ", ".join(_OPTIONS[fault]) or "no options"
     unknown = ", ".join(map(repr, data))
     insist(not unknown, f"{unknown} is not known here; '{fault}' takes {allowed}")
     given = {name: value for name, value in options.items() if value is not None}
-    dice = random.Random(seed)  # noqa: S311 - chance that can be repeated, nothing secret
-    return FaultOrder(path, fault, given, times, grant_type, business, float(probability), seed, dice)
+    return FaultOrder(path, fault, given, times, grant_type, business)
 
 
 # Applying them

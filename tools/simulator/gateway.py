@@ -55,7 +55,6 @@ class Gateway:
         retry_after = self._admit(record, now)
         if retry_after is not None:
             record.outcome = "throttled"
-            state.requests.count_refusal(now)
             return self._out(throttled(retry_header(state.settings.retry_after, retry_after)), record), record
         # Known of what was presented, also if the request is not processed.
         business = record.business = state.ledger.business_of(presented) if presented else None
@@ -124,7 +123,6 @@ class Gateway:
         state, settings = self._state, self._state.settings
         if record.client_id is None:
             return None
-        state.requests.count_for(record.client_id, now)
         if not settings.rate_limit or (record.kind == "token" and not settings.rate_limit_counts_token):
             return None
         return state.rates.admit(record.client_id, now, settings.allowed_per_minute)

@@ -20,7 +20,7 @@ import re
 import uuid
 from typing import Any
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, jsonify, make_response, request
 
 from tools.simulator.company import bearer_token
 from tools.simulator.state import State
@@ -83,8 +83,7 @@ def _push(state: State, key: str | None, texts: list[str]) -> Response:
     with messages.lock:
         at, first, sent = messages.keys.get(key or "", (0.0, "", []))
         if key is not None and first and now - at < _DAY:
-            answer = jsonify({"message": "The retry key is already accepted", "sentMessages": sent})
-            answer.status_code = 409
+            answer = make_response({"message": "The retry key is already accepted", "sentMessages": sent}, 409)
             answer.headers["X-Line-Accepted-Request-Id"] = first
             return answer
         sent = [{"id": str(uuid.uuid4().int)[:18], "quoteToken": uuid.uuid4().hex} for _ in texts]
@@ -133,6 +132,4 @@ def _plain(status: int, text: str) -> Response:
 
 
 def _line_error(status: int, message: str, details: list[dict[str, str]] | None = None) -> Response:
-    answer = jsonify({"message": message} | ({"details": details} if details else {}))
-    answer.status_code = status
-    return answer
+    return make_response({"message": message} | ({"details": details} if details else {}), status)

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections import Counter, deque
+from collections import deque
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from tools.simulator.ledger import Entry
-from tools.simulator.rates import WINDOW
 
 Kind = Literal["token", "company", "authorize", "consent", "slack", "line"]
 """The token endpoint, the business API, the start of a login, its end (the choice of the business), and messengers."""
 
 MAX_RECORDS = 200_000
-"""Requests kept; beyond it the oldest are forgotten. The counts per minute stay right."""
-
-MAX_MINUTES = 100_000
-"""Minutes counted that are kept, ten weeks of them."""
+"""Requests kept; beyond it the oldest are forgotten."""
 
 
 @dataclass(eq=False, slots=True)
@@ -75,53 +71,21 @@ class Record:
 
 
 class RequestsLog:
-    """The last `MAX_RECORDS` requests, and how many came in each minute."""
+    """The last `MAX_RECORDS` requests."""
 
     def __init__(self) -> None:
         self._records: deque[Record] = deque(maxlen=MAX_RECORDS)
         self._numbers = itertools.count(1)
-        self._minutes: dict[int, Counter[str]] = {}
-        self._recent: dict[str, deque[float]] = {}
-        self._busiest: dict[str, int] = {}
         self._lock = threading.Lock()
 
     def begin(self, kind: Kind, at: float) -> Record:
-        """A new record, counted in its minute."""
+        """A new record."""
         with self._lock:
             record = Record(next(self._numbers), at, kind)
             self._records.append(record)
-            minute = self._minutes.setdefault(int(at // 60) * 60, Counter())
-            minute[kind] += 1
-            while len(self._minutes) > MAX_MINUTES:
-                del self._minutes[next(iter(self._minutes))]
         return record
-
-    def count_for(self, client_id: str, at: float) -> None:
-        """Count a request to the client whose credentials it carried, whether or not it was admitted."""
-        with self._lock:
-            window = self._recent.setdefault(client_id, deque())
-            while window and window[0] <= at - WINDOW:
-                window.popleft()
-            window.append(at)
-            self._busiest[client_id] = max(self._busiest.get(client_id, 0), len(window))
-
-    def count_refusal(self, at: float) -> None:
-        """Count a request that the rate limit refused."""
-        with self._lock:
-            self._minutes.setdefault(int(at // 60) * 60, Counter())["throttled"] += 1
 
     def records(self, after: int) -> list[dict[str, Any]]:
         """The requests with a number above *after*, oldest first."""
         with self._lock:
             return [record.as_dict() for record in self._records if record.number > after]
-
-    def minutes(self) -> list[dict[str, int]]:
-        """For each minute in which a request came: its start (epoch seconds), arrivals by kind, refusals."""
-        kinds = (*get_args(Kind), "throttled")
-        with self._lock:
-            return [{"minute": at, **{kind: counts[kind] for kind in kinds}} for at, counts in self._minutes.items()]
-
-    def busiest(self) -> dict[str, int]:
-        """By client id: the most requests that arrived in any 60 seconds, refused ones included."""
-        with self._lock:
-            return dict(self._busiest)

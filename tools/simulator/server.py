@@ -6,7 +6,6 @@ half, to reset a connection, and to tell the ledger whether the last byte was ha
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import select
 import socket
@@ -15,10 +14,14 @@ import sys
 import time
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 from typing import Any, cast
 
 from tools.simulator.faults import Answer
 from tools.simulator.gateway import Exchange, Gateway, reason_phrase
+
+HOST = "127.0.0.1"
+"""Loopback only: this is for one machine."""
 
 MAX_BODY = 4_000_000
 """Bytes of a request body that are read."""
@@ -144,39 +147,22 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 1024
     allow_reuse_address = True
 
-    def __init__(self, host: str, port: int, gateway: Gateway) -> None:
+    def __init__(self, port: int, gateway: Gateway) -> None:
         self.gateway = gateway
-        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        super().__init__((host, port), Handler)
+        super().__init__((HOST, port), Handler)
 
     @property
     def url(self) -> str:
         """Where the server is reached."""
-        host, port = self.server_address[0], self.server_address[1]
-        return f"http://[{host!s}]:{port}" if ":" in str(host) else f"http://{host!s}:{port}"
+        return f"http://{HOST}:{self.server_port}"
 
     def server_bind(self) -> None:
         """Bind without asking the resolver for this machine's name, as the base class would."""
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.socket.bind(self.server_address)
-        self.server_address = self.socket.getsockname()
-        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = HOST, int(self.server_address[1])
 
     def handle_error(self, *_: Any) -> None:
         """Name what went wrong with a connection, without a traceback and what that might quote."""
         error = sys.exception()
         if not isinstance(error, ConnectionError | TimeoutError):
             print(f"connection failed: {type(error).__name__}", file=sys.stderr, flush=True)
-
-
-def loopback_address(host: str) -> str:
-    """The loopback address that *host* names. Raises ValueError for any other: this is for one machine."""
-    if host == "localhost":
-        return "127.0.0.1"
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        address = None
-    if address is None or not address.is_loopback:
-        raise ValueError(f"--host must be a loopback address such as 127.0.0.1, not {host!r}.")
-    return str(address)

@@ -20,16 +20,6 @@ from tools.simulator.settings import Settings
 class State:
     """The parts of the simulator, in memory only."""
 
-    clock: Clock
-    clients: Clients
-    settings: Settings
-    ledger: Ledger
-    requests: RequestsLog
-    rates: RateLimiter
-    faults: FaultOrders
-    attempts: Attempts
-    messages: Messages
-
     def __init__(self, settings: Settings, clients: Clients) -> None:
         self._initial_settings = settings
         self._initial_clients = clients.copy()

@@ -23,7 +23,7 @@ from authlib.oauth2.rfc6749.grants import (  # type: ignore[import-untyped]
 )
 from authlib.oauth2.rfc6749.requests import BasicOAuth2Payload  # type: ignore[import-untyped]
 from authlib.oauth2.rfc7636 import CodeChallenge  # type: ignore[import-untyped]
-from flask import Blueprint, Response, g, jsonify, request
+from flask import Blueprint, Response, g, make_response, request
 
 from tools.simulator.clients import Client
 from tools.simulator.ledger import Consent, Entry, fingerprint, wants_refresh_token
@@ -114,8 +114,7 @@ class FlowAccountServer(AuthorizationServer):  # type: ignore[misc]
         """A Flask response; errors are bare and have FlowAccount's status."""
         if isinstance(payload, dict) and "error" in payload:
             return bare_error(self.state.settings, payload["error"])
-        response = jsonify(payload) if isinstance(payload, dict) else Response(payload)
-        response.status_code = status
+        response = make_response(payload, status)
         # Whatever carries a code or a token is kept by nobody (RFC 6749, section 5.1).
         response.headers.update(dict(headers) | {"Cache-Control": "no-store", "Pragma": "no-cache"})
         return response
@@ -148,8 +147,7 @@ def bare_error(settings: Settings, code: str) -> Response:
     status: int = settings.error_status
     if code == "invalid_grant" and settings.invalid_grant_status is not None:
         status = settings.invalid_grant_status
-    response = jsonify({"error": code})
-    response.status_code = status
+    response = make_response({"error": code}, status)
     response.headers["Cache-Control"] = "no-store"
     return response
 
@@ -330,9 +328,7 @@ def refuse(reason: str) -> None:
 
 def forbidden() -> Response:
     """What the gateway in front says to a path that it does not know (seen)."""
-    response = jsonify({"message": "Forbidden"})
-    response.status_code = 403
-    return response
+    return make_response({"message": "Forbidden"}, 403)
 
 
 def token_routes(state: State, server: FlowAccountServer) -> Blueprint:

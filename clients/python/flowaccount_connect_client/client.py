@@ -92,7 +92,7 @@ class FlowAccountConnect:
         `ReauthorizationRequired`.
         """
         if not 0 <= min_ttl <= LONGEST_MIN_TTL:
-            raise InvalidArgument(f"min_ttl is 0 to {LONGEST_MIN_TTL} seconds.")
+            raise InvalidArgument(f"min_ttl must be 0 to {LONGEST_MIN_TTL} seconds.")
         kept = self._kept(checked(connection_id))
 
         def once() -> AccessToken:

@@ -16,6 +16,7 @@ from weakref import WeakValueDictionary
 import anyio
 import anyio.to_thread
 import httpx
+from anyio.lowlevel import RunVar
 
 from flowaccount_connect_client.auth import OfConnection, next_token
 from flowaccount_connect_client.results import AccessToken
@@ -62,14 +63,22 @@ class FlowAccountAuth(OfConnection, httpx.Auth):
 _THREADS = 4
 """The most threads that one connection has at the same time: those that wait meet in one request anyway."""
 
-_limiters: "WeakValueDictionary[str, anyio.CapacityLimiter]" = WeakValueDictionary()
+_Limiters = WeakValueDictionary[str, anyio.CapacityLimiter]
+
+_limiters: RunVar[_Limiters] = RunVar("flowaccount_connect_limiters")
+"""By connection. Each event loop has its own, since a limiter cannot be shared by two."""
+
 _Result = TypeVar("_Result")
 
 
 async def _in_a_thread(connection_id: str, call: Callable[[], _Result]) -> _Result:
     """Run a call that waits. Who is cancelled goes on at once; the thread ends by itself."""
-    limiter = _limiters.get(connection_id) or anyio.CapacityLimiter(_THREADS)
-    limiter = _limiters.setdefault(connection_id, limiter)
+    try:
+        limiters = _limiters.get()
+    except LookupError:
+        limiters = WeakValueDictionary()
+        _limiters.set(limiters)
+    limiter = limiters.setdefault(connection_id, anyio.CapacityLimiter(_THREADS))
     return await anyio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=limiter)
 
 

@@ -102,8 +102,11 @@ export class FlowAccountConnect {
       throw new NotConfigured(
         "Give the URL of the stack's API, or set FLOWACCOUNT_CONNECT_URL (the stack's output ApiUrl).",
       );
-    const url = secure(given, "The API's URL");
-    if (url.search || url.hash) throw new NotConfigured("The API's URL must end with its path.");
+    const url = secureOf(given);
+    if (url === undefined || url.search || url.hash)
+      throw new NotConfigured(
+        "The API's URL must be absolute https (http on a loopback host only), without a user name, and end with its path.",
+      );
     this.url = url.href.replace(/\/$/, "");
     this.#fetch = options.fetch ?? ((...request) => fetch(...request));
     this.#logger = options.logger ?? {};
@@ -402,24 +405,13 @@ function originOf(given: string): string {
   );
 }
 
-/** The URL if it is absolute https, or http on a loopback host. Raises `NotConfigured`. */
-function secure(given: string | URL, what: string): URL {
-  const url = secureOf(given);
-  if (url !== undefined) return url;
-  throw new NotConfigured(`${what} must be absolute https (http on a loopback host only), without a user name.`);
-}
-
+/** The URL if it is absolute https, or http on a loopback host, without a user name. */
 function secureOf(given: string | URL): URL | undefined {
-  const url = URL.canParse(String(given)) ? new URL(given) : undefined;
-  const loopback = ["localhost", "127.0.0.1", "[::1]"].includes(url?.hostname ?? "");
-  if (
-    url !== undefined &&
-    (url.protocol === "https:" || (url.protocol === "http:" && loopback)) &&
-    !url.username &&
-    !url.password
-  )
-    return url;
-  return undefined;
+  if (!URL.canParse(String(given))) return undefined;
+  const url = new URL(given);
+  const loopback = ["localhost", "127.0.0.1", "[::1]"].includes(url.hostname);
+  const secure = url.protocol === "https:" || (url.protocol === "http:" && loopback);
+  return secure && !url.username && !url.password ? url : undefined;
 }
 
 /** A number of seconds that a timer can take. Raises `NotConfigured`. */

@@ -1,7 +1,7 @@
 /** Signs requests with AWS Signature Version 4, for the service `execute-api`. */
 
 import { Sha256 } from "@aws-crypto/sha256-js";
-import { loadSharedConfigFiles } from "@smithy/core/config";
+import { loadSharedConfigFiles, memoize } from "@smithy/core/config";
 import { SignatureV4 } from "@smithy/signature-v4";
 
 import { FlowAccountConnectError, NotConfigured, TemporarilyUnavailable } from "./errors.js";
@@ -27,19 +27,16 @@ const PASSING =
 export class Signer {
   readonly #region: string | undefined;
   readonly #signer: SignatureV4;
-  readonly #provider: AwsCredentialsProvider;
-  #kept: AwsCredentials | undefined;
-  #fetching: Promise<AwsCredentials> | undefined;
 
   /** Raises `NotConfigured` for what can be no region. */
   constructor(url: URL, region: string | undefined, credentials: AwsCredentials | AwsCredentialsProvider | undefined) {
     this.#region = checked(region ?? regionOf(url));
-    this.#provider =
+    const provider =
       typeof credentials === "function" ? credentials : credentials ? async () => credentials : ofTheEnvironment();
     this.#signer = new SignatureV4({
       service: "execute-api",
       region: () => this.region(),
-      credentials: () => this.#credentials(),
+      credentials: memoize(() => usable(provider), expiresSoon),
       sha256: Sha256,
     });
   }
@@ -72,29 +69,27 @@ export class Signer {
     return headers;
   }
 
-  #credentials(): Promise<AwsCredentials> {
-    const kept = this.#kept;
-    if (kept && (kept.expiration === undefined || kept.expiration.getTime() - Date.now() > EARLY))
-      return Promise.resolve(kept);
-    this.#fetching ??= this.#fetch().finally(() => (this.#fetching = undefined));
-    return this.#fetching;
-  }
+}
 
-  async #fetch(): Promise<AwsCredentials> {
-    let found: AwsCredentials;
-    try {
-      found = await this.#provider();
-    } catch (error) {
-      throw unusable(error);
-    }
-    for (const name of ["accessKeyId", "secretAccessKey", "sessionToken"] as const) {
-      const value = found[name] ?? (name === "sessionToken" ? "-" : "");
-      // Whatever would break a header is refused here: the error of `fetch` would quote it.
-      if (!/^[!-~]+$/.test(value))
-        throw new NotConfigured(`The AWS credentials' ${name} is empty, or has a space or a line break in it.`);
-    }
-    return (this.#kept = found);
+/** The credentials that a provider brings. Raises `NotConfigured`, `TemporarilyUnavailable`. */
+async function usable(provider: AwsCredentialsProvider): Promise<AwsCredentials> {
+  let found: AwsCredentials;
+  try {
+    found = await provider();
+  } catch (error) {
+    throw whyNone(error);
   }
+  for (const name of ["accessKeyId", "secretAccessKey", "sessionToken"] as const) {
+    const value = found[name] ?? (name === "sessionToken" ? "-" : "");
+    // Whatever would break a header is refused here: the error of `fetch` would quote it.
+    if (!/^[!-~]+$/.test(value))
+      throw new NotConfigured(`The AWS credentials' ${name} is empty, or has a space or a line break in it.`);
+  }
+  return found;
+}
+
+function expiresSoon({ expiration }: AwsCredentials): boolean {
+  return expiration !== undefined && expiration.getTime() - Date.now() <= EARLY;
 }
 
 function checked(region: string | undefined): string | undefined {
@@ -126,7 +121,7 @@ function ofTheEnvironment(): AwsCredentialsProvider {
     (await (chain ??= import("@aws-sdk/credential-providers").then((sdk) => sdk.fromNodeProviderChain())))();
 }
 
-function unusable(error: unknown): FlowAccountConnectError {
+function whyNone(error: unknown): FlowAccountConnectError {
   const {
     name = "",
     code = "",

@@ -281,12 +281,6 @@ test("the stack's code for a wrong signature is a clock where the clocks differ"
   assert.equal((await denial(stack.client().connection(ID)))[0], "clock");
 });
 
-test("a real answer of an unknown route", async (t) => {
-  const stack = await FakeStack.start(t);
-  const [why] = await denial(stack.client({ url: stack.url.replace("/live", "/live/wrong") }).connection(ID));
-  assert.equal(why, "stage");
-});
-
 test("a fetch of the app's own is used, and its errors are translated", async (t) => {
   const stack = await FakeStack.start(t);
   const error = await failure(

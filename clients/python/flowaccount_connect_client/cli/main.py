@@ -15,7 +15,6 @@ from pathlib import Path
 
 from flowaccount_connect_client import (
     AccessDenied,
-    Connection,
     ConnectionNotFound,
     FlowAccountConnect,
     FlowAccountConnectError,
@@ -110,7 +109,7 @@ def _status(api: FlowAccountConnect, given: argparse.Namespace) -> int:
     rows = [
         [
             tables.cell(one.support_code),
-            tables.status(one.status, at_risk=_is_at_risk(one)),
+            tables.status(one.status, at_risk=tables.is_at_risk(one)),
             tables.left(one.deadline, now),
             tables.left(one.access_expires_at, now),
             tables.left(one.consent_ends_at, now),
@@ -123,10 +122,6 @@ def _status(api: FlowAccountConnect, given: argparse.Namespace) -> int:
     return OK
 
 
-def _is_at_risk(one: Connection) -> bool:
-    return one.at_risk_since is not None and one.status in ("active", "refresh_failing", "in_doubt")
-
-
 def _show(api: FlowAccountConnect, given: argparse.Namespace) -> int:
     found = api.connection(given.id)
     if given.json:
@@ -136,7 +131,7 @@ def _show(api: FlowAccountConnect, given: argparse.Namespace) -> int:
         timed = name.endswith(("_at", "_since")) or name in ("deadline", "since")
         shown = tables.moment(value) if timed else tables.cell(value)
         rows.append(
-            [tables.cell(name), tables.status(value, at_risk=_is_at_risk(found)) if name == "status" else shown]
+            [tables.cell(name), tables.status(value, at_risk=tables.is_at_risk(found)) if name == "status" else shown]
         )
     tables.show(["", ""], rows)
     return OK

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TextIO
 
+from flowaccount_connect_client.results import Connection
+
 STYLES = {
     "active": "green",
     "importing": "cyan",
@@ -35,6 +37,11 @@ def cell(value: object, style: str = "") -> Cell:
     """What is known, or a dash. Signs that could command a terminal become question marks."""
     text = "-" if value is None or value == "" else str(value)
     return Cell("".join(one if unicodedata.category(one)[0] != "C" else "?" for one in text), style)
+
+
+def is_at_risk(one: Connection) -> bool:
+    """Whether the refresh token of a connection that goes on dies soon."""
+    return one.at_risk_since is not None and one.status in ("active", "refresh_failing", "in_doubt")
 
 
 def status(value: object, *, at_risk: bool = False) -> Cell:

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
+from flowaccount_connect_client.cli.tables import is_at_risk
 from flowaccount_connect_client.errors import FlowAccountConnectError
 from flowaccount_connect_client.results import Connection
 
@@ -32,7 +33,7 @@ _BY_STATUS = {
 
 def group_of(one: Connection) -> str:
     """The group that a connection is in. One that is at risk is in no other."""
-    if one.at_risk_since is not None and one.status in ("active", "in_doubt", "refresh_failing"):
+    if is_at_risk(one):
         return "at_risk"
     return _BY_STATUS.get(one.status, "other")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from flowaccount_connect.connect.errors import (
     AlreadyConnected,
-    CannotOpen,
+    CannotOpenLink,
     LinkExpired,
     LinkRequired,
     LinkUsed,
@@ -76,13 +76,12 @@ class Authorize:
 
         A link can be opened many times: each opening begins an attempt, and none lasts longer than the link. The
         return URL and the app's state are the link's own. `cookies` are the names of our cookies in this browser, the
-        oldest first. Raises `CannotOpen`, `StoreUnavailable`; then nothing is written.
+        oldest first. Raises `CannotOpenLink`, `StoreUnavailable`; then nothing is written.
         """
         link, now = secret_in(link), int(self.clock())
         opened = self._opened(link, now)
         return self._begin(
             link,
-            opened.id,
             redirect_uri=redirect_uri,
             return_url=opened.return_url,
             app_state=opened.app_state,
@@ -104,7 +103,6 @@ class Authorize:
             raise ReturnUrlNotAllowed
         return self._begin(
             None,
-            None,
             redirect_uri=redirect_uri,
             return_url=return_url,
             app_state=checked_state(app_state),
@@ -115,7 +113,6 @@ class Authorize:
     def _begin(
         self,
         link: str | None,
-        link_id: str | None,
         *,
         redirect_uri: str,
         return_url: str | None,
@@ -132,7 +129,7 @@ class Authorize:
             expires_at=int(self.clock()) + lifetime,
             return_url=return_url,
             app_state=app_state,
-            link=link_id,
+            link=fingerprint(link) if link is not None else None,
             pkce=self.settings.pkce,
         )
         self.attempts.create(attempt)
@@ -160,7 +157,7 @@ class Authorize:
             raise self._refused(LinkExpired, found)
         return found
 
-    def _refused(self, error: type[CannotOpen], link: Link) -> CannotOpen:
+    def _refused(self, error: type[CannotOpenLink], link: Link) -> CannotOpenLink:
         """The error, with the way back to the app as long as the stack allows that return URL."""
         if not is_allowed(link.return_url, self.settings.return_urls):
             return error()

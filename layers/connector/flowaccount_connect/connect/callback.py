@@ -81,7 +81,8 @@ class Ended:
     refusal: Refusal | None = None
     """Why the business was not connected, where the ending is `WRONG_BUSINESS`."""
     note: str | None = None
-    """What to log beside the ending; nothing secret. An ending with a note is `unrecorded`."""
+    """What to log beside the ending; nothing secret. An ending with a note is `unrecorded`. The handler
+    knows two: `lost` is logged as an error, and `reload` is counted in no metric."""
     untouched: bool = False
     """Whether nothing was consumed, so that a reload begins again."""
     retry_after: int | None = None
@@ -125,7 +126,6 @@ class Callback:
     sealer: Sealer
     queue: Queue
     schedule: Schedule
-    access_token_lifetime: int = 3_600
     issuer: str | None = None
     """A callback whose `iss` (RFC 9207) is missing or differs from this one is refused; `None`: `iss` is ignored."""
     permits: Callable[[], Permit] | None = None
@@ -299,7 +299,7 @@ class Callback:
             owner=connection_id,
             grant_id=grant_id,
         )
-        stored = timed(sealed, tokens.expires_in or self.access_token_lifetime, sent_at, self.schedule, answer=tokens)
+        stored = timed(sealed, tokens, sent_at, self.schedule)
         commit = Commit(
             connection_id=connection_id,
             grant_id=grant_id,
@@ -355,13 +355,8 @@ class Callback:
         def send() -> None:
             self.queue.send(PendingCommit(target=Target.LINK, commit=commit, link_id=link.id))
 
-        try:
-            stored = persist_or_queue(write, send, TimeLeft(remaining, self.sleep))
-        except Lost:
-            return replace(kept, ending=Ending.TEMPORARILY_UNAVAILABLE, connection_id=None, note="lost")
-        if isinstance(stored, Refusal):
-            return self._refuse(kept, link, stored, remaining)
-        return replace(kept, note="pending") if isinstance(stored, Pending) else stored
+        stored = self._persisted(kept, write, send, remaining)
+        return self._refuse(kept, link, stored, remaining) if isinstance(stored, Refusal) else stored
 
     def _refuse(self, kept: Ended, link: Link, reason: Refusal, remaining: Callable[[], float]) -> Ended:
         """The business must not be connected: store only the event."""
@@ -415,11 +410,17 @@ class Callback:
         def send() -> None:
             self.queue.send(PendingCommit(target=Target.CONSENT, commit=commit))
 
+        return self._persisted(connected, write, send, remaining)
+
+    def _persisted[Stored](
+        self, ended: Ended, write: Callable[[], Stored], send: Callable[[], None], remaining: Callable[[], float]
+    ) -> Stored | Ended:
+        """What `write` returns once the table has acknowledged it; or else what `ended` is without that."""
         try:
             stored = persist_or_queue(write, send, TimeLeft(remaining, self.sleep))
         except Lost:
-            return replace(connected, ending=Ending.TEMPORARILY_UNAVAILABLE, connection_id=None, note="lost")
-        return replace(connected, note="pending") if isinstance(stored, Pending) else stored
+            return replace(ended, ending=Ending.TEMPORARILY_UNAVAILABLE, connection_id=None, note="lost")
+        return replace(ended, note="pending") if isinstance(stored, Pending) else stored
 
 
 def _result(ended: Ended) -> str:

@@ -1,4 +1,7 @@
-"""The app's side of connecting: it asks for a link, and confirms what came of it. `storage.links` says why."""
+"""The app's side of connecting: it asks for a link, and confirms what came of it.
+
+`storage/links.py` says why a link and its confirmation are two secrets.
+"""
 
 import contextlib
 import time
@@ -99,7 +102,7 @@ class Confirmation:
         link = self.links.create(
             tenant=whose,
             return_url=return_url,
-            expected_connection=str(expected_connection) if expected_connection is not None else None,
+            expected_connection=expected_connection,
             app_state=state,
             expires_at=now + self.lifetime,
         )

@@ -18,7 +18,7 @@ class Ending(StrEnum):
     AUTHORIZATION_FAILED = "authorization_failed"
     """FlowAccount sent another error back than a cancel."""
     ATTEMPT_EXPIRED = "attempt_expired"
-    """The browser came back after the time to connect."""
+    """The browser came back too late, or the business was disconnected after the consent was given."""
     ATTEMPT_UNKNOWN = "attempt_unknown"
     """The attempt does not exist, or another browser began it; from outside the two look the same."""
     ATTEMPT_USED = "attempt_used"

@@ -1,26 +1,4 @@
-"""Why a link is not made or opened, and why a confirmation connects nothing.
-
-    Failure
-    ├─ InvalidState          invalid_state
-    ├─ InvalidExternalBrowser  invalid_external_browser
-    ├─ ReturnUrlNotAllowed   return_url_not_allowed
-    ├─ TooManyLinks          too_many_links
-    ├─ IncompleteCallback    incomplete_callback
-    ├─ CannotOpen            a link that leads nowhere: its page shows the way back to the app
-    │  ├─ LinkRequired          link_required
-    │  ├─ UnknownLink           unknown_link
-    │  ├─ LinkUsed              link_used
-    │  ├─ AlreadyConnected      already_connected
-    │  └─ LinkExpired           link_expired
-    └─ CannotConfirm         a confirmation that connects nothing
-       ├─ UnknownConfirmation   unknown_confirmation
-       ├─ NotFinished           not_finished
-       ├─ TenantMismatch        tenant_mismatch
-       ├─ ConfirmationExpired   confirmation_expired
-       └─ ConnectFailed         connect_failed, with the `ending`
-
-Their HTTP statuses are in `http.problems`.
-"""
+"""Why a link is not made or opened, and why a confirmation connects nothing. `http.problems` has the HTTP statuses."""
 
 from flowaccount_connect.domain.errors import Failure
 
@@ -66,15 +44,15 @@ class IncompleteCallback(Failure):
     detail = "FlowAccount's redirect carries state, and code or error."
 
 
-class CannotOpen(Failure):
-    """A link leads nowhere. `back` is the app's return URL with the error, if the link is known."""
+class CannotOpenLink(Failure):
+    """A link leads nowhere. `back` is the app's return URL with the error, if the link is known; the page shows it."""
 
     def __init__(self, back: str | None = None) -> None:
         super().__init__()
         self.back = back
 
 
-class LinkRequired(CannotOpen):
+class LinkRequired(CannotOpenLink):
     """The stack connects by links only."""
 
     code = "link_required"
@@ -84,28 +62,28 @@ class LinkRequired(CannotOpen):
     )
 
 
-class UnknownLink(CannotOpen):
+class UnknownLink(CannotOpenLink):
     """The link was never made here, or it was deleted long after its end."""
 
     code = "unknown_link"
     detail = "This link is not known here. Ask the app for a new one."
 
 
-class LinkUsed(CannotOpen):
+class LinkUsed(CannotOpenLink):
     """A browser came back from FlowAccount through this link already, and nothing was connected yet."""
 
     code = "link_used"
     detail = "This link was used already. Ask the app for a new one."
 
 
-class AlreadyConnected(CannotOpen):
+class AlreadyConnected(CannotOpenLink):
     """The link was used, and the business is connected."""
 
     code = "already_connected"
     detail = "This link was used already, and the business is connected."
 
 
-class LinkExpired(CannotOpen):
+class LinkExpired(CannotOpenLink):
     """The time to use the link has passed."""
 
     code = "link_expired"

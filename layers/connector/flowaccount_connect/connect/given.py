@@ -7,7 +7,7 @@ from flowaccount_connect.domain.ids import is_tenant
 
 def checked_tenant(tenant: object) -> str:
     """A tenant. Raises `InvalidTenant`."""
-    if not isinstance(tenant, str) or not is_tenant(tenant):
+    if not is_tenant(tenant):
         raise InvalidTenant
     return tenant
 

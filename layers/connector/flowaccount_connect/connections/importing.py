@@ -14,14 +14,13 @@ from flowaccount_connect.connections.errors import (
     OfAnotherTenant,
 )
 from flowaccount_connect.connections.managing import shown, shown_import
-from flowaccount_connect.domain.connection import Status
-from flowaccount_connect.domain.errors import ConnectionNotFound, InvalidTenant, KeyUnavailable
+from flowaccount_connect.domain.connection import Connection, Status
+from flowaccount_connect.domain.errors import ConnectionNotFound, Failure, InvalidTenant, KeyUnavailable
 from flowaccount_connect.domain.ids import is_tenant, new_grant_id
 from flowaccount_connect.rotation.ports import Sealer
-from flowaccount_connect.storage import imports
 from flowaccount_connect.storage.connections import ConnectionStore
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
-from flowaccount_connect.storage.imports import ImportStore
+from flowaccount_connect.storage.imports import COOLING, ImportStore, NotBegun
 from flowaccount_connect.storage.sealing import SealingUnavailable, TokenPair
 
 LONGEST_REFRESH_TOKEN = 32_768
@@ -65,7 +64,7 @@ class Importing:
         """
         if not isinstance(refresh_token, str) or _REFRESH_TOKEN.fullmatch(refresh_token) is None:
             raise InvalidRefreshToken
-        if tenant is not None and not (isinstance(tenant, str) and is_tenant(tenant)):
+        if tenant is not None and not is_tenant(tenant):
             raise InvalidTenant
         grant_id, now = new_grant_id(self.clock), int(self.clock())
         try:
@@ -77,14 +76,8 @@ class Importing:
             # The age of the token is unknown, so this assumes that half of its lifetime is left.
             deadline = now + self.refresh_token_lifetime // 2
             self.imports.begin(connection_id, grant_id, sealed, deadline=deadline, now=now, tenant=tenant)
-        except imports.AlreadyConnected:
-            raise AlreadyConnected from None
-        except imports.OtherTenant:
-            raise OfAnotherTenant from None
-        except imports.UnderWay:
-            raise ImportUnderWay from None
-        except imports.CoolingDown as cooling:
-            raise ImportRefused({"reason": cooling.reason}, retry_after=max(cooling.until - now, 1)) from None
+        except NotBegun as found:
+            raise _refusal(found.connection, found.imported, now) from None
         self.prove(connection_id)
         return self._imported(connection_id, grant_id)
 
@@ -105,3 +98,14 @@ class Importing:
         if connection.grant_id != grant_id:
             raise AlreadyConnected
         return Imported(shown(connection), proved=True)
+
+
+def _refusal(connection: Connection | None, imported: Connection | None, now: int) -> Failure:
+    """Why an import cannot begin, by what stands in its way."""
+    if connection is not None:
+        is_inactive = connection.status in (Status.REAUTHORIZATION_REQUIRED, Status.DISCONNECTED)
+        return OfAnotherTenant() if is_inactive else AlreadyConnected()
+    if imported is None or imported.status is not Status.REAUTHORIZATION_REQUIRED:
+        return ImportUnderWay()
+    until = (imported.ended_at or now) + COOLING
+    return ImportRefused({"reason": imported.reason}, retry_after=max(until - now, 1))

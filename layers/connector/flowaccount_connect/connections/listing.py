@@ -9,7 +9,7 @@ from flowaccount_connect.domain.connection import Connection, Status
 from flowaccount_connect.domain.ids import is_connection_id
 from flowaccount_connect.domain.schedule import DUE_SHARDS
 from flowaccount_connect.storage import cursor
-from flowaccount_connect.storage.connections import ConnectionStore, from_item, key_of
+from flowaccount_connect.storage.connections import LEGIBLE, ConnectionStore, from_item, key_of
 from flowaccount_connect.storage.cursor import InvalidNext
 from flowaccount_connect.storage.dynamodb import AttributeValue, Client, Item, StoreUnavailable, call, s, text
 from flowaccount_connect.storage.imports import IMPORTING, ImportStore
@@ -136,35 +136,8 @@ def _encode(place: Place) -> str:
     return cursor.encode("#".join(place))
 
 
-_SHOWN = (
-    "pk",
-    "sk",
-    "status",
-    "listed_as",
-    "environment",
-    "grant_id",
-    "generation",
-    "tenant",
-    "connected_at",
-    "requested_at",
-    "access_expires_at",
-    "deadline",
-    "refresh_at",
-    "consent_ends_at",
-    "in_doubt",
-    "refused_at",
-    "refused_alone",
-    "at_risk",
-    "reason",
-    "ended_at",
-    "retries",
-    "committed_by",
-    "attempt_id",
-    "attempt_started_at",
-    "lease_until",
-)
-"""The attributes that are read to show a connection, or to say that it is unreadable. The sealed tokens are not among
-them."""
+_SHOWN = (*LEGIBLE, "listed_as")
+"""The attributes that are read to show a connection, or to say that it is unreadable."""
 
 _TRIES = 4
 

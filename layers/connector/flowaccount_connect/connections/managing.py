@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from flowaccount_connect.connections.errors import ConnectedMeanwhile, InvalidStatus
-from flowaccount_connect.connections.listing import LONGEST_PAGE, Listed, Listing, read
+from flowaccount_connect.connections.listing import Listed, Listing, read
 from flowaccount_connect.domain.connection import Connection, Status, public_status
 from flowaccount_connect.domain.errors import ConnectionNotFound, InvalidTenant
 from flowaccount_connect.domain.events import Entry
@@ -14,8 +14,6 @@ from flowaccount_connect.storage.connections import ConnectionStore, Refused, fr
 from flowaccount_connect.storage.dynamodb import Client
 from flowaccount_connect.storage.history import History
 from flowaccount_connect.storage.imports import IMPORTING, ImportStore
-
-__all__ = ["DEFAULT_LIMIT", "LONGEST_PAGE", "Managing", "shown", "shown_import"]
 
 DEFAULT_LIMIT = 50
 

@@ -8,13 +8,14 @@ from flowaccount_connect.domain.return_urls import is_secure
 LONGEST_LOGO = 2_000
 """The most characters of a logo. All settings of a Lambda function share 4 KB."""
 
+# Compiled when they are used: no stack sets all of them.
 _LETTER = r"[!-~\u00A1-\u00AC\u00AE-\u024F\u0E01-\u0E3A\u0E3F-\u0E5B]"
-_NAME = re.compile(rf"{_LETTER}(( |{_LETTER}){{0,58}}{_LETTER})?")
-_LOGO_URL = re.compile(
+_NAME = rf"{_LETTER}(( |{_LETTER}){{0,58}}{_LETTER})?"
+_LOGO_URL = (
     r"https://[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?(:[1-9][0-9]{0,4})?(/([A-Za-z0-9._~@+-]|%[0-9A-Fa-f]{2})+)+"
 )
-_LOGO_DATA = re.compile(r"data:image/(png|jpeg|webp|svg\+xml);base64,[A-Za-z0-9+/]+={0,2}")
-_ADDRESS = re.compile(r"mailto:[A-Za-z0-9._+-]{1,64}@[A-Za-z0-9.-]{1,255}|tel:\+?[0-9-]{3,20}")
+_LOGO_DATA = r"data:image/(png|jpeg|webp|svg\+xml);base64,[A-Za-z0-9+/]+={0,2}"
+_ADDRESS = r"mailto:[A-Za-z0-9._+-]{1,64}@[A-Za-z0-9.-]{1,255}|tel:\+?[0-9-]{3,20}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class App:
 
 def is_app_name(text: str) -> bool:
     """Whether `text` can be shown as a name: 1 to 60 Latin or Thai letters, digits, signs and inner spaces."""
-    return _NAME.fullmatch(text) is not None
+    return re.fullmatch(_NAME, text) is not None
 
 
 def is_logo(url: str) -> bool:
@@ -50,9 +51,9 @@ def is_logo(url: str) -> bool:
     """
     if len(url) > LONGEST_LOGO:
         return False
-    return _LOGO_DATA.fullmatch(url) is not None or (_LOGO_URL.fullmatch(url) is not None and is_secure(url))
+    return re.fullmatch(_LOGO_DATA, url) is not None or (re.fullmatch(_LOGO_URL, url) is not None and is_secure(url))
 
 
 def is_contact(url: str) -> bool:
     """Whether `url` leads to help: `https:` (also a LINE account on line.me), `mailto:` or `tel:`."""
-    return _ADDRESS.fullmatch(url) is not None or (url.startswith("https://") and is_secure(url))
+    return re.fullmatch(_ADDRESS, url) is not None or (url.startswith("https://") and is_secure(url))

@@ -30,7 +30,7 @@ class Reason(StrEnum):
 
 
 REFRESH_FAILING = "refresh_failing"
-"""The public status of an active connection whose refresh FlowAccount refuses, before that is final."""
+"""The public status of an active connection whose refresh fails: refused, but not for good, or unanswered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Connection:
     grant_id: str
     """The consent that the tokens belong to; of a tombstone, the moment of the disconnect. Later ids are greater."""
     generation: int
-    """How often the tokens changed."""
+    """Grows with each write that replaces or removes the tokens."""
     connected_at: int
     tenant: str | None = None
     sealed: Sealed | None = None

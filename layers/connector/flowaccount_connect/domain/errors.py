@@ -26,9 +26,6 @@ class Failure(Exception):
         self.facts = dict(facts or {})
         """Further facts for the caller, by name."""
 
-    def __str__(self) -> str:
-        return f"{self.code}: {self.detail}"
-
 
 class InvalidConnectionId(Failure):
     """The text in the path cannot be the id of a connection."""

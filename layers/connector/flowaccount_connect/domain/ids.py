@@ -7,6 +7,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable
+from typing import TypeGuard
 
 LONGEST_TENANT = 128
 """The most characters of the app's id of a tenant."""
@@ -14,7 +15,7 @@ LONGEST_TENANT = 128
 _CONNECTION_ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,64}")
 
 
-def is_connection_id(value: object) -> bool:
+def is_connection_id(value: object) -> TypeGuard[str]:
     """Whether `value` can name a connection: 1 to 64 ASCII letters, digits, `.`, `_`, `-`.
 
     The id is FlowAccount's `supportCode`. It is part of paths, keys and policies, so other characters are refused.
@@ -23,7 +24,7 @@ def is_connection_id(value: object) -> bool:
     return isinstance(value, str) and _CONNECTION_ID.fullmatch(value) is not None
 
 
-def is_tenant(value: object) -> bool:
+def is_tenant(value: object) -> TypeGuard[str]:
     """Whether `value` can be the app's id of a tenant: 1 to 128 printable characters."""
     return isinstance(value, str) and 1 <= len(value) <= LONGEST_TENANT and value.isprintable()
 
@@ -36,7 +37,7 @@ def new_grant_id(clock: Callable[[], float] = time.time) -> str:
     return _uuid7(clock)
 
 
-def new_event_id(clock: Callable[[], float] = time.time) -> str:
+def new_event_id(clock: Callable[[], float]) -> str:
     """The id of an event that changes no connection: a UUIDv7."""
     return _uuid7(clock)
 

@@ -23,9 +23,9 @@ def random_fraction() -> float:
     return _random.random()
 
 
-def shard_of(connection_id: str, shards: int = DUE_SHARDS) -> int:
-    """The partition of a connection, 0 to `shards` - 1: the same for an id for ever."""
-    return zlib.crc32(connection_id.encode()) % shards
+def shard_of(connection_id: str) -> int:
+    """The partition of a connection, 0 to `DUE_SHARDS` - 1: the same for an id for ever."""
+    return zlib.crc32(connection_id.encode()) % DUE_SHARDS
 
 
 @dataclass(frozen=True, slots=True)

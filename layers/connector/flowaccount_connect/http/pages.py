@@ -26,7 +26,7 @@ _NOTHING_TO_RESTART = (
     *("connected", "already_connected", "to_be_confirmed", "attempt_used", "link_used"),
     *("configuration_error", "incomplete_grant"),
 )
-"""Where the user should look into the app, rather than connect again."""
+"""Pages whose button leads back to the app, and begins no new connect."""
 
 _SIGNS = {
     "good": "M7 12.5l3.5 3.5L17 9",

@@ -1,16 +1,4 @@
-"""One request of API Gateway's REST proxy integration (payload format 1.0), read without trust.
-
-    Failure
-    ├─ UnknownParameter     unknown_parameter
-    ├─ RepeatedParameter    repeated_parameter
-    ├─ OversizedParameter   oversized_parameter
-    ├─ InvalidNumber        invalid_limit, invalid_min_ttl
-    ├─ InvalidBody          invalid_body
-    ├─ OversizedBody        oversized_body
-    └─ RouteNotFound        route_not_found
-
-Their HTTP statuses are in `problems`.
-"""
+"""One request of API Gateway's REST proxy integration (payload format 1.0), read without trust."""
 
 import json
 from collections.abc import Callable, Collection, Mapping
@@ -63,7 +51,7 @@ class OversizedParameter(Failure):
 
 
 class InvalidNumber(Failure):
-    """A query parameter is not a whole number in its range. Its code names the parameter."""
+    """A query parameter is not a whole number in its range. Its code names the parameter: `invalid_limit`."""
 
     def __init__(self, name: str, low: int, high: int) -> None:
         self.code = f"invalid_{name}"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flowaccount_connect.storage.dynamodb import Client, ConditionRefused, Item, call, n, number, s
+from flowaccount_connect.storage.dynamodb import Client, ConditionRefused, Item, call, get, n, number, s
 
 GATHER = 60
 """Seconds that the first of a burst waits for the others."""
@@ -89,7 +89,7 @@ class Notices:
         self._clock = clock
 
     def note(self, kind: str, subjects: Sequence[str]) -> tuple[bool, int]:
-        """Add subjects to what waits; whether nothing waited before, and when they may be sent, in epoch seconds.
+        """Add subjects to what waits; whether nothing else waited, and when they may be sent, in epoch seconds.
 
         Raises `StoreUnavailable`.
         """
@@ -102,12 +102,13 @@ class Notices:
             values = {":more": n(len(set(subjects))), ":ttl": values[":ttl"]}
             before = self._write(kind, "ADD more :more SET expires = :ttl", values, ReturnValues="ALL_OLD")
         waited = _waiting(before)
-        return not waited.count, max(int(self._clock()) + GATHER, waited.quiet_until)
+        # What waited may be what this very call wrote, if the table's first answer was lost and the SDK asked again.
+        is_first = not waited.more and set(waited.subjects) in (set(), set(subjects))
+        return is_first, max(int(self._clock()) + GATHER, waited.quiet_until)
 
     def get(self, kind: str) -> Waiting:
         """What waits. Raises `StoreUnavailable`."""
-        answer = call(self._client.get_item, TableName=self._table, Key=_key(kind), ConsistentRead=True)
-        return _waiting(answer.get("Item") or {})
+        return _waiting(get(self._client, self._table, _key(kind)) or {})
 
     def claim(self, kind: str, seen: Waiting) -> bool:
         """Reserve the sending of a kind for a minute; `False` if another worker has it. Raises `StoreUnavailable`."""

@@ -21,12 +21,13 @@ from typing import Any
 
 from flowaccount_connect import SOURCE
 from flowaccount_connect.domain.log import Log, fault
-from flowaccount_connect.notifying import notices, queue, signing, webhooks, words
+from flowaccount_connect.notifying import notices, queue, webhooks, words
 from flowaccount_connect.notifying.notices import Notice, Notices, Waiting
 from flowaccount_connect.notifying.people import People
 from flowaccount_connect.notifying.queue import Malformed, Message, Queue
 from flowaccount_connect.notifying.sending import Answer
 from flowaccount_connect.notifying.webhooks import Webhooks
+from flowaccount_connect.oauth.client_secret import SecretMisconfigured, SecretUnavailable
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
 
 HANGS = 3
@@ -52,13 +53,12 @@ class Notify:
     log: Log
     clock: Callable[[], float] = time.time
     silent_until: dict[str, float] = field(default_factory=dict)
-    """By receiver that hangs."""
+    """By receiver that hangs: until when nothing is sent to it, in epoch seconds."""
     timeouts: dict[str, int] = field(default_factory=dict)
-    """In a row, by receiver."""
+    """By receiver: how many deliveries in a row had no answer in time."""
 
     def receive(self, records: Sequence[Any]) -> list[str]:
         """Work on a batch; the ids of the messages that must come back. Raises nothing."""
-        failed: list[str] = []
         messages: list[Message] = []
         for record in records:
             try:
@@ -67,10 +67,8 @@ class Notify:
                 # The topic may be another's, with other messages on it.
                 self.log.warning("not a message of the queue", extra={"message_id": record.get("messageId")})
         with ThreadPoolExecutor(max(len(messages), 1)) as pool:
-            for message, done in zip(messages, pool.map(self._work, messages), strict=True):
-                if not done:
-                    failed.append(message.id)
-        return failed
+            done = pool.map(self._work, messages)
+            return [message.id for message, is_done in zip(messages, done, strict=True) if not is_done]
 
     def test(self) -> list[dict[str, object]]:
         """Send the event `webhook.test` to each receiver of webhooks; what became of each."""
@@ -84,7 +82,7 @@ class Notify:
         for to in self.webhooks.urls:
             try:
                 answer = self.webhooks.deliver(to, said) or Answer(None, "unexpected")
-            except (signing.SecretMisconfigured, signing.SecretUnavailable) as error:
+            except (SecretMisconfigured, SecretUnavailable) as error:
                 self.log.error("no secret", extra={"error": str(error)})
                 answer = Answer(None, "no_secret")
             answers.append({"receiver": to, "taken": answer.is_taken, "status": answer.status, "error": answer.error})
@@ -100,7 +98,7 @@ class Notify:
             else:
                 self._spread(message)
                 return True
-        except (signing.SecretMisconfigured, signing.SecretUnavailable) as error:
+        except (SecretMisconfigured, SecretUnavailable) as error:
             self.log.error("no secret", extra={"message_id": message.id, "error": str(error)})
             after = queue.delay(message.tries)
         except Exception as error:

@@ -12,36 +12,31 @@ The secrets are JSON, or of Slack the URL alone. They are looked up for each mes
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from flowaccount_connect.domain.error_code import error_code
 from flowaccount_connect.notifying import signing
 from flowaccount_connect.notifying.sending import Answer, Post
+from flowaccount_connect.oauth.client_secret import SecretMisconfigured
 
 SLACK, LINE, MAIL = "slack", "line", "mail"
 
 LINE_URL = "https://api.line.me/v2/bot/message/push"
 
 
-class Sns(Protocol):
-    """What is used of an SNS client."""
-
-    def publish(self, **kwargs: Any) -> Any: ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class People:
-    """The ways to people that are configured."""
+    """The ways to people that are configured. `secrets` is a client of Secrets Manager, `sns` one of SNS."""
 
-    secrets: signing.SecretsManager
+    secrets: Any
     slack: str | None
     """The name of the secret with Slack's URL."""
     line: str | None
     """The name of the secret with LINE's token and group."""
     mail: str | None
     """The ARN of the mailbox's topic."""
-    sns: Sns | None
-    """To publish there."""
+    sns: Any
+    """`None` without a mailbox."""
     post: Post
 
     @property
@@ -54,7 +49,7 @@ class People:
 
         Only a mail has a `subject`: up to 99 characters of ASCII.
 
-        Raises `signing.SecretMisconfigured`, `signing.SecretUnavailable`.
+        Raises `SecretMisconfigured`, `SecretUnavailable`.
         """
         if to not in self.names:
             return None
@@ -88,7 +83,7 @@ class People:
         except (ValueError, RecursionError):
             fields = {}
         if not isinstance(fields, dict) or not all(_is_word(fields.get(one)) for one in {*needed, *fields}):
-            raise signing.SecretMisconfigured(f"the secret {name} must be JSON with {' and '.join(needed)}")
+            raise SecretMisconfigured(f"the secret {name} must be JSON with {' and '.join(needed)}")
         return fields
 
 

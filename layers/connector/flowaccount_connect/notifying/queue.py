@@ -8,7 +8,7 @@ import json
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 DELAYS = (5, 60, 300, 1_800, 3_600, 7_200, 14_400, 28_800, 30_300)
 """Seconds after the first failed try, after the second, and so on. A day in all, and what is added at random."""
@@ -60,22 +60,14 @@ def delay(tries: int, *, asked: int | None = None, jitter: Callable[[], float] =
     return max(int(planned * (1 + 0.1 * jitter())), 1, asked or 0)
 
 
-class Sqs(Protocol):
-    """What is used of an SQS client."""
-
-    def send_message(self, **kwargs: Any) -> Any: ...
-    def send_message_batch(self, **kwargs: Any) -> Any: ...
-    def change_message_visibility(self, **kwargs: Any) -> Any: ...
-
-
 class NotSent(Exception):
     """The queue did not take all messages."""
 
 
 class Queue:
-    """The queue `url` and its dead letters `dead_letters`."""
+    """The queue `url` and its dead letters `dead_letters`. `sqs` is a client of SQS."""
 
-    def __init__(self, sqs: Sqs, url: str, dead_letters: str) -> None:
+    def __init__(self, sqs: Any, url: str, dead_letters: str) -> None:
         self._sqs = sqs
         self._url = url
         self._dead_letters = dead_letters

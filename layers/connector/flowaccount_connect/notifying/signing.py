@@ -12,10 +12,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any
 
 from flowaccount_connect.domain.error_code import error_code
 from flowaccount_connect.domain.log import Log
+from flowaccount_connect.oauth.client_secret import SecretMisconfigured, SecretUnavailable
 
 OVERLAP = 86_400
 """Seconds for which the secret before the current one still signs."""
@@ -24,24 +25,10 @@ MAX_AGE = 60
 """Seconds for which the secrets are used before they are looked up again."""
 
 
-class SecretMisconfigured(Exception):
-    """A secret is missing or is none: an operator has to put it right. The message has no part of it."""
-
-
-class SecretUnavailable(Exception):
-    """Secrets Manager could not be asked: only time helps. The message is the error's code."""
-
-
-class SecretsManager(Protocol):
-    """What is used of a Secrets Manager client."""
-
-    def get_secret_value(self, **kwargs: Any) -> Any: ...
-
-
-def read(client: SecretsManager, name: str, stage: str = "AWSCURRENT") -> tuple[str, float]:
+def read(client: Any, name: str, stage: str = "AWSCURRENT") -> tuple[str, float]:
     """The text of a secret, and when this version of it was made, in epoch seconds.
 
-    Raises `SecretMisconfigured`, `SecretUnavailable`.
+    `client` is a client of Secrets Manager. Raises `SecretMisconfigured`, `SecretUnavailable`.
     """
     try:
         answer = client.get_secret_value(SecretId=name, VersionStage=stage)
@@ -87,7 +74,7 @@ class SigningKeys:
     A new secret that is none is logged, and the one before it signs on. Its repr does not show them.
     """
 
-    def __init__(self, client: SecretsManager, name: str, log: Log, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, client: Any, name: str, log: Log, *, clock: Callable[[], float] = time.time) -> None:
         self._client = client
         self._name = name
         self._log = log

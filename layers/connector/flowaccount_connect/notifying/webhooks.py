@@ -40,7 +40,7 @@ class Webhooks:
 
     urls: Mapping[str, str]
     events: frozenset[str]
-    """The types of events that are sent; empty for all that come."""
+    """The types of events that are sent; empty for all that the rule `NotifyRule` lets through."""
     keys: Callable[[], Sequence[bytes]]
     post: Post
     clock: Callable[[], float]
@@ -52,8 +52,7 @@ class Webhooks:
     def deliver(self, to: str, said: Mapping[str, Any]) -> Answer | None:
         """Send a payload to a receiver; `None` if the stack has no such receiver any more.
 
-        Each try is signed anew, with the time of the try. Raises `signing.SecretMisconfigured`,
-        `signing.SecretUnavailable`.
+        Each try is signed anew, with the time of the try. Raises `SecretMisconfigured`, `SecretUnavailable`.
         """
         url = self.urls.get(to)
         if url is None:

@@ -24,11 +24,11 @@ _MISSING = (
 
 
 class SecretMisconfigured(Exception):
-    """The secret is missing, not JSON, incomplete, or has an invisible character: an operator has to put it right."""
+    """A secret is missing or wrong: an operator has to put it right. The message has nothing of it."""
 
 
 class SecretUnavailable(Exception):
-    """Secrets Manager could not be reached: only time helps."""
+    """Secrets Manager could not be reached: only time helps. The message has nothing secret."""
 
 
 class ClientSecret:
@@ -57,10 +57,6 @@ class ClientSecret:
         with self._lock:
             if self._value is not None and self._clock() - self._fetched_at < MAX_AGE:
                 return self._value
-            if self._failed_lately():
-                if self._value is None:
-                    raise SecretUnavailable("unavailable a moment ago")
-                return self._value
             try:
                 return self._fetch()
             except SecretUnavailable:
@@ -74,17 +70,16 @@ class ClientSecret:
         Looks it up unless another thread has done so meanwhile.
         """
         with self._lock:
-            if self._value == refused and not self._failed_lately():
+            if self._value == refused:
                 try:
                     self._fetch()
                 except (SecretMisconfigured, SecretUnavailable):
                     return None
             return self._value if self._value != refused else None
 
-    def _failed_lately(self) -> bool:
-        return self._clock() - self._failed_at < RETRY_AFTER
-
     def _fetch(self) -> str:
+        if self._clock() - self._failed_at < RETRY_AFTER:
+            raise SecretUnavailable("unavailable a moment ago")
         try:
             answer = self._client.get_secret_value(SecretId=self._name)
         except Exception as error:

@@ -1,8 +1,12 @@
 """What an answer of FlowAccount's token endpoint means.
 
-Judged by its body, since errors can come with HTTP 200 (seen on the live sandbox). The order: tokens without an error;
-then a status of 500 and above is doubt; then the error code; then the status. An answer that is
-not known to be permanent is doubt, and never the connection's fault.
+The body decides, since errors can come with HTTP 200 (seen on the live sandbox):
+
+1. Tokens without an error are a success.
+2. A status of 500 and above is doubt.
+3. A known error code decides.
+4. The status decides.
+5. All else is doubt, and never the connection's fault.
 
 To miss tokens costs a customer a consent, and to believe a false refusal costs one, too. So whole tokens (an access and
 a refresh token that can be sent) count in any body that begins with them, and a refusal counts only in a body that is

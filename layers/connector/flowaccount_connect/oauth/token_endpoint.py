@@ -36,6 +36,9 @@ from flowaccount_connect import __version__
 from flowaccount_connect.oauth import tls
 from flowaccount_connect.oauth.token_answer import BODY_LIMIT, Answer, Outcome, classify
 
+CONNECT_TIMEOUT = 4.0
+"""The most time that one address of the server may take to connect, in seconds. Then its next address is tried."""
+
 _ERRORS: dict[type[Exception], str] = {
     requests.exceptions.SSLError: "tls",
     requests.exceptions.Timeout: "timeout",
@@ -198,7 +201,8 @@ class TokenEndpoint:
         try:
             request = self._request.copy()
             request.prepare_body(form, None)
-            with adapter.send(request, timeout=budget) as response:
+            timeout = (min(CONNECT_TIMEOUT, budget), budget)
+            with adapter.send(request, timeout=timeout) as response:
                 heard = exchange.heard = _Received(response.status_code, dict(response.headers))
                 # http.client takes a head that breaks off for a whole one. So only an answer that says how long it is
                 # can be seen to be whole.

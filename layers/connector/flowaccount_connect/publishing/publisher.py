@@ -1,4 +1,4 @@
-"""Publishes the changes of the table's stream: to the connection's history, to the count, and to the event bus.
+"""Publishes the changes of the table's stream: to the history, to the number of connections, and to the event bus.
 
 Each change is published at least once. If the table or the bus refuses it, it waits in a queue and is delivered again.
 If that queue refuses it too, the stream delivers it again. Only the attributes in `_CARRIED` leave the stream. Tokens
@@ -7,7 +7,7 @@ are not among them, not even sealed.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from flowaccount_connect import SOURCE
@@ -17,21 +17,13 @@ from flowaccount_connect.domain.error_code import error_code
 from flowaccount_connect.domain.events import Entry, Event, Kind
 from flowaccount_connect.domain.ids import is_connection_id
 from flowaccount_connect.domain.log import Log, fault
-from flowaccount_connect.storage.connections import from_item
+from flowaccount_connect.storage.connections import IMPORT, LEGIBLE, from_item
 from flowaccount_connect.storage.dynamodb import Item, StoreUnavailable, text
 from flowaccount_connect.storage.fields import Fields
 from flowaccount_connect.storage.history import History, Moved
 
-_CARRIED = frozenset(
-    {
-        *("pk", "sk", "status", "environment", "tenant", "grant_id", "generation", "connected_at", "requested_at"),
-        *("access_expires_at", "deadline", "refresh_at", "consent_ends_at", "retries", "in_doubt", "refused_at"),
-        *("refused_alone", "at_risk", "committed_by", "attempt_id", "attempt_started_at", "lease_until", "reason"),
-        "ended_at",
-        # Of an event item.
-        *("type", "at", "connection_id"),
-    }
-)
+_CARRIED = frozenset({*LEGIBLE, *("type", "at", "connection_id")})
+"""Of a connection, and of an event item."""
 _ANNOUNCED = {f"connection.{kind}": kind for kind in (Kind.REFUSED, Kind.IMPORT_REFUSED)}
 """The types of event items."""
 _RESERVE = 15.0
@@ -132,16 +124,6 @@ class UnpublishedQueue:
         return refused
 
 
-@dataclass(slots=True)
-class Published:
-    """The result of publishing some changes."""
-
-    events: int = 0
-    """How many events the bus took."""
-    failed: list[Change] = field(default_factory=list)
-    """Changes that must be published again, with all their entries."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Publisher:
     """Publishes changes: to the history first, then to the bus. `bus` is a client of EventBridge."""
@@ -154,17 +136,17 @@ class Publisher:
     publish_refreshed: bool = False
     """Whether each refresh is an event too."""
 
-    def publish(self, changes: Sequence[Change], *, remaining: Callable[[], float]) -> Published:
-        """Publish each change while time remains. Raises nothing: changes that could not be published are `failed`.
+    def publish(self, changes: Sequence[Change], *, remaining: Callable[[], float]) -> list[Change]:
+        """Publish each change while time remains; returns those that must be published again, with all their entries.
 
-        `remaining` gives the seconds left of the invocation.
+        `remaining` gives the seconds left of the invocation. Raises nothing.
         """
-        published = Published()
+        failed: list[Change] = []
         waiting: list[tuple[Change, Event]] = []
         for change in changes:
             if remaining() < _RESERVE:
                 self.log.error("no time left", extra={"change_id": change.id})
-                published.failed.append(change)
+                failed.append(change)
                 continue
             try:
                 entries = self.entries(change)
@@ -172,16 +154,17 @@ class Publisher:
                 waiting += [(change, made) for entry in entries if (made := self._event(entry)) is not None]
             except StoreUnavailable as error:
                 self.log.error("not recorded", extra={"change_id": change.id, "error": str(error)})
-                published.failed.append(change)
+                failed.append(change)
             except Exception as error:
                 self.log.error("unexpected", extra={"change_id": change.id, **fault(error)})
-                published.failed.append(change)
+                failed.append(change)
         for at in range(0, len(waiting), _BATCH):
             batch = waiting[at : at + _BATCH]
             refused = self._put(batch) if remaining() > _RESERVE else [change for change, _ in batch]
-            published.events += len(batch) - len(refused)
-            published.failed += [change for change in refused if change not in published.failed]
-        return published
+            for change in refused:
+                if change not in failed:
+                    failed.append(change)
+        return failed
 
     def entries(self, change: Change) -> tuple[Entry, ...]:
         """The history entries of a change."""
@@ -191,7 +174,7 @@ class Publisher:
             # An event item is published when it is written. Its deletion is not an event.
             return () if change.new is None else self._of_event_item(change.id, item)
         old, new = (from_item(image) if image else None for image in (change.old, change.new))
-        derive = events.import_entries if kind == "IMPORT" else events.entries
+        derive = events.import_entries if kind == IMPORT else events.entries
         return derive(change.id, change.at, old, new)
 
     def _of_event_item(self, change_id: str, item: Item) -> tuple[Entry, ...]:
@@ -208,7 +191,7 @@ class Publisher:
                 id=f"{change_id}-{kind}",
                 kind=kind,
                 at=at,
-                connection_id=str(connection_id),
+                connection_id=connection_id,
                 environment=self.environment,
                 tenant=tenant,
                 reason=reason,
@@ -238,11 +221,12 @@ class Publisher:
                     for change, made in batch
                 ]
             )
+            results = list(zip(batch, answer["Entries"], strict=True))
         except Exception as error:
             self.log.error("not published", extra={"events": len(batch), "error": error_code(error)})
             return [change for change, _ in batch]
         refused = []
-        for (change, made), result in zip(batch, answer["Entries"], strict=True):
+        for (change, made), result in results:
             if "EventId" not in result:
                 code = result.get("ErrorCode")
                 self.log.error("not published", extra={"event_id": made.detail["id"], "error": code})
@@ -254,7 +238,7 @@ def _counted(image: Item | None) -> str | None:
     """The status under which an item is counted; `None` if it is not counted."""
     if image is None or text(image, "sk") == "EVENT":
         return None
-    if text(image, "sk") == "IMPORT":
+    if text(image, "sk") == IMPORT:
         return "importing" if events.is_under_way(from_item(image)) else None
     # A tombstone is not a connection. Its deletion has no entry, so nothing could make sure that it is counted once.
     status = from_item(image).status

@@ -1,28 +1,16 @@
 """Whether the token endpoint is well: the whole stack's answer to the question whether refresh tokens may be sent now.
 
-The endpoint becomes *unwell* when several different connections fail and none succeeds between them. A failure is a
-refused configuration (wrong secret, path or environment), a missing or unusable answer, or a refused token. Only the
-first failure of a connection counts. So connections that always fail, while others succeed, never make it unwell.
-
-While it is unwell, no connection's token is sent to find out. Instead a **canary** is sent: a refresh with a made-up
-token. If FlowAccount answers `invalid_grant` in good time, then client and server work. The first canary goes at once,
-the next ones after a minute, two, four, and then every five minutes. If the configuration was refused, the first good
-canary ends the unwell time. After missing answers or refused tokens a canary is not enough: a server that loses
-answers, or refuses good tokens, may still refuse a made-up one correctly. Then the good canary is followed by one
-refresh of a connection that has not failed itself in the last five minutes, and its success ends the unwell time. If
-that refresh proves nothing, because the connection always fails or is not due, another one tests a few seconds later.
-
-Two things still happen in an unwell time. A connection in its last hour is still refreshed, because waiting would lose
-it. And a success of such a refresh makes the endpoint well at once.
+docs/rotation.md ("When the endpoint is unwell") has the rules. If the configuration was refused, the first good canary
+ends the unwell time. After missing answers or refused tokens a canary is not enough: a server that loses answers, or
+refuses good tokens, may still refuse a made-up one correctly. Then the good canary is followed by one refresh of a
+connection, and its success ends the unwell time. If that refresh proves nothing, because the connection always fails or
+is not due, another one tests a few seconds later. A connection in its last hour is refreshed all the same, because
+waiting would lose it, and its success makes the endpoint well at once.
 
 The state is one item of the table, `pk=HEALTH, sk=token-endpoint`. A worker reads it every ten seconds at most, and
 writes it after failures, and after the first success that follows them. If the item cannot be read, or says what no
-worker can have written, the endpoint counts as well.
-
-Powertools has a circuit breaker with the same states. These rules cannot be expressed with it: it counts failures in a
-row and not whose they are; its probe is the next real call, which would spend a customer's token; no call is exempt; it
-knows one fixed pause and one kind of failure. Its store writes by PutItem, over what others wrote, and believes any
-time.
+worker can have written, the endpoint is taken to be well. docs/performance.md ("What was tried") says why this is not
+Powertools' circuit breaker.
 """
 
 import threading
@@ -127,6 +115,8 @@ class Health:
         self._lock = threading.RLock()
         self._seen: tuple[Item, State, float] = {}, State(), 0.0
         """The item as it was last seen, what it says, and until when that is trusted."""
+        self._alone_until = 0.0
+        """Until when no write is tried, since the table did not answer the last one."""
         self._succeeded = 0.0
         """When this process last saw a success."""
         self._accepted: float = 0
@@ -247,18 +237,26 @@ class Health:
             return self._seen[1]
 
     def _update(self, change: Callable[[State], State]) -> bool:
-        """Whether this process changed the state; not if `change` returns the same, or the table does not answer."""
+        """Whether this process changed the state; not if `change` returns the same, or the table does not answer.
+
+        While the table does not answer, this process goes by itself for `CACHED` seconds: a batch must not wait for it,
+        one thread after another.
+        """
         with self._lock:
             for _ in range(_TRIES):
                 item, state, _ = self._seen
                 after = change(state)
                 if after is state:
                     return False
+                if self._clock() < self._alone_until <= self._clock() + CACHED:
+                    self._saw(item, after)
+                    return False
                 try:
                     self._saw(self._item.replace(item, _encoded(after)), after)
                 except Changed as changed:
                     self._saw(changed.item, _decoded(changed.item, int(self._clock())))
                 except StoreUnavailable:
+                    self._alone_until = self._clock() + CACHED
                     # The others do not know. This process does.
                     self._saw(item, after)
                     return False

@@ -5,26 +5,28 @@ from flowaccount_connect.domain.schedule import Schedule
 from flowaccount_connect.oauth.token_answer import TokenSet
 from flowaccount_connect.storage.stored_tokens import StoredTokens
 
+ACCESS_TOKEN_LIFETIME = 3_600
+"""Assumed where an answer gives no usable `expires_in`, in seconds."""
+
 
 def timed(
     sealed: Sealed,
-    access_lifetime: int,
+    answer: TokenSet,
     sent_at: int,
     schedule: Schedule,
     *,
-    answer: TokenSet | None = None,
     before: Connection | None = None,
     renewed: bool = False,
 ) -> StoredTokens:
-    """A sealed set with its times. `access_lifetime` in seconds, `sent_at` in epoch seconds.
+    """A sealed set with its times, for an `answer` to what was sent at `sent_at` (epoch seconds).
 
-    `answer` may announce lifetimes. `before` is the connection that was refreshed; its consent goes on. Without
-    `before`, or if `renewed`, the consent is new.
+    `before` is the connection that was refreshed; its consent goes on. Without `before`, or if `renewed`, the consent
+    is new.
     """
-    announced = answer.refresh_expires_in if answer is not None else None
+    announced = answer.refresh_expires_in
     ends_at = schedule.consent_ends_at(
         sent_at,
-        answer.authorization_expires_in if answer is not None else None,
+        answer.authorization_expires_in,
         before.consent_ends_at if before is not None else None,
         renewed=renewed or before is None,
     )
@@ -34,7 +36,7 @@ def timed(
     return StoredTokens(
         sealed=sealed,
         requested_at=sent_at,
-        access_expires_at=sent_at + access_lifetime,
+        access_expires_at=sent_at + (answer.expires_in or ACCESS_TOKEN_LIFETIME),
         deadline=schedule.deadline(sent_at, announced, ends_at),
         refresh_at=schedule.refresh_at(sent_at, announced),
         consent_ends_at=ends_at,

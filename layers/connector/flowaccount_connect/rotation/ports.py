@@ -75,17 +75,8 @@ class Queue(Protocol):
 
 
 class Health(Protocol):
-    """The health of the token endpoint, as far as a verdict on one connection depends on it."""
+    """What a verdict on one connection asks of the token endpoint's health; see `rotation.health.Health`."""
 
-    def may_end(self, now: int) -> bool:
-        """Whether a refusal may be held against a connection at `now` (epoch seconds): the endpoint is well, so it
-        accepts what others send. Never raises."""
-        ...
-
-    def succeeded_since(self, at: int) -> bool:
-        """Whether a refresh of any connection has succeeded after `at` (epoch seconds), as far as is known."""
-        ...
-
-    def throttled_alone(self, connection_id: str) -> bool:
-        """Whether this connection was answered 429 before, and others have succeeded since."""
-        ...
+    def may_end(self, now: int) -> bool: ...
+    def succeeded_since(self, at: int) -> bool: ...
+    def throttled_alone(self, connection_id: str) -> bool: ...

@@ -20,7 +20,6 @@ from typing import Literal
 from flowaccount_connect.domain.connection import Attempt, Connection, Reason, Status
 from flowaccount_connect.domain.ids import is_connection_id, new_attempt_id
 from flowaccount_connect.domain.schedule import Schedule
-from flowaccount_connect.oauth.client_secret import SecretMisconfigured, SecretUnavailable
 from flowaccount_connect.oauth.token_answer import TOO_MANY_REQUESTS, Answer, Outcome, TokenSet
 from flowaccount_connect.rotation.new_tokens import timed
 from flowaccount_connect.rotation.outcomes import Refresh, RefreshOutcome
@@ -32,7 +31,7 @@ from flowaccount_connect.rotation.writes import Lost, Pending, acknowledged, per
 from flowaccount_connect.storage.commits import Commit
 from flowaccount_connect.storage.connections import Refused
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
-from flowaccount_connect.storage.sealing import CannotOpen, DataKey, SealingUnavailable, TokenPair
+from flowaccount_connect.storage.sealing import CannotOpen, DataKey, TokenPair
 
 ReplayPolicy = Literal["allowed", "never"]
 """Whether a token in doubt is sent once more, or costs a new consent."""
@@ -84,8 +83,6 @@ class Rotation:
     refusal is final, since no connection depends on it."""
     replay_policy: ReplayPolicy = "allowed"
     lease_seconds: int = 180
-    access_token_lifetime: int = 3_600
-    """Assumed where an answer gives no usable `expires_in`, in seconds."""
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
     attempt_id: Callable[[], str] = new_attempt_id
@@ -114,8 +111,8 @@ class Rotation:
     ) -> Connection | Refresh:
         """Claim by one conditional update. It returns the item, so nothing has to be read first.
 
-        A claim that was written and not acknowledged would look like that of a killed worker. It would put the
-        connection in doubt or, by policy, end it. So it is sent until it is, under one attempt id.
+        A claim that was written and not acknowledged looks like the claim of a killed worker. It would put the
+        connection in doubt or, by policy, end it. So it is repeated, under one attempt id, until it is acknowledged.
         """
         now = int(self.clock())
         attempt = Attempt(id=self.attempt_id(), started_at=now, lease_until=now + self.lease_seconds)
@@ -155,10 +152,10 @@ class Rotation:
         return self.report(current or found, RefreshOutcome.IN_FLIGHT)
 
     def put_off(self, found: Connection) -> None:
-        """Let what cannot be refreshed fall due as seldom as a connection that is well.
+        """Let a connection that cannot be refreshed fall due as seldom as one that is well.
 
-        The tick finds it by the index alone, as long as it is due. Its deadline would soon be before all others', and
-        it would take their slots. Somebody may repair it, so a try is left before its deadline.
+        Otherwise each tick finds it first, since its deadline is the oldest, and it takes the slots of others. One try
+        is left before its deadline, in case somebody repairs it.
         """
         now = int(self.clock())
         until = self.schedule.resume_at(now, found.deadline, self.schedule.refresh_at(now) - now)
@@ -208,7 +205,7 @@ class _Held:
 
     @property
     def is_import(self) -> bool:
-        """Whether an import is proved."""
+        """Whether this refresh tests an imported token."""
         return self.rotation.target is Target.IMPORT
 
     def now(self) -> int:
@@ -225,7 +222,8 @@ class _Held:
             return self.end(Reason.IN_DOUBT)
         try:
             prepared = self._prepare()
-        except (SealingUnavailable, CannotOpen, SecretUnavailable, SecretMisconfigured) as error:
+        except Exception as error:
+            # Of whatever kind: nothing was sent, so it must not look like doubt.
             self.heard = _LoggedAnswer(type(error).__name__)
             return self._release(RefreshOutcome.NOT_PREPARED)
         try:
@@ -338,10 +336,9 @@ class _Held:
             in_doubt=claimed.in_doubt if tokens.refresh_token is None else None,
             tokens=timed(
                 rotation.sealer.seal(pair, prepared.data_key, owner=claimed.id, grant_id=claimed.grant_id),
-                tokens.expires_in or rotation.access_token_lifetime,
+                tokens,
                 sent_at,
                 rotation.schedule,
-                answer=tokens,
                 before=claimed,
                 renewed=self.is_import,
             ),
@@ -444,10 +441,11 @@ class _Held:
         refused_at: int | None = None,
         refused_alone: int | None = None,
     ) -> Refresh:
-        """Give the claim back. The refresh is tried again after a backoff; a lifetime after the deadline it ends.
+        """Give the claim back, and set the next try: after a backoff, but not before `not_before` (epoch).
 
         A `pause`, in seconds, means that the stack had to wait. That is no failure, and the refresh is due again when
-        the pause ends.
+        the pause ends. `at_once` lets it be due now. One lifetime after the deadline the connection ends instead.
+        `in_doubt`, `refused_at` and `refused_alone` (epoch) are recorded if none is recorded yet.
         """
         claimed, schedule, now = self.claimed, self.rotation.schedule, self.now()
         blameless = pause is not None or at_once or outcome is RefreshOutcome.CONFIGURATION_ERROR
@@ -487,7 +485,7 @@ class _Held:
         return persist(write, self.time_left) or self._report(claimed, outcome)
 
     def _doubtful_alone(self, in_doubt: int | None) -> bool:
-        """Whether a doubt is the connection's own matter: it has had no answer several times, and others had theirs."""
+        """Whether a doubt concerns this connection alone: it had no answer several times, and others had one."""
         since, retries = self.claimed.in_doubt, self.claimed.retries or 0
         often = in_doubt is not None and since is not None and retries >= ALONE_AFTER
         return often and self.rotation.health.succeeded_since(since or 0)
@@ -528,7 +526,7 @@ def _hindrance(found: Connection, generation: int | None, now: int) -> RefreshOu
     if found.status is not Status.ACTIVE:
         return RefreshOutcome.NOT_ACTIVE
     if found.attempt is not None and found.attempt.lease_until > now and not found.leased(now):
-        # No worker can have written that. If it counted, the connection would wait for its end, and die.
+        # No worker writes a lease that ends so late. If it counted, nobody would claim the connection in time.
         return RefreshOutcome.UNREADABLE
     if generation is not None and found.generation != generation:
         return RefreshOutcome.SUPERSEDED

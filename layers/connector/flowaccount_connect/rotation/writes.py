@@ -1,10 +1,9 @@
 """Writes that must not be lost: repeated while the table does not acknowledge them, and handed to the queue at last."""
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 
-from flowaccount_connect.rotation.time_left import COMMIT_RESERVE, LAST_TRY, SHORTEST_EXCHANGE, TimeLeft
+from flowaccount_connect.rotation.time_left import COMMIT_RESERVE, LAST_TRY, SHORTEST_EXCHANGE, TABLE_ALONE, TimeLeft
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
 
 
@@ -28,13 +27,13 @@ class Lost(Exception):
         self.queue = queue
 
 
-def persist[Stored](write: Callable[[], Stored], time: TimeLeft, *, reserve: float = COMMIT_RESERVE) -> Stored | None:
-    """`write` until the table acknowledges it, or `None` once only `reserve` seconds are left."""
+def persist[Stored](write: Callable[[], Stored], time: TimeLeft) -> Stored | None:
+    """`write` until the table acknowledges it, or `None` once only the time to queue it is left."""
     for pause in _pauses():
         try:
             return write()
         except StoreUnavailable:
-            if not time.pause(pause, reserve=reserve):
+            if not time.pause(pause, reserve=COMMIT_RESERVE):
                 return None
     return None
 
@@ -45,50 +44,41 @@ def acknowledged[Stored](write: Callable[[], Stored], time: TimeLeft) -> Stored:
     What was written and not acknowledged would have been for nothing. It may be repeated: it recognises what it wrote
     before. Raises its last `StoreUnavailable` once too little time is left for the POST.
     """
-    last = StoreUnavailable()
-
-    def noted() -> tuple[Stored]:
-        nonlocal last
+    pauses = _pauses()
+    while True:
         try:
-            return (write(),)
-        except StoreUnavailable as error:
-            last = error
-            raise
-
-    done = persist(noted, time, reserve=COMMIT_RESERVE + SHORTEST_EXCHANGE)
-    if done is None:
-        raise last
-    return done[0]
+            return write()
+        except StoreUnavailable:
+            if not time.pause(next(pauses), reserve=COMMIT_RESERVE + SHORTEST_EXCHANGE):
+                raise
 
 
 def persist_or_queue[Stored](write: Callable[[], Stored], send: Callable[[], None], time: TimeLeft) -> Stored | Pending:
-    """`write` until the table acknowledges it. Once only the time to queue it is left, try both until one takes it.
+    """`write`, for `TABLE_ALONE` seconds until the table acknowledges it, and then queue and table in turn.
 
-    Both may be repeated: each recognises what it wrote before. Raises `Lost` once there is no time for either.
+    Until one of them has it, it is in this process alone. Both may be repeated: each recognises what it wrote before.
+    Raises `Lost` once there is no time for either.
     """
     table = queue = ""
-
-    def noted() -> Stored:
-        nonlocal table
+    queue_from = max(time.seconds() - TABLE_ALONE, COMMIT_RESERVE)
+    for pause in _pauses():
         try:
             return write()
         except StoreUnavailable as error:
             table = str(error)
-            raise
-
-    if (stored := persist(noted, time)) is not None:
-        return stored
-    for pause in _pauses():
-        try:
-            send()
-            return Pending(table)
-        except QueueUnavailable as error:
-            queue = str(error)
-        if not time.pause(pause, reserve=LAST_TRY):
+        except Exception as error:
+            # Of whatever kind: what nobody has foreseen must not cost the tokens.
+            table = type(error).__name__
+        left = time.seconds()
+        if queue and left < LAST_TRY:
             break
-        with suppress(StoreUnavailable):
-            return noted()
-        if time.seconds() < LAST_TRY:
+        if left - pause < queue_from:
+            try:
+                send()
+                return Pending(table)
+            except QueueUnavailable as error:
+                queue = str(error)
+        if not time.pause(pause, reserve=LAST_TRY):
             break
     raise Lost(table, queue)
 

@@ -6,7 +6,7 @@ token, and `check_answer`.
 
 How long one call may take:
 - At worst two attempts, each with a second to connect and two seconds to wait for bytes, and up to a second between
-  them: 7 seconds, which is `rotation.LONGEST_WRITE`.
+  them: 7 seconds, which is `LONGEST_WRITE` in `rotation/time_left.py`.
 - boto3 has no deadline for a whole call: a resolver that does not answer, or an answer that arrives in drops, takes
   longer. `RES_OPTIONS` in the template limits the resolver to two seconds for an attempt. A write after an exchange may
   take 14 seconds, twice its budget, before the pending commit loses its turn. What takes longer still ends with the
@@ -15,6 +15,7 @@ How long one call may take:
 """
 
 import json
+import logging
 import os
 from functools import lru_cache
 from pathlib import Path
@@ -28,6 +29,7 @@ from botocore.config import Config
 from botocore.handlers import generate_idempotent_uuid
 
 from flowaccount_connect import __version__
+from flowaccount_connect.runtime.settings import CONNECTIONS
 
 CONNECT_TIMEOUT = 1.0
 """Seconds that opening a connection may take, for each address of the service."""
@@ -38,11 +40,22 @@ READ_TIMEOUT = 2.0
 ATTEMPTS = 2
 """How often a call is tried in all, where the failure may pass (botocore's retry mode "standard")."""
 
-CONNECTIONS = 25
-"""Idle connections that a client keeps: one for each thread of a batch of refreshes."""
-
 AMAZON_ROOTS = "amazon-roots.pem"
 """Beside certifi's file: the authorities that sign for AWS. The build of the layer cuts it."""
+
+ALWAYS = {
+    "BatchGetItem": {"Responses"},
+    "Decrypt": {"Plaintext"},
+    "GenerateDataKey": {"CiphertextBlob", "Plaintext"},
+    "GetQueueAttributes": {"Attributes"},
+    "PutEvents": {"Entries"},
+    "Query": {"Items", "ScannedCount"},
+    "SendMessage": {"MessageId"},
+}
+"""What an answer always has, by operation. Those of the other operations can be empty."""
+
+# At DEBUG, which an operator can set for a function, it would log the answers of KMS and Secrets Manager.
+logging.getLogger("botocore").setLevel(logging.WARNING)
 
 
 class NoAnswer(Exception):
@@ -63,29 +76,30 @@ def client(service: str, *, read_timeout: float = READ_TIMEOUT, attempts: int = 
     return shared_session().client(service, config=config, verify=_authorities())  # type: ignore[call-overload]
 
 
-def check_answer(*, http_response: Any = None, model: Any = None, **_: Any) -> None:
+def check_answer(*, http_response: Any = None, parsed: Any = None, model: Any = None, **_: Any) -> None:
     """Refuse a success whose body is not what the service sent. botocore calls it after the last attempt.
 
     botocore reads a body that is not JSON as an answer without members, and returns the last one even if its checksum
     is wrong: without this check, a page of a proxy would read as "no such item". DynamoDB sends a checksum with each
     answer. All other answers are JSON objects, except streams, the XML of SNS, which botocore refuses to misread, and
-    answers without members, such as that of ChangeMessageVisibility: their body is empty. Raises `NoAnswer`.
+    answers without members, such as that of ChangeMessageVisibility: their body is empty. An object without what such
+    an answer `ALWAYS` has is none either. Raises `NoAnswer`.
     """
     is_xml = model.service_model.protocol == "query"
     is_empty = model.output_shape is None
     if http_response.status_code >= 300 or model.has_streaming_output or is_xml or is_empty:
         return
     checksum = http_response.headers.get("x-amz-crc32")
-    if checksum is not None:
-        if checksum != str(crc32(http_response.content)):
-            raise NoAnswer
-        return
-    try:
-        is_object = isinstance(json.loads(http_response.content), dict)
-    except ValueError:
-        is_object = False
-    if not is_object:
+    is_whole = checksum == str(crc32(http_response.content)) if checksum else _is_object(http_response.content)
+    if not is_whole or not ALWAYS.get(model.name, set()) <= parsed.keys():
         raise NoAnswer
+
+
+def _is_object(body: bytes) -> bool:
+    try:
+        return isinstance(json.loads(body), dict)
+    except ValueError:
+        return False
 
 
 @lru_cache(1)
@@ -105,6 +119,7 @@ def _authorities() -> str | None:
     """
     session = shared_session()
     cut = Path(certifi.__file__).with_name(AMAZON_ROOTS)
-    if "AWS_CA_BUNDLE" in os.environ or session.get_partition_for_region(session.region_name) != "aws":
+    is_configured = not {"AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"}.isdisjoint(os.environ)
+    if is_configured or session.get_partition_for_region(session.region_name) != "aws":
         return None
     return str(cut) if cut.is_file() else None

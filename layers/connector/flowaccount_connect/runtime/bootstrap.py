@@ -33,13 +33,19 @@ if TYPE_CHECKING:
 
 
 def _without_collection[**Parameters, Made](build: Callable[Parameters, Made]) -> Callable[Parameters, Made]:
-    """`build` without garbage collection. Loaded modules live as long as the process, so a collection frees nothing."""
+    """`build` without garbage collection. Loaded modules live as long as the process, so a collection frees nothing.
+
+    Nor does a later one: what has been loaded is frozen, else the next collection would look through all of it. Only
+    for what is made once, at the start of a process.
+    """
 
     @wraps(build)
     def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Made:
         gc.disable()
         try:
-            return build(*args, **kwargs)
+            made = build(*args, **kwargs)
+            gc.freeze()
+            return made
         finally:
             gc.enable()
 
@@ -113,7 +119,7 @@ def callback() -> "tuple[Callback, frozenset[str]]":
         secret=ClientSecret(client("secretsmanager"), tokens.client_secret_name),
         sealer=_sealer(stack, tokens.key_id),
         queue=PendingQueue(client("sqs"), tokens.salvage_queue_url),
-        schedule=tokens.schedule(),
+        schedule=tokens.schedule,
         issuer=read.optional("ISSUER"),
         permits=lambda: rate.permit(Kind.CONNECT),
         exchanges_per_minute=max(rate.rule.limit // 5, 2),
@@ -153,7 +159,7 @@ def refresh() -> "tuple[Rotation, Rotation, Health, Rate, Canary]":
         secret=secret,
         sealer=_sealer(stack, tokens.key_id),
         queue=PendingQueue(client("sqs"), tokens.salvage_queue_url),
-        schedule=tokens.schedule(),
+        schedule=tokens.schedule,
         replay_policy="never" if policy == "never" else "allowed",
         lease_seconds=read.number("LEASE_SECONDS", 180, 60, LONGEST_LEASE),
         health=health,
@@ -237,7 +243,6 @@ def connections() -> "Managing":
     )
 
 
-@_without_collection
 def importing(managing: "Managing") -> "Importing":
     """The use case of `connections` that imports refresh tokens.
 

@@ -7,15 +7,20 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from flowaccount_connect.domain.errors import InvalidSetting
 from flowaccount_connect.domain.return_urls import is_secure
-from flowaccount_connect.domain.schedule import Schedule
 
 if TYPE_CHECKING:
+    # Imported below by whoever needs them: not all functions have pages, or a schedule.
     from flowaccount_connect.domain.app import App
+    from flowaccount_connect.domain.schedule import Schedule
 
 Environment = Literal["sandbox", "production"]
 
 LINK_LIFETIME = 3_600
 """How long a link or an attempt can be used, in seconds. FlowAccount's code lives for 150 minutes."""
+
+CONNECTIONS = 25
+"""Idle connections that a client of AWS keeps: one for each thread of a batch of refreshes. (Not in `aws`, which loads
+boto3.)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,31 +86,14 @@ class Stack:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenSettings:
-    """The settings of the functions that call the token endpoint and store its answers. Durations in seconds."""
+    """The settings of the functions that call the token endpoint and store its answers."""
 
     endpoint: str
     client_id: str
     client_secret_name: str
     key_id: str
-    refresh_token_lifetime: int
-    refresh_after: int
     salvage_queue_url: str
-    believe_longer: bool
-    """Whether an announced lifetime that is longer than `refresh_token_lifetime` counts."""
-    consent_lifetime: int | None
-    """How long a consent lasts. Refreshes do not prolong it. `None`: without end, unless an answer announces one."""
-    consent_warning: int
-    """How long before the end of its consent a connection is at risk."""
-
-    def schedule(self) -> Schedule:
-        """The schedule with these settings."""
-        return Schedule(
-            self.refresh_after,
-            self.refresh_token_lifetime,
-            believe_longer=self.believe_longer,
-            consent_lifetime=self.consent_lifetime,
-            consent_warning=self.consent_warning,
-        )
+    schedule: "Schedule"
 
 
 def stack(variables: Mapping[str, str] = os.environ) -> Stack:
@@ -120,7 +108,6 @@ def stack(variables: Mapping[str, str] = os.environ) -> Stack:
 
 def app(variables: Mapping[str, str] = os.environ) -> "App":
     """What the pages show of the app. Raises `InvalidSetting`."""
-    # Imported here, since only two functions have pages.
     from flowaccount_connect.domain.app import App, is_app_name, is_contact, is_logo
 
     read = Reader(variables)
@@ -128,7 +115,9 @@ def app(variables: Mapping[str, str] = os.environ) -> "App":
     if name is not None and not is_app_name(name):
         raise InvalidSetting("APP_NAME must be 1 to 60 Latin or Thai letters, digits, signs and inner spaces")
     if logo is not None and not is_logo(logo):
-        raise InvalidSetting("APP_LOGO must be an https URL of a file or an image as a data: URL, of 2000 characters")
+        raise InvalidSetting(
+            "APP_LOGO must be an https URL of a file, or an image as a data: URL, with at most 2000 characters"
+        )
     if contact is not None and not is_contact(contact):
         raise InvalidSetting("APP_CONTACT must be an https:, mailto: or tel: URL")
     return App(name=name, logo=logo, contact=contact, restart=read.optional_url("RESTART_URL"))
@@ -160,17 +149,19 @@ def at_risk_before(read: Reader) -> int:
 
 def tokens(variables: Mapping[str, str] = os.environ) -> TokenSettings:
     """The settings of `callback` and `refresh`. Raises `InvalidSetting`."""
+    from flowaccount_connect.domain.schedule import Schedule
+
     read = Reader(variables)
-    after, lifetime = refresh_times(read)
     return TokenSettings(
         endpoint=read.url("TOKEN_ENDPOINT"),
         client_id=read.text("CLIENT_ID"),
         client_secret_name=read.text("CLIENT_SECRET_NAME"),
         key_id=read.text("KEY_ID"),
-        refresh_token_lifetime=lifetime,
-        refresh_after=after,
         salvage_queue_url=read.text("SALVAGE_QUEUE_URL"),
-        believe_longer=read.choice("REFRESH_TOKEN_LIFETIME_LONGER", "ignored", "believed") == "believed",
-        consent_lifetime=read.number("CONSENT_LIFETIME", 0, 0, 10 * 365 * 86_400) or None,
-        consent_warning=read.number("CONSENT_WARNING", 3 * 86_400, 0, 365 * 86_400),
+        schedule=Schedule(
+            *refresh_times(read),
+            believe_longer=read.choice("REFRESH_TOKEN_LIFETIME_LONGER", "ignored", "believed") == "believed",
+            consent_lifetime=read.number("CONSENT_LIFETIME", 0, 0, 10 * 365 * 86_400) or None,
+            consent_warning=read.number("CONSENT_WARNING", 3 * 86_400, 0, 365 * 86_400),
+        ),
     )

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flowaccount_connect.domain.ids import is_connection_id
+from flowaccount_connect.storage.connections import IMPORT
 from flowaccount_connect.storage.dynamodb import AttributeValue, Client, attributes, call, number, text
-from flowaccount_connect.storage.imports import ImportStore
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -112,5 +112,5 @@ def _due(item: Mapping[str, AttributeValue]) -> Due | None:
         connection_id=connection_id,
         generation=number(item, "generation") or 0,
         at_risk=number(item, "at_risk"),
-        is_import=text(item, "sk") == ImportStore.sort_key,
+        is_import=text(item, "sk") == IMPORT,
     )

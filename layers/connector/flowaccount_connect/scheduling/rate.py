@@ -5,21 +5,9 @@ item of the table. The next slot is always at least `Rule.interval` after the la
 gone. So nothing is sent in a burst, and **at most `limit` requests arrive in any 60 seconds**: requests that arrive
 within 60 seconds have slots within 60 seconds and `TOLERANCE`, and slots are (60 s + `TOLERANCE`) / limit apart.
 
-Who gets a slot:
-
-- What is *urgent* (`Kind.URGENT`) takes slots up to 15 seconds ahead, and waits for no pause. All others take slots
-  less far ahead (`REACH`). So an urgent refresh finds a slot at once, and waits 15 seconds for it at most. (Where slots
-  are more than 15 seconds apart, it waits for the next one.)
-- Callers, connects and imports have a *share*: one slot in five, five and ten (`ONE_IN`), also while the schedule wants
-  all slots. Beyond its share a kind gets only a slot that is free at this moment, because nobody asked for it.
-  Together they have half of the slots. The other half is the schedule's.
-- The schedule gets what the others leave.
-
-After a 429 the whole stack pauses: for `Retry-After`, or else for 15 seconds, and twice as long each time while 429s go
-on. The interval grows too, and comes back by itself: half of the slowdown is gone after `HALF_LIFE`. So a limit lower
-than ours is found and kept, down to a quarter of ours. If FlowAccount accepts even less, only the pauses grow. All 429s
-to requests that were sent before a pause ended count as one. A worker that already has slots notices the pause of
-another worker within a second (`NEWS`), or within a second and two (`SLOWEST`) if the table is slow.
+Who gets a slot, and what a 429 does, is in docs/scheduling.md, "The rate". All 429s to requests that were sent before a
+pause ended count as one. A worker that already has slots notices the pause of another worker within one second
+(`NEWS`), or within three (`NEWS` and `SLOWEST`) if the table is slow.
 
 Clocks may differ as far as `TOLERANCE` allows. Each extra second of difference allows one more second's worth of
 requests. While a deployment changes the limit, old and new workers run together, and the higher limit holds.
@@ -57,7 +45,8 @@ REACH = {
     Kind.IMPORT: 5.0,
     Kind.SCHEDULED: 5.0,
 }
-"""How far ahead each kind may take a slot, in seconds. The longer reach goes first where slots are scarce."""
+"""How far ahead each kind may take a slot, in seconds. The longer reach goes first where slots are scarce: what is
+urgent finds a slot at once. Where slots are further apart than that, it waits for the next one."""
 
 ONE_IN = {Kind.CALLER: 5, Kind.CONNECT: 5, Kind.IMPORT: 10}
 """The shares: a kind gets one slot in so many while others want slots too."""
@@ -66,7 +55,7 @@ LONGEST_PAUSE = 240
 """The longest pause after a 429 without `Retry-After`, in seconds."""
 
 NEWS = 1.0
-"""How old a worker's knowledge of pauses may be in seconds, when it is time to send or to read the item for that."""
+"""The greatest age of the item as a worker knows it, in seconds. Before it sends, it reads an older one again."""
 
 LONGEST_RETRY_AFTER = 3_600
 """The longest pause that a `Retry-After` can ask for, in seconds."""
@@ -275,7 +264,7 @@ class Rate:
         """Sleep until `before` seconds before a slot, and before that what so many calls of the table take."""
         self._sleep_until(slot - int((before + calls * self._takes) * _SECOND))
 
-    def is_good(self, slot: int, *, urgent: bool) -> bool:
+    def wait_for(self, slot: int, *, urgent: bool) -> bool:
         """Sleep until a slot has come; whether it may still be used. Raises `StoreUnavailable`."""
         if not urgent:
             # A slow table answers by the time of the slot.
@@ -419,7 +408,7 @@ class Permit:
                         raise
                     self._rate.sleep(full.retry_after)
                     continue
-            if self._rate.is_good(slot, urgent=self._kind is Kind.URGENT):
+            if self._rate.wait_for(slot, urgent=self._kind is Kind.URGENT):
                 return
         raise NoPermit(1)
 

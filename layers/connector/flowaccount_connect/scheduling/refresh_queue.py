@@ -40,10 +40,10 @@ class RefreshQueue:
             "ApproximateNumberOfMessagesDelayed",
         ]
         try:
-            answer = self._sqs.get_queue_attributes(QueueUrl=self._url, AttributeNames=names)
+            counts = self._sqs.get_queue_attributes(QueueUrl=self._url, AttributeNames=names)["Attributes"]
+            return sum(int(counts.get(name, 0)) for name in names)
         except Exception as error:
             raise QueueUnavailable(error_code(error)) from None
-        return sum(int(answer["Attributes"].get(name, 0)) for name in names)
 
     def send(self, messages: list[Message]) -> int:
         """Send at most ten messages; how many the queue did not take."""

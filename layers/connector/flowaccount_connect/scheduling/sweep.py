@@ -1,24 +1,12 @@
 """The tick of the schedule: finds what is due through the index, soonest deadline first, and dispatches it.
 
-A tick dispatches what the rate lets through until the next tick. So a backlog drains at the allowed rate, and never as
-a storm. Duplicates and overlapping ticks do no harm: a claim of what is no longer due is refused.
-
-A tick plans by what this process dispatched before: it knows when each of its messages is to be sent, and goes on after
-the last one. SQS' count of messages is up to a minute old, so it still contains messages that were sent long ago. It is
-used for what the process cannot know: after a cold start, or when more messages wait than the process dispatched in the
-last two minutes.
+docs/scheduling.md ("The schedule") says what a tick dispatches, and in which order. Duplicates and overlapping ticks do
+no harm: a claim of what is no longer due is refused.
 
 The work of a tick grows with what is due and not with what exists. It reads the shards of the sparse index at the same
 time, page by page, each item once. After the first page of each shard it asks only for items that can still matter:
 those with a sooner deadline than the last one kept so far, or at risk and not marked. So it finds the soonest
 deadlines of any backlog exactly, and reading past tens of thousands of items costs little.
-
-Where more connections die than can be refreshed, each slot goes to the soonest deadline that can still be met.
-That saves as many as possible. In the order of the deadlines alone each token would be sent a moment too late, and all
-would be lost.
-
-An import whose first refresh is due has a deadline that is assumed. While connections wait, imports get one moment in
-ten, as in the rate: else thousands of them would go before every connection, for half a day.
 
 An item of the index that cannot be read is skipped and reported. It never fails the tick of the others.
 """
@@ -163,9 +151,10 @@ class _Found:
             return Wanted(soonest=self._first[0].due.deadline, at_risk=None if enough else self._at_risk)
 
     def first(self) -> list[Due]:
-        """The first in line, in order: while connections wait, imports have their share of the places.
+        """The first in line, in order: while connections wait, imports have their share of the places, as in the rate.
 
-        But connections that die within the hour go first.
+        An import's deadline is assumed: else thousands would go before every connection, for half a day. Connections
+        that die within the hour go first.
         """
         connections = self._in_order(chain(self._dying, (last.due for last in self._first)))
         urgent = [one for one in connections if self._schedule.urgent(self._now, one.deadline)]
@@ -307,7 +296,10 @@ class Sweep:
             return None
 
     def _start(self, waiting: int, interval: int, state: State, moment: int) -> int:
-        """The first moment (epoch microseconds) for which nothing is planned or waits yet. `waiting` is SQS' count."""
+        """The first moment (epoch microseconds) for which nothing is planned or waits yet.
+
+        `waiting` is SQS' count. It is up to a minute old, so it still contains messages that were sent long ago.
+        """
         last = max(self._dispatched.values(), default=0.0)
         planned = int(last * _MICROSECONDS) + interval if last else 0
         # The count may contain everything that was dispatched lately. What is beyond that waits for certain.
@@ -317,8 +309,9 @@ class Sweep:
     def _planned(self, due: list[Due], seen: int, start: int, state: State, moment: int) -> list[Message]:
         """What the rate lets through from `start` until the next tick, and when.
 
-        Each slot goes to the soonest deadline that can still be met. What is too late already is tried in
-        what is left of the tick, in case its token still works. What is urgent waits for no pause.
+        Each slot goes to the soonest deadline that can still be met. In the order of the deadlines alone each token
+        would be sent a moment too late, and all would be lost. What is too late already is tried in what is left of the
+        tick, in case its token still works. What is urgent waits for no pause.
         """
         now, end = moment // _MICROSECONDS, moment + TICK * _MICROSECONDS
         interval = self.rate.rule.interval(state, moment)

@@ -4,18 +4,17 @@ A refused write returns the item that stood in its way, so nothing is read twice
 explains what each condition protects.
 
 Two rules move `generation`, and it never goes back. A write that changes or ends the tokens adds one (`_COUNTED`). A
-restored backup adds the seconds since the backup was made (`restored`).
+restored backup adds the seconds since the backup was made, and `LEAP` (`restored`).
 """
 
 import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flowaccount_connect.domain.connection import Attempt, Connection, Reason, Sealed, Status
 from flowaccount_connect.domain.ids import new_grant_id
 from flowaccount_connect.domain.schedule import shard_of
-from flowaccount_connect.storage.commits import Commit
 from flowaccount_connect.storage.dynamodb import (
     AttributeValue,
     Client,
@@ -33,11 +32,26 @@ from flowaccount_connect.storage.dynamodb import (
 from flowaccount_connect.storage.fields import Fields
 from flowaccount_connect.storage.stored_tokens import ATTRIBUTES as TOKENS
 
+if TYPE_CHECKING:
+    # A type alone: who only reads or marks connections does not load it.
+    from flowaccount_connect.storage.commits import Commit
+
+IMPORT = "IMPORT"
+"""The sort key of an import, an item beside its connection's; see `storage.imports`."""
+
 ATTEMPT = "attempt_id, attempt_started_at, lease_until"
 """What an item holds while a refresh runs."""
 
 SCHEDULED = "due_shard, refresh_at"
 """What keeps an item in the due index."""
+
+LEGIBLE = (
+    *("pk", "sk", "status", "environment", "tenant", "grant_id", "generation", "connected_at", "requested_at"),
+    *("access_expires_at", "deadline", "refresh_at", "consent_ends_at", "retries", "in_doubt", "refused_at"),
+    *("refused_alone", "at_risk", "committed_by", "attempt_id", "attempt_started_at", "lease_until", "reason"),
+    "ended_at",
+)
+"""What `from_item` reads of an item, except the sealed tokens: those go nowhere but to who opens them."""
 
 _REFUSALS = "refused_at, refused_alone, retries"
 _TROUBLE = f"in_doubt, {_REFUSALS}"
@@ -58,7 +72,7 @@ TOMBSTONE_KEPT = 30 * 86_400
 """How long the tombstone of a disconnect is kept, in seconds: longer than anything can be late."""
 
 HELD = "#status = :active AND generation = :generation AND attempt_id = :attempt"
-"""The condition that the attempt still holds the connection. Each write but a success has it, and overwrites none."""
+"""The condition that the attempt still holds the connection. So a failure, written under it, overwrites no success."""
 
 
 class Refused(Exception):
@@ -123,8 +137,8 @@ class ConnectionStore:
             **_values(attempt),
         )
 
-    def commit(self, commit: Commit) -> Connection:
-        """Store the result of a refresh, if the table still has its generation, or a token set of an earlier request.
+    def commit(self, commit: "Commit") -> Connection:
+        """Store a refresh, if the table has the generation that was refreshed, or a token set of an earlier request.
 
         A success wins over an expired lease, over another attempt, and over a failure recorded meanwhile. Of two
         answers to the same token, the answer to the later request wins, whichever is written first: on some servers it
@@ -144,7 +158,7 @@ class ConnectionStore:
             **values,
         )
 
-    def commit_kept(self, commit: Commit) -> Connection:
+    def commit_kept(self, commit: "Commit") -> Connection:
         """Store a success that brought no new refresh token, so that the old one is kept.
 
         It proves nothing about another attempt's rotation. So it is fenced by generation and attempt, and leaves the
@@ -264,7 +278,7 @@ FREE_OR_SAME = "(attribute_not_exists(#tenant) OR #tenant = :tenant)"
 """The condition that a connection belongs to no tenant, or to this one."""
 
 _CLOCKS = 86_400
-"""A grant id of more than so many seconds ahead was made by no clock of this stack."""
+"""Seconds. A grant id further ahead than this does not count: no clock of this stack made it."""
 
 
 def disconnect_write(
@@ -334,7 +348,7 @@ def unchanged(item: Item | None) -> dict[str, object]:
     returned: dict[str, object] = {"ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
     if item is None:
         return returned | {"ConditionExpression": "attribute_not_exists(pk)"}
-    # Each write of this stack changes one of these.
+    # A write that changes tokens, status or attempt changes one of these. What else changes may be overwritten.
     marks = ("status", "grant_id", "generation", "attempt_id", "tokens")
     conditions = (f"#{name} = :{name}" if name in item else f"attribute_not_exists(#{name})" for name in marks)
     values = {f":{name}": item[name] for name in marks if name in item}
@@ -345,7 +359,7 @@ def unchanged(item: Item | None) -> dict[str, object]:
     }
 
 
-def grant_update(table: str, commit: Commit, *, now: int) -> dict[str, object]:
+def grant_update(table: str, commit: "Commit", *, now: int) -> dict[str, object]:
     """The conditional write of a new consent: connects, or reconnects and revives.
 
     Refused where a later consent or a later disconnect is stored, and by its own retry. It overrides every running
@@ -435,7 +449,7 @@ def _values(attempt: Attempt) -> dict[str, Any]:
     return {"attempt": attempt.id, "started": attempt.started_at, "lease": attempt.lease_until}
 
 
-def _set_tokens(commit: Commit) -> tuple[str, str, dict[str, Any]]:
+def _set_tokens(commit: "Commit") -> tuple[str, str, dict[str, Any]]:
     """Of a write that stores tokens: its assignments, what it removes beside others, and its values."""
     assignments, cleared, values = commit.tokens.setting()
     return (

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from flowaccount_connect.domain.error_code import error_code
@@ -74,7 +75,7 @@ def put(table: str, item: Item, /, *, condition: str, **values: str | int | byte
 
 
 def _expressions(update: str, condition: str, values: dict[str, str | int | bytes | None]) -> dict[str, object]:
-    names = {f"#{name}": name for name in _NAMES.findall(f"{update} {condition}")}
+    names = _names(update, condition)
     encoded = {f":{name}": value for name, value in attributes(**values).items()}
     return {
         "ConditionExpression": condition,
@@ -84,9 +85,17 @@ def _expressions(update: str, condition: str, values: dict[str, str | int | byte
     }
 
 
+@cache
+def _names(update: str, condition: str) -> Mapping[str, str]:
+    """The names in two expressions. The code has few different pairs, and each is searched once."""
+    return {f"#{name}": name for name in _NAMES.findall(f"{update} {condition}")}
+
+
 def updated(client: Client, update: Mapping[str, object]) -> Item:
     """Send an update; the item after it. Raises `ConditionRefused`, `StoreUnavailable`."""
-    item: Item = call(client.update_item, **update, ReturnValues="ALL_NEW")["Attributes"]
+    item: Item | None = call(client.update_item, **update, ReturnValues="ALL_NEW").get("Attributes")
+    if item is None:
+        raise StoreUnavailable("NoAnswer")
     return item
 
 

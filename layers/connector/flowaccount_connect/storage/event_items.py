@@ -1,6 +1,5 @@
 """Events that change no connection. Each is an item of its own, and `publish` gets it from the table's stream."""
 
-import time
 from collections.abc import Callable
 from typing import Literal
 
@@ -20,7 +19,7 @@ def event_put(
     connection_id: str,
     reason: str,
     tenant: str | None = None,
-    clock: Callable[[], float] = time.time,
+    clock: Callable[[], float],
 ) -> dict[str, object]:
     """The parameters of a Put that writes an event. The caller sends it alone, or in one transaction with its cause.
 

@@ -14,13 +14,14 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from flowaccount_connect.domain.connection import Connection, Reason, Sealed, Status
-from flowaccount_connect.storage.commits import Commit
 from flowaccount_connect.storage.connections import (
     ATTEMPT,
     FREE_OR_SAME,
     HELD,
+    IMPORT,
     SCHEDULED,
     ConnectionStore,
     Refused,
@@ -49,6 +50,9 @@ from flowaccount_connect.storage.dynamodb import (
 )
 from flowaccount_connect.storage.event_items import event_put
 
+if TYPE_CHECKING:
+    from flowaccount_connect.storage.commits import Commit
+
 IMPORTING = "importing"
 """What an import under way is listed by, and the status that is shown of it."""
 
@@ -59,25 +63,14 @@ _REFUSAL_KEPT = 30 * 86_400
 """How long the result of a refused import is kept, in seconds."""
 
 
-class AlreadyConnected(Exception):
-    """The connection is active."""
+class NotBegun(Exception):
+    """An import was not begun: `connection` is active or another tenant's; else `imported` is under way, or has ended
+    a moment ago."""
 
-
-class OtherTenant(Exception):
-    """The business belongs to another tenant."""
-
-
-class UnderWay(Exception):
-    """Another import of the same connection has not ended yet."""
-
-
-class CoolingDown(Exception):
-    """An import of the same connection was refused a moment ago, for `reason`; not again before `until` (epoch)."""
-
-    def __init__(self, reason: Reason | None, until: int) -> None:
-        super().__init__("an import was refused a moment ago")
-        self.reason = reason
-        self.until = until
+    def __init__(self, connection: Connection | None, imported: Connection | None) -> None:
+        super().__init__("something stands in its way")
+        self.connection = connection
+        self.imported = imported
 
 
 class ImportStore(ConnectionStore):
@@ -86,7 +79,7 @@ class ImportStore(ConnectionStore):
     Claims and releases are a connection's. A success makes the connection, and nothing else ever touches it.
     """
 
-    sort_key = "IMPORT"
+    sort_key = IMPORT
 
     def __init__(self, client: Client, table: str, environment: str, *, clock: Callable[[], float] = time.time) -> None:
         super().__init__(client, table)
@@ -98,8 +91,8 @@ class ImportStore(ConnectionStore):
     ) -> None:
         """Store a given token, sealed, for a connection that is not active. Times in epoch seconds.
 
-        With a `tenant` the connection is to become that tenant's. Raises `AlreadyConnected`, `OtherTenant`,
-        `UnderWay`, `CoolingDown`, and `StoreUnavailable`: then it may be stored or not.
+        With a `tenant` the connection is to become that tenant's. Raises `NotBegun`, and `StoreUnavailable`: then it
+        may be stored or not.
         """
         free = "" if tenant is None else f" AND {FREE_OR_SAME}"
         check = write(
@@ -136,15 +129,9 @@ class ImportStore(ConnectionStore):
         try:
             call(self._client.transact_write_items, TransactItems=[{"ConditionCheck": check}, {"Put": begun}])
         except ConditionRefused as refused:
-            connection, imported = (from_item(item) if item is not None else None for item in refused.items)
-            if connection is not None:
-                inactive_ones = (Status.REAUTHORIZATION_REQUIRED, Status.DISCONNECTED)
-                raise (OtherTenant if connection.status in inactive_ones else AlreadyConnected) from None
-            if imported is None or imported.status is not Status.REAUTHORIZATION_REQUIRED:
-                raise UnderWay from None
-            raise CoolingDown(imported.reason, (imported.ended_at or now) + COOLING) from None
+            raise NotBegun(*(from_item(item) if item is not None else None for item in refused.items)) from None
 
-    def commit(self, commit: Commit) -> Connection:
+    def commit(self, commit: "Commit") -> Connection:
         """Make the connection, and end its import, in one transaction: fenced by the order of grants only.
 
         So a later consent of the user wins, and so does a later disconnect; of two answers to the imported token the
@@ -168,7 +155,7 @@ class ImportStore(ConnectionStore):
             changed(self._client, update)
         return self._made(commit)
 
-    def commit_kept(self, commit: Commit) -> Connection:
+    def commit_kept(self, commit: "Commit") -> Connection:
         """Make the connection of a success that brought no new refresh token: the given one is kept, with its doubt.
 
         Fenced by generation and attempt, as for a connection, and by the order of grants. Raises `Refused`,
@@ -263,7 +250,7 @@ class ImportStore(ConnectionStore):
         except ConditionRefused as refused:
             raise Refused(in_the_way(refused)) from None
 
-    def _grant(self, commit: Commit) -> dict[str, object]:
+    def _grant(self, commit: "Commit") -> dict[str, object]:
         return grant_update(self._table, replace(commit, environment=self._environment), now=int(self._clock()))
 
     def _of_grant(self, connection_id: str, grant_id: str) -> dict[str, object]:
@@ -280,7 +267,7 @@ class ImportStore(ConnectionStore):
                 raise _NotMine(imported) from None
             raise Refused(current) from None
 
-    def _made(self, commit: Commit) -> Connection:
+    def _made(self, commit: "Commit") -> Connection:
         """What is known of the new connection without reading it; its generation goes on from a former life's."""
         return replace(
             _blank(commit.connection_id, self._environment),

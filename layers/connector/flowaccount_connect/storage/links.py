@@ -1,9 +1,6 @@
 """A link of the app's: made for one user of one tenant, used up by one callback, ended by the app's confirmation.
 
-A person who has a link can make somebody else consent through it, and then open the app's return URL. Two secrets
-prevent this. The *link* opens FlowAccount; the app's user sees it. The *confirmation* ends the connect. Only the
-browser whose callback used the link up gets it, and brings it to the app. So an app that confirms for the tenant that
-is logged in at its return URL never confirms what another person's browser did. Only hashes of the two are stored. The
+docs/connecting.md ("Why a confirmation?") says why these are two secrets. Only hashes of them are stored. The
 confirmation is made from the link, which the browser keeps in its cookie, and from a key in the item. Neither the table
 nor the link alone is enough to make it.
 
@@ -12,7 +9,6 @@ nor the link alone is enough to make it.
 """
 
 import hmac
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -113,11 +109,6 @@ class Link:
         return self.consumed_by == callback and self.result in (TO_BE_CONFIRMED, CONNECTED)
 
 
-def link_id_of(confirmation: str) -> str:
-    """The id of the link that the confirmation belongs to."""
-    return confirmation.partition(".")[0]
-
-
 class LinkStore:
     """The links of one table, made in one environment. `client` is a DynamoDB client."""
 
@@ -180,7 +171,7 @@ class LinkStore:
 
     def of_confirmation(self, confirmation: str) -> Link | None:
         """The link that a confirmation belongs to, or `None`. Raises `StoreUnavailable`."""
-        item = self._get(link_id_of(confirmation))
+        item = self._get(confirmation.partition(".")[0])
         if item is None or not hmac.compare_digest(
             (text(item, "confirmation") or "").encode(), fingerprint(confirmation).encode()
         ):
@@ -282,7 +273,7 @@ def dropping(table: str, link_id: str, result: str, *, now: int) -> dict[str, ob
 
 
 def refused_put(
-    table: str, connection_id: str, reason: Refusal, link: Link, clock: Callable[[], float] = time.time
+    table: str, connection_id: str, reason: Refusal, link: Link, clock: Callable[[], float]
 ) -> dict[str, object]:
     """The Put of the event that a business was not connected to the tenant of `link`."""
     return event_put(

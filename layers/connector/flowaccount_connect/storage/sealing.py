@@ -1,9 +1,7 @@
 """Tokens at rest: access and refresh token sealed together with AES-256-GCM, under a data key of KMS.
 
-This is envelope encryption. One data key seals all token sets of a worker's batch, because a call of KMS for each set
-would cost as much as the rest of a refresh. The KMS encryption context is the stack and its environment, so no other
-stack can open a data key. The item and the consent are the associated data of a ciphertext, so a ciphertext that was
-moved to another item does not open.
+One data key seals all token sets of a worker's batch, because a call of KMS for each set would cost as much as the rest
+of a refresh. What binds a ciphertext to its stack, item and consent is in docs/data.md, "How it is protected".
 """
 
 import json

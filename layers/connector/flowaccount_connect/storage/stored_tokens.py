@@ -16,29 +16,22 @@ ATTRIBUTES = ("tokens", "data_key", *_TIMES, *_OPTIONAL)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredTokens:
-    """A token set that is ready to be stored: sealed, with its times in epoch seconds."""
+    """A token set that is ready to be stored: sealed, with the times that a `Connection` has of it."""
 
     sealed: Sealed
     requested_at: int
-    """When the request that brought the tokens was sent."""
     access_expires_at: int
     deadline: int
-    """When the refresh token dies."""
     refresh_at: int
     consent_ends_at: int | None = None
-    """When the user's consent ends, however often it is refreshed; `None`: nothing says that it does."""
     at_risk: int | None = None
-    """Since when that end is near; `None` while it is not."""
-
-    def values(self) -> dict[str, Any]:
-        """The values of the attributes in an item, by name; what is `None` is left out."""
-        made = {"tokens": self.sealed.ciphertext, "data_key": self.sealed.data_key}
-        times = {name: getattr(self, name) for name in (*_TIMES, *_OPTIONAL)}
-        return made | {name: at for name, at in times.items() if at is not None}
+    """Since when the end of the consent is near; `None` while it is not."""
 
     def setting(self) -> tuple[str, str, dict[str, Any]]:
         """Of an update that stores the set: its assignments, what it removes beside others, and its values."""
-        values = self.values()
+        times = {name: getattr(self, name) for name in (*_TIMES, *_OPTIONAL)}
+        values = {"tokens": self.sealed.ciphertext, "data_key": self.sealed.data_key}
+        values |= {name: at for name, at in times.items() if at is not None}
         assignments = ", ".join(f"{name} = :{name}" for name in values)
         return assignments, "".join(f", {name}" for name in _OPTIONAL if name not in values), values
 

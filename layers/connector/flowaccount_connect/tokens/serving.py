@@ -31,7 +31,7 @@ DEFAULT_MIN_TTL = 300
 """The `min_ttl` of a caller that gives none, in seconds."""
 
 FRESH = 60
-"""A token that is younger than this is served without a refresh, in seconds."""
+"""Seconds. A token that is younger than this is not refreshed. It is served, unless its caller says it was rejected."""
 
 _RESERVE = 8.0
 """The end of the invocation's time that is kept for opening the tokens, which may call KMS. Seconds."""
