@@ -64,8 +64,8 @@ def test_an_attempt_is_consumed_once_in_time_and_by_its_browser(table: Table) ->
         with pytest.raises(AttemptRefused) as caught:
             attempts.consume(made.id, secret=secret, callback_id="a1", now=now)
         assert caught.value.attempt == made
-    assert attempts.consume(made.id, secret="browser", callback_id="a1", now=NOW).consumed_by == "a1"
-    assert attempts.consume(made.id, secret="browser", callback_id="a1", now=NOW).consumed_by == "a1"
+    for _ in range(2):  # A retry of the SDK recognises its own write.
+        assert attempts.consume(made.id, secret="browser", callback_id="a1", now=NOW + 9).consumed_by == "a1"
     with pytest.raises(AttemptRefused):
         attempts.consume(made.id, secret="browser", callback_id="a2", now=NOW)
     with pytest.raises(AttemptRefused) as caught:

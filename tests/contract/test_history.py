@@ -100,14 +100,14 @@ def test_many_tellers_at_once_count_every_change_once(table: Table) -> None:
 def test_pages_are_newest_first_and_end(table: Table) -> None:
     history = History(table.client, table.name)
     history.write([entry(table, 0, at=NOW - KEPT - 1)], "0", None)
-    made = [entry(table, number) for number in range(1, 8)]
+    made = [entry(table, number) for number in range(6, 12)]
     for one in made:
-        history.write([one], f"{one.generation:021}", None)
+        history.write([one], f"{one.generation}", None)
     found: list[Entry] = []
     next_ = None
-    for pages in (1, 2, 3):
+    for pages in (1, 2):
         page = history.page(table.connection_id, limit=3, now=NOW, next_=next_)
         found += page.entries
         next_ = page.next
-        assert (next_ is None) == (pages == 3)
+        assert (next_ is None) == (pages == 2)
     assert found == made[::-1]

@@ -1,5 +1,6 @@
 """What all unit tests share: no network beyond loopback, an environment of no account, quick property tests."""
 
+import json
 import os
 import socket
 from collections.abc import Iterator
@@ -9,7 +10,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from flowaccount_connect_client import cache, signing
-from tests.unit.servers import Certificates, Server
+from tests.unit.handlers import SECRETS, TOKENS, Functions
+from tests.unit.servers import Certificates, Server, reply
+from tests.unit.worlds import World
 
 os.environ |= {
     "AWS_ACCESS_KEY_ID": "unit",
@@ -59,6 +62,27 @@ def other_server() -> Iterator[Server]:
     """Another server on loopback: the one that must see nothing."""
     with Server() as running:
         yield running
+
+
+@pytest.fixture
+def world() -> World:
+    """A stack in memory, to which nothing is connected."""
+    return World()
+
+
+@pytest.fixture
+def functions(
+    world: World, server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Functions]:
+    """The functions of that stack, over a token endpoint on loopback that answers with tokens. They log no secret."""
+    server.say(reply(200, json.dumps(TOKENS).encode()))
+    made = Functions(world, monkeypatch, capsys)
+    made.set(TOKEN_ENDPOINT=server.url())
+    yield made
+    made.close()
+    logs = made.logs()
+    assert [secret for secret in SECRETS if secret in logs] == []
+    assert "No application metrics" not in logs
 
 
 @pytest.fixture(scope="session")

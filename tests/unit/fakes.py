@@ -183,7 +183,7 @@ class FakeEndpoint:
     posts: list[tuple[str, str]] = field(default_factory=list)
     budgets: list[float] = field(default_factory=list)
     verifiers: list[str | None] = field(default_factory=list)
-    on_post: Callable[[], None] = lambda: None
+    on_post: Callable[[], object] = lambda: None
 
     def _next(self, token: str, secret: str, budget: float) -> Answer:
         self.posts.append((token, secret))

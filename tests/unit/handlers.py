@@ -9,17 +9,27 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
 from flowaccount_connect.domain.ids import fingerprint
 from flowaccount_connect.runtime import aws, observability
-from tests.unit.fakes import Context
+from tests.unit.fakes import CONNECTION, Context
 from tests.unit.worlds import World
 
 ROOT = Path(__file__).parents[2]
 RETURN_URL = "https://app.example.com/accounting/done"
 CLIENT_SECRET = "client-secret-CANARY"
+TOKENS = {
+    "access_token": "access-CANARY-2",
+    "refresh_token": "refresh-CANARY-2",
+    "expires_in": 86_400,
+    "token_type": "Bearer",
+    "supportCode": CONNECTION,
+}
+"""What the token endpoint answers."""
+
 _numbers = itertools.count()
 
 type Event = dict[str, Any]
@@ -55,6 +65,29 @@ def browser_of(callback: Event) -> str:
     name = f"__Host-connect-{fingerprint(state_of(callback))[:16]}"
     cookies: dict[str, str] = dict(pair.split("=", 1) for pair in callback["headers"]["Cookie"].split("; "))
     return cookies[name]
+
+
+def sent(began: dict[str, Any]) -> dict[str, str]:
+    """What a browser was sent to FlowAccount with: the query of the address."""
+    assert began["statusCode"] == 302
+    return dict(parse_qsl(urlsplit(began["headers"]["Location"]).query))
+
+
+def returning(began: dict[str, Any], **query: list[str] | None) -> Event:
+    """The request of that browser as it comes back from FlowAccount, with its cookie and perhaps another query."""
+    cookie = began["multiValueHeaders"]["Set-Cookie"][0].partition(";")[0]
+    return with_headers(with_query(event("callback"), state=[sent(began)["state"]], **query), Cookie=cookie)
+
+
+SECRETS = (
+    "CANARY",
+    "access-1",
+    "refresh-1",
+    state_of(event("callback")),
+    browser_of(event("callback")),
+    event("callback")["queryStringParameters"]["code"],
+)
+"""What no log may show."""
 
 
 class Functions:
@@ -128,8 +161,10 @@ class Functions:
         """Let the next call of a function be a cold start."""
         self._made.pop(name, None)
 
-    def call(self, name: str, event_: Event, *, seconds: float = 28.0) -> Any:
-        """Invoke a function."""
+    def call(self, name: str, event_: Event, *, seconds: float | None = None) -> Any:
+        """Invoke a function, which has `seconds`, or almost what template.yaml gives it."""
+        if seconds is None:
+            seconds = {"publish": 60.0, "refresh": 45.0, "sweep": 50.0}.get(name, 28.0)
         handler: Callable[[Event, Context], Any] = self.module(name).handler
         return handler(event_, Context(seconds))
 

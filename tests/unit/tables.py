@@ -56,6 +56,12 @@ class Table:
                 item[key] = {"N": str(value)} if isinstance(value, int) else {"S": value}
         self.model.put_item(TableName="table", Item=item)
 
+    def change(self, kind: str, name: str, **values: str | int | bytes | None) -> None:
+        """Change attributes of an item as it is stored; `None` takes one away."""
+        there = {key: value for key, value in self.item(kind, name).items() if key not in ("pk", "sk")}
+        whole = {key: value if isinstance(value, str | bytes) else int(value) for key, value in there.items()}
+        self.put(kind, name, **whole | values)
+
     def clear(self) -> None:
         """Forget everything, as the table does with what has expired."""
         self.model.restore((frozenset(), frozenset()))

@@ -1,7 +1,7 @@
 """What the alarms wait for is what the functions write: same names, same dimensions."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -29,21 +29,6 @@ WAITED_FOR = sorted(
 )
 
 
-@pytest.fixture
-def world() -> World:
-    return World()
-
-
-@pytest.fixture
-def functions(
-    world: World, server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Functions]:
-    made = Functions(world, monkeypatch, capsys)
-    made.set(TOKEN_ENDPOINT=server.url())
-    yield made
-    made.close()
-
-
 Happening = Callable[[Functions, World, Server, pytest.MonkeyPatch], None]
 
 
@@ -53,7 +38,7 @@ def refreshed(outcome: RefreshOutcome, reason: Reason | None = None, *, alone: i
     def happen(functions: Functions, _: World, __: Server, monkeypatch: pytest.MonkeyPatch) -> None:
         ended = Refresh(outcome=outcome, connection_id=CONNECTION, reason=reason, refused_alone_since=alone)
         monkeypatch.setattr(type(functions.module("refresh")._rotation), "refresh", lambda *_, **__: ended)
-        functions.call("refresh", event("refresh-on-demand"), seconds=45)
+        functions.call("refresh", event("refresh-on-demand"))
 
     return happen
 
@@ -86,7 +71,7 @@ def ticked(**facts: Any) -> Happening:
         )
         found = replace(quiet, **facts)
         monkeypatch.setattr(type(functions.module("sweep")._sweep), "tick", lambda *_, **__: found)
-        functions.call("sweep", event("sweep"), seconds=50)
+        functions.call("sweep", event("sweep"))
 
     return happen
 
@@ -119,74 +104,71 @@ HAPPENINGS: dict[tuple[str, str], list[Happening]] = {
 CASES = [(service, metric, case) for (service, metric), cases in HAPPENINGS.items() for case in range(len(cases))]
 
 
+Written = Callable[[Happening], set[str]]
+
+
+@pytest.fixture
+def written(functions: Functions, world: World, server: Server, monkeypatch: pytest.MonkeyPatch) -> Written:
+    """Lets something happen; the metrics that are written of it, for the dimensions that alarms name."""
+
+    def happens(happening: Happening) -> set[str]:
+        happening(functions, world, server, monkeypatch)
+        return {name for line in functions.logs().splitlines() for name in _metrics(line)}
+
+    return happens
+
+
 def test_every_metric_that_is_waited_for_is_tried_here() -> None:
     assert set(WAITED_FOR) == set(HAPPENINGS)
 
 
 @pytest.mark.parametrize(("service", "metric", "case"), CASES)
 def test_what_an_alarm_waits_for_is_written_when_it_happens(
-    functions: Functions,
-    world: World,
-    server: Server,
-    monkeypatch: pytest.MonkeyPatch,
-    service: str,
-    metric: str,
-    case: int,
+    written: Written, service: str, metric: str, case: int
 ) -> None:
-    HAPPENINGS[service, metric][case](functions, world, server, monkeypatch)
-    written = [line for line in map(_metrics, functions.logs().splitlines()) if metric in line]
-    assert written, functions.logs()
+    assert metric in written(HAPPENINGS[service, metric][case])
 
 
-@pytest.mark.parametrize("outcome", [RefreshOutcome.REFRESHED, RefreshOutcome.SUPERSEDED, RefreshOutcome.NOT_DUE])
-def test_what_is_well_writes_no_metric(
-    functions: Functions, world: World, server: Server, monkeypatch: pytest.MonkeyPatch, outcome: RefreshOutcome
-) -> None:
-    refreshed(outcome)(functions, world, server, monkeypatch)
-    assert not {name for line in functions.logs().splitlines() for name in _metrics(line)}
-
-
-def test_an_import_that_is_refused_is_no_reauthorization(
-    functions: Functions, world: World, server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    refreshed(RefreshOutcome.IMPORT_REFUSED, Reason.REJECTED)(functions, world, server, monkeypatch)
-    assert not {name for line in functions.logs().splitlines() for name in _metrics(line)}
+@pytest.mark.parametrize(
+    "happening",
+    [
+        *(refreshed(one) for one in (RefreshOutcome.REFRESHED, RefreshOutcome.SUPERSEDED, RefreshOutcome.NOT_DUE)),
+        # That is no reauthorization.
+        refreshed(RefreshOutcome.IMPORT_REFUSED, Reason.REJECTED),
+    ],
+)
+def test_what_is_well_writes_no_metric(written: Written, happening: Happening) -> None:
+    assert written(happening) == set()
 
 
 def test_a_connection_that_is_refused_alone_sounds_no_alarm_of_the_stack(
-    functions: Functions, world: World, server: Server, monkeypatch: pytest.MonkeyPatch
+    functions: Functions, written: Written, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Many of them, tried in turn, would keep it sounding for ever, and hide the day on which all are refused."""
     monkeypatch.setattr(functions.module("refresh")._health, "_succeeded", 8.0)
-    refreshed(RefreshOutcome.CONFIGURATION_ERROR, alone=7)(functions, world, server, monkeypatch)
-    assert not {name for line in functions.logs().splitlines() for name in _metrics(line)}
+    assert written(refreshed(RefreshOutcome.CONFIGURATION_ERROR, alone=7)) == set()
 
 
-def test_in_a_stack_too_small_for_others_to_succeed_a_refusal_goes_on_to_sound_the_alarm(
-    functions: Functions, world: World, server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    refreshed(RefreshOutcome.CONFIGURATION_ERROR, alone=7)(functions, world, server, monkeypatch)
-    assert {name for line in functions.logs().splitlines() for name in _metrics(line)} == {"Unwell"}
+def test_in_a_stack_too_small_for_others_to_succeed_a_refusal_goes_on_to_sound_the_alarm(written: Written) -> None:
+    assert written(refreshed(RefreshOutcome.CONFIGURATION_ERROR, alone=7)) == {"Unwell"}
 
 
 @pytest.mark.parametrize("facts", [{"complete": False}, {"failed": 1}, {"waiting": None}])
 def test_a_tick_that_did_not_do_all_it_must_fails(
-    functions: Functions, world: World, server: Server, monkeypatch: pytest.MonkeyPatch, facts: dict[str, Any]
+    functions: Functions, written: Written, facts: dict[str, Any]
 ) -> None:
     with pytest.raises(Exception, match="did not see all that is due"):
-        ticked(**facts)(functions, world, server, monkeypatch)
+        written(ticked(**facts))
     assert '"message":"tick"' in functions.logs(), "its line is written all the same"
 
 
-def test_the_capacity_that_is_used_is_in_per_cent(
-    functions: Functions, world: World, server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ticked(connections=800, capacity=1_000)(functions, world, server, monkeypatch)
+def test_the_capacity_that_is_used_is_in_per_cent(functions: Functions, written: Written) -> None:
+    written(ticked(connections=800, capacity=1_000))
     assert '"CapacityUsed":[80.0]' in functions.logs()
 
 
 def _metrics(line: str) -> set[str]:
-    """The metrics of a log line in the embedded format, for the dimensions that alarms name."""
+    """The metrics of a log line in the embedded format."""
     if not line.startswith('{"_aws"'):
         return set()
     found: set[str] = set()

@@ -11,7 +11,7 @@ import pytest
 
 from flowaccount_connect.connect.callback import Ended, Returned
 from flowaccount_connect.connect.endings import Ending
-from flowaccount_connect.domain.connection import Status
+from flowaccount_connect.domain.connection import Connection, Status
 from flowaccount_connect.domain.errors import Failure
 from flowaccount_connect.domain.ids import LONGEST_TENANT, fingerprint
 from flowaccount_connect.http.problems import STATUS
@@ -42,6 +42,20 @@ def come_back(
     code = None if error else "the-code"
     returned = Returned(state=state, code=code, error=error, issuer=None, secret=f"{secret}.{link}")
     return world.callback().finish(returned, remaining=world.clock.remaining(seconds))
+
+
+def came_back(world: World) -> tuple[str, str]:
+    """A link whose browser came back, so that a set waits, and its confirmation."""
+    link, confirmation = world.link()
+    come_back(world, link)
+    return link, confirmation
+
+
+def confirmed(world: World, confirmation: str) -> Connection:
+    """The connection that the app's confirmation makes, for the tenant that is logged in there."""
+    made = world.confirmation().confirm(confirmation, TENANT)
+    assert made.id == CONNECTION
+    return made
 
 
 def refused(world: World, confirmation: str, tenant: object = TENANT) -> tuple[int, str, object]:
@@ -79,6 +93,14 @@ def make(world: World, **fields: object) -> tuple[str, str]:
     return link, stored.confirmation(link)
 
 
+def not_made(world: World, **fields: object) -> tuple[int, str]:
+    """Status and code of a link that is not made, and of which nothing is stored."""
+    with pytest.raises(Failure) as caught:
+        make(world, **fields)
+    assert world.table.items == {}
+    return STATUS[caught.value.code], caught.value.code
+
+
 def test_a_link_leads_to_authorize_beside_the_redirect_uri_and_is_stored_as_a_hash(world: World) -> None:
     link, confirmation = make(world, expected_connection=CONNECTION)
     item = link_item(world, link)
@@ -106,10 +128,7 @@ def test_who_has_the_link_alone_does_not_have_the_confirmation(world: World) -> 
 
 @pytest.mark.parametrize("tenant", ["", "x" * (LONGEST_TENANT + 1), "a\nb", "\u202e", "\ud800", 7, None, ["a"]])
 def test_a_tenant_that_is_none_is_refused(world: World, tenant: object) -> None:
-    with pytest.raises(Failure) as caught:
-        make(world, tenant=tenant)
-    assert (STATUS[caught.value.code], caught.value.code) == (400, "invalid_tenant")
-    assert world.table.items == {}
+    assert not_made(world, tenant=tenant) == (400, "invalid_tenant")
     assert refused(world, "any", tenant) == (400, "invalid_tenant", None)
 
 
@@ -125,10 +144,7 @@ def test_a_tenant_that_is_none_is_refused(world: World, tenant: object) -> None:
     ],
 )
 def test_a_link_for_bad_input_is_not_made(world: World, fields: dict[str, object], code: str) -> None:
-    with pytest.raises(Failure) as caught:
-        make(world, **fields)
-    assert (STATUS[caught.value.code], caught.value.code) == (400, code)
-    assert world.table.items == {}
+    assert not_made(world, **fields) == (400, code)
 
 
 # From the callback to the confirmation -------------------------------------------------------------------------------
@@ -142,7 +158,7 @@ def test_what_comes_through_a_link_waits_and_is_a_connection_only_once_it_is_con
     assert "due_shard" not in link_item(world, link)
     assert "listed_as" not in link_item(world, link)
     world.clock.now += CONFIRM_WITHIN - 1
-    assert world.confirmation().confirm(confirmation, TENANT).id == CONNECTION
+    confirmed(world, confirmation)
     there = world.connection()
     assert (there.status, there.generation, there.tenant) == (Status.ACTIVE, 1, TENANT)
     assert (there.requested_at, there.deadline) == (NOW, NOW + 86_400)
@@ -153,24 +169,22 @@ def test_what_comes_through_a_link_waits_and_is_a_connection_only_once_it_is_con
 
 
 def test_a_confirmation_that_is_repeated_changes_nothing(world: World) -> None:
-    link, confirmation = world.link()
-    come_back(world, link)
-    world.confirmation().confirm(confirmation, TENANT)
+    _, confirmation = came_back(world)
+    confirmed(world, confirmation)
     before = repr(world.table.items)
-    assert world.confirmation().confirm(confirmation, TENANT).id == CONNECTION
+    confirmed(world, confirmation)
     assert repr(world.table.items) == before
     assert refused(world, confirmation, "tenant-8") == (409, "tenant_mismatch", "tenant_mismatch")
     assert repr(world.table.items) == before
 
 
 def test_confirmations_at_the_same_moment_connect_once(world: World) -> None:
-    link, confirmation = world.link()
-    come_back(world, link)
+    _, confirmation = came_back(world)
     together = threading.Barrier(6)
 
     def run(_: int) -> str:
         together.wait()
-        return world.confirmation().confirm(confirmation, TENANT).id
+        return confirmed(world, confirmation).id
 
     with ThreadPoolExecutor(6) as pool:
         assert list(pool.map(run, range(6))) == [CONNECTION] * 6
@@ -178,12 +192,11 @@ def test_confirmations_at_the_same_moment_connect_once(world: World) -> None:
 
 
 def test_a_confirmation_whose_acknowledgement_was_lost_counts_once(world: World) -> None:
-    link, confirmation = world.link()
-    come_back(world, link)
+    _, confirmation = came_back(world)
     world.table.faults["transact_write_items"] = [Fault(TimeoutError(), written=True)]
     with pytest.raises(StoreUnavailable):
-        world.confirmation().confirm(confirmation, TENANT)
-    assert world.confirmation().confirm(confirmation, TENANT).id == CONNECTION
+        confirmed(world, confirmation)
+    confirmed(world, confirmation)
     assert world.connection().generation == 1
 
 
@@ -230,8 +243,7 @@ def test_two_tabs_of_one_link_lead_to_one_exchange(world: World) -> None:
 
 
 def test_a_reload_hands_the_confirmation_to_the_same_browser_and_exchanges_nothing(world: World) -> None:
-    link, confirmation = world.link()
-    come_back(world, link)
+    link, confirmation = came_back(world)
     before = repr(world.table.items)
     again = come_back(world, link)
     assert (again.ending, again.confirmation, again.note) == (Ending.TO_BE_CONFIRMED, confirmation, "reload")
@@ -248,15 +260,20 @@ def test_the_link_is_used_up_before_anything_is_sent(world: World) -> None:
     assert steps == ["get_item", "get_item", "update_item", "update_item", "POST", "transact_write_items"]
 
 
-def test_a_link_that_could_not_be_used_up_sends_nothing(world: World) -> None:
-    link, _ = world.link()
+def at_the_second_write(world: World, fault: Fault, times: int = 1) -> None:
+    """Let the write that uses the link up fail; the first one consumes the attempt."""
     writes = itertools.count()
 
-    def fault(operation: str) -> None:
-        if operation == "update_item" and next(writes) >= 1:
-            world.table.faults[operation] = [Fault(client_error("InternalServerError"))]
+    def befall(operation: str) -> None:
+        if operation == "update_item" and next(writes) == 1:
+            world.table.faults[operation] = [fault] * times
 
-    world.table.on_call = fault
+    world.table.on_call = befall
+
+
+def test_a_link_that_could_not_be_used_up_sends_nothing(world: World) -> None:
+    link, _ = world.link()
+    at_the_second_write(world, Fault(client_error("InternalServerError")), times=99)
     with pytest.raises(StoreUnavailable):
         come_back(world, link)
     assert world.endpoint.posts == []
@@ -265,13 +282,7 @@ def test_a_link_that_could_not_be_used_up_sends_nothing(world: World) -> None:
 @pytest.mark.parametrize("written", [False, True])
 def test_using_a_link_up_is_repeated_until_it_is_acknowledged(world: World, written: bool) -> None:
     link, _ = world.link()
-    writes = itertools.count()
-
-    def fault(operation: str) -> None:
-        if operation == "update_item" and next(writes) == 1:
-            world.table.faults[operation] = [Fault(client_error("InternalServerError"), written=written)]
-
-    world.table.on_call = fault
+    at_the_second_write(world, Fault(client_error("InternalServerError"), written=written))
     assert come_back(world, link).ending is Ending.TO_BE_CONFIRMED
     assert len(world.endpoint.posts) == 1
 
@@ -300,8 +311,7 @@ def test_the_app_learns_how_it_ended_and_the_link_is_used_up(
 
 
 def test_an_unconfirmed_set_is_dropped_in_time_and_never_becomes_a_connection(world: World) -> None:
-    link, confirmation = world.link()
-    come_back(world, link)
+    link, confirmation = came_back(world)
     assert link_item(world, link)["ttl"] == NOW + CONFIRM_WITHIN
     world.clock.now += CONFIRM_WITHIN
     assert refused(world, confirmation) == (409, "confirmation_expired", "confirmation_expired")
@@ -312,8 +322,7 @@ def test_an_unconfirmed_set_is_dropped_in_time_and_never_becomes_a_connection(wo
 
 
 def test_the_time_to_confirm_is_in_the_condition_too(world: World) -> None:
-    link, confirmation = world.link()
-    come_back(world, link)
+    link, confirmation = came_back(world)
 
     def late(operation: str) -> None:
         if operation == "transact_write_items":
@@ -363,7 +372,7 @@ def test_another_business_than_the_expected_one_is_refused_with_nothing_stored_b
 def test_the_expected_business_is_welcome(world: World) -> None:
     link, confirmation = world.link(expected=CONNECTION)
     assert come_back(world, link).ending is Ending.TO_BE_CONFIRMED
-    assert world.confirmation().confirm(confirmation, TENANT).id == CONNECTION
+    confirmed(world, confirmation)
 
 
 def test_tokens_that_meet_a_connection_that_nobody_understands_wait_for_its_repair(world: World) -> None:
@@ -390,8 +399,7 @@ def test_a_business_of_another_tenant_is_refused_and_stays_as_it_is(world: World
 
 
 def test_a_business_that_another_tenant_connected_meanwhile_is_refused_at_the_confirmation(world: World) -> None:
-    link, confirmation = world.link()
-    come_back(world, link)
+    link, confirmation = came_back(world)
     world.connect(age=0, grant_id="00000000-older")
     world.change(tenant="tenant-8")
     before = world.connection()
@@ -421,9 +429,8 @@ def test_a_business_that_was_disconnected_is_free_again(world: World) -> None:
     world.connect(grant_id="00000000-older")
     world.change(tenant="tenant-8")
     world.disconnect()
-    link, confirmation = world.link()
-    come_back(world, link)
-    assert world.confirmation().confirm(confirmation, TENANT).id == CONNECTION
+    _, confirmation = came_back(world)
+    confirmed(world, confirmation)
     assert (world.connection().tenant, world.connection().generation) == (TENANT, 3)
 
 
@@ -438,26 +445,24 @@ def test_confirming_beats_a_refresh_in_flight_and_revives_the_dead(world: World)
     come_back(world, link)
     assert world.connection().generation == 1
     world.end("rejected")
-    assert world.confirmation().confirm(confirmation, TENANT).id == CONNECTION
+    confirmed(world, confirmation)
     there = world.connection()
     assert (there.status, there.generation, there.attempt, there.reason) == (Status.ACTIVE, 2, None, None)
     assert world.opened() == ("access-2", "refresh-2")
 
 
 def test_a_later_consent_of_the_same_tenant_wins_and_the_app_sees_it_connected(world: World) -> None:
-    link, confirmation = world.link()
-    come_back(world, link)
+    link, confirmation = came_back(world)
     world.connect(age=0, grant_id="ffffffff-later")
     world.change(tenant=TENANT)
     before = world.connection()
-    assert world.confirmation().confirm(confirmation, TENANT).id == CONNECTION
+    confirmed(world, confirmation)
     assert world.connection() == before
     assert "tokens" not in link_item(world, link)
 
 
 def test_a_later_consent_without_a_tenant_is_not_taken_over(world: World) -> None:
-    link, confirmation = world.link()
-    come_back(world, link)
+    _, confirmation = came_back(world)
     world.connect(age=0, grant_id="ffffffff-later")
     before = world.connection()
     assert refused(world, confirmation) == (409, "connect_failed", "superseded")
@@ -478,45 +483,22 @@ def test_connecting_without_a_link_leaves_a_business_with_its_tenant(world: Worl
 # While the table stays away ------------------------------------------------------------------------------------------
 
 
-def salvage(world: World, *, at: int) -> PendingOutcome:
-    (message,) = world.sqs.sent
-    outcome, _ = PendingCommits(world.table, "table").apply(message["MessageBody"], now=at)
-    return outcome
-
-
-@pytest.fixture
-def away(world: World) -> tuple[str, str]:
-    """A link whose set could not be written, and its confirmation."""
-    made = world.link()
+def test_a_set_that_waits_for_the_app_waits_as_ciphertext_and_confirmed(world: World) -> None:
+    link, confirmation = world.link()
     world.table.faults["transact_write_items"] = [Fault(client_error("InternalServerError"))] * 99
-    ended = come_back(world, made[0])
+    ended = come_back(world, link)
     assert (ended.ending, ended.note) == (Ending.TO_BE_CONFIRMED, "pending")
     world.table.faults.clear()
-    return made
-
-
-def test_a_set_that_waits_for_the_app_waits_as_ciphertext_and_confirmed(world: World, away: tuple[str, str]) -> None:
-    link, confirmation = away
     assert refused(world, confirmation) == (409, "not_finished", None)
-    message = world.sqs.sent[0]["MessageBody"]
+    (message,) = [sent["MessageBody"] for sent in world.sqs.sent]
     for secret in ("access-2", "refresh-2", link, confirmation):
         assert secret not in message
-    assert salvage(world, at=NOW + 60) is PendingOutcome.APPLIED
-    assert salvage(world, at=NOW + 61) is PendingOutcome.APPLIED_BEFORE
-    assert world.confirmation().confirm(confirmation, TENANT).id == CONNECTION
-    assert salvage(world, at=NOW + 62) is PendingOutcome.APPLIED_BEFORE
+    salvage = PendingCommits(world.table, "table")
+    assert salvage.apply(message, now=NOW + 60) == (PendingOutcome.APPLIED, CONNECTION)
+    assert salvage.apply(message, now=NOW + 61) == (PendingOutcome.APPLIED_BEFORE, CONNECTION)
+    confirmed(world, confirmation)
+    assert salvage.apply(message, now=NOW + 62) == (PendingOutcome.APPLIED_BEFORE, CONNECTION)
     assert world.opened() == ("access-2", "refresh-2")
-
-
-def test_a_pending_set_whose_time_is_over_is_dropped(world: World, away: tuple[str, str]) -> None:
-    assert salvage(world, at=NOW + 100_000) is PendingOutcome.TOO_LATE
-    assert "tokens" not in link_item(world, away[0])
-
-
-def test_a_pending_set_whose_link_is_gone_is_dropped(world: World, away: tuple[str, str]) -> None:
-    world.table.clear()
-    assert salvage(world, at=NOW + 60) is PendingOutcome.UNKNOWN
-    assert world.table.items == {}
 
 
 def test_what_neither_table_nor_queue_took_is_a_failure_for_the_app_too(world: World) -> None:
@@ -533,7 +515,7 @@ def test_a_write_whose_acknowledgement_was_lost_is_recognised(world: World) -> N
     world.table.faults["transact_write_items"] = [Fault(TimeoutError(), written=True)]
     ended = come_back(world, link)
     assert (ended.ending, ended.note) == (Ending.TO_BE_CONFIRMED, None)
-    assert world.confirmation().confirm(confirmation, TENANT).id == CONNECTION
+    confirmed(world, confirmation)
 
 
 def test_a_confirmation_item_that_is_gone_costs_no_tokens(world: World) -> None:
@@ -545,7 +527,7 @@ def test_a_confirmation_item_that_is_gone_costs_no_tokens(world: World) -> None:
 
     world.endpoint.on_post = gone
     assert come_back(world, link).ending is Ending.TO_BE_CONFIRMED
-    assert world.confirmation().confirm(confirmation, TENANT).id == CONNECTION
+    confirmed(world, confirmation)
 
 
 def test_a_link_item_that_is_gone_ends_it(world: World) -> None:
@@ -572,9 +554,8 @@ def test_nothing_secret_is_stored_in_the_clear_or_shown(world: World) -> None:
 
 
 def test_an_old_confirmation_never_answers_with_another_tenants_connection(world: World) -> None:
-    link, confirmation = world.link()
-    come_back(world, link)
-    world.confirmation().confirm(confirmation, TENANT)
+    _, confirmation = came_back(world)
+    confirmed(world, confirmation)
     world.disconnect()
     assert refused(world, confirmation) == (409, "connect_failed", "disconnected")
     world.connect(age=0, grant_id="ffffffff-later")
@@ -585,19 +566,17 @@ def test_an_old_confirmation_never_answers_with_another_tenants_connection(world
 
 
 def test_an_old_confirmation_is_not_the_confirmation_of_a_later_consent_of_the_same_tenant(world: World) -> None:
-    link, confirmation = world.link()
-    come_back(world, link)
-    world.confirmation().confirm(confirmation, TENANT)
+    _, confirmation = came_back(world)
+    confirmed(world, confirmation)
     world.connect(age=0, grant_id="ffffffff-later")
     world.change(tenant=TENANT)
     assert refused(world, confirmation) == (409, "connect_failed", "superseded")
 
 
 def test_a_repeated_confirmation_answers_with_the_connection_as_it_is_now(world: World) -> None:
-    link, confirmation = world.link()
-    come_back(world, link)
-    world.confirmation().confirm(confirmation, TENANT)
+    _, confirmation = came_back(world)
+    confirmed(world, confirmation)
     world.rotated_by_another()
     world.end("rejected")
-    again = world.confirmation().confirm(confirmation, TENANT)
+    again = confirmed(world, confirmation)
     assert (again.generation, again.status) == (2, Status.REAUTHORIZATION_REQUIRED)

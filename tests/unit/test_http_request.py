@@ -1,5 +1,6 @@
 """Events of API Gateway, read without trust: whatever they look like, only a `Failure` is ever raised."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -32,6 +33,13 @@ def with_query(**query: list[str]) -> dict[str, Any]:
     return {"multiValueQueryStringParameters": query}
 
 
+def refused(reading: Callable[[], object]) -> Failure:
+    """The refusal of what is read."""
+    with pytest.raises(Failure) as caught:
+        reading()
+    return caught.value
+
+
 @given(EVENTS)
 def test_no_event_raises_anything_but_a_failure(event: dict[str, Any]) -> None:
     request = read(event, "id")
@@ -54,24 +62,21 @@ def test_the_one_value_of_a_parameter_is_read() -> None:
 
 @pytest.mark.parametrize("values", [["a", "b"], ["a", "a"], ["", ""], ["", "a"]])
 def test_a_repeated_parameter_is_refused_even_if_it_repeats_itself(values: list[str]) -> None:
-    with pytest.raises(Failure) as caught:
-        read(with_query(state=values), "id").only("state")
-    assert caught.value.code == "repeated_parameter"
+    assert refused(lambda: read(with_query(state=values), "id").only("state")).code == "repeated_parameter"
 
 
 def test_an_oversized_parameter_is_refused_and_the_longest_is_not() -> None:
     assert read(with_query(state=["x" * LONGEST_PARAMETER]), "id").only("state")
-    with pytest.raises(Failure) as caught:
-        read(with_query(state=["x" * (LONGEST_PARAMETER + 1)]), "id").only("state")
-    assert caught.value.code == "oversized_parameter"
+    longer = with_query(state=["x" * (LONGEST_PARAMETER + 1)])
+    assert refused(lambda: read(longer, "id").only("state")).code == "oversized_parameter"
 
 
 def test_an_unknown_parameter_is_refused_and_not_quoted() -> None:
-    with pytest.raises(Failure) as caught:
-        read(with_query(state=["x"], CANARY=["y"]), "id").refuse_unknown(("state", "return_url"))
-    assert caught.value.code == "unknown_parameter"
-    assert "CANARY" not in caught.value.detail
-    assert "state, return_url" in caught.value.detail
+    asked = with_query(state=["x"], CANARY=["y"])
+    refusal = refused(lambda: read(asked, "id").refuse_unknown(("state", "return_url")))
+    assert refusal.code == "unknown_parameter"
+    assert "CANARY" not in refusal.detail
+    assert "state, return_url" in refusal.detail
 
 
 def test_single_values_serve_where_there_are_no_many() -> None:
@@ -127,14 +132,6 @@ def test_a_redirect_is_kept_by_no_cache_and_leaks_no_referrer() -> None:
     assert "multiValueHeaders" not in redirect(302, "https://app.example.com/done")
 
 
-@pytest.mark.parametrize("value", ["", "N" * 65, "N 1", "../N1", "ก", "N1\n", "N%31"])
-def test_what_cannot_name_a_connection_is_refused_and_not_quoted(value: str) -> None:
-    with pytest.raises(Failure) as raised:
-        read({"pathParameters": {"id": value}}, "id").connection_id()
-    assert raised.value.code == "invalid_connection_id"
-    assert not value or value not in raised.value.detail
-
-
 def test_a_body_is_an_object_of_known_members() -> None:
     request = read({"body": '{"a": 1, "b": [2]}'}, "id")
     assert request.fields(["a"], ["b", "c"]) == {"a": 1, "b": [2]}
@@ -142,23 +139,24 @@ def test_a_body_is_an_object_of_known_members() -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [None, "", "{", "[]", '"a"', "null", "{}", '{"b": 1}', '{"a": 1, "secret": 2}', '{"a": 1, "a": 2}', "[" * 9_000],
-    ids=range(11),
+    [
+        *(None, "", "CANARY", "{", "[]", '"a"', "3", "null", "[" * 60_000, '{"a": ' + "9" * 5_000 + "}"),
+        *('{"a": NaN}', '{"a": Infinity}', "{}", '{"a": null}', '{"b": 1}', '{"a": 1, "secret": 2}'),
+        *('{"a": 1, "a": 2}', '{"a": 1, "b": 2, "b": 2}'),
+    ],
+    ids=range(18),
 )
 def test_any_other_body_is_refused_and_the_answer_lists_the_members(body: str | None) -> None:
-    with pytest.raises(Failure) as raised:
-        read({"body": body}, "id").fields(["a"], ["b"])
-    assert raised.value.code == "invalid_body"
-    assert raised.value.detail.endswith("a, b (optional).")
+    refusal = refused(lambda: read({"body": body}, "id").fields(["a"], ["b"]))
+    assert refusal.code == "invalid_body"
+    assert refusal.detail.endswith("a, b (optional).")
 
 
 def test_a_body_out_of_all_proportion_is_not_parsed() -> None:
     fits = '{"a": "%s"}' % ("x" * (LONGEST_BODY - 9))
     assert len(fits) == LONGEST_BODY
     assert read({"body": fits}, "id").fields(["a"])
-    with pytest.raises(Failure) as raised:
-        read({"body": fits + " "}, "id").fields(["a"])
-    assert raised.value.code == "oversized_body"
+    assert refused(lambda: read({"body": fits + " "}, "id").fields(["a"])).code == "oversized_body"
 
 
 def test_an_answer_in_json_is_kept_by_no_cache() -> None:
@@ -181,12 +179,6 @@ def test_the_json_of_any_language_is_welcome(body: str, fields: dict[str, object
     found = read({"body": body}, "id").fields(["a"], ["b"])
     assert found == fields
     assert type(found["a"]) is type(fields["a"])
-
-
-@pytest.mark.parametrize("body", ['{"a": NaN}', '{"a": Infinity}', '{"a": null}', '{"a": 1, "b": 2, "b": 2}'])
-def test_what_is_no_json_or_has_not_all_members_is_refused(body: str) -> None:
-    with pytest.raises(Failure):
-        read({"body": body}, "id").fields(["a"], ["b"])
 
 
 def test_our_cookies_are_listed_once_in_the_order_in_which_the_browser_made_them() -> None:

@@ -3,7 +3,7 @@
 import uuid
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flowaccount_connect.domain.ids import (
@@ -23,30 +23,9 @@ def test_a_support_code_of_letters_digits_and_three_signs_names_a_connection(val
 @pytest.mark.parametrize(
     "value",
     [
-        "",
-        "N" * 65,
-        "N1\n",
-        "\nN1",
-        "N1\r\n",
-        "N1\x00",
-        "N 1",
-        "N/1",
-        "../N1",
-        ".",
-        "..",
-        "N#1",
-        "N%31",
-        "N1;",
-        "\u0e011",
-        "N\u0661",
-        "N\uff11",
-        "\u212a1",
-        "N\u0301",
-        None,
-        1_234_567,
-        b"N1234567",
-        ["N1234567"],
-        True,
+        *("", "N" * 65, ".", "..", "../N1", "N%31", "N\u0301", "\u0e011", "N\u0661", "N\uff11", "\u212a1"),
+        *("N1\n", "\nN1", "N1\r\n", "N1\x00", "N 1", "N/1", "N#1", "N1;"),
+        *(None, 1_234_567, b"N1234567", ["N1234567"], True),
     ],
 )
 def test_nothing_else_names_a_connection(value: object) -> None:
@@ -100,9 +79,6 @@ def test_a_fingerprint_is_sha256_and_shows_nothing() -> None:
 
 
 @given(st.text())
+@example("\ud800")
 def test_every_text_has_a_fingerprint(text: str) -> None:
     assert len(fingerprint(text)) == 64
-
-
-def test_even_half_a_surrogate_has_a_fingerprint() -> None:
-    assert len(fingerprint("\ud800")) == 64

@@ -1,7 +1,7 @@
 """Imports: proved by the rotation protocol, whatever breaks on the way; what was there before stays."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import pytest
 
@@ -11,7 +11,7 @@ from flowaccount_connect.rotation.outcomes import RefreshOutcome
 from flowaccount_connect.rotation.pending_commits import PendingCommit, PendingCommits, PendingOutcome, Target
 from flowaccount_connect.rotation.ports import Health
 from flowaccount_connect.rotation.protocol import ReplayPolicy, Rotation
-from flowaccount_connect.storage.imports import COOLING, ImportStore, NotBegun
+from flowaccount_connect.storage.imports import COOLING, ImportStore
 from flowaccount_connect.storage.sealing import TokenPair
 from flowaccount_connect.storage.stored_tokens import StoredTokens
 from tests.support.commits import commit_of
@@ -75,6 +75,12 @@ class Imports:
         """Past the lease."""
         self.world.clock.now += seconds
 
+    def stored(self) -> Connection:
+        """The import as it is stored."""
+        found = self.store.get(CONNECTION)
+        assert found is not None
+        return found
+
     def here(self) -> Connection | None:
         """The connection."""
         return self.world.store.get(CONNECTION)
@@ -137,8 +143,7 @@ def test_a_proved_import_is_a_connection(imports: Imports) -> None:
     assert imports.prove(tokens()) is RefreshOutcome.REFRESHED
     assert proved(imports)
     assert imports.sent() == [GIVEN]
-    there = imports.here()
-    assert there is not None
+    there = imports.world.connection()
     assert (there.grant_id, there.committed_by, there.deadline) == (MINE, "attempt-1", NOW + 86_400)
 
 
@@ -146,8 +151,7 @@ def test_a_proved_import_revives_a_dead_connection_and_its_generation_goes_on(de
     dead.world.change(tenant="tenant-7")
     assert dead.prove(tokens()) is RefreshOutcome.REFRESHED
     assert proved(dead, generation=2)
-    there = dead.here()
-    assert there is not None
+    there = dead.world.connection()
     assert (there.tenant, there.reason) == ("tenant-7", None)
 
 
@@ -166,32 +170,14 @@ def test_an_answer_without_a_new_refresh_token_keeps_the_given_one(imports: Impo
 # What is refused ---------------------------------------------------------------------------------------------------
 
 
-def test_an_active_connection_is_not_imported_over() -> None:
-    made = Imports()
-    made.world.connect()
-    before = made.world.table.items
-    with pytest.raises(NotBegun) as in_the_way:
-        made.begin()
-    assert in_the_way.value.connection == made.world.connection()
-    assert made.world.table.items == before
+REFUSALS = [
+    (REJECTED, "rejected"),
+    (Answer(Outcome.WRONG_CONNECTION, tokens(support_code="N9").tokens, status=200), "wrong_connection"),
+    (tokens(support_code=None), "wrong_connection"),
+]
 
 
-def test_one_import_at_a_time(imports: Imports) -> None:
-    before = imports.world.table.items
-    with pytest.raises(NotBegun) as in_the_way:
-        imports.begin("019affff", "another")
-    assert (in_the_way.value.connection, in_the_way.value.imported) == (None, imports.store.get(CONNECTION))
-    assert imports.world.table.items == before
-
-
-@pytest.mark.parametrize(
-    ("answer", "reason"),
-    [
-        (REJECTED, "rejected"),
-        (Answer(Outcome.WRONG_CONNECTION, tokens(support_code="N9").tokens, status=200), "wrong_connection"),
-        (tokens(support_code=None), "wrong_connection"),
-    ],
-)
+@pytest.mark.parametrize(("answer", "reason"), REFUSALS)
 def test_a_refusal_leaves_a_dead_connection_as_it_was(dead: Imports, answer: Answer, reason: str) -> None:
     before = dead.world.table.item("CONNECTION", CONNECTION)
     assert dead.prove(answer) is RefreshOutcome.IMPORT_REFUSED
@@ -200,46 +186,23 @@ def test_a_refusal_leaves_a_dead_connection_as_it_was(dead: Imports, answer: Ans
     assert not any("N9" in pk for pk, _ in dead.world.table.items)
 
 
-def test_a_refusal_leaves_an_unknown_connection_unknown_and_drops_the_token(imports: Imports) -> None:
-    imports.prove(REJECTED)
+@pytest.mark.parametrize(("answer", "reason"), REFUSALS)
+def test_a_refusal_leaves_an_unknown_connection_unknown_and_drops_the_token(
+    imports: Imports, answer: Answer, reason: str
+) -> None:
+    imports.prove(answer)
     assert imports.here() is None
     over = imports.world.table.items[f"CONNECTION#{CONNECTION}", "IMPORT"]
-    assert over["reason"] == "rejected"
-    assert over["ttl"] == NOW + 30 * 86_400
+    assert (over["reason"], over["ttl"]) == (reason, NOW + 30 * 86_400)
     assert not {"tokens", "data_key", "due_shard", "refresh_at", "listed_as", "attempt_id"} & over.keys()
-
-
-@pytest.mark.parametrize("support_code", ["N9", None])
-def test_an_answer_for_another_business_is_dropped(imports: Imports, support_code: str | None) -> None:
-    outcome = Outcome.TOKENS if support_code is None else Outcome.WRONG_CONNECTION
-    imports.prove(Answer(outcome, tokens(support_code=support_code).tokens, status=200))
-    over = imports.world.table.items[f"CONNECTION#{CONNECTION}", "IMPORT"]
-    assert over["reason"] == "wrong_connection"
-    assert not any(isinstance(value, bytes) for value in over.values())
-    assert imports.here() is None
 
 
 def test_while_the_endpoint_is_unwell_no_import_is_refused(imports: Imports) -> None:
     imports.health = Unwell()
     assert imports.prove(REJECTED) is RefreshOutcome.REFUSED
     assert imports.events() == []
-    imported = imports.store.get(CONNECTION)
-    assert imported is not None
+    imported = imports.stored()
     assert (imported.status, imported.refresh_at) == (Status.ACTIVE, NOW + 600)
-
-
-def test_after_a_refusal_another_import_may_begin_once_it_has_cooled_down(imports: Imports) -> None:
-    imports.prove(REJECTED)
-    before = imports.world.table.items
-    with pytest.raises(NotBegun) as in_the_way:
-        imports.begin("019affff", "another")
-    assert (in_the_way.value.connection, in_the_way.value.imported) == (None, imports.store.get(CONNECTION))
-    assert imports.world.table.items == before
-    imports.later(COOLING)
-    imports.begin("019affff", "another")
-    assert imports.prove(tokens()) is RefreshOutcome.REFRESHED
-    assert imports.sent() == [GIVEN, "another"]
-    assert proved(imports)
 
 
 # Whatever breaks on the way ----------------------------------------------------------------------------------------
@@ -263,8 +226,7 @@ def test_a_worker_killed_after_the_post_is_doubt_and_the_schedule_goes_on(import
 
 def test_a_kept_token_learns_from_its_refused_write_that_another_attempt_holds_the_import(imports: Imports) -> None:
     def claimed_over() -> None:
-        held = imports.store.get(CONNECTION)
-        assert held is not None
+        held = imports.stored()
         assert held.attempt is not None
         late = held.attempt.lease_until
         another = Attempt(id="another", started_at=late, lease_until=late + 180)
@@ -288,8 +250,7 @@ def test_under_policy_never_a_killed_worker_ends_the_import(imports: Imports) ->
 def test_no_usable_answer_is_doubt_that_a_later_refusal_settles(dead: Imports) -> None:
     before = dead.world.table.item("CONNECTION", CONNECTION)
     assert dead.prove(SILENT) is RefreshOutcome.IN_DOUBT
-    imported = dead.store.get(CONNECTION)
-    assert imported is not None
+    imported = dead.stored()
     assert imported.refresh_at is not None
     dead.world.clock.now = imported.refresh_at
     assert dead.prove(REJECTED) is RefreshOutcome.IMPORT_REFUSED
@@ -301,8 +262,7 @@ def test_no_usable_answer_is_doubt_that_a_later_refusal_settles(dead: Imports) -
 def test_a_given_token_that_is_kept_stays_in_doubt(imports: Imports) -> None:
     """Its first request may still arrive and spend it."""
     assert imports.prove(SILENT) is RefreshOutcome.IN_DOUBT
-    imported = imports.store.get(CONNECTION)
-    assert imported is not None
+    imported = imports.stored()
     assert imported.refresh_at is not None
     imports.world.clock.now = imported.refresh_at
     assert imports.prove(tokens(refresh=None)) is RefreshOutcome.KEPT
@@ -330,8 +290,7 @@ def test_a_table_that_falters_after_the_post_costs_nothing(
     elif answer is REJECTED:
         assert imports.events() == ["rejected"]
     else:
-        imported = imports.store.get(CONNECTION)
-        assert imported is not None
+        imported = imports.stored()
         assert (imported.attempt, imported.in_doubt) == (None, NOW)
 
 
@@ -398,15 +357,8 @@ def pending(imports: Imports, grant_id: str, access: str, refresh: str, at: int 
 # Who else is at it -------------------------------------------------------------------------------------------------
 
 
-def reconnects(imports: Imports) -> Callable[[], None]:
-    def connect() -> None:
-        imports.world.connect(grant_id="ffff")
-
-    return connect
-
-
 def test_a_user_who_connects_meanwhile_wins_and_the_import_is_over(dead: Imports) -> None:
-    dead.world.endpoint.on_post = reconnects(dead)
+    dead.world.endpoint.on_post = partial(dead.world.connect, grant_id="ffff")
     assert dead.prove(tokens()) is RefreshOutcome.SUPERSEDED
     assert dead.world.opened() == ("access-1", "refresh-1")
     assert dead.store.get(CONNECTION) is None
@@ -414,25 +366,12 @@ def test_a_user_who_connects_meanwhile_wins_and_the_import_is_over(dead: Imports
 
 def test_a_disconnect_ends_the_import_and_its_answer_revives_nothing(imports: Imports) -> None:
     def disconnects() -> None:
-        imported = imports.store.get(CONNECTION)
-        assert imported is not None
+        imported = imports.stored()
         imports.store.cancel(imported, None, now=NOW)
 
     imports.world.endpoint.on_post = disconnects
     assert imports.prove(tokens()) is RefreshOutcome.NOT_ACTIVE
-    there = imports.here()
-    assert there is not None
+    there = imports.world.connection()
     assert (there.status, there.sealed, there.generation) == (Status.DISCONNECTED, None, 1)
     late = pending(imports, MINE, "access-late", "refresh-late", at=NOW + 500)
     assert PendingCommits(imports.world.table, "table").apply(late, now=NOW)[0] is PendingOutcome.TOO_LATE
-
-
-def test_a_disconnect_ends_the_dead_connection_and_its_import(dead: Imports) -> None:
-    imported, there = dead.store.get(CONNECTION), dead.here()
-    assert imported is not None
-    dead.store.cancel(imported, there, now=NOW)
-    assert dead.store.get(CONNECTION) is None
-    ended = dead.here()
-    assert ended is not None
-    assert (ended.status, ended.generation) == (Status.DISCONNECTED, 2)
-    assert ended.grant_id > MINE

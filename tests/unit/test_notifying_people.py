@@ -20,6 +20,13 @@ from tests.unit.notifying import LINE_SECRET, SLACK_URL, World, alarm, event
 from tests.unit.tables import client_error
 
 AGAIN = "connection.reauthorization_required"
+TROUBLE = event(AGAIN, reason="rejected")
+
+
+@pytest.fixture
+def world() -> World:
+    """A stack that tells people in every way that there is."""
+    return World((), people=True)
 
 
 def texts(world: World) -> list[str]:
@@ -50,8 +57,7 @@ def test_a_burst_is_one_message_however_it_comes(arrivals: list[int], repeated: 
     assert world.queue.messages == []
 
 
-def test_one_alone_is_told_after_a_minute_with_what_to_do_and_the_runbooks_entry() -> None:
-    world = World((), people=True)
+def test_one_alone_is_told_after_a_minute_with_what_to_do_and_the_runbooks_entry(world: World) -> None:
     world.queue.put(event("connection.at_risk", connection="N7"))
     world.run(notices.GATHER - 1)
     assert texts(world) == []
@@ -63,8 +69,7 @@ def test_one_alone_is_told_after_a_minute_with_what_to_do_and_the_runbooks_entry
     assert entry == "docs/runbook.md#connections-at-risk"
 
 
-def test_what_repeats_within_the_hour_is_counted_and_told_in_the_next_message() -> None:
-    world = World((), people=True)
+def test_what_repeats_within_the_hour_is_counted_and_told_in_the_next_message(world: World) -> None:
     for number in range(3):
         world.queue.put(event(AGAIN, connection=f"A{number}", reason="rejected"))
     world.run(120)
@@ -79,8 +84,7 @@ def test_what_repeats_within_the_hour_is_counted_and_told_in_the_next_message() 
     ]
 
 
-def test_a_storm_of_days_is_a_message_an_hour_and_no_dead_letter() -> None:
-    world = World((), people=True)
+def test_a_storm_of_days_is_a_message_an_hour_and_no_dead_letter(world: World) -> None:
     for number in range(2 * 24 * 6):
         world.queue.put(event(AGAIN, connection=f"N{number}", reason="expired"), after=600 * number)
     world.run(2 * 86_400)
@@ -90,8 +94,7 @@ def test_a_storm_of_days_is_a_message_an_hour_and_no_dead_letter() -> None:
     assert world.queue.dead == []
 
 
-def test_a_burst_beyond_what_is_kept_is_counted() -> None:
-    world = World((), people=True)
+def test_a_burst_beyond_what_is_kept_is_counted(world: World) -> None:
     for number in range(5_000):
         world.queue.put(event(AGAIN, connection=f"N{number:04}", reason="expired"))
     world.run(notices.GATHER + 5)
@@ -101,8 +104,7 @@ def test_a_burst_beyond_what_is_kept_is_counted() -> None:
     assert len(text) < 500
 
 
-def test_kinds_of_trouble_are_messages_of_their_own_and_the_rest_is_none() -> None:
-    world = World((), people=True)
+def test_kinds_of_trouble_are_messages_of_their_own_and_the_rest_is_none(world: World) -> None:
     for number, (type_, reason) in enumerate(
         [
             (AGAIN, "rejected"),
@@ -123,8 +125,7 @@ def test_kinds_of_trouble_are_messages_of_their_own_and_the_rest_is_none() -> No
     ]
 
 
-def test_an_alarm_is_told_and_so_is_its_end_and_those_of_other_stacks_are_not() -> None:
-    world = World((), people=True)
+def test_an_alarm_is_told_and_so_is_its_end_and_those_of_other_stacks_are_not(world: World) -> None:
     world.queue.put(alarm("connect-unwell"))
     world.queue.put(alarm("connect-other-unwell"))
     world.queue.put(alarm("another-unwell"))
@@ -137,9 +138,8 @@ def test_an_alarm_is_told_and_so_is_its_end_and_those_of_other_stacks_are_not() 
     assert texts(world)[-1].startswith("[connect] It is over: Refreshes are paused")
 
 
-def test_alarms_that_were_just_made_and_are_well_are_the_end_of_nothing() -> None:
+def test_alarms_that_were_just_made_and_are_well_are_the_end_of_nothing(world: World) -> None:
     """On the first day CloudWatch takes each of them from "insufficient data" to "OK", and says so."""
-    world = World((), people=True)
     for name in ("at-risk", "unwell", "tick-missing"):
         world.queue.put(alarm(f"connect-{name}", "OK", before="INSUFFICIENT_DATA"))
     world.queue.put(alarm("connect-unanswered", before="INSUFFICIENT_DATA"))
@@ -159,8 +159,7 @@ def test_what_waits_for_people_ends_where_there_is_no_way_to_them_any_more(monke
     assert without.queue.dead == []
 
 
-def test_an_alarm_that_flaps_is_counted() -> None:
-    world = World((), people=True)
+def test_an_alarm_that_flaps_is_counted(world: World) -> None:
     for minute in range(7):
         world.queue.put(alarm("connect-unanswered", "OK" if minute % 2 else "ALARM", f"2026-11-22T14:0{minute}:11Z"))
     world.run(120)
@@ -169,10 +168,9 @@ def test_an_alarm_that_flaps_is_counted() -> None:
     assert "over" not in text
 
 
-def test_each_way_gets_the_text_by_itself_and_one_that_fails_repeats_nothing_of_the_other() -> None:
-    world = World((), people=True)
+def test_each_way_gets_the_text_by_itself_and_one_that_fails_repeats_nothing_of_the_other(world: World) -> None:
     world.receivers.answers[LINE_URL] = [Answer(500), Answer(None, "connection"), Answer(200)]
-    world.queue.put(event(AGAIN, reason="rejected"))
+    world.queue.put(TROUBLE)
     world.run(600)
     assert len(texts(world)) == 1
     tried = [(headers, body) for url, headers, body in world.receivers.asked if url == LINE_URL]
@@ -183,7 +181,7 @@ def test_each_way_gets_the_text_by_itself_and_one_that_fails_repeats_nothing_of_
 def test_line_gets_a_push_with_its_retry_key_and_409_means_that_it_has_it() -> None:
     world = World((), people=True, language="th")
     world.receivers.answers[LINE_URL] = [Answer(None, "timeout"), Answer(409)]
-    world.queue.put(event(AGAIN, reason="rejected"))
+    world.queue.put(TROUBLE)
     world.run(1_000)
     (_, headers, body), _ = [one for one in world.receivers.asked if one[0] == LINE_URL]
     assert headers["Authorization"] == f"Bearer {LINE_SECRET['channel_access_token']}"
@@ -194,10 +192,9 @@ def test_line_gets_a_push_with_its_retry_key_and_409_means_that_it_has_it() -> N
     assert world.queue.messages == []
 
 
-def test_two_messages_have_two_retry_keys_though_they_read_alike() -> None:
-    world = World((), people=True)
+def test_two_messages_have_two_retry_keys_though_they_read_alike(world: World) -> None:
     for _ in range(2):
-        world.queue.put(event(AGAIN, reason="rejected"))
+        world.queue.put(TROUBLE)
         world.run(2 * notices.QUIET)
     keys = [headers["X-Line-Retry-Key"] for url, headers, _ in world.receivers.asked if url == LINE_URL]
     assert len(set(keys)) == len(keys) == 2
@@ -220,7 +217,7 @@ def test_a_mailbox_alone_gets_one_mail_for_a_burst_and_is_then_left_in_peace() -
 
 def test_every_way_gets_the_same_text_in_the_same_language() -> None:
     world = World((), people=True, language="th")
-    world.queue.put(event(AGAIN, reason="rejected"))
+    world.queue.put(TROUBLE)
     world.queue.put(alarm("connect-unwell"))
     world.run(120)
     assert sorted(text for _, text in world.mailbox.mails) == sorted(texts(world))
@@ -235,7 +232,7 @@ def test_every_way_gets_the_same_text_in_the_same_language() -> None:
 def test_a_mail_that_sns_does_not_take_is_tried_again_and_said(error: Exception) -> None:
     world = World((), mail=True)
     world.mailbox.error = error
-    world.queue.put(event(AGAIN, reason="rejected"))
+    world.queue.put(TROUBLE)
     world.run(120)
     assert [(line, facts["receiver"]) for line, facts in world.log.lines[:1]] == [("not delivered", "mail")]
     assert "CANARY" not in str(world.log.lines)
@@ -244,11 +241,10 @@ def test_a_mail_that_sns_does_not_take_is_tried_again_and_said(error: Exception)
     assert len(world.mailbox.mails) == 1
 
 
-def test_an_alarm_is_told_though_the_table_in_which_it_would_be_gathered_takes_nothing() -> None:
-    world = World((), people=True)
+def test_an_alarm_is_told_though_the_table_in_which_it_would_be_gathered_takes_nothing(world: World) -> None:
     world.notices.fail = True
     world.queue.put(alarm("connect-pending-commits"))
-    world.queue.put(event(AGAIN, reason="rejected"))
+    world.queue.put(TROUBLE)
     world.run(30)
     assert [text.partition(",")[0] for text in texts(world)] == ["[connect] New tokens cannot be written"]
     world.notices.fail = False
@@ -256,8 +252,7 @@ def test_an_alarm_is_told_though_the_table_in_which_it_would_be_gathered_takes_n
     assert len(texts(world)) == 2, "the connection is told once the table is there"
 
 
-def test_an_alarm_whose_note_was_not_acknowledged_keeps_no_later_one_silent() -> None:
-    world = World((), people=True)
+def test_an_alarm_whose_note_was_not_acknowledged_keeps_no_later_one_silent(world: World) -> None:
     world.notices.unacknowledged = True
     world.queue.put(alarm("connect-unwell"))
     world.run(30)
@@ -272,26 +267,23 @@ def test_an_alarm_whose_note_was_not_acknowledged_keeps_no_later_one_silent() ->
 
 @pytest.mark.parametrize("url", [SLACK_URL, LINE_URL])
 @pytest.mark.parametrize("status", [301, 302, 307, 400, 401, 403, 404, 408, 418, 429, 500, 503])
-def test_only_a_yes_of_slack_or_line_is_one(url: str, status: int) -> None:
-    world = World((), people=True)
+def test_only_a_yes_of_slack_or_line_is_one(world: World, url: str, status: int) -> None:
     world.receivers.answers[url] = [Answer(status, retry_after=7), Answer(200)]
-    world.queue.put(event(AGAIN, reason="rejected"))
+    world.queue.put(TROUBLE)
     world.run(notices.GATHER + 20)
     assert len([1 for asked, _, _ in world.receivers.asked if asked == url]) == 2
     assert (world.queue.messages, world.queue.dead) == ([], [])
 
 
-def test_a_channel_that_is_archived_is_asked_once_and_the_other_ways_are_told() -> None:
-    world = World((), people=True)
+def test_a_channel_that_is_archived_is_asked_once_and_the_other_ways_are_told(world: World) -> None:
     world.receivers.answers[SLACK_URL] = [Answer(410)]
-    world.queue.put(event(AGAIN, reason="rejected"))
+    world.queue.put(TROUBLE)
     world.run(600)
     assert [letter["to"] for letter in world.queue.dead] == ["slack"]
     assert len(world.receivers.of(LINE_URL)) == len(world.mailbox.mails) == 1
 
 
-def test_slack_gets_its_three_characters_escaped() -> None:
-    world = World((), people=True)
+def test_slack_gets_its_three_characters_escaped(world: World) -> None:
     world.queue.put(event(AGAIN, connection="<!channel> & co", id="1", reason="rejected"))
     world.run(120)
     assert "&lt;!channel&gt; &amp; co" in texts(world)[0]
@@ -301,10 +293,9 @@ def test_slack_gets_its_three_characters_escaped() -> None:
     "secret",
     ["", "{", '{"url": 7}', '{"other": "x"}', '{"url": "https://h.example/a b"}', '{"url": "https://h.example/\\n"}'],
 )
-def test_a_secret_that_is_none_is_said_and_nothing_is_sent(secret: str) -> None:
-    world = World((), people=True)
+def test_a_secret_that_is_none_is_said_and_nothing_is_sent(world: World, secret: str) -> None:
     world.secrets.values["slack"] = [secret] if secret else []
-    world.queue.put(event(AGAIN, reason="rejected"))
+    world.queue.put(TROUBLE)
     world.run(300)
     assert texts(world) == []
     assert "no secret" in [line for line, _ in world.log.lines]
@@ -327,10 +318,9 @@ def test_a_secret_that_is_none_is_said_and_nothing_is_sent(secret: str) -> None:
         '{"a": ' * 100_000,
     ],
 )
-def test_a_secret_of_line_that_is_none_keeps_no_other_way_from_being_told(secret: str) -> None:
-    world = World((), people=True)
+def test_a_secret_of_line_that_is_none_keeps_no_other_way_from_being_told(world: World, secret: str) -> None:
     world.secrets.values["line"] = [secret]
-    world.queue.put(event(AGAIN, reason="rejected"))
+    world.queue.put(TROUBLE)
     world.run(300)
     assert world.receivers.of(LINE_URL) == []
     assert len(texts(world)) == len(world.mailbox.mails) == 1
@@ -340,19 +330,17 @@ def test_a_secret_of_line_that_is_none_keeps_no_other_way_from_being_told(secret
     assert len(world.receivers.of(LINE_URL)) == 1
 
 
-def test_no_log_has_a_secret_of_slack_or_line() -> None:
-    world = World((), people=True)
+def test_no_log_has_a_secret_of_slack_or_line(world: World) -> None:
     world.receivers.answers = {SLACK_URL: [Answer(404)], LINE_URL: [Answer(401)]}
-    world.queue.put(event(AGAIN, reason="rejected"))
+    world.queue.put(TROUBLE)
     world.run(3_600)
     assert world.log.lines
     assert "CANARY" not in str(world.log.lines)
     assert "CANARY" not in str(world.queue.messages)
 
 
-def test_what_was_noted_by_a_try_that_failed_is_told_all_the_same() -> None:
-    world = World((), people=True)
-    world.queue.put(event(AGAIN, reason="rejected"))
+def test_what_was_noted_by_a_try_that_failed_is_told_all_the_same(world: World) -> None:
+    world.queue.put(TROUBLE)
     world.queue.fail = True
     world.run(0)
     assert world.notices.get("reauthorization_required").subjects == ["N1"]
@@ -361,8 +349,9 @@ def test_what_was_noted_by_a_try_that_failed_is_told_all_the_same() -> None:
     assert len(texts(world)) == 1
 
 
-def test_who_does_not_get_the_telling_tells_nothing_and_looks_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    world = World((), people=True)
+def test_who_does_not_get_the_telling_tells_nothing_and_looks_again_later(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world.notices.note("at_risk", ["N1"])
     world.queue.put({"tell": "at_risk"})
     with monkeypatch.context() as patch:
@@ -375,15 +364,14 @@ def test_who_does_not_get_the_telling_tells_nothing_and_looks_again_later(monkey
 
 def test_without_people_nothing_is_noted() -> None:
     world = World()
-    world.queue.put(event(AGAIN, reason="rejected"))
+    world.queue.put(TROUBLE)
     world.queue.put(alarm("connect-unwell"))
     world.run(600)
     assert world.notices.kinds == {}
     assert len(world.receivers.asked) == 1
 
 
-def test_a_function_that_fails_is_told_with_its_entry() -> None:
-    world = World((), people=True)
+def test_a_function_that_fails_is_told_with_its_entry(world: World) -> None:
     world.queue.put(alarm("connect-refresh-errors"))
     world.run(120)
     (text,) = texts(world)

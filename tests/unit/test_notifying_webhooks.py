@@ -17,7 +17,7 @@ from flowaccount_connect.notifying.webhooks import receiver
 from flowaccount_connect.oauth.client_secret import SecretMisconfigured
 from flowaccount_connect_client import webhooks as client
 from tests.unit.fakes import NOW, Clock
-from tests.unit.notifying import DEAD, OTHER_URL, SECRET, URL, FakeSecrets, Log, World, event
+from tests.unit.notifying import OTHER_URL, SECRET, URL, FakeSecrets, Log, World, event
 from tests.unit.tables import client_error
 from tests.unit.test_events import valid
 
@@ -173,6 +173,19 @@ def test_without_any_secret_nothing_is_sent_unsigned() -> None:
 # ---- deliveries -------------------------------------------------------------------------------------------
 
 
+def put_many(world: World, count: int, *, apart: float = 0) -> set[str]:
+    """Put events of so many connections into the queue, so many seconds apart; the connections."""
+    names = [f"N{number}" for number in range(count)]
+    for number, name in enumerate(names):
+        world.queue.put(event(connection=name), after=number * apart)
+    return set(names)
+
+
+def sent(world: World, url: str = URL, since: int = 0) -> set[str]:
+    """The connections of whose events a receiver was sent some; `since` so many requests."""
+    return {said["data"]["connection_id"] for said in world.receivers.of(url)[since:]}
+
+
 def test_an_event_reaches_each_receiver_signed_and_as_its_schema_has_it() -> None:
     world = World((URL, OTHER_URL))
     example = event(id="c4ca4238a0b923820dcc509a6f75849b-connected", status="active", generation=1,
@@ -249,15 +262,14 @@ def test_delays_are_a_day_in_all_and_none_is_longer_than_sqs_hides_a_message() -
 def test_a_receiver_that_hangs_holds_up_nobody_and_is_left_alone_for_a_while() -> None:
     world = World((URL, OTHER_URL))
     world.receivers.answers[OTHER_URL] = [Answer(None, "timeout")]
-    for number in range(30):
-        world.queue.put(event(connection=f"N{number}"))
+    names = put_many(world, 30)
     world.turn()
     assert len(world.receivers.of(URL)) == 30
     # What was in its first batch was tried; the rest of the burst was not.
     assert 1 <= len(world.receivers.of(OTHER_URL)) <= 20
     world.receivers.answers[OTHER_URL] = [Answer(200)]
     world.run(600)
-    assert {said["data"]["connection_id"] for said in world.receivers.of(OTHER_URL)} == {f"N{n}" for n in range(30)}
+    assert sent(world, OTHER_URL) == names
     assert world.queue.messages == []
 
 
@@ -266,38 +278,34 @@ def test_a_receiver_that_is_silent_for_hours_gets_all_that_came_meanwhile(hours:
     """Whatever of a burst is left alone while it hangs, and whenever it came."""
     world = World()
     world.receivers.answers[URL] = [Answer(None, "timeout")]
-    for number in range(60):
-        world.queue.put(event(connection=f"N{number}"), after=number * hours * 50)
+    names = put_many(world, 60, apart=hours * 50)
     world.run(hours * 3_600)
     world.receivers.answers[URL] = [Answer(200)]
     before = len(world.receivers.asked)
     world.run(86_400 * 1.1)
-    came = {said["data"]["connection_id"] for said in world.receivers.of(URL)[before:]}
-    assert came == {f"N{number}" for number in range(60)}
+    assert sent(world, since=before) == names
     assert (world.queue.dead, world.queue.messages) == ([], [])
 
 
 def test_a_receiver_that_is_silent_for_days_costs_each_webhook_a_day_and_is_sent_each_to_the_last() -> None:
     world = World()
     world.receivers.answers[URL] = [Answer(None, "timeout")]
-    for number in range(60):
-        world.queue.put(event(connection=f"N{number}"))
+    names = put_many(world, 60)
     world.run(86_400)
     assert world.queue.dead == []
     world.receivers.asked.clear()
     world.run(86_400 * 0.12)
-    assert {letter["event"]["data"]["connection_id"] for letter in world.queue.dead} == {f"N{n}" for n in range(60)}
-    assert {said["data"]["connection_id"] for said in world.receivers.of(URL)} == {f"N{n}" for n in range(60)}
+    assert {letter["event"]["data"]["connection_id"] for letter in world.queue.dead} == names
+    assert sent(world) == names
 
 
 def test_a_busy_receiver_that_misses_the_deadline_now_and_then_is_not_left_alone() -> None:
     world = World()
     slow = [Answer(None, "timeout") if number % 4 == 0 else Answer(200) for number in range(400)]
     world.receivers.answers[URL] = [*slow, Answer(200)]
-    for number in range(300):
-        world.queue.put(event(connection=f"N{number}"))
+    names = put_many(world, 300)
     world.run(3_600)
-    assert {said["data"]["connection_id"] for said in world.receivers.of(URL)} == {f"N{n}" for n in range(300)}
+    assert sent(world) == names
     assert world.queue.messages == []
 
 
@@ -379,7 +387,3 @@ def test_a_test_says_what_became_of_each_receiver() -> None:
     world.clock.now += 3_600
     world.notify.webhooks.keys.__self__._keys = ()  # type: ignore[attr-defined]
     assert [one["error"] for one in world.notify.test()] == ["no_secret", "no_secret"]
-
-
-def test_dead_letters_have_a_queue_of_their_own() -> None:
-    assert DEAD.endswith("undelivered")

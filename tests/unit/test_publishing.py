@@ -4,7 +4,6 @@ import base64
 import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -13,17 +12,15 @@ from hypothesis import strategies as st
 
 from flowaccount_connect.publishing.publisher import Malformed, Publisher, UnpublishedQueue, read_message, read_record
 from flowaccount_connect.runtime.observability import logger
-from flowaccount_connect.storage.commits import Commit
-from flowaccount_connect.storage.connections import grant_update
 from flowaccount_connect.storage.counts import Counts
 from flowaccount_connect.storage.event_items import event_put
 from flowaccount_connect.storage.history import History
-from tests.contract.test_connection_store import rotated
-from tests.unit.fakes import CONNECTION, FREE, NOW, Clock, FakeEvents, FakeSqs, tokens
+from tests.unit.fakes import CONNECTION, NOW, Clock, FakeEvents, FakeSqs
 from tests.unit.handlers import Event, Functions, event
 from tests.unit.streams import StreamingTable
 from tests.unit.tables import Fault, Table, client_error
 from tests.unit.test_events import valid
+from tests.unit.test_stream_filter import WRITES, Life
 from tests.unit.worlds import World
 
 REJECTION, ROTATION, REFUSAL = event("publish")["Records"]
@@ -65,15 +62,6 @@ def test_a_change_is_kept_counted_and_put_on_the_bus() -> None:
     assert [key[0] for key in table.items] == ["COUNT", f"HISTORY#{CONNECTION}"]
 
 
-def test_a_refresh_is_kept_and_is_an_event_only_where_it_is_wanted() -> None:
-    for refreshed, expected in ((False, []), (True, ["connection.refreshed"])):
-        table, bus = Table(), FakeEvents()
-        failed = publisher(table, bus, refreshed=refreshed).publish([read_record(ROTATION)], remaining=plenty)
-        assert [type_ for type_, _ in bus.details()] == expected
-        assert failed == []
-        assert table.calls == ["put_item"], "one write, and none at the count"
-
-
 def test_an_event_item_is_told_like_a_change() -> None:
     table, bus = StreamingTable(Clock()), FakeEvents()
     table.put_item(
@@ -103,8 +91,8 @@ def test_an_event_item_is_told_like_a_change() -> None:
 def test_the_end_of_a_tombstone_leaves_no_trace() -> None:
     # An entry would keep the business's id for 90 days more than the disconnect does.
     life, table, bus = Life(), Table(), FakeEvents()
-    for what in ("consent", "disconnect", "remove"):
-        life.happen(CONNECTION, what)
+    for what in ("consent", "disconnect", "time to live"):
+        life.happen(what)
     *before, end = map(read_record, life.table.of_interest())
     publisher(table, bus).publish(before, remaining=plenty)
     assert Counts(table, "table").get() == {"active": 0}
@@ -237,62 +225,15 @@ def test_what_is_no_record_of_the_stream_is_malformed() -> None:
 # Any history, delivered anyhow -------------------------------------------------------------------------------------
 
 
-@dataclass
-class Life:
-    """What happens to a few connections, and every record that the stream has of it."""
-
-    clock: Clock = field(default_factory=Clock)
-    consents: int = 0
-
-    def __post_init__(self) -> None:
-        self.world = World(clock=self.clock, table=StreamingTable(self.clock))
-
-    @property
-    def table(self) -> StreamingTable:
-        assert isinstance(self.world.table, StreamingTable)
-        return self.world.table
-
-    def happen(self, name: str, what: str) -> None:
-        """One thing, where it can happen."""
-        self.clock.now += 1
-        there = self.table.items.get((f"CONNECTION#{name}", "CONNECTION"))
-        if what == "consent":
-            self.consents += 1
-            update = grant_update(
-                "table",
-                Commit(
-                    connection_id=name,
-                    grant_id=f"{self.consents:04}",
-                    attempt_id=f"c{self.consents}",
-                    environment="sandbox",
-                    tokens=rotated("t", NOW),
-                ),
-                now=NOW,
-            )
-            self.table.update_item(**update)
-        elif there is not None and what == "remove":
-            self.table.delete("CONNECTION", name)
-        elif there is not None:
-            now = int(self.clock())
-            things: dict[str, dict[str, Any]] = {
-                "refresh": {"status": "active", "generation": int(there["generation"]) + 1, "in_doubt": None},
-                "doubt": {"in_doubt": now, "retries": 1},
-                "fail": {"retries": int(there.get("retries") or 0) + 1},
-                "risk": {"at_risk": now},
-                "die": {"status": "reauthorization_required", "reason": "rejected", "ended_at": now},
-                "disconnect": {"status": "disconnected", "generation": int(there["generation"]) + 1},
-            }
-            whole = {k: v for k, v in (there | things[what]).items() if k not in ("pk", "sk")}
-            numbers = {"generation", "retries", "in_doubt", "at_risk", "ended_at", "connected_at", "requested_at"}
-            numbers |= {"access_expires_at", "deadline", "refresh_at"}
-            self.table.put(
-                "CONNECTION", name, **{k: int(v) if k in numbers and v is not None else v for k, v in whole.items()}
-            )
-
-    def statuses(self) -> dict[str, int]:
-        """How many connections there really are; a tombstone is none."""
-        there = Counter(item["status"] for key, item in self.table.items.items() if key[1] == "CONNECTION")
-        return {status: count for status, count in there.items() if status != "disconnected"}
+def statuses(table: StreamingTable) -> dict[str, int]:
+    """How many connections and imports there really are; a tombstone is none."""
+    found = Counter[str]()
+    for (_, kind), item in table.items.items():
+        if kind == "CONNECTION" and item["status"] != "disconnected":
+            found[item["status"]] += 1
+        elif kind == "IMPORT" and item["status"] == "active":
+            found["importing"] += 1
+    return dict(found)
 
 
 def batches(draw: st.DrawFn, records: list[Event]) -> Iterator[list[Event]]:
@@ -305,17 +246,13 @@ def batches(draw: st.DrawFn, records: list[Event]) -> Iterator[list[Event]]:
         waiting = waiting[size:]
 
 
-THINGS = ["consent", "refresh", "doubt", "fail", "risk", "die", "disconnect", "remove"]
-
-
 @given(data=st.data())
 def test_counts_and_ids_are_right_however_the_stream_is_delivered(data: st.DataObject) -> None:
-    life = Life()
-    for name, what in data.draw(
-        st.lists(st.tuples(st.sampled_from(["N1", "N2"]), st.sampled_from(THINGS)), min_size=1, max_size=14)
-    ):
-        life.happen(name, what)
-    records = life.table.of_interest()
+    one = Life("N1")
+    lives = st.sampled_from([one, Life("N2", one.clock, one.table)])
+    for life, what in data.draw(st.lists(st.tuples(lives, st.sampled_from(sorted(WRITES))), min_size=1, max_size=14)):
+        life.happen(what)
+    records = one.table.of_interest()
     if not records:
         return
     once, bus_once = Table(), FakeEvents()
@@ -334,7 +271,7 @@ def test_counts_and_ids_are_right_however_the_stream_is_delivered(data: st.DataO
         UnpublishedQueue(queue, "url", logger).send(failed)
 
     counts = Counts(anyhow, "table").get()
-    assert {status: count for status, count in counts.items() if count} == life.statuses()
+    assert {status: count for status, count in counts.items() if count} == statuses(one.table)
     assert {detail["id"]: detail for _, detail in bus.details()} == {d["id"]: d for _, d in bus_once.details()}
     assert anyhow.items == once.items
 
@@ -350,21 +287,15 @@ def sealed(record: Event) -> set[str]:
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
-
-
-@pytest.fixture
-def functions(world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Functions]:
-    made = Functions(world, monkeypatch, capsys)
-    yield made
-    made.close()
-    for secret in sealed(REJECTION) | sealed(ROTATION) | {"CANARY"}:
-        assert secret not in made.logs()
+def functions(functions: Functions) -> Iterator[Functions]:
+    """The functions, which log no ciphertext either."""
+    yield functions
+    for secret in sealed(REJECTION) | sealed(ROTATION):
+        assert secret not in functions.logs()
 
 
 def test_the_function_tells_a_batch_of_the_stream(functions: Functions, world: World) -> None:
-    assert functions.call("publish", event("publish"), seconds=60) == {"batchItemFailures": []}
+    assert functions.call("publish", event("publish")) == {"batchItemFailures": []}
     assert [type_ for type_, _ in world.events.details()] == [
         "connection.reauthorization_required",
         "connection.refused",
@@ -373,22 +304,22 @@ def test_the_function_tells_a_batch_of_the_stream(functions: Functions, world: W
 
 
 def test_a_refresh_that_is_kept_and_no_event_writes_no_line_of_log(functions: Functions, world: World) -> None:
-    assert functions.call("publish", {"Records": [ROTATION]}, seconds=60) == {"batchItemFailures": []}
+    assert functions.call("publish", {"Records": [ROTATION]}) == {"batchItemFailures": []}
     assert world.table.calls == ["put_item"]
     assert functions.logs() == ""
 
 
 def test_with_refreshes_the_function_tells_them_too(functions: Functions, world: World) -> None:
     functions.set(PUBLISH_REFRESHED="enabled")
-    functions.call("publish", event("publish"), seconds=60)
-    assert "connection.refreshed" in [type_ for type_, _ in world.events.details()]
+    functions.call("publish", {"Records": [ROTATION]})
+    assert [type_ for type_, _ in world.events.details()] == ["connection.refreshed"]
 
 
 def test_while_the_bus_is_away_changes_wait_in_the_queue_and_the_stream_goes_on(
     functions: Functions, world: World
 ) -> None:
     world.events.error = client_error("AccessDeniedException")
-    assert functions.call("publish", event("publish"), seconds=60) == {"batchItemFailures": []}
+    assert functions.call("publish", event("publish")) == {"batchItemFailures": []}
     waiting = [read_message(message["MessageBody"]) for message in world.sqs.sent]
     assert waiting == [read_record(REJECTION), read_record(REFUSAL)]
 
@@ -397,13 +328,13 @@ def test_what_neither_the_bus_nor_the_queue_takes_stays_in_the_stream(functions:
     world.events.error = client_error("AccessDeniedException")
     world.sqs.refused = frozenset({0})
     left = REJECTION["dynamodb"]["SequenceNumber"]
-    answer = functions.call("publish", event("publish"), seconds=60)
+    answer = functions.call("publish", event("publish"))
     assert answer == {"batchItemFailures": [{"itemIdentifier": left}]}
 
 
 def test_the_queue_brings_back_what_waits_and_the_ids_are_the_same(functions: Functions, world: World) -> None:
-    functions.call("publish", {"Records": [REJECTION]}, seconds=60)
-    again = functions.call("publish", event("publish-unpublished"), seconds=60)
+    functions.call("publish", {"Records": [REJECTION]})
+    again = functions.call("publish", event("publish-unpublished"))
     assert again == {"batchItemFailures": []}
     (_, first), (_, second) = world.events.details()
     assert first == second
@@ -414,33 +345,19 @@ def test_what_still_fails_stays_in_the_queue_and_is_not_sent_there_again(functio
     world.events.error = client_error("AccessDeniedException")
     (message,) = event("publish-unpublished")["Records"]
     malformed = message | {"messageId": "malformed", "body": "no JSON"}
-    answer = functions.call("publish", {"Records": [malformed, message]}, seconds=60)
+    answer = functions.call("publish", {"Records": [malformed, message]})
     assert answer == {"batchItemFailures": [{"itemIdentifier": "malformed"}, {"itemIdentifier": message["messageId"]}]}
     assert world.sqs.sent == []
 
 
 def test_no_token_reaches_an_event_a_history_or_the_queue(functions: Functions, world: World) -> None:
     functions.set(PUBLISH_REFRESHED="enabled")
-    functions.call("publish", event("publish"), seconds=60)
+    functions.call("publish", event("publish"))
     world.events.error = client_error("AccessDeniedException")
-    functions.call("publish", event("publish"), seconds=60)
+    functions.call("publish", event("publish"))
     places = json.dumps([world.events.details(), world.sqs.sent]) + repr(world.table.items)
     for secret in sealed(REJECTION) | sealed(ROTATION):
         assert secret not in places
-
-
-def test_a_whole_life_is_told_by_the_real_protocol(functions: Functions, world: World) -> None:
-    clock = Clock()
-    streaming = World(clock=clock, table=StreamingTable(clock))
-    streaming.connect()
-    clock.now += 22_000
-    streaming.endpoint.answers = [tokens()]
-    streaming.rotation().refresh(CONNECTION, permit=FREE, remaining=clock.remaining(45))
-    assert isinstance(streaming.table, StreamingTable)
-    functions.set(PUBLISH_REFRESHED="enabled")
-    functions.call("publish", {"Records": streaming.table.of_interest()}, seconds=60)
-    assert [type_ for type_, _ in world.events.details()] == ["connection.connected", "connection.refreshed"]
-    assert Counts(world.table, "table").get() == {"active": 1}
 
 
 @pytest.mark.parametrize(

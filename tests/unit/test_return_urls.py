@@ -64,24 +64,12 @@ def test_https_anywhere_and_http_on_loopback_are_secure(url: str) -> None:
         "https://app.example.com\\.evil.example/",
         "https://app.example.com/#fragment",
         "https://app.example.com/#",
-        "https://app.example.com/a b",
-        "https://app.example.com/\t",
+        *(f"https://app.example.com/{sign}x" for sign in " \t\n\r\x00\x7f\u0e01\"'<>`{|}^\\"),
         "https://app.example.com/\n",
-        "https://app.example.com/\r\nX: 1",
-        "https://app.example.com/\x00",
-        "https://app.example.com/\x7f",
         " https://app.example.com/",
         "https://app.example.com/ ",
         "https://\u0430pp.example.com/",
         "https://app\u3002example.com/",
-        "https://app.example.com/\u0e01",
-        'https://app.example.com/"x',
-        "https://app.example.com/'x",
-        "https://app.example.com/<x>",
-        "https://app.example.com/`x",
-        "https://app.example.com/{x}",
-        "https://app.example.com/|x",
-        "https://app.example.com/^x",
         "https://[app.example.com/",
         "https://[::1/",
         "\ud800https://app.example.com/",
@@ -148,13 +136,6 @@ def test_whatever_differs_from_an_allowed_url_is_refused(url: str, put: str, at:
     assert is_allowed(changed, frozenset(ALLOWED)) is any(
         changed.encode("utf-8", "replace") == one.encode() for one in ALLOWED
     )
-
-
-@given(st.text(max_size=30))
-def test_only_equality_allows(rest: str) -> None:
-    allowed = frozenset({"https://app.example.com/done"})
-    assert is_allowed(f"https://app.example.com/done{rest}", allowed) is (rest == "")
-    assert is_allowed(f"{rest}https://app.example.com/done", allowed) is (rest == "")
 
 
 def test_an_empty_list_allows_nothing() -> None:

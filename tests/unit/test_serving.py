@@ -20,11 +20,6 @@ from tests.unit.worlds import TENANT, World
 RECONNECT = "https://api.example/live/authorize"
 
 
-@pytest.fixture
-def world() -> World:
-    return World()
-
-
 def served(world: World, *, min_ttl: int = 300, rejected: int | None = None, seconds: float = 28) -> Served:
     return world.serving().token(
         CONNECTION,
@@ -185,14 +180,6 @@ def test_waiting_for_another_attempt_ends_in_time_with_the_living_token(world: W
     assert world.lambdas.invoked == []
 
 
-def test_one_of_a_thousand_callers_at_once_asks_and_the_others_wait(world: World) -> None:
-    world.connect(lifetime=22_000)
-    now = int(world.clock())
-    turns = [world.demand.take(CONNECTION, 1, now=now, seconds=20, forced=False) for _ in range(1_000)]
-    assert [mine for _, mine in turns].count(True) == 1
-    assert len({turn.id for turn, _ in turns}) == 1
-
-
 def test_who_comes_while_another_asks_waits_and_reads(world: World) -> None:
     world.connect(lifetime=22_000)
     _, mine = world.demand.take(CONNECTION, 1, now=NOW, seconds=20, forced=False)
@@ -222,20 +209,6 @@ def test_who_waits_for_anothers_refresh_learns_that_it_failed(world: World) -> N
     assert world.lambdas.invoked == []
 
 
-def test_a_turn_whose_taker_died_is_anybodys_again(world: World) -> None:
-    world.connect(lifetime=22_000)
-    world.demand.take(CONNECTION, 1, now=NOW - 20, seconds=20, forced=False)
-    world.lambdas.act = world.rotated_by_another
-    assert served(world).generation == 2
-
-
-def test_a_new_generation_is_a_new_turn(world: World) -> None:
-    world.connect(lifetime=22_000)
-    world.demand.take(CONNECTION, 0, now=NOW, seconds=20, forced=False)
-    world.lambdas.act = world.rotated_by_another
-    assert served(world).generation == 2
-
-
 def test_a_turn_that_was_taken_unacknowledged_is_ones_own(world: World) -> None:
     world.connect(lifetime=22_000)
     client = world.table
@@ -251,14 +224,6 @@ def test_a_turn_that_was_taken_unacknowledged_is_ones_own(world: World) -> None:
     client.update_item = twice  # type: ignore[method-assign]
     world.lambdas.act = world.rotated_by_another
     assert served(world).generation == 2
-
-
-def test_what_others_did_in_a_lapsed_turn_is_left_alone(world: World) -> None:
-    world.connect(lifetime=22_000)
-    mine, _ = world.demand.take(CONNECTION, 1, now=NOW - 20, seconds=20, forced=False)
-    theirs, _ = world.demand.take(CONNECTION, 1, now=NOW, seconds=20, forced=False)
-    world.demand.answered(CONNECTION, mine, until=NOW + 60)
-    assert world.demand.take(CONNECTION, 1, now=NOW, seconds=20, forced=False) == (theirs, False)
 
 
 def test_a_refresh_that_has_to_wait_for_its_allowance_says_for_how_long(world: World) -> None:

@@ -1,5 +1,7 @@
 """Wrong configuration fails at the start, with a message that names the setting."""
 
+from collections.abc import Callable
+
 import pytest
 
 from flowaccount_connect.domain.app import App
@@ -36,24 +38,21 @@ def test_the_environment_is_the_sandbox_unless_it_is_said() -> None:
     assert settings.stack(STACK | {"ENVIRONMENT": ""}).environment == "sandbox"
 
 
-@pytest.mark.parametrize("name", ["STACK", "TABLE_NAME"])
+NEEDED: list[tuple[Callable[[dict[str, str]], object], dict[str, str], str]] = [
+    *((settings.stack, STACK, name) for name in ("STACK", "TABLE_NAME")),
+    *((bootstrap.begin_settings, AUTHORIZE, name) for name in ("AUTHORIZE_ENDPOINT", "CLIENT_ID")),
+    *((settings.tokens, TOKENS, name) for name in TOKENS),
+]
+
+
+@pytest.mark.parametrize(("read", "whole", "name"), NEEDED, ids=[name for *_, name in NEEDED])
 @pytest.mark.parametrize("value", ["", "  ", None])
-def test_a_stack_without_a_name_or_table_says_which(name: str, value: str | None) -> None:
-    variables = {k: v for k, v in (STACK | {name: value}).items() if v is not None}
-    with pytest.raises(InvalidSetting, match=name):
-        settings.stack(variables)
-
-
-@pytest.mark.parametrize("name", ["AUTHORIZE_ENDPOINT", "CLIENT_ID"])
-def test_a_missing_setting_of_authorize_is_named(name: str) -> None:
+def test_a_missing_setting_is_named(
+    read: Callable[[dict[str, str]], object], whole: dict[str, str], name: str, value: str | None
+) -> None:
+    variables = {k: v for k, v in (whole | {name: value}).items() if v is not None}
     with pytest.raises(InvalidSetting, match=f"{name} is not set"):
-        bootstrap.begin_settings({k: v for k, v in AUTHORIZE.items() if k != name})
-
-
-@pytest.mark.parametrize("name", sorted(TOKENS))
-def test_a_missing_setting_of_the_token_functions_is_named(name: str) -> None:
-    with pytest.raises(InvalidSetting, match=f"{name} is not set"):
-        settings.tokens({k: v for k, v in TOKENS.items() if k != name})
+        read(variables)
 
 
 @pytest.mark.parametrize("value", ["test", "Sandbox", "v1", " production"])
@@ -79,19 +78,21 @@ def test_an_endpoint_that_would_send_secrets_in_the_clear_is_refused(value: str)
 
 
 @pytest.mark.parametrize(
-    "value", ["http://app.example.com/callback", "/callback", "https://app.example.com/callback#x"]
+    ("name", "value"),
+    [
+        ("REDIRECT_URI", "http://app.example.com/callback"),
+        ("REDIRECT_URI", "/callback"),
+        ("REDIRECT_URI", "https://app.example.com/callback#x"),
+        # One bad one is enough to refuse the list.
+        ("ALLOWED_RETURN_URLS", "http://app.example.com/done"),
+        ("ALLOWED_RETURN_URLS", "https://a.example/ok //evil.example"),
+        ("ALLOWED_RETURN_URLS", "*"),
+        ("ALLOWED_RETURN_URLS", "https://*#"),
+    ],
 )
-def test_a_redirect_uri_that_is_not_secure_is_refused(value: str) -> None:
-    with pytest.raises(InvalidSetting, match="REDIRECT_URI"):
-        bootstrap.begin_settings(AUTHORIZE | {"REDIRECT_URI": value})
-
-
-@pytest.mark.parametrize(
-    "value", ["http://app.example.com/done", "https://a.example/ok //evil.example", "*", "https://*#"]
-)
-def test_one_bad_return_url_is_enough_to_refuse_the_list(value: str) -> None:
-    with pytest.raises(InvalidSetting, match="ALLOWED_RETURN_URLS"):
-        bootstrap.begin_settings(AUTHORIZE | {"ALLOWED_RETURN_URLS": value})
+def test_an_address_that_is_not_secure_is_refused(name: str, value: str) -> None:
+    with pytest.raises(InvalidSetting, match=name):
+        bootstrap.begin_settings(AUTHORIZE | {name: value})
 
 
 def test_no_return_urls_are_fine() -> None:
@@ -99,16 +100,15 @@ def test_no_return_urls_are_fine() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["59", "86401", "-60", "3600.0", "1e3", "soon", " 3600", "\u0663\u0666\u0660\u0660", "9" * 5_000]
+    "value",
+    [
+        *("59", "86401", "-60", "3600.0", "1e3", "soon", " 3600", "\u0663\u0666\u0660\u0660", "9" * 5_000),
+        "0000000000609999999",  # No padding carries a number past its bounds.
+    ],
 )
 def test_a_number_out_of_bounds_is_refused(value: str) -> None:
     with pytest.raises(InvalidSetting, match="X must be a whole number from 60 to 86400"):
         Reader({"X": value}).number("X", 60, 60, 86_400)
-
-
-def test_no_padding_carries_a_number_past_its_bounds() -> None:
-    with pytest.raises(InvalidSetting, match="X must be"):
-        Reader({"X": "0000000000609999999"}).number("X", 60, 60, 86_400)
 
 
 @pytest.mark.parametrize(

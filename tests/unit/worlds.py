@@ -117,10 +117,7 @@ class World:
 
     def change(self, **values: str | int | bytes | None) -> None:
         """Change attributes of the connection's item directly; `None` takes one away."""
-        item: dict[str, Any] = dict(self.table.item("CONNECTION", CONNECTION)) | values
-        del item["pk"], item["sk"]
-        whole = {k: v if isinstance(v, str | bytes) or v is None else int(v) for k, v in item.items()}
-        self.table.put("CONNECTION", CONNECTION, **whole)
+        self.table.change("CONNECTION", CONNECTION, **values)
 
     def hold(self, name: str = "another", *, started: int = 0, lease: int = 180) -> Attempt:
         """Let another attempt hold the connection."""
