@@ -12,19 +12,22 @@ import shlex
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import pytest
 import requests
-from hypothesis import example, given, strategies
+from hypothesis import example, strategies
+from hypothesis import given as given_any
 from hypothesis import settings as hypothesis_settings
 
-from flowaccount_connect_client import __version__, cache, signing
+from flowaccount_connect_client import __version__, signing
 from flowaccount_connect_client.cli import csv_import, loopback, tables, target
 from flowaccount_connect_client.cli.main import _parser, main
+from tests.unit.clients import found, given, origin, refused
 from tests.unit.servers import Answer, Asked, Line, Server, drop, eventually, reply, unused_port
 
 ROOT = Path(__file__).parents[2]
@@ -32,40 +35,23 @@ REFRESH_TOKEN = "refresh-token-CANARY"
 ACCESS_TOKEN = "access-token-CANARY"
 
 
-def found(**body: object) -> Answer:
-    return reply(200, json.dumps(body).encode())
-
-
-def refused(status: int, code: str, **members: object) -> Answer:
-    return reply(status, json.dumps({"status": status, "code": code, "detail": f"On {code}."} | members).encode())
-
-
 def connection(name: str, status: str = "active", deadline: int | None = None, **more: object) -> dict[str, object]:
     known = {"support_code": name, "environment": "sandbox", "status": status, "generation": 1, "deadline": deadline}
     return known | {"access_expires_at": None} | more
 
 
-TOKEN = {
-    "access_token": ACCESS_TOKEN,
-    "expires_in": 600,
-    "support_code": "N1",
-    "environment": "sandbox",
-    "generation": 3,
-    "status": "active",
-}
+TOKEN = given(access_token=ACCESS_TOKEN, support_code="N1")
 
 
 @pytest.fixture
 def stack(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
-    monkeypatch.setenv("FLOWACCOUNT_CONNECT_URL", f"http://127.0.0.1:{server.port}")
+    monkeypatch.setenv("FLOWACCOUNT_CONNECT_URL", origin(server))
     return server
 
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody waits for what only time mends, and nothing is kept from the test before."""
-    cache.forget()
-    signing.forget()
+    """Nobody waits for what only time mends."""
     monkeypatch.setattr("flowaccount_connect_client.cli.target.PATIENCE", 0.0)
 
 
@@ -113,12 +99,6 @@ def test_status_lists_every_page_soonest_deadline_first(stack: Server, capsys: p
     assert [asked.path for asked in stack.asked] == ["/connections?limit=100", "/connections?limit=100&next=a%26b"]
 
 
-def test_the_history_of_an_unknown_id_is_an_error(stack: Server, capsys: pytest.CaptureFixture[str]) -> None:
-    stack.say(found(entries=[], next=None), refused(404, "connection_not_found"))
-    assert main(["history", "N404"]) == 3
-    assert capsys.readouterr().out == ""
-
-
 def test_a_connection_at_risk_says_so_and_is_not_green(stack: Server, capsys: pytest.CaptureFixture[str]) -> None:
     assert tables.status("active", at_risk=True) == tables.Cell("active, at risk", "yellow")
     assert tables.status("active") == tables.Cell("active", "green")
@@ -135,7 +115,7 @@ def test_options_of_all_commands_stand_anywhere(
     stack: Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, place: int
 ) -> None:
     monkeypatch.delenv("FLOWACCOUNT_CONNECT_URL")
-    options = ["--json", "--url", f"http://127.0.0.1:{stack.port}"]
+    options = ["--json", "--url", origin(stack)]
     stack.say(found(**connection("N1")))
     command = ["show", "N1"]
     assert main([*command[:place], *options, *command[place:]]) == 0
@@ -149,8 +129,8 @@ def test_options_of_all_commands_stand_anywhere(
 def test_every_command_answers_programs_in_json(
     stack: Server, capsys: pytest.CaptureFixture[str], command: list[str]
 ) -> None:
-    body = TOKEN | connection("N1") | {"connections": [], "entries": [], "next": None}
-    stack.say(reply(204) if "disconnect" in command else found(**body))
+    body = connection("N1", connections=[], entries=[], next=None)
+    stack.say(TOKEN if "token" in command else reply(204) if "disconnect" in command else found(**body))
     assert main(["--json", *command]) == 0
     json.loads(capsys.readouterr().out)
 
@@ -201,7 +181,7 @@ def test_show_and_history(stack: Server, capsys: pytest.CaptureFixture[str]) -> 
 def test_a_token_is_hidden_unless_asked_for(
     stack: Server, capsys: pytest.CaptureFixture[str], options: list[str], shown: bool
 ) -> None:
-    stack.say(found(**TOKEN))
+    stack.say(TOKEN)
     assert main(["token", "N1", "--min-ttl", "10", *options]) == 0
     out = capsys.readouterr().out
     assert (ACCESS_TOKEN in out) is shown
@@ -210,7 +190,7 @@ def test_a_token_is_hidden_unless_asked_for(
 
 
 def test_a_revealed_token_is_all_that_is_printed(stack: Server, capsys: pytest.CaptureFixture[str]) -> None:
-    stack.say(found(**TOKEN))
+    stack.say(TOKEN)
     assert main(["token", "N1", "--reveal"]) == 0
     assert capsys.readouterr() == (f"{ACCESS_TOKEN}\n", "")
 
@@ -219,7 +199,7 @@ def environment(stack: Server, **more: str) -> dict[str, str]:
     return {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": f"{ROOT}/clients/python",
-        "FLOWACCOUNT_CONNECT_URL": f"http://127.0.0.1:{stack.port}",
+        "FLOWACCOUNT_CONNECT_URL": origin(stack),
         "AWS_ACCESS_KEY_ID": "unit",
         "AWS_SECRET_ACCESS_KEY": "unit",
         "AWS_DEFAULT_REGION": "ap-southeast-1",
@@ -356,6 +336,13 @@ def link(expires_in: float = 99) -> Answer:
     return reply(201, json.dumps(made).encode())
 
 
+@contextlib.contextmanager
+def connecting(*arguments: str, port: int = 0) -> Iterator[Future[int]]:
+    """The tool, while it waits for the browser; its exit code."""
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(main, [*arguments, "--wait", "30", "--port", str(port or unused_port())])
+
+
 def come_back(stack: Server, **brought: str) -> requests.Response:
     """Be the browser that comes back to where the link leads."""
     assert eventually(lambda: any(asked.path == "/connect-links" for asked in stack.asked))
@@ -369,8 +356,7 @@ def test_connect_waits_on_a_return_url_of_its_own_and_confirms(
 ) -> None:
     port = unused_port()
     stack.say(link(), found(**connection("N7")))
-    with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(main, ["connect", "shop 7", "--expected", "N7", "--wait", "30", "--port", str(port)])
+    with connecting("connect", "shop 7", "--expected", "N7", port=port) as running:
         page = come_back(stack, confirmation="c.CANARY")
         assert running.result(20) == 0
     assert page.status_code == 200
@@ -396,8 +382,7 @@ def test_connect_waits_on_a_return_url_of_its_own_and_confirms(
 
 def test_reconnect_asks_for_the_tenant_of_the_connection_and_for_that_business(stack: Server) -> None:
     stack.say(found(**connection("N7") | {"tenant": "shop 7"}), link(), found(**connection("N7")))
-    with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(main, ["reconnect", "N7", "--wait", "30", "--port", str(unused_port())])
+    with connecting("reconnect", "N7") as running:
         come_back(stack, confirmation="c")
         assert running.result(20) == 0
     looked, made, confirmed = stack.asked
@@ -418,8 +403,7 @@ def test_reconnect_says_what_to_do_where_nobody_has_the_connection(
 
 def test_connect_takes_nothing_from_another_page(stack: Server) -> None:
     stack.say(link(), found(**connection("N7")))
-    with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(main, ["connect", "me", "--wait", "30", "--port", str(unused_port())])
+    with connecting("connect", "me") as running:
         assert come_back(stack, state="of-somebody-else", confirmation="c").status_code == 404
         url = json.loads(stack.asked[0].body)["return_url"]
         state = json.loads(stack.asked[0].body)["state"]
@@ -430,22 +414,27 @@ def test_connect_takes_nothing_from_another_page(stack: Server) -> None:
         assert running.result(20) == 0
 
 
-def test_connect_says_why_nothing_is_connected(stack: Server, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["connect", "me", "--wait", "30", "--port", str(unused_port())]
-    stack.say(link())
-    with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(main, arguments)
-        come_back(stack, error="access_denied", confirmation="c")
+@pytest.mark.parametrize(
+    ("brought", "confirmed", "why"),
+    [
+        ({"error": "access_denied"}, [], "access_denied"),
+        ({}, [refused(409, "connect_failed", ending="wrong_business")], "wrong_business"),
+    ],
+)
+def test_connect_says_why_nothing_is_connected(
+    stack: Server, capsys: pytest.CaptureFixture[str], brought: dict[str, str], confirmed: list[Answer], why: str
+) -> None:
+    stack.say(link(), *confirmed)
+    with connecting("connect", "me") as running:
+        come_back(stack, confirmation="c", **brought)
         assert running.result(20) == 1
-        assert "access_denied" in capsys.readouterr().err
-        stack.asked.clear()
-        stack.say(link(), refused(409, "connect_failed", ending="wrong_business"))
-        running = pool.submit(main, arguments)
-        come_back(stack, confirmation="c")
-        assert running.result(20) == 1
-    assert "wrong_business" in capsys.readouterr().err
+    assert why in capsys.readouterr().err
+
+
+def test_connect_waits_as_long_as_the_link_lives(stack: Server, capsys: pytest.CaptureFixture[str]) -> None:
     stack.say(link(expires_in=-1))
-    assert main(arguments) == 1
+    with connecting("connect", "me") as running:
+        assert running.result(20) == 1
     assert "in time" in capsys.readouterr().err
 
 
@@ -514,25 +503,34 @@ def test_what_is_missing_is_named(
         assert caught.value.code == 2
 
 
-def test_the_local_stack_is_found_from_a_folder_below(
-    server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def local(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The file of a local stack, in a folder above."""
     below = tmp_path / "some" / "where"
     below.mkdir(parents=True)
-    (tmp_path / ".local").mkdir()
+    monkeypatch.chdir(below)
     stack = {
-        "api_url": f"http://127.0.0.1:{server.port}/api",
+        "api_url": f"{origin(server)}/api",
+        "aws_endpoint_url": origin(server),
         "region": "eu-west-1",
         "access_key_id": "LOCAL",
         "secret_access_key": "secret-CANARY",
+        "functions": {"notify": "connect-notify"},
     }
-    (tmp_path / ".local" / "stack.json").write_text(json.dumps(stack))
-    monkeypatch.chdir(below)
+    file = tmp_path / ".local" / "stack.json"
+    file.parent.mkdir()
+    file.write_text(json.dumps(stack))
+    return file
+
+
+def test_the_local_stack_is_found_from_a_folder_below(
+    server: Server, local: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     server.say(found(connections=[], next=None))
     assert main(["--local", "status"]) == 0
     assert "Credential=LOCAL/" in server.asked[0].headers["authorization"]
     assert "/eu-west-1/execute-api/" in server.asked[0].headers["authorization"]
-    (tmp_path / ".local" / "stack.json").write_text("{")
+    local.write_text("{")
     assert main(["--local", "status"]) == 6
     assert "CANARY" not in "".join(capsys.readouterr())
 
@@ -546,25 +544,19 @@ def test_the_local_stack_is_found_from_a_folder_below(
     ],
 )
 def test_a_webhook_is_sent_by_the_function_and_its_answer_shown(
-    server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str],
-    receivers: list[dict[str, object]], code: int, words: str,
-) -> None:  # fmt: skip
-    stack = {
-        "aws_endpoint_url": f"http://127.0.0.1:{server.port}",
-        "region": "eu-west-1",
-        "access_key_id": "LOCAL",
-        "secret_access_key": "secret",
-        "functions": {"notify": "connect-notify"},
-    }
-    (tmp_path / ".local").mkdir()
-    (tmp_path / ".local" / "stack.json").write_text(json.dumps(stack))
-    monkeypatch.chdir(tmp_path)
+    server: Server,
+    local: Path,
+    capsys: pytest.CaptureFixture[str],
+    receivers: list[dict[str, object]],
+    code: int,
+    words: str,
+) -> None:
     server.say(found(receivers=receivers))
     assert main(["--local", "webhook", "test"]) == code
     assert words in "".join(capsys.readouterr())
     assert server.asked[0].path == "/2015-03-31/functions/connect-notify/invocations?Qualifier=live"
     assert json.loads(server.asked[0].body) == {"test": "webhooks"}
-    (tmp_path / ".local" / "stack.json").write_text(json.dumps({**stack, "functions": {}}))
+    local.write_text(json.dumps(json.loads(local.read_text()) | {"functions": {}}))
     assert main(["--local", "webhook", "test"]) == 6
 
 
@@ -584,7 +576,7 @@ def test_a_stack_is_found_by_its_name_in_aws_region_like_by_the_aws_cli(
     monkeypatch.delenv("AWS_DEFAULT_REGION")
     if default is not None:
         monkeypatch.setenv("AWS_DEFAULT_REGION", default)
-    url = f"http://127.0.0.1:{server.port}"
+    url = origin(server)
     monkeypatch.setenv("AWS_ENDPOINT_URL", url)
     there = reply(200, OUTPUTS.format(url=url).encode())
     server.say(there, found(connections=[], next=None), there)
@@ -618,7 +610,7 @@ SETTINGS = strategies.dictionaries(
 )
 
 
-@given(settings=SETTINGS, command=strategies.sampled_from(["status", "doctor"]))
+@given_any(settings=SETTINGS, command=strategies.sampled_from(["status", "doctor"]))
 @hypothesis_settings(max_examples=60, deadline=None)
 def test_no_environment_makes_a_traceback(settings: dict[str, str], command: str) -> None:
     nowhere = {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_MAX_ATTEMPTS": "1", "AWS_EC2_METADATA_DISABLED": "true"}
@@ -647,7 +639,7 @@ def test_an_import_goes_on_where_it_ended_and_writes_no_token_down(
     path = csv_of(tmp_path, *(f"N{number},{REFRESH_TOKEN}-{number}" for number in range(1, 6)))
     stack.say(
         found(**connection("N1")),
-        refused(409, "import_refused", reason="rejected"),
+        refused(409, "import_refused", reason="wrong_connection"),
         refused(409, "already_connected"),
         reply(202, json.dumps(connection("N4", "importing")).encode()),
         refused(503, "store_unavailable"),
@@ -660,6 +652,7 @@ def test_an_import_goes_on_where_it_ended_and_writes_no_token_down(
         ("N4", "pending"),
         ("N5", "failed"),
     ]
+    assert report_of(path)[1]["reason"] == "import_refused (wrong_connection)"
     assert json.loads(stack.asked[0].body) == {"refresh_token": f"{REFRESH_TOKEN}-1"}
 
     stack.asked.clear()
@@ -700,15 +693,10 @@ def test_a_report_that_broke_off_is_gone_on_with(stack: Server, tmp_path: Path) 
     stack.say(found(**connection("N2")))
     assert main(["import", str(path)]) == 0
     assert [asked.path for asked in stack.asked] == ["/connections/N2"]
-    assert csv_import_outcomes(path) == {"N1": "imported", "N2": "imported"}
+    assert {one["connection_id"]: one["outcome"] for one in report_of(path)} == {"N1": "imported", "N2": "imported"}
     # And so it is the next time.
     assert main(["import", str(path)]) == 0
     assert len(stack.asked) == 1
-
-
-def csv_import_outcomes(path: Path) -> dict[str, str]:
-    whole = [line for line in Path(f"{path}.report.jsonl").read_text().splitlines() if line.endswith("}")]
-    return {one["connection_id"]: one["outcome"] for one in map(json.loads, whole)}
 
 
 def test_an_import_comes_from_standard_input_too(
@@ -726,7 +714,7 @@ ids = strategies.text(strategies.sampled_from("N0123456789"), min_size=1, max_si
 tokens = strategies.text(strategies.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=30)
 
 
-@given(
+@given_any(
     rows=strategies.lists(strategies.tuples(ids, tokens, names | strategies.just("")), unique_by=lambda row: row[0]),
     encoding=strategies.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "cp874"]),
     delimiter=strategies.sampled_from(",;\t"),
@@ -758,7 +746,7 @@ def test_a_csv_is_read_as_spreadsheets_write_it(
     assert [row.line for row in read] == list(range(2 + sep, 2 + sep + len(rows)))
 
 
-@given(strategies.binary(max_size=200))
+@given_any(strategies.binary(max_size=200))
 def test_no_file_makes_another_error_than_its_own(content: bytes) -> None:
     with contextlib.suppress(csv_import.InvalidFile):
         csv_import.read(content)
@@ -771,13 +759,6 @@ def test_a_tenant_column_goes_with_the_token(stack: Server, tmp_path: Path) -> N
     stack.say(found(**connection("N1")))
     assert main(["import", str(path)]) == 0
     assert [json.loads(one.body).get("tenant") for one in stack.asked] == [THAI, None]
-
-
-def test_an_import_that_was_refused_says_why(stack: Server, tmp_path: Path) -> None:
-    path = csv_of(tmp_path, "N1,t")
-    stack.say(refused(409, "import_refused", reason="wrong_connection"))
-    assert main(["import", str(path)]) == 1
-    assert report_of(path)[0]["reason"] == "import_refused (wrong_connection)"
 
 
 @pytest.mark.parametrize(
