@@ -16,7 +16,7 @@ import {
   TemporarilyUnavailable,
   type Denial,
 } from "../src/index.js";
-import { connectionFields, FakeStack, failure, ID, json, KEYS, problem, REGION, type Reply } from "./fake.js";
+import { connectionFields, FakeStack, failure, ID, json, KEYS, problem, REGION, running, type Reply } from "./fake.js";
 
 const WHOLE = JSON.stringify({ ...connectionFields(ID), reason: "secret-of-the-body" });
 
@@ -102,9 +102,9 @@ test("gzip and a byte order mark are read", async (t) => {
 });
 
 test("nobody listens: unreachable", async (t) => {
-  const stack = await FakeStack.start(t);
+  const { stack, connect } = await running(t);
   stack.stop();
-  assert.match((await failure(stack.client().connection(ID), TemporarilyUnavailable)).message, /ECONNREFUSED/);
+  assert.match((await failure(connect.connection(ID), TemporarilyUnavailable)).message, /ECONNREFUSED/);
 });
 
 test("a server without TLS behind https is a wrong URL, not a matter of time", async (t) => {
