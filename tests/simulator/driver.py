@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -80,6 +81,16 @@ class Driver:
         token: str = self.control("POST", "consents", {"business": business})["consents"][0]["refresh_token"]
         return token
 
+    def client(self, secret: str | None = None, *redirect_uris: str, client_id: str = CLIENT_ID) -> None:
+        """Register a client, or change one."""
+        changes = {"client_secret": secret, "redirect_uris": [*redirect_uris]}
+        given = {name: value for name, value in changes.items() if value}
+        self.control("POST", "clients", {"client_id": client_id} | given)
+
+    def connection(self) -> socket.socket:
+        """A connection to it."""
+        return socket.create_connection(("127.0.0.1", urlsplit(self.url).port or 0), timeout=TIMEOUT)
+
     # The browser
 
     def authorize(self, **changes: str | list[str] | None) -> requests.Response:
@@ -134,11 +145,13 @@ class Driver:
         body: dict[str, Any] = self.token("test", **(form | changes)).json()
         return body
 
+    def answer(self, token: str, environment: str = "test", **changes: str | None) -> requests.Response:
+        """Use a refresh token."""
+        return self.token(environment, **(form_of(token) | changes))
+
     def refresh(self, token: str, **changes: str | None) -> dict[str, Any]:
         """Use a refresh token; the body of the answer."""
-        body: dict[str, Any] = self.token(
-            "test", **({"grant_type": "refresh_token", "refresh_token": token} | changes)
-        ).json()
+        body: dict[str, Any] = self.answer(token, "test", **changes).json()
         return body
 
     def works(self, token: str) -> bool:
@@ -149,6 +162,12 @@ class Driver:
         """The business API."""
         headers = {"Authorization": f"Bearer {access_token}"}
         return self.http.get(f"{self.url}/{environment}/company/info", headers=headers, timeout=TIMEOUT)
+
+
+def form_of(token: str) -> dict[str, str]:
+    """What a refresh sends."""
+    who = {"client_id": CLIENT_ID, "client_secret": CLIENT_SECRET}
+    return who | {"grant_type": "refresh_token", "refresh_token": token}
 
 
 def attempt_in(page: requests.Response) -> str:

@@ -58,7 +58,7 @@ def client_of(sim: Driver) -> Iterator[str]:
         server.block_on_close = False
         threading.Thread(target=server.serve_forever, daemon=True).start()
         callback = f"http://127.0.0.1:{server.server_port}/callback"
-        sim.control("POST", "clients", {"client_id": CLIENT_ID, "redirect_uris": [callback]})
+        sim.client(None, callback)
         yield callback
         server.shutdown()
 

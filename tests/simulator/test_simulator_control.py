@@ -117,7 +117,7 @@ def test_reset_puts_everything_back(sim: Driver) -> None:
     sim.advance(1_000)
     sim.order("reset")
     sim.set(environment="v1")
-    sim.control("POST", "clients", {"client_id": "other", "client_secret": "x"})
+    sim.client("x", client_id="other")
     sim.control("POST", "reset")
     assert sim.control("GET", "settings") == Settings().as_dict()
     assert sim.control("GET", "clock")["offset"] == 0

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.simulator.driver import CALLBACK, CLIENT_ID, DAY, Driver
+from tests.simulator.driver import CALLBACK, DAY, Driver
 from tools.simulator.clients import Client
 from tools.simulator.clock import Clock
 from tools.simulator.ledger import Ledger
@@ -86,7 +86,7 @@ def test_invalid_client_never_spends_a_refresh_token(sim: Driver) -> None:
 
 
 def test_another_client_neither_gets_nor_spends_it(sim: Driver) -> None:
-    sim.control("POST", "clients", {"client_id": "other", "client_secret": "x", "redirect_uris": [CALLBACK]})
+    sim.client("x", CALLBACK, client_id="other")
     token = sim.consent()
     assert sim.refresh(token, client_id="other", client_secret="x") == REFUSED
     assert sim.works(token)
@@ -100,7 +100,7 @@ def test_a_code_and_an_access_token_are_no_refresh_tokens(sim: Driver) -> None:
 
 
 def test_a_changed_secret_is_the_only_one_that_works(sim: Driver) -> None:
-    sim.control("POST", "clients", {"client_id": CLIENT_ID, "client_secret": "new"})
+    sim.client("new")
     token = sim.consent()
     assert sim.refresh(token) == {"error": "invalid_client"}
     assert "access_token" in sim.refresh(token, client_secret="new")

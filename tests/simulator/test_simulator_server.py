@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from tests.simulator.driver import CALLBACK, CLIENT_SECRET, ROOT, TIMEOUT, Driver, started
+from tests.simulator.driver import CALLBACK, ROOT, Driver, form_of, started
 from tools.simulator.__main__ import main
 from tools.simulator.rates import RateLimiter
 
@@ -90,7 +90,7 @@ def test_logs_show_method_path_and_status_and_no_secret(tmp_path: Path) -> None:
         driver.order("reset")
         with pytest.raises(requests.ConnectionError):
             driver.refresh(body["refresh_token"])
-        with socket.create_connection(("127.0.0.1", urlsplit(url).port or 0)) as connection:
+        with driver.connection() as connection:
             connection.sendall(b"GET /?code=canary-in-a-bad-request-line HTTP/9.9 x\r\n\r\n")
             connection.recv(1_000)
         driver.http.close()
@@ -104,7 +104,7 @@ def test_logs_show_method_path_and_status_and_no_secret(tmp_path: Path) -> None:
 
 
 def test_a_connection_is_kept_alive(sim: Driver) -> None:
-    with socket.create_connection(("127.0.0.1", urlsplit(sim.url).port or 0), timeout=TIMEOUT) as connection:
+    with sim.connection() as connection:
         stream = connection.makefile("rwb")
         for _ in range(3):
             stream.write(b"GET /_control/clock HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -129,7 +129,7 @@ def test_three_hundred_requests_at_once_are_carried(sim: Driver) -> None:
 
 @pytest.mark.parametrize("header", ["Content-Length: x", "Content-Length: 5000000", "Transfer-Encoding: chunked"])
 def test_a_body_that_cannot_be_read_is_refused(sim: Driver, header: str) -> None:
-    with socket.create_connection(("127.0.0.1", urlsplit(sim.url).port or 0), timeout=TIMEOUT) as connection:
+    with sim.connection() as connection:
         connection.sendall(f"POST /test/token HTTP/1.1\r\nHost: localhost\r\n{header}\r\n\r\n".encode())
         assert connection.recv(1_000).split(b" ")[1] in (b"411", b"413")
 
@@ -138,16 +138,7 @@ def test_a_receiver_that_has_gone_is_noted(sim: Driver) -> None:
     token = sim.consent()
     sim.order("delay", seconds=0.2, when="after")
     with pytest.raises(requests.Timeout):
-        requests.post(
-            f"{sim.url}/test/token",
-            data={
-                "grant_type": "refresh_token",
-                "refresh_token": token,
-                "client_id": "flowaccount-connect-local",
-                "client_secret": CLIENT_SECRET,
-            },
-            timeout=0.1,
-        )
+        requests.post(f"{sim.url}/test/token", data=form_of(token), timeout=0.1)
     deadline = time.monotonic() + 5
     while sim.last_request()["delivered"] is None and time.monotonic() < deadline:
         time.sleep(0.01)
