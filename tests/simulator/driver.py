@@ -24,19 +24,31 @@ DAY = 86_400
 TIMEOUT = 10
 
 
-@contextmanager
-def started(*arguments: str, log: BinaryIO | int = subprocess.DEVNULL) -> Iterator[str]:
-    """A simulator of one's own; its URL. Its access log goes to *log*."""
+def process(*arguments: str, log: BinaryIO | int = subprocess.DEVNULL) -> subprocess.Popen[str]:
+    """The program. Its access log goes to *log*."""
     command = [sys.executable, "-m", "tools.simulator", "--redirect-uri", CALLBACK, *arguments]
     environment = os.environ | {"SIMULATOR_CLIENT_SECRET": CLIENT_SECRET}
-    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=log, text=True) as process:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        assert line.startswith("simulator ready: http://127.0.0.1:"), line
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
+
+
+def url_of(running: subprocess.Popen[str]) -> str:
+    """The URL that the program says when it is ready."""
+    assert running.stdout is not None
+    line = running.stdout.readline()
+    assert line.startswith("simulator ready: http://127.0.0.1:"), line
+    return line.split()[-1]
+
+
+@contextmanager
+def started(*arguments: str, log: BinaryIO | int = subprocess.DEVNULL) -> Iterator[Driver]:
+    """A simulator of one's own."""
+    with process(*arguments, log=log) as running:
+        driver = Driver(url_of(running))
         try:
-            yield line.split()[-1]
+            yield driver
         finally:
-            process.terminate()
+            driver.http.close()
+            running.terminate()
 
 
 class Driver:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from tests.simulator.driver import CALLBACK, ROOT, Driver, form_of, started
+from tests.simulator.driver import CALLBACK, TIMEOUT, Driver, form_of, process, started, url_of
 from tools.simulator.__main__ import main
 from tools.simulator.rates import RateLimiter
 
@@ -53,35 +51,28 @@ def test_a_wrong_start_ends_with_one_line(
 
 def test_a_taken_port_is_named(sim: Driver) -> None:
     port = urlsplit(sim.url).port
-    environment = os.environ | {"SIMULATOR_CLIENT_SECRET": "x"}
-    command = [sys.executable, "-m", "tools.simulator", "--port", str(port)]
-    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert result.returncode == 2
+    with process("--port", str(port), log=subprocess.PIPE) as second:
+        _, errors = second.communicate(timeout=TIMEOUT)
     advice = "choose another with --port, or --port 0 for any free one."
-    assert result.stderr == f"simulator: Port {port} is taken: {advice}\n"
+    assert (second.returncode, errors) == (2, f"simulator: Port {port} is taken: {advice}\n")
 
 
 def test_sigterm_ends_it_at_once_and_cleanly(tmp_path: Path) -> None:
-    environment = os.environ | {"SIMULATOR_CLIENT_SECRET": "x"}
-    command = [sys.executable, "-m", "tools.simulator"]
     with (
         (tmp_path / "log").open("wb") as log,
-        subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=log, text=True) as process,
-    ):
-        assert process.stdout is not None
-        url = process.stdout.readline().split()[-1]
+        process(log=log) as running,
         # An open, idle connection and a request under way must not hold it up.
-        with socket.create_connection(("127.0.0.1", urlsplit(url).port or 0)):
-            process.send_signal(signal.SIGTERM)
-            sent = time.monotonic()
-            assert process.wait(5) == 0
-            assert time.monotonic() - sent < 1
+        Driver(url_of(running)).connection(),
+    ):
+        running.send_signal(signal.SIGTERM)
+        sent = time.monotonic()
+        assert running.wait(5) == 0
+        assert time.monotonic() - sent < 1
     assert (tmp_path / "log").read_bytes() == b""
 
 
 def test_logs_show_method_path_and_status_and_no_secret(tmp_path: Path) -> None:
-    with (tmp_path / "log").open("wb") as log, started(log=log) as url:
-        driver = Driver(url)
+    with (tmp_path / "log").open("wb") as log, started(log=log) as driver:
         code = driver.code()
         body = driver.exchange(code)
         driver.refresh(body["refresh_token"])
@@ -93,7 +84,6 @@ def test_logs_show_method_path_and_status_and_no_secret(tmp_path: Path) -> None:
         with driver.connection() as connection:
             connection.sendall(b"GET /?code=canary-in-a-bad-request-line HTTP/9.9 x\r\n\r\n")
             connection.recv(1_000)
-        driver.http.close()
     lines = (tmp_path / "log").read_text()
     assert "POST /test/token 200\n" in lines
     assert "POST /test/token reset\n" in lines
@@ -155,9 +145,7 @@ def test_a_lowered_limit_tells_the_right_wait() -> None:
 
 
 def test_the_registered_redirect_uri_of_the_command_line_is_used() -> None:
-    with started("--client-id", "mine", "--settings", '{"environment": "v1"}') as url:
-        driver = Driver(url)
+    with started("--client-id", "mine", "--settings", '{"environment": "v1"}') as driver:
         assert driver.authorize(client_id="mine", redirect_uri=CALLBACK).status_code == 200
         assert driver.authorize().status_code == 400
         assert driver.control("GET", "settings")["environment"] == "v1"
-        driver.http.close()
