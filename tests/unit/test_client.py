@@ -36,7 +36,7 @@ from flowaccount_connect_client import (
     signing,
 )
 from tests.unit.clients import CONNECTION, carried, found, given, origin, refused
-from tests.unit.servers import Answer, Asked, Line, Server, drop, eventually, reply
+from tests.unit.servers import Answer, Asked, Line, Server, eventually, reply
 
 
 @pytest.fixture
@@ -570,7 +570,6 @@ ERRORS = [
     (reply(502, b"<html>"), TemporarilyUnavailable),
     (reply(504, b""), TemporarilyUnavailable),
     (refused(500, "internal_error"), TemporarilyUnavailable),
-    (drop, TemporarilyUnavailable),
     (refused(403, "permission_denied"), AccessDenied),
     (reply(403, b'{"Message": "User: x is not authorized"}'), AccessDenied),
     (reply(404, b"nothing here"), InvalidAnswer),
@@ -578,7 +577,6 @@ ERRORS = [
     (reply(200, b"<html>a captive portal</html>"), InvalidAnswer),
     (reply(200, b""), InvalidAnswer),
     (reply(200, b"[" * 100_000), InvalidAnswer),
-    (reply(200, b'"' + b"x" * 2_000_000 + b'"'), InvalidAnswer),
     (given(access_token=""), InvalidAnswer),
     (given(access_token="two words"), InvalidAnswer),
     (given(access_token="line\r\nInjected: yes"), InvalidAnswer),
@@ -608,11 +606,6 @@ def test_a_problem_tells_its_code_status_detail_and_request(stack: Server, books
     error = caught.value
     assert (error.code, error.status, error.retry_after, error.request_id) == ("token_unavailable", 503, 7, "r-1")
     assert str(error) == "token_unavailable: Detail of token_unavailable. (request r-1)"
-
-
-def test_where_nobody_listens_is_a_matter_of_time() -> None:
-    with pytest.raises(TemporarilyUnavailable, match="cannot be reached"):
-        FlowAccountConnect("http://127.0.0.1:1", patience=0).access_token(CONNECTION)
 
 
 def test_what_time_mends_is_waited_for_within_the_callers_patience(
@@ -813,18 +806,6 @@ def test_what_is_no_id_chooses_no_route(stack: Server, id_: str) -> None:
     with pytest.raises(InvalidArgument):
         api.import_(id_, "t")
     assert stack.asked == []
-
-
-def test_a_200_that_means_no_is_reported_by_the_caller(stack: Server, books: Server) -> None:
-    """FlowAccount answers `status: false` with 200 for many reasons; only the caller can judge the words."""
-    stack.say(given(1), given(2))
-    books.say(reply(200, b'{"status": false, "message": "..."}'))
-    used = auth(stack, books)
-    assert requests.get(page(books), auth=used, timeout=5).json()["status"] is False
-    assert len(stack.asked) == 1
-    assert used.client.report_rejected(used.token()).generation == 2
-    assert json.loads(stack.asked[1].body) == {"rejected_generation": 1}
-    assert used.token().generation == 2
 
 
 # ---- configuration ----------------------------------------------------------------------------------------

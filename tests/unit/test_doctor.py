@@ -119,6 +119,11 @@ def only(found: list[Finding], check: str) -> tuple[State, str, str]:
     return one
 
 
+def seen(check: str, api: Exception | None = None, **answers: Any) -> tuple[State, str, str]:
+    """What a check finds of an account in which all else is well."""
+    return only(examined(account(**answers), api), check)
+
+
 # ---- the stack ----------------------------------------------------------------------------------------------------
 
 
@@ -157,7 +162,7 @@ def test_of_a_stack_that_is_well_every_line_is_right_but_what_cannot_be_reached(
     ],
 )
 def test_the_stacks_own_state(status: str, state: State) -> None:
-    found, text, _ = only(examined(account(describe_stacks=described(status))), "stack")
+    found, text, _ = seen("stack", describe_stacks=described(status))
     assert (found, status in text) == (state, True)
 
 
@@ -183,7 +188,7 @@ def test_another_stack_of_that_name_is_no_flowaccount_connect() -> None:
     ],
 )
 def test_stack_and_command_are_of_one_version(deployed: str | None, state: State) -> None:
-    found, text, fix = only(examined(account(describe_stacks=described(Version=deployed))), "version")
+    found, text, fix = seen("version", describe_stacks=described(Version=deployed))
     assert (found, __version__ in text, bool(fix)) == (state, True, state is State.WRONG)
 
 
@@ -192,7 +197,7 @@ def test_stack_and_command_are_of_one_version(deployed: str | None, state: State
     [(0, State.RIGHT, ""), (59, State.RIGHT, ""), (120, State.WRONG, "120 s ahead"), (-90, State.WRONG, "90 s behind")],
 )
 def test_this_machines_clock_is_compared_with_awss(off: float, state: State, says: str) -> None:
-    found, text, _ = only(examined(account(describe_stacks=described(off=off))), "clock")
+    found, text, _ = seen("clock", describe_stacks=described(off=off))
     assert (found, says in text) == (state, True)
 
 
@@ -210,16 +215,16 @@ def test_a_clock_that_aws_refuses_is_named_and_not_only_the_refusal() -> None:
 
 
 def test_an_api_that_does_not_answer_is_wrong_and_one_that_may_not_be_called_is_unknown() -> None:
-    assert only(examined(account()), "api")[0] is State.RIGHT
+    assert seen("api")[0] is State.RIGHT
     away = TemporarilyUnavailable("unreachable", 0, "The stack's API cannot be reached.")
-    state, text, fix = only(examined(account(), away), "api")
+    state, text, fix = seen("api", away)
     assert (state, "cannot be reached" in text, "docs/runbook.md#api-errors" in fix) == (State.WRONG, True, True)
     closed = AccessDenied("permission_denied", 403, "On policy.")
     closed.denial = "permission"
-    state, _, fix = only(examined(account(), closed), "api")
+    state, _, fix = seen("api", closed)
     assert (state, "execute-api:Invoke" in fix) == (State.UNKNOWN, True)
     closed.denial = "keys"
-    assert only(examined(account(), closed), "api")[0] is State.WRONG
+    assert seen("api", closed)[0] is State.WRONG
 
 
 def test_a_domain_that_points_nowhere_yet_is_told_where_it_has_to_point() -> None:
@@ -297,9 +302,9 @@ def test_secret_and_client_are_known_by_one_canary_of_the_stacks_own(
 
 
 def test_a_secret_that_cannot_be_right_says_why_and_how_to_put_it_in() -> None:
-    aws = account(invoke=heard("nothing", "secret_misconfigured", "the client_secret has white space at its ends"))
-    _, text, fix = only(examined(aws), "client secret")
-    assert (text, "make secret STACK=connect" in fix) == ("the client_secret has white space at its ends", True)
+    why = "the client_secret has white space at its ends"
+    _, text, fix = seen("client secret", invoke=heard("nothing", "secret_misconfigured", why))
+    assert (text, "make secret STACK=connect" in fix) == (why, True)
 
 
 @pytest.mark.parametrize(
@@ -312,8 +317,7 @@ def test_a_secret_that_cannot_be_right_says_why_and_how_to_put_it_in() -> None:
     ],
 )
 def test_a_function_that_fails_or_is_older_is_no_verdict(answer: bytes) -> None:
-    aws = account(invoke=lambda: {"FunctionError": "Unhandled", "Payload": io.BytesIO(answer)})
-    state, text, _ = only(examined(aws), "client secret")
+    state, text, _ = seen("client secret", invoke=lambda: {"FunctionError": "Unhandled", "Payload": io.BytesIO(answer)})
     assert (state, "CANARY" in text) == (State.UNKNOWN, False)
 
 
@@ -342,7 +346,7 @@ def test_the_schedule_ticks(events: list[Any], age: float, state: State, says: s
 
 @pytest.mark.parametrize("there", [[], [{"State": "Disabled"}], [{"State": "Disabling"}]])
 def test_refreshes_that_were_stopped_are_named_with_what_starts_them(there: list[dict[str, str]]) -> None:
-    state, text, fix = only(examined(account(list_event_source_mappings={"EventSourceMappings": there})), "workers")
+    state, text, fix = seen("workers", list_event_source_mappings={"EventSourceMappings": there})
     assert (state, "disabled" in text, "feed refresh --enabled" in fix) == (State.WRONG, True, True)
 
 
@@ -359,8 +363,7 @@ def test_refreshes_that_were_stopped_are_named_with_what_starts_them(there: list
     ],
 )
 def test_what_the_last_tick_saw_of_the_connections(facts: dict[str, object], state: State) -> None:
-    aws = account(filter_log_events={"events": [tick(40, **facts)]})
-    assert only(examined(aws), "connections")[0] is state
+    assert seen("connections", filter_log_events={"events": [tick(40, **facts)]})[0] is state
 
 
 @pytest.mark.parametrize(
@@ -372,8 +375,7 @@ def test_what_the_last_tick_saw_of_the_connections(facts: dict[str, object], sta
     ],
 )
 def test_the_accounts_concurrency_suffices(limit: int, state: State, says: str) -> None:
-    aws = account(get_account_settings=concurrency(limit))
-    found, text, fix = only(examined(aws), "concurrency")
+    found, text, fix = seen("concurrency", get_account_settings=concurrency(limit))
     assert (found, says in text + fix) == (state, True)
 
 
@@ -386,19 +388,19 @@ def test_what_no_receiver_took_is_counted_where_one_is_configured() -> None:
 
 
 def test_a_table_that_one_call_deletes_is_named_with_the_command_that_protects_it() -> None:
-    state, _, fix = only(examined(account(describe_table={"Table": {}})), "table")
+    state, _, fix = seen("table", describe_table={"Table": {}})
     assert state is State.WRONG
     assert "aws dynamodb update-table --table-name connect-connections --deletion-protection-enabled" in fix
 
 
 def test_a_stack_that_takes_no_deployment_is_not_told_to_deploy_again() -> None:
-    state, _, fix = only(examined(account(describe_stacks=described("UPDATE_ROLLBACK_FAILED"))), "stack")
+    state, _, fix = seen("stack", describe_stacks=described("UPDATE_ROLLBACK_FAILED"))
     assert (state, "continue-update-rollback --stack-name connect" in fix) == (State.WRONG, True)
     assert "Deploy again" not in fix
 
 
 def test_what_fills_a_queue_is_named_with_its_entry_in_the_runbook() -> None:
-    assert only(examined(account()), "queues")[0] is State.RIGHT
+    assert seen("queues")[0] is State.RIGHT
     found = of(examined(account(get_queue_attributes=queue(3))), "queues")
     assert [state for state, _, _ in found] == [State.WRONG] * 3
     assert next(text for _, text, _ in found) == "3 dead letters"

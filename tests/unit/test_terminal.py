@@ -55,6 +55,30 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flowaccount_connect_client.cli.target.PATIENCE", 0.0)
 
 
+class Tool:
+    """The tool, in this process."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+
+    def says(self, *arguments: str) -> str:
+        """What a command that succeeds writes."""
+        assert main([*arguments]) == 0
+        return self._capsys.readouterr().out
+
+    def fails(self, code: int, *arguments: str) -> str:
+        """Why a command fails. It writes nothing else."""
+        assert main([*arguments]) == code
+        said = self._capsys.readouterr()
+        assert said.out == ""
+        return said.err
+
+
+@pytest.fixture
+def tool(capsys: pytest.CaptureFixture[str]) -> Tool:
+    return Tool(capsys)
+
+
 def commands() -> list[str]:
     """Each command of the tool that the documents show, with names in the place of what a reader fills in."""
     found = []
@@ -84,14 +108,13 @@ def test_the_documents_show_commands_that_the_tool_has() -> None:
 # ---- seeing -----------------------------------------------------------------------------------------------
 
 
-def test_status_lists_every_page_soonest_deadline_first(stack: Server, capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_lists_every_page_soonest_deadline_first(stack: Server, tool: Tool) -> None:
     now = int(time.time())
     stack.say(
         found(connections=[connection("N3", deadline=now + 90_000), connection("N9")], next="a&b"),
         found(connections=[connection("N2", "in_doubt", now + 3_500, tenant="shop 7")], next=None),
     )
-    assert main(["status"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    lines = tool.says("status").splitlines()
     assert [line.split()[0] for line in lines] == ["connection", "N2", "N3", "N9"]
     assert "58 min" in lines[1]
     assert "shop 7" in lines[1]
@@ -99,91 +122,75 @@ def test_status_lists_every_page_soonest_deadline_first(stack: Server, capsys: p
     assert [asked.path for asked in stack.asked] == ["/connections?limit=100", "/connections?limit=100&next=a%26b"]
 
 
-def test_a_connection_at_risk_says_so_and_is_not_green(stack: Server, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_connection_at_risk_says_so_and_is_not_green(stack: Server, tool: Tool) -> None:
     assert tables.status("active", at_risk=True) == tables.Cell("active, at risk", "yellow")
     assert tables.status("active") == tables.Cell("active", "green")
     stack.say(found(connections=[connection("N1", at_risk_since=5), connection("N2")], next=None))
-    assert main(["status"]) == 0
-    assert ["at risk" in line for line in capsys.readouterr().out.splitlines()] == [False, True, False]
+    assert ["at risk" in line for line in tool.says("status").splitlines()] == [False, True, False]
     stack.say(found(**connection("N1", at_risk_since=5)))
-    assert main(["show", "N1"]) == 0
-    assert "active, at risk" in capsys.readouterr().out
+    assert "active, at risk" in tool.says("show", "N1")
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_options_of_all_commands_stand_anywhere(
-    stack: Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, place: int
+    stack: Server, tool: Tool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, place: int
 ) -> None:
     monkeypatch.delenv("FLOWACCOUNT_CONNECT_URL")
     options = ["--json", "--url", origin(stack)]
     stack.say(found(**connection("N1")))
     command = ["show", "N1"]
-    assert main([*command[:place], *options, *command[place:]]) == 0
-    assert json.loads(capsys.readouterr().out)["support_code"] == "N1"
+    assert json.loads(tool.says(*command[:place], *options, *command[place:]))["support_code"] == "N1"
     with pytest.raises(SystemExit) as caught:
         main([*command[:place], "--version", *command[place:]])
     assert (caught.value.code, capsys.readouterr().out) == (0, f"flowaccount-connect {__version__}\n")
 
 
 @pytest.mark.parametrize("command", [["disconnect", "N1", "--yes"], ["status"], ["history", "N1"], ["token", "N1"]])
-def test_every_command_answers_programs_in_json(
-    stack: Server, capsys: pytest.CaptureFixture[str], command: list[str]
-) -> None:
+def test_every_command_answers_programs_in_json(stack: Server, tool: Tool, command: list[str]) -> None:
     body = connection("N1", connections=[], entries=[], next=None)
     stack.say(TOKEN if "token" in command else reply(204) if "disconnect" in command else found(**body))
-    assert main(["--json", *command]) == 0
-    json.loads(capsys.readouterr().out)
+    json.loads(tool.says("--json", *command))
 
 
-def test_json_is_for_programs(stack: Server, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_is_for_programs(stack: Server, tool: Tool) -> None:
     stack.say(found(connections=[connection("N2", deadline=2), connection("N1", deadline=1)], next=None))
-    assert main(["status", "--json", "--status", "active"]) == 0
-    assert [one["support_code"] for one in json.loads(capsys.readouterr().out)] == ["N1", "N2"]
+    listed = json.loads(tool.says("status", "--json", "--status", "active"))
+    assert [one["support_code"] for one in listed] == ["N1", "N2"]
     assert stack.asked[0].path == "/connections?status=active&limit=100"
 
 
-def test_nothing_that_others_wrote_commands_the_terminal(stack: Server, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_that_others_wrote_commands_the_terminal(stack: Server, tool: Tool) -> None:
     evil = "\x1b]0;evil\x07\x1b[31m[red]\u202e\r\nN9 active"
     stack.say(found(connections=[connection("N1", tenant=evil)], next=None))
-    assert main(["status"]) == 0
-    out = capsys.readouterr().out
+    out = tool.says("status")
     assert not any(bad in out for bad in "\x1b\x07\u202e\r")
     assert len(out.splitlines()) == 2
 
 
 @pytest.mark.parametrize("trouble", [OSError(22, "Invalid argument"), OverflowError(), ValueError()])
-def test_a_time_that_no_calendar_reaches_is_shown_as_it_is(
-    stack: Server, capsys: pytest.CaptureFixture[str], trouble: Exception
-) -> None:
+def test_a_time_that_no_calendar_reaches_is_shown_as_it_is(stack: Server, tool: Tool, trouble: Exception) -> None:
     stack.say(found(**connection("N1", connected_at=-(2**52))))
     # As on Windows, where years before 1970 are none.
     with mock.patch.object(time, "localtime", side_effect=trouble):
-        assert main(["show", "N1"]) == 0
-    assert str(-(2**52)) in capsys.readouterr().out
+        assert str(-(2**52)) in tool.says("show", "N1")
 
 
-def test_show_and_history(stack: Server, capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_and_history(stack: Server, tool: Tool) -> None:
     stack.say(found(**connection("N1", deadline=1_800_000_000)))
-    assert main(["show", "N1"]) == 0
-    assert "2027-01-1" in capsys.readouterr().out
+    assert "2027-01-1" in tool.says("show", "N1")
     entry = {"id": "e", "at": 1_800_000_000, "kind": "refreshed", "status": "active", "generation": 4}
     entries = [entry | {"attempt_id": "ab", "reason": None}]
     stack.say(found(entries=entries, next=None))
-    assert main(["history", "N1"]) == 0
-    assert "refreshed" in capsys.readouterr().out
-    assert main(["history", "N1", "--json"]) == 0
-    (told,) = json.loads(capsys.readouterr().out)
+    assert "refreshed" in tool.says("history", "N1")
+    (told,) = json.loads(tool.says("history", "N1", "--json"))
     assert told.items() >= entries[0].items()
     assert stack.asked[-1].path == "/connections/N1/history"
 
 
 @pytest.mark.parametrize(("options", "shown"), [([], False), (["--json"], False), (["--reveal", "--json"], True)])
-def test_a_token_is_hidden_unless_asked_for(
-    stack: Server, capsys: pytest.CaptureFixture[str], options: list[str], shown: bool
-) -> None:
+def test_a_token_is_hidden_unless_asked_for(stack: Server, tool: Tool, options: list[str], shown: bool) -> None:
     stack.say(TOKEN)
-    assert main(["token", "N1", "--min-ttl", "10", *options]) == 0
-    out = capsys.readouterr().out
+    out = tool.says("token", "N1", "--min-ttl", "10", *options)
     assert (ACCESS_TOKEN in out) is shown
     assert "active" in out
     assert stack.asked[0].path == "/connections/N1/token?min_ttl=10"
@@ -392,12 +399,9 @@ def test_reconnect_asks_for_the_tenant_of_the_connection_and_for_that_business(s
     assert json.loads(confirmed.body) == {"confirmation": "c", "tenant": "shop 7"}
 
 
-def test_reconnect_says_what_to_do_where_nobody_has_the_connection(
-    stack: Server, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_reconnect_says_what_to_do_where_nobody_has_the_connection(stack: Server, tool: Tool) -> None:
     stack.say(found(**connection("N7") | {"tenant": None}))
-    assert main(["reconnect", "N7"]) == 2
-    assert "connect TENANT --expected N7" in capsys.readouterr().err
+    assert "connect TENANT --expected N7" in tool.fails(2, "reconnect", "N7")
     assert len(stack.asked) == 1
 
 
@@ -438,19 +442,15 @@ def test_connect_waits_as_long_as_the_link_lives(stack: Server, capsys: pytest.C
     assert "in time" in capsys.readouterr().err
 
 
-def test_connect_says_which_return_url_the_stack_has_to_allow(
-    stack: Server, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_connect_says_which_return_url_the_stack_has_to_allow(stack: Server, tool: Tool) -> None:
     stack.say(refused(400, "return_url_not_allowed"))
-    assert main(["connect", "me"]) == 6
-    said = capsys.readouterr().err
+    said = tool.fails(6, "connect", "me")
     assert "http://127.0.0.1:8767/flowaccount-connected" in said
     assert "AllowedReturnUrls" in said
 
 
-def test_connect_says_that_its_port_is_taken(server: Server, stack: Server, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["connect", "me", "--port", str(server.port)]) == 2
-    assert "--port" in capsys.readouterr().err
+def test_connect_says_that_its_port_is_taken(server: Server, stack: Server, tool: Tool) -> None:
+    assert "--port" in tool.fails(2, "connect", "me", "--port", str(server.port))
     assert stack.asked == []
 
 
@@ -474,24 +474,16 @@ def test_connect_says_that_its_port_is_taken(server: Server, stack: Server, caps
         (reply(200, b"<html>"), 1, "check the URL"),
     ],
 )
-def test_exit_codes_and_words(
-    stack: Server, capsys: pytest.CaptureFixture[str], answer: Answer, code: int, told: str
-) -> None:
+def test_exit_codes_and_words(stack: Server, tool: Tool, answer: Answer, code: int, told: str) -> None:
     stack.say(answer)
-    assert main(["token", "N1"]) == code
-    said = capsys.readouterr()
-    assert (told in said.err, said.out) == (True, "")
+    assert told in tool.fails(code, "token", "N1")
 
 
-def test_what_is_missing_is_named(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_what_is_missing_is_named(tool: Tool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("FLOWACCOUNT_CONNECT_URL", raising=False)
-    assert main(["status"]) == 6
-    assert "FLOWACCOUNT_CONNECT_URL" in capsys.readouterr().err
+    assert "FLOWACCOUNT_CONNECT_URL" in tool.fails(6, "status")
     monkeypatch.chdir(tmp_path)
-    assert main(["--local", "status"]) == 6
-    assert "make up" in capsys.readouterr().err
+    assert "make up" in tool.fails(6, "--local", "status")
     for arguments in (
         ["token", "../N1"],
         ["token", "N1", "--min-ttl", "3601"],
@@ -588,14 +580,11 @@ def test_a_stack_is_found_by_its_name_in_aws_region_like_by_the_aws_cli(
         assert f"/eu-west-1/{service}/" in asked.headers["authorization"]
 
 
-def test_a_missing_region_is_named(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_missing_region_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tool: Tool) -> None:
     for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
-    assert main(["--stack-name", "connect", "status"]) == 6
-    assert "set AWS_REGION" in capsys.readouterr().err
+    assert "set AWS_REGION" in tool.fails(6, "--stack-name", "connect", "status")
 
 
 values = strategies.text(strategies.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=12)
@@ -774,16 +763,15 @@ def test_a_tenant_column_goes_with_the_token(stack: Server, tmp_path: Path) -> N
     ],
 )
 def test_a_file_that_is_not_right_is_refused_before_anything_is_sent(
-    stack: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str], rows: list[str], told: str
+    stack: Server, tmp_path: Path, tool: Tool, rows: list[str], told: str
 ) -> None:
-    assert main(["import", str(csv_of(tmp_path, *rows))]) == 2
-    said = capsys.readouterr()
-    assert told in said.err
-    assert "CANARY" not in said.err
+    said = tool.fails(2, "import", str(csv_of(tmp_path, *rows)))
+    assert told in said
+    assert "CANARY" not in said
     assert stack.asked == []
 
 
-def test_other_columns_and_files_are_refused(stack: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_columns_and_files_are_refused(stack: Server, tmp_path: Path) -> None:
     assert main(["import", str(csv_of(tmp_path, "N1,t", head="id,token"))]) == 2
     assert main(["import", str(tmp_path / "nothing.csv")]) == 2
     path = csv_of(tmp_path, "N1,t")
