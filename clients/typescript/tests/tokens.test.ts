@@ -11,7 +11,7 @@ import {
 } from "../src/index.js";
 import { AccessToken } from "../src/results.js";
 import { TokenCache } from "../src/tokens.js";
-import { FakeStack, failure, ID, json, KEYS, problem, type Reply, running } from "./fake.js";
+import { FakeStack, failure, ID, json, KEYS, problem, running } from "./fake.js";
 
 test("a token comes with what goes with it, and is kept", async (t) => {
   const { stack, connect } = await running(t);
@@ -115,26 +115,23 @@ test("a token that is about to end is not served from the cache", async (t) => {
   assert.equal(stack.seen.length, 2);
 });
 
-/** A reply that waits until `go` is called. */
-function held(reply: Reply): { reply: Reply; go: () => void; asked: Promise<void> } {
+/** The next answer of a stack is a token, once `go` is called. */
+function held(stack: FakeStack): { go: () => void; asked: Promise<void> } {
   let go = () => {};
   let arrived = () => {};
   const released = new Promise<void>((release) => (go = release));
   const asked = new Promise<void>((arrive) => (arrived = arrive));
-  return {
-    asked,
-    go: () => go(),
-    reply: (response, seen) => {
-      arrived();
-      void released.then(() => reply(response, seen));
-    },
-  };
+  const reply = json(200, stack.token());
+  stack.replies.push((response, seen) => {
+    arrived();
+    void released.then(() => reply(response, seen));
+  });
+  return { asked, go: () => go() };
 }
 
 test("fifty callers share one request", async (t) => {
   const { stack, connect } = await running(t);
-  const slow = held(json(200, stack.token()));
-  stack.replies.push(slow.reply);
+  const slow = held(stack);
   const all = Array.from({ length: 50 }, () => connect.accessToken(ID));
   await slow.asked;
   slow.go();
@@ -153,8 +150,7 @@ test("fifty callers share one failure, and the next call asks again", async (t) 
 
 test("who aborts is alone with it, even who asked first", async (t) => {
   const { stack, connect } = await running(t);
-  const slow = held(json(200, stack.token()));
-  stack.replies.push(slow.reply);
+  const slow = held(stack);
   const impatient = new AbortController();
   const first = connect.accessToken(ID, { signal: impatient.signal });
   const others = Array.from({ length: 49 }, () => connect.accessToken(ID, { signal: new AbortController().signal }));
@@ -249,8 +245,7 @@ test("a report that meets a request from before waits for it, and then asks for 
   const { stack, connect } = await running(t);
   stack.expiresIn = 1000;
   const token = await connect.accessToken(ID);
-  const slow = held(json(200, stack.token()));
-  stack.replies.push(slow.reply);
+  const slow = held(stack);
   const ordinary = connect.accessToken(ID, { minTtl: 3600 });
   await slow.asked;
   const report = connect.reportRejected(token);
@@ -261,8 +256,7 @@ test("a report that meets a request from before waits for it, and then asks for 
 
 test("what was on its way when the connection was ended is not kept", async (t) => {
   const { stack, connect } = await running(t);
-  const slow = held(json(200, stack.token()));
-  stack.replies.push(slow.reply);
+  const slow = held(stack);
   const before = connect.accessToken(ID);
   await slow.asked;
   await connect.disconnect(ID);
