@@ -11,6 +11,7 @@ import pytest
 import requests
 
 from tests.simulator.driver import Driver, form_of
+from tests.unit.servers import eventually
 
 
 def raw_refresh(sim: Driver, token: str) -> tuple[bytes, bool]:
@@ -36,10 +37,8 @@ def lost_entry(sim: Driver) -> dict[str, Any]:
 
     Its client may be back before the server has noted what became of the answer.
     """
-    until = time.monotonic() + 10
-    while (entry := sim.ledger()[-1])["delivered"] is None and time.monotonic() < until:
-        time.sleep(0.02)
-    return entry
+    assert eventually(lambda: sim.ledger()[-1]["delivered"] is not None)
+    return sim.ledger()[-1]
 
 
 def test_a_lost_request_does_nothing(sim: Driver) -> None:

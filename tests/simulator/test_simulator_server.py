@@ -7,6 +7,8 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,6 +16,7 @@ import pytest
 import requests
 
 from tests.simulator.driver import CALLBACK, TIMEOUT, Driver, form_of, process, started, url_of
+from tests.unit.servers import eventually
 from tools.simulator.__main__ import main
 from tools.simulator.rates import RateLimiter
 
@@ -94,18 +97,14 @@ def test_logs_show_method_path_and_status_and_no_secret(tmp_path: Path) -> None:
 
 
 def test_a_connection_is_kept_alive(sim: Driver) -> None:
-    with sim.connection() as connection:
-        stream = connection.makefile("rwb")
+    with closing(HTTPConnection(urlsplit(sim.url).netloc, timeout=TIMEOUT)) as connection:
+        connection.connect()
+        socket = connection.sock
         for _ in range(3):
-            stream.write(b"GET /_control/clock HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            stream.flush()
-            assert stream.readline() == b"HTTP/1.1 200 OK\r\n"
-            length = 0
-            while (line := stream.readline()) != b"\r\n":
-                if line.lower().startswith(b"content-length:"):
-                    length = int(line.split(b":")[1])
-            stream.read(length)
-        stream.close()
+            connection.request("GET", "/_control/clock")
+            answer = connection.getresponse()
+            assert (answer.status, answer.version, answer.read() != b"") == (200, 11, True)
+            assert connection.sock is socket
 
 
 def test_three_hundred_requests_at_once_are_carried(sim: Driver) -> None:
@@ -129,9 +128,7 @@ def test_a_receiver_that_has_gone_is_noted(sim: Driver) -> None:
     sim.order("delay", seconds=0.2, when="after")
     with pytest.raises(requests.Timeout):
         requests.post(f"{sim.url}/test/token", data=form_of(token), timeout=0.1)
-    deadline = time.monotonic() + 5
-    while sim.last_request()["delivered"] is None and time.monotonic() < deadline:
-        time.sleep(0.01)
+    assert eventually(lambda: sim.last_request()["delivered"] is not None)
     assert sim.last_request()["receiver_gone"] is True
     assert sim.ledger()[-1]["receiver_gone"] is True
 
