@@ -5,6 +5,7 @@ import threading
 
 import anyio.to_thread
 import httpx
+import pytest
 
 from flowaccount_connect_client import FlowAccountConnect
 from flowaccount_connect_client.httpx_auth import FlowAccountAuth
@@ -49,16 +50,20 @@ def test_a_connection_that_waits_keeps_no_other_waiting(server: Server, other_se
     asyncio.run(app())
 
 
-def test_a_time_limit_of_the_apps_holds(server: Server, other_server: Server) -> None:
+@pytest.mark.parametrize("before", [[], [given(support_code="N1")]], ids=["the token", "the report of a 401"])
+def test_a_time_limit_of_the_apps_holds_whatever_the_stack_hangs_on(
+    server: Server, other_server: Server, before: list[Answer]
+) -> None:
     held = threading.Event()
-    server.say(hanging(held))
+    server.say(*before, hanging(held))
+    other_server.say(reply(401))
     stack = FlowAccountConnect(origin(server), patience=0)
-    auth = FlowAccountAuth("N1", client=stack, allowed_hosts=["http://127.0.0.1:9"])
+    auth = FlowAccountAuth("N1", client=stack, allowed_hosts=[origin(other_server)])
 
     async def app() -> None:
         async with httpx.AsyncClient() as client:
             with anyio.move_on_after(0.2) as limit:
-                await client.get("http://127.0.0.1:9/", auth=auth)
+                await client.get(origin(other_server), auth=auth)
         assert limit.cancelled_caught
         assert not held.is_set()
         held.set()

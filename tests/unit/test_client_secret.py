@@ -47,8 +47,6 @@ def test_an_old_secret_is_looked_up_again(secret: ClientSecret, manager: FakeSec
     assert secret.get() == "newer"
 
 
-
-
 def test_without_a_secret_in_hand_an_outage_is_told_apart_from_a_mistake(
     secret: ClientSecret, manager: FakeSecretsManager, clock: Clock
 ) -> None:
