@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from email.utils import formatdate
+from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 from types import SimpleNamespace
@@ -405,24 +406,20 @@ def test_a_host_that_speaks_no_tls_is_named_at_once() -> None:
     assert "does not speak TLS" in str(error)
 
 
-# Each variable, what is wrong in it, and the variable that the error names.
-PASTED_BADLY = [
-    *(
-        (key, SECRET + bad, "AWS_SESSION_TOKEN")
-        for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
-        for bad in ("\n", "\r\nX-Evil: 1", " ", "ก", "\x7f")
-    ),
-    *(
-        (variable, region, "AWS_REGION")
-        for variable in ("AWS_REGION", "AWS_DEFAULT_REGION")
-        for region in ("ap-southeast-1\n", "ap southeast 1", "Asia/Bangkok", "ap-southeast-1\r\nX-Evil: 1")
-    ),
-    *(
-        ("HTTPS_PROXY", proxy, "HTTPS_PROXY")
-        for proxy in ("http://", "foo bar", "http://a b:1", "http://h:port", "socks5://127.0.0.1:9", "://x")
-    ),
-    *(("HTTPS_PROXY", proxy, "HTTPS_PROXY") for proxy in ("http://[::1", "http://ก..x:1")),
+KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+BAD_KEYS = [SECRET + bad for bad in ("\n", "\r\nX-Evil: 1", " ", "ก", "\x7f")]
+REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION")
+BAD_REGIONS = ["ap-southeast-1\n", "ap southeast 1", "Asia/Bangkok", "ap-southeast-1\r\nX-Evil: 1"]
+BAD_PROXIES = [
+    *("http://", "foo bar", "http://a b:1", "http://h:port"),
+    *("socks5://127.0.0.1:9", "://x", "http://[::1", "http://ก..x:1"),
 ]
+PASTED_BADLY = [
+    *product(KEYS, BAD_KEYS, ["AWS_SESSION_TOKEN"]),
+    *product(REGIONS, BAD_REGIONS, ["AWS_REGION"]),
+    *product(["HTTPS_PROXY"], BAD_PROXIES, ["HTTPS_PROXY"]),
+]
+"""A variable, what is wrong in it, and the variable that the error names."""
 
 
 @pytest.mark.usefixtures("at_once")
