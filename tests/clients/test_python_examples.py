@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import typescript
+
 ROOT = Path(__file__).parents[2]
 CLIENT = ROOT / "clients" / "python"
 PYRIGHT = ROOT / ".local" / "pyright"
@@ -104,11 +106,7 @@ def pyright() -> Path:
     """Pyright's own program. It comes from npm, and is kept between runs."""
     PYRIGHT.mkdir(parents=True, exist_ok=True)
     shutil.copy(Path(__file__).with_name("pyright") / "package.json", PYRIGHT)
-    settings = {"cache": str(ROOT / ".local" / "npm"), "audit": "false", "fund": "false", "update_notifier": "false"}
-    environment = os.environ | {f"npm_config_{name}": value for name, value in settings.items()}
-    command = ["npm", "install", "--ignore-scripts", "--prefer-offline", "--no-package-lock"]
-    run = subprocess.run(command, cwd=PYRIGHT, env=environment, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stdout + run.stderr
+    typescript.run(PYRIGHT, "npm", "install", "--ignore-scripts", "--prefer-offline", "--no-package-lock")
     return PYRIGHT / "node_modules" / "pyright" / "index.js"
 
 

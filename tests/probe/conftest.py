@@ -12,10 +12,8 @@ from tools.probe.demonstration import REDIRECT_URI
 @pytest.fixture(scope="session")
 def simulator() -> Iterator[Driver]:
     """The simulator that is shared."""
-    with started("--redirect-uri", REDIRECT_URI) as url:
-        driver = Driver(url)
+    with started("--redirect-uri", REDIRECT_URI) as driver:
         yield driver
-        driver.http.close()
 
 
 @pytest.fixture

@@ -9,11 +9,13 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import urlencode
 
 import requests
+from flask import Flask, redirect, request
+from werkzeug.serving import WSGIRequestHandler, make_server
+from werkzeug.wrappers import Response
 
 from tools.probe.target import Target
 
@@ -55,11 +57,19 @@ class Consent:
     rotated: dict[str, tuple[float, str]] = field(default_factory=dict)
 
 
-class OddServer(ThreadingHTTPServer):
+class _Quiet(WSGIRequestHandler):
+    def log_request(self, *_: object) -> None:
+        """Nothing: the URLs hold codes."""
+
+
+class OddServer:
     """The server; one lock around each request."""
 
     def __init__(self, oddities: Oddities) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        app = Flask(__name__)
+        app.add_url_rule("/login", view_func=self.login)
+        app.add_url_rule("/oauth/token", view_func=self.token, methods=["POST"])
+        self.wsgi = make_server("127.0.0.1", 0, app, threaded=True, request_handler=_Quiet)
         self.oddities = oddities
         self.codes: dict[str, dict[str, Any]] = {}
         self.owners: dict[str, Consent] = {}
@@ -76,7 +86,7 @@ class OddServer(ThreadingHTTPServer):
 
     @property
     def target(self) -> Target:
-        url = f"http://127.0.0.1:{self.server_address[1]}"
+        url = f"http://127.0.0.1:{self.wsgi.port}"
         return Target(
             authorize_endpoint=f"{url}/login",
             token_endpoint=f"{url}/oauth/token",
@@ -87,6 +97,26 @@ class OddServer(ThreadingHTTPServer):
 
     def advance(self, seconds: float) -> None:
         self.offset += seconds
+
+    def login(self) -> Response:
+        asked = request.args.to_dict()
+        with self.lock:
+            return redirect(f"{asked['redirect_uri']}?{urlencode(self.authorize(asked))}")
+
+    def token(self) -> tuple[str, int]:
+        form = request.form.to_dict()
+        with self.lock:
+            self.token_requests += 1
+            if self.token_requests in self.oddities.stumbles:
+                status, body = self.oddities.stumbles[self.token_requests]
+                return body, status
+            status, answer = self.answer(form)
+            if self.token_requests in self.oddities.loses:
+                status, answer = 503, {}
+        if "error" in answer and self.oddities.errors is not None:
+            status, body = self.oddities.errors(answer["error"], form)
+            return body, status
+        return json.dumps({name: value for name, value in answer.items() if value is not ...}), status
 
     def authorize(self, asked: dict[str, str]) -> dict[str, str]:
         issuer = self.oddities.issuers[min(self.callbacks, len(self.oddities.issuers) - 1)]
@@ -141,45 +171,6 @@ class OddServer(ThreadingHTTPServer):
         return answer | {"expires_in": 3_600} | self.oddities.changes
 
 
-class _Handler(BaseHTTPRequestHandler):
-    server: OddServer
-
-    def do_GET(self) -> None:
-        asked = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
-        with self.server.lock:
-            back = urlencode(self.server.authorize(asked))
-        self.reply(302, "", Location=f"{asked['redirect_uri']}?{back}")
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-        form = {name: values[0] for name, values in parse_qs(body).items()}
-        with self.server.lock:
-            self.server.token_requests += 1
-            stumbles = self.server.oddities.stumbles.get(self.server.token_requests)
-            if stumbles is not None:
-                self.reply(*stumbles)
-                return
-            status, answer = self.server.answer(form)
-            if self.server.token_requests in self.server.oddities.loses:
-                status, answer = 503, {}
-        errors = self.server.oddities.errors
-        if "error" in answer and errors is not None:
-            self.reply(*errors(answer["error"], form))
-        else:
-            self.reply(status, json.dumps({name: value for name, value in answer.items() if value is not ...}))
-
-    def reply(self, status: int, body: str, **headers: str) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body.encode())))
-        self.end_headers()
-        self.wfile.write(body.encode())
-
-    def log_message(self, *_: object) -> None:
-        """Nothing: its URLs hold codes."""
-
-
 class OddConsents:
     """Its user."""
 
@@ -192,7 +183,8 @@ class OddConsents:
 @contextmanager
 def odd_server(oddities: Oddities) -> Iterator[OddServer]:
     """A server that runs for as long as the block."""
-    with OddServer(oddities) as server:
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    server = OddServer(oddities)
+    with server.wsgi:
+        threading.Thread(target=server.wsgi.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         yield server
-        server.shutdown()
+        server.wsgi.shutdown()

@@ -12,10 +12,8 @@ from tests.simulator.driver import Driver, started
 @pytest.fixture(scope="session")
 def running() -> Iterator[Driver]:
     """The simulator that is shared."""
-    with started() as url:
-        driver = Driver(url)
+    with started() as driver:
         yield driver
-        driver.http.close()
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,19 +24,31 @@ DAY = 86_400
 TIMEOUT = 10
 
 
-@contextmanager
-def started(*arguments: str, log: BinaryIO | int = subprocess.DEVNULL) -> Iterator[str]:
-    """A simulator of one's own; its URL. Its access log goes to *log*."""
+def process(*arguments: str, log: BinaryIO | int = subprocess.DEVNULL) -> subprocess.Popen[str]:
+    """The program. Its access log goes to *log*."""
     command = [sys.executable, "-m", "tools.simulator", "--redirect-uri", CALLBACK, *arguments]
     environment = os.environ | {"SIMULATOR_CLIENT_SECRET": CLIENT_SECRET}
-    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=log, text=True) as process:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        assert line.startswith("simulator ready: http://127.0.0.1:"), line
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
+
+
+def url_of(running: subprocess.Popen[str]) -> str:
+    """The URL that the program says when it is ready."""
+    assert running.stdout is not None
+    line = running.stdout.readline()
+    assert line.startswith("simulator ready: http://127.0.0.1:"), line
+    return line.split()[-1]
+
+
+@contextmanager
+def started(*arguments: str, log: BinaryIO | int = subprocess.DEVNULL) -> Iterator[Driver]:
+    """A simulator of one's own."""
+    with process(*arguments, log=log) as running:
+        driver = Driver(url_of(running))
         try:
-            yield line.split()[-1]
+            yield driver
         finally:
-            process.terminate()
+            driver.http.close()
+            running.terminate()
 
 
 class Driver:
@@ -79,6 +92,16 @@ class Driver:
         """A refresh token as if a user had consented."""
         token: str = self.control("POST", "consents", {"business": business})["consents"][0]["refresh_token"]
         return token
+
+    def client(self, secret: str | None = None, *redirect_uris: str, client_id: str = CLIENT_ID) -> None:
+        """Register a client, or change one."""
+        changes = {"client_secret": secret, "redirect_uris": [*redirect_uris]}
+        given = {name: value for name, value in changes.items() if value}
+        self.control("POST", "clients", {"client_id": client_id} | given)
+
+    def connection(self) -> socket.socket:
+        """A connection to it."""
+        return socket.create_connection(("127.0.0.1", urlsplit(self.url).port or 0), timeout=TIMEOUT)
 
     # The browser
 
@@ -134,11 +157,13 @@ class Driver:
         body: dict[str, Any] = self.token("test", **(form | changes)).json()
         return body
 
+    def answer(self, token: str, environment: str = "test", **changes: str | None) -> requests.Response:
+        """Use a refresh token."""
+        return self.token(environment, **(form_of(token) | changes))
+
     def refresh(self, token: str, **changes: str | None) -> dict[str, Any]:
         """Use a refresh token; the body of the answer."""
-        body: dict[str, Any] = self.token(
-            "test", **({"grant_type": "refresh_token", "refresh_token": token} | changes)
-        ).json()
+        body: dict[str, Any] = self.answer(token, "test", **changes).json()
         return body
 
     def works(self, token: str) -> bool:
@@ -149,6 +174,12 @@ class Driver:
         """The business API."""
         headers = {"Authorization": f"Bearer {access_token}"}
         return self.http.get(f"{self.url}/{environment}/company/info", headers=headers, timeout=TIMEOUT)
+
+
+def form_of(token: str) -> dict[str, str]:
+    """What a refresh sends."""
+    who = {"client_id": CLIENT_ID, "client_secret": CLIENT_SECRET}
+    return who | {"grant_type": "refresh_token", "refresh_token": token}
 
 
 def attempt_in(page: requests.Response) -> str:

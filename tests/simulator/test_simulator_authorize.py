@@ -64,7 +64,7 @@ def test_only_get_starts_a_login(sim: Driver) -> None:
 
 def test_a_redirect_uri_with_a_query_keeps_every_byte_of_it(sim: Driver) -> None:
     uri = "https://app.example/back?x=a%20b+c%2f&empty="
-    sim.control("POST", "clients", {"client_id": CLIENT_ID, "redirect_uris": [uri]})
+    sim.client(None, uri)
     answer = sim.post("/connect/consent", attempt=sim.log_in(redirect_uri=uri), business="N1000001")
     assert answer.headers["Location"].startswith(uri + "&code=")
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from flask import Flask, redirect, request
 from playwright.sync_api import Browser, Page, sync_playwright
+from werkzeug.serving import make_server
 
 from tests.simulator.driver import CLIENT_ID, Driver
 from tools.local import visit
@@ -36,31 +37,18 @@ def phone(browser: Browser) -> Iterator[Page]:
 @pytest.fixture
 def client_of(sim: Driver) -> Iterator[str]:
     """A client whose callback sends the browser on to another origin, as the broker does; its URL."""
-
-    class Client(BaseHTTPRequestHandler):
-        timeout = 5
-
-        def do_GET(self) -> None:
-            if self.path.startswith("/callback"):
-                self.send_response(303)
-                port = self.connection.getsockname()[1]
-                self.send_header("Location", f"http://localhost:{port}/done")
-            else:
-                self.send_response(200)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
+    app = Flask(__name__)
+    app.add_url_rule(
+        "/callback", view_func=lambda: redirect(request.host_url.replace("127.0.0.1", "localhost") + "done", 303)
+    )
+    app.add_url_rule("/done", "done", lambda: "")
     # With threads, since Chromium also opens connections on which it may never send anything.
-    with ThreadingHTTPServer(("127.0.0.1", 0), Client) as server:
-        server.block_on_close = False
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        callback = f"http://127.0.0.1:{server.server_port}/callback"
-        sim.control("POST", "clients", {"client_id": CLIENT_ID, "redirect_uris": [callback]})
-        yield callback
-        server.shutdown()
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    callback = f"http://127.0.0.1:{server.port}/callback"
+    sim.client(None, callback)
+    yield callback
+    server.shutdown()
 
 
 def login_url(sim: Driver, callback: str) -> str:

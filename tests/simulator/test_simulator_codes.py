@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
-from tests.simulator.driver import CALLBACK, CLIENT_ID, CLIENT_SECRET, DAY, TIMEOUT, Driver
+from tests.simulator.driver import CALLBACK, CLIENT_ID, CLIENT_SECRET, DAY, TIMEOUT, Driver, form_of
 
 REFUSED = {"error": "invalid_grant"}
 VERIFIER = "v" * 50
@@ -56,20 +57,17 @@ def test_the_150_minutes_count_from_the_choice_of_the_business(sim: Driver) -> N
     assert "access_token" in sim.exchange(code)
 
 
-@pytest.mark.parametrize("uri", [CALLBACK + "/", CALLBACK.upper(), CALLBACK + "?", "", None])
+OTHER = "http://127.0.0.1:9/other"
+"""A redirect URI that is registered, but is not the one of the login."""
+
+
+@pytest.mark.parametrize("uri", [CALLBACK + "/", CALLBACK.upper(), CALLBACK + "?", "", None, OTHER])
 def test_a_wrong_redirect_uri_burns_the_code(sim: Driver, uri: str | None) -> None:
+    sim.client(None, CALLBACK, OTHER)
     code = sim.code()
     assert sim.exchange(code, redirect_uri=uri) == REFUSED
     assert sim.exchange(code) == REFUSED
     assert sim.ledger("code")[0]["outcome"] == "burned: redirect_uri"
-
-
-def test_another_registered_redirect_uri_burns_the_code(sim: Driver) -> None:
-    other = "http://127.0.0.1:9/other"
-    sim.control("POST", "clients", {"client_id": CLIENT_ID, "redirect_uris": [other]})
-    code = sim.code()
-    assert sim.exchange(code, redirect_uri=other) == REFUSED
-    assert sim.exchange(code) == REFUSED
 
 
 def test_a_wrong_verifier_burns_the_code(sim: Driver) -> None:
@@ -98,25 +96,25 @@ def test_the_facade_can_drop_the_verifier(sim: Driver) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong",
-    [{"client_secret": "wrong"}, {"client_secret": None}, {"client_id": "nobody"}, {"client_id": None}],
+    ("who", "error"),
+    [
+        ({"client_secret": "wrong"}, "invalid_client"),
+        ({"client_secret": None}, "invalid_client"),
+        ({"client_id": "nobody"}, "invalid_client"),
+        ({"client_id": None}, "invalid_client"),
+        ({"client_id": "other", "client_secret": "x"}, "invalid_grant"),
+    ],
 )
-def test_invalid_client_burns_nothing(sim: Driver, wrong: dict[str, str | None]) -> None:
+def test_who_is_not_its_client_burns_no_code(sim: Driver, who: dict[str, str | None], error: str) -> None:
+    sim.client("x", CALLBACK, client_id="other")
     code = sim.code()
-    assert sim.exchange(code, **wrong) == {"error": "invalid_client"}
+    assert sim.exchange(code, **who) == {"error": error}
     assert "access_token" in sim.exchange(code)
 
 
 def test_the_client_comes_before_the_grant(sim: Driver) -> None:
     assert sim.token(grant_type="nonsense", client_secret="wrong").json() == {"error": "invalid_client"}
     assert sim.token(grant_type="nonsense").json() == {"error": "unsupported_grant_type"}
-
-
-def test_another_clients_code_is_refused_and_lives_on(sim: Driver) -> None:
-    sim.control("POST", "clients", {"client_id": "other", "client_secret": "x", "redirect_uris": [CALLBACK]})
-    code = sim.code()
-    assert sim.exchange(code, client_id="other", client_secret="x") == REFUSED
-    assert "access_token" in sim.exchange(code)
 
 
 def test_an_unknown_code_and_a_refresh_token_are_no_codes(sim: Driver) -> None:
@@ -133,33 +131,21 @@ def test_without_offline_access_there_is_no_refresh_token(sim: Driver) -> None:
     assert not sim.ledger()
 
 
-def test_only_a_form_body_is_read(sim: Driver) -> None:
+def test_only_a_form_body_with_each_parameter_once_is_read_and_nothing_else_spends(sim: Driver) -> None:
     token = sim.consent()
-    fields = {
-        "grant_type": "refresh_token",
-        "refresh_token": token,
-        "client_id": CLIENT_ID,
-        "client_secret": CLIENT_SECRET,
-    }
-    url = f"{sim.url}/test/token"
-    refused = {"error": "invalid_request"}
-    assert sim.http.post(url, json=fields, timeout=TIMEOUT).json() == refused
-    assert sim.http.post(url, params=fields, timeout=TIMEOUT).json() == refused
-    assert sim.http.post(url, files={k: (None, v) for k, v in fields.items()}, timeout=TIMEOUT).json() == refused
-    in_query = {"params": {"grant_type": "refresh_token"}, "data": fields | {"grant_type": ""}}
-    assert "error" in sim.http.post(url, **in_query, timeout=TIMEOUT).json()  # type: ignore[arg-type]
+    fields = form_of(token)
     without = {key: fields[key] for key in ("grant_type", "refresh_token")}
-    basic = sim.http.post(url, data=without, auth=(CLIENT_ID, CLIENT_SECRET), timeout=TIMEOUT)
-    assert basic.json() == {"error": "invalid_client"}
-    assert sim.works(token)
 
+    def error(**sent: Any) -> str:
+        return str(sim.http.post(f"{sim.url}/test/token", **sent, timeout=TIMEOUT).json()["error"])
 
-def test_a_repeated_parameter_is_refused_and_spends_nothing(sim: Driver) -> None:
-    token = sim.consent()
-    body = [("grant_type", "refresh_token"), ("client_id", CLIENT_ID), ("client_secret", CLIENT_SECRET)]
-    body += [("refresh_token", token)] * 2
-    answer = sim.http.post(f"{sim.url}/test/token", data=body, timeout=TIMEOUT)
-    assert answer.json() == {"error": "invalid_request"}
+    assert error(json=fields) == "invalid_request"
+    assert error(params=fields) == "invalid_request"
+    assert error(files={name: (None, value) for name, value in fields.items()}) == "invalid_request"
+    assert error(params={"grant_type": "refresh_token"}, data=fields | {"grant_type": ""})
+    assert error(data=without, auth=(CLIENT_ID, CLIENT_SECRET)) == "invalid_client"
+    # A repeated parameter.
+    assert error(data=[*fields.items(), ("refresh_token", token)]) == "invalid_request"
     assert sim.works(token)
 
 
@@ -185,8 +171,8 @@ def test_a_wrong_path_meets_the_gateway(sim: Driver, method: str, path: str) -> 
 def test_the_environment_is_a_setting(sim: Driver) -> None:
     sim.set(environment="v1")
     token = sim.consent()
-    assert sim.token("test", grant_type="refresh_token", refresh_token=token).status_code == 403
-    answer = sim.token("v1", grant_type="refresh_token", refresh_token=token).json()
+    assert sim.answer(token, "test").status_code == 403
+    answer = sim.answer(token, "v1").json()
     assert sim.company(answer["access_token"], "v1").json()["status"] is True
 
 
@@ -201,7 +187,7 @@ def test_errors_have_the_status_of_the_switch(sim: Driver, status: int) -> None:
 
 def test_invalid_grant_can_have_a_status_of_its_own(sim: Driver) -> None:
     sim.set(invalid_grant_status=400)
-    assert sim.token(grant_type="refresh_token", refresh_token="x").status_code == 400
+    assert sim.answer("x").status_code == 400
     assert sim.token(client_secret="wrong").status_code == 200
 
 

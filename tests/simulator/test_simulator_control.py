@@ -23,11 +23,7 @@ def test_the_ledger_accounts_for_every_token(sim: Driver) -> None:
     (code_entry,) = sim.ledger("code")
     spent, living = sim.ledger()
     assert code_entry["fingerprint"] == fingerprint(code)
-    assert (code_entry["outcome"], code_entry["issued_by"], code_entry["delivered"]) == (
-        "exchanged",
-        None,
-        True,
-    )
+    assert (code_entry["outcome"], code_entry["issued_by"], code_entry["delivered"]) == ("exchanged", None, True)
     assert spent["fingerprint"] == fingerprint(first)
     assert (spent["issued_by"], spent["outcome"], spent["presented"]) == (fingerprint(code), "rotated", 2)
     assert (spent["last_refusal"], spent["works"]) == ("spent", False)
@@ -63,20 +59,8 @@ def test_the_requests_are_told_without_any_secret(sim: Driver) -> None:
     sim.refresh(body["refresh_token"])
     answer = sim.http.get(f"{sim.url}/_control/requests", timeout=TIMEOUT)
     records = answer.json()["requests"]
-    assert [record["kind"] for record in records] == [
-        "authorize",
-        "consent",
-        "token",
-        "company",
-        "token",
-        "token",
-    ]
-    assert [record["outcome"] for record in records[2:]] == [
-        "issued",
-        "served",
-        "issued",
-        "invalid_grant: spent",
-    ]
+    assert [record["kind"] for record in records] == ["authorize", "consent", "token", "company", "token", "token"]
+    assert [record["outcome"] for record in records[2:]] == ["issued", "served", "issued", "invalid_grant: spent"]
     assert [record["fingerprint"] for record in records[2:]] == [
         fingerprint(secret) for secret in (code, body["access_token"], body["refresh_token"], body["refresh_token"])
     ]
@@ -115,7 +99,7 @@ def test_reset_puts_everything_back(sim: Driver) -> None:
     sim.advance(1_000)
     sim.order("reset")
     sim.set(environment="v1")
-    sim.control("POST", "clients", {"client_id": "other", "client_secret": "x"})
+    sim.client("x", client_id="other")
     sim.control("POST", "reset")
     assert sim.control("GET", "settings") == Settings().as_dict()
     assert sim.control("GET", "clock")["offset"] == 0

@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import pytest
 import requests
 
-from tests.simulator.driver import CLIENT_ID, CLIENT_SECRET, Driver
+from tests.simulator.driver import Driver, form_of
+from tests.unit.servers import eventually
 
 
 def raw_refresh(sim: Driver, token: str) -> tuple[bytes, bool]:
     """Every byte of the answer to a refresh, and whether the connection ended with a reset."""
-    body = urlencode(
-        {
-            "grant_type": "refresh_token",
-            "refresh_token": token,
-            "client_id": CLIENT_ID,
-            "client_secret": CLIENT_SECRET,
-        }
-    )
+    body = urlencode(form_of(token))
     request = (
         "POST /test/token HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n"
         f"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {len(body)}\r\n\r\n{body}"
     )
     received = b""
-    with socket.create_connection(("127.0.0.1", urlsplit(sim.url).port or 0), timeout=10) as connection:
+    with sim.connection() as connection:
         connection.sendall(request.encode())
         try:
             while chunk := connection.recv(65_536):
@@ -44,10 +37,8 @@ def lost_entry(sim: Driver) -> dict[str, Any]:
 
     Its client may be back before the server has noted what became of the answer.
     """
-    until = time.monotonic() + 10
-    while (entry := sim.ledger()[-1])["delivered"] is None and time.monotonic() < until:
-        time.sleep(0.02)
-    return entry
+    assert eventually(lambda: sim.ledger()[-1]["delivered"] is not None)
+    return sim.ledger()[-1]
 
 
 def test_a_lost_request_does_nothing(sim: Driver) -> None:
@@ -97,7 +88,7 @@ def test_a_status_comes_before_or_after_processing(sim: Driver, processed: bool)
         headers={"X-Fault": "yes"},
         processed=processed,
     )
-    answer = sim.token(grant_type="refresh_token", refresh_token=token)
+    answer = sim.answer(token)
     assert (answer.status_code, answer.headers["X-Fault"]) == (504, "yes")
     assert answer.json() == {"message": "Endpoint request timed out"}
     assert sim.works(token) is not processed
@@ -107,13 +98,13 @@ def test_a_status_comes_before_or_after_processing(sim: Driver, processed: bool)
 
 def test_a_body_may_have_bytes_that_are_no_text(sim: Driver) -> None:
     sim.order("status", status=200, body="caf\udce9")
-    assert sim.token(grant_type="refresh_token", refresh_token=sim.consent()).content == b"caf\xe9"
+    assert sim.answer(sim.consent()).content == b"caf\xe9"
 
 
 @pytest.mark.parametrize(("content", "start"), [("html", b"<!doctype html>"), ("bytes", b"")])
 def test_garbage_has_status_200(sim: Driver, content: str, start: bytes) -> None:
     sim.order("garbage", content=content, processed=True)
-    answer = sim.token(grant_type="refresh_token", refresh_token=sim.consent())
+    answer = sim.answer(sim.consent())
     assert answer.status_code == 200
     assert answer.content.startswith(start)
     with pytest.raises(requests.JSONDecodeError):
@@ -126,7 +117,7 @@ def test_an_error_can_be_ordered_with_any_status(sim: Driver) -> None:
     sim.order("error", code="invalid_grant")
     assert sim.refresh(token) == {"error": "invalid_grant"}
     sim.order("error", code="server_error", status=500, processed=True)
-    answer = sim.token(grant_type="refresh_token", refresh_token=token)
+    answer = sim.answer(token)
     assert (answer.status_code, answer.json()) == (500, {"error": "server_error"})
     assert sim.works(token) is False
 
@@ -165,7 +156,7 @@ def test_a_drip_lets_every_byte_through_slowly(sim: Driver) -> None:
 
 def test_a_huge_answer_is_valid_and_over_64_kb(sim: Driver) -> None:
     sim.order("huge")
-    answer = sim.token(grant_type="refresh_token", refresh_token=sim.consent())
+    answer = sim.answer(sim.consent())
     assert len(answer.content) > 65_536
     assert "refresh_token" in answer.json()
 
@@ -179,7 +170,7 @@ def test_the_wrong_business_is_only_in_the_answer(sim: Driver) -> None:
 def test_throttling_can_be_ordered(sim: Driver) -> None:
     token = sim.consent()
     sim.order("throttle", retry_after=7)
-    answer = sim.token(grant_type="refresh_token", refresh_token=token)
+    answer = sim.answer(token)
     assert (answer.status_code, answer.headers["Retry-After"]) == (429, "7")
     assert sim.works(token)
 
@@ -189,7 +180,7 @@ def test_orders_befall_what_they_name_and_count_down(sim: Driver) -> None:
     sim.order("status", "company", status=502)
     access_token = sim.exchange(sim.code())["access_token"]
     assert [sim.company(access_token).status_code for _ in range(2)] == [502, 200]
-    statuses = [sim.token(grant_type="refresh_token", refresh_token="x").status_code for _ in range(3)]
+    statuses = [sim.answer("x").status_code for _ in range(3)]
     assert statuses == [500, 500, 200]
     assert sim.control("GET", "faults") == []
 

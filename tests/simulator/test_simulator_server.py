@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 import requests
 
-from tests.simulator.driver import CALLBACK, CLIENT_SECRET, ROOT, TIMEOUT, Driver, started
+from tests.simulator.driver import CALLBACK, TIMEOUT, Driver, form_of, process, started, url_of
+from tests.unit.servers import eventually
 from tools.simulator.__main__ import main
 from tools.simulator.rates import RateLimiter
 
@@ -51,35 +52,28 @@ def test_a_wrong_start_ends_with_one_line(
 
 def test_a_taken_port_is_named(sim: Driver) -> None:
     port = urlsplit(sim.url).port
-    environment = os.environ | {"SIMULATOR_CLIENT_SECRET": "x"}
-    command = [sys.executable, "-m", "tools.simulator", "--port", str(port)]
-    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert result.returncode == 2
+    with process("--port", str(port), log=subprocess.PIPE) as second:
+        _, errors = second.communicate(timeout=TIMEOUT)
     advice = "choose another with --port, or --port 0 for any free one."
-    assert result.stderr == f"simulator: Port {port} is taken: {advice}\n"
+    assert (second.returncode, errors) == (2, f"simulator: Port {port} is taken: {advice}\n")
 
 
 def test_sigterm_ends_it_at_once_and_cleanly(tmp_path: Path) -> None:
-    environment = os.environ | {"SIMULATOR_CLIENT_SECRET": "x"}
-    command = [sys.executable, "-m", "tools.simulator"]
     with (
         (tmp_path / "log").open("wb") as log,
-        subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=log, text=True) as process,
-    ):
-        assert process.stdout is not None
-        url = process.stdout.readline().split()[-1]
+        process(log=log) as running,
         # An open, idle connection and a request under way must not hold it up.
-        with socket.create_connection(("127.0.0.1", urlsplit(url).port or 0)):
-            process.send_signal(signal.SIGTERM)
-            sent = time.monotonic()
-            assert process.wait(5) == 0
-            assert time.monotonic() - sent < 1
+        Driver(url_of(running)).connection(),
+    ):
+        running.send_signal(signal.SIGTERM)
+        sent = time.monotonic()
+        assert running.wait(5) == 0
+        assert time.monotonic() - sent < 1
     assert (tmp_path / "log").read_bytes() == b""
 
 
 def test_logs_show_method_path_and_status_and_no_secret(tmp_path: Path) -> None:
-    with (tmp_path / "log").open("wb") as log, started(log=log) as url:
-        driver = Driver(url)
+    with (tmp_path / "log").open("wb") as log, started(log=log) as driver:
         code = driver.code()
         body = driver.exchange(code)
         driver.refresh(body["refresh_token"])
@@ -88,10 +82,9 @@ def test_logs_show_method_path_and_status_and_no_secret(tmp_path: Path) -> None:
         driver.order("reset")
         with pytest.raises(requests.ConnectionError):
             driver.refresh(body["refresh_token"])
-        with socket.create_connection(("127.0.0.1", urlsplit(url).port or 0)) as connection:
+        with driver.connection() as connection:
             connection.sendall(b"GET /?code=canary-in-a-bad-request-line HTTP/9.9 x\r\n\r\n")
             connection.recv(1_000)
-        driver.http.close()
     lines = (tmp_path / "log").read_text()
     assert "POST /test/token 200\n" in lines
     assert "POST /test/token reset\n" in lines
@@ -102,18 +95,14 @@ def test_logs_show_method_path_and_status_and_no_secret(tmp_path: Path) -> None:
 
 
 def test_a_connection_is_kept_alive(sim: Driver) -> None:
-    with socket.create_connection(("127.0.0.1", urlsplit(sim.url).port or 0), timeout=TIMEOUT) as connection:
-        stream = connection.makefile("rwb")
+    with closing(HTTPConnection(urlsplit(sim.url).netloc, timeout=TIMEOUT)) as connection:
+        connection.connect()
+        socket = connection.sock
         for _ in range(3):
-            stream.write(b"GET /_control/clock HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            stream.flush()
-            assert stream.readline() == b"HTTP/1.1 200 OK\r\n"
-            length = 0
-            while (line := stream.readline()) != b"\r\n":
-                if line.lower().startswith(b"content-length:"):
-                    length = int(line.split(b":")[1])
-            stream.read(length)
-        stream.close()
+            connection.request("GET", "/_control/clock")
+            answer = connection.getresponse()
+            assert (answer.status, answer.version, answer.read() != b"") == (200, 11, True)
+            assert connection.sock is socket
 
 
 def test_three_hundred_requests_at_once_are_carried(sim: Driver) -> None:
@@ -127,7 +116,7 @@ def test_three_hundred_requests_at_once_are_carried(sim: Driver) -> None:
 
 @pytest.mark.parametrize("header", ["Content-Length: x", "Content-Length: 5000000", "Transfer-Encoding: chunked"])
 def test_a_body_that_cannot_be_read_is_refused(sim: Driver, header: str) -> None:
-    with socket.create_connection(("127.0.0.1", urlsplit(sim.url).port or 0), timeout=TIMEOUT) as connection:
+    with sim.connection() as connection:
         connection.sendall(f"POST /test/token HTTP/1.1\r\nHost: localhost\r\n{header}\r\n\r\n".encode())
         assert connection.recv(1_000).split(b" ")[1] in (b"411", b"413")
 
@@ -136,19 +125,8 @@ def test_a_receiver_that_has_gone_is_noted(sim: Driver) -> None:
     token = sim.consent()
     sim.order("delay", seconds=0.2, when="after")
     with pytest.raises(requests.Timeout):
-        requests.post(
-            f"{sim.url}/test/token",
-            data={
-                "grant_type": "refresh_token",
-                "refresh_token": token,
-                "client_id": "flowaccount-connect-local",
-                "client_secret": CLIENT_SECRET,
-            },
-            timeout=0.1,
-        )
-    deadline = time.monotonic() + 5
-    while sim.last_request()["delivered"] is None and time.monotonic() < deadline:
-        time.sleep(0.01)
+        requests.post(f"{sim.url}/test/token", data=form_of(token), timeout=0.1)
+    assert eventually(lambda: sim.last_request()["delivered"] is not None)
     assert sim.last_request()["receiver_gone"] is True
     assert sim.ledger()[-1]["receiver_gone"] is True
 
@@ -162,9 +140,7 @@ def test_a_lowered_limit_tells_the_right_wait() -> None:
 
 
 def test_the_registered_redirect_uri_of_the_command_line_is_used() -> None:
-    with started("--client-id", "mine", "--settings", '{"environment": "v1"}') as url:
-        driver = Driver(url)
+    with started("--client-id", "mine", "--settings", '{"environment": "v1"}') as driver:
         assert driver.authorize(client_id="mine", redirect_uri=CALLBACK).status_code == 200
         assert driver.authorize().status_code == 400
         assert driver.control("GET", "settings")["environment"] == "v1"
-        driver.http.close()

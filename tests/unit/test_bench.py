@@ -1,13 +1,12 @@
 """`make bench`: what it makes of its figures, what it does where one cannot be taken, and what money it counts."""
 
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+from tests.unit.servers import Asked, Line, Server, reply
 from tools import deployed
 from tools.benchmarks import calls, compared, money, report
 from tools.benchmarks.calls import Calls
@@ -124,36 +123,19 @@ def test_a_process_that_hangs_or_fails_ends_with_its_reason(program: Program, ev
     assert str(failed.value) == why
 
 
-class _Rude(BaseHTTPRequestHandler):
-    """Answers the first request of each connection, and closes it when the second one comes."""
-
-    protocol_version = "HTTP/1.1"
-    answered = False
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        if self.answered:
-            self.close_connection = True
-            return
-        self.answered = True
-        self.send_response(200)
-        self.send_header("Content-Length", "2")
-        self.end_headers()
-        self.wfile.write(b"{}")
-
-    def log_message(self, *_: object) -> None: ...
-
-
 @pytest.fixture
-def before_a_rude_engine() -> Iterator[Wire]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Rude) as engine:
-        engine.daemon_threads = True
-        thread = threading.Thread(target=engine.serve_forever)
-        thread.start()
-        with wire(f"http://127.0.0.1:{engine.server_port}") as made:
-            yield made
-        engine.shutdown()
-        thread.join()
+def before_a_rude_engine(server: Server) -> Iterator[Wire]:
+    """Before one that answers the first request of each connection, and closes it when the second one comes."""
+
+    def answer(line: Line, asked: Asked) -> None:
+        if line.sent:
+            line.drop()
+        else:
+            reply(200, b"{}")(line, asked)
+
+    server.say(answer)
+    with wire(f"http://127.0.0.1:{server.port}") as made:
+        yield made
 
 
 def test_an_engine_that_closes_its_connections_is_asked_again(before_a_rude_engine: Wire) -> None:

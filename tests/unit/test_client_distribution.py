@@ -21,17 +21,10 @@ ROOT = Path(__file__).parents[2]
 CLIENT = ROOT / "clients" / "python"
 UV = shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
 
-NAMES = [
-    "client",
-    "client_async",
-    "client_errors",
-    "client_fake",
-    "client_httpx",
-    "client_webhooks",
-    "console",
-    "doctor",
-    "terminal",
-]
+NAMES = (
+    *("client", "client_async", "client_errors", "client_fake", "client_httpx", "client_webhooks"),
+    *("console", "doctor", "terminal"),
+)
 TESTS = [f"tests/unit/test_{name}.py" for name in NAMES]
 
 APP_TEST = """
@@ -120,37 +113,14 @@ def test_it_works_on_the_oldest_python_that_it_names(wheel: Path, tmp_path: Path
     run(UV, "venv", "-q", "--no-config", "--python", oldest(), tmp_path / "venv")
     also = ["pytest", "pytest-timeout", "hypothesis", "cryptography"]
     package = f"flowaccount-connect[cli,console,httpx] @ {wheel.as_uri()}"
-    run(
-        UV,
-        "pip",
-        "install",
-        "-q",
-        "--no-config",
-        "--python",
-        python,
-        "-c",
-        ROOT / "requirements/client.txt",
-        package,
-        *also,
-    )
+    pins = ("-c", ROOT / "requirements" / "client.txt")
+    run(UV, "pip", "install", "-q", "--no-config", "--python", python, *pins, package, *also)
     assert run(python, "-c", "import sys; print(sys.version_info[:2])").stdout == "(3, 10)\n"
     clean = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}
 
     # The wheel is tested, not this folder.
-    tests = run(
-        python,
-        "-m",
-        "pytest",
-        "-q",
-        "-o",
-        "pythonpath=.",
-        "-o",
-        f"cache_dir={tmp_path}",
-        "--timeout=90",
-        *TESTS,
-        cwd=ROOT,
-        env=clean,
-    )
+    options = ("-q", "-o", "pythonpath=.", "-o", f"cache_dir={tmp_path}", "--timeout=90")
+    tests = run(python, "-m", "pytest", *options, *TESTS, cwd=ROOT, env=clean)
     assert "passed" in tests.stdout
     assert "failed" not in tests.stdout
     tool = run(tmp_path / "venv" / "bin" / "flowaccount-connect", "--version", env=clean)

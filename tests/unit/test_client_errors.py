@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from email.utils import formatdate
+from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,8 +21,9 @@ from unittest import mock
 
 import botocore.session
 import pytest
-from hypothesis import given, strategies
+from hypothesis import given as given_any
 from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies
 
 from flowaccount_connect_client import (
     AccessDenied,
@@ -43,10 +45,10 @@ from flowaccount_connect_client import (
     signing,
     transport,
 )
+from tests.unit.clients import CONNECTION, given, origin, refused
 from tests.unit.servers import Answer, Asked, Certificates, Line, Server, drop, first, hang, reply, reset, unused_port
 
 ROOT = Path(__file__).parents[2]
-CONNECTION = "N1234567"
 SECRET = "CANARY-of-a-secret"
 TOKEN = {"access_token": "access-1", "expires_in": 600, "support_code": CONNECTION, "generation": 1, "status": "active"}
 
@@ -90,7 +92,7 @@ def kinds(kind: type[FlowAccountConnectError] = FlowAccountConnectError) -> list
 words = strategies.text(max_size=20)
 
 
-@given(
+@given_any(
     kind=strategies.sampled_from(kinds()),
     problem=strategies.tuples(words, strategies.integers(0, 599), words, strategies.none() | words),
     members=strategies.dictionaries(
@@ -108,19 +110,6 @@ def test_an_error_is_the_same_after_pickling_and_copying(
         assert (other.args, str(other), other.__dict__) == (error.args, str(error), error.__dict__)
 
 
-def raise_in_a_process(_: int) -> None:
-    error = ReauthorizationRequired("reauthorization_required", 409, "Connect again.", "r-1")
-    error.reconnect_url = "https://a/b"
-    raise error
-
-
-def test_a_process_pool_hands_an_error_on() -> None:
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        error = pool.submit(raise_in_a_process, 1).exception(60)
-    assert isinstance(error, ReauthorizationRequired)
-    assert (error.code, error.request_id, error.reconnect_url) == ("reauthorization_required", "r-1", "https://a/b")
-
-
 RESULTS = [
     AccessToken("access-1", CONNECTION, 1, "active", "sandbox", 1.0, 2.0),
     Connection(CONNECTION, "active", 1, tenant="ร้าน"),
@@ -135,21 +124,14 @@ def test_a_result_is_the_same_after_pickling_and_copying(result: object) -> None
         assert other == result
 
 
-def what_a_process_gets(auth: FlowAccountAuth) -> tuple[str, AccessToken | str]:
-    try:
-        return auth.client.url, auth.token()
-    except FlowAccountConnectError as error:
-        return auth.client.url, type(error).__name__
-
-
 def test_a_client_and_its_auth_go_to_a_process_and_tokens_and_errors_come_back(server: Server) -> None:
-    token, url = reply(200, BODY), f"http://127.0.0.1:{server.port}"
-    server.say(token, reply(404, b'{"code": "connection_not_found"}'))
-    auths = [FlowAccountAuth(one, client=FlowAccountConnect(url, patience=0)) for one in (CONNECTION, "N404404")]
+    server.say(given(), refused(409, "reauthorization_required", reconnect_url="https://a/b"))
+    auths = [FlowAccountAuth(one, client=FlowAccountConnect(origin(server), patience=0)) for one in (CONNECTION, "N2")]
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        (_, found), missing = pool.map(what_a_process_gets, auths, timeout=60)
-    assert isinstance(found, AccessToken)
-    assert (found.value, missing) == ("access-1", (url, "ConnectionNotFound"))
+        assert pool.submit(FlowAccountAuth.token, auths[0]).result(60).value == "access-1"
+        error = pool.submit(FlowAccountAuth.token, auths[1]).exception(60)
+    assert isinstance(error, ReauthorizationRequired)
+    assert (error.code, error.request_id, error.reconnect_url) == ("reauthorization_required", "r-1", "https://a/b")
 
 
 # ---- no foreign exception ---------------------------------------------------------------------------------
@@ -204,11 +186,11 @@ def test_a_line_that_fails_has_an_error_of_the_clients(
 ) -> None:
     monkeypatch.setattr(transport, "_TIMEOUT", (1.0, 0.2))
     server.say(answer)
-    error = ask(f"http://127.0.0.1:{server.port}")
+    error = ask(origin(server))
     assert type(error) is kind, texts(error)
 
 
-@given(data=strategies.data())
+@given_any(data=strategies.data())
 @hypothesis_settings(max_examples=150)
 def test_no_bytes_make_a_foreign_exception(data: strategies.DataObject) -> None:
     """What was answered rightly once, with any piece of it replaced by any bytes."""
@@ -221,7 +203,7 @@ def test_no_bytes_make_a_foreign_exception(data: strategies.DataObject) -> None:
     with Server() as server, mock.patch.object(transport, "_TIMEOUT", (1.0, 0.2)):
         server.say(first(right[:begin] + put + right[end:], Line.drop))
         cache.forget()
-        ask(f"http://127.0.0.1:{server.port}")
+        ask(origin(server))
 
 
 numbers = strategies.integers() | strategies.floats() | strategies.sampled_from([10**400, -(10**400), 2**53, 1e308])
@@ -232,14 +214,14 @@ BODIES = strategies.recursive(
 )
 
 
-@given(
+@given_any(
     status=strategies.sampled_from([200, 201, 204, 302, 400, 401, 403, 404, 409, 413, 429, 500, 502, 503, 504]),
     body=BODIES | strategies.dictionaries(strategies.sampled_from([*TOKEN, "code", "detail", "since"]), BODIES),
 )
 def test_no_json_makes_a_foreign_exception(status: int, body: object) -> None:
     with Server() as server:
         server.say(reply(status, json.dumps(body).encode()))
-        api = FlowAccountConnect(f"http://127.0.0.1:{server.port}", patience=0)
+        api = FlowAccountConnect(origin(server), patience=0)
         calls: list[Callable[[], object]] = [
             lambda: api.access_token(CONNECTION),
             lambda: api.connection(CONNECTION),
@@ -260,14 +242,14 @@ def test_no_json_makes_a_foreign_exception(status: int, body: object) -> None:
 @pytest.mark.parametrize("number", [10**400, -(10**400), 2**53, 1e308])
 def test_a_number_that_nobody_means_is_no_answer(server: Server, name: str, number: float) -> None:
     server.say(reply(200, json.dumps(TOKEN | {name: number}).encode()))
-    assert isinstance(ask(f"http://127.0.0.1:{server.port}"), InvalidAnswer)
+    assert isinstance(ask(origin(server)), InvalidAnswer)
 
 
-@given(text=strategies.text(strategies.characters(), min_size=1, max_size=5) | strategies.just("\udcff"))
+@given_any(text=strategies.text(strategies.characters(), min_size=1, max_size=5) | strategies.just("\udcff"))
 def test_no_argument_makes_a_foreign_exception(text: str) -> None:
     with Server() as server:
         server.say(reply(400, b'{"code": "invalid_request"}'))
-        api = FlowAccountConnect(f"http://127.0.0.1:{server.port}", patience=0)
+        api = FlowAccountConnect(origin(server), patience=0)
         calls: list[Callable[[], object]] = [
             lambda: api.access_token(text),
             lambda: list(api.connections(tenant=text)),
@@ -292,14 +274,14 @@ def test_what_interrupts_a_provider_of_credentials_is_no_misconfiguration(
 ) -> None:
     session = botocore.session.Session()
     with mock.patch.object(session, "get_credentials", side_effect=trouble), pytest.raises(type(trouble)):
-        FlowAccountConnect(f"http://127.0.0.1:{server.port}", session=session, patience=0).access_token(CONNECTION)
+        FlowAccountConnect(origin(server), session=session, patience=0).access_token(CONNECTION)
 
 
 @pytest.mark.parametrize("trouble", [OSError(SECRET), KeyError(SECRET), RuntimeError(SECRET), TypeError(SECRET)])
 def test_whatever_a_provider_of_credentials_raises_is_named_and_not_shown(server: Server, trouble: Exception) -> None:
     session = botocore.session.Session()
     with mock.patch.object(session, "get_credentials", side_effect=trouble):
-        error = ask(f"http://127.0.0.1:{server.port}", session=session)
+        error = ask(origin(server), session=session)
     assert isinstance(error, NotConfigured)
     assert type(trouble).__name__ in str(error)
     assert SECRET not in texts(error)
@@ -327,7 +309,7 @@ SETTINGS = strategies.fixed_dictionaries(
 )
 
 
-@given(settings=SETTINGS)
+@given_any(settings=SETTINGS)
 def test_no_environment_makes_a_foreign_exception_or_shows_a_secret(settings: dict[str, str]) -> None:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     clean |= {"AWS_EC2_METADATA_DISABLED": "true", "AWS_METADATA_SERVICE_NUM_ATTEMPTS": "1", "NO_PROXY": ""}
@@ -335,36 +317,9 @@ def test_no_environment_makes_a_foreign_exception_or_shows_a_secret(settings: di
         server.say(reply(200, BODY))
         cache.forget()
         signing.forget()
-        error = ask(f"http://127.0.0.1:{server.port}")
+        error = ask(origin(server))
     assert isinstance(error, NotConfigured | TemporarilyUnavailable | InvalidAnswer | None)
     assert SECRET not in texts(error)
-
-
-@pytest.mark.usefixtures("at_once")
-@pytest.mark.parametrize("name", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"])
-@pytest.mark.parametrize("bad", ["\n", "\r\nX-Evil: 1", " ", "ก", "\x7f"])
-def test_a_key_that_was_pasted_badly_is_named_and_not_shown(
-    server: Server, monkeypatch: pytest.MonkeyPatch, name: str, bad: str
-) -> None:
-    monkeypatch.setenv(name, SECRET + bad)
-    error = ask(f"http://127.0.0.1:{server.port}", patience=60)
-    assert isinstance(error, NotConfigured)
-    assert "AWS_SESSION_TOKEN" in str(error)
-    assert SECRET not in texts(error)
-    assert server.asked == []
-
-
-@pytest.mark.usefixtures("at_once")
-@pytest.mark.parametrize(
-    "region", ["ap-southeast-1\n", "ap southeast 1", "Asia/Bangkok", "ap-southeast-1\r\nX-Evil: 1"]
-)
-@pytest.mark.parametrize("name", ["AWS_REGION", "AWS_DEFAULT_REGION"])
-def test_a_mistyped_region_is_named(server: Server, monkeypatch: pytest.MonkeyPatch, name: str, region: str) -> None:
-    monkeypatch.setenv(name, region)
-    error = ask(f"http://127.0.0.1:{server.port}", patience=60)
-    assert isinstance(error, NotConfigured)
-    assert "AWS_REGION" in str(error)
-    assert server.asked == []
 
 
 STS = """<ErrorResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><Error><Type>Sender</Type>
@@ -395,12 +350,12 @@ def test_a_web_identity_that_sts_refuses_is_an_error_of_the_clients(
     for name, value in {
         "AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/app",
         "AWS_WEB_IDENTITY_TOKEN_FILE": str(token),
-        "AWS_ENDPOINT_URL_STS": f"http://127.0.0.1:{other_server.port}",
+        "AWS_ENDPOINT_URL_STS": origin(other_server),
         "AWS_MAX_ATTEMPTS": "1",
     }.items():
         monkeypatch.setenv(name, value)
     other_server.say(reply(status, STS.format(code=code, secret=SECRET).encode()))
-    error = ask(f"http://127.0.0.1:{server.port}")
+    error = ask(origin(server))
     assert type(error) is kind
     assert code in str(error)
     assert SECRET not in texts(error)
@@ -451,25 +406,33 @@ def test_a_host_that_speaks_no_tls_is_named_at_once() -> None:
     assert "does not speak TLS" in str(error)
 
 
+KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+BAD_KEYS = [SECRET + bad for bad in ("\n", "\r\nX-Evil: 1", " ", "ก", "\x7f")]
+REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION")
+BAD_REGIONS = ["ap-southeast-1\n", "ap southeast 1", "Asia/Bangkok", "ap-southeast-1\r\nX-Evil: 1"]
+BAD_PROXIES = [
+    *("http://", "foo bar", "http://a b:1", "http://h:port"),
+    *("socks5://127.0.0.1:9", "://x", "http://[::1", "http://ก..x:1"),
+]
+PASTED_BADLY = [
+    *product(KEYS, BAD_KEYS, ["AWS_SESSION_TOKEN"]),
+    *product(REGIONS, BAD_REGIONS, ["AWS_REGION"]),
+    *product(["HTTPS_PROXY"], BAD_PROXIES, ["HTTPS_PROXY"]),
+]
+"""A variable, what is wrong in it, and the variable that the error names."""
+
+
 @pytest.mark.usefixtures("at_once")
-@pytest.mark.parametrize(
-    "proxy",
-    [
-        "http://",
-        "foo bar",
-        "http://a b:1",
-        "http://h:port",
-        "socks5://127.0.0.1:9",
-        "://x",
-        "http://[::1",
-        "http://ก..x:1",
-    ],
-)
-def test_a_malformed_proxy_is_named_at_once(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
-    monkeypatch.setenv("HTTPS_PROXY", proxy)
+@pytest.mark.parametrize(("variable", "bad", "named"), PASTED_BADLY)
+def test_a_key_a_region_or_a_proxy_that_was_pasted_badly_is_named_at_once_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, variable: str, bad: str, named: str
+) -> None:
+    """Before anything is sent: the network of these tests would make another error."""
+    monkeypatch.setenv(variable, bad)
     error = ask("https://api.example", patience=60)
     assert isinstance(error, NotConfigured), texts(error)
-    assert "HTTPS_PROXY" in str(error)
+    assert named in str(error)
+    assert SECRET not in texts(error)
 
 
 @pytest.mark.usefixtures("at_once")
@@ -522,7 +485,7 @@ def test_what_aws_refuses_is_told_apart_by_its_own_words(
     headers += f"x-amzn-ErrorType: {kind}\r\n" if kind else ""
     name = "code" if "_" in said else "message"
     server.say(reply(status, json.dumps({name: said}).encode(), headers))
-    error = ask(f"http://127.0.0.1:{server.port}", patience=60)
+    error = ask(origin(server), patience=60)
     assert isinstance(error, AccessDenied)
     assert error.denial == denial
     assert SECRET not in texts(error)
@@ -542,7 +505,7 @@ def test_what_aws_refuses_is_told_apart_by_its_own_words(
 def test_no_credentials_are_said_so(server: Server) -> None:
     empty = botocore.session.Session()
     empty.get_component("credential_provider").providers = []
-    error = ask(f"http://127.0.0.1:{server.port}", patience=60, session=empty)
+    error = ask(origin(server), patience=60, session=empty)
     assert isinstance(error, NotConfigured)
     assert "AWS_ACCESS_KEY_ID" in str(error)
 

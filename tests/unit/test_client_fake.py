@@ -66,13 +66,8 @@ def test_what_can_go_wrong_goes_wrong_on_demand(fake: FakeFlowAccountConnect) ->
     with pytest.raises(ConnectionNotFound):
         api.access_token("N404")
     with pytest.raises(Problem) as denied:
-        requests_without_a_signature(api)
+        api._call("GET", "/connect-sessions")  # A route that the API does not have.
     assert denied.value.code == "not_signed"
-
-
-def requests_without_a_signature(api: FlowAccountConnect) -> None:
-    """A route that the API does not have."""
-    api._call("GET", "/connect-sessions")
 
 
 def brought(url: str) -> dict[str, str]:

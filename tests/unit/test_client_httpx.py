@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -13,19 +12,8 @@ import requests
 from flowaccount_connect_client import FlowAccountAuth as RequestsAuth
 from flowaccount_connect_client import FlowAccountConnect, HostNotAllowed, ReauthorizationRequired
 from flowaccount_connect_client.httpx_auth import FlowAccountAuth
-from tests.unit.servers import Answer, Asked, Line, Server, reply
-
-CONNECTION = "N1234567"
-
-
-def given(generation: int) -> Answer:
-    body = {
-        "access_token": f"access-{generation}",
-        "expires_in": 86_400,
-        "support_code": CONNECTION,
-        "status": "active",
-    }
-    return reply(200, json.dumps(body | {"generation": generation}).encode())
+from tests.unit.clients import CONNECTION, carried, given, origin, refused
+from tests.unit.servers import Asked, Line, Server, reply
 
 
 @pytest.fixture
@@ -41,16 +29,11 @@ def books(other_server: Server) -> Server:
 
 
 def options(stack: Server, *books: Server) -> dict[str, Any]:
-    hosts = [f"http://127.0.0.1:{one.port}" for one in books]
-    return {"client": FlowAccountConnect(f"http://127.0.0.1:{stack.port}", patience=0), "allowed_hosts": hosts}
+    return {"client": FlowAccountConnect(origin(stack), patience=0), "allowed_hosts": [*map(origin, books)]}
 
 
 def page(books: Server) -> str:
-    return f"http://127.0.0.1:{books.port}/test/company/info"
-
-
-def carried(server: Server) -> list[str | None]:
-    return [asked.headers.get("authorization") for asked in server.asked]
+    return f"{origin(books)}/test/company/info"
 
 
 Send = Callable[..., httpx.Response]
@@ -92,14 +75,14 @@ def test_after_a_401_the_token_is_reported_and_the_request_repeated_once(
 
 
 def test_where_nothing_can_be_done_flowaccounts_own_answer_stands(stack: Server, books: Server, send: Send) -> None:
-    stack.say(given(1), reply(503, b'{"code": "refreshed_just_now"}'))
+    stack.say(given(1), refused(503, "refreshed_just_now"))
     books.say(reply(401, b"theirs"))
     assert send("GET", page(books), auth=FlowAccountAuth(CONNECTION, **options(stack, books))).content == b"theirs"
     assert len(books.asked) == 1
 
 
 def test_a_connection_that_has_ended_is_an_error(stack: Server, books: Server, send: Send) -> None:
-    stack.say(given(1), reply(409, b'{"code": "reauthorization_required", "reason": "rejected"}'))
+    stack.say(given(1), refused(409, "reauthorization_required", reason="rejected"))
     books.say(reply(401))
     with pytest.raises(ReauthorizationRequired) as caught:
         send("GET", page(books), auth=FlowAccountAuth(CONNECTION, **options(stack, books)))
@@ -141,31 +124,6 @@ def test_a_redirect_to_another_host_takes_no_token_with_it(stack: Server, books:
         assert send("GET", page(books), auth=auth).status_code == 401
         assert carried(elsewhere) == [None]
     assert len(stack.asked) == 1
-
-
-def test_an_event_loop_goes_on_while_the_stack_is_asked(stack: Server, books: Server, send: Send) -> None:
-    held = threading.Event()
-
-    def slowly(line: Line, asked: Asked) -> None:
-        held.wait(10)
-        given(1)(line, asked)
-
-    stack.say(slowly)
-    auth = FlowAccountAuth(CONNECTION, **options(stack, books))
-    if send is synchronously:
-        held.set()
-        assert send("GET", page(books), auth=auth).status_code == 200
-        return
-
-    async def run() -> int:
-        async with httpx.AsyncClient(trust_env=False) as client:
-            asking = asyncio.create_task(client.get(page(books), auth=auth))
-            while not stack.asked:
-                await asyncio.sleep(0.005)
-            held.set()  # Only a loop that goes on gets here.
-            return (await asking).status_code
-
-    assert asyncio.run(run()) == 200
 
 
 def test_its_repr_shows_no_token(stack: Server, books: Server, send: Send) -> None:

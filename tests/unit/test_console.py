@@ -11,21 +11,8 @@ from flowaccount_connect_client import Connection, FlowAccountConnect
 from flowaccount_connect_client.cli.main import main
 from flowaccount_connect_client.console import app, serving, snapshot, stack, words
 from flowaccount_connect_client.testing import FakeFlowAccountConnect
+from tests.unit.accounts import Aws
 from tests.unit.servers import unused_port
-
-
-class Table:
-    """Answers GetItem by the items of a table."""
-
-    def __init__(self, items: dict[str, Any], error: Exception | None = None) -> None:
-        self._items, self._error = items, error
-
-    def get_item(self, **asked: Any) -> dict[str, Any]:
-        if self._error:
-            raise self._error
-        item = self._items.get(asked["Key"]["pk"]["S"])
-        return {"Item": item} if item is not None else {}
-
 
 values = strategies.one_of(
     strategies.builds(lambda text: {"S": text}, strategies.text(max_size=30)),
@@ -39,7 +26,7 @@ names = ("unwell_since", "cause", "paused_until", "slowed_at", "slowdown")
 
 @given(item=strategies.dictionaries(strategies.sampled_from(names), values))
 def test_whatever_lies_in_the_table_is_shown_or_ignored(item: dict[str, Any]) -> None:
-    facts = stack.look(Table({"HEALTH": item, "RATE": item}), "table")
+    facts = stack.look(Aws(get_item={"Item": item})("dynamodb"), "table")
     assert facts.problem == ""
     with FakeFlowAccountConnect().running():
         pages = app.make(app.Console(FlowAccountConnect(patience=0), lambda: facts)).test_client()
@@ -62,7 +49,7 @@ def test_a_time_of_any_size_is_shown(value: int) -> None:
     ],
 )
 def test_what_aws_refuses_is_a_sentence(error: Exception, word: str) -> None:
-    assert word in stack.look(Table({}, error), "table").problem
+    assert word in stack.look(Aws(get_item=error)("dynamodb"), "table").problem
 
 
 def test_a_port_that_is_taken_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:

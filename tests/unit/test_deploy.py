@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError, NoCredentialsError
+from botocore.exceptions import NoCredentialsError
 
+from tests.unit.accounts import Aws, refusal, stack
 from tools.deploy import __main__ as deploy
 from tools.deploy import afterwards, checks, secret
 from tools.deploy.answers import Answers, collect, keep, kept_region, regions_of
@@ -15,6 +16,7 @@ from tools.local.errors import LocalError
 from tools.local.parameters import overrides
 
 ANSWERS = Answers("sandbox", "connect", {"ClientId": "client", "Environment": "sandbox"})
+REGION, OTHER_REGION = "ap-southeast-1", "eu-west-1"
 
 
 @pytest.fixture
@@ -23,6 +25,13 @@ def config(tmp_path: Path) -> Path:
     file = tmp_path / "samconfig.toml"
     file.write_text((Path(__file__).parents[2] / "samconfig.toml").read_text())
     return file
+
+
+def keep_answers(config: Path, region: str = REGION, **given: str) -> Answers:
+    """The answers that a deployment kept."""
+    answers = collect(given, config, nobody)
+    keep(answers, config, region)
+    return answers
 
 
 def nobody(question: str) -> str:
@@ -35,35 +44,7 @@ def somebody(*answers: str) -> Callable[[str], str]:
     return lambda question: left.pop(0) if left else nobody(question)
 
 
-class Account:
-    """An AWS account: each call is answered as scripted, by its service and operation; others find nothing."""
-
-    def __init__(self, **answers: Any) -> None:
-        self.answers = answers
-        self.calls: list[tuple[str, dict[str, Any]]] = []
-
-    def __call__(self, _service: str) -> Any:
-        account = self
-
-        class Client:
-            def __getattr__(self, operation: str) -> Callable[..., Any]:
-                def call(**given: Any) -> Any:
-                    account.calls.append((operation, given))
-                    answer = account.answers.get(operation, missing("ResourceNotFoundException"))
-                    if isinstance(answer, Exception):
-                        raise answer
-                    return answer
-
-                return call
-
-        return Client()
-
-
-def missing(code: str) -> ClientError:
-    return ClientError({"Error": {"Code": code, "Message": "no"}}, "Look")
-
-
-NO_STACK = missing("ValidationError")
+NO_STACK = refusal("ValidationError")
 CALLER = {"Account": "111122223333", "Arn": "arn:aws:iam::111122223333:user/me"}
 
 
@@ -118,8 +99,7 @@ def test_without_a_client_id_four_things_are_asked_and_a_wrong_answer_once_more(
 
 def test_answers_are_kept_for_the_next_time_beside_what_is_there(config: Path) -> None:
     config.write_text("# What sam does here.\nversion = 0.1\n\n[default.build.parameters]\nparallel = true\n")
-    first = collect({"CLIENT_ID": 'cl"ient', "RETURN_URLS": "https://a.example/x,https://b.example/"}, config, nobody)
-    keep(first, config, "ap-southeast-1")
+    first = keep_answers(config, CLIENT_ID='cl"ient', RETURN_URLS="https://a.example/x,https://b.example/")
     text = config.read_text()
     assert text.startswith("# What sam does here.\n")
     assert "parallel = true" in text
@@ -131,9 +111,6 @@ def test_answers_are_kept_for_the_next_time_beside_what_is_there(config: Path) -
     assert collect({"CLIENT_ID": "other"}, config, nobody).parameters["ClientId"] == "other"
 
 
-REGION, OTHER_REGION = "ap-southeast-1", "eu-west-1"
-
-
 @pytest.mark.parametrize("name", ["AWS_REGION", "AWS_DEFAULT_REGION"])
 def test_the_region_is_the_one_that_is_exported(name: str) -> None:
     assert session({name: REGION}).region_name == REGION
@@ -141,12 +118,8 @@ def test_the_region_is_the_one_that_is_exported(name: str) -> None:
 
 def test_without_one_the_region_is_that_of_the_last_time(config: Path) -> None:
     assert kept_region(config, "sandbox") is None
-    keep(collect({"CLIENT_ID": "one"}, config, nobody), config, REGION)
-    keep(
-        collect({"CLIENT_ID": "b", "CONFIG": "abroad", "STACK": "flowaccount-connect"}, config, None),
-        config,
-        "eu-west-1",
-    )
+    keep_answers(config, CLIENT_ID="one")
+    keep_answers(config, OTHER_REGION, CLIENT_ID="b", CONFIG="abroad", STACK="flowaccount-connect")
     assert (kept_region(config, "sandbox"), kept_region(config, "abroad")) == (REGION, OTHER_REGION)
     assert regions_of(config, "flowaccount-connect") == [REGION, OTHER_REGION]
     assert kept_region(config, "another") is None
@@ -166,31 +139,30 @@ def test_without_any_region_nothing_is_done(monkeypatch: pytest.MonkeyPatch, tmp
         session({})
 
 
-def test_a_stack_by_its_name_is_deployed_from_its_own_section(config: Path) -> None:
-    keep(collect({"CLIENT_ID": "one"}, config, nobody), config, REGION)
-    keep(collect({"CLIENT_ID": "two", "ENVIRONMENT": "production"}, config, nobody), config, REGION)
-    for name, section, client_id in (
-        ("flowaccount-connect-production", "production", "two"),
-        ("flowaccount-connect", "sandbox", "one"),
-    ):
-        for ask in (None, somebody("", "", "", "")):
-            answers = collect({"STACK": name}, config, ask)
-            assert (answers.section, answers.stack, answers.parameters["ClientId"]) == (section, name, client_id)
-            assert answers.parameters["Environment"] == section
+def test_the_two_environments_are_two_stacks_with_answers_of_their_own(config: Path) -> None:
+    keep_answers(config, CLIENT_ID="one")
+    keep_answers(config, CLIENT_ID="two", ENVIRONMENT="production")
+    one = Answers("sandbox", "flowaccount-connect", {"ClientId": "one", "Environment": "sandbox"})
+    two = Answers("production", "flowaccount-connect-production", {"ClientId": "two", "Environment": "production"})
+    assert collect({}, config, None) == one
+    assert collect({"ENVIRONMENT": "production"}, config, None) == two
+    for meant in (one, two):
+        assert collect({"STACK": meant.stack}, config, None) == meant
+        asked = collect({"STACK": meant.stack}, config, somebody("", "", "", ""))
+        assert (asked.section, asked.stack) == (meant.section, meant.stack)
+        assert asked.parameters.items() >= meant.parameters.items()
 
 
 def test_a_section_of_its_own_is_found_by_its_stack_whatever_is_asked_or_given(config: Path) -> None:
-    keep(collect({"CLIENT_ID": "one"}, config, nobody), config, REGION)
-    given = {"CLIENT_ID": "two", "CONFIG": "staging", "STACK": "fc-staging"}
-    keep(collect(given, config, nobody), config, REGION)
+    keep_answers(config, CLIENT_ID="one")
+    keep_answers(config, CLIENT_ID="two", CONFIG="staging", STACK="fc-staging")
     for more, ask in (({}, None), ({}, somebody("", "", "", "")), ({"ENVIRONMENT": "sandbox"}, None)):
         answers = collect({"STACK": "fc-staging"} | more, config, ask)
         assert (answers.section, answers.parameters["ClientId"]) == ("staging", "two")
 
 
 def test_no_stack_becomes_one_of_the_other_environment() -> None:
-    there = [{"ParameterKey": "Environment", "ParameterValue": "production"}]
-    account = Account(describe_stacks={"Stacks": [{"StackStatus": "UPDATE_COMPLETE", "Parameters": there}]})
+    account = Aws(describe_stacks=stack(parameters={"Environment": "production"}))
     (text,) = wrong(checks.before(account, ANSWERS))
     assert "is of production" in text
     assert "ENVIRONMENT=production STACK=connect" in text
@@ -198,30 +170,17 @@ def test_no_stack_becomes_one_of_the_other_environment() -> None:
 
 def test_what_was_set_at_the_stack_itself_is_in_the_plan() -> None:
     """Sam keeps each parameter that it is not given: what the runbook set for an hour stays until somebody sees it."""
-    parameters = [
-        {"ParameterKey": name, "ParameterValue": value}
-        for name, value in (("ReplayPolicy", "never"), ("Pkce", "disabled"), ("ClientId", "client"), ("Gone", "x"))
-    ]
-    stack = {"StackStatus": "UPDATE_COMPLETE", "Parameters": parameters}
-    _, kept = checks.before(Account(describe_stacks={"Stacks": [stack]}), ANSWERS)
+    there = stack(parameters={"ReplayPolicy": "never", "Pkce": "disabled", "ClientId": "client", "Gone": "x"})
+    _, kept = checks.before(Aws(describe_stacks=there), ANSWERS)
     assert kept.text.startswith("ReplayPolicy = never")
     assert "PARAMETERS='ReplayPolicy=allowed'" in kept.text
 
 
 def test_a_stack_is_not_told_to_give_up_the_table_that_it_uses() -> None:
-    parameters = [{"ParameterKey": "ConnectionsTable", "ParameterValue": "connect-connections-2"}]
-    stack = {"StackStatus": "UPDATE_COMPLETE", "Parameters": parameters}
-    _, kept = checks.before(Account(describe_stacks={"Stacks": [stack]}), ANSWERS)
+    there = stack(parameters={"ConnectionsTable": "connect-connections-2"})
+    _, kept = checks.before(Aws(describe_stacks=there), ANSWERS)
     assert "Keep it: PARAMETERS='ConnectionsTable=connect-connections-2'" in kept.text
     assert "default" not in kept.text
-
-
-def test_the_two_environments_are_two_stacks_with_answers_of_their_own(config: Path) -> None:
-    keep(collect({"CLIENT_ID": "one"}, config, nobody), config, "ap-southeast-1")
-    keep(collect({"CLIENT_ID": "two", "ENVIRONMENT": "production"}, config, nobody), config, "ap-southeast-1")
-    assert collect({}, config, None).parameters["ClientId"] == "one"
-    production = collect({"ENVIRONMENT": "production"}, config, None)
-    assert (production.stack, production.parameters["ClientId"]) == ("flowaccount-connect-production", "two")
 
 
 @pytest.mark.parametrize(
@@ -279,26 +238,22 @@ def test_a_name_that_does_not(name: str) -> None:
     assert len(wrong(checks.name(name))) == 1
 
 
-def test_the_account_is_named_and_what_may_run_there_at_once() -> None:
-    account = Account(get_caller_identity=CALLER, get_account_settings=concurrency(1000))
-    whose, room = [finding.text for finding in checks.account(account, "ap-southeast-1")]
+@pytest.mark.parametrize(("limit", "says"), [(1000, "1000 functions may run at once."), (10, "ask AWS to raise it")])
+def test_the_account_is_named_and_what_may_run_there_at_once(limit: int, says: str) -> None:
+    account = Aws(get_caller_identity=CALLER, get_account_settings=concurrency(limit))
+    whose, room = [finding.text for finding in checks.account(account, REGION)]
     assert whose == "account 111122223333, region ap-southeast-1, as arn:aws:iam::111122223333:user/me"
-    assert room == "1000 functions may run at once."
-
-
-def test_a_new_accounts_ten_executions_are_mentioned() -> None:
-    account = Account(get_caller_identity=CALLER, get_account_settings=concurrency(10))
-    assert "ask AWS to raise it" in [*checks.account(account, "r")][1].text
+    assert says in room
 
 
 def test_without_credentials_it_says_how_to_get_some() -> None:
-    (text,) = wrong(checks.account(Account(get_caller_identity=NoCredentialsError()), "r"))
+    (text,) = wrong(checks.account(Aws(get_caller_identity=NoCredentialsError()), "r"))
     assert "aws configure" in text
 
 
 @pytest.mark.parametrize("status", sorted(checks.UNUSABLE))
 def test_a_stack_that_can_neither_be_made_nor_updated_is_named_with_what_to_do(status: str) -> None:
-    account = Account(describe_stacks={"Stacks": [{"StackStatus": status}]})
+    account = Aws(describe_stacks=stack(status))
     (text,) = wrong(checks.before(account, ANSWERS))
     assert status in text
     commands = ("delete-stack --stack-name connect", "continue-update-rollback --stack-name connect")
@@ -306,17 +261,17 @@ def test_a_stack_that_can_neither_be_made_nor_updated_is_named_with_what_to_do(s
 
 
 def test_a_stack_at_work_is_waited_for() -> None:
-    account = Account(describe_stacks={"Stacks": [{"StackStatus": "UPDATE_IN_PROGRESS"}]})
+    account = Aws(describe_stacks=stack("UPDATE_IN_PROGRESS"))
     assert "wait" in wrong(checks.before(account, ANSWERS))[0]
 
 
 def test_a_stack_that_is_there_is_updated_whatever_bears_its_name() -> None:
-    account = Account(describe_stacks={"Stacks": [{"StackStatus": "UPDATE_COMPLETE"}]}, describe_table={"Table": {}})
+    account = Aws(describe_stacks=stack(), describe_table={"Table": {}})
     assert [finding.text for finding in checks.before(account, ANSWERS)] == ["stack connect: will be updated"]
 
 
 def test_an_empty_account_is_ready() -> None:
-    found = [*checks.before(Account(describe_stacks=NO_STACK), ANSWERS)]
+    found = [*checks.before(Aws(describe_stacks=NO_STACK), ANSWERS)]
     assert [finding.text for finding in found] == ["stack connect: will be made"]
 
 
@@ -329,17 +284,17 @@ def test_an_empty_account_is_ready() -> None:
     ],
 )
 def test_what_an_earlier_stack_left_behind_is_named_with_what_to_do(operation: str, says: str) -> None:
-    (text,) = wrong(checks.before(Account(describe_stacks=NO_STACK, **{operation: {}}), ANSWERS))
+    (text,) = wrong(checks.before(Aws(describe_stacks=NO_STACK, **{operation: {}}), ANSWERS))
     assert says in text
 
 
 def test_a_kept_secret_that_is_to_be_used_is_in_nobodys_way() -> None:
     answers = Answers("sandbox", "connect", {"ClientSecretName": "connect/client-secret"})
-    assert wrong(checks.before(Account(describe_stacks=NO_STACK, describe_secret={}), answers)) == []
+    assert wrong(checks.before(Aws(describe_stacks=NO_STACK, describe_secret={}), answers)) == []
 
 
 def test_what_stands_in_the_way_ends_it_before_anything_is_made() -> None:
-    account = Account(get_caller_identity=CALLER, get_account_settings=concurrency(10), describe_stacks=NO_STACK)
+    account = Aws(get_caller_identity=CALLER, get_account_settings=concurrency(10), describe_stacks=NO_STACK)
     account.answers["describe_table"] = {}
     with pytest.raises(LocalError, match="the table connect-connections"):
         deploy.plan(account, ANSWERS, "r")
@@ -358,16 +313,21 @@ OUT = {
 }
 
 
-def steps(value: str, *subscribed: dict[str, str], **parameters: str) -> list[str]:
-    account = Account(
-        get_secret_value={"SecretString": value}, list_subscriptions_by_topic={"Subscriptions": list(subscribed)}
-    )
+PENDING = {"SubscriptionArn": "PendingConfirmation", "Endpoint": "operator@example.com"}
+
+
+def with_secret(value: str, *subscribed: dict[str, str]) -> Aws:
+    """An account with this secret, and with these who hear the alarms."""
+    subscriptions = {"Subscriptions": [*subscribed]}
+    return Aws(get_secret_value={"SecretString": value}, list_subscriptions_by_topic=subscriptions)
+
+
+def steps(account: Aws, **parameters: str) -> list[str]:
     return [*afterwards.left_to_do(account, Answers("sandbox", "connect", parameters), OUT)]
 
 
 def test_a_new_stack_has_everything_left_to_do_in_order() -> None:
-    pending = {"SubscriptionArn": "PendingConfirmation", "Endpoint": "operator@example.com"}
-    register, put, confirm, try_it = steps('{"put_client_secret_here": "x"}', pending)
+    register, put, confirm, try_it = steps(with_secret('{"put_client_secret_here": "x"}', PENDING))
     assert "https://api.example/live/callback" in register
     assert "make secret STACK=connect" in put
     assert "operator@example.com" in confirm
@@ -375,44 +335,43 @@ def test_a_new_stack_has_everything_left_to_do_in_order() -> None:
 
 
 def test_a_topic_that_may_not_be_looked_at_ends_nothing() -> None:
-    denied = Account(get_secret_value={"SecretString": "{}"}, list_subscriptions_by_topic=missing("AuthorizationError"))
-    *_, look, try_it = afterwards.left_to_do(denied, ANSWERS, OUT)
+    account = with_secret("{}")
+    account.answers["list_subscriptions_by_topic"] = refusal("AuthorizationError")
+    *_, look, try_it = steps(account)
     assert OUT["AlarmTopicArn"] in look
     assert try_it.startswith("Try it")
 
 
 def test_what_is_done_is_not_named() -> None:
     confirmed = {"SubscriptionArn": "arn:aws:sns:r:1:connect-alarms:1", "Endpoint": "operator@example.com"}
-    found = steps('{"client_secret": "s"}', confirmed, DirectConnect="allowed")
+    found = steps(with_secret('{"client_secret": "s"}', confirmed), DirectConnect="allowed")
     assert [step.partition(" ")[0] for step in found] == ["Register", "Try"]
     assert found[-1].endswith("https://api.example/live/authorize")
 
 
 def test_the_topic_of_the_mailbox_is_looked_at_too() -> None:
-    pending = {"SubscriptionArn": "PendingConfirmation", "Endpoint": "operator@example.com"}
-    account = Account(get_secret_value={"SecretString": "{}"}, list_subscriptions_by_topic={"Subscriptions": [pending]})
+    account = with_secret("{}", PENDING)
     out = OUT | {"MailTopicArn": "arn:aws:sns:r:1:connect-mail"}
-    found = [*afterwards.left_to_do(account, Answers("sandbox", "connect", {}), out)]
+    found = [*afterwards.left_to_do(account, ANSWERS, out)]
     asked = [given["TopicArn"] for operation, given in account.calls if operation == "list_subscriptions_by_topic"]
     assert asked == [out["AlarmTopicArn"], out["MailTopicArn"]]
     assert any("operator@example.com" in step for step in found)
 
 
 def test_alarms_that_nobody_hears_are_named() -> None:
-    assert any("Subscribe somebody" in step for step in steps('{"client_secret": "s"}'))
+    assert any("Subscribe somebody" in step for step in steps(with_secret('{"client_secret": "s"}')))
 
 
 @pytest.mark.parametrize("protected", [False, True])
 def test_the_table_is_protected_once_it_is_there(protected: bool) -> None:
-    account = Account(describe_table={"Table": {"DeletionProtectionEnabled": protected}}, update_table={})
+    account = Aws(describe_table={"Table": {"DeletionProtectionEnabled": protected}}, update_table={})
     afterwards.protect(account, "connect-connections")
     changes = [given for operation, given in account.calls if operation == "update_table"]
     assert changes == [] if protected else [{"TableName": "connect-connections", "DeletionProtectionEnabled": True}]
 
 
 def test_the_client_secret_is_put_where_the_functions_look_for_it() -> None:
-    output = {"OutputKey": "ClientSecretName", "OutputValue": "connect/client-secret"}
-    account = Account(describe_stacks={"Stacks": [{"Outputs": [output]}]}, put_secret_value={})
+    account = Aws(describe_stacks=stack(outputs=OUT), put_secret_value={})
     assert secret.put(account, "connect", 'se"cret') == "connect/client-secret"
     assert account.calls[-1][1] == {
         "SecretId": "connect/client-secret",
@@ -423,10 +382,10 @@ def test_the_client_secret_is_put_where_the_functions_look_for_it() -> None:
 @pytest.mark.parametrize("value", ["", " CANARY", "CANARY\n", "CAN\x00ARY"])
 def test_what_cannot_be_a_client_secret_is_refused_and_not_repeated(value: str) -> None:
     with pytest.raises(LocalError) as refused:
-        secret.put(Account(), "connect", value)
+        secret.put(Aws(), "connect", value)
     assert "CANARY" not in str(refused.value)
 
 
 def test_of_a_stack_that_is_not_there_it_says_so() -> None:
     with pytest.raises(LocalError, match="There is no stack connect"):
-        secret.put(Account(describe_stacks=NO_STACK), "connect", "secret")
+        secret.put(Aws(describe_stacks=NO_STACK), "connect", "secret")

@@ -19,11 +19,12 @@ from flowaccount_connect_client import (
     NotConfigured,
     TemporarilyUnavailable,
     __version__,
-    signing,
 )
 from flowaccount_connect_client.cli import doctor, target
 from flowaccount_connect_client.cli.doctor import Account, Finding, State
 from flowaccount_connect_client.cli.main import main
+from tests.unit.accounts import Aws, refusal, stack
+from tests.unit.clients import origin
 from tests.unit.servers import Answer, Server, reply, unused_port
 
 NOW = 1_800_000_000.0
@@ -32,56 +33,26 @@ TOPIC = "arn:aws:sns:ap-southeast-1:111122223333:connect-alarms"
 CLOSED = f"http://127.0.0.1:{unused_port()}/connect/authorize"
 
 
-def denied(operation: str, code: str = "AccessDenied") -> ClientError:
-    """AWS's refusal, with words that a terminal must not see."""
-    return ClientError({"Error": {"Code": code, "Message": "CANARY is not authorized"}}, operation)
-
-
-class Aws:
-    """An AWS account in which all is well; each operation's answer can be replaced, by an error too."""
-
-    def __init__(self, **answers: Any) -> None:
-        self.answers: dict[str, Any] = {
-            "describe_stacks": described(),
-            "get_function_configuration": {
-                "Environment": {"Variables": {"AUTHORIZE_ENDPOINT": CLOSED, "CLIENT_ID": "client-7"}}
-            },
-            "invoke": heard("well", "invalid_grant"),
-            "list_event_source_mappings": {"EventSourceMappings": [{"State": "Enabled"}]},
-            "get_account_settings": concurrency(1_000),
-            "get_queue_attributes": queue(0),
-            "filter_log_events": {"events": [tick(40)]},
-            "describe_table": {"Table": {"DeletionProtectionEnabled": True}},
-            "list_subscriptions_by_topic": {"Subscriptions": [subscribed(f"{TOPIC}:1")]},
-        } | answers
-        self.calls: list[tuple[str, dict[str, Any]]] = []
-
-    def __call__(self, _service: str) -> Any:
-        aws = self
-
-        class Client:
-            def __getattr__(self, operation: str) -> Callable[..., Any]:
-                return lambda **given: aws.answer(operation, given)
-
-            def get_paginator(self, operation: str) -> Any:
-                class Pages:
-                    def paginate(self, **given: Any) -> Iterator[Any]:
-                        yield aws.answer(operation, given)
-
-                return Pages()
-
-        return Client()
-
-    def answer(self, operation: str, given: dict[str, Any]) -> Any:
-        self.calls.append((operation, given))
-        answer = self.answers[operation]
-        if isinstance(answer, Exception):
-            raise answer
-        return answer() if callable(answer) else answer
+def account(**answers: Any) -> Aws:
+    """An AWS account in which all is well, but for these answers."""
+    well: dict[str, Any] = {
+        "describe_stacks": described(),
+        "get_function_configuration": {
+            "Environment": {"Variables": {"AUTHORIZE_ENDPOINT": CLOSED, "CLIENT_ID": "client-7"}}
+        },
+        "invoke": heard("well", "invalid_grant"),
+        "list_event_source_mappings": {"EventSourceMappings": [{"State": "Enabled"}]},
+        "get_account_settings": concurrency(1_000),
+        "get_queue_attributes": queue(0),
+        "filter_log_events": {"events": [tick(40)]},
+        "describe_table": {"Table": {"DeletionProtectionEnabled": True}},
+        "list_subscriptions_by_topic": {"Subscriptions": [subscribed(f"{TOPIC}:1")]},
+    }
+    return Aws(**well | answers)
 
 
 def described(status: str = "UPDATE_COMPLETE", *, age: float = 9_000, off: float = 0, **changed: str | None) -> Any:
-    """A stack. `changed` are outputs and parameters that differ; `None` takes one away."""
+    """A stack. `changed` are outputs that differ; `None` takes one away."""
     outputs: dict[str, str | None] = {
         "Version": __version__,
         "ApiUrl": "https://api.example/live",
@@ -95,19 +66,9 @@ def described(status: str = "UPDATE_COMPLETE", *, age: float = 9_000, off: float
         "SalvageQueueUrl": "https://sqs/salvage",
         "UnpublishedUrl": "https://sqs/unpublished",
     }
-    parameters: dict[str, str | None] = {"DirectConnect": "refused"}
-    outputs |= {name: value for name, value in changed.items() if name not in parameters}
-    parameters |= {name: value for name, value in changed.items() if name in parameters}
-    stack = {
-        "StackName": "connect",
-        "StackStatus": status,
-        "CreationTime": datetime.fromtimestamp(NOW - age, timezone.utc),
-        "Outputs": [{"OutputKey": key, "OutputValue": value} for key, value in outputs.items() if value is not None],
-        "Parameters": [
-            {"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items() if value is not None
-        ],
-    }
-    return {"Stacks": [stack], "ResponseMetadata": {"HTTPHeaders": {"date": formatdate(NOW - off, usegmt=True)}}}
+    created = datetime.fromtimestamp(NOW - age, timezone.utc)
+    made = stack(status, outputs=outputs | changed, StackName="connect", CreationTime=created)
+    return made | {"ResponseMetadata": {"HTTPHeaders": {"date": formatdate(NOW - off, usegmt=True)}}}
 
 
 def heard(sign: str, error: str, detail: str | None = None) -> Callable[[], Any]:
@@ -146,8 +107,7 @@ class Api(FlowAccountConnect):
 
 
 def examined(aws: Aws, api: Exception | None = None, now: float = NOW) -> list[Finding]:
-    account = Account("connect", aws, lambda url: Api(url, api), clock=lambda: now)
-    return list(doctor.examine(account))
+    return list(doctor.examine(Account("connect", aws, lambda url: Api(url, api), clock=lambda: now)))
 
 
 def of(found: list[Finding], check: str) -> list[tuple[State, str, str]]:
@@ -159,11 +119,16 @@ def only(found: list[Finding], check: str) -> tuple[State, str, str]:
     return one
 
 
+def seen(check: str, api: Exception | None = None, **answers: Any) -> tuple[State, str, str]:
+    """What a check finds of an account in which all else is well."""
+    return only(examined(account(**answers), api), check)
+
+
 # ---- the stack ----------------------------------------------------------------------------------------------------
 
 
 def test_of_a_stack_that_is_well_every_line_is_right_but_what_cannot_be_reached() -> None:
-    aws = Aws()
+    aws = account()
     found = examined(aws)
     assert [one.check for one in found if one.state is not State.RIGHT] == ["redirect URI"]
     assert [one.check for one in found] == [
@@ -197,17 +162,17 @@ def test_of_a_stack_that_is_well_every_line_is_right_but_what_cannot_be_reached(
     ],
 )
 def test_the_stacks_own_state(status: str, state: State) -> None:
-    found, text, _ = only(examined(Aws(describe_stacks=described(status))), "stack")
+    found, text, _ = seen("stack", describe_stacks=described(status))
     assert (found, status in text) == (state, True)
 
 
 def test_a_stack_that_is_not_there_ends_it() -> None:
-    (one,) = examined(Aws(describe_stacks=denied("DescribeStacks", "ValidationError")))
+    (one,) = examined(account(describe_stacks=refusal("ValidationError")))
     assert (one.state, "no stack connect" in one.text, "--stack" in one.fix) == (State.UNKNOWN, True, True)
 
 
 def test_another_stack_of_that_name_is_no_flowaccount_connect() -> None:
-    found = examined(Aws(describe_stacks=described(ApiUrl=None)))
+    found = examined(account(describe_stacks=described(ApiUrl=None)))
     assert [one.check for one in found] == ["stack", "stack"]
     assert "no FlowAccount Connect" in found[-1].fix
 
@@ -223,7 +188,7 @@ def test_another_stack_of_that_name_is_no_flowaccount_connect() -> None:
     ],
 )
 def test_stack_and_command_are_of_one_version(deployed: str | None, state: State) -> None:
-    found, text, fix = only(examined(Aws(describe_stacks=described(Version=deployed))), "version")
+    found, text, fix = seen("version", describe_stacks=described(Version=deployed))
     assert (found, __version__ in text, bool(fix)) == (state, True, state is State.WRONG)
 
 
@@ -232,7 +197,7 @@ def test_stack_and_command_are_of_one_version(deployed: str | None, state: State
     [(0, State.RIGHT, ""), (59, State.RIGHT, ""), (120, State.WRONG, "120 s ahead"), (-90, State.WRONG, "90 s behind")],
 )
 def test_this_machines_clock_is_compared_with_awss(off: float, state: State, says: str) -> None:
-    found, text, _ = only(examined(Aws(describe_stacks=described(off=off))), "clock")
+    found, text, _ = seen("clock", describe_stacks=described(off=off))
     assert (found, says in text) == (state, True)
 
 
@@ -242,7 +207,7 @@ def test_a_clock_that_aws_refuses_is_named_and_not_only_the_refusal() -> None:
         "ResponseMetadata": {"HTTPHeaders": {"Date": formatdate(time.time() - 4_000, usegmt=True)}},
     }
     refused = ClientError(answer, "DescribeStacks")
-    (one,) = examined(Aws(describe_stacks=refused))
+    (one,) = examined(account(describe_stacks=refused))
     assert (one.check, one.state, "ahead of" in one.text) == ("clock", State.WRONG, True)
 
 
@@ -250,21 +215,21 @@ def test_a_clock_that_aws_refuses_is_named_and_not_only_the_refusal() -> None:
 
 
 def test_an_api_that_does_not_answer_is_wrong_and_one_that_may_not_be_called_is_unknown() -> None:
-    assert only(examined(Aws()), "api")[0] is State.RIGHT
+    assert seen("api")[0] is State.RIGHT
     away = TemporarilyUnavailable("unreachable", 0, "The stack's API cannot be reached.")
-    state, text, fix = only(examined(Aws(), away), "api")
+    state, text, fix = seen("api", away)
     assert (state, "cannot be reached" in text, "docs/runbook.md#api-errors" in fix) == (State.WRONG, True, True)
     closed = AccessDenied("permission_denied", 403, "On policy.")
     closed.denial = "permission"
-    state, _, fix = only(examined(Aws(), closed), "api")
+    state, _, fix = seen("api", closed)
     assert (state, "execute-api:Invoke" in fix) == (State.UNKNOWN, True)
     closed.denial = "keys"
-    assert only(examined(Aws(), closed), "api")[0] is State.WRONG
+    assert seen("api", closed)[0] is State.WRONG
 
 
 def test_a_domain_that_points_nowhere_yet_is_told_where_it_has_to_point() -> None:
     away = TemporarilyUnavailable("unreachable", 0, "The stack's API cannot be reached.")
-    aws = Aws(describe_stacks=described(DomainTarget="d-1.execute-api.example"))
+    aws = account(describe_stacks=described(DomainTarget="d-1.execute-api.example"))
     assert "d-1.execute-api.example (CNAME)" in only(examined(aws, away), "api")[2]
 
 
@@ -274,9 +239,9 @@ def test_a_domain_that_points_nowhere_yet_is_told_where_it_has_to_point() -> Non
 def asked_of(server: Server, *answers: Answer) -> Aws:
     """An account whose authorize endpoint answers the right redirect URI, and then a made-up one."""
     server.say(*answers)
-    endpoint = f"http://127.0.0.1:{server.port}/connect/authorize"
+    endpoint = f"{origin(server)}/connect/authorize"
     variables = {"AUTHORIZE_ENDPOINT": endpoint, "CLIENT_ID": "client-7"}
-    return Aws(get_function_configuration={"Environment": {"Variables": variables}})
+    return account(get_function_configuration={"Environment": {"Variables": variables}})
 
 
 def to(path: str) -> Answer:
@@ -329,7 +294,7 @@ def test_the_redirect_uri_is_registered_where_a_made_up_one_is_refused_and_it_is
 def test_secret_and_client_are_known_by_one_canary_of_the_stacks_own(
     sign: str, error: str, states: list[State]
 ) -> None:
-    aws = Aws(invoke=heard(sign, error, "the secret connect/client-secret must be JSON"))
+    aws = account(invoke=heard(sign, error, "the secret connect/client-secret must be JSON"))
     found = examined(aws)
     assert [state for state, _, _ in of(found, "client secret") + of(found, "client")] == states
     ((_, given),) = [call for call in aws.calls if call[0] == "invoke"]
@@ -337,9 +302,9 @@ def test_secret_and_client_are_known_by_one_canary_of_the_stacks_own(
 
 
 def test_a_secret_that_cannot_be_right_says_why_and_how_to_put_it_in() -> None:
-    aws = Aws(invoke=heard("nothing", "secret_misconfigured", "the client_secret has white space at its ends"))
-    _, text, fix = only(examined(aws), "client secret")
-    assert (text, "make secret STACK=connect" in fix) == ("the client_secret has white space at its ends", True)
+    why = "the client_secret has white space at its ends"
+    _, text, fix = seen("client secret", invoke=heard("nothing", "secret_misconfigured", why))
+    assert (text, "make secret STACK=connect" in fix) == (why, True)
 
 
 @pytest.mark.parametrize(
@@ -352,8 +317,7 @@ def test_a_secret_that_cannot_be_right_says_why_and_how_to_put_it_in() -> None:
     ],
 )
 def test_a_function_that_fails_or_is_older_is_no_verdict(answer: bytes) -> None:
-    aws = Aws(invoke=lambda: {"FunctionError": "Unhandled", "Payload": io.BytesIO(answer)})
-    state, text, _ = only(examined(aws), "client secret")
+    state, text, _ = seen("client secret", invoke=lambda: {"FunctionError": "Unhandled", "Payload": io.BytesIO(answer)})
     assert (state, "CANARY" in text) == (State.UNKNOWN, False)
 
 
@@ -372,7 +336,7 @@ def test_a_function_that_fails_or_is_older_is_no_verdict(answer: bytes) -> None:
     ],
 )
 def test_the_schedule_ticks(events: list[Any], age: float, state: State, says: str) -> None:
-    aws = Aws(filter_log_events={"events": events}, describe_stacks=described(age=age))
+    aws = account(filter_log_events={"events": events}, describe_stacks=described(age=age))
     found, text, _ = only(examined(aws), "schedule")
     assert (found, says in text) == (state, True)
     assert ("filter_log_events", "/aws/lambda/connect-sweep") in [
@@ -382,7 +346,7 @@ def test_the_schedule_ticks(events: list[Any], age: float, state: State, says: s
 
 @pytest.mark.parametrize("there", [[], [{"State": "Disabled"}], [{"State": "Disabling"}]])
 def test_refreshes_that_were_stopped_are_named_with_what_starts_them(there: list[dict[str, str]]) -> None:
-    state, text, fix = only(examined(Aws(list_event_source_mappings={"EventSourceMappings": there})), "workers")
+    state, text, fix = seen("workers", list_event_source_mappings={"EventSourceMappings": there})
     assert (state, "disabled" in text, "feed refresh --enabled" in fix) == (State.WRONG, True, True)
 
 
@@ -399,8 +363,7 @@ def test_refreshes_that_were_stopped_are_named_with_what_starts_them(there: list
     ],
 )
 def test_what_the_last_tick_saw_of_the_connections(facts: dict[str, object], state: State) -> None:
-    aws = Aws(filter_log_events={"events": [tick(40, **facts)]})
-    assert only(examined(aws), "connections")[0] is state
+    assert seen("connections", filter_log_events={"events": [tick(40, **facts)]})[0] is state
 
 
 @pytest.mark.parametrize(
@@ -412,34 +375,33 @@ def test_what_the_last_tick_saw_of_the_connections(facts: dict[str, object], sta
     ],
 )
 def test_the_accounts_concurrency_suffices(limit: int, state: State, says: str) -> None:
-    aws = Aws(get_account_settings=concurrency(limit))
-    found, text, fix = only(examined(aws), "concurrency")
+    found, text, fix = seen("concurrency", get_account_settings=concurrency(limit))
     assert (found, says in text + fix) == (state, True)
 
 
 def test_what_no_receiver_took_is_counted_where_one_is_configured() -> None:
-    assert of(examined(Aws()), "receivers") == []
-    stack = described(UndeliveredUrl="https://sqs/undelivered")
+    assert of(examined(account()), "receivers") == []
+    made = described(UndeliveredUrl="https://sqs/undelivered")
     for count, state in ((0, State.RIGHT), (2, State.WRONG)):
-        found = of(examined(Aws(describe_stacks=stack, get_queue_attributes=queue(count))), "receivers")
+        found = of(examined(account(describe_stacks=made, get_queue_attributes=queue(count))), "receivers")
         assert [one[0] for one in found] == [state]
 
 
 def test_a_table_that_one_call_deletes_is_named_with_the_command_that_protects_it() -> None:
-    state, _, fix = only(examined(Aws(describe_table={"Table": {}})), "table")
+    state, _, fix = seen("table", describe_table={"Table": {}})
     assert state is State.WRONG
     assert "aws dynamodb update-table --table-name connect-connections --deletion-protection-enabled" in fix
 
 
 def test_a_stack_that_takes_no_deployment_is_not_told_to_deploy_again() -> None:
-    state, _, fix = only(examined(Aws(describe_stacks=described("UPDATE_ROLLBACK_FAILED"))), "stack")
+    state, _, fix = seen("stack", describe_stacks=described("UPDATE_ROLLBACK_FAILED"))
     assert (state, "continue-update-rollback --stack-name connect" in fix) == (State.WRONG, True)
     assert "Deploy again" not in fix
 
 
 def test_what_fills_a_queue_is_named_with_its_entry_in_the_runbook() -> None:
-    assert only(examined(Aws()), "queues")[0] is State.RIGHT
-    found = of(examined(Aws(get_queue_attributes=queue(3))), "queues")
+    assert seen("queues")[0] is State.RIGHT
+    found = of(examined(account(get_queue_attributes=queue(3))), "queues")
     assert [state for state, _, _ in found] == [State.WRONG] * 3
     assert next(text for _, text, _ in found) == "3 dead letters"
 
@@ -455,15 +417,15 @@ def test_what_fills_a_queue_is_named_with_its_entry_in_the_runbook() -> None:
     ],
 )
 def test_alarms_have_somebody_to_tell_who_has_confirmed(subscriptions: list[Any], states: list[State]) -> None:
-    found = of(examined(Aws(list_subscriptions_by_topic={"Subscriptions": subscriptions})), "alarms")
+    found = of(examined(account(list_subscriptions_by_topic={"Subscriptions": subscriptions})), "alarms")
     assert [state for state, _, _ in found] == states
 
 
 def test_a_mailbox_that_has_not_confirmed_is_not_heard_by_what_writes_to_it() -> None:
-    stack = described(MailTopicArn="arn:aws:sns:r:1:connect-mail", NotifyFunctionName="connect-notify")
+    made = described(MailTopicArn="arn:aws:sns:r:1:connect-mail", NotifyFunctionName="connect-notify")
     own = subscribed(f"{TOPIC}:1", "arn:aws:sqs:r:1:connect-notify")
     for arn, state in (("PendingConfirmation", State.WRONG), ("arn:aws:sns:r:1:connect-mail:2", State.RIGHT)):
-        aws = Aws(describe_stacks=stack, list_subscriptions_by_topic={"Subscriptions": [own, subscribed(arn)]})
+        aws = account(describe_stacks=made, list_subscriptions_by_topic={"Subscriptions": [own, subscribed(arn)]})
         assert {one[0] for one in of(examined(aws), "alarms")} == {state}
 
 
@@ -499,7 +461,7 @@ def test_what_may_not_be_looked_at_names_the_permission_and_is_neither_right_nor
     operation: str, code: str
 ) -> None:
     name, permission = OPERATIONS[operation]
-    found = examined(Aws(**{operation: denied(name, code)}))
+    found = examined(account(**{operation: refusal(code, name)}))
     (one,) = [one for one in found if one.text == "may not be looked at"]
     assert (one.state, permission in one.fix) == (State.UNKNOWN, True)
     assert "CANARY" not in repr(found)
@@ -513,8 +475,8 @@ anything: strategies.SearchStrategy[Any] = strategies.recursive(
 )
 errors = strategies.sampled_from(
     [
-        denied("Any", "ThrottlingException"),
-        denied("Any", "UnrecognizedClientException"),
+        refusal("ThrottlingException"),
+        refusal("UnrecognizedClientException"),
         ClientError({}, "Any"),
         ClientError({"Error": {}, "ResponseMetadata": {"HTTPHeaders": None}}, "Any"),  # type: ignore[typeddict-item]
         EndpointConnectionError(endpoint_url="https://CANARY"),
@@ -528,7 +490,7 @@ errors = strategies.sampled_from(
 @settings(max_examples=300, deadline=None)
 @given(operation=strategies.sampled_from(sorted(OPERATIONS)), answer=anything | errors)
 def test_whatever_aws_answers_there_is_a_line_and_no_traceback(operation: str, answer: Any) -> None:
-    found = examined(Aws(**{operation: answer}))
+    found = examined(account(**{operation: answer}))
     assert found
     assert "CANARY" not in repr([one.text for one in found])
 
@@ -541,8 +503,7 @@ def there(server: Server, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None
     """Makes `doctor` look at an account."""
 
     def use(aws: Aws) -> None:
-        account = Account("connect", aws, Api, clock=lambda: NOW)
-        monkeypatch.setattr(target, "account", lambda **_: account)
+        monkeypatch.setattr(target, "account", lambda **_: Account("connect", aws, Api, clock=lambda: NOW))
 
     return use
 
@@ -556,7 +517,7 @@ def test_its_exit_code_and_json_are_for_scripts(
     seen = capsys.readouterr().out
     assert seen.splitlines()[-1] == "nothing to do"
     assert f"ok       redirect URI   {CALLBACK} is registered" in seen
-    well.answers["get_account_settings"] = denied("GetAccountSettings")
+    well.answers["get_account_settings"] = refusal("AccessDenied")
     assert main(["doctor", "--json"]) == 2
     found = json.loads(capsys.readouterr().out)
     assert (found["stack"], found["to_do"], found["unknown"]) == ("connect", 0, 1)
@@ -568,7 +529,6 @@ def test_its_exit_code_and_json_are_for_scripts(
 def test_where_it_cannot_look_it_says_what_is_missing(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    signing.forget()
     monkeypatch.chdir(tmp_path)
     for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
         monkeypatch.delenv(name, raising=False)
@@ -579,26 +539,23 @@ def test_where_it_cannot_look_it_says_what_is_missing(
     assert "make up" in capsys.readouterr().err
     assert main(["doctor", "--url", "https://api.example/live"]) == 2
     assert "--stack" in capsys.readouterr().err
-    signing.forget()
 
 
 def test_it_finds_a_stack_at_aws_by_its_name(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    signing.forget()
     monkeypatch.setenv("AWS_REGION", "eu-west-1")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.port}")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", origin(server))
     server.say(reply(400, b"<ErrorResponse><Error><Code>ValidationError</Code></Error></ErrorResponse>"))
     assert main(["doctor"]) == 2
     assert b"StackName=flowaccount-connect" in server.asked[0].body
     assert main(["--stack-name", "other", "doctor"]) == 2
     assert b"StackName=other" in server.asked[1].body
     assert "/eu-west-1/cloudformation/" in server.asked[0].headers["authorization"]
-    signing.forget()
 
 
 def test_nothing_that_aws_answers_commands_the_terminal(
     there: Callable[[Aws], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     waiting: Mapping[str, Any] = subscribed("PendingConfirmation", "a\x1b[2Jb@example.com")
-    there(Aws(list_subscriptions_by_topic={"Subscriptions": [waiting]}))
+    there(account(list_subscriptions_by_topic={"Subscriptions": [waiting]}))
     assert main(["doctor"]) == 1
     assert "\x1b" not in capsys.readouterr().out

@@ -26,8 +26,7 @@ FOUND = {
     "statistics": {"recordsMatched": 3.0, "recordsScanned": 90.0, "bytesScanned": 9000.0},
     "status": "Complete",
 }
-AWS = """#!/bin/bash
-echo "$*" >> asked
+AWS = """echo "$*" >> asked
 case "$*" in
   *start-query*) echo 12ab ;;
   *get-query-results*) if [ -e ended ]; then cat found; else touch ended; jq '.status = "Running"' found; fi ;;
@@ -39,7 +38,7 @@ esac
 def here(tmp_path: Path) -> Path:
     """A folder with an AWS CLI that answers a query of the logs when asked for the second time, with `found`."""
     for name, text in {
-        "aws": AWS,
+        "aws": f"#!/bin/bash\n{AWS}",
         "sleep": "#!/bin/sh\n",
         "make": '#!/bin/sh\necho "make $*" >> asked\n',
         ".local/venv/bin/sam": '#!/bin/sh\nprintf "%s\\n" "$@" >> asked\n',
@@ -50,6 +49,19 @@ def here(tmp_path: Path) -> Path:
         tool.chmod(0o700)
     (tmp_path / "found").write_text(json.dumps(FOUND))
     return tmp_path
+
+
+DENIED = "echo AccessDenied >&2; exit 254"
+
+
+def say(here: Path, script: str) -> None:
+    """What the AWS CLI does from now on."""
+    (here / "aws").write_text(f"#!/bin/bash\n{script}\n")
+
+
+def asked(here: Path) -> list[str]:
+    """What the tools were called with, a call a line."""
+    return (here / "asked").read_text().splitlines()
 
 
 def run(here: Path, commands: str) -> str:
@@ -79,10 +91,10 @@ def test_what_was_disconnected_since_is_listed_as_the_tool_reads_it(here: Path, 
     assert listed == "N1000001\nN1000003\n"
     assert connection_ids(listed.splitlines()) == {"N1000001", "N1000003"}
     assert said.split() == ["2", "disconnected-since"]
-    asked = (here / "asked").read_text()
-    assert "--start-time 1769839140 " in asked, "the moment of the backup, in UTC"
-    assert asked.count("get-query-results") == 2, "it waits until the query has ended"
-    assert "/aws/lambda/flowaccount-connect-connections " in asked
+    begun, *waited = asked(here)
+    assert "--start-time 1769839140 " in begun, "the moment of the backup, in UTC"
+    assert "/aws/lambda/flowaccount-connect-connections " in begun
+    assert ["get-query-results" in one for one in waited] == [True, True], "it waits until the query has ended"
 
 
 @pytest.mark.parametrize("status", ["Failed", "Timeout", "Cancelled"])
@@ -93,19 +105,10 @@ def test_of_a_query_that_failed_nothing_is_taken(here: Path, list_of_the_disconn
     assert not (here / "disconnected-since").exists()
 
 
-def test_of_a_query_that_was_denied_nothing_is_taken_for_nobody_disconnected(
-    here: Path, list_of_the_disconnected: str
-) -> None:
-    (here / "aws").write_text("#!/bin/sh\necho AccessDenied >&2\nexit 254\n")
-    assert run(here, list_of_the_disconnected) == ""
-    assert not (here / "disconnected-since").exists()
-
-
 @pytest.mark.parametrize("denied", ["start-query", "get-query-results"])
 def test_a_denied_query_is_not_one_without_results(here: Path, list_of_the_disconnected: str, denied: str) -> None:
     """Whichever half of it is: nobody must be taken for not disconnected."""
-    refuses = f'#!/bin/bash\ncase "$*" in *{denied}*) echo AccessDenied >&2; exit 254 ;; esac\n'
-    (here / "aws").write_text(refuses + AWS.partition("\n")[2])
+    say(here, f'case "$*" in *{denied}*) {DENIED} ;; esac\n{AWS}')
     assert run(here, list_of_the_disconnected) == ""
     assert not (here / "disconnected-since").exists()
     assert run(here, 'insights connections 1 "filter x" > lines || echo "failed: $?"').startswith("failed: ")
@@ -125,34 +128,33 @@ def test_a_query_with_no_result_is_no_failure(here: Path) -> None:
 
 
 def test_feeding_is_switched_for_each_queue_and_fails_where_it_is_denied(here: Path) -> None:
-    (here / "aws").write_text('#!/bin/bash\necho "$*" >> asked\ncase "$*" in *list-*) echo "one two" ;; esac\n')
+    say(here, 'echo "$*" >> asked\ncase "$*" in *list-*) echo "one two" ;; esac')
     run(here, "feed refresh --no-enabled")
-    updates = [line for line in (here / "asked").read_text().splitlines() if " update-" in line]
+    updates = [line for line in asked(here) if " update-" in line]
     assert [line.partition("--uuid ")[2].partition(" --query")[0] for line in updates] == [
         "one --no-enabled",
         "two --no-enabled",
     ]
-    (here / "aws").write_text("#!/bin/bash\nexit 254\n")
+    say(here, DENIED)
     assert run(here, 'feed refresh --enabled || echo "failed"') == "failed\n"
 
 
 def test_refreshes_are_held_for_callers_too_and_let_go_again(here: Path) -> None:
-    (here / "aws").write_text('#!/bin/bash\necho "$*" >> asked\ncase "$*" in *list-*) echo one ;; esac\n')
+    say(here, 'echo "$*" >> asked\ncase "$*" in *list-*) echo one ;; esac')
     run(here, "hold\nresume")
-    asked = [" ".join(line.split()[:2]) for line in (here / "asked").read_text().splitlines()]
-    assert asked == [
+    assert [" ".join(line.split()[:2]) for line in asked(here)] == [
         *("lambda put-function-concurrency", "lambda list-event-source-mappings", "lambda update-event-source-mapping"),
         *("lambda delete-function-concurrency", "lambda list-event-source-mappings"),
         "lambda update-event-source-mapping",
     ]
-    (here / "aws").write_text("#!/bin/bash\nexit 254\n")
+    say(here, DENIED)
     assert run(here, 'hold || echo "failed"') == "failed\n"
 
 
 def test_a_parameter_is_deployed_to_the_stack_that_is_meant_and_no_other(here: Path) -> None:
     (step,) = [block for block in BLOCKS if block.startswith("deploy ConnectionsTable=")]
     run(here, "STACK=other CONFIG=production\n" + step)
-    made, *given = (here / "asked").read_text().splitlines()
+    made, *given = asked(here)
     assert made == "make build"
     for option, value in {"--stack-name": "other", "--region": "ap-southeast-1", "--config-env": "production"}.items():
         assert given[given.index(option) + 1] == value
@@ -174,16 +176,12 @@ def test_restoring_needs_no_path_but_that_of_the_checkout(here: Path) -> None:
 
 
 def test_letters_are_deleted_one_by_one_until_there_is_none(here: Path) -> None:
-    answers = (
-        '#!/bin/bash\necho "$*" >> asked\ncase "$*" in *receive-*)\n'
-        "if [ -e one ]; then echo None; else touch one; echo letter; fi ;; esac\n"
-    )
-    (here / "aws").write_text(answers)
+    letters = "if [ -e one ]; then echo None; else touch one; echo letter; fi"
+    say(here, f'echo "$*" >> asked\ncase "$*" in *receive-*) {letters} ;; esac')
     (step,) = [block for block in BLOCKS if "delete-message" in block]
     run(here, step)
-    deleted = [line for line in (here / "asked").read_text().splitlines() if "delete-message" in line]
-    assert len(deleted) == 1
-    assert deleted[0].endswith("--receipt-handle letter")
+    (deleted,) = [line for line in asked(here) if "delete-message" in line]
+    assert deleted.endswith("--receipt-handle letter")
 
 
 def test_every_command_of_the_tool_says_which_stack() -> None:

@@ -16,7 +16,7 @@ import {
   TemporarilyUnavailable,
   type Denial,
 } from "../src/index.js";
-import { connectionFields, FakeStack, failure, ID, json, KEYS, problem, REGION, type Reply } from "./fake.js";
+import { connectionFields, FakeStack, failure, ID, json, KEYS, problem, REGION, running, type Reply } from "./fake.js";
 
 const WHOLE = JSON.stringify({ ...connectionFields(ID), reason: "secret-of-the-body" });
 
@@ -102,9 +102,9 @@ test("gzip and a byte order mark are read", async (t) => {
 });
 
 test("nobody listens: unreachable", async (t) => {
-  const stack = await FakeStack.start(t);
+  const { stack, connect } = await running(t);
   stack.stop();
-  assert.match((await failure(stack.client().connection(ID), TemporarilyUnavailable)).message, /ECONNREFUSED/);
+  assert.match((await failure(connect.connection(ID), TemporarilyUnavailable)).message, /ECONNREFUSED/);
 });
 
 test("a server without TLS behind https is a wrong URL, not a matter of time", async (t) => {
@@ -189,39 +189,25 @@ async function denial(call: Promise<unknown>): Promise<[Denial, string]> {
   return [error.denial, error.message];
 }
 
-test("a clock that is wrong is called that, by how much and in which direction", async (t) => {
-  const stack = await FakeStack.start(t);
-  stack.ahead = 1_000_000;
-  let [why, message] = await denial(stack.client().connection(ID));
-  assert.equal(why, "clock");
-  assert.match(message, /(999|1000|1001) seconds behind/);
-  stack.ahead = -1_000_000;
-  [why, message] = await denial(stack.client().connection(ID));
-  assert.equal(why, "clock");
-  assert.match(message, /(999|1000|1001) seconds ahead/);
-});
+const { sessionToken: _, ...WITHOUT_SESSION } = KEYS;
 
-test("wrong keys: a secret, an access key, a session token, or none", async (t) => {
-  const stack = await FakeStack.start(t);
-  const { sessionToken: _, ...without } = KEYS;
-  for (const credentials of [
-    { ...KEYS, secretAccessKey: "secret-wrong" },
-    { ...KEYS, accessKeyId: "AKIDWRONG" },
-    { ...KEYS, sessionToken: "secret-old" },
-    without,
-  ]) {
-    const [why, message] = await denial(stack.client({ credentials }).connection(ID));
-    assert.equal(why, "keys");
-    assert.match(message, /access key/);
-  }
-});
-
-test("a wrong region names the one that was used", async (t) => {
-  const stack = await FakeStack.start(t);
-  const [why, message] = await denial(stack.client({ region: "us-east-1" }).connection(ID));
-  assert.equal(why, "region");
-  assert.match(message, /us-east-1/);
-});
+for (const [name, why, says, options, ahead] of [
+  ["a clock that is behind", "clock", /(999|1000|1001) seconds behind/, {}, 1_000_000],
+  ["a clock that is ahead", "clock", /(999|1000|1001) seconds ahead/, {}, -1_000_000],
+  ["a wrong secret", "keys", /access key/, { credentials: { ...KEYS, secretAccessKey: "secret-wrong" } }, 0],
+  ["a wrong access key", "keys", /access key/, { credentials: { ...KEYS, accessKeyId: "AKIDWRONG" } }, 0],
+  ["a wrong session token", "keys", /access key/, { credentials: { ...KEYS, sessionToken: "secret-old" } }, 0],
+  ["no session token", "keys", /access key/, { credentials: WITHOUT_SESSION }, 0],
+  ["a wrong region", "region", /us-east-1/, { region: "us-east-1" }, 0],
+] as const) {
+  test(`${name} is refused for what it is`, async (t) => {
+    const stack = await FakeStack.start(t);
+    stack.ahead = ahead;
+    const [found, message] = await denial(stack.client(options).connection(ID));
+    assert.equal(found, why);
+    assert.match(message, says);
+  });
+}
 
 const USER =
   "User: arn:aws:iam::123456789012:user/app is not authorized to perform: execute-api:Invoke on resource: arn:aws:execute-api:…";

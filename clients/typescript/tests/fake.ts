@@ -1,7 +1,7 @@
 /** A small stack of FlowAccount Connect, and a small FlowAccount, over HTTP on loopback. */
 
 import { createHash, createHmac } from "node:crypto";
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import type { TestContext } from "node:test";
 import { inspect } from "node:util";
@@ -52,24 +52,35 @@ export function problem(
   return json(status, body, headers);
 }
 
-async function listen(
-  handler: (request: IncomingMessage, response: ServerResponse, body: string) => void,
-): Promise<Server> {
-  const server = createServer((request, response) => {
+/** A server on loopback that runs as long as a test. */
+abstract class Loopback {
+  readonly #server = createServer((request, response) => {
     const chunks: Buffer[] = [];
     request.on("data", (chunk: Buffer) => chunks.push(chunk));
-    request.on("end", () => handler(request, response, Buffer.concat(chunks).toString()));
+    request.on("end", () => this.answer(request, response, Buffer.concat(chunks).toString()));
   });
-  await new Promise<void>((listening) => server.listen(0, "127.0.0.1", listening));
-  return server;
-}
 
-function addressOf(server: Server): string {
-  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  static async start<Kind extends Loopback>(this: new () => Kind, test: TestContext): Promise<Kind> {
+    const started = new this();
+    await new Promise<void>((listening) => started.#server.listen(0, "127.0.0.1", listening));
+    test.after(() => started.stop());
+    return started;
+  }
+
+  protected abstract answer(request: IncomingMessage, response: ServerResponse, body: string): void;
+
+  get url(): string {
+    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+  }
+
+  stop(): void {
+    this.#server.closeAllConnections();
+    this.#server.close();
+  }
 }
 
 /** The stack. It checks each signature first; then the next of `replies` answers, or the stack itself. */
-export class FakeStack {
+export class FakeStack extends Loopback {
   readonly seen: Seen[] = [];
   readonly replies: Reply[] = [];
   /** Milliseconds that the clock of AWS is ahead of this machine's. */
@@ -79,33 +90,21 @@ export class FakeStack {
   expiresIn = 86_400;
   readonly connections = new Map<string, Record<string, unknown>>([[ID, connectionFields(ID)]]);
   readonly history: Record<string, unknown>[] = [];
-  readonly url: string;
-  readonly #server: Server;
 
-  private constructor(server: Server) {
-    this.#server = server;
-    this.url = `${addressOf(server)}/live`;
+  override get url(): string {
+    return `${super.url}/live`;
   }
 
-  static async start(test: TestContext): Promise<FakeStack> {
-    const handlers: ((request: IncomingMessage, response: ServerResponse, body: string) => void)[] = [];
-    const server = await listen((...request) => handlers[0]?.(...request));
-    const stack = new FakeStack(server);
-    handlers.push((request, response, body) => stack.#answer(request, response, body));
-    test.after(() => stack.stop());
-    return stack;
-  }
-
-  stop(): void {
-    this.#server.closeAllConnections();
-    this.#server.close();
+  /** What the requests held. */
+  get bodies(): Seen["body"][] {
+    return this.seen.map((seen) => seen.body);
   }
 
   client(options: FlowAccountConnectOptions = {}): FlowAccountConnect {
     return new FlowAccountConnect({ url: this.url, region: REGION, credentials: KEYS, patience: 0, ...options });
   }
 
-  #answer(request: IncomingMessage, response: ServerResponse, body: string): void {
+  protected override answer(request: IncomingMessage, response: ServerResponse, body: string): void {
     const url = new URL(request.url ?? "", this.url);
     const seen: Seen = {
       method: request.method ?? "",
@@ -171,6 +170,15 @@ export class FakeStack {
       status: this.status,
     };
   }
+}
+
+/** A stack, and a client of it. */
+export async function running(
+  test: TestContext,
+  options: FlowAccountConnectOptions = {},
+): Promise<{ stack: FakeStack; connect: FlowAccountConnect }> {
+  const stack = await FakeStack.start(test);
+  return { stack, connect: stack.client(options) };
 }
 
 export function connectionFields(id: string, changed: Record<string, unknown> = {}): Record<string, unknown> {
@@ -253,29 +261,17 @@ function refusedSignature(request: IncomingMessage, body: string, now: number): 
 }
 
 /** FlowAccount's API: takes one token, and answers 401 for any other. */
-export class FakeFlowAccount {
+export class FakeFlowAccount extends Loopback {
   readonly seen: { authorization: string | undefined; body: string; path: string }[] = [];
   good = "secret-access-1";
   reply: Reply | undefined;
-  readonly url: string;
 
-  private constructor(server: Server) {
-    this.url = addressOf(server);
+  /** The tokens that it was given. */
+  get carried(): (string | undefined)[] {
+    return this.seen.map((seen) => seen.authorization);
   }
 
-  static async start(test: TestContext): Promise<FakeFlowAccount> {
-    const all: FakeFlowAccount[] = [];
-    const server = await listen((request, response, body) => all[0]?.answer(request, response, body));
-    test.after(() => {
-      server.closeAllConnections();
-      server.close();
-    });
-    const flowaccount = new FakeFlowAccount(server);
-    all.push(flowaccount);
-    return flowaccount;
-  }
-
-  answer(request: IncomingMessage, response: ServerResponse, body: string): void {
+  protected override answer(request: IncomingMessage, response: ServerResponse, body: string): void {
     const { authorization } = request.headers;
     const path = request.url ?? "";
     this.seen.push({ authorization, body, path });

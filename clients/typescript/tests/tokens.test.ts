@@ -11,11 +11,10 @@ import {
 } from "../src/index.js";
 import { AccessToken } from "../src/results.js";
 import { TokenCache } from "../src/tokens.js";
-import { FakeStack, failure, ID, json, KEYS, problem, type Reply } from "./fake.js";
+import { FakeStack, failure, ID, json, KEYS, problem, running } from "./fake.js";
 
 test("a token comes with what goes with it, and is kept", async (t) => {
-  const stack = await FakeStack.start(t);
-  const connect = stack.client();
+  const { stack, connect } = await running(t);
   const token = await connect.accessToken(ID);
   assert.equal(token.value, "secret-access-1");
   assert.deepEqual(
@@ -32,8 +31,7 @@ test("a token comes with what goes with it, and is kept", async (t) => {
 
 test("a token is fetched anew before it has less life than was asked for", async (t) => {
   t.mock.timers.enable({ apis: ["Date"], now: Date.now() });
-  const stack = await FakeStack.start(t);
-  const connect = stack.client();
+  const { stack, connect } = await running(t);
   stack.expiresIn = 1000;
   await connect.accessToken(ID);
   t.mock.timers.tick(699_000);
@@ -46,8 +44,7 @@ test("a token is fetched anew before it has less life than was asked for", async
 
 test("while the stack is unavailable, a kept token is served as long as it lives, without waiting", async (t) => {
   t.mock.timers.enable({ apis: ["Date"], now: Date.now() });
-  const stack = await FakeStack.start(t);
-  const connect = stack.client({ patience: 600 });
+  const { stack, connect } = await running(t, { patience: 600 });
   stack.expiresIn = 1000;
   const kept = await connect.accessToken(ID);
   t.mock.timers.tick(800_000);
@@ -96,8 +93,7 @@ test("an async onDanger that fails is logged, and ends nothing", async (t) => {
 
 test("a token with less life than was asked for is kept for half a minute, for those who ask for no more", async (t) => {
   t.mock.timers.enable({ apis: ["Date"], now: Date.now() });
-  const stack = await FakeStack.start(t);
-  const connect = stack.client();
+  const { stack, connect } = await running(t);
   stack.expiresIn = 100;
   await connect.accessToken(ID, { minTtl: 0 });
   await connect.accessToken(ID, { minTtl: 300 });
@@ -111,8 +107,7 @@ test("a token with less life than was asked for is kept for half a minute, for t
 
 test("a token that is about to end is not served from the cache", async (t) => {
   t.mock.timers.enable({ apis: ["Date"], now: Date.now() });
-  const stack = await FakeStack.start(t);
-  const connect = stack.client();
+  const { stack, connect } = await running(t);
   stack.expiresIn = 20;
   await connect.accessToken(ID, { minTtl: 0 });
   t.mock.timers.tick(16_000);
@@ -120,27 +115,23 @@ test("a token that is about to end is not served from the cache", async (t) => {
   assert.equal(stack.seen.length, 2);
 });
 
-/** A reply that waits until `go` is called. */
-function held(reply: Reply): { reply: Reply; go: () => void; asked: Promise<void> } {
+/** The next answer of a stack is a token, once `go` is called. */
+function held(stack: FakeStack): { go: () => void; asked: Promise<void> } {
   let go = () => {};
   let arrived = () => {};
   const released = new Promise<void>((release) => (go = release));
   const asked = new Promise<void>((arrive) => (arrived = arrive));
-  return {
-    asked,
-    go: () => go(),
-    reply: (response, seen) => {
-      arrived();
-      void released.then(() => reply(response, seen));
-    },
-  };
+  const reply = json(200, stack.token());
+  stack.replies.push((response, seen) => {
+    arrived();
+    void released.then(() => reply(response, seen));
+  });
+  return { asked, go: () => go() };
 }
 
 test("fifty callers share one request", async (t) => {
-  const stack = await FakeStack.start(t);
-  const connect = stack.client();
-  const slow = held(json(200, stack.token()));
-  stack.replies.push(slow.reply);
+  const { stack, connect } = await running(t);
+  const slow = held(stack);
   const all = Array.from({ length: 50 }, () => connect.accessToken(ID));
   await slow.asked;
   slow.go();
@@ -149,8 +140,7 @@ test("fifty callers share one request", async (t) => {
 });
 
 test("fifty callers share one failure, and the next call asks again", async (t) => {
-  const stack = await FakeStack.start(t);
-  const connect = stack.client();
+  const { stack, connect } = await running(t);
   stack.replies.push(problem(404, "connection_not_found"));
   const all = await Promise.allSettled(Array.from({ length: 50 }, () => connect.accessToken(ID)));
   assert.ok(all.every((each) => each.status === "rejected" && each.reason instanceof ConnectionNotFound));
@@ -159,10 +149,8 @@ test("fifty callers share one failure, and the next call asks again", async (t) 
 });
 
 test("who aborts is alone with it, even who asked first", async (t) => {
-  const stack = await FakeStack.start(t);
-  const connect = stack.client();
-  const slow = held(json(200, stack.token()));
-  stack.replies.push(slow.reply);
+  const { stack, connect } = await running(t);
+  const slow = held(stack);
   const impatient = new AbortController();
   const first = connect.accessToken(ID, { signal: impatient.signal });
   const others = Array.from({ length: 49 }, () => connect.accessToken(ID, { signal: new AbortController().signal }));
@@ -176,8 +164,7 @@ test("who aborts is alone with it, even who asked first", async (t) => {
 });
 
 test("a request that nobody waits for is given up, and who comes then asks anew", async (t) => {
-  const stack = await FakeStack.start(t);
-  const connect = stack.client({ timeout: 3600 });
+  const { stack, connect } = await running(t, { timeout: 3600 });
   const closed = new Promise<void>((close) => stack.replies.push((response) => response.on("close", close)));
   const impatient = new AbortController();
   const both = [1, 2].map(() => connect.accessToken(ID, { signal: impatient.signal }));
@@ -228,8 +215,7 @@ test("ten thousand tokens are kept; those that were not used for the longest tim
 });
 
 test("a rejected token is reported by its generation, once for all, and never served again", async (t) => {
-  const stack = await FakeStack.start(t);
-  const connect = stack.client();
+  const { stack, connect } = await running(t);
   const token = await connect.accessToken(ID);
   const all = await Promise.all([
     ...Array.from({ length: 20 }, () => connect.reportRejected(token)),
@@ -245,8 +231,7 @@ test("a rejected token is reported by its generation, once for all, and never se
 });
 
 test("who only wants a token does not suffer from a report that fails", async (t) => {
-  const stack = await FakeStack.start(t);
-  const connect = stack.client();
+  const { stack, connect } = await running(t);
   const token = await connect.accessToken(ID);
   stack.replies.push(problem(503, "refreshed_just_now", {}, { "retry-after": "41" }));
   const report = connect.reportRejected(token);
@@ -257,12 +242,10 @@ test("who only wants a token does not suffer from a report that fails", async (t
 });
 
 test("a report that meets a request from before waits for it, and then asks for another token", async (t) => {
-  const stack = await FakeStack.start(t);
-  const connect = stack.client();
+  const { stack, connect } = await running(t);
   stack.expiresIn = 1000;
   const token = await connect.accessToken(ID);
-  const slow = held(json(200, stack.token()));
-  stack.replies.push(slow.reply);
+  const slow = held(stack);
   const ordinary = connect.accessToken(ID, { minTtl: 3600 });
   await slow.asked;
   const report = connect.reportRejected(token);
@@ -272,10 +255,8 @@ test("a report that meets a request from before waits for it, and then asks for 
 });
 
 test("what was on its way when the connection was ended is not kept", async (t) => {
-  const stack = await FakeStack.start(t);
-  const connect = stack.client();
-  const slow = held(json(200, stack.token()));
-  stack.replies.push(slow.reply);
+  const { stack, connect } = await running(t);
+  const slow = held(stack);
   const before = connect.accessToken(ID);
   await slow.asked;
   await connect.disconnect(ID);
@@ -303,8 +284,7 @@ test("a new consent is needed: why, since when, and where", async (t) => {
 });
 
 test("an answer that gives no proper token of this connection is none", async (t) => {
-  const stack = await FakeStack.start(t);
-  const connect = stack.client();
+  const { stack, connect } = await running(t);
   const wrong: Record<string, unknown>[] = [
     { access_token: "" },
     { access_token: 7 },
