@@ -18,7 +18,7 @@ from flowaccount_connect.storage.connections import grant_update
 from flowaccount_connect.storage.counts import Counts
 from flowaccount_connect.storage.event_items import event_put
 from flowaccount_connect.storage.history import History
-from tests.contract.test_connection_store import rotated
+from tests.support.commits import rotated
 from tests.unit.fakes import CONNECTION, FREE, NOW, Clock, FakeEvents, FakeSqs, tokens
 from tests.unit.handlers import Event, Functions, event
 from tests.unit.streams import StreamingTable
