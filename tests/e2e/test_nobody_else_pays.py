@@ -16,7 +16,7 @@ import requests
 
 from flowaccount_connect.storage.connections import due_shard, key_of, listed_as
 from tests.e2e import crowd
-from tests.e2e.conftest import Bus, Simulator, until
+from tests.e2e.conftest import Bus, Simulator, change, until
 from tests.e2e.tampering import restart
 from tests.e2e.test_connect_links import confirm, link_of, make, refused
 from tests.e2e.test_connections import call, walk
@@ -68,12 +68,7 @@ def refresh_each(stage: Stage, businesses: list[str]) -> list[str]:
 
 def time_of_the_canary(stage: Stage) -> None:
     """Let the time of the next canary come."""
-    stage.table.update_item(
-        TableName=stage.up.table,
-        Key=shared("HEALTH"),
-        UpdateExpression="SET next_test = :then",
-        ExpressionAttributeValues={":then": {"N": "1"}},
-    )
+    change(stage.up, "HEALTH", "token-endpoint", next_test=1)
     restart(stage.up, "refresh")
 
 
@@ -114,7 +109,7 @@ POISONS: list[dict[str, object]] = [
 
 
 def test_connections_that_are_always_refused_stop_nobody_and_are_announced(
-    stage: Stage, simulator: Simulator, bus: Bus
+    stage: Stage, simulator: Simulator, bus: Bus, set_item: Any
 ) -> None:
     poisoned = connect(stage, "N4100001", len(POISONS), deadline=5 * HOUR)
     healthy = connect(stage, "N4100101", 15)
@@ -142,12 +137,7 @@ def test_connections_that_are_always_refused_stop_nobody_and_are_announced(
     until(lambda: all(bus.types(one).count("refused_alone") == 1 for one in poisoned))
     # Its time is over, and it ends like any other.
     last, now = poisoned[0], int(time.time())
-    stage.table.update_item(
-        TableName=stage.up.table,
-        Key=key_of(last),
-        UpdateExpression="SET deadline = :then",
-        ExpressionAttributeValues={":then": {"N": str(now - 25 * HOUR)}},
-    )
+    set_item(last, deadline=now - 25 * HOUR)
     stage.let_fall_due(last)
     assert stage.invoke(last) == "reauthorization_required"
     assert statuses(stage, [last]) == {"reauthorization_required expired": 1}
@@ -222,19 +212,14 @@ def test_one_false_refusal_costs_nothing(stage: Stage, simulator: Simulator) -> 
     assert call(stage.up, "GET", f"/connections/{business}/token")[1]["status"] == "active"
 
 
-def test_a_bad_minute_of_refusals_ends_nobody(stage: Stage, simulator: Simulator) -> None:
+def test_a_bad_minute_of_refusals_ends_nobody(stage: Stage, simulator: Simulator, set_item: Any) -> None:
     businesses = connect(stage, "N4310001", 12)
     simulator.fault("error", code="invalid_grant", times=1_000)
     assert refresh_each(stage, businesses) == ["refused"] * 5 + ["refused"] + ["unwell"] * 6
     # Ten minutes later it is not over: a second refusal is no verdict while all are refused.
     for business in businesses[:3]:
         stage.let_fall_due(business)
-    stage.table.update_item(
-        TableName=stage.up.table,
-        Key=key_of(businesses[0]),
-        UpdateExpression="SET deadline = :soon",
-        ExpressionAttributeValues={":soon": {"N": str(int(time.time()) + 600)}},
-    )
+    set_item(businesses[0], deadline=int(time.time()) + 600)
     entries = [{"Id": "1", "MessageBody": json.dumps({"connection_id": businesses[0], "urgent": True})}]
     stage.queues.send_message_batch(QueueUrl=stage.up.queues["refresh"], Entries=entries)
     until(lambda: sent(simulator, businesses[:1])[businesses[0]] == 2)
@@ -454,12 +439,7 @@ def test_refused_imports_sound_no_alarm_of_connections(stage: Stage, simulator: 
         stage.table.delete_item(TableName=stage.up.table, Key=key_of(name, "IMPORT"))
         call(stage.up, "POST", f"/connections/{name}", {"refresh_token": "never-issued"})
     # The first one's answer was lost: in doubt and then refused, it is a refused import and no lost rotation.
-    stage.table.update_item(
-        TableName=stage.up.table,
-        Key=key_of("N4800000", "IMPORT"),
-        UpdateExpression="SET refresh_at = :now",
-        ExpressionAttributeValues={":now": {"N": "1"}},
-    )
+    change(stage.up, "CONNECTION#N4800000", "IMPORT", refresh_at=1)
     told = service.invoke(stage.up, "refresh", {"connection_id": "N4800000", "import": True})
     assert told["outcome"] == "import_refused"
     assert counted(stage, begun)["Reauthorizations"] == counted(stage, begun)["TokensLost"] == 0
