@@ -1,4 +1,4 @@
-"""Two of everything at the same moment: still one exchange, and one POST."""
+"""Many of everything at the same moment: still one POST."""
 
 import time
 from collections import Counter
