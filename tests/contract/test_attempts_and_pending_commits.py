@@ -1,34 +1,20 @@
 """Connect attempts, pending commits, and the transaction that ends a connect."""
 
-from typing import Any
-
 import pytest
 
-from flowaccount_connect.domain.connection import Attempt, Reason, Status
+from flowaccount_connect.domain.connection import Reason, Status
 from flowaccount_connect.domain.ids import fingerprint
 from flowaccount_connect.rotation.pending_commits import (
     PendingCommit,
     PendingCommits,
     PendingOutcome,
-    PendingQueue,
     Target,
 )
 from flowaccount_connect.storage.attempts import AttemptRefused, AttemptStore, ConnectAttempt
-from flowaccount_connect.storage.commits import Commit
-from flowaccount_connect.storage.connections import ConnectionStore, grant_update
+from flowaccount_connect.storage.connections import ConnectionStore
 from flowaccount_connect.storage.dynamodb import ConditionRefused, StoreUnavailable, call
-from tests.contract.conftest import Table
-from tests.contract.test_connection_store import NOW, rotated
-from tests.support.commits import commit_of
-
-
-class Sent:
-    """A salvage queue that remembers the last message."""
-
-    body = ""
-
-    def send_message(self, **message: Any) -> None:
-        self.body = message["MessageBody"]
+from tests.contract.conftest import NOW, Table
+from tests.contract.conftest import attempt as refreshing
 
 
 def attempt(table: Table) -> ConnectAttempt:
@@ -39,20 +25,6 @@ def attempt(table: Table) -> ConnectAttempt:
         expires_at=NOW + 10,
         return_url="https://app.example/",
         app_state="app",
-    )
-
-
-def granted(table: Table, grant_id: str = "g1", attempt_id: str = "a0") -> dict[str, Any]:
-    return grant_update(
-        table.name,
-        Commit(
-            connection_id=table.connection_id,
-            grant_id=grant_id,
-            attempt_id=attempt_id,
-            environment="sandbox",
-            tokens=rotated(f"{grant_id} tokens", NOW),
-        ),
-        now=NOW,
     )
 
 
@@ -87,7 +59,7 @@ def test_an_attempt_that_is_gone_is_not_finished(table: Table) -> None:
 def test_the_transaction_writes_both_or_none(table: Table) -> None:
     attempts, made = AttemptStore(table.client, table.name, "sandbox"), attempt(table)
     store = ConnectionStore(table.client, table.name)
-    writes = [{"Update": granted(table)}, {"Update": attempts.finishing(made.id, "connected")}]
+    writes = [{"Update": table.granting()}, {"Update": attempts.finishing(made.id, "connected")}]
     with pytest.raises(ConditionRefused) as caught:
         call(table.client.transact_write_items, TransactItems=writes, ClientRequestToken=f"1{table.connection_id}")
     assert caught.value.items == [None, None]
@@ -103,8 +75,8 @@ def test_the_transaction_writes_both_or_none(table: Table) -> None:
 def test_a_refused_transaction_shows_what_stood_in_its_way(table: Table) -> None:
     attempts, made = AttemptStore(table.client, table.name, "sandbox"), attempt(table)
     attempts.create(made)
-    call(table.client.update_item, **granted(table, "g2"))
-    writes = [{"Update": granted(table, "g1")}, {"Update": attempts.finishing(made.id, "connected")}]
+    table.grant("g2", NOW)
+    writes = [{"Update": table.granting("g1")}, {"Update": attempts.finishing(made.id, "connected")}]
     with pytest.raises(ConditionRefused) as caught:
         call(table.client.transact_write_items, TransactItems=writes)
     there, other = caught.value.items
@@ -117,83 +89,51 @@ def test_a_refused_transaction_shows_what_stood_in_its_way(table: Table) -> None
 
 
 def test_a_repeated_transaction_succeeds_and_writes_nothing(table: Table) -> None:
-    token, store = f"3{table.connection_id}", ConnectionStore(table.client, table.name)
-    writes = [{"Update": granted(table)}]
+    token, writes = f"3{table.connection_id}", [{"Update": table.granting()}]
     call(table.client.transact_write_items, TransactItems=writes, ClientRequestToken=token)
-    call(table.client.update_item, **granted(table, "g2"))
+    table.grant("g2", NOW)
     call(table.client.transact_write_items, TransactItems=writes, ClientRequestToken=token)
-    found = store.get(table.connection_id)
-    assert found is not None
+    found = table.connection()
     assert (found.grant_id, found.generation) == ("g2", 2)
-    other = [{"Update": granted(table, "g3")}]
+    other = [{"Update": table.granting("g3")}]
     with pytest.raises(StoreUnavailable, match="IdempotentParameterMismatch"):
         call(table.client.transact_write_items, TransactItems=other, ClientRequestToken=token)
 
 
 def test_a_pending_refresh_is_applied_once_and_in_any_order(table: Table) -> None:
-    queue, salvage = Sent(), PendingCommits(table.client, table.name)
-    store = ConnectionStore(table.client, table.name)
-    sends = PendingQueue(queue, "queue")
-    sends.send(
-        PendingCommit(
-            target=Target.CONNECTION, commit=commit_of(table.connection_id, "g1", 1, "a1", rotated("first", NOW))
-        )
-    )
-    first = queue.body
-    sends.send(
-        PendingCommit(
-            target=Target.CONNECTION, commit=commit_of(table.connection_id, "g1", 2, "a2", rotated("second", NOW))
-        )
-    )
-    second = queue.body
+    salvage = PendingCommits(table.client, table.name)
+    first = PendingCommit(target=Target.CONNECTION, commit=table.commit("g1", 1, "a1", "first")).to_json()
+    second = PendingCommit(target=Target.CONNECTION, commit=table.commit("g1", 2, "a2", "second")).to_json()
     # Nothing is there: the table may have been lost, and is waited for as long as the token may be of use.
     with pytest.raises(StoreUnavailable):
         salvage.apply(first, now=NOW)
     assert salvage.apply(first, now=NOW + 2 * 86_400)[0] is PendingOutcome.UNKNOWN
-    call(table.client.update_item, **granted(table))
+    table.grant(at=NOW)
     assert salvage.apply(second, now=NOW)[0] is PendingOutcome.TOO_LATE
     assert salvage.apply(first, now=NOW)[0] is PendingOutcome.APPLIED
     assert salvage.apply(first, now=NOW)[0] is PendingOutcome.APPLIED_BEFORE
     assert salvage.apply(second, now=NOW)[0] is PendingOutcome.APPLIED
     assert salvage.apply(first, now=NOW)[0] is PendingOutcome.TOO_LATE
-    found = store.get(table.connection_id)
-    assert found is not None
+    found = table.connection()
     assert found.sealed is not None
     assert (found.generation, found.sealed.ciphertext) == (3, b"second")
 
 
 def test_a_pending_consent_is_applied_once_and_never_over_a_later_one(table: Table) -> None:
-    queue, salvage = Sent(), PendingCommits(table.client, table.name)
-    sends = PendingQueue(queue, "queue")
-    sends.send(
-        PendingCommit(
-            target=Target.CONSENT, commit=commit_of(table.connection_id, "g1", 0, "a1", rotated("first", NOW))
-        )
-    )
-    first = queue.body
-    sends.send(
-        PendingCommit(
-            target=Target.CONSENT, commit=commit_of(table.connection_id, "g2", 0, "a2", rotated("second", NOW))
-        )
-    )
+    salvage = PendingCommits(table.client, table.name)
+    first = PendingCommit(target=Target.CONSENT, commit=table.commit("g1", 0, "a1", "first")).to_json()
+    second = PendingCommit(target=Target.CONSENT, commit=table.commit("g2", 0, "a2", "second")).to_json()
     assert salvage.apply(first, now=NOW)[0] is PendingOutcome.APPLIED
     assert salvage.apply(first, now=NOW)[0] is PendingOutcome.APPLIED_BEFORE
-    assert salvage.apply(queue.body, now=NOW)[0] is PendingOutcome.APPLIED
+    assert salvage.apply(second, now=NOW)[0] is PendingOutcome.APPLIED
     assert salvage.apply(first, now=NOW)[0] is PendingOutcome.TOO_LATE
 
 
-def test_a_pending_set_revives_what_failed_meanwhile(table: Table) -> None:
-    queue, store = Sent(), ConnectionStore(table.client, table.name)
-    call(table.client.update_item, **granted(table))
-    PendingQueue(queue, "queue").send(
-        PendingCommit(
-            target=Target.CONNECTION, commit=commit_of(table.connection_id, "g1", 1, "a1", rotated("pending", NOW))
-        )
-    )
-    attempt = Attempt(id="a2", started_at=NOW, lease_until=NOW + 180)
-    store.claim(table.connection_id, attempt, generation=1, now=NOW)
+def test_a_pending_set_revives_what_failed_meanwhile(table: Table, store: ConnectionStore) -> None:
+    table.grant(at=NOW)
+    pending = PendingCommit(target=Target.CONNECTION, commit=table.commit("g1", 1, "a1", "pending")).to_json()
+    store.claim(table.connection_id, refreshing("a2"), generation=1, now=NOW)
     store.require_reauthorization(table.connection_id, 1, "a2", Reason.ROTATION_LOST, now=NOW)
-    assert PendingCommits(table.client, table.name).apply(queue.body, now=NOW)[0] is PendingOutcome.APPLIED
-    found = store.get(table.connection_id)
-    assert found is not None
+    assert PendingCommits(table.client, table.name).apply(pending, now=NOW)[0] is PendingOutcome.APPLIED
+    found = table.connection()
     assert (found.status, found.reason, found.generation) == (Status.ACTIVE, None, 2)

@@ -1,6 +1,5 @@
 """What each write of a connection promises, and under which condition."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -9,100 +8,48 @@ import pytest
 from flowaccount_connect.domain.connection import Attempt, Connection, Reason, Sealed, Status
 from flowaccount_connect.domain.schedule import shard_of
 from flowaccount_connect.scheduling.due_index import DueIndex
-from flowaccount_connect.storage.commits import Commit
-from flowaccount_connect.storage.connections import ConnectionStore, Refused, from_item, grant_update, key_of
-from flowaccount_connect.storage.dynamodb import ConditionRefused, call, n, s
-from flowaccount_connect.storage.stored_tokens import StoredTokens
-from tests.contract.conftest import Table
-from tests.support.commits import commit_of
+from flowaccount_connect.storage.connections import ConnectionStore, from_item, key_of
+from flowaccount_connect.storage.dynamodb import ConditionRefused, n, s
+from tests.contract.conftest import NOW, Table, attempt, refused
 
-NOW = 1_000_000
 LEASE = NOW + 180
-
-
-@pytest.fixture
-def store(table: Table) -> ConnectionStore:
-    return ConnectionStore(table.client, table.name)
-
-
-@pytest.fixture
-def grant(table: Table) -> Callable[..., None]:
-    def write(grant_id: str = "g1", at: int = NOW - 100, attempt_id: str = "a0") -> None:
-        update = grant_update(
-            table.name,
-            Commit(
-                connection_id=table.connection_id,
-                grant_id=grant_id,
-                attempt_id=attempt_id,
-                environment="sandbox",
-                tokens=rotated(f"{grant_id} tokens", at),
-            ),
-            now=at,
-        )
-        call(table.client.update_item, **update)
-
-    return write
-
-
-def rotated(tokens: str, at: int) -> StoredTokens:
-    return StoredTokens(
-        sealed=Sealed(tokens.encode(), b"key"),
-        requested_at=at,
-        access_expires_at=at + 3_600,
-        deadline=at + 86_400,
-        refresh_at=at + 50,
-    )
-
-
-def attempt(name: str, at: int = NOW) -> Attempt:
-    return Attempt(id=name, started_at=at, lease_until=at + 180)
-
-
-def refused(write: Callable[[], object]) -> Connection | None:
-    """What stood in the way of a write that must be refused."""
-    with pytest.raises(Refused) as caught:
-        write()
-    return caught.value.connection
 
 
 def test_an_unknown_connection_is_none(store: ConnectionStore, table: Table) -> None:
     assert store.get(table.connection_id) is None
     assert refused(lambda: store.claim(table.connection_id, attempt("a1"), generation=None, now=NOW)) is None
-    assert refused(lambda: store.commit(commit_of(table.connection_id, "g1", 1, "a1", rotated("x", NOW)))) is None
+    assert refused(lambda: store.commit(table.commit("g1", 1, "a1", "x"))) is None
     assert store.get(table.connection_id) is None
 
 
-def test_a_grant_connects_with_generation_one(store: ConnectionStore, table: Table, grant: Callable[..., None]) -> None:
-    grant()
-    found = store.get(table.connection_id)
-    assert found is not None
+def test_a_grant_connects_with_generation_one(store: ConnectionStore, table: Table) -> None:
+    table.grant()
+    found = table.connection()
     assert found.status is Status.ACTIVE
     assert (found.grant_id, found.generation, found.committed_by) == ("g1", 1, "a0")
     assert found.sealed == Sealed(b"g1 tokens", b"key")
     assert (found.requested_at, found.deadline, found.refresh_at) == (NOW - 100, NOW + 86_300, NOW - 50)
 
 
-def test_grants_are_ordered(store: ConnectionStore, table: Table, grant: Callable[..., None]) -> None:
-    grant("g2")
+def test_grants_are_ordered(store: ConnectionStore, table: Table) -> None:
+    table.grant("g2")
     for older in ("g1", "g2"):
         with pytest.raises(ConditionRefused) as caught:
-            grant(older)
+            table.grant(older)
         item = caught.value.items[0]
         assert item is not None
         assert from_item(item).grant_id == "g2"
-    grant("g3")
-    found = store.get(table.connection_id)
-    assert found is not None
+    table.grant("g3")
+    found = table.connection()
     assert (found.grant_id, found.generation) == ("g3", 2)
 
 
-def test_a_grant_revives_and_clears(store: ConnectionStore, table: Table, grant: Callable[..., None]) -> None:
-    grant()
+def test_a_grant_revives_and_clears(store: ConnectionStore, table: Table) -> None:
+    table.grant()
     store.claim(table.connection_id, attempt("a1"), generation=None, now=NOW)
     store.require_reauthorization(table.connection_id, 1, "a1", Reason.WRONG_CONNECTION, now=NOW)
-    grant("g2", NOW)
-    found = store.get(table.connection_id)
-    assert found is not None
+    table.grant("g2", NOW)
+    found = table.connection()
     assert found == Connection(
         id=table.connection_id,
         status=Status.ACTIVE,
@@ -117,20 +64,19 @@ def test_a_grant_revives_and_clears(store: ConnectionStore, table: Table, grant:
         refresh_at=NOW + 50,
         committed_by="a0",
     )
-    item = table.client.get_item(TableName=table.name, Key=key_of(table.connection_id), ConsistentRead=True)["Item"]
-    assert not {"quarantine", "quarantine_key", "ttl"} & set(item)
+    assert not {"quarantine", "quarantine_key", "ttl"} & set(table.item())
 
 
-def test_a_claim_returns_the_item_it_claimed(store: ConnectionStore, table: Table, grant: Callable[..., None]) -> None:
-    grant()
+def test_a_claim_returns_the_item_it_claimed(store: ConnectionStore, table: Table) -> None:
+    table.grant()
     claimed = store.claim(table.connection_id, attempt("a1"), generation=None, now=NOW)
     assert claimed.attempt == attempt("a1")
     assert claimed == store.get(table.connection_id)
     assert claimed.refresh_at == NOW - 50
 
 
-def test_a_claim_needs_what_is_due_and_free(store: ConnectionStore, table: Table, grant: Callable[..., None]) -> None:
-    grant(at=NOW)
+def test_a_claim_needs_what_is_due_and_free(store: ConnectionStore, table: Table) -> None:
+    table.grant(at=NOW)
     not_due = refused(lambda: store.claim(table.connection_id, attempt("a1"), generation=None, now=NOW + 49))
     assert not_due is not None
     assert not_due.attempt is None
@@ -143,30 +89,24 @@ def test_a_claim_needs_what_is_due_and_free(store: ConnectionStore, table: Table
     assert held.attempt == attempt("a1")
 
 
-def test_a_repeated_claim_shows_its_own_attempt(
-    store: ConnectionStore, table: Table, grant: Callable[..., None]
-) -> None:
-    grant()
+def test_a_repeated_claim_shows_its_own_attempt(store: ConnectionStore, table: Table) -> None:
+    table.grant()
     store.claim(table.connection_id, attempt("a1"), generation=None, now=NOW)
     own = refused(lambda: store.claim(table.connection_id, attempt("a1"), generation=None, now=NOW))
     assert own is not None
     assert own.attempt == attempt("a1")
 
 
-def test_while_a_failed_attempt_waits_nobody_claims_on_demand(
-    store: ConnectionStore, table: Table, grant: Callable[..., None]
-) -> None:
-    grant()
+def test_while_a_failed_attempt_waits_nobody_claims_on_demand(store: ConnectionStore, table: Table) -> None:
+    table.grant()
     store.claim(table.connection_id, attempt("a1"), generation=1, now=NOW)
     store.release(table.connection_id, 1, "a1", refresh_at=NOW + 60, retries=1)
     refused(lambda: store.claim(table.connection_id, attempt("a2"), generation=1, now=NOW + 59))
     assert store.claim(table.connection_id, attempt("a2"), generation=1, now=NOW + 60).retries == 1
 
 
-def test_a_claim_over_needs_the_dead_attempt_and_records_doubt_once(
-    store: ConnectionStore, table: Table, grant: Callable[..., None]
-) -> None:
-    grant()
+def test_a_claim_over_needs_the_dead_attempt_and_records_doubt_once(store: ConnectionStore, table: Table) -> None:
+    table.grant()
     dead = store.claim(table.connection_id, attempt("a1"), generation=None, now=NOW).attempt
     assert dead is not None
 
@@ -183,70 +123,61 @@ def test_a_claim_over_needs_the_dead_attempt_and_records_doubt_once(
     assert over("a3", second.attempt, LEASE + 200).in_doubt == NOW
 
 
-def test_a_commit_changes_everything_together(store: ConnectionStore, table: Table, grant: Callable[..., None]) -> None:
-    grant()
+def test_a_commit_changes_everything_together(store: ConnectionStore, table: Table) -> None:
+    table.grant()
     store.claim(table.connection_id, attempt("a1"), generation=None, now=NOW)
     store.release(table.connection_id, 1, "a1", refresh_at=NOW, retries=3, in_doubt=NOW)
     store.claim(table.connection_id, attempt("a2"), generation=None, now=NOW)
-    stored = store.commit(commit_of(table.connection_id, "g1", 1, "a2", rotated("second", NOW)))
+    stored = store.commit(table.commit("g1", 1, "a2", "second"))
     assert stored == store.get(table.connection_id)
     assert (stored.generation, stored.committed_by, stored.sealed) == (2, "a2", Sealed(b"second", b"key"))
     assert (stored.requested_at, stored.access_expires_at, stored.deadline) == (NOW, NOW + 3_600, NOW + 86_400)
     assert (stored.attempt, stored.in_doubt, stored.retries, stored.reason) == (None, None, None, None)
 
 
-def test_a_commit_is_fenced_by_grant_and_generation_only(
-    store: ConnectionStore, table: Table, grant: Callable[..., None]
-) -> None:
-    grant()
+def test_a_commit_is_fenced_by_grant_and_generation_only(store: ConnectionStore, table: Table) -> None:
+    table.grant()
     store.claim(table.connection_id, attempt("a1"), generation=None, now=NOW)
     for grant_id, generation in (("g0", 1), ("g2", 1), ("g1", 2)):
-        late = commit_of(table.connection_id, grant_id, generation, "a1", rotated("x", NOW - 100_000))
+        late = table.commit(grant_id, generation, "a1", "x", NOW - 100_000)
         refused(partial(store.commit, late))
     store.require_reauthorization(table.connection_id, 1, "a1", Reason.REJECTED, now=NOW)
-    won = store.commit(commit_of(table.connection_id, "g1", 1, "somebody else", rotated("late", NOW)))
+    won = store.commit(table.commit("g1", 1, "somebody else", "late"))
     assert (won.status, won.generation, won.reason) == (Status.ACTIVE, 2, None)
-    own = refused(lambda: store.commit(commit_of(table.connection_id, "g1", 1, "somebody else", rotated("late", NOW))))
+    own = refused(lambda: store.commit(table.commit("g1", 1, "somebody else", "late")))
     assert own is not None
     assert own.committed_by == "somebody else"
 
 
-def test_of_two_answers_to_the_same_token_the_later_one_wins(
-    store: ConnectionStore, table: Table, grant: Callable[..., None]
-) -> None:
-    grant()
-    first = partial(store.commit, commit_of(table.connection_id, "g1", 1, "a1", rotated("first", NOW)))
-    replay = partial(store.commit, commit_of(table.connection_id, "g1", 1, "a2", rotated("replay", NOW + 200)))
+def test_of_two_answers_to_the_same_token_the_later_one_wins(store: ConnectionStore, table: Table) -> None:
+    table.grant()
+    first = partial(store.commit, table.commit("g1", 1, "a1", "first"))
+    replay = partial(store.commit, table.commit("g1", 1, "a2", "replay", NOW + 200))
     assert first().generation == 2
     assert replay().generation == 3
     # Neither comes back: not the earlier one, not by redelivery, and nothing of an earlier request.
     refused(first)
     refused(replay)
-    assert store.commit(commit_of(table.connection_id, "g1", 3, "a3", rotated("next", NOW + 300))).generation == 4
-    refused(partial(store.commit, commit_of(table.connection_id, "g1", 1, "a4", rotated("stale", NOW + 250))))
-    refused(partial(store.commit, commit_of(table.connection_id, "g2", 3, "a4", rotated("another grant", NOW + 400))))
-    stored = store.get(table.connection_id)
-    assert stored is not None
+    assert store.commit(table.commit("g1", 3, "a3", "next", NOW + 300)).generation == 4
+    refused(partial(store.commit, table.commit("g1", 1, "a4", "stale", NOW + 250)))
+    refused(partial(store.commit, table.commit("g2", 3, "a4", "another grant", NOW + 400)))
+    stored = table.connection()
     assert (stored.generation, stored.sealed) == (4, Sealed(b"next", b"key"))
 
 
-def test_a_kept_refresh_token_needs_its_attempt_and_leaves_the_doubt(
-    store: ConnectionStore, table: Table, grant: Callable[..., None]
-) -> None:
-    grant()
+def test_a_kept_refresh_token_needs_its_attempt_and_leaves_the_doubt(store: ConnectionStore, table: Table) -> None:
+    table.grant()
     store.claim(table.connection_id, attempt("a1"), generation=None, now=NOW)
     store.release(table.connection_id, 1, "a1", refresh_at=NOW, retries=1, in_doubt=NOW - 5)
     store.claim(table.connection_id, attempt("a2"), generation=None, now=NOW)
-    refused(lambda: store.commit_kept(commit_of(table.connection_id, "g1", 1, "a1", rotated("kept", NOW))))
-    refused(lambda: store.commit_kept(commit_of(table.connection_id, "g1", 2, "a2", rotated("kept", NOW))))
-    stored = store.commit_kept(commit_of(table.connection_id, "g1", 1, "a2", rotated("kept", NOW)))
+    refused(lambda: store.commit_kept(table.commit("g1", 1, "a1", "kept")))
+    refused(lambda: store.commit_kept(table.commit("g1", 2, "a2", "kept")))
+    stored = store.commit_kept(table.commit("g1", 1, "a2", "kept"))
     assert (stored.generation, stored.in_doubt, stored.attempt, stored.retries) == (2, NOW - 5, None, None)
 
 
-def test_a_release_needs_its_attempt_and_never_clears_doubt(
-    store: ConnectionStore, table: Table, grant: Callable[..., None]
-) -> None:
-    grant()
+def test_a_release_needs_its_attempt_and_never_clears_doubt(store: ConnectionStore, table: Table) -> None:
+    table.grant()
     store.claim(table.connection_id, attempt("a1"), generation=None, now=NOW)
     refused(lambda: store.release(table.connection_id, 1, "a2", refresh_at=NOW, retries=1))
     refused(lambda: store.release(table.connection_id, 2, "a1", refresh_at=NOW, retries=1))
@@ -258,10 +189,8 @@ def test_a_release_needs_its_attempt_and_never_clears_doubt(
     assert store.release(table.connection_id, 1, "a3", refresh_at=NOW, retries=3).in_doubt == NOW
 
 
-def test_a_failure_needs_its_attempt_and_keeps_the_tokens(
-    store: ConnectionStore, table: Table, grant: Callable[..., None]
-) -> None:
-    grant()
+def test_a_failure_needs_its_attempt_and_keeps_the_tokens(store: ConnectionStore, table: Table) -> None:
+    table.grant()
     store.claim(table.connection_id, attempt("a1"), generation=None, now=NOW)
 
     def end(generation: int, attempt_id: str) -> Connection:
@@ -277,10 +206,8 @@ def test_a_failure_needs_its_attempt_and_keeps_the_tokens(
     assert again.reason is Reason.REJECTED
 
 
-def test_the_due_index_has_what_is_active_and_due(
-    table: Table, store: ConnectionStore, grant: Callable[..., None]
-) -> None:
-    grant(at=NOW)
+def test_the_due_index_has_what_is_active_and_due(table: Table, store: ConnectionStore) -> None:
+    table.grant(at=NOW)
     index = DueIndex(table.client, table.name)
 
     def due(now: int) -> list[str]:
@@ -295,8 +222,8 @@ def test_the_due_index_has_what_is_active_and_due(
     assert due(NOW + 10**6) == []
 
 
-def test_the_status_index_follows_the_status(table: Table, store: ConnectionStore, grant: Callable[..., None]) -> None:
-    grant()
+def test_the_status_index_follows_the_status(table: Table, store: ConnectionStore) -> None:
+    table.grant()
 
     def listed(status: str) -> bool:
         shard = s(f"{status}#{shard_of(table.connection_id)}")

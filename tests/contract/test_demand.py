@@ -4,8 +4,7 @@ import pytest
 
 from flowaccount_connect.storage.dynamodb import attributes, n, s
 from flowaccount_connect.tokens.demand import Demand
-from tests.contract.conftest import Table
-from tests.contract.test_connection_store import NOW
+from tests.contract.conftest import NOW, Table
 
 
 def test_a_turn_is_one_callers_until_it_lapses_or_the_generation_moves_on(table: Table) -> None:

@@ -10,11 +10,10 @@ from flowaccount_connect.rotation.pending_commits import (
     PendingCommit,
     PendingCommits,
     PendingOutcome,
-    PendingQueue,
     Target,
 )
 from flowaccount_connect.storage.commits import Commit
-from flowaccount_connect.storage.connections import ConnectionStore, grant_update, key_of, tenant_check
+from flowaccount_connect.storage.connections import ConnectionStore, key_of, tenant_check
 from flowaccount_connect.storage.dynamodb import ConditionRefused, call, s
 from flowaccount_connect.storage.links import (
     CONFIRM_WITHIN,
@@ -30,9 +29,7 @@ from flowaccount_connect.storage.links import (
     link_from_item,
     refused_put,
 )
-from tests.contract.conftest import Table
-from tests.contract.test_attempts_and_pending_commits import Sent
-from tests.contract.test_connection_store import NOW, rotated
+from tests.contract.conftest import NOW, Table
 
 TENANT = "tenant-7"
 
@@ -53,30 +50,9 @@ def link(links: LinkStore) -> Link:
     return used
 
 
-def waiting(table: Table, grant_id: str = "g1", attempt_id: str = "a1") -> Commit:
-    return Commit(
-        connection_id=table.connection_id,
-        grant_id=grant_id,
-        attempt_id=attempt_id,
-        environment="sandbox",
-        tenant=TENANT,
-        tokens=rotated(f"{grant_id} tokens", NOW),
-    )
-
-
-def granted(table: Table, *, grant_id: str = "g1", tenant: str | None = TENANT) -> dict[str, Any]:
-    return grant_update(
-        table.name,
-        Commit(
-            connection_id=table.connection_id,
-            grant_id=grant_id,
-            attempt_id=f"attempt of {grant_id}",
-            environment="sandbox",
-            tokens=rotated(f"{grant_id} tokens", NOW),
-            tenant=tenant,
-        ),
-        now=NOW,
-    )
+def waiting(table: Table, attempt_id: str = "a1") -> Commit:
+    """What waits for its confirmation."""
+    return table.commit("g1", 0, attempt_id, "g1 tokens", tenant=TENANT)
 
 
 def transact(table: Table, *writes: dict[str, Any]) -> None:
@@ -94,7 +70,7 @@ def keep(table: Table, link: Link, *, attempt_id: str = "a1", now: int = NOW) ->
 def confirm(table: Table, link: Link, *, tenant: str = TENANT, now: int = NOW) -> None:
     transact(
         table,
-        {"Update": granted(table, tenant=tenant)},
+        {"Update": table.granting(tenant=tenant)},
         {"Update": confirming(table.name, link.id, tenant, grant_id="g1", now=now)},
     )
 
@@ -150,7 +126,7 @@ def test_a_set_is_kept_once_by_its_own_callback_and_in_time(table: Table, link: 
 
 
 def test_a_business_of_another_tenant_keeps_nothing(table: Table, link: Link) -> None:
-    transact(table, {"Update": granted(table, grant_id="g0", tenant="tenant-8")})
+    transact(table, {"Update": table.granting("g0", tenant="tenant-8")})
     with pytest.raises(ConditionRefused) as caught:
         keep(table, link)
     connection, nothing = caught.value.items
@@ -162,11 +138,10 @@ def test_a_business_of_another_tenant_keeps_nothing(table: Table, link: Link) ->
 
 @pytest.mark.parametrize("tenant", [TENANT, None])
 def test_a_business_of_the_same_tenant_or_of_nobody_is_welcome(table: Table, link: Link, tenant: str | None) -> None:
-    transact(table, {"Update": granted(table, grant_id="g0", tenant=tenant)})
+    transact(table, {"Update": table.granting("g0", tenant=tenant)})
     keep(table, link)
     confirm(table, link)
-    connection = ConnectionStore(table.client, table.name).get(table.connection_id)
-    assert connection is not None
+    connection = table.connection()
     assert (connection.tenant, connection.generation, connection.grant_id) == (TENANT, 2, "g1")
 
 
@@ -177,8 +152,7 @@ def test_a_confirmation_connects_and_empties_the_link_in_one(table: Table, link:
             confirm(table, link, tenant=tenant, now=now)
         assert ConnectionStore(table.client, table.name).get(table.connection_id) is None
     confirm(table, link)
-    connection = ConnectionStore(table.client, table.name).get(table.connection_id)
-    assert connection is not None
+    connection = table.connection()
     assert (connection.status, connection.tenant, connection.generation) == (Status.ACTIVE, TENANT, 1)
     assert connection.sealed == waiting(table).tokens.sealed
     ended = stored(table, link)
@@ -190,7 +164,7 @@ def test_a_confirmation_connects_and_empties_the_link_in_one(table: Table, link:
 
 def test_a_business_that_is_anothers_by_now_is_not_taken_over(table: Table, link: Link) -> None:
     keep(table, link)
-    transact(table, {"Update": granted(table, grant_id="g0", tenant="tenant-8")})
+    transact(table, {"Update": table.granting("g0", tenant="tenant-8")})
     with pytest.raises(ConditionRefused) as caught:
         confirm(table, link)
     connection, nothing = caught.value.items
@@ -200,10 +174,9 @@ def test_a_business_that_is_anothers_by_now_is_not_taken_over(table: Table, link
 
 
 def test_a_consent_without_a_tenant_leaves_it(table: Table) -> None:
-    transact(table, {"Update": granted(table)})
-    transact(table, {"Update": granted(table, grant_id="g2", tenant=None)})
-    connection = ConnectionStore(table.client, table.name).get(table.connection_id)
-    assert connection is not None
+    transact(table, {"Update": table.granting(tenant=TENANT)})
+    transact(table, {"Update": table.granting("g2", tenant=None)})
+    connection = table.connection()
     assert (connection.tenant, connection.generation) == (TENANT, 2)
 
 
@@ -226,20 +199,17 @@ def test_what_waits_is_dropped_with_its_event_once(table: Table, link: Link) -> 
     assert "Item" not in table.client.get_item(TableName=table.name, Key=key_of(table.connection_id))
 
 
-def pending(table: Table, link_id: str) -> PendingCommit:
-    return PendingCommit(target=Target.LINK, commit=waiting(table), link_id=link_id)
+def pending(table: Table, link_id: str) -> str:
+    return PendingCommit(target=Target.LINK, commit=waiting(table), link_id=link_id).to_json()
 
 
 def test_a_pending_commit_waits_like_any_other_or_is_too_late(table: Table, link: Link) -> None:
-    sent = Sent()
-    PendingQueue(sent, "queue").send(pending(table, link.id))
-    salvage = PendingCommits(table.client, table.name)
-    assert salvage.apply(sent.body, now=NOW + CONFIRM_WITHIN) == (PendingOutcome.TOO_LATE, table.connection_id)
-    assert salvage.apply(sent.body, now=NOW + 1) == (PendingOutcome.APPLIED, table.connection_id)
+    sent, salvage = pending(table, link.id), PendingCommits(table.client, table.name)
+    assert salvage.apply(sent, now=NOW + CONFIRM_WITHIN) == (PendingOutcome.TOO_LATE, table.connection_id)
+    assert salvage.apply(sent, now=NOW + 1) == (PendingOutcome.APPLIED, table.connection_id)
     assert stored(table, link).waiting == waiting(table)
-    assert salvage.apply(sent.body, now=NOW + 1) == (PendingOutcome.APPLIED_BEFORE, table.connection_id)
-    PendingQueue(sent, "queue").send(pending(table, "gone"))
-    assert salvage.apply(sent.body, now=NOW) == (PendingOutcome.UNKNOWN, table.connection_id)
+    assert salvage.apply(sent, now=NOW + 1) == (PendingOutcome.APPLIED_BEFORE, table.connection_id)
+    assert salvage.apply(pending(table, "gone"), now=NOW) == (PendingOutcome.UNKNOWN, table.connection_id)
 
 
 def test_what_a_tenant_does_is_counted_by_the_minute_and_by_the_act(links: LinkStore) -> None:

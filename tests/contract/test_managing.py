@@ -8,40 +8,14 @@ from flowaccount_connect.connections.listing import Listed, Listing, read
 from flowaccount_connect.domain.connection import Reason, Sealed, Status
 from flowaccount_connect.storage import dynamodb
 from flowaccount_connect.storage import imports as imports_module
-from flowaccount_connect.storage.commits import Commit
-from flowaccount_connect.storage.connections import ConnectionStore, Refused, grant_update, key_of
-from flowaccount_connect.storage.dynamodb import call
+from flowaccount_connect.storage.connections import ConnectionStore, Refused, key_of
 from flowaccount_connect.storage.imports import COOLING, ImportStore, NotBegun
-from tests.contract.conftest import Table
-from tests.contract.test_connection_store import NOW, attempt, refused, rotated
-from tests.support.commits import commit_of
-
-
-@pytest.fixture
-def store(table: Table) -> ConnectionStore:
-    return ConnectionStore(table.client, table.name)
+from tests.contract.conftest import NOW, Table, attempt, refused
 
 
 @pytest.fixture
 def imports(table: Table) -> ImportStore:
     return ImportStore(table.client, table.name, "sandbox", clock=lambda: NOW)
-
-
-def connect(table: Table, grant_id: str = "0-g1") -> None:
-    call(
-        table.client.update_item,
-        **grant_update(
-            table.name,
-            Commit(
-                connection_id=table.connection_id,
-                grant_id=grant_id,
-                attempt_id="a0",
-                environment="sandbox",
-                tokens=rotated(f"{grant_id} tokens", NOW - 100),
-            ),
-            now=NOW - 100,
-        ),
-    )
 
 
 def begin(
@@ -52,24 +26,21 @@ def begin(
 
 
 def test_a_disconnect_leaves_the_tombstone(table: Table, store: ConnectionStore) -> None:
-    connect(table, "0")
+    table.grant("0")
     store.claim(table.connection_id, attempt("a1"), generation=None, now=NOW)
     ended = store.disconnect(table.connection_id, "0", now=NOW)
     assert (ended.status, ended.generation, ended.grant_id > "0", ended.sealed) == (Status.DISCONNECTED, 2, True, None)
-    item = table.client.get_item(TableName=table.name, Key=key_of(table.connection_id), ConsistentRead=True)["Item"]
-    assert set(item) == {
+    assert set(table.item()) == {
         *("pk", "sk", "status", "listed_as", "environment", "grant_id", "generation", "connected_at", "ended_at", "ttl")
     }
-    assert (
-        refused(lambda: store.commit(commit_of(table.connection_id, "0", 1, "a1", rotated("late", NOW + 9)))) == ended
-    )
+    assert refused(lambda: store.commit(table.commit("0", 1, "a1", "late", NOW + 9))) == ended
     assert refused(lambda: store.disconnect(table.connection_id, "0", now=NOW + 5)) == ended
     again = store.disconnect(table.connection_id, ended.grant_id, now=NOW + 5)
     assert again.grant_id > ended.grant_id
 
 
 def test_a_disconnect_ends_only_the_consent_it_was_asked_to_end(table: Table, store: ConnectionStore) -> None:
-    connect(table, "0-g2")
+    table.grant("0-g2")
     there = refused(lambda: store.disconnect(table.connection_id, "0-g1", now=NOW))
     assert there is not None
     assert (there.grant_id, there.status) == ("0-g2", Status.ACTIVE)
@@ -86,7 +57,7 @@ def test_an_import_begins_where_nothing_is_active(table: Table, imports: ImportS
     assert found is not None
     assert (in_the_way.value.connection, in_the_way.value.imported) == (None, found)
     assert (found.grant_id, found.generation, found.sealed) == ("0-g5", 0, Sealed(b"given", b"key"))
-    connect(table)
+    table.grant("0-g1")
     with pytest.raises(NotBegun) as in_the_way:
         begin(table, imports, "0-g6")
     assert in_the_way.value.connection == store.get(table.connection_id)
@@ -97,37 +68,27 @@ def test_a_proved_import_becomes_the_connection(table: Table, imports: ImportSto
     begin(table, imports)
     claimed = imports.claim(table.connection_id, attempt("a1"), generation=None, now=NOW)
     assert claimed.sealed == Sealed(b"given", b"key")
-    imports.commit(commit_of(table.connection_id, "0-g5", 0, "a1", rotated("proved", NOW)))
-    there = store.get(table.connection_id)
-    assert there is not None
+    imports.commit(table.commit("0-g5", 0, "a1", "proved"))
+    there = table.connection()
     assert (there.status, there.grant_id, there.generation, there.sealed) == (
         *(Status.ACTIVE, "0-g5", 1),
         Sealed(b"proved", b"key"),
     )
     assert imports.get(table.connection_id) is None
-    again = refused(lambda: imports.commit(commit_of(table.connection_id, "0-g5", 0, "a1", rotated("proved", NOW))))
+    again = refused(lambda: imports.commit(table.commit("0-g5", 0, "a1", "proved")))
     assert again == there
-    imports.commit(commit_of(table.connection_id, "0-g5", 0, "a2", rotated("later", NOW + 1)))
+    imports.commit(table.commit("0-g5", 0, "a2", "later", NOW + 1))
     assert store.get(table.connection_id) is not None
-    assert (
-        refused(lambda: imports.commit(commit_of(table.connection_id, "0-g4", 0, "a3", rotated("older", NOW + 2))))
-        is not None
-    )
+    assert refused(lambda: imports.commit(table.commit("0-g4", 0, "a3", "older", NOW + 2))) is not None
 
 
 def test_a_kept_answer_needs_its_own_attempt(table: Table, imports: ImportStore, store: ConnectionStore) -> None:
-    assert (
-        refused(lambda: imports.commit_kept(commit_of(table.connection_id, "0-g5", 0, "a1", rotated("kept", NOW))))
-        is None
-    )
+    assert refused(lambda: imports.commit_kept(table.commit("0-g5", 0, "a1", "kept"))) is None
     begin(table, imports)
     imports.claim(table.connection_id, attempt("a1"), generation=None, now=NOW)
-    assert (
-        refused(lambda: imports.commit_kept(commit_of(table.connection_id, "0-g5", 0, "a2", rotated("kept", NOW))))
-        is not None
-    )
+    assert refused(lambda: imports.commit_kept(table.commit("0-g5", 0, "a2", "kept"))) is not None
     assert store.get(table.connection_id) is None
-    imports.commit_kept(commit_of(table.connection_id, "0-g5", 0, "a1", rotated("kept", NOW)))
+    imports.commit_kept(table.commit("0-g5", 0, "a1", "kept"))
     assert (store.get(table.connection_id) is None, imports.get(table.connection_id)) == (False, None)
 
 
@@ -135,8 +96,8 @@ def test_a_user_who_connected_meanwhile_ends_the_import(
     table: Table, imports: ImportStore, store: ConnectionStore
 ) -> None:
     begin(table, imports)
-    connect(table, "0-g9")
-    there = refused(lambda: imports.commit(commit_of(table.connection_id, "0-g5", 0, "a1", rotated("late", NOW))))
+    table.grant("0-g9")
+    there = refused(lambda: imports.commit(table.commit("0-g5", 0, "a1", "late")))
     assert there == store.get(table.connection_id)
     assert imports.get(table.connection_id) is None
 
@@ -164,10 +125,9 @@ def test_a_refused_import_is_told_and_changes_nothing_else(
 def test_who_imports_owns_the_business(table: Table, imports: ImportStore, store: ConnectionStore) -> None:
     begin(table, imports, tenant="tenant-1")
     imports.claim(table.connection_id, attempt("a1"), generation=None, now=NOW)
-    mine = commit_of(table.connection_id, "0-g5", 0, "a1", rotated("proved", NOW), tenant="tenant-1")
+    mine = table.commit("0-g5", 0, "a1", "proved", tenant="tenant-1")
     imports.commit(mine)
-    there = store.get(table.connection_id)
-    assert there is not None
+    there = table.connection()
     assert there.tenant == "tenant-1"
     # It needs a new consent: another tenant can import it as little as connect it.
     store.claim(table.connection_id, attempt("a2"), generation=1, now=NOW)
@@ -176,7 +136,7 @@ def test_who_imports_owns_the_business(table: Table, imports: ImportStore, store
         begin(table, imports, "0-g6", tenant="tenant-2")
     assert in_the_way.value.connection == store.get(table.connection_id)
     assert imports.get(table.connection_id) is None
-    theirs = commit_of(table.connection_id, "0-g7", 0, "a3", rotated("theirs", NOW + 5), tenant="tenant-2")
+    theirs = table.commit("0-g7", 0, "a3", "theirs", NOW + 5, tenant="tenant-2")
     assert refused(lambda: imports.commit(theirs)) is not None
     begin(table, imports, "0-g6", tenant="tenant-1")
 
@@ -186,13 +146,9 @@ def test_a_cancelled_import_comes_back_by_nothing(table: Table, imports: ImportS
     imported = imports.get(table.connection_id)
     assert imported is not None
     imports.cancel(imported, None, now=NOW)
-    tombstone = store.get(table.connection_id)
-    assert tombstone is not None
+    tombstone = table.connection()
     assert (tombstone.status, tombstone.grant_id > "0-g5", tombstone.generation) == (Status.DISCONNECTED, True, 1)
-    assert (
-        refused(lambda: imports.commit(commit_of(table.connection_id, "0-g5", 0, "a1", rotated("late", NOW + 5))))
-        == tombstone
-    )
+    assert refused(lambda: imports.commit(table.commit("0-g5", 0, "a1", "late", NOW + 5))) == tombstone
     with pytest.raises(Refused):
         imports.cancel(imported, None, now=NOW)
 
@@ -201,13 +157,12 @@ def test_a_cancel_ends_the_connection_it_saw(table: Table, imports: ImportStore,
     begin(table, imports)
     imported = imports.get(table.connection_id)
     assert imported is not None
-    connect(table, "0-g9")
+    table.grant("0-g9")
     with pytest.raises(Refused):
         imports.cancel(imported, None, now=NOW)
     seen = store.get(table.connection_id)
     imports.cancel(imported, seen, now=NOW)
-    ended = store.get(table.connection_id)
-    assert ended is not None
+    ended = table.connection()
     assert (ended.status, ended.grant_id > "0-g9", ended.generation) == (Status.DISCONNECTED, True, 2)
 
 
@@ -217,7 +172,7 @@ def test_what_nobody_understands_is_ended_with_its_import(
     for number, strange in enumerate(({"SS": ["a", "b"]}, {"L": [{"N": "1"}]}, {"S": "zzzz"}, None)):
         one = Table(table.engine, table.client, table.name, f"{table.connection_id}.{number}")
         begin(one, imports)
-        connect(one, "0-g1")
+        one.grant("0-g1")
         for sort_key in ("CONNECTION", "IMPORT"):
             key = key_of(one.connection_id, sort_key)
             item = dict(table.client.get_item(TableName=table.name, Key=key, ConsistentRead=True)["Item"])
@@ -231,21 +186,21 @@ def test_what_nobody_understands_is_ended_with_its_import(
         assert imports.get(one.connection_id) is None
         # The door is of this moment, whatever stood there: an earlier consent finds it shut, a later one opens it.
         with pytest.raises(Refused):
-            imports.commit(commit_of(one.connection_id, "0-g5", 0, "a1", rotated("late", NOW + 5)))
-        connect(one, "01b")
+            imports.commit(one.commit("0-g5", 0, "a1", "late", NOW + 5))
+        one.grant("01b")
         assert getattr(store.get(one.connection_id), "status", None) is Status.ACTIVE
 
 
 def test_what_changes_meanwhile_is_not_ended_for_what_it_was(
     table: Table, imports: ImportStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connect(table, "0-g1")
+    table.grant("0-g1")
     get = dynamodb.get
 
     def changed(client: object, name: str, key: Any) -> object:
         found = get(client, name, key)
         if key == key_of(table.connection_id):
-            connect(table, "0-g2")
+            table.grant("0-g2")
         return found
 
     monkeypatch.setattr(imports_module, "get", changed)
@@ -263,7 +218,7 @@ def test_pages_go_through_the_index_and_read_what_can_be_shown(
         if number % 3 == 0:
             begin(one, imports)
         else:
-            connect(one)
+            one.grant("0-g1")
         if number % 3 == 1:
             store.disconnect(connection_id, "0-g1", now=NOW)
 

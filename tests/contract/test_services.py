@@ -2,38 +2,26 @@
 
 import json
 from collections.abc import Iterator
-from typing import Any
 
-import boto3
 import pytest
 
 from flowaccount_connect.oauth.client_secret import ClientSecret, SecretMisconfigured
 from flowaccount_connect.scheduling.refresh_queue import Message, RefreshQueue
 from flowaccount_connect.storage.sealing import CannotOpen, Sealer, TokenPair
 from tests.contract import engines
+from tests.contract.engines import functions_client, owners_client
 
 
 @pytest.fixture(scope="module")
-def ministack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A client of MiniStack's DynamoDB, which says where the other services are."""
-    with engines.ministack(tmp_path_factory.mktemp("services")) as client:
-        yield client
+def ministack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where the services are."""
+    with engines.ministack(tmp_path_factory.mktemp("services")) as url:
+        yield url
 
 
-def owner(ministack: Any, service: Any) -> Any:
-    """A client of whoever sets the stack up."""
-    return boto3.client(
-        service,
-        endpoint_url=ministack.meta.endpoint_url,
-        region_name=engines.REGION,
-        aws_access_key_id="test",
-        aws_secret_access_key="test",
-    )
-
-
-def test_a_queue_says_for_each_message_whether_it_took_it(ministack: Any) -> None:
-    url = owner(ministack, "sqs").create_queue(QueueName="refresh")["QueueUrl"]
-    sqs = engines.functions_client(ministack, "sqs")
+def test_a_queue_says_for_each_message_whether_it_took_it(ministack: str) -> None:
+    url = owners_client(ministack, "sqs").create_queue(QueueName="refresh")["QueueUrl"]
+    sqs = functions_client(ministack, "sqs")
     entries = [{"Id": "0", "MessageBody": "good"}, {"Id": "1", "MessageBody": "bad\x00"}]
     answer = sqs.send_message_batch(QueueUrl=url, Entries=entries)
     assert [one["Id"] for one in answer["Successful"]] == ["0"]
@@ -43,9 +31,9 @@ def test_a_queue_says_for_each_message_whether_it_took_it(ministack: Any) -> Non
     assert queue.waiting() == 3
 
 
-def test_a_key_seals_and_opens(ministack: Any) -> None:
-    key = owner(ministack, "kms").create_key()["KeyMetadata"]["KeyId"]
-    kms = engines.functions_client(ministack, "kms")
+def test_a_key_seals_and_opens(ministack: str) -> None:
+    key = owners_client(ministack, "kms").create_key()["KeyMetadata"]["KeyId"]
+    kms = functions_client(ministack, "kms")
     sealer = Sealer(kms, key, stack="connect", environment="sandbox")
     tokens = TokenPair("access", "refresh")
     sealed = sealer.seal(tokens, sealer.data_key(), owner="N1", grant_id="g1")
@@ -55,17 +43,17 @@ def test_a_key_seals_and_opens(ministack: Any) -> None:
         Sealer(kms, key, stack="another", environment="sandbox").open(sealed, owner="N1", grant_id="g1")
 
 
-def test_a_secret_is_read_and_one_that_is_not_there_is_named(ministack: Any) -> None:
+def test_a_secret_is_read_and_one_that_is_not_there_is_named(ministack: str) -> None:
     text = json.dumps({"client_secret": "CANARY"})
-    owner(ministack, "secretsmanager").create_secret(Name="client", SecretString=text)
-    secrets = engines.functions_client(ministack, "secretsmanager")
+    owners_client(ministack, "secretsmanager").create_secret(Name="client", SecretString=text)
+    secrets = functions_client(ministack, "secretsmanager")
     assert ClientSecret(secrets, "client").get() == "CANARY"
     with pytest.raises(SecretMisconfigured, match="ResourceNotFoundException"):
         ClientSecret(secrets, "other").get()
 
 
-def test_a_bus_takes_events(ministack: Any) -> None:
-    owner(ministack, "events").create_event_bus(Name="connect")
+def test_a_bus_takes_events(ministack: str) -> None:
+    owners_client(ministack, "events").create_event_bus(Name="connect")
     entry = {"EventBusName": "connect", "Source": "connect", "DetailType": "connected", "Detail": "{}", "Time": 5}
-    (taken,) = engines.functions_client(ministack, "events").put_events(Entries=[entry])["Entries"]
+    (taken,) = functions_client(ministack, "events").put_events(Entries=[entry])["Entries"]
     assert taken["EventId"]

@@ -11,6 +11,7 @@ import boto3
 import pytest
 import requests
 
+from flowaccount_connect.storage.connections import key_of
 from tests.e2e import app_site
 from tests.e2e.addresses import APP_RETURN_URL, RECEIVERS, RETURN_URL, TERMINAL_PORT
 from tests.e2e.app_site import AppSite
@@ -138,21 +139,33 @@ def connection(up: Stack, simulator: Simulator, visitor: HttpVisitor) -> str:
     return "N1000001"
 
 
+def change(up: Stack, pk: str, sk: str, **values: int) -> None:
+    """Set attributes of an item, as time or another process would."""
+    service.client(up, "dynamodb").update_item(
+        TableName=up.table,
+        Key={"pk": {"S": pk}, "sk": {"S": sk}},
+        UpdateExpression="SET " + ", ".join(f"#{name} = :{name}" for name in values),
+        ExpressionAttributeNames={f"#{name}": name for name in values},
+        ExpressionAttributeValues={f":{name}": {"N": str(value)} for name, value in values.items()},
+    )
+
+
 @pytest.fixture
 def set_item(up: Stack) -> Any:
-    """Sets attributes of a connection's item, as time or another process would."""
+    """Sets attributes of a connection's item."""
+    return lambda connection_id, **values: change(up, f"CONNECTION#{connection_id}", "CONNECTION", **values)
 
-    def change(connection_id: str, **values: int) -> None:
-        names = {f"#{name}": name for name in values}
-        service.client(up, "dynamodb").update_item(
-            TableName=up.table,
-            Key={"pk": {"S": f"CONNECTION#{connection_id}"}, "sk": {"S": "CONNECTION"}},
-            UpdateExpression="SET " + ", ".join(f"#{name} = :{name}" for name in values),
-            ExpressionAttributeNames=names,
-            ExpressionAttributeValues={f":{name}": {"N": str(value)} for name, value in values.items()},
-        )
 
-    return change
+def delete_connections(up: Stack, *businesses: str) -> None:
+    """Let these businesses be nobody's: not connected, and never disconnected."""
+    for business in businesses:
+        service.client(up, "dynamodb").delete_item(TableName=up.table, Key=key_of(business))
+
+
+def disconnect(up: Stack, business: str) -> None:
+    """Disconnect a business, and wait until it can be connected again."""
+    service.call(up, "DELETE", f"/connections/{business}")
+    time.sleep(2)  # A disconnect ends all consents of its second, and of the one that follows.
 
 
 @pytest.fixture

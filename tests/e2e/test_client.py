@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
 import time
@@ -28,8 +27,10 @@ from flowaccount_connect_client import (
     signing,
 )
 from flowaccount_connect_client.cli import target
+from tests.e2e import callers
 from tests.e2e.addresses import TERMINAL_PORT
 from tests.e2e.conftest import Simulator
+from tests.support import pages
 from tools.local import service
 from tools.local.places import ROOT, STACK_FILE
 from tools.local.stack import Stack
@@ -153,19 +154,12 @@ def test_every_answer_of_the_api_is_read(up: Stack, connection: str, books: Call
 def test_what_a_caller_may_not_see_or_what_is_not_there_has_its_own_error(up: Stack, books: Any) -> None:
     with pytest.raises(ConnectionNotFound):
         FlowAccountConnect(patience=0).access_token("N404404")
-    name = "flowaccount-connect-nobody"
-    iam = service.client(up, "iam")
-    iam.create_user(UserName=name)
-    key = iam.create_access_key(UserName=name)["AccessKey"]
     nobody = botocore.session.Session()
-    nobody.set_credentials(key["AccessKeyId"], key["SecretAccessKey"])
-    try:
+    with callers.user(up) as key:
+        nobody.set_credentials(*key)
         with pytest.raises(AccessDenied) as caught:
             FlowAccountConnect(session=nobody, patience=0).access_token("N1000001")
-        assert caught.value.denial == "permission"
-    finally:
-        iam.delete_access_key(UserName=name, AccessKeyId=key["AccessKeyId"])
-        iam.delete_user(UserName=name)
+    assert caught.value.denial == "permission"
 
 
 @pytest.fixture
@@ -264,23 +258,17 @@ def test_the_terminal_tool_finds_a_stack_by_its_name(
 @pytest.fixture
 def support_staff(up: Stack, tmp_path: Path) -> Iterator[Path]:
     """A folder where the local stack is used with the role that docs/console.md gives to support staff."""
-    iam, name = service.client(up, "iam"), "flowaccount-connect-support"
-    (policy,) = re.findall(r"```json\n(.*?)```", (ROOT / "docs" / "console.md").read_text("utf-8"), re.DOTALL)
+    (policy,) = pages.blocks("docs/console.md", "json")
     places = {"region": up.region, "account": "000000000000", "api": up.api_id, "table": up.table}
     for place, value in places.items():
         policy = policy.replace(f"{{{place}}}", value)
-    iam.create_user(UserName=name)
-    iam.put_user_policy(UserName=name, PolicyName="support", PolicyDocument=policy)
-    key = iam.create_access_key(UserName=name)["AccessKey"]
     known = json.loads(STACK_FILE.read_text("utf-8"))
     (tmp_path / ".local").mkdir()
-    (tmp_path / ".local" / "stack.json").write_text(
-        json.dumps(known | {"access_key_id": key["AccessKeyId"], "secret_access_key": key["SecretAccessKey"]})
-    )
-    yield tmp_path
-    iam.delete_access_key(UserName=name, AccessKeyId=key["AccessKeyId"])
-    iam.delete_user_policy(UserName=name, PolicyName="support")
-    iam.delete_user(UserName=name)
+    with callers.user(up, policy) as (key, secret):
+        (tmp_path / ".local" / "stack.json").write_text(
+            json.dumps(known | {"access_key_id": key, "secret_access_key": secret})
+        )
+        yield tmp_path
 
 
 def test_support_staff_see_all_in_the_console_and_change_nothing(

@@ -1,11 +1,8 @@
 """Links on the deployed stack: opened by browsers, ended by the app's confirmation and by nothing else."""
 
-import json
 import re
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from html import unescape
 from typing import Any
@@ -14,7 +11,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import requests
 
-from tests.e2e.conftest import Simulator
+from tests.e2e import callers
+from tests.e2e.conftest import Simulator, change, delete_connections
 from tests.e2e.links import confirmation_of, link_in
 from tests.e2e.tampering import denied
 from tools.local import service
@@ -81,14 +79,7 @@ def link_of(up: Stack, confirmation: str) -> dict[str, Any]:
 
 def set_link(up: Stack, confirmation: str, **values: int) -> None:
     """Change times of a link's item, as time would."""
-    names = {f"#{name}": name for name in values}
-    service.client(up, "dynamodb").update_item(
-        TableName=up.table,
-        Key={"pk": {"S": f"LINK#{confirmation.partition('.')[0]}"}, "sk": {"S": "LINK"}},
-        UpdateExpression="SET " + ", ".join(f"#{name} = :{name}" for name in values),
-        ExpressionAttributeNames=names,
-        ExpressionAttributeValues={f":{name}": {"N": str(value)} for name, value in values.items()},
-    )
+    change(up, f"LINK#{confirmation.partition('.')[0]}", "LINK", **values)
 
 
 def expire(up: Stack, confirmation: str) -> None:
@@ -102,16 +93,7 @@ def expire(up: Stack, confirmation: str) -> None:
 @pytest.fixture(autouse=True)
 def nobodys(up: Stack) -> None:
     """No business belongs to anybody yet."""
-    for business in (BUSINESS, OTHER_BUSINESS):
-        service.client(up, "dynamodb").delete_item(
-            TableName=up.table, Key={"pk": {"S": f"CONNECTION#{business}"}, "sk": {"S": "CONNECTION"}}
-        )
-
-
-@pytest.fixture
-def visitors() -> list[HttpVisitor]:
-    """Two users, each with a browser of their own."""
-    return [HttpVisitor(), HttpVisitor()]
+    delete_connections(up, BUSINESS, OTHER_BUSINESS)
 
 
 def test_a_business_is_connected_once_its_app_confirms_it(
@@ -156,27 +138,6 @@ def test_a_set_that_waits_is_ciphertext_and_the_confirmation_is_a_hash(
     assert token.encode() not in bytes(item["tokens"]["B"])
 
 
-def test_a_forwarded_link_gives_the_attacker_nothing(
-    up: Stack, simulator: Simulator, visitors: list[HttpVisitor]
-) -> None:
-    attacker, victim = visitors
-    tenant = f"the-attacker-{time.monotonic_ns()}"
-    made = make(up, tenant)
-    own = attacker.consent(made["connect_url"], user="somchai", business=OTHER_BUSINESS)
-    arrived = victim.connect(made["connect_url"], user="somchai", business=BUSINESS)
-    confirmation = returned(arrived)["confirmation"]
-    # The attacker comes back with a tab of his own, and learns nothing to have confirmed.
-    assert returned(attacker.follow(own)) == {"error": "attempt_used"}
-    # The app confirms for who is logged in where the confirmation arrived: the victim.
-    assert refused(up, confirmation, "the-victim") == (409, "tenant_mismatch", "tenant_mismatch")
-    assert refused(up, confirmation, tenant) == (409, "tenant_mismatch", "tenant_mismatch")
-    assert service.connection_item(up, BUSINESS) is None
-    assert service.connection_item(up, OTHER_BUSINESS) is None
-    assert "tokens" not in link_of(up, confirmation)
-    assert refusals(up, tenant) == ["tenant_mismatch"]
-    assert len(simulator.posts("authorization_code")) == 1
-
-
 def test_a_link_opened_by_previews_and_in_two_tabs_is_used_once(
     up: Stack, simulator: Simulator, visitor: HttpVisitor
 ) -> None:
@@ -193,17 +154,6 @@ def test_a_link_opened_by_previews_and_in_two_tabs_is_used_once(
     assert confirm(up, made["confirmation"], "tenant-2").status_code == 200
     opened = visitor.get(made["connect_url"], Accept="application/json")
     assert (opened.status_code, opened.json()["code"]) == (409, "already_connected")
-
-
-def test_another_browser_cannot_come_back_from_a_link(
-    up: Stack, simulator: Simulator, visitors: list[HttpVisitor]
-) -> None:
-    made = make(up, "tenant-3")
-    back = visitors[0].consent(made["connect_url"], user="somchai", business=BUSINESS)
-    assert visitors[1].follow(back).page == "attempt_unknown"
-    assert simulator.posts() == []
-    assert refused(up, made["confirmation"], "tenant-3") == (409, "not_finished", None)
-    assert returned(visitors[0].follow(back)) == {"confirmation": made["confirmation"]}
 
 
 def test_a_set_nobody_confirmed_in_time_is_dropped(up: Stack, simulator: Simulator, visitor: HttpVisitor) -> None:
@@ -336,29 +286,9 @@ def test_a_links_address_comes_from_the_configuration_whatever_a_header_says(up:
     assert sent["redirect_uri"] == [up.callback_url]
 
 
-@contextmanager
-def caller(up: Stack, *paths: str) -> Iterator[tuple[str, str]]:
-    """The keys of a caller who may only call these paths of the API."""
-    iam, name = service.client(up, "iam"), "flowaccount-connect-some-paths"
-    iam.create_user(UserName=name)
-    arns = [f"arn:aws:execute-api:{up.region}:000000000000:{up.api_id}/live/{path}" for path in paths]
-    document = {
-        "Version": "2012-10-17",
-        "Statement": [{"Effect": "Allow", "Action": "execute-api:Invoke", "Resource": arns}],
-    }
-    iam.put_user_policy(UserName=name, PolicyName="paths", PolicyDocument=json.dumps(document))
-    key = iam.create_access_key(UserName=name)["AccessKey"]
-    try:
-        yield key["AccessKeyId"], key["SecretAccessKey"]
-    finally:
-        iam.delete_access_key(UserName=name, AccessKeyId=key["AccessKeyId"])
-        iam.delete_user_policy(UserName=name, PolicyName="paths")
-        iam.delete_user(UserName=name)
-
-
 def test_who_may_make_links_may_not_confirm_them(up: Stack, simulator: Simulator, visitor: HttpVisitor) -> None:
     body = {"tenant": "tenant-11", "return_url": RETURN_URL}
-    with caller(up, "POST/connect-links") as keys:
+    with callers.user(up, callers.calling(up, "POST/connect-links")) as keys:
         made = service.call(up, "POST", "/connect-links", body=body, credentials=keys).json()
         arrived = visitor.connect(made["connect_url"], user="somchai", business=BUSINESS)
         wanted = {"confirmation": returned(arrived)["confirmation"], "tenant": "tenant-11"}

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from flowaccount_connect_client.cli.main import main
-from tests.e2e.conftest import Simulator
+from tests.e2e import callers
+from tests.e2e.conftest import EMAIL, Simulator
+from tests.e2e.test_deploy import remove
 from tools.deploy import __main__ as deploy
 from tools.deploy import secret
 from tools.deploy.checks import Clients
@@ -18,7 +20,6 @@ from tools.local.stack import Stack
 
 NAME = "flowaccount-connect-fresh"
 API_ID = "flowaccountconnectfresh"
-EMAIL = "operator@example.com"
 CLIENT = {"client_id": "fresh-client", "client_secret": "secret-of-a-fresh-client"}
 
 type Look = Callable[[str, str], tuple[int, dict[str, Any]]]
@@ -36,12 +37,7 @@ def fresh(up: Stack, account: Clients, simulator: Simulator) -> Iterator[str]:
     given = {"CLIENT_ID": CLIENT["client_id"], "STACK": NAME, "EMAIL": EMAIL}
     deploy.run(given | {"PARAMETERS": f"RedirectUri={url}/callback {endpoints}"}, ask=None)
     yield url
-    stacks = account("cloudformation")
-    stacks.delete_stack(StackName=NAME)
-    stacks.get_waiter("stack_delete_complete").wait(StackName=NAME, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
-    account("dynamodb").update_table(TableName=f"{NAME}-connections", DeletionProtectionEnabled=False)
-    account("dynamodb").delete_table(TableName=f"{NAME}-connections")
-    account("secretsmanager").delete_secret(SecretId=f"{NAME}/client-secret", ForceDeleteWithoutRecovery=True)
+    remove(account, NAME)
 
 
 @pytest.fixture
@@ -105,19 +101,10 @@ def test_a_fresh_stack_has_three_things_to_do_and_then_none(
     assert (found["to_do"], found["unknown"]) == (0, 0)
 
 
-def test_who_may_look_at_nothing_hears_which_permissions_are_missing(up: Stack, account: Clients, look: Look) -> None:
-    iam, name = account("iam"), f"{NAME}-visitor"
-    iam.create_user(UserName=name)
+def test_who_may_look_at_nothing_hears_which_permissions_are_missing(up: Stack, look: Look) -> None:
     allowed = {"Effect": "Allow", "Action": "cloudformation:DescribeStacks", "Resource": "*"}
-    document = json.dumps({"Version": "2012-10-17", "Statement": [allowed]})
-    iam.put_user_policy(UserName=name, PolicyName="look", PolicyDocument=document)
-    key = iam.create_access_key(UserName=name)["AccessKey"]
-    try:
-        code, found = look(key["AccessKeyId"], key["SecretAccessKey"])
-    finally:
-        iam.delete_access_key(UserName=name, AccessKeyId=key["AccessKeyId"])
-        iam.delete_user_policy(UserName=name, PolicyName="look")
-        iam.delete_user(UserName=name)
+    with callers.user(up, json.dumps({"Version": "2012-10-17", "Statement": [allowed]})) as keys:
+        code, found = look(*keys)
     assert (code, to_do(found)) == (2, [])
     fixes = " ".join(one["fix"] for one in found["checks"])
     # The emulator asks nobody for lambda:GetAccountSettings.

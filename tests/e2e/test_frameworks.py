@@ -1,11 +1,10 @@
 """The client's example apps, each run as it stands, with users in a real browser."""
 
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from flowaccount_connect.connect.endings import Ending
 from tests.e2e.addresses import APP_RETURN_URL
 from tests.e2e.conftest import Simulator
 from tests.e2e.test_readme import environment_of
-from tests.support import typescript
+from tests.support import programs, typescript
 from tools.local import ports, service
 from tools.local.stack import Stack
 from tools.simulator import people
@@ -69,9 +68,8 @@ def framework(request: pytest.FixtureRequest) -> str:
     return name
 
 
-@contextmanager
-def running(framework: str, up: Stack, log: Path, return_url: str) -> Iterator[None]:
-    """One of the examples, running where its return URL is, until the block ends."""
+def running(framework: str, up: Stack, folder: Path, return_url: str) -> AbstractContextManager[Path]:
+    """One of the examples, running where its return URL is, for as long as a block runs; gives its log."""
     port = str(urlsplit(return_url).port)
     environment = environment_of(up) | {
         "FLOWACCOUNT_URL": str(up.simulator_url),
@@ -82,27 +80,13 @@ def running(framework: str, up: Stack, log: Path, return_url: str) -> Iterator[N
         "PYTHONPATH": str(EXAMPLES.parent),
     }
     command = [word.format(port=port) for word in COMMANDS[framework]]
-    with log.open("wb") as out:
-        process = subprocess.Popen(command, env=environment, cwd=log.parent, stdout=out, stderr=out)
-    try:
-        while True:
-            try:
-                requests.get(f"http://localhost:{port}", timeout=10)
-                break
-            except requests.ConnectionError:
-                assert process.poll() is None, log.read_text()
-                time.sleep(0.1)
-        yield
-    finally:
-        process.terminate()
-        process.wait(10)
+    return programs.serving(command, f"http://localhost:{port}", folder, environment)
 
 
 @pytest.fixture(scope="module")
 def example(framework: str, up: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The example of a framework, running; the framework."""
-    log = tmp_path_factory.mktemp(framework) / "log"
-    with running(framework, up, log, APP_RETURN_URL):
+    with running(framework, up, tmp_path_factory.mktemp(framework), APP_RETURN_URL):
         yield framework
 
 
@@ -294,8 +278,8 @@ def test_what_others_send_connects_nothing(
 def test_a_return_url_that_the_stack_refuses_is_named_to_the_team_and_not_to_the_user(
     framework: str, up: Stack, owner: Owner, tmp_path: Path
 ) -> None:
-    log, owner.app = tmp_path / "log", f"http://localhost:{ANOTHER_PORT}"
-    with running(framework, up, log, f"{owner.app}/flowaccount-connected"):
+    owner.app = f"http://localhost:{ANOTHER_PORT}"
+    with running(framework, up, tmp_path, f"{owner.app}/flowaccount-connected") as log:
         owner.sign_in("tenant-1")
         owner.page.click(BUTTON)
         owner.arrives("Our team knows")

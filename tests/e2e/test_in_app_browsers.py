@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize
 
 from flowaccount_connect.domain.ids import fingerprint
 from tests.e2e.app_site import AppSite
-from tests.e2e.conftest import Simulator
+from tests.e2e.conftest import Simulator, delete_connections
 from tests.e2e.links import link_in
 from tests.support.browsers import AGENTS
 from tools.local import service
@@ -28,8 +28,7 @@ APPENDED = "&fbclid=IwAR0x&utm_source=line&_gl=1*abc&gclid=x"
 @pytest.fixture(autouse=True)
 def nobodys(up: Stack) -> None:
     """The business belongs to nobody yet."""
-    key = {"pk": {"S": f"CONNECTION#{BUSINESS}"}, "sk": {"S": "CONNECTION"}}
-    service.client(up, "dynamodb").delete_item(TableName=up.table, Key=key)
+    delete_connections(up, BUSINESS)
 
 
 @pytest.fixture

@@ -1,10 +1,8 @@
 """The pages of other languages: their programs run as they stand, after `eval "$(make env)"`."""
 
-import json
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +11,9 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 import requests
 
+from tests.e2e import callers
 from tests.e2e.addresses import APP_RETURN_URL
-from tests.e2e.conftest import Simulator
+from tests.e2e.conftest import Simulator, disconnect
 from tests.support import pages, programs
 from tools.local import env, service
 from tools.local.stack import Stack
@@ -87,19 +86,8 @@ def policy(up: Stack, number: int) -> str:
 @pytest.fixture
 def role(up: Stack) -> Iterator[dict[str, str]]:
     """The variables of a program with a role that has the permissions of the page, and no more."""
-    iam, name = service.client(up, "iam"), "flowaccount-connect-other-language"
-    trust = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"AWS": "arn:aws:iam::000000000000:root"}}
-    document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
-    arn = iam.create_role(RoleName=name, AssumeRolePolicyDocument=document)["Role"]["Arn"]
-    iam.put_role_policy(RoleName=name, PolicyName="page", PolicyDocument=policy(up, 0))
-    got = service.client(up, "sts").assume_role(RoleArn=arn, RoleSessionName="app")["Credentials"]
-    yield {
-        "AWS_ACCESS_KEY_ID": got["AccessKeyId"],
-        "AWS_SECRET_ACCESS_KEY": got["SecretAccessKey"],
-        "AWS_SESSION_TOKEN": got["SessionToken"],
-    }
-    iam.delete_role_policy(RoleName=name, PolicyName="page")
-    iam.delete_role(RoleName=name)
+    with callers.role(up, policy(up, 0)) as keys:
+        yield dict(zip(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"), keys, strict=True))
 
 
 @pytest.fixture(params=["access key", "role"])
@@ -118,11 +106,6 @@ def written(language: Language, folder: Path) -> str:
     return commands
 
 
-def disconnected(up: Stack) -> None:
-    service.call(up, "DELETE", f"/connections/{BUSINESS}")
-    time.sleep(2)  # A disconnect ends all consents of its second, and of the one that follows.
-
-
 OWNER = next(name for name, user in people.USERS.items() if BUSINESS in user.businesses)
 
 
@@ -131,7 +114,7 @@ def test_a_pages_app_connects_a_business_and_reads_its_name(
 ) -> None:
     language = LANGUAGES["php"]
     commands = written(language, tmp_path)
-    disconnected(up)
+    disconnect(up, BUSINESS)
     with programs.serving(["sh", "-euc", commands], APP, tmp_path, given | {"HOME": str(tmp_path)}) as program:
         assert 'action="/connect-flowaccount"' in requests.get(APP, timeout=30).text
         pressed = requests.post(f"{APP}/connect-flowaccount", allow_redirects=False, timeout=40)
@@ -168,7 +151,7 @@ def test_a_pages_commands_connect_a_business_and_read_its_name(
             check=False,
         )
 
-    disconnected(up)
+    disconnect(up, BUSINESS)
     link = run("link")
     assert link.returncode == 0, link.stderr
     visitor = HttpVisitor()
@@ -194,12 +177,7 @@ def test_the_pages_variants_with_an_sdk_are_at_least_of_the_language() -> None:
 def test_an_access_key_for_one_route_reads_tokens_and_does_nothing_else(
     up: Stack, simulator: Simulator, connection: str
 ) -> None:
-    iam, name = service.client(up, "iam"), "flowaccount-connect-one-route"
-    iam.create_user(UserName=name)
-    iam.put_user_policy(UserName=name, PolicyName="page", PolicyDocument=policy(up, -1))
-    key = iam.create_access_key(UserName=name)["AccessKey"]
-    keys = key["AccessKeyId"], key["SecretAccessKey"]
-    try:
+    with callers.user(up, policy(up, -1)) as keys:
         assert service.call(up, "GET", f"/connections/{connection}/token", credentials=keys).status_code == 200
         rejected = {"rejected_generation": 1}
         told = service.call(up, "POST", f"/connections/{connection}/token", body=rejected, credentials=keys)
@@ -210,7 +188,3 @@ def test_an_access_key_for_one_route_reads_tokens_and_does_nothing_else(
             ("POST", "/connect-links", {"tenant": "t", "return_url": APP_RETURN_URL}),
         ):
             assert service.call(up, method, path, body=body, credentials=keys).status_code == 403, path
-    finally:
-        iam.delete_access_key(UserName=name, AccessKeyId=keys[0])
-        iam.delete_user_policy(UserName=name, PolicyName="page")
-        iam.delete_user(UserName=name)

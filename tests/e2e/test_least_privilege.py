@@ -24,8 +24,9 @@ from flowaccount_connect.notifying.webhooks import receiver
 from flowaccount_connect.rotation.pending_commits import PendingCommit, Target
 from flowaccount_connect.storage import stored_tokens
 from flowaccount_connect.storage.commits import Commit
+from flowaccount_connect.storage.connections import key_of
 from tests.e2e.addresses import RECEIVERS, RETURN_URL
-from tests.e2e.conftest import Simulator
+from tests.e2e.conftest import Simulator, change, delete_connections, until
 from tests.e2e.links import confirmation_of
 from tests.e2e.tampering import denied, restart
 from tests.e2e.test_webhooks import listening, status
@@ -312,8 +313,7 @@ def an_unwell_endpoint_is_heeded(world: World) -> bool:
 def forget_import(world: World) -> None:
     """Make a business one that can be imported: it is not connected, and no import was refused a moment ago."""
     world.call("DELETE", f"/connections/{IMPORTED}")
-    key = {"pk": {"S": f"CONNECTION#{IMPORTED}"}, "sk": {"S": "IMPORT"}}
-    world.aws("dynamodb").delete_item(TableName=world.up.table, Key=key)
+    world.aws("dynamodb").delete_item(TableName=world.up.table, Key=key_of(IMPORTED, "IMPORT"))
 
 
 def under_way(world: World, token: str | None = None) -> bool:
@@ -324,12 +324,7 @@ def under_way(world: World, token: str | None = None) -> bool:
     world.simulator.fault("status", status=503, body="{}", processed=False)
     began = world.call("POST", f"/connections/{IMPORTED}", {"refresh_token": token}).status_code == 202
     if began:
-        world.aws("dynamodb").update_item(
-            TableName=world.up.table,
-            Key={"pk": {"S": f"CONNECTION#{IMPORTED}"}, "sk": {"S": "IMPORT"}},
-            UpdateExpression="SET refresh_at = :at",
-            ExpressionAttributeValues={":at": {"N": "1"}},
-        )
+        change(world.up, f"CONNECTION#{IMPORTED}", "IMPORT", refresh_at=1)
     return began
 
 
@@ -347,12 +342,10 @@ def a_refused_import_is_announced(world: World) -> bool:
 
 def what_the_table_does_not_take_of_a_refresh_waits_as_a_pending_commit(world: World) -> bool:
     seen = len(world.simulator.posts("refresh_token"))
-    world.simulator.fault("delay", seconds=1, when="after")
+    world.simulator.fault("delay", seconds=2, when="after")
     with ThreadPoolExecutor(1) as pool:
         refreshing = pool.submit(world.refresh)
-        until = time.monotonic() + 10
-        while len(world.simulator.posts("refresh_token")) == seen and time.monotonic() < until:
-            time.sleep(0.05)
+        until(lambda: len(world.simulator.posts("refresh_token")) > seen)
         with denied(world.up, "refresh", "dynamodb:UpdateItem", "CONNECTION#*"):
             return refreshing.result() == "pending"
 
@@ -772,10 +765,7 @@ def undisturbed(up: Stack) -> Iterator[None]:
 @pytest.fixture(scope="module", autouse=True)
 def businesses(up: Stack) -> Iterator[None]:
     """Who is connected before anything is taken away: each to nobody, but for one that belongs to a tenant."""
-    for business in (REFRESHED, SERVED, LINKED, CONNECTED, IMPORTED, SWEPT):
-        service.client(up, "dynamodb").delete_item(
-            TableName=up.table, Key={"pk": {"S": f"CONNECTION#{business}"}, "sk": {"S": "CONNECTION"}}
-        )
+    delete_connections(up, REFRESHED, SERVED, LINKED, CONNECTED, IMPORTED, SWEPT)
     for user, business in (("suda", CONNECTED), ("suda", REFRESHED), ("somchai", SERVED), ("suda", SWEPT)):
         assert HttpVisitor().connect(up.authorize_url, user=user, business=business).page == "connected"
     made = service.call(up, "POST", "/connect-links", body={"tenant": TENANT, "return_url": RETURN_URL}).json()

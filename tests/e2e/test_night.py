@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Simulator
+from tests.e2e.conftest import Simulator, until
 from tests.e2e.tampering import denied, restart
 from tools.local import service
 from tools.local.stack import Stack
@@ -121,7 +121,7 @@ def test_tokens_that_the_table_does_not_take_wait_and_are_applied(
     simulator.fault("delay", seconds=4, when="after")
     with ThreadPoolExecutor(1) as pool:
         refreshing = pool.submit(refresh, up, connection)
-        wait_for_post(simulator)
+        until(lambda: bool(simulator.posts("refresh_token")))
         with denied(up, "refresh", "dynamodb:UpdateItem"):
             assert refreshing.result()["outcome"] == "pending"
     applied = service.until_generation(up, connection, generation + 1, patience=60)
@@ -139,9 +139,7 @@ def test_an_attempt_whose_worker_was_killed_is_taken_for_doubt_and_replayed(
     simulator.fault("delay", seconds=8, when="before")
     with ThreadPoolExecutor(1) as pool:
         pool.submit(service.invoke, up, "refresh", {"connection_id": connection})
-        until = time.monotonic() + 20
-        while "attempt_id" not in (service.connection_item(up, connection) or {}) and time.monotonic() < until:
-            time.sleep(0.05)
+        until(lambda: "attempt_id" in (service.connection_item(up, connection) or {}))
         restart(up, "refresh")
     assert refresh(up, connection)["outcome"] == "in_flight"
     simulator.clear_faults()
@@ -162,10 +160,3 @@ def unwell(up: Stack, *, since: int, next_test: int) -> None:
     state = {"unwell_since": {"N": str(since)}, "next_test": {"N": str(next_test)}, "cause": {"S": "configuration"}}
     service.client(up, "dynamodb").put_item(TableName=up.table, Item=HEALTH | state)
     restart(up, "refresh")
-
-
-def wait_for_post(simulator: Simulator) -> None:
-    """Until a refresh has reached the token endpoint."""
-    until = time.monotonic() + 20
-    while not simulator.posts("refresh_token") and time.monotonic() < until:
-        time.sleep(0.05)

@@ -16,7 +16,7 @@ import requests
 
 from flowaccount_connect.storage.connections import due_shard, key_of, listed_as
 from tests.e2e import crowd
-from tests.e2e.conftest import Bus, Simulator, until
+from tests.e2e.conftest import Bus, Simulator, change, until
 from tests.e2e.tampering import restart
 from tests.e2e.test_connect_links import confirm, link_of, make, refused
 from tests.e2e.test_connections import call, walk
@@ -68,12 +68,7 @@ def refresh_each(stage: Stage, businesses: list[str]) -> list[str]:
 
 def time_of_the_canary(stage: Stage) -> None:
     """Let the time of the next canary come."""
-    stage.table.update_item(
-        TableName=stage.up.table,
-        Key=shared("HEALTH"),
-        UpdateExpression="SET next_test = :then",
-        ExpressionAttributeValues={":then": {"N": "1"}},
-    )
+    change(stage.up, "HEALTH", "token-endpoint", next_test=1)
     restart(stage.up, "refresh")
 
 
@@ -114,7 +109,7 @@ POISONS: list[dict[str, object]] = [
 
 
 def test_connections_that_are_always_refused_stop_nobody_and_are_announced(
-    stage: Stage, simulator: Simulator, bus: Bus
+    stage: Stage, simulator: Simulator, bus: Bus, set_item: Any
 ) -> None:
     poisoned = connect(stage, "N4100001", len(POISONS), deadline=5 * HOUR)
     healthy = connect(stage, "N4100101", 15)
@@ -142,12 +137,7 @@ def test_connections_that_are_always_refused_stop_nobody_and_are_announced(
     until(lambda: all(bus.types(one).count("refused_alone") == 1 for one in poisoned))
     # Its time is over, and it ends like any other.
     last, now = poisoned[0], int(time.time())
-    stage.table.update_item(
-        TableName=stage.up.table,
-        Key=key_of(last),
-        UpdateExpression="SET deadline = :then",
-        ExpressionAttributeValues={":then": {"N": str(now - 25 * HOUR)}},
-    )
+    set_item(last, deadline=now - 25 * HOUR)
     stage.let_fall_due(last)
     assert stage.invoke(last) == "reauthorization_required"
     assert statuses(stage, [last]) == {"reauthorization_required expired": 1}
@@ -222,19 +212,14 @@ def test_one_false_refusal_costs_nothing(stage: Stage, simulator: Simulator) -> 
     assert call(stage.up, "GET", f"/connections/{business}/token")[1]["status"] == "active"
 
 
-def test_a_bad_minute_of_refusals_ends_nobody(stage: Stage, simulator: Simulator) -> None:
+def test_a_bad_minute_of_refusals_ends_nobody(stage: Stage, simulator: Simulator, set_item: Any) -> None:
     businesses = connect(stage, "N4310001", 12)
     simulator.fault("error", code="invalid_grant", times=1_000)
     assert refresh_each(stage, businesses) == ["refused"] * 5 + ["refused"] + ["unwell"] * 6
     # Ten minutes later it is not over: a second refusal is no verdict while all are refused.
     for business in businesses[:3]:
         stage.let_fall_due(business)
-    stage.table.update_item(
-        TableName=stage.up.table,
-        Key=key_of(businesses[0]),
-        UpdateExpression="SET deadline = :soon",
-        ExpressionAttributeValues={":soon": {"N": str(int(time.time()) + 600)}},
-    )
+    set_item(businesses[0], deadline=int(time.time()) + 600)
     entries = [{"Id": "1", "MessageBody": json.dumps({"connection_id": businesses[0], "urgent": True})}]
     stage.queues.send_message_batch(QueueUrl=stage.up.queues["refresh"], Entries=entries)
     until(lambda: sent(simulator, businesses[:1])[businesses[0]] == 2)
@@ -409,30 +394,6 @@ def test_an_old_confirmation_and_an_earlier_consent_find_the_door_shut(
     assert call(up, "GET", f"/connections/{business}")[1]["tenant"] == "shop-b"
 
 
-def test_a_pending_commit_from_before_a_disconnect_is_dropped(stage: Stage, simulator: Simulator) -> None:
-    (business,) = connect(stage, "N4700001", 1)
-    item = stage.item(business)
-    times = ("requested_at", "access_expires_at", "deadline", "refresh_at")
-    message: dict[str, Any] = {
-        "target": "consent",
-        "link_id": "",
-        "connection_id": business,
-        "grant_id": item["grant_id"]["S"][:-1] + "z",
-        "attempt_id": "of-13-days-ago",
-        "generation": 0,
-        "environment": "sandbox",
-        "tenant": None,
-        "tokens": {"tokens": "AAAA", "data_key": "AAAA"} | {name: int(item[name]["N"]) for name in times},
-    }
-    assert call(stage.up, "DELETE", f"/connections/{business}")[0] == 204
-    tombstone = stage.item(business)
-    for target in ("consent", "connection", "import"):
-        body = json.dumps(message | {"target": target})
-        answer = service.invoke(stage.up, "salvage", {"Records": [{"messageId": target, "body": body}]})
-        assert answer == {"batchItemFailures": []}, target
-    assert stage.item(business) == tombstone
-
-
 def test_an_import_belongs_to_its_tenant(stage: Stage, simulator: Simulator, visitor: HttpVisitor) -> None:
     up, business = stage.up, "N1000002"
     stage.table.delete_item(TableName=up.table, Key=key_of(business, "IMPORT"))
@@ -454,12 +415,7 @@ def test_refused_imports_sound_no_alarm_of_connections(stage: Stage, simulator: 
         stage.table.delete_item(TableName=stage.up.table, Key=key_of(name, "IMPORT"))
         call(stage.up, "POST", f"/connections/{name}", {"refresh_token": "never-issued"})
     # The first one's answer was lost: in doubt and then refused, it is a refused import and no lost rotation.
-    stage.table.update_item(
-        TableName=stage.up.table,
-        Key=key_of("N4800000", "IMPORT"),
-        UpdateExpression="SET refresh_at = :now",
-        ExpressionAttributeValues={":now": {"N": "1"}},
-    )
+    change(stage.up, "CONNECTION#N4800000", "IMPORT", refresh_at=1)
     told = service.invoke(stage.up, "refresh", {"connection_id": "N4800000", "import": True})
     assert told["outcome"] == "import_refused"
     assert counted(stage, begun)["Reauthorizations"] == counted(stage, begun)["TokensLost"] == 0
@@ -481,79 +437,3 @@ def counted(stage: Stage, since: float) -> Counter[str]:
             if sample.at >= since:
                 found[metric.name] += int(sample.value)
     return found
-
-
-# Answers that are easily misread -------------------------------------------------------------------------------------
-
-WHOLE = {"access_token": "an-access-token", "refresh_token": "a-refresh-token", "expires_in": 86_400}
-
-
-def test_an_answer_that_cannot_be_read_changes_nothing(stage: Stage, simulator: Simulator) -> None:
-    answers: list[object] = [
-        WHOLE | {"supportCode": 2},
-        WHOLE | {"supportCode": {"id": "N4900001"}},
-        WHOLE | {"supportCode": True},
-        WHOLE | {"refresh_token": "R\n"},
-        WHOLE | {"refresh_token": 12345},
-        WHOLE | {"refresh_token": ["a"]},
-        WHOLE | {"access_token": None},
-        "[" * 60_000,
-        '{"access_token": "a", "access_token": ',
-    ]
-    businesses, (healthy,) = connect(stage, "N4900001", len(answers)), connect(stage, "N4900101", 1)
-    for number, (business, body) in enumerate(zip(businesses, answers, strict=True)):
-        # A success in between: these doubts are not those of a brown-out.
-        stage.let_fall_due(healthy)
-        assert stage.invoke(healthy) == "refreshed"
-        simulator.fault("status", status=200, body=body, processed=True)
-        before = stage.item(business)
-        assert stage.invoke(business) == "in_doubt", number
-        after = stage.item(business)
-        assert {name: after[name] for name in ("tokens", "generation", "status")} == {
-            name: before[name] for name in ("tokens", "generation", "status")
-        }, number
-        assert call(stage.up, "GET", f"/connections/{business}/token")[1]["status"] == "in_doubt"
-
-
-def test_whole_tokens_are_kept_whatever_is_beside_them(
-    stage: Stage, simulator: Simulator, visitor: HttpVisitor
-) -> None:
-    business = "N1000005"
-    whole = json.dumps(WHOLE | {"supportCode": business, "expires_in": 86_400})
-    beside = (
-        whole + "<html>",
-        whole + whole,
-        "\ufeff" + whole + "\x00",
-        whole[:-1] + ', "expires_in": 1e400}',
-        # A byte that is no UTF-8, as the simulator sends it.
-        whole[:-1] + ', "companyName": "\udca1\udccd"}',
-    )
-    for junk in beside:
-        simulator.fault("status", status=200, body=junk, processed=True, grant_type="authorization_code")
-        assert visitor.connect(stage.up.authorize_url, user="anong", business=business).page == "connected"
-        simulator.fault("status", status=200, body=junk, processed=True, grant_type="refresh_token")
-        stage.let_fall_due(business)
-        assert stage.invoke(business) == "refreshed"
-        assert call(stage.up, "GET", f"/connections/{business}/token")[1]["access_token"] == "an-access-token"
-
-
-def test_what_nobody_sees_around_the_client_secret_is_not_sent(stage: Stage, visitor: HttpVisitor) -> None:
-    secrets = service.client(stage.up, "secretsmanager")
-    good = secrets.get_secret_value(SecretId=stage.up.secret)["SecretString"]
-    secret = json.loads(good)["client_secret"]
-    (business,) = connect(stage, "N4950001", 1)
-    try:
-        for text, page in (
-            ("\ufeff" + json.dumps({"client_secret": f"\u200b {secret}\u00a0\r\n"}), "connected"),
-            (json.dumps({"client_secret": f"{secret[:2]}\u200b{secret[2:]}"}), "configuration_error"),
-        ):
-            secrets.put_secret_value(SecretId=stage.up.secret, SecretString=text)
-            for function in ("callback", "refresh"):
-                restart(stage.up, function)
-            assert visitor.connect(stage.up.authorize_url, user="somchai", business="N1000001").page == page
-            stage.let_fall_due(business)
-            assert stage.invoke(business) == ("refreshed" if page == "connected" else "not_prepared")
-    finally:
-        secrets.put_secret_value(SecretId=stage.up.secret, SecretString=good)
-        for function in ("callback", "refresh"):
-            restart(stage.up, function)

@@ -28,7 +28,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from tests.e2e.conftest import Simulator
+from tests.e2e.conftest import Simulator, disconnect
 from tests.e2e.links import confirmation_of
 from tests.support import typescript
 from tests.support.typescript import ROOT
@@ -229,7 +229,6 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_generated_client_goes_through_a_whole_connect(up: Stack, simulator: Simulator, generated: Path) -> None:
     business = "N1000003"
-    service.call(up, "DELETE", f"/connections/{business}")
-    time.sleep(2)  # A disconnect ends all consents of its second, and of the one that follows.
+    disconnect(up, business)
     given = {"PATH": typescript.PATH, **env.exports(up), "BUSINESS": business}
     assert typescript.run(generated, "node", "built/connect.js", env=given) == "connected\n"

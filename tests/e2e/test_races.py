@@ -1,4 +1,4 @@
-"""Two of everything at the same moment: still one exchange, and one POST."""
+"""Many of everything at the same moment: still one POST."""
 
 import time
 from collections import Counter
@@ -10,22 +10,6 @@ import requests
 from tests.e2e.conftest import Simulator
 from tools.local import service
 from tools.local.stack import Stack
-from tools.local.visit import HttpVisitor
-
-
-def test_two_callbacks_at_once_exchange_the_code_once(up: Stack, simulator: Simulator, visitor: HttpVisitor) -> None:
-    back = visitor.consent(up.authorize_url, user="somchai", business="N1000003")
-    with ThreadPoolExecutor(6) as pool:
-        arrived = list(pool.map(lambda _: visitor.follow(back), range(6)))
-    assert len(simulator.posts("authorization_code")) == 1
-    assert [one.page for one in arrived] == ["connected"] * 6
-
-
-def test_a_reload_exchanges_nothing(up: Stack, simulator: Simulator, visitor: HttpVisitor) -> None:
-    back = visitor.consent(up.authorize_url, user="somchai", business="N1000001")
-    # The callback has cleared the cookie of the attempt.
-    assert [visitor.follow(back).page for _ in range(3)] == ["connected", "attempt_used", "attempt_used"]
-    assert len(simulator.posts("authorization_code")) == 1
 
 
 def test_many_refreshes_at_once_are_one_post(up: Stack, simulator: Simulator, connection: str, set_item: Any) -> None:

@@ -1,20 +1,18 @@
 """What the README shows runs as it stands."""
 
 import os
-import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-import requests
 
 from tests.e2e.addresses import APP_RETURN_URL
-from tests.e2e.conftest import Simulator
+from tests.e2e.conftest import Simulator, delete_connections
+from tests.support import pages, programs
 from tools.local import env, service
 from tools.local.stack import Stack
 from tools.local.visit import Arrived, ChromiumVisitor, HttpVisitor, Visitor
@@ -49,8 +47,7 @@ app.run(port=int(os.environ["PORT"]))
 
 def example_of(word: str, language: str = "python") -> str:
     """The README's example that holds `word`."""
-    (example,) = [e for e in re.findall(rf"```{language}\n(.*?)```", README.read_text(), re.DOTALL) if word in e]
-    return str(example)
+    return pages.block("README.md", language, word)
 
 
 def environment_of(up: Stack) -> dict[str, str]:
@@ -78,29 +75,14 @@ def test_the_readmes_service_reads_a_companys_name(
 @pytest.fixture
 def readmes_app(up: Stack, tmp_path: Path) -> Iterator[str]:
     """The README's app, running; its address."""
-    service.client(up, "dynamodb").delete_item(
-        TableName=up.table, Key={"pk": {"S": f"CONNECTION#{BUSINESS}"}, "sk": {"S": "CONNECTION"}}
-    )
+    delete_connections(up, BUSINESS)
     environment = environment_of(up) | {
         "RETURN_URL": APP_RETURN_URL,
         "PORT": str(urlsplit(APP).port),
         "PYTHONPATH": str(README.parent / "clients" / "python"),
     }
-    command = [sys.executable, "-c", example_of("flask") + USERS]
-    with (tmp_path / "log").open("wb") as log:
-        running = subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=log, stderr=log)
-    try:
-        for _ in range(100):
-            try:
-                requests.get(APP, timeout=5)
-                break
-            except requests.ConnectionError:
-                assert running.poll() is None, (tmp_path / "log").read_text()
-                time.sleep(0.1)
+    with programs.serving([sys.executable, "-c", example_of("flask") + USERS], APP, tmp_path, environment):
         yield APP
-    finally:
-        running.terminate()
-        running.wait(10)
 
 
 def test_the_readmes_app_connects_a_business_for_the_tenant_of_its_user(

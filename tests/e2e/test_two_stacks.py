@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e import callers
 from tests.e2e.conftest import Simulator
 from tools.local import deployment, emulator, service
 from tools.local.stack import FUNCTIONS, Stack
@@ -38,20 +39,11 @@ def beside(up: Stack, parameters: dict[str, str]) -> Iterator[Stack]:
     api_url = up.api_url.replace(up.api_id, API_ID)
     own = {"Environment": "production", "RedirectUri": f"{api_url}/callback"}
     deployment.deploy(port_of(up), parameters | own, name=NAME, api_id=API_ID)
-    iam, user = administrator(up, "iam"), f"{NAME}-service"
-    iam.create_user(UserName=user)
-    arn = f"arn:aws:execute-api:{up.region}:{emulator.ACCOUNT}:{API_ID}/*"
-    statement = {"Effect": "Allow", "Action": "execute-api:Invoke", "Resource": arn}
-    document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
-    iam.put_user_policy(UserName=user, PolicyName="invoke", PolicyDocument=document)
-    key = iam.create_access_key(UserName=user)["AccessKey"]
-    yield replace(
+    stack = replace(
         up,
         api_url=api_url,
         authorize_url=f"{api_url}/authorize",
         callback_url=f"{api_url}/callback",
-        access_key_id=key["AccessKeyId"],
-        secret_access_key=key["SecretAccessKey"],
         table=f"{NAME}-connections",
         functions={name: f"{NAME}-{name}" for name in FUNCTIONS},
         secret=f"{NAME}/client-secret",
@@ -59,9 +51,8 @@ def beside(up: Stack, parameters: dict[str, str]) -> Iterator[Stack]:
         key_id=f"alias/{NAME}",
         event_bus=NAME,
     )
-    iam.delete_access_key(UserName=user, AccessKeyId=key["AccessKeyId"])
-    iam.delete_user_policy(UserName=user, PolicyName="invoke")
-    iam.delete_user(UserName=user)
+    with callers.user(up, callers.calling(stack, "*")) as (key, secret):
+        yield replace(stack, access_key_id=key, secret_access_key=secret)
 
 
 @pytest.fixture

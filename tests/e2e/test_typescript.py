@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 import requests
 
+from tests.e2e import callers
 from tests.e2e.addresses import APP_RETURN_URL, RETURN_URL
-from tests.e2e.conftest import Simulator
+from tests.e2e.conftest import Simulator, disconnect
 from tests.support import pages, programs, typescript
 from tools.local import env, service
 from tools.local.stack import Stack
@@ -46,8 +47,7 @@ def variables(up: Stack) -> dict[str, str]:
 def businesses(up: Stack, simulator: Simulator, set_item: Any) -> None:
     """One business that was connected a while ago, and one that only a new consent brings back."""
     for business, tenant in ((READY, "tenant-2"), (DEAD, "tenant-9")):
-        service.call(up, "DELETE", f"/connections/{business}")
-        time.sleep(2)  # A disconnect ends all consents of its second, and of the one that follows.
+        disconnect(up, business)
         (consent,) = simulator.post("consents", {"business": business})["consents"]
         body = {"refresh_token": consent["refresh_token"], "tenant": tenant}
         assert service.call(up, "POST", f"/connections/{business}", body=body).status_code == 200
@@ -60,12 +60,8 @@ def businesses(up: Stack, simulator: Simulator, set_item: Any) -> None:
 @pytest.fixture
 def nobody(up: Stack) -> Iterator[dict[str, str]]:
     """The keys of a user without any permission."""
-    iam, name = service.client(up, "iam"), "flowaccount-connect-typescript-nobody"
-    iam.create_user(UserName=name)
-    key = iam.create_access_key(UserName=name)["AccessKey"]
-    yield {"OTHER_KEY": key["AccessKeyId"], "OTHER_SECRET": key["SecretAccessKey"]}
-    iam.delete_access_key(UserName=name, AccessKeyId=key["AccessKeyId"])
-    iam.delete_user(UserName=name)
+    with callers.user(up) as (key, secret):
+        yield {"OTHER_KEY": key, "OTHER_SECRET": secret}
 
 
 def webhook() -> str:
@@ -93,8 +89,7 @@ def test_the_programs_of_its_readme_run_as_they_stand(
     business, page = "N1000006", "clients/typescript/README.md"
     for name in ("app.mjs", "company.mjs"):
         (installed / name).write_text(pages.block(page, "js", f"// {name}"))
-    service.call(up, "DELETE", f"/connections/{business}")
-    time.sleep(2)  # A disconnect ends all consents of its second, and of the one that follows.
+    disconnect(up, business)
     site = APP_RETURN_URL.removesuffix("/flowaccount-connected")
     with programs.serving(["node", "app.mjs"], site, installed, variables | {"RETURN_URL": APP_RETURN_URL}) as log:
         pressed = requests.post(f"{site}/connect-flowaccount", allow_redirects=False, timeout=40)

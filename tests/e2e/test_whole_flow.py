@@ -105,49 +105,6 @@ def test_an_app_gets_its_state_and_the_connection_back(up: Stack, simulator: Sim
     assert arrived.status == 303
 
 
-def test_reconnecting_replaces_the_tokens_and_counts_on(
-    up: Stack, simulator: Simulator, connection: str, visitor: HttpVisitor
-) -> None:
-    before = service.connection_item(up, connection)
-    assert visitor.connect(up.authorize_url, user="somchai", business=connection).page == "connected"
-    after = service.connection_item(up, connection)
-    assert before is not None
-    assert after is not None
-    assert int(after["generation"]["N"]) == int(before["generation"]["N"]) + 1
-    assert after["grant_id"]["S"] > before["grant_id"]["S"]
-
-
-def test_a_token_with_too_little_life_is_refreshed_first(
-    up: Stack, simulator: Simulator, connection: str, set_item: Any
-) -> None:
-    now = int(time.time())
-    set_item(connection, requested_at=now - 3_000, access_expires_at=now + 200)
-    before = service.connection_item(up, connection)
-    assert before is not None
-    kept = service.call(up, "GET", f"/connections/{connection}/token?min_ttl=100").json()
-    assert kept["generation"] == int(before["generation"]["N"])
-    assert simulator.posts("refresh_token") == []
-    fresh = service.call(up, "GET", f"/connections/{connection}/token").json()
-    assert fresh["generation"] == kept["generation"] + 1
-    assert fresh["expires_in"] > 80_000
-    assert len(simulator.posts("refresh_token")) == 1
-
-
-def test_a_rejected_generation_is_refreshed_once(
-    up: Stack, simulator: Simulator, connection: str, set_item: Any
-) -> None:
-    path = f"/connections/{connection}/token"
-    generation = service.call(up, "GET", path).json()["generation"]
-    early = service.call(up, "POST", path, body={"rejected_generation": generation})
-    assert (early.status_code, early.json()["code"]) == (503, "refreshed_just_now")
-    assert 1 <= int(early.headers["Retry-After"]) <= 60
-    set_item(connection, requested_at=int(time.time()) - 100)
-    fresh = service.call(up, "POST", path, body={"rejected_generation": generation}).json()
-    again = service.call(up, "POST", path, body={"rejected_generation": generation}).json()
-    assert fresh["generation"] == again["generation"] == generation + 1
-    assert len(simulator.posts("refresh_token")) == 1
-
-
 def ledger_of(simulator: Simulator, business: str) -> list[dict[str, Any]]:
     """What the simulator issued for a business, oldest first."""
     entries: list[dict[str, Any]] = simulator.get(f"ledger?business={business}")["entries"]

@@ -1,13 +1,13 @@
 """The alarms: few, each of one class, each to somebody, each with its entry in the runbook."""
 
 import re
-from pathlib import Path
 from typing import Any
 
+from tests.template.conftest import ROOT
 from tests.template.test_template import FUNCTIONS, Template, of_type
 from tools.local import metrics
 
-RUNBOOK = (Path(__file__).parents[2] / "docs" / "runbook.md").read_text()
+RUNBOOK = (ROOT / "docs" / "runbook.md").read_text()
 # What AWS itself counts, and by which dimensions.
 OF_AWS = {
     "AWS/Lambda": ({"Errors", "Invocations", "IteratorAge"}, {"FunctionName"}),
@@ -60,7 +60,7 @@ def test_the_runbook_links_to_what_it_has() -> None:
     there = set(slugs("Alarms")) | set(slugs("When something bigger happens"))
     assert set(re.findall(r"\]\(#([a-z0-9-]+)\)", RUNBOOK)) <= there
     for page, _ in re.findall(r"\]\(([a-z]+\.md)(#[a-z0-9-]+)?\)", RUNBOOK):
-        assert (Path(__file__).parents[2] / "docs" / page).is_file(), page
+        assert (ROOT / "docs" / page).is_file(), page
 
 
 ALWAYS = {

@@ -23,12 +23,12 @@ from botocore.model import ServiceModel
 from samcli.yamlhelper import yaml_parse
 
 from flowaccount_connect.runtime import aws
+from tests.template.conftest import ROOT
+from tests.template.test_template import FUNCTIONS
 from tools.local import built_for, deployment
 from tools.local.places import BUILD
 
-ROOT = Path(__file__).parents[2]
-
-FUNCTIONS = ("Authorize", "Callback", "Sweep", "Refresh", "Salvage", "Token", "Connections", "Publish")
+LAYERS = ("DependenciesLayer", "ConnectorLayer")
 UNCHECKED_HASH = 0b01
 """PEP 552: bit 0, the bytecode is recognised by a hash; bit 1 would mean that Python checks it."""
 
@@ -45,9 +45,7 @@ def bytecode_of(module: Path) -> Path:
     return module.parent / "__pycache__" / f"{module.stem}.cpython-313.pyc"
 
 
-@pytest.mark.parametrize(
-    "artefact", ["DependenciesLayer", "ConnectorLayer", *(f"{name}Function" for name in FUNCTIONS)]
-)
+@pytest.mark.parametrize("artefact", [*LAYERS, *FUNCTIONS.values()])
 def test_every_module_has_bytecode_that_is_never_checked(built: Path, artefact: str) -> None:
     for module in modules(built / artefact):
         header = bytecode_of(module).read_bytes()[:8]
@@ -70,9 +68,9 @@ def test_tracebacks_name_the_place_on_lambda(built: Path, artefact: str, place: 
     assert code.co_filename == place
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_a_function_has_its_own_handler_and_no_other_files(built: Path, name: str) -> None:
-    artefact = built / f"{name}Function"
+@pytest.mark.parametrize("function", FUNCTIONS.values())
+def test_a_function_has_its_own_handler_and_no_other_files(built: Path, function: str) -> None:
+    artefact = built / function
     sources = {path.name for path in artefact.iterdir()} - {"__pycache__"}
     assert "app.py" in sources
     assert all(source.endswith(".py") for source in sources)
@@ -167,15 +165,7 @@ def test_what_is_cut_knows_where_the_services_are_in_every_partition(built: Path
     found = []
     for path in (str(built / "DependenciesLayer" / "python"), os.pathsep.join(sys.path)):
         run = subprocess.run(
-            [
-                sys.executable,
-                "-S",
-                "-W",
-                "ignore",
-                "-c",
-                ENDPOINTS,
-                asked,
-            ],
+            [sys.executable, "-S", "-W", "ignore", "-c", ENDPOINTS, asked],
             env={"PYTHONPATH": path, "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "HOME": "/nonexistent"},
             capture_output=True,
             text=True,
@@ -218,12 +208,7 @@ def test_the_layer_leaves_out_what_is_never_loaded_and_keeps_licences(built: Pat
 
 def test_the_layers_stay_below_lambdas_limit(built: Path) -> None:
     """250 MB unzipped, for a function and all of its layers; what counts sooner is the time to load them."""
-    size = sum(
-        path.stat().st_size
-        for layer in ("DependenciesLayer", "ConnectorLayer")
-        for path in (built / layer).rglob("*")
-        if path.is_file()
-    )
+    size = sum(path.stat().st_size for layer in LAYERS for path in (built / layer).rglob("*") if path.is_file())
     assert size < 50 * 1024 * 1024
 
 
@@ -243,9 +228,8 @@ def test_what_was_built_for_one_processor_can_be_deployed_for_no_other(
     built_for.name_processor(tmp_path, processor)
     now = built_template(tmp_path)
     only = architecture or {"x86_64": "x86_64", "aarch64": "arm64"}[platform.machine()]
-    layers = ("DependenciesLayer", "ConnectorLayer")
     assert now["Globals"]["Function"]["Architectures"] == [only]
-    assert [now["Resources"][layer]["Properties"]["CompatibleArchitectures"] for layer in layers] == [[only]] * 2
+    assert [now["Resources"][layer]["Properties"]["CompatibleArchitectures"] for layer in LAYERS] == [[only]] * 2
     text = {name: str(one).replace("arm64", "x86_64") for name, one in (("before", before), ("now", now))}
     assert text["before"] == text["now"], "nothing else changes"
 

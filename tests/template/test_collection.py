@@ -9,15 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.template.test_openapi import operations
 from tools import collection
 
 DESCRIBED: dict[str, Any] = yaml.safe_load(collection.DESCRIPTION.read_text("utf-8"))
-OPERATIONS = {
-    (method.upper(), path): operation
-    for path, item in DESCRIBED["paths"].items()
-    for method, operation in item.items()
-    if method != "parameters"
-}
+OPERATIONS = {(method.upper(), path): operation for (method, path), operation in operations(DESCRIBED).items()}
 
 
 @pytest.fixture

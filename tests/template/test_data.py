@@ -2,12 +2,12 @@
 
 import json
 import re
-from pathlib import Path
 from typing import Any
 
+from tests.template.conftest import ROOT
 from tests.template.test_template import FUNCTIONS, Template, as_list, of_type, statements
 
-PAGE = (Path(__file__).parents[2] / "docs" / "data.md").read_text("utf-8")
+PAGE = (ROOT / "docs" / "data.md").read_text("utf-8")
 
 
 def allowed(template: Template, action: str) -> set[str]:

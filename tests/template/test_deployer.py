@@ -89,23 +89,16 @@ def test_what_is_said_to_be_left_out_is_asked_for_by_something(why: str) -> None
         assert [one for one in everything if fits(one, pattern)], pattern
 
 
-SECRET = (
+SECRET = {
     *("secretsmanager:GetSecretValue", "secretsmanager:PutSecretValue", "kms:Decrypt", "kms:GenerateDataKey"),
-    *(
-        "dynamodb:GetItem",
-        "dynamodb:Query",
-        "dynamodb:Scan",
-        "dynamodb:GetRecords",
-        "dynamodb:RestoreTableToPointInTime",
-    ),
-    *("lambda:InvokeFunction", "sqs:ReceiveMessage", "logs:GetLogEvents", "logs:FilterLogEvents"),
-    *("iam:AttachRolePolicy", "iam:CreateUser"),
-)
+    *("dynamodb:GetItem", "dynamodb:Query", "dynamodb:Scan", "dynamodb:GetRecords"),
+    *("dynamodb:RestoreTableToPointInTime", "lambda:InvokeFunction", "sqs:ReceiveMessage"),
+    *("logs:GetLogEvents", "logs:FilterLogEvents", "iam:AttachRolePolicy", "iam:CreateUser"),
+}
 
 
-@pytest.mark.parametrize("secret", SECRET)
-def test_it_reads_nothing_that_is_secret(secret: str) -> None:
-    assert secret not in ALLOWED
+def test_it_reads_nothing_that_is_secret() -> None:
+    assert not SECRET & ALLOWED
     assert not [action for action in ALLOWED if "*" in action]
 
 

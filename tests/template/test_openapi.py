@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,8 +15,9 @@ from flowaccount_connect.domain.connection import Reason
 from flowaccount_connect.domain.events import Kind
 from flowaccount_connect.domain.ids import is_connection_id, is_tenant, new_secret
 from flowaccount_connect.http.problems import STATUS
-
-ROOT = Path(__file__).parents[2]
+from tests.template.conftest import ROOT
+from tests.template.test_template import gateway_responses
+from tests.template.test_template import operations as routes
 
 Described = dict[str, Any]
 
@@ -49,8 +49,7 @@ def test_it_describes_the_routes_there_are_and_who_may_call_them(
 ) -> None:
     there = {
         (method, path): any("AWS_IAM" in security for security in operation.get("security", []))
-        for path, methods in translated["Resources"]["Api"]["Properties"]["Body"]["paths"].items()
-        for method, operation in methods.items()
+        for method, path, operation in routes(translated)
     }
     signed = {
         route: bool(operation.get("security", described["security"]))
@@ -80,10 +79,9 @@ def codes_of(described: Described, answer: Any) -> set[str]:
 
 def gateways(translated: dict[str, Any]) -> set[str]:
     """The codes of API Gateway's own problems, as the template words them."""
-    responses = translated["Resources"]["Api"]["Properties"]["Body"]["x-amazon-apigateway-gateway-responses"]
     return {
         found
-        for response in responses.values()
+        for response in gateway_responses(translated).values()
         for text in response["responseTemplates"].values()
         for found in re.findall(r'"code": ?"([a-z_]+)"', text)
     }

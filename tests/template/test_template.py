@@ -4,7 +4,6 @@ import json
 import re
 import string
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +11,7 @@ import pytest
 from flowaccount_connect.domain.schedule import Schedule
 from flowaccount_connect.rotation.permits import Kind
 from flowaccount_connect.scheduling.rate import REACH
-
-ROOT = Path(__file__).parents[2]
+from tests.template.conftest import ROOT
 
 Template = dict[str, Any]
 
@@ -87,102 +85,6 @@ ENVIRONMENTS: dict[str, set[str]] = {
     },
 }
 
-ACTIONS = {
-    "authorize": {"dynamodb:GetItem", "dynamodb:PutItem"},
-    "callback": {
-        "dynamodb:ConditionCheckItem",
-        "dynamodb:GetItem",
-        "dynamodb:PutItem",
-        "dynamodb:UpdateItem",
-        "kms:GenerateDataKey",
-        "secretsmanager:GetSecretValue",
-        "sqs:SendMessage",
-    },
-    "sweep": {
-        "dynamodb:Query",
-        "dynamodb:GetItem",
-        "dynamodb:UpdateItem",
-        "sqs:SendMessage",
-        "sqs:GetQueueAttributes",
-    },
-    "refresh": {
-        "dynamodb:GetItem",
-        "dynamodb:PutItem",
-        "dynamodb:UpdateItem",
-        "dynamodb:DeleteItem",
-        "kms:Decrypt",
-        "kms:GenerateDataKey",
-        "secretsmanager:GetSecretValue",
-        "sqs:SendMessage",
-        "sqs:ReceiveMessage",
-        "sqs:DeleteMessage",
-        "sqs:GetQueueAttributes",
-    },
-    "salvage": {
-        "dynamodb:UpdateItem",
-        "dynamodb:DeleteItem",
-        "sqs:ReceiveMessage",
-        "sqs:DeleteMessage",
-        "sqs:GetQueueAttributes",
-    },
-    "token": {"dynamodb:GetItem", "dynamodb:UpdateItem", "kms:Decrypt", "lambda:InvokeFunction"},
-    "connections": {
-        "dynamodb:Query",
-        "dynamodb:GetItem",
-        "dynamodb:BatchGetItem",
-        "dynamodb:ConditionCheckItem",
-        "dynamodb:PutItem",
-        "dynamodb:UpdateItem",
-        "dynamodb:DeleteItem",
-        "kms:GenerateDataKey",
-        "lambda:InvokeFunction",
-    },
-    # No key and no read of the table: what it tells cannot hold a token.
-    "publish": {
-        *("dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator", "dynamodb:ListStreams"),
-        "dynamodb:PutItem",
-        "dynamodb:UpdateItem",
-        "events:PutEvents",
-        "sqs:SendMessage",
-        "sqs:ReceiveMessage",
-        "sqs:DeleteMessage",
-        "sqs:GetQueueAttributes",
-    },
-    # No key, no connection: what it sends cannot hold a token.
-    "notify": {
-        "dynamodb:GetItem",
-        "dynamodb:UpdateItem",
-        "secretsmanager:GetSecretValue",
-        "sns:Publish",
-        "sqs:ChangeMessageVisibility",
-        "sqs:SendMessage",
-        "sqs:ReceiveMessage",
-        "sqs:DeleteMessage",
-        "sqs:GetQueueAttributes",
-    },
-}
-
-LOGS = {"logs:CreateLogStream", "logs:PutLogEvents"}
-
-# Which items each function may name, by the first key of what it touches.
-ITEMS: dict[str, set[str]] = {
-    "authorize": {"ATTEMPT#*", "LINK#*"},
-    "callback": {"ATTEMPT#*", "LINK#*", "CONNECTION#*", "EVENT#*", "TENANT#*", "RATE"},
-    "sweep": {"RATE", "COUNT", "CONNECTION#*"},
-    "refresh": {"CONNECTION#*", "HEALTH", "EVENT#*", "RATE"},
-    "token": {"CONNECTION#*", "DEMAND#*"},
-    "salvage": {"CONNECTION#*", "LINK#*"},
-    "connections": {"CONNECTION#*", "LINK#*", "EVENT#*", "TENANT#*"},
-    # Not the connections themselves.
-    "publish": {"HISTORY#*", "COUNT"},
-    "notify": {"NOTICE#*"},
-}
-
-ITEM_ACTIONS = {
-    f"dynamodb:{action}"
-    for action in ("GetItem", "BatchGetItem", "ConditionCheckItem", "PutItem", "UpdateItem", "DeleteItem")
-}
-
 PUBLIC = {("get", "/authorize"), ("head", "/authorize"), ("get", "/callback")}
 
 
@@ -247,20 +149,6 @@ def operations(translated: Template) -> Iterator[tuple[str, str, dict[str, Any]]
 # ---- the API ---------------------------------------------------------------------------------------------
 
 
-def test_the_routes_are_the_known_ones(translated: Template) -> None:
-    assert {(method, path) for method, path, _ in operations(translated)} == PUBLIC | {
-        ("get", "/connections"),
-        ("get", "/connections/{id}"),
-        ("post", "/connections/{id}"),
-        ("get", "/connections/{id}/history"),
-        ("delete", "/connections/{id}"),
-        ("get", "/connections/{id}/token"),
-        ("post", "/connections/{id}/token"),
-        ("post", "/connect-links"),
-        ("post", "/connect-links/confirm"),
-    }
-
-
 def test_connections_answers_the_routes_that_lead_to_it(template: Template) -> None:
     source = (ROOT / "functions" / "connections" / "app.py").read_text()
     answered = set(re.findall(r'^    \("([A-Z]+)", "(/[^"]*)"\): ', source, re.MULTILINE))
@@ -321,41 +209,35 @@ def test_no_log_of_the_gateway_has_a_query_a_path_or_a_body(translated: Template
     assert line["request_id"] == "$context.extendedRequestId", "a client can set the other"
 
 
-def test_the_gateways_own_errors_are_problem_details(translated: Template) -> None:
-    responses = translated["Resources"]["Api"]["Properties"]["Body"]["x-amazon-apigateway-gateway-responses"]
+def gateway_responses(translated: Template) -> dict[str, Any]:
+    """API Gateway's own errors, by their kind."""
+    found: dict[str, Any] = translated["Resources"]["Api"]["Properties"]["Body"][
+        "x-amazon-apigateway-gateway-responses"
+    ]
+    return found
+
+
+def test_the_gateways_own_errors_are_problem_details_of_their_own_status(translated: Template) -> None:
+    responses = gateway_responses(translated)
     assert set(responses) == {
         *("DEFAULT_4XX", "DEFAULT_5XX", "THROTTLED"),
         *("ACCESS_DENIED", "EXPIRED_TOKEN", "INVALID_SIGNATURE", "MISSING_AUTHENTICATION_TOKEN"),
     }
     for kind, response in responses.items():
+        assert "statusCode" not in response, kind
         # What AWS gives as JSON, quotes and all, stands for a value here.
         text = response["responseTemplates"]["application/json"].replace("$context.error.messageString", '"words"')
         assert "$context.error" not in text, f"{kind}: words of AWS that nobody has quoted"
         problem = json.loads(text)
-        assert set(problem) == {"type", "title", "code", "request_id"} | {"detail"} & set(problem), kind
-        assert problem["type"] == "about:blank", kind
-        assert problem["request_id"] == "$context.extendedRequestId", "a client can set the other"
+        # A client can set the other request id. AWS's words help whoever signed wrongly, or by a wrong clock.
+        same = {"type": "about:blank", "request_id": "$context.extendedRequestId"}
+        words = {} if kind == "DEFAULT_5XX" else {"detail": "words"}
+        assert problem == same | words | {name: problem[name] for name in ("title", "code")}, kind
         assert re.fullmatch(r"[a-z_]+", problem["code"]), kind
         headers = response["responseParameters"]
         assert headers["gatewayresponse.header.Content-Type"] == "'application/problem+json'", kind
         assert headers["gatewayresponse.header.Cache-Control"] == "'no-store'", kind
         assert (kind == "THROTTLED") == ("gatewayresponse.header.Retry-After" in headers), kind
-
-
-def test_each_error_of_the_gateway_keeps_its_own_status(translated: Template) -> None:
-    responses = translated["Resources"]["Api"]["Properties"]["Body"]["x-amazon-apigateway-gateway-responses"]
-    for kind, response in responses.items():
-        assert "statusCode" not in response, kind
-        assert "status" not in json.loads(
-            response["responseTemplates"]["application/json"].replace("$context.error.messageString", "null")
-        ), kind
-
-
-def test_a_refused_signature_comes_with_awss_words_about_signature_and_clock(translated: Template) -> None:
-    responses = translated["Resources"]["Api"]["Properties"]["Body"]["x-amazon-apigateway-gateway-responses"]
-    for kind, response in responses.items():
-        template = response["responseTemplates"]["application/json"]
-        assert ('"detail":$context.error.messageString,' in template) == (kind != "DEFAULT_5XX"), kind
 
 
 # ---- who may do what -------------------------------------------------------------------------------------
@@ -372,12 +254,6 @@ def test_every_function_has_a_role_of_its_own(template: Template, translated: Te
 def test_no_role_has_a_managed_policy(translated: Template) -> None:
     for name, role in of_type(translated, "AWS::IAM::Role").items():
         assert "ManagedPolicyArns" not in role["Properties"], name
-
-
-@pytest.mark.parametrize("function", FUNCTIONS)
-def test_a_function_may_do_what_it_must_and_nothing_else(template: Template, function: str) -> None:
-    granted = {action for item in statements(role_of(template, function)) for action in as_list(item["Action"])}
-    assert granted == ACTIONS[function] | LOGS
 
 
 def test_only_callback_and_refresh_read_the_client_secret(template: Template) -> None:
@@ -413,26 +289,6 @@ def test_a_wildcard_stands_only_at_the_tail_of_an_arn_of_ours(template: Template
                     assert "*" not in text or re.fullmatch(
                         r"(arn:[^*]*\$\{AWS::StackName\}|\$\{Table\.Arn\})[^*]*\*", text
                     ), name
-
-
-@pytest.mark.parametrize("function", FUNCTIONS)
-def test_a_function_touches_only_its_kind_of_items(template: Template, function: str) -> None:
-    reach: set[str] = set()
-    for item in statements(role_of(template, function)):
-        if set(as_list(item["Action"])) & ITEM_ACTIONS:
-            reach |= set(item["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"])
-    assert reach == ITEMS[function]
-
-
-def test_connections_queries_the_list_and_histories_only(template: Template) -> None:
-    queries = [item for item in statements(role_of(template, "connections")) if item["Action"] == "dynamodb:Query"]
-    assert [(item["Resource"], item.get("Condition")) for item in queries] == [
-        ({"Fn::Sub": "${Table.Arn}/index/status"}, None),
-        (
-            {"Fn::GetAtt": ["Table", "Arn"]},
-            {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": ["HISTORY#*"]}},
-        ),
-    ]
 
 
 def test_keys_are_used_in_this_stacks_context_only(template: Template) -> None:
@@ -571,23 +427,6 @@ def test_the_stack_makes_a_topic_for_alarms_unless_it_is_given_one_and_one_for_a
     assert resources["MailSubscription"]["Properties"]["TopicArn"] == {"Ref": "MailTopic"}
 
 
-@pytest.mark.parametrize(
-    ("value", "accepted"),
-    [
-        ("", True),
-        ("operator@example.co.th", True),
-        ("a.b+c@example.com", True),
-        ("operator", False),
-        ("a@b@c", False),
-        ("a b@example.com", False),
-        ("a@example.com,b@example.com", False),
-    ],
-)
-def test_an_alarm_address_is_one_address_or_none(template: Template, value: str, accepted: bool) -> None:
-    pattern = template["Parameters"]["AlarmEmail"]["AllowedPattern"]
-    assert (re.fullmatch(pattern, value) is not None) is accepted
-
-
 def test_a_lease_outlives_the_function_that_holds_it(template: Template) -> None:
     variables = template["Resources"]["RefreshFunction"]["Properties"]["Environment"]["Variables"]
     assert int(variables["LEASE_SECONDS"]) > timeout(template, "refresh")
@@ -615,8 +454,6 @@ def test_every_function_logs_to_a_group_of_its_own_that_forgets(template: Templa
         group = template["Resources"][logical_id]["Properties"]["LoggingConfig"]["LogGroup"]["Ref"]
         assert group in groups, name
         used.add(group)
-        granted = [item for item in statements(role_of(template, name)) if LOGS & set(as_list(item["Action"]))]
-        assert [item["Resource"] for item in granted] == [{"Fn::GetAtt": [group, "Arn"]}], name
     assert len(used) == len(FUNCTIONS)
     for group, resource in groups.items():
         assert resource["Properties"]["RetentionInDays"] == {"Ref": "LogRetentionDays"}, group

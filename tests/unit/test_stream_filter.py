@@ -29,8 +29,7 @@ from flowaccount_connect.storage.connections import (
 from flowaccount_connect.storage.dynamodb import ConditionRefused, call
 from flowaccount_connect.storage.history import History
 from flowaccount_connect.storage.imports import ImportStore, NotBegun
-from tests.contract.test_connection_store import rotated
-from tests.support.commits import commit_of
+from tests.support.commits import commit_of, rotated
 from tests.unit.fakes import CONNECTION, NOW, Clock, FakeEvents
 from tests.unit.streams import StreamingTable, is_of_interest, patterns
 from tests.unit.tables import Table
