@@ -113,14 +113,6 @@ def test_failures_of_several_connections_stop_the_whole_stack(stack: Stack, caus
     assert stack.changes == [Change(False, cause, NOW)]
 
 
-@pytest.mark.parametrize("cause", list(CAUSES))
-def test_the_failures_may_be_those_of_several_processes(stack: Stack, cause: Sign) -> None:
-    outcome, count = CAUSES[cause]
-    for i in range(count):
-        stack.process().run(outcome, f"N{i}")
-    assert not stack.process().works("N100")
-
-
 def test_failures_of_different_kinds_count_together(stack: Stack) -> None:
     worker = stack.process()
     outcomes = [outcome for outcome, _ in CAUSES.values()]
@@ -220,27 +212,19 @@ def test_only_the_first_failure_of_a_connection_counts(stack: Stack, outcome: Re
     """Those that fail for ever have the soonest deadlines, so that they come one after the other."""
     worker = stack.process()
     for i in range(50):
-        again = Refresh(outcome=outcome, connection_id=f"N{i}", exchange_ms=1, retries=2 + i)
-        worker.health.run(f"N{i}", lambda again=again: again)  # type: ignore[misc]
+        worker.run(outcome, f"N{i}", retries=2 + i)
     assert not worker.health.unwell
     for i in range(FAILURES):
-        first = Refresh(outcome=outcome, connection_id=f"N{i}", exchange_ms=1, retries=1)
-        worker.health.run(f"N{i}", lambda first=first: first)  # type: ignore[misc]
+        worker.run(outcome, f"N{i}", retries=1)
     assert worker.health.unwell
 
 
-def test_the_refusal_of_a_token_in_doubt_says_nothing() -> None:
-    """It was probably spent in the bad time before, and those come back one after the other when that is over."""
-    refused = Refresh(outcome=RefreshOutcome.REFUSED, connection_id="N1", exchange_ms=5)
-    assert sign_of(refused) is Sign.REFUSAL
-    assert sign_of(replace(refused, in_doubt_since=NOW)) is Sign.NOTHING
-
-
-def test_the_refusal_of_a_token_past_its_deadline_says_nothing() -> None:
-    """Those that were refused for a day come to their end one after the other."""
+@pytest.mark.parametrize("change", [{"in_doubt_since": NOW}, {"seconds_to_deadline": 0}], ids=["in doubt", "dead"])
+def test_a_refusal_that_a_bad_time_leaves_behind_says_nothing(change: dict[str, int]) -> None:
+    """What was probably spent in that time, or died in it, comes back one after the other when it is over."""
     refused = Refresh(outcome=RefreshOutcome.REFUSED, connection_id="N1", exchange_ms=5, seconds_to_deadline=1)
     assert sign_of(refused) is Sign.REFUSAL
-    assert sign_of(replace(refused, seconds_to_deadline=0)) is Sign.NOTHING
+    assert sign_of(replace(refused, **change)) is Sign.NOTHING  # type: ignore[arg-type]
 
 
 # What is one connection's own
@@ -419,8 +403,7 @@ def test_one_that_tests_and_shows_nothing_leaves_it_to_the_next(stack: Stack, ca
     stack.canary = Sign.WELL
     worker, outcome = stack.unwell(cause), CAUSES[cause][0]
     for i in range(20):
-        failing = Refresh(outcome=outcome, connection_id=f"P{i}", exchange_ms=1, retries=9)
-        assert worker.health.run(f"P{i}", lambda failing=failing: failing).outcome is outcome  # type: ignore[misc]
+        assert worker.run(outcome, f"P{i}", retries=9) is outcome
         assert not worker.works()
         stack.clock.sleep(NEXT_ONE)
     assert worker.works()
@@ -616,40 +599,29 @@ def canary(answers: Sequence[Answer], secret: Secret | None = None, permits: Per
 
 
 @pytest.mark.parametrize(
-    ("answer", "sign"),
+    ("answer", "sign", "error"),
     [
-        (Answer(Outcome.REJECTED, error="invalid_grant", status=400), Sign.WELL),
-        (Answer(Outcome.CONFIGURATION_ERROR, error="invalid_client", status=401), Sign.CONFIGURATION),
-        (Answer(Outcome.CONFIGURATION_ERROR, error="unknown", status=404), Sign.CONFIGURATION),
-        (Answer(Outcome.IN_DOUBT, error="no_answer"), Sign.DOUBT),
-        (Answer(Outcome.NOT_SENT, error="not_sent"), Sign.DOUBT),
-        (Answer(Outcome.TOKENS, TokenSet("a", "b", 1, "N1"), status=200), Sign.DOUBT),
-        (Answer(Outcome.THROTTLED, status=429, retry_after=7), Sign.NOTHING),
+        (Answer(Outcome.REJECTED, error="invalid_grant", status=400), Sign.WELL, "invalid_grant"),
+        (Answer(Outcome.CONFIGURATION_ERROR, error="invalid_client", status=401), Sign.CONFIGURATION, "invalid_client"),
+        (Answer(Outcome.CONFIGURATION_ERROR, error="unknown", status=404), Sign.CONFIGURATION, "unknown"),
+        (Answer(Outcome.IN_DOUBT, error="no_answer"), Sign.DOUBT, "no_answer"),
+        (Answer(Outcome.NOT_SENT, error="connection"), Sign.DOUBT, "connection"),
+        (Answer(Outcome.TOKENS, TokenSet("a", "b", 1, "N1"), status=200), Sign.DOUBT, "tokens"),
+        (Answer(Outcome.THROTTLED, status=429, retry_after=7), Sign.NOTHING, "throttled"),
     ],
 )
-def test_a_canary_is_well_where_its_token_is_refused_and_nowhere_else(answer: Answer, sign: Sign) -> None:
+def test_a_canary_is_well_where_its_token_is_refused_and_nowhere_else_and_names_what_it_heard(
+    answer: Answer, sign: Sign, error: str
+) -> None:
     permits = Permits()
     made, endpoint = canary([answer], permits=permits)
-    assert made() is sign
+    heard = made.look()
+    assert (heard.sign, heard.error) == (sign, error)
     ((token, secret),) = endpoint.posts
     assert len(token) >= 40
     assert secret == "old"
     assert permits.kinds == [Kind.CANARY]
     assert permits.throttles == ([7] if sign is Sign.NOTHING else [])
-
-
-@pytest.mark.parametrize(
-    ("answer", "error"),
-    [
-        (Answer(Outcome.REJECTED, error="invalid_grant", status=400), "invalid_grant"),
-        (Answer(Outcome.CONFIGURATION_ERROR, error="invalid_client", status=401), "invalid_client"),
-        (Answer(Outcome.NOT_SENT, error="connection"), "connection"),
-        (Answer(Outcome.THROTTLED, status=429, retry_after=7), "throttled"),
-    ],
-)
-def test_a_canary_names_the_error_that_it_heard(answer: Answer, error: str) -> None:
-    made, _ = canary([answer])
-    assert made.look().error == error
 
 
 @pytest.mark.parametrize(
@@ -682,10 +654,3 @@ def test_a_canary_tries_a_secret_that_was_replaced_meanwhile() -> None:
     assert made() is Sign.WELL
     assert [secret for _, secret in endpoint.posts] == ["old", "new"]
     assert permits.kinds == [Kind.CANARY] * 2
-
-
-@pytest.mark.parametrize("error", [NoPermit(5), StoreUnavailable("RequestTimeout")])
-def test_a_canary_goes_through_the_rate_or_not_at_all(error: Exception) -> None:
-    made, endpoint = canary([], permits=Permits(error))
-    assert made() is Sign.NOTHING
-    assert endpoint.posts == []
