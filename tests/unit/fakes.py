@@ -239,17 +239,22 @@ class FreePermit:
 FREE = FreePermit()
 
 
-class AlwaysWell:
-    """The health of an endpoint that nobody watches."""
+@dataclass(frozen=True)
+class KnownHealth:
+    """The health of an endpoint, as a test knows it."""
 
-    def succeeded_since(self, at: int) -> bool:  # noqa: ARG002
-        """Nobody has."""
-        return False
+    well: bool = True
+    others_accepted: bool = False
+    """Whether whatever befalls a connection befalls it alone."""
 
-    def throttled_alone(self, connection_id: str) -> bool:  # noqa: ARG002
-        """Nobody is."""
-        return False
+    def succeeded_since(self, at: int) -> bool:
+        """Whether others were accepted."""
+        return self.others_accepted and at > 0
+
+    def throttled_alone(self, connection_id: str) -> bool:
+        """Whether others were accepted."""
+        return self.others_accepted and connection_id == CONNECTION
 
     def may_end(self, now: int) -> bool:  # noqa: ARG002
-        """Always."""
-        return True
+        """Whether it is well."""
+        return self.well
