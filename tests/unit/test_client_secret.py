@@ -47,28 +47,6 @@ def test_an_old_secret_is_looked_up_again(secret: ClientSecret, manager: FakeSec
     assert secret.get() == "newer"
 
 
-def test_an_old_secret_serves_while_secrets_manager_cannot_be_reached(
-    secret: ClientSecret, manager: FakeSecretsManager, clock: Clock
-) -> None:
-    secret.get()
-    clock.now += 10 * MAX_AGE
-    manager.error = client_error("ThrottlingException")
-    assert secret.get() == "the-secret"
-
-
-def test_while_secrets_manager_was_out_of_reach_a_moment_ago_nobody_waits_for_it_again(
-    secret: ClientSecret, manager: FakeSecretsManager, clock: Clock
-) -> None:
-    manager.error = client_error("ThrottlingException")
-    for _ in range(10):
-        with pytest.raises(SecretUnavailable):
-            secret.get()
-    assert manager.asked == 1
-    clock.now += RETRY_AFTER
-    manager.error = None
-    assert secret.get() == "the-secret"
-
-
 def test_without_a_secret_in_hand_an_outage_is_told_apart_from_a_mistake(
     secret: ClientSecret, manager: FakeSecretsManager, clock: Clock
 ) -> None:
@@ -81,7 +59,7 @@ def test_without_a_secret_in_hand_an_outage_is_told_apart_from_a_mistake(
         secret.get()
 
 
-def test_of_many_that_meet_an_outage_one_waits_for_it(
+def test_of_many_that_meet_an_outage_one_waits_for_it_and_an_old_secret_serves(
     secret: ClientSecret, manager: FakeSecretsManager, clock: Clock
 ) -> None:
     manager.error = client_error("InternalServiceError")
