@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flowaccount_connect.oauth.token_answer import Answer, Outcome, TokenSet
-from flowaccount_connect.rotation.permits import FIRST_PAUSE
+from flowaccount_connect.rotation.permits import FIRST_PAUSE, NoPermit
 from tests.unit.tables import client_error
 
 NOW = 1_800_000_000
@@ -225,18 +225,28 @@ def tokens(
     return Answer(Outcome.TOKENS, TokenSet(access, refresh, 86_400, support_code), status=200)
 
 
-class FreePermit:
-    """A permit for any number of requests, where nobody counts them."""
+@dataclass
+class FakePermit:
+    """A permit for `room` requests, which notes what it was asked for; `error` is for those that find no room."""
+
+    room: int = 1_000_000
+    error: Exception = field(default_factory=lambda: NoPermit(41))
+    used: list[tuple[float, bool]] = field(default_factory=list)
+    throttles: list[tuple[float, int | None]] = field(default_factory=list)
 
     def use(self, patience: float, *, urgent: bool = False) -> None:
         """Return at once."""
+        self.used.append((patience, urgent))
+        if len(self.used) > self.room:
+            raise self.error
 
-    def throttled(self, sent_at: float, retry_after: int | None) -> int:  # noqa: ARG002
+    def throttled(self, sent_at: float, retry_after: int | None) -> int:
         """The pause that was asked for."""
+        self.throttles.append((sent_at, retry_after))
         return retry_after or FIRST_PAUSE
 
 
-FREE = FreePermit()
+FREE = FakePermit()
 
 
 @dataclass(frozen=True)

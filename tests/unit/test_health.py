@@ -1,6 +1,5 @@
 """The endpoint's health: a bad hour of the server stops the stack, one bad connection never does; it mends itself."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,10 +22,10 @@ from flowaccount_connect.rotation.health import (
     sign_of,
 )
 from flowaccount_connect.rotation.outcomes import Refresh, RefreshOutcome
-from flowaccount_connect.rotation.permits import Kind, NoPermit
+from flowaccount_connect.rotation.permits import NoPermit
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
 from flowaccount_connect.storage.shared_item import SharedItem
-from tests.unit.fakes import NOW, Clock, FakeEndpoint
+from tests.unit.fakes import NOW, Clock, FakeEndpoint, FakePermit
 from tests.unit.tables import Fault, Table, client_error
 
 KEY = {"pk": {"S": "HEALTH"}, "sk": {"S": "token-endpoint"}}
@@ -566,36 +565,11 @@ class Secret:
         return self.newer
 
 
-class Permits:
-    """Permits that are used, or refused."""
-
-    def __init__(self, error: Exception | None = None) -> None:
-        self.error = error
-        self.kinds: list[Kind] = []
-        self.throttles: list[int | None] = []
-
-    def permit(self, kind: Kind) -> "Permits":
-        self.kinds.append(kind)
-        return self
-
-    def use(self, patience: float, *, urgent: bool = False) -> None:
-        assert (patience, urgent) == (GOOD_TIME, False)
-        if self.error is not None:
-            raise self.error
-
-    def throttled(self, sent_at: float, retry_after: int | None) -> int:
-        assert sent_at == NOW
-        self.throttles.append(retry_after)
-        return 15
-
-
-def canary(answers: Sequence[Answer], secret: Secret | None = None, permits: Permits | None = None) -> Any:
-    endpoint = FakeEndpoint(answers=list(answers))
-    given = permits or Permits()
-    made = Canary(
-        endpoint=endpoint, secret=secret or Secret(), permits=lambda: given.permit(Kind.CANARY), clock=Clock()
-    )
-    return made, endpoint
+def canary(
+    *answers: Answer, secret: Secret | None = None, permit: FakePermit | None = None
+) -> tuple[Canary, FakeEndpoint]:
+    endpoint, given = FakeEndpoint(answers=list(answers)), permit or FakePermit()
+    return Canary(endpoint=endpoint, secret=secret or Secret(), permits=lambda: given, clock=Clock()), endpoint
 
 
 @pytest.mark.parametrize(
@@ -613,15 +587,15 @@ def canary(answers: Sequence[Answer], secret: Secret | None = None, permits: Per
 def test_a_canary_is_well_where_its_token_is_refused_and_nowhere_else_and_names_what_it_heard(
     answer: Answer, sign: Sign, error: str
 ) -> None:
-    permits = Permits()
-    made, endpoint = canary([answer], permits=permits)
+    permit = FakePermit()
+    made, endpoint = canary(answer, permit=permit)
     heard = made.look()
     assert (heard.sign, heard.error) == (sign, error)
     ((token, secret),) = endpoint.posts
     assert len(token) >= 40
     assert secret == "old"
-    assert permits.kinds == [Kind.CANARY]
-    assert permits.throttles == ([7] if sign is Sign.NOTHING else [])
+    assert permit.used == [(GOOD_TIME, False)]
+    assert permit.throttles == ([(NOW, 7)] if sign is Sign.NOTHING else [])
 
 
 @pytest.mark.parametrize(
@@ -634,14 +608,14 @@ def test_a_canary_is_well_where_its_token_is_refused_and_nowhere_else_and_names_
     ],
 )
 def test_a_canary_that_was_not_sent_says_why(why: Exception, error: str, detail: str | None) -> None:
-    made, endpoint = canary([], permits=Permits(why))
+    made, endpoint = canary(permit=FakePermit(room=0, error=why))
     heard = made.look()
     assert (heard.sign, heard.error, heard.detail) == (Sign.NOTHING, error, detail)
     assert endpoint.posts == []
 
 
 def test_each_canary_has_another_token() -> None:
-    made, endpoint = canary([Answer(Outcome.REJECTED)] * 3)
+    made, endpoint = canary(Answer(Outcome.REJECTED))
     assert [made() for _ in range(3)] == [Sign.WELL] * 3
     assert len({token for token, _ in endpoint.posts}) == 3
 
@@ -649,8 +623,8 @@ def test_each_canary_has_another_token() -> None:
 def test_a_canary_tries_a_secret_that_was_replaced_meanwhile() -> None:
     """So that a client secret that is put right is found without a hand."""
     refused = Answer(Outcome.CONFIGURATION_ERROR, error="invalid_client", status=401)
-    permits = Permits()
-    made, endpoint = canary([refused, Answer(Outcome.REJECTED)], Secret("new"), permits)
+    permit = FakePermit()
+    made, endpoint = canary(refused, Answer(Outcome.REJECTED), secret=Secret("new"), permit=permit)
     assert made() is Sign.WELL
     assert [secret for _, secret in endpoint.posts] == ["old", "new"]
-    assert permits.kinds == [Kind.CANARY] * 2
+    assert len(permit.used) == 2

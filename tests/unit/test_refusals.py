@@ -7,7 +7,7 @@ from flowaccount_connect.domain.connection import Reason, Status, public_status
 from flowaccount_connect.domain.schedule import Schedule
 from flowaccount_connect.oauth.token_answer import Answer, Outcome
 from flowaccount_connect.rotation.outcomes import Refresh, RefreshOutcome
-from tests.unit.fakes import NOW, FreePermit, KnownHealth, tokens
+from tests.unit.fakes import NOW, FakePermit, KnownHealth, tokens
 from tests.unit.worlds import World
 
 REFUSED = Answer(Outcome.REJECTED, error="invalid_grant", status=400)
@@ -159,14 +159,6 @@ def test_a_success_forgets_that_it_was_refused_alone(world: World) -> None:
 OTHERS_SUCCEED = KnownHealth(others_accepted=True)
 
 
-class NoPause(FreePermit):
-    """A permit of a stack that must not pause."""
-
-    def throttled(self, sent_at: float, retry_after: int | None) -> int:
-        """Nobody may report a 429."""
-        raise AssertionError((sent_at, retry_after))
-
-
 def latest_retry(world: World, retries: int, health: KnownHealth) -> int:
     """In how many seconds a doubt after so many others is tried again, at the latest."""
     world.change(retries=retries, in_doubt=NOW - 9_000, refresh_at=NOW, deadline=NOW + 80_000)
@@ -186,6 +178,8 @@ def test_who_alone_has_no_answer_is_tried_as_seldom_as_who_is_refused_alone(worl
 def test_who_alone_is_throttled_waits_alone(world: World, asked: int | None, pause: int) -> None:
     """Else one connection with a limit of its own would pause the stack again and again."""
     throttled = Answer(Outcome.THROTTLED, status=429, retry_after=asked)
-    done = world.refresh(throttled, health=OTHERS_SUCCEED, permit=NoPause())
+    permit = FakePermit()
+    done = world.refresh(throttled, health=OTHERS_SUCCEED, permit=permit)
     assert (done.outcome, done.retry_after) == (RefreshOutcome.THROTTLED, pause)
     assert world.connection().refresh_at == NOW + pause
+    assert permit.throttles == []
