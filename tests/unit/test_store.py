@@ -1,6 +1,7 @@
 """Connections in the table: every field comes back, and what a write leaves. The rest: tests/contract."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,7 @@ from flowaccount_connect.storage.connections import (
     from_item,
     grant_update,
 )
-from flowaccount_connect.storage.dynamodb import ConditionRefused, Item, StoreUnavailable, call
+from flowaccount_connect.storage.dynamodb import ConditionRefused, StoreUnavailable, call
 from flowaccount_connect.storage.stored_tokens import StoredTokens
 from tests.support.commits import commit_of
 from tests.unit.fakes import CONNECTION, GRANT, NOW
@@ -119,7 +120,7 @@ def test_every_field_of_an_item_comes_back(
 
 
 @pytest.mark.parametrize("half", [{}, {"tokens": {"B": b"x"}}], ids=["no tokens", "tokens without their key"])
-def test_an_item_that_says_next_to_nothing_is_unreadable_and_half_a_set_is_none(half: Item) -> None:
+def test_an_item_that_says_next_to_nothing_is_unreadable_and_half_a_set_is_none(half: dict[str, Any]) -> None:
     found = from_item({"pk": {"S": "CONNECTION#N1"}} | half)
     assert (found.id, found.status, found.sealed, found.generation) == ("N1", Status.UNREADABLE, None, 0)
 

@@ -616,8 +616,8 @@ def test_in_a_long_pause_nothing_is_dispatched_but_what_would_die_of_it(table: T
 def at_risk(table: Table, count: int, **values: int | str) -> None:
     for i in range(count):
         name = f"N{i}"
-        usual = {"refresh_at": NOW - 10, "deadline": NOW + 11 * HOUR + i, "status": "active", "generation": 3}
-        table.put("CONNECTION", name, due_shard=due_shard(name), **(usual | values))
+        usual: dict[str, Any] = {"deadline": NOW + 11 * HOUR + i, "status": "active", "generation": 3}
+        table.put("CONNECTION", name, due_shard=due_shard(name), refresh_at=NOW - 10, **(usual | values))
 
 
 def test_a_connection_at_risk_is_marked_once(table: Table, sqs: FakeSqs) -> None:
