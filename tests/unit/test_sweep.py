@@ -60,7 +60,7 @@ def fill(table: Table, count: int, *, refresh_at: int = NOW - 30) -> list[str]:
     return sorted(names, key=lambda name: int(table.item("CONNECTION", name)["deadline"]))
 
 
-def due(table: Table, **left: int) -> None:
+def fall_due(table: Table, **left: int) -> None:
     """Connections that are due, with so many seconds left to their deadlines."""
     for name, seconds in left.items():
         table.put("CONNECTION", name, due_shard=due_shard(name), refresh_at=NOW - 10, deadline=NOW + seconds)
@@ -148,7 +148,7 @@ def test_each_moment_goes_to_the_soonest_deadline_that_it_comes_in_time_for(
     table: Table, sqs: FakeSqs, left: dict[str, int], limit: int, sent: dict[str, int]
 ) -> None:
     """Soonest first alone would send what is dead by its moment, and lose what could have had that moment."""
-    due(table, **left)
+    fall_due(table, **left)
     tick(table, sqs, limit)
     delays = [message["DelaySeconds"] for message in sqs.sent]
     assert list(zip(ids(sqs), delays, strict=True)) == list(sent.items())
@@ -186,7 +186,7 @@ def test_what_connections_leave_of_a_tick_is_the_imports(table: Table, sqs: Fake
 
 def test_no_import_takes_a_moment_of_connections_that_die_within_the_hour(table: Table, sqs: FakeSqs) -> None:
     table.page_size = 20
-    due(table, **{f"N{i}": 1_200 + i for i in range(50)})
+    fall_due(table, **{f"N{i}": 1_200 + i for i in range(50)})
     names = fill(table, 200)
     imported(table, 1_000)
     tick(table, sqs)
@@ -197,7 +197,7 @@ def test_no_import_takes_a_moment_of_connections_that_die_within_the_hour(table:
 def test_however_much_dies_within_a_tick_every_moment_saves_one(table: Table, sqs: FakeSqs) -> None:
     table.page_size = 50
     left = {f"N{i}": 1 + i % 75 for i in range(3_000)}
-    due(table, **left)
+    fall_due(table, **left)
     tick(table, sqs, limit=75)
     saved = zip(ids(sqs), sqs.sent, strict=True)
     assert len(sqs.sent) == room(75)
@@ -258,7 +258,7 @@ def test_how_close_connections_are_is_told_without_what_is_only_assumed_of_an_im
     table: Table, sqs: FakeSqs
 ) -> None:
     imported(table, 1, left=10 * HOUR)
-    due(table, N2=11 * HOUR)
+    fall_due(table, N2=11 * HOUR)
     found = tick(table, sqs)
     assert ids(sqs) == ["N2", "N800000"]
     assert (found.soonest_deadline, found.at_risk) == (11 * HOUR, 1)
@@ -603,7 +603,7 @@ def test_in_a_pause_only_what_can_be_sent_after_it_is_dispatched(table: Table, s
 
 def test_in_a_long_pause_nothing_is_dispatched_but_what_would_die_of_it(table: Table, sqs: FakeSqs) -> None:
     fill(table, 20)
-    due(table, N1=50 * 60, N2=61 * 60, N3=-1)
+    fall_due(table, N1=50 * 60, N2=61 * 60, N3=-1)
     rate(table).throttled(NOW, 3_600)
     tick(table, sqs)
     assert [json.loads(message["MessageBody"]) for message in sqs.sent] == [{"connection_id": "N1", "urgent": True}]
