@@ -114,6 +114,12 @@ def paced(world: World, limit: int = 15, table: Table | None = None) -> Rate:
     return Rate(item, Rule(limit), clock=world.clock, sleep=world.clock.sleep)
 
 
+@pytest.fixture
+def rate(world: World) -> Rate:
+    """A slot comes every 62/15 seconds."""
+    return paced(world)
+
+
 def scheduled(rate: Rate) -> Permit:
     """A permit of the schedule, with its slot."""
     (permit,) = rate.permits([Kind.SCHEDULED])
@@ -121,8 +127,7 @@ def scheduled(rate: Rate) -> Permit:
     return permit
 
 
-def test_nothing_is_sent_before_its_slot(world: World) -> None:
-    rate = paced(world)
+def test_nothing_is_sent_before_its_slot(world: World, rate: Rate) -> None:
     rate.take(Kind.SCHEDULED, 10.0)
     assert world.refresh(permit=rate.permit(Kind.CALLER)).outcome is RefreshOutcome.REFRESHED
     assert world.clock.now == pytest.approx(NOW + 62 / 15, abs=1e-3)
@@ -130,10 +135,10 @@ def test_nothing_is_sent_before_its_slot(world: World) -> None:
     assert world.connection().requested_at == int(NOW + 62 / 15)
 
 
-def test_a_second_post_within_an_attempt_needs_a_permit_too(world: World) -> None:
+def test_a_second_post_within_an_attempt_needs_a_permit_too(world: World, rate: Rate) -> None:
     world.endpoint.answers = [Answer(Outcome.CONFIGURATION_ERROR, error="invalid_client"), tokens()]
     world.endpoint.on_post = lambda: setattr(world.secrets, "text", '{"client_secret": "another"}')
-    assert world.refresh(permit=scheduled(paced(world))).outcome is RefreshOutcome.REFRESHED
+    assert world.refresh(permit=scheduled(rate)).outcome is RefreshOutcome.REFRESHED
     assert [secret for _, secret in world.endpoint.posts] == ["the-secret", "another"]
     assert world.clock.now == pytest.approx(NOW + 62 / 15, abs=1e-3)
 
@@ -151,9 +156,8 @@ def test_without_a_permit_nothing_is_sent_and_nothing_is_held_against_the_connec
 
 
 @pytest.mark.parametrize("refresh_at", [NOW - 400, NOW + 20])
-def test_what_the_rate_left_unsent_falls_due_no_later_than_before(world: World, refresh_at: int) -> None:
+def test_what_the_rate_left_unsent_falls_due_no_later_than_before(world: World, rate: Rate, refresh_at: int) -> None:
     """A caller who comes too early takes nobody's turn away, and no last try."""
-    rate = paced(world)
     rate.throttled(NOW, 3_600)
     world.change(refresh_at=refresh_at)
     said = world.refresh(permit=rate.permit(Kind.CALLER), generation=1)
@@ -161,8 +165,7 @@ def test_what_the_rate_left_unsent_falls_due_no_later_than_before(world: World, 
     assert world.connection().refresh_at == refresh_at
 
 
-def test_a_caller_refreshes_a_dying_connection_through_a_pause(world: World) -> None:
-    rate = paced(world)
+def test_a_caller_refreshes_a_dying_connection_through_a_pause(world: World, rate: Rate) -> None:
     rate.throttled(NOW, 3_600)
     world.change(deadline=NOW + 3_600)
     assert world.refresh(permit=rate.permit(Kind.CALLER), generation=1).outcome is RefreshOutcome.PACED
@@ -171,8 +174,7 @@ def test_a_caller_refreshes_a_dying_connection_through_a_pause(world: World) -> 
     assert world.clock.now == NOW
 
 
-def test_a_connection_that_is_dying_by_its_slot_goes_through_a_pause_too(world: World) -> None:
-    rate = paced(world)
+def test_a_connection_that_is_dying_by_its_slot_goes_through_a_pause_too(world: World, rate: Rate) -> None:
     permit = scheduled(rate)
     rate.throttled(NOW, 3_600)
     world.change(deadline=NOW + 60)
@@ -188,8 +190,7 @@ def test_a_rate_that_cannot_be_kept_sends_nothing_and_releases(world: World) -> 
     assert world.endpoint.posts == []
 
 
-def test_nobody_waits_for_a_slot_into_the_time_that_an_exchange_needs(world: World) -> None:
-    rate = paced(world)
+def test_nobody_waits_for_a_slot_into_the_time_that_an_exchange_needs(world: World, rate: Rate) -> None:
     rate.permits([Kind.SCHEDULED] * 2)
     seconds = COMMIT_RESERVE + LONGEST_EXCHANGE + 8
     assert world.refresh(permit=rate.permit(Kind.CALLER), seconds=seconds).outcome is RefreshOutcome.PACED
@@ -199,12 +200,11 @@ def test_nobody_waits_for_a_slot_into_the_time_that_an_exchange_needs(world: Wor
 
 @pytest.mark.parametrize(("asked", "pause"), [(None, 15), (240, 240)])
 def test_a_429_pauses_the_stack_and_its_connection_goes_on_when_that_ends(
-    world: World, asked: int | None, pause: int
+    world: World, rate: Rate, asked: int | None, pause: int
 ) -> None:
     """It counts as no failure."""
     world.change(retries=2)
     world.endpoint.answers = [Answer(Outcome.THROTTLED, retry_after=asked, status=429)]
-    rate = paced(world)
     assert world.refresh(permit=rate.permit(Kind.CALLER)).outcome is RefreshOutcome.THROTTLED
     there = world.connection()
     assert (there.refresh_at, there.retries, there.in_doubt) == (NOW + pause, 2, None)
@@ -214,14 +214,13 @@ def test_a_429_pauses_the_stack_and_its_connection_goes_on_when_that_ends(
 @pytest.mark.parametrize(
     "outcome", [Outcome.THROTTLED, Outcome.REJECTED, Outcome.CONFIGURATION_ERROR, Outcome.IN_DOUBT, Outcome.TOKENS]
 )
-def test_a_429_slows_the_stack_down_whatever_else_it_says(world: World, outcome: Outcome) -> None:
+def test_a_429_slows_the_stack_down_whatever_else_it_says(world: World, rate: Rate, outcome: Outcome) -> None:
     told = tokens().tokens if outcome is Outcome.TOKENS else None
-    world.refresh(Answer(outcome, told, retry_after=90, status=429), permit=paced(world).permit(Kind.CALLER))
+    world.refresh(Answer(outcome, told, retry_after=90, status=429), permit=rate.permit(Kind.CALLER))
     assert paced(world).look().paused_until == (NOW + 90) * 1_000_000
 
 
-def test_tokens_that_came_with_a_429_are_stored_before_anything_else(world: World) -> None:
-    rate = paced(world)
+def test_tokens_that_came_with_a_429_are_stored_before_anything_else(world: World, rate: Rate) -> None:
     stored: list[int] = []
     real = rate.throttled
 
@@ -234,10 +233,9 @@ def test_tokens_that_came_with_a_429_are_stored_before_anything_else(world: Worl
     assert stored == [2]
 
 
-def test_a_retry_after_never_costs_the_last_try_before_the_deadline(world: World) -> None:
+def test_a_retry_after_never_costs_the_last_try_before_the_deadline(world: World, rate: Rate) -> None:
     world.change(deadline=NOW + 2_000)
     world.endpoint.answers = [Answer(Outcome.THROTTLED, retry_after=3_600, status=429), tokens()]
-    rate = paced(world)
     assert world.refresh(permit=rate.permit(Kind.CALLER)).outcome is RefreshOutcome.THROTTLED
     assert world.connection().refresh_at == NOW + 2_000 - 1_440
     world.clock.sleep(2_000 - 1_440)
@@ -245,10 +243,10 @@ def test_a_retry_after_never_costs_the_last_try_before_the_deadline(world: World
     assert world.refresh(permit=rate.permit(Kind.URGENT)).outcome is RefreshOutcome.REFRESHED
 
 
-def test_a_429_that_the_table_does_not_take_keeps_its_connection_waiting_all_the_same(world: World) -> None:
+def test_a_429_that_the_table_does_not_take_keeps_its_connection_waiting_all_the_same(world: World, rate: Rate) -> None:
     world.endpoint.answers = [Answer(Outcome.THROTTLED, retry_after=240, status=429)]
     world.endpoint.on_post = lambda: world.table.faults["update_item"].append(Fault(UNREACHABLE))
-    assert world.refresh(permit=paced(world).permit(Kind.CALLER)).outcome is RefreshOutcome.THROTTLED
+    assert world.refresh(permit=rate.permit(Kind.CALLER)).outcome is RefreshOutcome.THROTTLED
     assert world.connection().refresh_at == NOW + 240
 
 
