@@ -687,6 +687,10 @@ def test_a_429_pauses_everybody_for_as_long_as_was_asked(stack: Stack) -> None:
     assert other.take(Kind.SCHEDULED, 10) == (NOW + 240) * S
 
 
+def test_no_pause_is_longer_than_an_hour() -> None:
+    assert Stack().process().throttled(NOW, 86_400 * 365) == 3_600
+
+
 @pytest.mark.parametrize("asked", [None, 0, -1, -3_600])
 def test_pauses_double_while_429s_go_on_and_are_short_again_afterwards(asked: int | None) -> None:
     stack = Stack(60_000)
