@@ -93,72 +93,6 @@ def busiest(times: list[float]) -> int:
 # The limit
 
 
-@dataclass(frozen=True)
-class Op:
-    """What one worker does at one time: takes permits, and sends what they allow, late by so much each."""
-
-    worker: int
-    at: float
-    kind: Kind | None
-    """`None`: it is answered with a 429."""
-    batch: bool
-    count: int
-    late: tuple[float, ...]
-    travel: tuple[float, ...]
-
-
-def ops(workers: int) -> st.SearchStrategy[list[Op]]:
-    seconds = st.floats(0, 1)
-    return st.lists(
-        st.builds(
-            Op,
-            worker=st.integers(0, workers - 1),
-            at=st.one_of(st.floats(0, 180), st.sampled_from([0.0, 60.0, 120.0])),
-            kind=st.one_of(st.sampled_from(Kind), st.none()),
-            batch=st.booleans(),
-            count=st.integers(1, 60),
-            late=st.lists(st.one_of(st.just(0.0), seconds), min_size=60, max_size=60).map(tuple),
-            travel=st.lists(st.sampled_from([0.0, 0.3, 1.0]), min_size=60, max_size=60).map(tuple),
-        ),
-        max_size=60,
-    )
-
-
-@given(st.sampled_from([1, 2, 15, 75, 600]), ops(6), st.lists(st.floats(-0.25, 0.25), min_size=6, max_size=6))
-def test_no_sixty_seconds_ever_see_more_than_the_limit(limit: int, done: list[Op], skews: list[float]) -> None:
-    """Any workers, at any times, with clocks up to half a second apart, late by up to a second and slow to arrive."""
-    stack = Stack(limit)
-    clocks = [Clock() for _ in skews]
-    rates = [stack.process(clock) for clock in clocks]
-    arrived: list[float] = []
-    # Not in the order of time: a worker may be stopped for as long as one likes between its look at the clock and its
-    # write, and so may the table serve later writes first.
-    for op in done:
-        clock, skew, rate = clocks[op.worker], skews[op.worker], rates[op.worker]
-        clock.now = NOW + op.at + skew
-        if op.kind is None:
-            rate.throttled(clock.now, None)
-            continue
-        # No worker may get minutes ahead of the others: what lies so far ahead is not credible.
-        permits = rate.permits([op.kind] * op.count) if op.batch else [rate.permit(op.kind)] * min(op.count, 20)
-        for permit, late, travel in zip(permits, op.late, op.travel, strict=False):
-            if permit is None:
-                continue
-            permit.wait(0.2)
-            clock.sleep(late)
-            try:
-                permit.use(16.0)
-            except NoPermit:
-                continue
-            arrived.append(clock.now - skew + travel)
-            # The second POST of a refresh whose client secret was replaced.
-            if late > 0.9:
-                with contextlib.suppress(NoPermit):
-                    permit.use(16.0)
-                    arrived.append(clock.now - skew + travel)
-    assert busiest(arrived) <= limit
-
-
 class Crowd:
     """Workers over one table, none of which gets far: at each of its calls, and while it sleeps, others come between.
 
@@ -234,11 +168,11 @@ class Crowd:
                 return  # Killed, with slots in hand.
             permit.wait(0.2)
             self.now += self.chance.choice((0, 0, 0.1, 0.3, 0.9, 2))
-            try:
-                permit.use(16.0, urgent=self.chance.random() < 0.2)
-            except NoPermit:
-                continue
-            self.arrived.append((self.now + self.chance.choice(self.TRAVEL), rate.rule.limit))
+            # Twice, where a refresh sends again because its client secret was replaced.
+            for _ in range(self.chance.choice((1, 1, 1, 2))):
+                with contextlib.suppress(NoPermit):
+                    permit.use(16.0, urgent=self.chance.random() < 0.2)
+                    self.arrived.append((self.now + self.chance.choice(self.TRAVEL), rate.rule.limit))
 
 
 @settings(max_examples=150, deadline=None)
