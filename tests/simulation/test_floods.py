@@ -143,22 +143,3 @@ def test_when_half_of_the_rate_is_urgent_it_still_waits_for_nobody(limit: int) -
     world = flooded(limit, callers=100, imports=8, callbacks=50, urgent=0.5)
     assert len(world.waited) == int(MINUTES * limit * 0.5)
     assert max(world.waited) <= TICK + 60  # It waits for its tick, and a minute for its slot at most.
-
-
-@pytest.mark.parametrize("limit", [15, 75])
-def test_a_flood_alone_may_have_what_nobody_else_wants(limit: int) -> None:
-    world = World(limit)
-    for _ in range(10):
-        world.greedy(Kind.CALLER, 16.0)
-    world.run()
-    assert len(world.sent) >= MINUTES * Rule(limit).per_minute * 0.6
-
-
-def test_eight_imports_at_once_are_not_sent_at_once() -> None:
-    world = World(15)
-    world.tick()
-    for _ in range(8):
-        world.greedy(Kind.IMPORT, 16.0)
-    world.run()
-    sent = [at for at, kind in world.sent if kind is Kind.IMPORT and at < START + 60]
-    assert len(sent) <= 2

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flowaccount_connect.oauth.token_answer import Answer, Outcome, TokenSet
-from flowaccount_connect.rotation.permits import FIRST_PAUSE
+from flowaccount_connect.rotation.permits import FIRST_PAUSE, NoPermit
 from tests.unit.tables import client_error
 
 NOW = 1_800_000_000
@@ -225,31 +225,46 @@ def tokens(
     return Answer(Outcome.TOKENS, TokenSet(access, refresh, 86_400, support_code), status=200)
 
 
-class FreePermit:
-    """A permit for any number of requests, where nobody counts them."""
+@dataclass
+class FakePermit:
+    """A permit for `room` requests, which notes what it was asked for; `error` is for those that find no room."""
+
+    room: int = 1_000_000
+    error: Exception = field(default_factory=lambda: NoPermit(41))
+    used: list[tuple[float, bool]] = field(default_factory=list)
+    throttles: list[tuple[float, int | None]] = field(default_factory=list)
 
     def use(self, patience: float, *, urgent: bool = False) -> None:
         """Return at once."""
+        self.used.append((patience, urgent))
+        if len(self.used) > self.room:
+            raise self.error
 
-    def throttled(self, sent_at: float, retry_after: int | None) -> int:  # noqa: ARG002
+    def throttled(self, sent_at: float, retry_after: int | None) -> int:
         """The pause that was asked for."""
+        self.throttles.append((sent_at, retry_after))
         return retry_after or FIRST_PAUSE
 
 
-FREE = FreePermit()
+FREE = FakePermit()
 
 
-class AlwaysWell:
-    """The health of an endpoint that nobody watches."""
+@dataclass(frozen=True)
+class KnownHealth:
+    """The health of an endpoint, as a test knows it."""
 
-    def succeeded_since(self, at: int) -> bool:  # noqa: ARG002
-        """Nobody has."""
-        return False
+    well: bool = True
+    others_accepted: bool = False
+    """Whether whatever befalls a connection befalls it alone."""
 
-    def throttled_alone(self, connection_id: str) -> bool:  # noqa: ARG002
-        """Nobody is."""
-        return False
+    def succeeded_since(self, at: int) -> bool:
+        """Whether others were accepted."""
+        return self.others_accepted and at > 0
+
+    def throttled_alone(self, connection_id: str) -> bool:
+        """Whether others were accepted."""
+        return self.others_accepted and connection_id == CONNECTION
 
     def may_end(self, now: int) -> bool:  # noqa: ARG002
-        """Always."""
-        return True
+        """Whether it is well."""
+        return self.well

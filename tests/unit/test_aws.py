@@ -248,18 +248,18 @@ def cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, certificates: Certifica
     return tmp_path / aws.AMAZON_ROOTS
 
 
-@pytest.mark.parametrize("region", ["ap-southeast-1", "us-east-1", "ap-southeast-99"])
-def test_amazons_own_authorities_are_enough_in_the_main_partition(
-    cut: Path, region: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("region", "enough"),
+    [
+        *((region, True) for region in ("ap-southeast-1", "us-east-1", "ap-southeast-99")),
+        *((region, False) for region in ("cn-north-1", "us-gov-west-1", "eusc-de-east-1")),
+    ],
+)
+def test_amazons_own_authorities_are_enough_in_the_main_partition_alone(
+    cut: Path, region: str, enough: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_DEFAULT_REGION", region)
-    assert aws._authorities() == str(cut)
-
-
-@pytest.mark.parametrize("region", ["cn-north-1", "us-gov-west-1", "eusc-de-east-1"])
-def test_other_partitions_keep_all_authorities(cut: Path, region: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_DEFAULT_REGION", region)
-    assert aws._authorities() is None
+    assert aws._authorities() == (str(cut) if enough else None)
 
 
 @pytest.mark.parametrize("name", ["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"])

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import anyio.to_thread
 import httpx
@@ -69,3 +70,27 @@ def test_a_time_limit_of_the_apps_holds_whatever_the_stack_hangs_on(
         held.set()
 
     asyncio.run(app())
+
+
+def test_event_loops_in_several_threads_keep_each_other_from_nothing(server: Server, other_server: Server) -> None:
+    release = threading.Event()
+
+    def slowly(line: Line, asked: Asked) -> None:
+        release.wait(10)
+        given(1, support_code="N1")(line, asked)
+
+    server.say(slowly)
+    other_server.say(reply(200, b"{}"))
+    stack = FlowAccountConnect(origin(server), patience=0)
+    auth = FlowAccountAuth("N1", client=stack, allowed_hosts=[origin(other_server)])
+
+    async def six() -> list[int]:
+        async with httpx.AsyncClient(trust_env=False) as client:
+            asking = asyncio.gather(*(client.get(f"{origin(other_server)}/", auth=auth) for _ in range(6)))
+            await asyncio.sleep(0.05)
+            release.set()
+            return [answer.status_code for answer in await asyncio.wait_for(asking, 10)]
+
+    with ThreadPoolExecutor(3) as pool:
+        loops = [pool.submit(lambda: asyncio.run(six())) for _ in range(3)]
+        assert [loop.result(20) for loop in loops] == [[200] * 6] * 3

@@ -51,7 +51,11 @@ def test_a_callback_in_flight(world: World) -> None:
     assert ended(world)
 
 
-def test_a_confirmation_that_waits(world: World) -> None:
+@pytest.mark.parametrize("again", [False, True], ids=["a disconnect", "a second one"])
+def test_a_confirmation_that_waits(world: World, again: bool) -> None:
+    if again:
+        disconnect(world)
+        world.clock.now += 100
     link, confirmation = world.link()
     came_back(world, f"{BROWSER}.{link}")
     world.clock.now += 5
@@ -99,18 +103,6 @@ def test_an_import(world: World) -> None:
     imports.cancel(imported, world.connection(), now=NOW)
     with pytest.raises(Refused):
         imports.commit(commit_of(CONNECTION, grant_id, 0, "late", _stored(world)))
-    assert ended(world)
-
-
-def test_a_second_disconnect_shuts_the_door_on_what_was_consented_to_since_the_first(world: World) -> None:
-    disconnect(world)
-    link, confirmation = world.link()
-    world.clock.now += 100
-    came_back(world, f"{BROWSER}.{link}")
-    world.clock.now += 5
-    disconnect(world)
-    with pytest.raises(Exception, match="connect_failed"):
-        world.confirmation().confirm(confirmation, TENANT)
     assert ended(world)
 
 

@@ -17,7 +17,7 @@ from flowaccount_connect.publishing.publisher import Publisher, read_record
 from flowaccount_connect.runtime.observability import logger
 from flowaccount_connect.storage.connections import from_item
 from flowaccount_connect.storage.history import History
-from tests.unit.fakes import CONNECTION, FREE, NOW, Clock, tokens
+from tests.unit.fakes import CONNECTION, NOW, Clock, tokens
 from tests.unit.streams import StreamingTable
 from tests.unit.worlds import World
 
@@ -56,7 +56,7 @@ def refresh(world: World, answer: Answer, *, age: int = 22_000) -> None:
     """One refresh that is answered so, once it is due."""
     world.clock.now += age
     world.endpoint.answers = [answer]
-    world.rotation().refresh(CONNECTION, permit=FREE, remaining=world.clock.remaining(45))
+    world.refresh()
 
 
 def validator(type_: str) -> Draft202012Validator:
@@ -123,7 +123,7 @@ def test_a_claim_over_a_dead_attempt_tells_of_the_dead_one(world: World) -> None
     world.clock.now += 22_000
     dead = world.hold("dead", started=-500, lease=-1)
     world.endpoint.answers = [tokens()]
-    world.rotation().refresh(CONNECTION, permit=FREE, remaining=world.clock.remaining(45))
+    world.refresh()
     assert kinds(world) == ["connected", "in_doubt", "refreshed", "recovered"]
     assert (told(world)[1].attempt_id, told(world)[1].since) == (dead.id, dead.started_at)
 

@@ -1,6 +1,5 @@
 """The endpoint's health: a bad hour of the server stops the stack, one bad connection never does; it mends itself."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,10 +22,10 @@ from flowaccount_connect.rotation.health import (
     sign_of,
 )
 from flowaccount_connect.rotation.outcomes import Refresh, RefreshOutcome
-from flowaccount_connect.rotation.permits import Kind, NoPermit
+from flowaccount_connect.rotation.permits import NoPermit
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
 from flowaccount_connect.storage.shared_item import SharedItem
-from tests.unit.fakes import NOW, Clock, FakeEndpoint
+from tests.unit.fakes import NOW, Clock, FakeEndpoint, FakePermit
 from tests.unit.tables import Fault, Table, client_error
 
 KEY = {"pk": {"S": "HEALTH"}, "sk": {"S": "token-endpoint"}}
@@ -111,14 +110,6 @@ def test_failures_of_several_connections_stop_the_whole_stack(stack: Stack, caus
     assert not stack.process().works("N101")
     assert worker.sent == [f"N{i}" for i in range(count)]
     assert stack.changes == [Change(False, cause, NOW)]
-
-
-@pytest.mark.parametrize("cause", list(CAUSES))
-def test_the_failures_may_be_those_of_several_processes(stack: Stack, cause: Sign) -> None:
-    outcome, count = CAUSES[cause]
-    for i in range(count):
-        stack.process().run(outcome, f"N{i}")
-    assert not stack.process().works("N100")
 
 
 def test_failures_of_different_kinds_count_together(stack: Stack) -> None:
@@ -220,27 +211,19 @@ def test_only_the_first_failure_of_a_connection_counts(stack: Stack, outcome: Re
     """Those that fail for ever have the soonest deadlines, so that they come one after the other."""
     worker = stack.process()
     for i in range(50):
-        again = Refresh(outcome=outcome, connection_id=f"N{i}", exchange_ms=1, retries=2 + i)
-        worker.health.run(f"N{i}", lambda again=again: again)  # type: ignore[misc]
+        worker.run(outcome, f"N{i}", retries=2 + i)
     assert not worker.health.unwell
     for i in range(FAILURES):
-        first = Refresh(outcome=outcome, connection_id=f"N{i}", exchange_ms=1, retries=1)
-        worker.health.run(f"N{i}", lambda first=first: first)  # type: ignore[misc]
+        worker.run(outcome, f"N{i}", retries=1)
     assert worker.health.unwell
 
 
-def test_the_refusal_of_a_token_in_doubt_says_nothing() -> None:
-    """It was probably spent in the bad time before, and those come back one after the other when that is over."""
-    refused = Refresh(outcome=RefreshOutcome.REFUSED, connection_id="N1", exchange_ms=5)
-    assert sign_of(refused) is Sign.REFUSAL
-    assert sign_of(replace(refused, in_doubt_since=NOW)) is Sign.NOTHING
-
-
-def test_the_refusal_of_a_token_past_its_deadline_says_nothing() -> None:
-    """Those that were refused for a day come to their end one after the other."""
+@pytest.mark.parametrize("change", [{"in_doubt_since": NOW}, {"seconds_to_deadline": 0}], ids=["in doubt", "dead"])
+def test_a_refusal_that_a_bad_time_leaves_behind_says_nothing(change: dict[str, int]) -> None:
+    """What was probably spent in that time, or died in it, comes back one after the other when it is over."""
     refused = Refresh(outcome=RefreshOutcome.REFUSED, connection_id="N1", exchange_ms=5, seconds_to_deadline=1)
     assert sign_of(refused) is Sign.REFUSAL
-    assert sign_of(replace(refused, seconds_to_deadline=0)) is Sign.NOTHING
+    assert sign_of(replace(refused, **change)) is Sign.NOTHING  # type: ignore[arg-type]
 
 
 # What is one connection's own
@@ -419,8 +402,7 @@ def test_one_that_tests_and_shows_nothing_leaves_it_to_the_next(stack: Stack, ca
     stack.canary = Sign.WELL
     worker, outcome = stack.unwell(cause), CAUSES[cause][0]
     for i in range(20):
-        failing = Refresh(outcome=outcome, connection_id=f"P{i}", exchange_ms=1, retries=9)
-        assert worker.health.run(f"P{i}", lambda failing=failing: failing).outcome is outcome  # type: ignore[misc]
+        assert worker.run(outcome, f"P{i}", retries=9) is outcome
         assert not worker.works()
         stack.clock.sleep(NEXT_ONE)
     assert worker.works()
@@ -583,73 +565,37 @@ class Secret:
         return self.newer
 
 
-class Permits:
-    """Permits that are used, or refused."""
-
-    def __init__(self, error: Exception | None = None) -> None:
-        self.error = error
-        self.kinds: list[Kind] = []
-        self.throttles: list[int | None] = []
-
-    def permit(self, kind: Kind) -> "Permits":
-        self.kinds.append(kind)
-        return self
-
-    def use(self, patience: float, *, urgent: bool = False) -> None:
-        assert (patience, urgent) == (GOOD_TIME, False)
-        if self.error is not None:
-            raise self.error
-
-    def throttled(self, sent_at: float, retry_after: int | None) -> int:
-        assert sent_at == NOW
-        self.throttles.append(retry_after)
-        return 15
-
-
-def canary(answers: Sequence[Answer], secret: Secret | None = None, permits: Permits | None = None) -> Any:
-    endpoint = FakeEndpoint(answers=list(answers))
-    given = permits or Permits()
-    made = Canary(
-        endpoint=endpoint, secret=secret or Secret(), permits=lambda: given.permit(Kind.CANARY), clock=Clock()
-    )
-    return made, endpoint
+def canary(
+    *answers: Answer, secret: Secret | None = None, permit: FakePermit | None = None
+) -> tuple[Canary, FakeEndpoint]:
+    endpoint, given = FakeEndpoint(answers=list(answers)), permit or FakePermit()
+    return Canary(endpoint=endpoint, secret=secret or Secret(), permits=lambda: given, clock=Clock()), endpoint
 
 
 @pytest.mark.parametrize(
-    ("answer", "sign"),
+    ("answer", "sign", "error"),
     [
-        (Answer(Outcome.REJECTED, error="invalid_grant", status=400), Sign.WELL),
-        (Answer(Outcome.CONFIGURATION_ERROR, error="invalid_client", status=401), Sign.CONFIGURATION),
-        (Answer(Outcome.CONFIGURATION_ERROR, error="unknown", status=404), Sign.CONFIGURATION),
-        (Answer(Outcome.IN_DOUBT, error="no_answer"), Sign.DOUBT),
-        (Answer(Outcome.NOT_SENT, error="not_sent"), Sign.DOUBT),
-        (Answer(Outcome.TOKENS, TokenSet("a", "b", 1, "N1"), status=200), Sign.DOUBT),
-        (Answer(Outcome.THROTTLED, status=429, retry_after=7), Sign.NOTHING),
+        (Answer(Outcome.REJECTED, error="invalid_grant", status=400), Sign.WELL, "invalid_grant"),
+        (Answer(Outcome.CONFIGURATION_ERROR, error="invalid_client", status=401), Sign.CONFIGURATION, "invalid_client"),
+        (Answer(Outcome.CONFIGURATION_ERROR, error="unknown", status=404), Sign.CONFIGURATION, "unknown"),
+        (Answer(Outcome.IN_DOUBT, error="no_answer"), Sign.DOUBT, "no_answer"),
+        (Answer(Outcome.NOT_SENT, error="connection"), Sign.DOUBT, "connection"),
+        (Answer(Outcome.TOKENS, TokenSet("a", "b", 1, "N1"), status=200), Sign.DOUBT, "tokens"),
+        (Answer(Outcome.THROTTLED, status=429, retry_after=7), Sign.NOTHING, "throttled"),
     ],
 )
-def test_a_canary_is_well_where_its_token_is_refused_and_nowhere_else(answer: Answer, sign: Sign) -> None:
-    permits = Permits()
-    made, endpoint = canary([answer], permits=permits)
-    assert made() is sign
+def test_a_canary_is_well_where_its_token_is_refused_and_nowhere_else_and_names_what_it_heard(
+    answer: Answer, sign: Sign, error: str
+) -> None:
+    permit = FakePermit()
+    made, endpoint = canary(answer, permit=permit)
+    heard = made.look()
+    assert (heard.sign, heard.error) == (sign, error)
     ((token, secret),) = endpoint.posts
     assert len(token) >= 40
     assert secret == "old"
-    assert permits.kinds == [Kind.CANARY]
-    assert permits.throttles == ([7] if sign is Sign.NOTHING else [])
-
-
-@pytest.mark.parametrize(
-    ("answer", "error"),
-    [
-        (Answer(Outcome.REJECTED, error="invalid_grant", status=400), "invalid_grant"),
-        (Answer(Outcome.CONFIGURATION_ERROR, error="invalid_client", status=401), "invalid_client"),
-        (Answer(Outcome.NOT_SENT, error="connection"), "connection"),
-        (Answer(Outcome.THROTTLED, status=429, retry_after=7), "throttled"),
-    ],
-)
-def test_a_canary_names_the_error_that_it_heard(answer: Answer, error: str) -> None:
-    made, _ = canary([answer])
-    assert made.look().error == error
+    assert permit.used == [(GOOD_TIME, False)]
+    assert permit.throttles == ([(NOW, 7)] if sign is Sign.NOTHING else [])
 
 
 @pytest.mark.parametrize(
@@ -662,14 +608,14 @@ def test_a_canary_names_the_error_that_it_heard(answer: Answer, error: str) -> N
     ],
 )
 def test_a_canary_that_was_not_sent_says_why(why: Exception, error: str, detail: str | None) -> None:
-    made, endpoint = canary([], permits=Permits(why))
+    made, endpoint = canary(permit=FakePermit(room=0, error=why))
     heard = made.look()
     assert (heard.sign, heard.error, heard.detail) == (Sign.NOTHING, error, detail)
     assert endpoint.posts == []
 
 
 def test_each_canary_has_another_token() -> None:
-    made, endpoint = canary([Answer(Outcome.REJECTED)] * 3)
+    made, endpoint = canary(Answer(Outcome.REJECTED))
     assert [made() for _ in range(3)] == [Sign.WELL] * 3
     assert len({token for token, _ in endpoint.posts}) == 3
 
@@ -677,18 +623,11 @@ def test_each_canary_has_another_token() -> None:
 def test_a_canary_tries_a_secret_that_was_replaced_meanwhile() -> None:
     """So that a client secret that is put right is found without a hand."""
     refused = Answer(Outcome.CONFIGURATION_ERROR, error="invalid_client", status=401)
-    permits = Permits()
-    made, endpoint = canary([refused, Answer(Outcome.REJECTED)], Secret("new"), permits)
+    permit = FakePermit()
+    made, endpoint = canary(refused, Answer(Outcome.REJECTED), secret=Secret("new"), permit=permit)
     assert made() is Sign.WELL
     assert [secret for _, secret in endpoint.posts] == ["old", "new"]
-    assert permits.kinds == [Kind.CANARY] * 2
-
-
-@pytest.mark.parametrize("error", [NoPermit(5), StoreUnavailable("RequestTimeout")])
-def test_a_canary_goes_through_the_rate_or_not_at_all(error: Exception) -> None:
-    made, endpoint = canary([], permits=Permits(error))
-    assert made() is Sign.NOTHING
-    assert endpoint.posts == []
+    assert len(permit.used) == 2
 
 
 @pytest.mark.parametrize("outcome", [RefreshOutcome.IN_DOUBT, RefreshOutcome.REFUSED])

@@ -15,9 +15,9 @@ from flowaccount_connect.storage.imports import COOLING, ImportStore
 from flowaccount_connect.storage.sealing import TokenPair
 from flowaccount_connect.storage.stored_tokens import StoredTokens
 from tests.support.commits import commit_of
-from tests.unit.fakes import CONNECTION, FREE, NOW, AlwaysWell, tokens
+from tests.unit.fakes import CONNECTION, FREE, NOW, KnownHealth, tokens
 from tests.unit.tables import Fault, client_error
-from tests.unit.worlds import Unwell, World
+from tests.unit.worlds import World
 
 MINE = "0199ffff-1111-7abc-8def-0123456789ab"
 GIVEN = "given"
@@ -46,7 +46,7 @@ class Imports:
 
     world: World = field(default_factory=World)
     attempts: int = 0
-    health: Health = field(default_factory=AlwaysWell)
+    health: Health = field(default_factory=KnownHealth)
 
     def __post_init__(self) -> None:
         self.store = ImportStore(self.world.table, "table", "sandbox", clock=self.world.clock)
@@ -198,7 +198,7 @@ def test_a_refusal_leaves_an_unknown_connection_unknown_and_drops_the_token(
 
 
 def test_while_the_endpoint_is_unwell_no_import_is_refused(imports: Imports) -> None:
-    imports.health = Unwell()
+    imports.health = KnownHealth(well=False)
     assert imports.prove(REJECTED) is RefreshOutcome.REFUSED
     assert imports.events() == []
     imported = imports.stored()

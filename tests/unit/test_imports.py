@@ -13,30 +13,16 @@ PACKAGE = ROOT / "layers" / "connector" / "flowaccount_connect"
 CLIENT = ROOT / "clients" / "python" / "flowaccount_connect_client"
 NAME = "flowaccount_connect"
 
+CORE = {"rotation", "oauth", "storage", "domain"}
+USE_CASES = {"connect", "scheduling", "tokens", "connections", "publishing"}
 ARROWS = {
     "domain": set(),
     "oauth": {"domain"},
     "storage": {"domain"},
     "rotation": {"oauth", "storage", "domain"},
-    "connect": {"rotation", "oauth", "storage", "domain"},
-    "scheduling": {"rotation", "oauth", "storage", "domain"},
-    "tokens": {"rotation", "oauth", "storage", "domain"},
-    "connections": {"rotation", "oauth", "storage", "domain"},
-    "publishing": {"rotation", "oauth", "storage", "domain"},
-    "notifying": {"rotation", "oauth", "storage", "domain"},
-    "http": {"connect", "scheduling", "tokens", "connections", "publishing", "rotation", "oauth", "storage", "domain"},
-    "runtime": {
-        "connect",
-        "scheduling",
-        "tokens",
-        "connections",
-        "publishing",
-        "notifying",
-        "rotation",
-        "oauth",
-        "storage",
-        "domain",
-    },
+    **dict.fromkeys(sorted({*USE_CASES, "notifying"}), CORE),
+    "http": {*USE_CASES, *CORE},
+    "runtime": {*USE_CASES, "notifying", *CORE},
 }
 """Each folder, and the folders that it may import besides itself."""
 

@@ -1,7 +1,5 @@
 """Lifetimes as announced: shorter ones count at once, longer ones where a setting says so, and a consent ends."""
 
-from dataclasses import replace
-
 import pytest
 
 from flowaccount_connect.domain.connection import Connection
@@ -9,7 +7,7 @@ from flowaccount_connect.domain.schedule import Schedule
 from flowaccount_connect.oauth.token_answer import Answer, Outcome, TokenSet
 from flowaccount_connect.rotation.outcomes import RefreshOutcome
 from flowaccount_connect.runtime import settings
-from tests.unit.fakes import CONNECTION, FREE, NOW
+from tests.unit.fakes import CONNECTION, NOW
 from tests.unit.worlds import World
 
 DAY = 86_400
@@ -23,10 +21,7 @@ def announced(*, refresh: int | None = None, consent: int | None = None) -> Answ
 def refreshed(world: World, schedule: Schedule, answer: Answer) -> Connection:
     """The connection after one refresh, at once."""
     world.change(refresh_at=int(world.clock()))
-    world.endpoint.answers[:] = [answer]
-    rotation = replace(world.rotation(), schedule=schedule)
-    done = rotation.refresh(CONNECTION, permit=FREE, remaining=world.clock.remaining(45))
-    assert done.outcome is RefreshOutcome.REFRESHED
+    assert world.refresh(answer, schedule=schedule).outcome is RefreshOutcome.REFRESHED
     return world.connection()
 
 

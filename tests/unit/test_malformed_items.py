@@ -13,7 +13,7 @@ from flowaccount_connect.rotation.outcomes import RefreshOutcome
 from flowaccount_connect.storage import attempts
 from flowaccount_connect.storage.connections import from_item
 from flowaccount_connect.storage.links import link_from_item
-from tests.unit.fakes import CONNECTION, FREE, NOW
+from tests.unit.fakes import CONNECTION, NOW
 from tests.unit.worlds import World
 
 NAMES = (
@@ -79,7 +79,7 @@ def test_of_what_is_not_understood_no_token_is_spent() -> None:
         world = whole()
         world.change(**{name: value})
         for _ in range(2):
-            done = world.rotation().refresh(CONNECTION, permit=FREE, remaining=world.clock.remaining(45))
+            done = world.refresh()
             assert (done.outcome, world.endpoint.posts) == (RefreshOutcome.UNREADABLE, []), name
             world.clock.now += 200
 
@@ -106,7 +106,7 @@ def test_what_cannot_be_refreshed_takes_no_more_turns_than_a_connection(change: 
     world = whole()
     world.change(**change)
     before = world.table.item("CONNECTION", CONNECTION)
-    done = world.rotation().refresh(CONNECTION, permit=FREE, remaining=world.clock.remaining(45))
+    done = world.refresh()
     assert done.outcome in (RefreshOutcome.UNREADABLE, RefreshOutcome.NOT_ACTIVE)
     after = world.table.item("CONNECTION", CONNECTION)
     assert after["refresh_at"] == NOW + 21_600
@@ -119,5 +119,5 @@ def test_what_cannot_be_refreshed_takes_no_more_turns_than_a_connection(change: 
 def test_what_may_be_repaired_before_its_deadline_has_a_try_left_then() -> None:
     world = whole()
     world.change(generation="seven", deadline=NOW + 7_200)
-    world.rotation().refresh(CONNECTION, permit=FREE, remaining=world.clock.remaining(45))
+    world.refresh()
     assert NOW < int(world.table.item("CONNECTION", CONNECTION)["refresh_at"]) < NOW + 7_200

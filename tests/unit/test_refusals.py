@@ -1,16 +1,14 @@
 """When a refusal is final: the second one, ten minutes later, of a connection whose endpoint is well; and what of one
 that is refused alone."""
 
-from dataclasses import replace
-
 import pytest
 
 from flowaccount_connect.domain.connection import Reason, Status, public_status
 from flowaccount_connect.domain.schedule import Schedule
 from flowaccount_connect.oauth.token_answer import Answer, Outcome
 from flowaccount_connect.rotation.outcomes import Refresh, RefreshOutcome
-from tests.unit.fakes import CONNECTION, FREE, NOW, AlwaysWell, FreePermit, tokens
-from tests.unit.worlds import Unwell, World
+from tests.unit.fakes import NOW, FakePermit, KnownHealth, tokens
+from tests.unit.worlds import World
 
 REFUSED = Answer(Outcome.REJECTED, error="invalid_grant", status=400)
 SILENT = Answer(Outcome.IN_DOUBT)
@@ -30,11 +28,8 @@ def refresh(world: World, answer: Answer, *, at: int | None = None, well: bool =
     world.clock.now = at if at is not None else max(world.clock.now, due or 0)
     if at is not None:
         world.change(refresh_at=at)
-    world.endpoint.answers[:] = [answer]
-    rotation = replace(world.rotation(), attempt_id=lambda: f"at {int(world.clock())}")
-    if not well:
-        rotation = replace(rotation, health=Unwell())
-    return rotation.refresh(CONNECTION, permit=FREE, remaining=world.clock.remaining(45))
+    name = f"at {int(world.clock())}"
+    return world.refresh(answer, attempt_id=lambda: name, health=KnownHealth(well=well))
 
 
 def test_one_refusal_ends_nothing_and_is_shown(world: World) -> None:
@@ -79,7 +74,7 @@ def test_the_wait_after_a_refusal_never_ends_past_the_deadline(world: World) -> 
 def test_nobody_asks_on_demand_between_two_refusals(world: World) -> None:
     refresh(world, REFUSED)
     world.endpoint.posts.clear()
-    on_demand = world.rotation().refresh(CONNECTION, permit=FREE, generation=1, remaining=world.clock.remaining(45))
+    on_demand = world.refresh(generation=1)
     assert (on_demand.outcome, world.endpoint.posts) == (RefreshOutcome.NOT_DUE, [])
 
 
@@ -161,49 +156,30 @@ def test_a_success_forgets_that_it_was_refused_alone(world: World) -> None:
 # Alone in other ways --------------------------------------------------------------------------------------------------
 
 
-class OthersSucceed(AlwaysWell):
-    """The health of an endpoint that accepts everybody else."""
-
-    def succeeded_since(self, at: int) -> bool:
-        """Always."""
-        return at > 0
-
-    def throttled_alone(self, connection_id: str) -> bool:
-        """This one is."""
-        return connection_id == CONNECTION
+OTHERS_SUCCEED = KnownHealth(others_accepted=True)
 
 
-class NoPause(FreePermit):
-    """A permit of a stack that must not pause."""
-
-    def throttled(self, sent_at: float, retry_after: int | None) -> int:
-        """Nobody may report a 429."""
-        raise AssertionError((sent_at, retry_after))
-
-
-def latest_retry(world: World, retries: int, health: AlwaysWell) -> int:
+def latest_retry(world: World, retries: int, health: KnownHealth) -> int:
     """In how many seconds a doubt after so many others is tried again, at the latest."""
     world.change(retries=retries, in_doubt=NOW - 9_000, refresh_at=NOW, deadline=NOW + 80_000)
-    world.endpoint.answers[:] = [SILENT]
-    rotation = replace(world.rotation(), health=health, schedule=Schedule(fraction=lambda: 1.0))
-    assert rotation.refresh(CONNECTION, permit=FREE, remaining=world.clock.remaining(45)).outcome is (
-        RefreshOutcome.IN_DOUBT
-    )
+    done = world.refresh(SILENT, health=health, schedule=Schedule(fraction=lambda: 1.0))
+    assert done.outcome is RefreshOutcome.IN_DOUBT
     return (world.connection().refresh_at or 0) - NOW
 
 
 def test_who_alone_has_no_answer_is_tried_as_seldom_as_who_is_refused_alone(world: World) -> None:
     """One in twenty, each tried four times an hour, would take the slots of all others: its deadline is sooner."""
-    assert latest_retry(world, 9, OthersSucceed()) > 15_000
-    assert latest_retry(world, 9, AlwaysWell()) <= 901
-    assert latest_retry(world, 2, OthersSucceed()) <= 901
+    assert latest_retry(world, 9, OTHERS_SUCCEED) > 15_000
+    assert latest_retry(world, 9, KnownHealth()) <= 901
+    assert latest_retry(world, 2, OTHERS_SUCCEED) <= 901
 
 
 @pytest.mark.parametrize(("asked", "pause"), [(None, 900), (30, 30)])
 def test_who_alone_is_throttled_waits_alone(world: World, asked: int | None, pause: int) -> None:
     """Else one connection with a limit of its own would pause the stack again and again."""
-    world.endpoint.answers[:] = [Answer(Outcome.THROTTLED, status=429, retry_after=asked)]
-    rotation = replace(world.rotation(), health=OthersSucceed())
-    done = rotation.refresh(CONNECTION, permit=NoPause(), remaining=world.clock.remaining(45))
+    throttled = Answer(Outcome.THROTTLED, status=429, retry_after=asked)
+    permit = FakePermit()
+    done = world.refresh(throttled, health=OTHERS_SUCCEED, permit=permit)
     assert (done.outcome, done.retry_after) == (RefreshOutcome.THROTTLED, pause)
     assert world.connection().refresh_at == NOW + pause
+    assert permit.throttles == []

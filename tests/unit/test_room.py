@@ -8,32 +8,10 @@ import pytest
 from flowaccount_connect.connect.callback import PATIENCE, Ended, Returned
 from flowaccount_connect.connect.endings import Ending
 from flowaccount_connect.oauth.token_answer import Answer, Outcome
-from flowaccount_connect.rotation.permits import NoPermit
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
-from tests.unit.fakes import NOW, tokens
+from tests.unit.fakes import NOW, FakePermit, tokens
 from tests.unit.tables import Fault, client_error
 from tests.unit.worlds import BROWSER, STATE, World
-
-
-class Rate:
-    """A rate with room for so many; it notes what it was asked."""
-
-    def __init__(self, room: int = 99) -> None:
-        self.room = room
-        self.used: list[float] = []
-        self.reported: list[tuple[float, int | None]] = []
-
-    def use(self, patience: float, *, urgent: bool = False) -> None:
-        """Take room for one request."""
-        assert not urgent
-        self.used.append(patience)
-        if len(self.used) > self.room:
-            raise NoPermit(41)
-
-    def throttled(self, sent_at: float, retry_after: int | None) -> int:
-        """Hear of a 429."""
-        self.reported.append((sent_at, retry_after))
-        return 15
 
 
 @pytest.fixture
@@ -45,7 +23,7 @@ def world() -> World:
 
 def come_back(
     world: World,
-    rate: Rate,
+    rate: FakePermit,
     link: str | None = None,
     *,
     state: str = STATE,
@@ -61,76 +39,60 @@ def come_back(
 
 def test_an_exchange_takes_room_once_and_waits_a_few_seconds_for_it(world: World) -> None:
     world.begin()
-    rate = Rate()
+    rate = FakePermit()
     steps: list[str] = []
     world.table.on_call = steps.append
     world.endpoint.on_post = lambda: steps.append("POST")
     assert come_back(world, rate).ending is Ending.CONNECTED
-    assert rate.used == [PATIENCE]
+    assert rate.used == [(PATIENCE, False)]
     assert steps == ["get_item", "update_item", "POST", "transact_write_items"]
 
 
 def test_without_room_nothing_is_consumed_and_a_reload_works(world: World) -> None:
     link, confirmation = world.link()
     before = {key: dict(item) for key, item in world.table.items.items() if key[1] != "MINUTE"}
-    ended = come_back(world, Rate(room=0), link)
+    ended = come_back(world, FakePermit(room=0), link)
     assert (ended.ending, ended.untouched, ended.retry_after) == (Ending.BUSY, True, 41)
     assert (ended.attempt, ended.confirmation) == (None, None)
     assert {key: dict(item) for key, item in world.table.items.items() if key[1] != "MINUTE"} == before
     assert world.endpoint.posts == []
-    again = come_back(world, Rate(), link)
+    again = come_back(world, FakePermit(), link)
     assert (again.ending, again.confirmation) == (Ending.TO_BE_CONFIRMED, confirmation)
     assert len(world.endpoint.posts) == 1
 
 
 def test_one_tenants_links_send_so_many_codes_a_minute_and_another_tenants_send_their_own(world: World) -> None:
-    rate = Rate()
-    endings = []
-    for number in range(4):
-        link = world.links.create(tenant="greedy", return_url="https://app.example.com/done", expires_at=NOW + 3_600)
-        world.open(link, state=f"state-{number}", secret=f"secret-{number}")
+    rate = FakePermit()
+
+    def connect(tenant: str, name: str) -> Ended:
+        link = world.links.create(tenant=tenant, return_url="https://app.example.com/done", expires_at=NOW + 3_600)
+        world.open(link, state=name, secret=name)
         world.endpoint.answers = [tokens()]
-        endings.append(come_back(world, rate, link, state=f"state-{number}", secret=f"secret-{number}", per_tenant=2))
+        return come_back(world, rate, link, state=name, secret=name, per_tenant=2)
+
+    endings = [connect("greedy", str(number)) for number in range(4)]
     assert [ended.ending for ended in endings] == [Ending.TO_BE_CONFIRMED] * 2 + [Ending.BUSY] * 2
     assert {ended.retry_after for ended in endings[2:]} == {60 - NOW % 60}
     assert len(rate.used) == 2
-    link, _ = world.link(tenant="modest")
-    world.endpoint.answers = [tokens()]
-    assert come_back(world, rate, link, per_tenant=2).ending is Ending.TO_BE_CONFIRMED
+    assert connect("modest", "another").ending is Ending.TO_BE_CONFIRMED
     world.clock.now += 60
-    world.endpoint.answers = [tokens()]
-    late = come_back(world, rate, _opened_again(world, "greedy"), state="late", secret="late", per_tenant=2)
-    assert late.ending is Ending.TO_BE_CONFIRMED
-
-
-def _opened_again(world: World, tenant: str) -> str:
-    link = world.links.create(tenant=tenant, return_url="https://app.example.com/done", expires_at=NOW + 3_600)
-    world.open(link, state="late", secret="late")
-    return link
-
-
-def _expired(world: World) -> None:
-    world.clock.now += 3_600
-
-
-def _used(world: World) -> None:
-    come_back(world, Rate())
+    assert connect("greedy", "late").ending is Ending.TO_BE_CONFIRMED
 
 
 @pytest.mark.parametrize(
     ("before", "secret", "ending"),
     [
         (lambda _: None, "another browser", Ending.ATTEMPT_UNKNOWN),
-        (_expired, BROWSER, Ending.ATTEMPT_EXPIRED),
-        (_used, BROWSER, Ending.CONNECTED),
+        (lambda world: world.clock.sleep(3_600), BROWSER, Ending.ATTEMPT_EXPIRED),
+        (lambda world: come_back(world, FakePermit()), BROWSER, Ending.CONNECTED),
     ],
 )
 def test_who_can_consume_nothing_takes_no_room(
-    world: World, before: Callable[[World], None], secret: str, ending: Ending
+    world: World, before: Callable[[World], object], secret: str, ending: Ending
 ) -> None:
     world.begin()
     before(world)
-    rate = Rate()
+    rate = FakePermit()
     assert come_back(world, rate, secret=secret).ending is ending
     assert come_back(world, rate, state="made up").ending is Ending.ATTEMPT_UNKNOWN
     assert rate.used == []
@@ -139,15 +101,15 @@ def test_who_can_consume_nothing_takes_no_room(
 def test_a_link_that_was_used_takes_no_room(world: World) -> None:
     link, _ = world.link()
     world.open(link, state="second", secret="second")
-    come_back(world, Rate(), link)
-    rate = Rate()
+    come_back(world, FakePermit(), link)
+    rate = FakePermit()
     assert come_back(world, rate, link, state="second", secret="second").ending is Ending.ATTEMPT_USED
     assert rate.used == []
 
 
 def test_a_cancel_takes_no_room(world: World) -> None:
     world.begin()
-    rate = Rate(room=0)
+    rate = FakePermit(room=0)
     assert come_back(world, rate, error="access_denied").ending is Ending.ACCESS_DENIED
     assert rate.used == []
 
@@ -155,9 +117,9 @@ def test_a_cancel_takes_no_room(world: World) -> None:
 def test_a_429_to_an_exchange_is_reported_to_the_rate(world: World) -> None:
     world.begin()
     world.endpoint.answers = [Answer(Outcome.THROTTLED, retry_after=7)]
-    rate = Rate()
+    rate = FakePermit()
     assert come_back(world, rate).ending is Ending.TEMPORARILY_UNAVAILABLE
-    assert rate.reported == [(NOW, 7)]
+    assert rate.throttles == [(NOW, 7)]
 
 
 @pytest.mark.parametrize("calls_before", [0, 1, 2])
@@ -172,7 +134,7 @@ def test_while_the_table_stays_away_nothing_is_consumed(world: World, calls_befo
 
     world.table.on_call = fault
     with pytest.raises(StoreUnavailable):
-        come_back(world, Rate(), link)
+        come_back(world, FakePermit(), link)
     world.table.on_call = lambda _: None
     assert "consumed_by" not in world.attempt()
-    assert come_back(world, Rate(), link).ending is Ending.TO_BE_CONFIRMED
+    assert come_back(world, FakePermit(), link).ending is Ending.TO_BE_CONFIRMED

@@ -2,12 +2,11 @@
 
 import pytest
 
-from flowaccount_connect.domain.connection import Attempt, Connection, Reason, Status
+from flowaccount_connect.domain.connection import Attempt, Reason, Status
 from flowaccount_connect.oauth.token_answer import Answer, Outcome, TokenSet
-from flowaccount_connect.rotation.outcomes import Refresh, RefreshOutcome
+from flowaccount_connect.rotation.outcomes import RefreshOutcome
 from flowaccount_connect.rotation.pending_commits import PendingCommits, PendingOutcome
 from flowaccount_connect.rotation.permits import Kind
-from flowaccount_connect.rotation.protocol import ReplayPolicy
 from flowaccount_connect.rotation.time_left import COMMIT_RESERVE, LONGEST_EXCHANGE, LONGEST_WRITE, SHORTEST_EXCHANGE
 from flowaccount_connect.scheduling.rate import Permit, Rate, Rule
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
@@ -28,25 +27,8 @@ def world() -> World:
     return made
 
 
-def refresh(
-    world: World, *, generation: int | None = None, seconds: float = 45, policy: ReplayPolicy = "allowed"
-) -> Refresh:
-    return world.rotation(policy).refresh(
-        CONNECTION, permit=FREE, generation=generation, remaining=world.clock.remaining(seconds)
-    )
-
-
 def _ignored(_: object) -> None:
     """For what is called for its effect."""
-
-
-def in_flight(world: World) -> Attempt:
-    """What the table says while the token is in the air."""
-    seen: list[Connection] = []
-    world.endpoint.on_post = lambda: seen.append(world.connection())
-    refresh(world)
-    assert seen[0].attempt is not None
-    return seen[0].attempt
 
 
 def unchanged_tokens(world: World) -> bool:
@@ -54,7 +36,7 @@ def unchanged_tokens(world: World) -> bool:
 
 
 def test_a_refresh_is_one_claim_one_post_and_one_commit(world: World) -> None:
-    said = refresh(world)
+    said = world.refresh()
     assert (said.outcome, said.generation, said.attempt_id) == (RefreshOutcome.REFRESHED, 2, "mine")
     assert world.table.calls == ["update_item"] * 2
     assert world.endpoint.posts == [("refresh-1", "the-secret")]
@@ -65,41 +47,42 @@ def test_a_refresh_is_one_claim_one_post_and_one_commit(world: World) -> None:
 
 
 def test_while_the_token_is_in_the_air_the_connection_is_leased_to_this_attempt(world: World) -> None:
-    assert in_flight(world) == Attempt(id="mine", started_at=NOW, lease_until=NOW + 180)
+    seen: list[Attempt | None] = []
+    world.endpoint.on_post = lambda: seen.append(world.connection().attempt)
+    world.refresh()
+    assert seen == [Attempt(id="mine", started_at=NOW, lease_until=NOW + 180)]
 
 
 def test_expiry_times_count_from_the_moment_the_request_was_sent(world: World) -> None:
     world.endpoint.on_post = lambda: world.clock.sleep(9)
-    assert refresh(world).exchange_ms == 9_000
+    assert world.refresh().exchange_ms == 9_000
     assert world.connection().deadline == NOW + 86_400
 
 
 def test_everything_that_storing_needs_is_in_hand_before_the_post(world: World) -> None:
     seen: list[tuple[int, int, int]] = []
     world.endpoint.on_post = lambda: seen.append((world.kms.decrypts, world.kms.generated, world.secrets.asked))
-    refresh(world)
+    world.refresh()
     after = (world.kms.decrypts, world.kms.generated, world.secrets.asked)
     assert seen == [after]
 
 
 def test_a_success_without_a_new_refresh_token_keeps_the_old_one_and_the_doubt(world: World) -> None:
     world.change(in_doubt=NOW - 500)
-    world.endpoint.answers = [tokens(refresh=None)]
-    assert refresh(world).outcome is RefreshOutcome.KEPT
+    assert world.refresh(tokens(refresh=None)).outcome is RefreshOutcome.KEPT
     assert world.opened() == ("access-2", "refresh-1")
     assert (world.connection().generation, world.connection().in_doubt) == (2, NOW - 500)
 
 
 def test_a_success_without_a_new_refresh_token_is_never_a_pending_commit(world: World) -> None:
-    world.endpoint.answers = [tokens(refresh=None)]
     world.endpoint.on_post = lambda: world.table.faults["update_item"].extend([Fault(UNREACHABLE)] * 1_000)
-    assert refresh(world).outcome is RefreshOutcome.KEPT
+    assert world.refresh(tokens(refresh=None)).outcome is RefreshOutcome.KEPT
     assert world.sqs.sent == []
 
 
 def test_a_new_refresh_token_ends_the_doubt(world: World) -> None:
     world.change(in_doubt=NOW - 500)
-    refresh(world)
+    world.refresh()
     assert world.connection().in_doubt is None
 
 
@@ -114,22 +97,13 @@ def test_a_new_refresh_token_ends_the_doubt(world: World) -> None:
 def test_what_proves_the_token_unspent_releases_it_without_doubt(
     world: World, answer: Answer, outcome: RefreshOutcome
 ) -> None:
-    world.endpoint.answers = [answer]
-    assert refresh(world).outcome is outcome
+    assert world.refresh(answer).outcome is outcome
     there = world.connection()
     assert (there.status, there.attempt, there.in_doubt, there.retries) == (Status.ACTIVE, None, None, 1)
     assert there.refresh_at is not None
     assert NOW < there.refresh_at < NOW + 60
     assert unchanged_tokens(world)
     assert len(world.endpoint.posts) == 1
-
-
-def test_a_throttled_refresh_waits_as_long_as_it_was_asked_to_and_counts_as_no_failure(world: World) -> None:
-    world.change(retries=2)
-    world.endpoint.answers = [Answer(Outcome.THROTTLED, retry_after=240, status=429)]
-    assert refresh(world).outcome is RefreshOutcome.THROTTLED
-    there = world.connection()
-    assert (there.refresh_at, there.retries, there.in_doubt) == (NOW + 240, 2, None)
 
 
 # The rate -------------------------------------------------------------------------------------------------------------
@@ -140,6 +114,12 @@ def paced(world: World, limit: int = 15, table: Table | None = None) -> Rate:
     return Rate(item, Rule(limit), clock=world.clock, sleep=world.clock.sleep)
 
 
+@pytest.fixture
+def rate(world: World) -> Rate:
+    """A slot comes every 62/15 seconds."""
+    return paced(world)
+
+
 def scheduled(rate: Rate) -> Permit:
     """A permit of the schedule, with its slot."""
     (permit,) = rate.permits([Kind.SCHEDULED])
@@ -147,24 +127,18 @@ def scheduled(rate: Rate) -> Permit:
     return permit
 
 
-def refresh_with(world: World, permit: Permit, *, generation: int | None = None, seconds: float = 45) -> Refresh:
-    remaining = world.clock.remaining(seconds)
-    return world.rotation().refresh(CONNECTION, generation=generation, permit=permit, remaining=remaining)
-
-
-def test_nothing_is_sent_before_its_slot(world: World) -> None:
-    rate = paced(world)
+def test_nothing_is_sent_before_its_slot(world: World, rate: Rate) -> None:
     rate.take(Kind.SCHEDULED, 10.0)
-    assert refresh_with(world, rate.permit(Kind.CALLER)).outcome is RefreshOutcome.REFRESHED
+    assert world.refresh(permit=rate.permit(Kind.CALLER)).outcome is RefreshOutcome.REFRESHED
     assert world.clock.now == pytest.approx(NOW + 62 / 15, abs=1e-3)
     # Its times count from when it was sent, not from when it was claimed.
     assert world.connection().requested_at == int(NOW + 62 / 15)
 
 
-def test_a_second_post_within_an_attempt_needs_a_permit_too(world: World) -> None:
+def test_a_second_post_within_an_attempt_needs_a_permit_too(world: World, rate: Rate) -> None:
     world.endpoint.answers = [Answer(Outcome.CONFIGURATION_ERROR, error="invalid_client"), tokens()]
     world.endpoint.on_post = lambda: setattr(world.secrets, "text", '{"client_secret": "another"}')
-    assert refresh_with(world, scheduled(paced(world))).outcome is RefreshOutcome.REFRESHED
+    assert world.refresh(permit=scheduled(rate)).outcome is RefreshOutcome.REFRESHED
     assert [secret for _, secret in world.endpoint.posts] == ["the-secret", "another"]
     assert world.clock.now == pytest.approx(NOW + 62 / 15, abs=1e-3)
 
@@ -173,7 +147,7 @@ def test_without_a_permit_nothing_is_sent_and_nothing_is_held_against_the_connec
     rate = paced(world, 1)
     rate.take(Kind.SCHEDULED, 10.0)
     world.change(refresh_at=NOW + 10_000)
-    said = refresh_with(world, rate.permit(Kind.CALLER), generation=1)
+    said = world.refresh(permit=rate.permit(Kind.CALLER), generation=1)
     assert said.outcome is RefreshOutcome.PACED
     there = world.connection()
     assert (there.attempt, there.in_doubt, there.retries, there.refresh_at) == (None, None, 0, NOW + 62)
@@ -182,75 +156,71 @@ def test_without_a_permit_nothing_is_sent_and_nothing_is_held_against_the_connec
 
 
 @pytest.mark.parametrize("refresh_at", [NOW - 400, NOW + 20])
-def test_what_the_rate_left_unsent_falls_due_no_later_than_before(world: World, refresh_at: int) -> None:
+def test_what_the_rate_left_unsent_falls_due_no_later_than_before(world: World, rate: Rate, refresh_at: int) -> None:
     """A caller who comes too early takes nobody's turn away, and no last try."""
-    rate = paced(world)
     rate.throttled(NOW, 3_600)
     world.change(refresh_at=refresh_at)
-    said = refresh_with(world, rate.permit(Kind.CALLER), generation=1)
+    said = world.refresh(permit=rate.permit(Kind.CALLER), generation=1)
     assert (said.outcome, said.retry_after) == (RefreshOutcome.PACED, 3_600)
     assert world.connection().refresh_at == refresh_at
 
 
-def test_a_caller_refreshes_a_dying_connection_through_a_pause(world: World) -> None:
-    rate = paced(world)
+def test_a_caller_refreshes_a_dying_connection_through_a_pause(world: World, rate: Rate) -> None:
     rate.throttled(NOW, 3_600)
     world.change(deadline=NOW + 3_600)
-    assert refresh_with(world, rate.permit(Kind.CALLER), generation=1).outcome is RefreshOutcome.PACED
+    assert world.refresh(permit=rate.permit(Kind.CALLER), generation=1).outcome is RefreshOutcome.PACED
     world.change(deadline=NOW + 3_599)
-    assert refresh_with(world, rate.permit(Kind.CALLER), generation=1).outcome is RefreshOutcome.REFRESHED
+    assert world.refresh(permit=rate.permit(Kind.CALLER), generation=1).outcome is RefreshOutcome.REFRESHED
     assert world.clock.now == NOW
 
 
-def test_a_connection_that_is_dying_by_its_slot_goes_through_a_pause_too(world: World) -> None:
-    rate = paced(world)
+def test_a_connection_that_is_dying_by_its_slot_goes_through_a_pause_too(world: World, rate: Rate) -> None:
     permit = scheduled(rate)
     rate.throttled(NOW, 3_600)
     world.change(deadline=NOW + 60)
-    assert refresh_with(world, permit).outcome is RefreshOutcome.REFRESHED
+    assert world.refresh(permit=permit).outcome is RefreshOutcome.REFRESHED
 
 
 def test_a_rate_that_cannot_be_kept_sends_nothing_and_releases(world: World) -> None:
     table = Table()
     table.faults["update_item"] = [Fault(UNREACHABLE)]
-    said = refresh_with(world, paced(world, table=table).permit(Kind.CALLER))
+    said = world.refresh(permit=paced(world, table=table).permit(Kind.CALLER))
     assert (said.outcome, said.error) == (RefreshOutcome.NOT_PREPARED, "InternalServerError")
     assert world.connection().attempt is None
     assert world.endpoint.posts == []
 
 
-def test_nobody_waits_for_a_slot_into_the_time_that_an_exchange_needs(world: World) -> None:
-    rate = paced(world)
+def test_nobody_waits_for_a_slot_into_the_time_that_an_exchange_needs(world: World, rate: Rate) -> None:
     rate.permits([Kind.SCHEDULED] * 2)
     seconds = COMMIT_RESERVE + LONGEST_EXCHANGE + 8
-    assert refresh_with(world, rate.permit(Kind.CALLER), seconds=seconds).outcome is RefreshOutcome.PACED
+    assert world.refresh(permit=rate.permit(Kind.CALLER), seconds=seconds).outcome is RefreshOutcome.PACED
     assert world.clock.now == NOW
     assert world.endpoint.posts == []
 
 
-def test_a_429_pauses_the_stack_and_its_connection_goes_on_when_that_ends(world: World) -> None:
+@pytest.mark.parametrize(("asked", "pause"), [(None, 15), (240, 240)])
+def test_a_429_pauses_the_stack_and_its_connection_goes_on_when_that_ends(
+    world: World, rate: Rate, asked: int | None, pause: int
+) -> None:
+    """It counts as no failure."""
     world.change(retries=2)
-    world.endpoint.answers = [Answer(Outcome.THROTTLED, status=429)]
-    rate = paced(world)
-    assert refresh_with(world, rate.permit(Kind.CALLER)).outcome is RefreshOutcome.THROTTLED
+    world.endpoint.answers = [Answer(Outcome.THROTTLED, retry_after=asked, status=429)]
+    assert world.refresh(permit=rate.permit(Kind.CALLER)).outcome is RefreshOutcome.THROTTLED
     there = world.connection()
-    assert (there.refresh_at, there.retries, there.in_doubt) == (NOW + 15, 2, None)
-    assert paced(world).look().paused_until == (NOW + 15) * 1_000_000
+    assert (there.refresh_at, there.retries, there.in_doubt) == (NOW + pause, 2, None)
+    assert paced(world).look().paused_until == (NOW + pause) * 1_000_000
 
 
 @pytest.mark.parametrize(
     "outcome", [Outcome.THROTTLED, Outcome.REJECTED, Outcome.CONFIGURATION_ERROR, Outcome.IN_DOUBT, Outcome.TOKENS]
 )
-def test_a_429_slows_the_stack_down_whatever_else_it_says(world: World, outcome: Outcome) -> None:
+def test_a_429_slows_the_stack_down_whatever_else_it_says(world: World, rate: Rate, outcome: Outcome) -> None:
     told = tokens().tokens if outcome is Outcome.TOKENS else None
-    world.endpoint.answers = [Answer(outcome, told, retry_after=90, status=429)]
-    refresh_with(world, paced(world).permit(Kind.CALLER))
+    world.refresh(Answer(outcome, told, retry_after=90, status=429), permit=rate.permit(Kind.CALLER))
     assert paced(world).look().paused_until == (NOW + 90) * 1_000_000
 
 
-def test_tokens_that_came_with_a_429_are_stored_before_anything_else(world: World) -> None:
-    world.endpoint.answers = [Answer(Outcome.TOKENS, tokens().tokens, retry_after=90, status=429)]
-    rate = paced(world)
+def test_tokens_that_came_with_a_429_are_stored_before_anything_else(world: World, rate: Rate) -> None:
     stored: list[int] = []
     real = rate.throttled
 
@@ -259,32 +229,30 @@ def test_tokens_that_came_with_a_429_are_stored_before_anything_else(world: Worl
         return real(sent_at, retry_after)
 
     rate.throttled = throttled  # type: ignore[method-assign]
-    refresh_with(world, rate.permit(Kind.CALLER))
+    world.refresh(Answer(Outcome.TOKENS, tokens().tokens, retry_after=90, status=429), permit=rate.permit(Kind.CALLER))
     assert stored == [2]
 
 
-def test_a_retry_after_never_costs_the_last_try_before_the_deadline(world: World) -> None:
+def test_a_retry_after_never_costs_the_last_try_before_the_deadline(world: World, rate: Rate) -> None:
     world.change(deadline=NOW + 2_000)
     world.endpoint.answers = [Answer(Outcome.THROTTLED, retry_after=3_600, status=429), tokens()]
-    rate = paced(world)
-    assert refresh_with(world, rate.permit(Kind.CALLER)).outcome is RefreshOutcome.THROTTLED
+    assert world.refresh(permit=rate.permit(Kind.CALLER)).outcome is RefreshOutcome.THROTTLED
     assert world.connection().refresh_at == NOW + 2_000 - 1_440
     world.clock.sleep(2_000 - 1_440)
     assert rate.permits([Kind.SCHEDULED]) == [None]
-    assert refresh_with(world, rate.permit(Kind.URGENT)).outcome is RefreshOutcome.REFRESHED
+    assert world.refresh(permit=rate.permit(Kind.URGENT)).outcome is RefreshOutcome.REFRESHED
 
 
-def test_a_429_that_the_table_does_not_take_keeps_its_connection_waiting_all_the_same(world: World) -> None:
+def test_a_429_that_the_table_does_not_take_keeps_its_connection_waiting_all_the_same(world: World, rate: Rate) -> None:
     world.endpoint.answers = [Answer(Outcome.THROTTLED, retry_after=240, status=429)]
     world.endpoint.on_post = lambda: world.table.faults["update_item"].append(Fault(UNREACHABLE))
-    assert refresh_with(world, paced(world).permit(Kind.CALLER)).outcome is RefreshOutcome.THROTTLED
+    assert world.refresh(permit=rate.permit(Kind.CALLER)).outcome is RefreshOutcome.THROTTLED
     assert world.connection().refresh_at == NOW + 240
 
 
 @pytest.mark.parametrize("status", [None, 500, 503])
 def test_no_usable_answer_is_doubt_and_never_posted_again_within_the_attempt(world: World, status: int | None) -> None:
-    world.endpoint.answers = [Answer(Outcome.IN_DOUBT, error="no_answer", status=status)]
-    said = refresh(world)
+    said = world.refresh(Answer(Outcome.IN_DOUBT, error="no_answer", status=status))
     assert (said.outcome, said.in_doubt_since) == (RefreshOutcome.IN_DOUBT, NOW)
     there = world.connection()
     assert (there.status, there.in_doubt, there.attempt) == (Status.ACTIVE, NOW, None)
@@ -295,25 +263,22 @@ def test_no_usable_answer_is_doubt_and_never_posted_again_within_the_attempt(wor
 
 
 def test_a_later_claim_sends_the_token_in_doubt_once_more(world: World) -> None:
-    world.endpoint.answers = [Answer(Outcome.IN_DOUBT), tokens()]
-    refresh(world)
+    world.refresh(Answer(Outcome.IN_DOUBT), tokens())
     world.clock.now += 180
-    assert refresh(world).outcome is RefreshOutcome.REFRESHED
+    assert world.refresh().outcome is RefreshOutcome.REFRESHED
     assert [token for token, _ in world.endpoint.posts] == ["refresh-1", "refresh-1"]
     assert world.connection().in_doubt is None
 
 
 def test_doubt_keeps_its_beginning(world: World) -> None:
-    world.endpoint.answers = [Answer(Outcome.IN_DOUBT)]
-    refresh(world)
+    world.refresh(Answer(Outcome.IN_DOUBT))
     world.clock.now += 1_000
-    refresh(world)
+    world.refresh()
     assert world.connection().in_doubt == NOW
 
 
 def test_under_policy_never_a_token_in_doubt_is_not_sent_again(world: World) -> None:
-    world.endpoint.answers = [Answer(Outcome.IN_DOUBT)]
-    assert refresh(world, policy="never").reason is Reason.IN_DOUBT
+    assert world.refresh(Answer(Outcome.IN_DOUBT), replay_policy="never").reason is Reason.IN_DOUBT
     assert world.connection().status is Status.REAUTHORIZATION_REQUIRED
     assert len(world.endpoint.posts) == 1
 
@@ -326,7 +291,7 @@ def test_under_policy_never_neither_a_recorded_doubt_nor_a_dead_worker_is_tried_
         world.hold(started=-300, lease=-100)
     else:
         world.change(in_doubt=NOW - 500)
-    said = refresh(world, policy="never")
+    said = world.refresh(replay_policy="never")
     assert world.endpoint.posts == []
     assert said.outcome is RefreshOutcome.REAUTHORIZATION_REQUIRED
     assert world.connection().reason is Reason.IN_DOUBT
@@ -336,25 +301,25 @@ def test_claiming_over_a_dead_worker_records_the_doubt_before_the_post(world: Wo
     world.hold("dead", started=-300, lease=-100)
     seen: list[int | None] = []
     world.endpoint.on_post = lambda: seen.append(world.connection().in_doubt)
-    assert refresh(world).outcome is RefreshOutcome.REFRESHED
+    assert world.refresh().outcome is RefreshOutcome.REFRESHED
     assert seen == [NOW - 300]
 
 
 def test_an_attempt_under_way_is_left_alone(world: World) -> None:
     world.hold()
-    assert refresh(world).outcome is RefreshOutcome.IN_FLIGHT
+    assert world.refresh().outcome is RefreshOutcome.IN_FLIGHT
     assert world.endpoint.posts == []
 
 
 def test_a_claim_that_is_refused_but_shows_our_own_attempt_is_a_claim(world: World) -> None:
     world.hold("mine")
-    assert refresh(world).outcome is RefreshOutcome.REFRESHED
+    assert world.refresh().outcome is RefreshOutcome.REFRESHED
 
 
 def test_a_claim_that_was_not_acknowledged_in_time_sends_nothing(world: World) -> None:
     world.table.faults["update_item"] = [Fault(UNREACHABLE)] * 99
     with pytest.raises(StoreUnavailable, match="InternalServerError"):
-        refresh(world)
+        world.refresh()
     assert world.endpoint.posts == []
     assert world.clock.now <= NOW + 45 - COMMIT_RESERVE - SHORTEST_EXCHANGE
 
@@ -370,29 +335,29 @@ def test_a_claim_is_written_until_it_is_acknowledged_and_costs_no_doubt(world: W
         )
     else:
         world.table.faults["update_item"] = faults
-    assert refresh(world, policy="allowed" if dead else "never").outcome is RefreshOutcome.REFRESHED
+    assert world.refresh(replay_policy="allowed" if dead else "never").outcome is RefreshOutcome.REFRESHED
     assert len(world.endpoint.posts) == 1
 
 
 def test_what_is_not_due_is_refreshed_on_demand_only(world: World) -> None:
     world.change(refresh_at=NOW + 1)
-    assert refresh(world).outcome is RefreshOutcome.NOT_DUE
-    assert refresh(world, generation=2).outcome is RefreshOutcome.SUPERSEDED
-    assert refresh(world, generation=1).outcome is RefreshOutcome.REFRESHED
+    assert world.refresh().outcome is RefreshOutcome.NOT_DUE
+    assert world.refresh(generation=2).outcome is RefreshOutcome.SUPERSEDED
+    assert world.refresh(generation=1).outcome is RefreshOutcome.REFRESHED
 
 
 def test_on_demand_a_backoff_is_respected(world: World) -> None:
     world.change(refresh_at=NOW + 1, retries=1)
-    assert refresh(world, generation=1).outcome is RefreshOutcome.NOT_DUE
+    assert world.refresh(generation=1).outcome is RefreshOutcome.NOT_DUE
 
 
 def test_what_does_not_exist_or_lives_no_more_is_not_refreshed(world: World) -> None:
     assert world.rotation().refresh("N0", permit=FREE, remaining=lambda: 45.0).outcome is RefreshOutcome.UNKNOWN
     world.end("rejected")
-    assert refresh(world).outcome is RefreshOutcome.NOT_ACTIVE
-    assert refresh(world, generation=1).outcome is RefreshOutcome.NOT_ACTIVE
+    assert world.refresh().outcome is RefreshOutcome.NOT_ACTIVE
+    assert world.refresh(generation=1).outcome is RefreshOutcome.NOT_ACTIVE
     world.disconnect()
-    assert refresh(world).outcome is RefreshOutcome.NOT_ACTIVE
+    assert world.refresh().outcome is RefreshOutcome.NOT_ACTIVE
     assert world.endpoint.posts == []
 
 
@@ -408,28 +373,28 @@ def test_what_fails_before_the_post_costs_nothing(world: World, failing: str) ->
         world.secrets.error = client_error("ResourceNotFoundException")
     else:
         world.change(tokens=b"\x01" + b"x" * 60)
-    assert refresh(world).outcome is RefreshOutcome.NOT_PREPARED
+    assert world.refresh().outcome is RefreshOutcome.NOT_PREPARED
     there = world.connection()
     assert (there.status, there.attempt, there.in_doubt, there.retries) == (Status.ACTIVE, None, None, 1)
     assert world.endpoint.posts == []
 
 
 def test_without_the_time_to_commit_nothing_is_sent(world: World) -> None:
-    assert refresh(world, seconds=COMMIT_RESERVE + SHORTEST_EXCHANGE - 0.1).outcome is RefreshOutcome.NO_TIME
+    assert world.refresh(seconds=COMMIT_RESERVE + SHORTEST_EXCHANGE - 0.1).outcome is RefreshOutcome.NO_TIME
     assert world.endpoint.posts == []
     assert (world.connection().attempt, world.connection().refresh_at) == (None, NOW)
 
 
 @pytest.mark.parametrize("spare", [LONGEST_EXCHANGE + 10, LONGEST_EXCHANGE, 8, SHORTEST_EXCHANGE])
 def test_the_post_leaves_time_to_commit(world: World, spare: float) -> None:
-    refresh(world, seconds=COMMIT_RESERVE + spare)
+    world.refresh(seconds=COMMIT_RESERVE + spare)
     assert world.endpoint.budgets == [min(spare, LONGEST_EXCHANGE)]
 
 
 def test_with_a_secret_that_was_replaced_the_token_goes_again(world: World) -> None:
     world.endpoint.answers = [Answer(Outcome.CONFIGURATION_ERROR, error="invalid_client"), tokens()]
     world.endpoint.on_post = lambda: setattr(world.secrets, "text", '{"client_secret": "newer"}')
-    assert refresh(world).outcome is RefreshOutcome.REFRESHED
+    assert world.refresh().outcome is RefreshOutcome.REFRESHED
     assert world.endpoint.posts == [("refresh-1", "the-secret"), ("refresh-1", "newer")]
 
 
@@ -437,16 +402,14 @@ def test_with_a_secret_that_was_replaced_the_token_goes_again(world: World) -> N
     "answer", [Answer(Outcome.IN_DOUBT), Answer(Outcome.CONFIGURATION_ERROR, error="invalid_grant")]
 )
 def test_a_replaced_secret_sends_nothing_again_after_any_other_answer(world: World, answer: Answer) -> None:
-    world.endpoint.answers = [answer]
     world.endpoint.on_post = lambda: setattr(world.secrets, "text", '{"client_secret": "newer"}')
-    refresh(world)
+    world.refresh(answer)
     assert len(world.endpoint.posts) == 1
 
 
 def test_tokens_of_another_business_are_dropped(world: World) -> None:
     theirs = TokenSet("access-theirs", "refresh-theirs", 3_600, "N7654321")
-    world.endpoint.answers = [Answer(Outcome.WRONG_CONNECTION, theirs)]
-    done = refresh(world)
+    done = world.refresh(Answer(Outcome.WRONG_CONNECTION, theirs))
     assert (done.reason, done.answered_for) == (Reason.WRONG_CONNECTION, "N7654321")
     there = world.connection()
     assert (there.status, there.reason) == (Status.REAUTHORIZATION_REQUIRED, Reason.WRONG_CONNECTION)
@@ -455,27 +418,26 @@ def test_tokens_of_another_business_are_dropped(world: World) -> None:
 
 
 def test_what_is_no_id_is_not_told_of_another_business(world: World) -> None:
-    world.endpoint.answers = [Answer(Outcome.WRONG_CONNECTION, TokenSet("a", "r", 3_600, "not <an> id"))]
-    said = refresh(world)
+    said = world.refresh(Answer(Outcome.WRONG_CONNECTION, TokenSet("a", "r", 3_600, "not <an> id")))
     assert (said.reason, said.answered_for) == (Reason.WRONG_CONNECTION, None)
 
 
 def test_a_commit_is_tried_until_the_table_answers(world: World) -> None:
     world.endpoint.on_post = lambda: world.table.faults["update_item"].extend([Fault(UNREACHABLE)] * 3)
-    assert refresh(world).outcome is RefreshOutcome.REFRESHED
+    assert world.refresh().outcome is RefreshOutcome.REFRESHED
     assert len(world.endpoint.posts) == 1
 
 
 def test_a_commit_whose_acknowledgement_was_lost_is_recognised(world: World) -> None:
     world.endpoint.on_post = lambda: world.table.faults["update_item"].append(Fault(UNREACHABLE, written=True))
-    said = refresh(world)
+    said = world.refresh()
     assert (said.outcome, said.generation) == (RefreshOutcome.REFRESHED, 2)
     assert world.connection().generation == 2
 
 
 def test_a_set_the_table_does_not_take_waits_as_ciphertext_within_the_time(world: World) -> None:
     world.endpoint.on_post = lambda: world.table.faults["update_item"].extend([Fault(UNREACHABLE)] * 99)
-    assert refresh(world).outcome is RefreshOutcome.PENDING
+    assert world.refresh().outcome is RefreshOutcome.PENDING
     assert world.clock.now < NOW + 45
     text = world.sqs.sent[0]["MessageBody"]
     assert "access-2" not in text
@@ -488,7 +450,7 @@ def test_a_set_the_table_does_not_take_waits_as_ciphertext_within_the_time(world
 def test_what_neither_table_nor_queue_took_is_called_lost(world: World) -> None:
     world.sqs.error = client_error("OverLimit")
     world.endpoint.on_post = lambda: world.table.faults["update_item"].extend([Fault(UNREACHABLE)] * 99)
-    said = refresh(world)
+    said = world.refresh()
     assert said.outcome is RefreshOutcome.LOST
     assert (said.table_error, said.queue_error) == ("InternalServerError", "OverLimit")
     assert world.clock.now < NOW + 45
@@ -507,9 +469,18 @@ def test_to_the_last_whoever_takes_the_new_tokens_first_gets_them(world: World, 
                 world.sqs.error = None
 
     world.clock.on_sleep = mend
-    said = refresh(world)
+    said = world.refresh()
     assert said.outcome is (RefreshOutcome.REFRESHED if mends == "table" else RefreshOutcome.PENDING)
     assert said.queue_error is None
+
+
+def after_the_post_each_call_hangs(world: World, seconds: float) -> None:
+    def hang(operation: str) -> None:
+        if world.endpoint.posts:
+            world.clock.sleep(seconds)
+            world.table.faults[operation] = [Fault(UNREACHABLE)]
+
+    world.table.on_call = hang
 
 
 @pytest.mark.parametrize("seconds", [float(seconds) for seconds in range(20, 46, 3)])
@@ -519,30 +490,18 @@ def test_what_is_lost_is_told_before_the_invocation_ends_however_long_each_try_h
 ) -> None:
     world.sqs.error = client_error("OverLimit")
     world.sqs.on_send = lambda: world.clock.sleep(queue)
-
-    def hang(operation: str) -> None:
-        if world.endpoint.posts:
-            world.clock.sleep(LONGEST_WRITE)
-            world.table.faults[operation] = [Fault(UNREACHABLE)]
-
-    world.table.on_call = hang
-    assert refresh(world, seconds=seconds).outcome is RefreshOutcome.LOST
+    after_the_post_each_call_hangs(world, LONGEST_WRITE)
+    assert world.refresh(seconds=seconds).outcome is RefreshOutcome.LOST
     assert world.clock.now < NOW + seconds
 
 
 def test_a_write_that_hangs_twice_as_long_as_it_may_leaves_the_salvage_queue_its_turn(world: World) -> None:
     """boto3 has no deadline for a whole call: an answer that comes in drops, or a slow resolver, takes longer."""
     world.sqs.on_send = lambda: world.clock.sleep(0.1)
-
-    def hang(operation: str) -> None:
-        if world.endpoint.posts:
-            world.clock.sleep(2 * LONGEST_WRITE - 0.5)
-            world.table.faults[operation] = [Fault(UNREACHABLE)]
-
-    world.table.on_call = hang
+    after_the_post_each_call_hangs(world, 2 * LONGEST_WRITE - 0.5)
     world.endpoint.on_post = lambda: world.clock.sleep(LONGEST_EXCHANGE)
     seconds = COMMIT_RESERVE + LONGEST_EXCHANGE + 1
-    assert refresh(world, seconds=seconds).outcome is RefreshOutcome.PENDING
+    assert world.refresh(seconds=seconds).outcome is RefreshOutcome.PENDING
     assert world.clock.now < NOW + seconds
     assert len(world.sqs.sent) == 1
 
@@ -551,7 +510,7 @@ def test_tokens_whose_table_was_lost_meanwhile_wait_for_it_in_the_salvage_queue(
     backup = {k: v for k, v in world.table.item("CONNECTION", CONNECTION).items() if k not in ("pk", "sk")}
     gone = {"TableName": "table", "Key": {"pk": {"S": f"CONNECTION#{CONNECTION}"}, "sk": {"S": "CONNECTION"}}}
     world.endpoint.on_post = lambda: _ignored(world.table.model.transact_write_items(TransactItems=[{"Delete": gone}]))
-    said = refresh(world)
+    said = world.refresh()
     assert (said.outcome, said.table_error) == (RefreshOutcome.PENDING, "no such connection")
     text = world.sqs.sent[0]["MessageBody"]
     with pytest.raises(StoreUnavailable):
@@ -568,26 +527,21 @@ def test_tokens_whose_table_was_lost_meanwhile_wait_for_it_in_the_salvage_queue(
 def test_tokens_that_meet_an_item_that_nobody_understands_wait_until_it_is_repaired(world: World) -> None:
     there = world.connection()
     world.endpoint.on_post = lambda: world.change(grant_id=None)
-    world.endpoint.answers = [tokens()]
-    assert refresh(world).outcome is RefreshOutcome.PENDING
+    assert world.refresh(tokens()).outcome is RefreshOutcome.PENDING
     (message,) = world.sqs.sent
     world.change(grant_id=there.grant_id)
     assert PendingCommits(world.table, "table").apply(message["MessageBody"], now=NOW + 60)[0] is PendingOutcome.APPLIED
     assert world.opened() == ("access-2", "refresh-2")
 
 
-def test_a_success_that_comes_second_never_touches_the_winner(world: World) -> None:
+@pytest.mark.parametrize(
+    "answer",
+    [tokens(), *map(Answer, (Outcome.REJECTED, Outcome.IN_DOUBT, Outcome.NOT_SENT, Outcome.THROTTLED))],
+    ids=lambda answer: answer.outcome,
+)
+def test_what_comes_second_never_touches_the_winner(world: World, answer: Answer) -> None:
     world.endpoint.on_post = world.rotated_by_another
-    said = refresh(world)
-    assert (said.outcome, said.generation) == (RefreshOutcome.SUPERSEDED, 2)
-    assert world.opened() == ("access-other", "refresh-other")
-
-
-@pytest.mark.parametrize("outcome", [Outcome.REJECTED, Outcome.IN_DOUBT, Outcome.NOT_SENT, Outcome.THROTTLED])
-def test_a_failure_that_comes_second_never_touches_the_winner(world: World, outcome: Outcome) -> None:
-    world.endpoint.answers = [Answer(outcome)]
-    world.endpoint.on_post = world.rotated_by_another
-    said = refresh(world)
+    said = world.refresh(answer)
     assert (said.outcome, said.generation) == (RefreshOutcome.SUPERSEDED, 2)
     there = world.connection()
     assert (there.status, there.in_doubt, there.retries) == (Status.ACTIVE, None, None)
@@ -598,21 +552,20 @@ def test_a_failure_that_comes_second_never_touches_the_winner(world: World, outc
 def test_what_was_disconnected_meanwhile_stays_so(world: World, outcome: Outcome) -> None:
     world.endpoint.answers = [tokens() if outcome is Outcome.TOKENS else Answer(outcome)]
     world.endpoint.on_post = world.disconnect
-    assert refresh(world).outcome is RefreshOutcome.NOT_ACTIVE
+    assert world.refresh().outcome is RefreshOutcome.NOT_ACTIVE
     assert world.connection().status is Status.DISCONNECTED
     assert world.connection().sealed is None
 
 
 def test_a_failure_while_another_attempt_holds_it_is_no_verdict(world: World) -> None:
-    world.endpoint.answers = [Answer(Outcome.REJECTED)]
     world.endpoint.on_post = lambda: _ignored(world.hold("another"))
-    assert refresh(world).outcome is RefreshOutcome.IN_FLIGHT
+    assert world.refresh(Answer(Outcome.REJECTED)).outcome is RefreshOutcome.IN_FLIGHT
     assert world.connection().status is Status.ACTIVE
 
 
 def test_a_success_wins_over_another_attempt_of_its_generation(world: World) -> None:
     world.endpoint.on_post = lambda: _ignored(world.hold("another"))
-    assert refresh(world).outcome is RefreshOutcome.REFRESHED
+    assert world.refresh().outcome is RefreshOutcome.REFRESHED
     assert world.opened() == ("access-2", "refresh-2")
 
 
@@ -628,19 +581,17 @@ def test_a_success_wins_over_another_attempt_of_its_generation(world: World) -> 
 def test_a_full_lifetime_after_its_deadline_without_any_answer_a_connection_has_expired(
     world: World, answer: Answer, ended: bool
 ) -> None:
-    world.endpoint.answers = [answer]
     world.clock.now = world.connection().deadline + 86_399
-    refresh(world)
+    world.refresh(answer)
     assert world.connection().status is Status.ACTIVE
     world.clock.now += 86_400
-    refresh(world)
+    world.refresh()
     assert (world.connection().reason is Reason.EXPIRED) is ended
 
 
 def test_a_release_that_the_table_does_not_take_is_left_to_the_lease(world: World) -> None:
-    world.endpoint.answers = [Answer(Outcome.NOT_SENT)]
     world.endpoint.on_post = lambda: world.table.faults["update_item"].extend([Fault(UNREACHABLE)] * 1_000)
-    assert refresh(world).outcome is RefreshOutcome.NOT_SENT
+    assert world.refresh(Answer(Outcome.NOT_SENT)).outcome is RefreshOutcome.NOT_SENT
     assert world.connection().attempt is not None
 
 
@@ -650,15 +601,14 @@ def test_a_release_that_the_table_does_not_take_is_left_to_the_lease(world: Worl
 def test_a_release_or_refusal_that_the_table_did_not_take_at_once_is_written_again(
     world: World, outcome: Outcome
 ) -> None:
-    world.endpoint.answers = [Answer(outcome)]
     world.endpoint.on_post = lambda: world.table.faults["update_item"].append(Fault(UNREACHABLE))
-    refresh(world)
+    world.refresh(Answer(outcome))
     assert world.connection().attempt is None
     assert (world.connection().refused_at is not None) is (outcome is Outcome.REJECTED)
 
 
 def test_the_facts_of_a_refresh_hold_no_token(world: World) -> None:
-    said = refresh(world)
+    said = world.refresh()
     for secret in ("access-", "refresh-1", "refresh-2", "the-secret"):
         assert secret not in repr(said)
 
@@ -682,14 +632,14 @@ def test_while_the_table_hangs_a_few_failures_of_the_queue_lose_nothing(
     tries: list[float] = []
     world.sqs.on_send, world.table.on_call = fail, hang
     world.endpoint.on_post = lambda: world.clock.sleep(LONGEST_EXCHANGE if seconds > 41 else 0)
-    assert refresh(world, seconds=seconds).outcome is RefreshOutcome.PENDING
+    assert world.refresh(seconds=seconds).outcome is RefreshOutcome.PENDING
     assert tries[0] - NOW < 3 + 2 * table + queue + LONGEST_EXCHANGE, "the queue does not wait for the last moment"
 
 
 @pytest.mark.parametrize("raised", [KeyError("Attributes"), RecursionError(), OSError(), MemoryError()])
 def test_whatever_storing_raises_the_new_tokens_reach_the_queue(world: World, raised: Exception) -> None:
     world.endpoint.on_post = lambda: world.table.faults["update_item"].extend([Fault(raised)] * 99)
-    said = refresh(world)
+    said = world.refresh()
     assert (said.outcome, said.table_error) == (RefreshOutcome.PENDING, type(raised).__name__)
 
 
@@ -701,6 +651,6 @@ def test_an_answer_to_a_commit_that_has_no_item_is_no_acknowledgement(world: Wor
         return {}
 
     world.endpoint.on_post = lambda: setattr(world.table, "update_item", without_item)
-    said = refresh(world)
+    said = world.refresh()
     assert said.outcome is RefreshOutcome.REFRESHED, "a repeated write knows its own"
     assert world.connection().generation == 2

@@ -86,18 +86,15 @@ def test_backoff_has_full_jitter() -> None:
     assert max(waits) > 750
 
 
-def test_a_retry_waits_for_what_it_must_wait_for() -> None:
-    assert Schedule().retry_at(NOW, NOW + 80_000, 0, not_before=NOW + 5_000) == NOW + 5_000
-
-
-def test_waiting_never_costs_the_last_try_before_the_deadline() -> None:
-    assert Schedule().retry_at(NOW, NOW + 10_000, 0, not_before=NOW + 20_000) == NOW + 10_000 - 1_440
-    assert Schedule().retry_at(NOW, NOW + 1_000, 0, not_before=NOW + 20_000) == NOW + 500 - TICK
-
-
-def test_what_must_be_waited_for_in_the_end_is_waited_for_while_it_ends_before_the_deadline() -> None:
-    """A token in doubt goes again only after the lease."""
-    assert Schedule().retry_at(NOW, NOW + 300, 0, not_before=NOW + 180) == NOW + 180
+@pytest.mark.parametrize(
+    ("left", "wait", "at"),
+    [(80_000, 5_000, 5_000), (10_000, 20_000, 10_000 - 1_440), (1_000, 20_000, 500 - TICK), (300, 180, 180)],
+    ids=["long before the deadline", "to the last try", "half of what is left", "the lease of a token in doubt"],
+)
+def test_a_retry_waits_for_what_it_must_and_keeps_the_last_try_before_the_deadline(
+    left: int, wait: int, at: int
+) -> None:
+    assert Schedule().retry_at(NOW, NOW + left, 0, not_before=NOW + wait) == NOW + at
 
 
 @given(schedules(), st.integers(0, 2**33), st.integers(-(2**20), 2**26), st.integers(0, 2**20))

@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowaccount_connect.domain.connection import Sealed
-from flowaccount_connect.storage.sealing import KEY_AGE, SETS_PER_KEY, CannotOpen, Sealer, SealingUnavailable, TokenPair
+from flowaccount_connect.storage.sealing import (
+    KEY_AGE,
+    SETS_PER_KEY,
+    CannotOpen,
+    DataKey,
+    Sealer,
+    SealingUnavailable,
+    TokenPair,
+)
 from tests.unit.fakes import CONNECTION, GRANT, FakeKms
 from tests.unit.tables import client_error
 
@@ -22,6 +30,14 @@ def sealer(kms: FakeKms, *, key_id: str = "key", stack: str = "connect", environ
     return Sealer(kms, key_id, stack=stack, environment=environment)
 
 
+def seal(made: Sealer, key: DataKey | None = None) -> Sealed:
+    return made.seal(TOKENS, key or made.data_key(), owner=CONNECTION, grant_id=GRANT)
+
+
+def opened(made: Sealer, sealed: Sealed) -> TokenPair:
+    return made.open(sealed, owner=CONNECTION, grant_id=GRANT)
+
+
 @pytest.fixture
 def kms() -> FakeKms:
     return FakeKms()
@@ -29,19 +45,14 @@ def kms() -> FakeKms:
 
 @pytest.fixture
 def sealed(kms: FakeKms) -> Sealed:
-    made = sealer(kms)
-    return made.seal(TOKENS, made.data_key(), owner=CONNECTION, grant_id=GRANT)
-
-
-def test_what_was_sealed_opens(kms: FakeKms, sealed: Sealed) -> None:
-    assert sealer(kms).open(sealed, owner=CONNECTION, grant_id=GRANT) == TOKENS
+    return seal(sealer(kms))
 
 
 @given(VISIBLE, VISIBLE)
 def test_every_token_comes_back_as_it_was(access: str, refresh: str) -> None:
     made = sealer(FakeKms())
     sealed = made.seal(TokenPair(access, refresh), made.data_key(), owner=CONNECTION, grant_id=GRANT)
-    assert made.open(sealed, owner=CONNECTION, grant_id=GRANT) == TokenPair(access, refresh)
+    assert opened(made, sealed) == TokenPair(access, refresh)
 
 
 @pytest.mark.parametrize(
@@ -55,24 +66,17 @@ def test_a_ciphertext_moved_to_another_item_or_grant_does_not_open(
         sealer(kms).open(sealed, owner=owner, grant_id=grant_id)
 
 
-def test_a_ciphertext_moved_to_another_environment_does_not_open(kms: FakeKms, sealed: Sealed) -> None:
-    with pytest.raises(CannotOpen):
-        sealer(kms, environment="production").open(sealed, owner=CONNECTION, grant_id=GRANT)
-
-
 def test_even_with_the_same_data_key_another_environment_does_not_open_it(kms: FakeKms) -> None:
     sandbox, production = sealer(kms), sealer(kms, environment="production")
-    key = production.data_key()
-    sealed = sandbox.seal(TOKENS, key, owner=CONNECTION, grant_id=GRANT)
+    sealed = seal(sandbox, production.data_key())
     with pytest.raises(CannotOpen):
-        production.open(sealed, owner=CONNECTION, grant_id=GRANT)
+        opened(production, sealed)
 
 
-def test_a_data_key_of_another_stack_does_not_open(kms: FakeKms, sealed: Sealed) -> None:
+@pytest.mark.parametrize("other", ["stack", "key_id", "environment"])
+def test_a_data_key_of_another_stack_does_not_open(kms: FakeKms, sealed: Sealed, other: str) -> None:
     with pytest.raises(CannotOpen):
-        sealer(kms, stack="other").open(sealed, owner=CONNECTION, grant_id=GRANT)
-    with pytest.raises(CannotOpen):
-        sealer(kms, key_id="other").open(sealed, owner=CONNECTION, grant_id=GRANT)
+        opened(sealer(kms, **{other: "other"}), sealed)
 
 
 @pytest.mark.parametrize(
@@ -92,18 +96,18 @@ def test_a_data_key_of_another_stack_does_not_open(kms: FakeKms, sealed: Sealed)
 def test_a_changed_ciphertext_does_not_open(kms: FakeKms, sealed: Sealed, change: Callable[[bytes], bytes]) -> None:
     changed = Sealed(change(sealed.ciphertext), sealed.data_key)
     with pytest.raises(CannotOpen):
-        sealer(kms).open(changed, owner=CONNECTION, grant_id=GRANT)
+        opened(sealer(kms), changed)
 
 
 def test_a_changed_data_key_does_not_open(kms: FakeKms, sealed: Sealed) -> None:
     with pytest.raises(CannotOpen):
-        sealer(kms).open(Sealed(sealed.ciphertext, b"x" + sealed.data_key), owner=CONNECTION, grant_id=GRANT)
+        opened(sealer(kms), Sealed(sealed.ciphertext, b"x" + sealed.data_key))
 
 
 def test_the_same_tokens_never_seal_alike(kms: FakeKms) -> None:
     made = sealer(kms)
     key = made.data_key()
-    sets = {made.seal(TOKENS, key, owner=CONNECTION, grant_id=GRANT).ciphertext for _ in range(50)}
+    sets = {seal(made, key).ciphertext for _ in range(50)}
     assert len(sets) == 50
     assert not any(b"CANARY" in ciphertext for ciphertext in sets)
 
@@ -111,7 +115,7 @@ def test_the_same_tokens_never_seal_alike(kms: FakeKms) -> None:
 def test_an_opened_data_key_is_remembered(kms: FakeKms, sealed: Sealed) -> None:
     made = sealer(kms)
     for _ in range(3):
-        made.open(sealed, owner=CONNECTION, grant_id=GRANT)
+        opened(made, sealed)
     assert kms.decrypts == 1
 
 
@@ -119,19 +123,18 @@ def test_a_data_key_that_did_not_open_is_not_remembered(kms: FakeKms, sealed: Se
     made = sealer(kms)
     kms.error = client_error("ThrottlingException")
     with pytest.raises(SealingUnavailable):
-        made.open(sealed, owner=CONNECTION, grant_id=GRANT)
+        opened(made, sealed)
     kms.error = None
-    assert made.open(sealed, owner=CONNECTION, grant_id=GRANT) == TOKENS
+    assert opened(made, sealed) == TOKENS
 
 
 def test_no_more_than_five_hundred_odd_data_keys_are_remembered(kms: FakeKms, sealed: Sealed) -> None:
     made = sealer(kms)
-    made.open(sealed, owner=CONNECTION, grant_id=GRANT)
+    opened(made, sealed)
     for _ in range(512):
-        other = made.seal(TOKENS, sealer(kms).data_key(), owner=CONNECTION, grant_id=GRANT)
-        made.open(other, owner=CONNECTION, grant_id=GRANT)
+        opened(made, seal(sealer(kms)))
     assert kms.decrypts == 513
-    made.open(sealed, owner=CONNECTION, grant_id=GRANT)
+    opened(made, sealed)
     assert kms.decrypts == 514
 
 
@@ -150,7 +153,7 @@ def test_a_kms_that_fails_is_a_matter_of_time_and_told_by_its_code(
 ) -> None:
     kms.error = error
     with pytest.raises(SealingUnavailable) as opening:
-        sealer(kms).open(sealed, owner=CONNECTION, grant_id=GRANT)
+        opened(sealer(kms), sealed)
     with pytest.raises(SealingUnavailable) as sealing:
         sealer(kms).data_key()
     assert "CANARY" not in f"{opening.value} {sealing.value}"
@@ -160,7 +163,7 @@ def test_sealing_calls_nobody(kms: FakeKms) -> None:
     made = sealer(kms)
     key = made.data_key()
     kms.error = TimeoutError()
-    made.seal(TOKENS, key, owner=CONNECTION, grant_id=GRANT)
+    seal(made, key)
     assert kms.generated == 1
 
 
@@ -241,8 +244,18 @@ def test_a_kms_that_is_away_is_waited_for_once_by_all_and_asked_again_by_the_nex
     assert made.data_key() == made.data_key()
 
 
-def _all_at_once(kms: FakeKms, sealed: Sealed, error: Exception | None) -> tuple[int, set[str]]:
-    """How often KMS was asked, and what came of it, where twenty open what is under one data key."""
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (None, TOKENS.access_token),
+        (client_error("ThrottlingException"), "SealingUnavailable: ThrottlingException"),
+        (client_error("InvalidCiphertextException"), "CannotOpen: InvalidCiphertextException"),
+    ],
+    ids=["opened", "unavailable", "cannot be opened"],
+)
+def test_a_data_key_is_asked_for_once_however_many_want_it_at_once(
+    kms: FakeKms, sealed: Sealed, error: Exception | None, told: str
+) -> None:
     made, entered, go_on, decrypt = sealer(kms), threading.Event(), threading.Event(), kms.decrypt
     tries = []
 
@@ -256,46 +269,26 @@ def _all_at_once(kms: FakeKms, sealed: Sealed, error: Exception | None) -> tuple
 
     kms.decrypt = slowly  # type: ignore[method-assign]
 
-    def opened(_: int) -> str:
+    def ask(_: int) -> str:
         try:
-            return made.open(sealed, owner=CONNECTION, grant_id=GRANT).access_token
+            return opened(made, sealed).access_token
         except (SealingUnavailable, CannotOpen) as failure:
             return f"{type(failure).__name__}: {failure}"
 
     with ThreadPoolExecutor(20) as pool:
-        opening = [pool.submit(opened, number) for number in range(20)]
+        asking = [pool.submit(ask, number) for number in range(20)]
         assert entered.wait(10)
         time.sleep(0.1)  # Each has begun to wait by now.
         go_on.set()
-        found = {one.result(10) for one in opening}
+        assert {one.result(10) for one in asking} == {told}
+    assert len(tries) == 1
     kms.decrypt = decrypt  # type: ignore[method-assign]
-    assert made.open(sealed, owner=CONNECTION, grant_id=GRANT) == TOKENS, "whoever comes later is none of them"
-    return len(tries), found
-
-
-def test_a_data_key_is_opened_once_however_many_want_it_at_once(kms: FakeKms, sealed: Sealed) -> None:
-    assert _all_at_once(kms, sealed, None) == (1, {TOKENS.access_token})
-
-
-@pytest.mark.parametrize(
-    ("error", "told"),
-    [
-        (client_error("ThrottlingException"), "SealingUnavailable: ThrottlingException"),
-        (client_error("InvalidCiphertextException"), "CannotOpen: InvalidCiphertextException"),
-    ],
-)
-def test_a_data_key_that_does_not_open_is_asked_for_once_by_all_who_wait(
-    kms: FakeKms, sealed: Sealed, error: Exception, told: str
-) -> None:
-    assert _all_at_once(kms, sealed, error) == (1, {told})
+    assert opened(made, sealed) == TOKENS, "whoever comes later is none of them"
 
 
 def test_data_keys_that_differ_are_opened_beside_each_other(kms: FakeKms) -> None:
     together, decrypt = threading.Barrier(8), kms.decrypt
-    sets = []
-    for _ in range(8):
-        other = sealer(kms)
-        sets.append(other.seal(TOKENS, other.data_key(), owner=CONNECTION, grant_id=GRANT))
+    sets = [seal(sealer(kms)) for _ in range(8)]
 
     def all_at_once(**kwargs: object) -> object:
         together.wait(10)
@@ -304,7 +297,7 @@ def test_data_keys_that_differ_are_opened_beside_each_other(kms: FakeKms) -> Non
     kms.decrypt = all_at_once  # type: ignore[method-assign]
     made = sealer(kms)
     with ThreadPoolExecutor(8) as pool:
-        found = pool.map(lambda sealed: made.open(sealed, owner=CONNECTION, grant_id=GRANT), sets)
+        found = pool.map(lambda sealed: opened(made, sealed), sets)
         assert set(found) == {TOKENS}
 
 

@@ -28,6 +28,21 @@ from tests.unit.tables import Fault, Table, client_error
 HOUR = 3_600
 
 
+@pytest.fixture
+def table() -> Table:
+    return Table()
+
+
+@pytest.fixture
+def sqs() -> FakeSqs:
+    return FakeSqs()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
 def fill(table: Table, count: int, *, refresh_at: int = NOW - 30) -> list[str]:
     """`count` due connections, each with another deadline; their ids, soonest deadline first."""
     names = [f"N{1_000_000 + i}" for i in range(count)]
@@ -43,6 +58,12 @@ def fill(table: Table, count: int, *, refresh_at: int = NOW - 30) -> list[str]:
             generation=1,
         )
     return sorted(names, key=lambda name: int(table.item("CONNECTION", name)["deadline"]))
+
+
+def fall_due(table: Table, **left: int) -> None:
+    """Connections that are due, with so many seconds left to their deadlines."""
+    for name, seconds in left.items():
+        table.put("CONNECTION", name, due_shard=due_shard(name), refresh_at=NOW - 10, deadline=NOW + seconds)
 
 
 def sweep(table: Table, sqs: FakeSqs, limit: int = 110, clock: Clock | None = None) -> Sweep:
@@ -76,18 +97,17 @@ def ids(sqs: FakeSqs) -> list[str]:
     return [json.loads(message["MessageBody"])["connection_id"] for message in sqs.sent]
 
 
-def test_everything_due_is_found_over_all_shards_and_pages() -> None:
-    table, sqs = Table(page_size=3), FakeSqs()
+def test_everything_due_is_found_over_all_shards_and_pages(table: Table, sqs: FakeSqs) -> None:
+    table.page_size = 3
     names = fill(table, 60)
     assert {due_shard(name) for name in names} == {str(i) for i in range(DUE_SHARDS)}
     found = tick(table, sqs)
-    assert (found.due, found.dispatched, found.failed, found.complete) == (60, 60, 0, True)
+    assert (found.due, found.dispatched, found.failed, found.whole) == (60, 60, 0, True)
     assert sorted(ids(sqs)) == sorted(names)
     assert table.calls.count("query") > DUE_SHARDS
 
 
-def test_what_is_not_due_or_not_in_the_index_is_left_alone() -> None:
-    table, sqs = Table(), FakeSqs()
+def test_what_is_not_due_or_not_in_the_index_is_left_alone(table: Table, sqs: FakeSqs) -> None:
     fill(table, 5, refresh_at=NOW + 100)
     table.put("CONNECTION", "N2", deadline=NOW + 100)
     assert tick(table, sqs) == Tick(
@@ -108,38 +128,30 @@ def test_what_is_not_due_or_not_in_the_index_is_left_alone() -> None:
     assert sqs.sent == []
 
 
-def test_the_soonest_deadlines_go_first() -> None:
-    table, sqs = Table(), FakeSqs()
+def test_the_soonest_deadlines_go_first(table: Table, sqs: FakeSqs) -> None:
     names = fill(table, 40)
     tick(table, sqs, limit=15)
     assert ids(sqs) == names[: room(15)]
     assert room(15) == 15
 
 
-def test_what_can_still_be_saved_goes_before_what_is_past_its_deadline() -> None:
-    table, sqs = Table(), FakeSqs()
-    for name, deadline in (("N1", NOW - 500), ("N2", NOW), ("N3", NOW + 9_000), ("N4", NOW + 50)):
-        table.put("CONNECTION", name, due_shard=due_shard(name), refresh_at=NOW - 10, deadline=deadline)
-    tick(table, sqs, limit=3)
-    assert ids(sqs) == ["N4", "N3", "N1"]
-
-
-def test_each_moment_goes_to_the_soonest_deadline_that_it_comes_in_time_for() -> None:
-    """Soonest first alone would send N1, N2 and N3, the last two when they are dead, and lose N4 and N5 with them."""
-    table, sqs = Table(), FakeSqs()
-    for name, left in (("N1", 8), ("N2", 15), ("N3", 25), ("N4", 55), ("N5", 60), ("N6", 70)):
-        table.put("CONNECTION", name, due_shard=due_shard(name), refresh_at=NOW - 10, deadline=NOW + left)
-    tick(table, sqs, limit=3)
-    assert ids(sqs) == ["N2", "N4", "N5"]
-    assert [message["DelaySeconds"] for message in sqs.sent] == [0, 20, 41]
-
-
-def test_what_comes_too_late_is_still_tried_with_what_is_left_of_the_tick() -> None:
-    table, sqs = Table(), FakeSqs()
-    for name, left in (("N1", 8), ("N2", 25), ("N3", 9_000)):
-        table.put("CONNECTION", name, due_shard=due_shard(name), refresh_at=NOW - 10, deadline=NOW + left)
-    tick(table, sqs, limit=110)
-    assert ids(sqs) == ["N2", "N3", "N1"]
+@pytest.mark.parametrize(
+    ("left", "limit", "sent"),
+    [
+        ({"N1": -500, "N2": 0, "N3": 9_000, "N4": 50}, 3, {"N4": 0, "N3": 20, "N1": 41}),
+        ({"N1": 8, "N2": 15, "N3": 25, "N4": 55, "N5": 60, "N6": 70}, 3, {"N2": 0, "N4": 20, "N5": 41}),
+        ({"N1": 8, "N2": 25, "N3": 9_000}, 110, {"N2": 0, "N3": 16, "N1": 33}),
+    ],
+    ids=["what can be saved before what is dead", "nothing that comes too late", "what is left to what comes too late"],
+)
+def test_each_moment_goes_to_the_soonest_deadline_that_it_comes_in_time_for(
+    table: Table, sqs: FakeSqs, left: dict[str, int], limit: int, sent: dict[str, int]
+) -> None:
+    """Soonest first alone would send what is dead by its moment, and lose what could have had that moment."""
+    fall_due(table, **left)
+    tick(table, sqs, limit)
+    delays = [message["DelaySeconds"] for message in sqs.sent]
+    assert list(zip(ids(sqs), delays, strict=True)) == list(sent.items())
 
 
 def imported(table: Table, count: int, *, left: int = 12 * HOUR) -> None:
@@ -152,9 +164,9 @@ def imported(table: Table, count: int, *, left: int = 12 * HOUR) -> None:
 
 
 @pytest.mark.parametrize("left", [30, 12 * HOUR], ids=["within the tick", "in half a day"])
-def test_a_thousand_imports_leave_the_schedule_nine_moments_of_ten(left: int) -> None:
+def test_a_thousand_imports_leave_the_schedule_nine_moments_of_ten(table: Table, sqs: FakeSqs, left: int) -> None:
     """Their deadlines are only assumed, and sooner than those of all connections that have just fallen due."""
-    table, sqs = Table(page_size=20), FakeSqs()
+    table.page_size = 20
     names = fill(table, 200)
     imported(table, 1_000, left=left)
     found = tick(table, sqs)
@@ -164,18 +176,17 @@ def test_a_thousand_imports_leave_the_schedule_nine_moments_of_ten(left: int) ->
     assert connections == names[: len(connections)]
 
 
-def test_what_connections_leave_of_a_tick_is_the_imports() -> None:
-    table, sqs = Table(page_size=20), FakeSqs()
+def test_what_connections_leave_of_a_tick_is_the_imports(table: Table, sqs: FakeSqs) -> None:
+    table.page_size = 20
     names = fill(table, 20)
     imported(table, 1_000)
     assert tick(table, sqs).dispatched == room(110)
     assert set(names) < set(ids(sqs))
 
 
-def test_no_import_takes_a_moment_of_connections_that_die_within_the_hour() -> None:
-    table, sqs = Table(page_size=20), FakeSqs()
-    for i in range(50):
-        table.put("CONNECTION", f"N{i}", due_shard=due_shard(f"N{i}"), refresh_at=NOW - 10, deadline=NOW + 1_200 + i)
+def test_no_import_takes_a_moment_of_connections_that_die_within_the_hour(table: Table, sqs: FakeSqs) -> None:
+    table.page_size = 20
+    fall_due(table, **{f"N{i}": 1_200 + i for i in range(50)})
     names = fill(table, 200)
     imported(table, 1_000)
     tick(table, sqs)
@@ -183,27 +194,20 @@ def test_no_import_takes_a_moment_of_connections_that_die_within_the_hour() -> N
     assert [one for one in ids(sqs)[50:] if one not in names], "then they have their share"
 
 
-def test_however_much_dies_within_a_tick_every_moment_saves_one() -> None:
-    table, sqs = Table(page_size=50), FakeSqs()
+def test_however_much_dies_within_a_tick_every_moment_saves_one(table: Table, sqs: FakeSqs) -> None:
+    table.page_size = 50
     left = {f"N{i}": 1 + i % 75 for i in range(3_000)}
-    for name, seconds in left.items():
-        table.put("CONNECTION", name, due_shard=due_shard(name), refresh_at=NOW - 10, deadline=NOW + seconds)
+    fall_due(table, **left)
     tick(table, sqs, limit=75)
     saved = zip(ids(sqs), sqs.sent, strict=True)
     assert len(sqs.sent) == room(75)
     assert all(left[name] >= message["DelaySeconds"] + 10 for name, message in saved)
 
 
-def test_what_still_waits_counts_against_the_allowance() -> None:
-    table = Table()
+def test_what_still_waits_counts_against_the_allowance(table: Table, sqs: FakeSqs) -> None:
     names = fill(table, 40)
-    sqs = FakeSqs(
-        waiting={
-            "ApproximateNumberOfMessages": "5",
-            "ApproximateNumberOfMessagesNotVisible": "3",
-            "ApproximateNumberOfMessagesDelayed": "4",
-        }
-    )
+    for kind, count in (("", "5"), ("NotVisible", "3"), ("Delayed", "4")):
+        sqs.waiting[f"ApproximateNumberOfMessages{kind}"] = count
     found = tick(table, sqs, limit=20)
     assert (found.waiting, found.dispatched) == (12, room(20) - 12)
     assert ids(sqs) == names[: room(20) - 12]
@@ -211,16 +215,15 @@ def test_what_still_waits_counts_against_the_allowance() -> None:
     assert sqs.sent[0]["DelaySeconds"] == pytest.approx(12 * 62 / 20, abs=1)
 
 
-def test_a_backlog_beyond_the_allowance_dispatches_nothing() -> None:
-    table, sqs = Table(), FakeSqs(waiting={"ApproximateNumberOfMessages": "500"})
+def test_a_backlog_beyond_the_allowance_dispatches_nothing(table: Table, sqs: FakeSqs) -> None:
+    sqs.waiting = {"ApproximateNumberOfMessages": "500"}
     fill(table, 40)
     found = tick(table, sqs)
     assert (found.due, found.dispatched) == (40, 0)
     assert sqs.batches == []
 
 
-def test_refreshes_are_spread_over_the_tick_and_none_later_than_50_seconds() -> None:
-    table, sqs = Table(), FakeSqs()
+def test_refreshes_are_spread_over_the_tick_and_none_later_than_50_seconds(table: Table, sqs: FakeSqs) -> None:
     fill(table, 100)
     tick(table, sqs)
     delays = [message["DelaySeconds"] for message in sqs.sent]
@@ -230,43 +233,34 @@ def test_refreshes_are_spread_over_the_tick_and_none_later_than_50_seconds() -> 
     assert max(delays.count(delay) for delay in delays) == 2
 
 
-def test_a_few_refreshes_are_spread_too_and_none_is_late() -> None:
-    table, sqs = Table(), FakeSqs()
-    fill(table, 10)
+@pytest.mark.parametrize("count", [1, 10])
+def test_a_few_refreshes_are_spread_too_and_none_is_late(table: Table, sqs: FakeSqs, count: int) -> None:
+    fill(table, count)
     tick(table, sqs, limit=60_000)
-    assert [message["DelaySeconds"] for message in sqs.sent] == list(range(0, 50, 5))
+    assert [message["DelaySeconds"] for message in sqs.sent] == list(range(0, 50, 50 // count))
 
 
-def test_a_single_refresh_is_not_delayed() -> None:
-    table, sqs = Table(), FakeSqs()
-    fill(table, 1)
-    tick(table, sqs)
-    assert sqs.sent[0]["DelaySeconds"] == 0
-
-
-def test_messages_go_in_batches_of_ten_and_carry_nothing_but_an_id() -> None:
-    table, sqs = Table(), FakeSqs()
+def test_messages_go_in_batches_of_ten_and_carry_nothing_but_an_id(table: Table, sqs: FakeSqs) -> None:
     fill(table, 25)
     tick(table, sqs)
     assert sqs.batches == [10, 10, 5]
     assert all(json.loads(message["MessageBody"]).keys() == {"connection_id"} for message in sqs.sent)
 
 
-def test_what_the_queue_did_not_take_is_counted() -> None:
-    table, sqs = Table(), FakeSqs(refused=frozenset({0, 7}))
+def test_what_the_queue_did_not_take_is_counted(table: Table, sqs: FakeSqs) -> None:
+    sqs.refused = frozenset({0, 7})
     fill(table, 20)
     found = tick(table, sqs)
     assert (found.due, found.dispatched, found.failed) == (20, 16, 4)
 
 
-def test_how_close_connections_are_is_told_without_what_is_only_assumed_of_an_import() -> None:
-    table, sqs = Table(), FakeSqs()
-    for name, sort_key, left in (("N1", "IMPORT", 10), ("N2", "CONNECTION", 11)):
-        item = {"pk": {"S": f"CONNECTION#{name}"}, "sk": {"S": sort_key}, "due_shard": {"S": due_shard(name)}}
-        times = {"refresh_at": {"N": str(NOW - 9)}, "deadline": {"N": str(NOW + left * HOUR)}}
-        table.model.put_item(TableName="table", Item=item | times)
+def test_how_close_connections_are_is_told_without_what_is_only_assumed_of_an_import(
+    table: Table, sqs: FakeSqs
+) -> None:
+    imported(table, 1, left=10 * HOUR)
+    fall_due(table, N2=11 * HOUR)
     found = tick(table, sqs)
-    assert ids(sqs) == ["N2", "N1"]
+    assert ids(sqs) == ["N2", "N800000"]
     assert (found.soonest_deadline, found.at_risk) == (11 * HOUR, 1)
 
 
@@ -282,8 +276,7 @@ def broken(sqs: FakeSqs, call: str, *which: int) -> None:
     setattr(sqs, call, fails)
 
 
-def test_a_batch_that_the_queue_fails_to_take_costs_no_other_and_no_warning() -> None:
-    table, sqs = Table(), FakeSqs()
+def test_a_batch_that_the_queue_fails_to_take_costs_no_other_and_no_warning(table: Table, sqs: FakeSqs) -> None:
     fill(table, 30)
     at_risk(table, 3)
     broken(sqs, "send_message_batch", 1)
@@ -293,8 +286,7 @@ def test_a_batch_that_the_queue_fails_to_take_costs_no_other_and_no_warning() ->
     assert len(sqs.sent) == 23
 
 
-def test_what_the_queue_may_not_have_taken_goes_with_the_next_tick() -> None:
-    table, sqs, clock = Table(), FakeSqs(), Clock()
+def test_what_the_queue_may_not_have_taken_goes_with_the_next_tick(table: Table, sqs: FakeSqs, clock: Clock) -> None:
     names = fill(table, 3)
     sweeping = sweep(table, sqs, clock=clock)
     broken(sqs, "send_message_batch", 0)
@@ -303,8 +295,7 @@ def test_what_the_queue_may_not_have_taken_goes_with_the_next_tick() -> None:
     assert ids(sqs) == names
 
 
-def test_a_queue_that_does_not_say_what_waits_stops_nothing() -> None:
-    table, sqs = Table(), FakeSqs()
+def test_a_queue_that_does_not_say_what_waits_stops_nothing(table: Table, sqs: FakeSqs) -> None:
     fill(table, 5)
     broken(sqs, "get_queue_attributes", 0)
     found = tick(table, sqs)
@@ -312,15 +303,8 @@ def test_a_queue_that_does_not_say_what_waits_stops_nothing() -> None:
     assert not found.whole
 
 
-def test_a_tick_that_could_do_everything_is_whole() -> None:
-    table, sqs = Table(), FakeSqs()
-    fill(table, 5)
-    assert tick(table, sqs).whole
-
-
-def test_while_the_queue_hangs_those_at_risk_are_marked() -> None:
+def test_while_the_queue_hangs_those_at_risk_are_marked(table: Table, sqs: FakeSqs, clock: Clock) -> None:
     """Until no time is left to the tick."""
-    table, sqs, clock = Table(), FakeSqs(), Clock()
     at_risk(table, 5)
     marked: list[int] = []
 
@@ -338,16 +322,17 @@ def test_while_the_queue_hangs_those_at_risk_are_marked() -> None:
     assert (marked, found.marked, found.failed) == ([5], 5, 5)
 
 
-def test_a_tick_says_how_late_and_how_close_it_is() -> None:
-    table, sqs = Table(), FakeSqs()
+def test_a_tick_says_how_late_and_how_close_it_is(table: Table, sqs: FakeSqs) -> None:
     for name, refresh_at, deadline in (("N1", -700, 900), ("N2", -10, -5), ("N3", -20, 700)):
         table.put("CONNECTION", name, due_shard=due_shard(name), refresh_at=NOW + refresh_at, deadline=NOW + deadline)
     found = tick(table, sqs)
     assert (found.oldest_due, found.soonest_deadline) == (700, 700)
 
 
-def test_short_of_time_a_tick_dispatches_what_it_has_seen_and_says_that_it_is_not_all() -> None:
-    table, sqs, clock = Table(page_size=1), FakeSqs(), Clock()
+def test_short_of_time_a_tick_dispatches_what_it_has_seen_and_says_that_it_is_not_all(
+    table: Table, sqs: FakeSqs, clock: Clock
+) -> None:
+    table.page_size = 1
     fill(table, 40)
     table.on_call = lambda _: clock.sleep(1)
     found = sweep(table, sqs, clock=clock).tick(remaining=clock.remaining(25))
@@ -357,17 +342,16 @@ def test_short_of_time_a_tick_dispatches_what_it_has_seen_and_says_that_it_is_no
     assert found.dispatched == len(sqs.sent)
 
 
-def test_an_index_that_cannot_be_read_is_said_and_nothing_is_sent() -> None:
-    table, sqs = Table(), FakeSqs()
+@pytest.mark.parametrize("call", ["query", "get_item"], ids=["the index", "the rate"])
+def test_without_the_index_or_the_rate_nothing_is_sent(table: Table, sqs: FakeSqs, call: str) -> None:
     fill(table, 20)
-    table.faults["query"] = [Fault(client_error("InternalServerError"))]
+    table.faults[call] = [Fault(client_error("InternalServerError"))]
     with pytest.raises(StoreUnavailable):
         tick(table, sqs)
     assert sqs.sent == []
 
 
-def test_a_clock_that_was_ahead_keeps_no_later_tick_from_dispatching() -> None:
-    table, sqs, clock = Table(), FakeSqs(), Clock()
+def test_a_clock_that_was_ahead_keeps_no_later_tick_from_dispatching(table: Table, sqs: FakeSqs, clock: Clock) -> None:
     fill(table, 3)
     sweeping = sweep(table, sqs, clock=clock)
     clock.now = NOW + 1_800
@@ -375,15 +359,6 @@ def test_a_clock_that_was_ahead_keeps_no_later_tick_from_dispatching() -> None:
     sqs.sent.clear()
     clock.now = NOW
     assert sweeping.tick(remaining=clock.remaining(50)).dispatched == 3
-
-
-def test_without_the_rate_nothing_is_dispatched() -> None:
-    table, sqs = Table(), FakeSqs()
-    fill(table, 20)
-    table.faults["get_item"] = [Fault(client_error("InternalServerError"))]
-    with pytest.raises(StoreUnavailable):
-        tick(table, sqs)
-    assert sqs.sent == []
 
 
 # Backlogs
@@ -435,8 +410,7 @@ class Handed(DueIndex):
         return page
 
 
-def test_of_a_great_backlog_only_what_can_matter_is_handed_over() -> None:
-    table, sqs = Table(), FakeSqs()
+def test_of_a_great_backlog_only_what_can_matter_is_handed_over(table: Table, sqs: FakeSqs) -> None:
     for i in range(6_000):
         name = f"N{i}"
         # As a paused schedule leaves it: in the order of the index, but for the jitter.
@@ -453,8 +427,7 @@ def test_of_a_great_backlog_only_what_can_matter_is_handed_over() -> None:
     assert index.pages <= 2 * DUE_SHARDS
 
 
-def test_a_dispatch_is_not_repeated_while_it_is_under_way() -> None:
-    table, sqs, clock = Table(), FakeSqs(), Clock()
+def test_a_dispatch_is_not_repeated_while_it_is_under_way(table: Table, sqs: FakeSqs, clock: Clock) -> None:
     names = fill(table, 40)
     sweeping = sweep(table, sqs, 15, clock)
     sweeping.tick(remaining=lambda: 50.0)
@@ -468,17 +441,15 @@ def test_a_dispatch_is_not_repeated_while_it_is_under_way() -> None:
     assert ids(sqs) == [name for name in names if name not in late][:15]
 
 
-def test_what_waits_with_its_slots_in_hand_counts_once() -> None:
-    table = Table()
+def test_what_waits_with_its_slots_in_hand_counts_once(table: Table, sqs: FakeSqs) -> None:
     fill(table, 40)
     rate(table, limit=20).permits([Kind.URGENT] * 3)
     # The same three.
-    sqs = FakeSqs(waiting={"ApproximateNumberOfMessagesNotVisible": "3"})
+    sqs.waiting = {"ApproximateNumberOfMessagesNotVisible": "3"}
     assert tick(table, sqs, 20).dispatched == room(20) - 3
 
 
-def test_overlapping_ticks_dispatch_one_allowance() -> None:
-    table, sqs = Table(), FakeSqs()
+def test_overlapping_ticks_dispatch_one_allowance(table: Table, sqs: FakeSqs) -> None:
     fill(table, 100)
     first = tick(table, sqs, 30)
     sqs.waiting = {"ApproximateNumberOfMessagesDelayed": str(first.dispatched)}
@@ -556,8 +527,7 @@ def test_messages_that_nobody_works_on_stop_the_dispatch() -> None:
     assert dispatched[-10:] == [0] * 10
 
 
-def test_a_tick_goes_on_after_the_last_message_of_the_tick_before() -> None:
-    table, sqs, clock = Table(), FakeSqs(), Clock()
+def test_a_tick_goes_on_after_the_last_message_of_the_tick_before(table: Table, sqs: FakeSqs, clock: Clock) -> None:
     fill(table, 40)
     sweeping = sweep(table, sqs, 15, clock)
     sweeping.tick(remaining=lambda: 50.0)
@@ -582,26 +552,23 @@ def test_a_tick_goes_on_after_the_last_message_of_the_tick_before() -> None:
     ],
     ids=str,
 )
-def test_an_item_that_is_no_connection_is_skipped_and_named(change: dict[str, dict[str, str] | None]) -> None:
-    table, sqs = Table(), FakeSqs()
+def test_an_item_that_is_no_connection_is_skipped_and_named(
+    table: Table, sqs: FakeSqs, change: dict[str, dict[str, str] | None]
+) -> None:
     names = fill(table, 5)
     item = {"pk": {"S": "CONNECTION#N9"}, "sk": {"S": "CONNECTION"}, "due_shard": {"S": "3"}}
     item |= {"refresh_at": {"N": str(NOW - 99)}, "deadline": {"N": str(NOW + 9)}, "status": {"S": "purple"}}
-    for name, value in change.items():
-        if value is None:
-            del item[name]
-        else:
-            item[name] = value
-    table.model.put_item(TableName="table", Item=item)
+    table.model.put_item(
+        TableName="table", Item={name: value for name, value in (item | change).items() if value is not None}
+    )
     found = tick(table, sqs)
     assert sorted(ids(sqs)) == sorted(names)
     assert (found.due, found.dispatched, found.complete) == (6, 5, True)
-    assert found.unreadable == (item["pk"]["S"],)
+    assert found.unreadable == ((change.get("pk") or item["pk"])["S"],)
 
 
-def test_a_connection_that_cannot_be_marked_costs_no_other_its_mark() -> None:
+def test_a_connection_that_cannot_be_marked_costs_no_other_its_mark(table: Table, sqs: FakeSqs) -> None:
     """What stands in the way of one item is the trouble of that item, whatever it is."""
-    table, sqs = Table(), FakeSqs()
     at_risk(table, 3)
     sweeping = sweep(table, sqs)
     mark = ConnectionStore(table, "table").mark_at_risk
@@ -619,15 +586,13 @@ def test_a_connection_that_cannot_be_marked_costs_no_other_its_mark() -> None:
 # The rate
 
 
-def test_callers_that_go_first_leave_less_to_the_schedule() -> None:
-    table, sqs = Table(), FakeSqs()
+def test_callers_that_go_first_leave_less_to_the_schedule(table: Table, sqs: FakeSqs) -> None:
     fill(table, 100)
     rate(table, limit=30).permits([Kind.URGENT] * 5)
     assert tick(table, sqs, 30).dispatched == room(30) - 5
 
 
-def test_in_a_pause_only_what_can_be_sent_after_it_is_dispatched() -> None:
-    table, sqs = Table(), FakeSqs()
+def test_in_a_pause_only_what_can_be_sent_after_it_is_dispatched(table: Table, sqs: FakeSqs) -> None:
     fill(table, 100)
     rate(table, limit=60).throttled(NOW, 45)
     found = tick(table, sqs, 60)
@@ -636,80 +601,54 @@ def test_in_a_pause_only_what_can_be_sent_after_it_is_dispatched() -> None:
     assert min(message["DelaySeconds"] for message in sqs.sent) == 45
 
 
-def test_in_a_long_pause_nothing_is_dispatched_but_what_would_die_of_it() -> None:
-    table, sqs = Table(), FakeSqs()
+def test_in_a_long_pause_nothing_is_dispatched_but_what_would_die_of_it(table: Table, sqs: FakeSqs) -> None:
     fill(table, 20)
-    for name, deadline in (("N1", NOW + 50 * 60), ("N2", NOW + 61 * 60), ("N3", NOW - 1)):
-        table.put("CONNECTION", name, due_shard=due_shard(name), refresh_at=NOW - 10, deadline=deadline)
+    fall_due(table, N1=50 * 60, N2=61 * 60, N3=-1)
     rate(table).throttled(NOW, 3_600)
     tick(table, sqs)
     assert [json.loads(message["MessageBody"]) for message in sqs.sent] == [{"connection_id": "N1", "urgent": True}]
     assert sqs.sent[0]["DelaySeconds"] == 0
 
 
-@pytest.mark.parametrize("value", [{"N": str(10**30)}, {"N": "1.5"}, {"S": "soon"}], ids=str)
-@pytest.mark.parametrize("name", ["next_slot", "paused_until", "slowdown", "slowed_at", "pause", "tag"])
-def test_a_rate_that_nobody_can_have_written_stops_no_tick(name: str, value: dict[str, str]) -> None:
-    table, sqs = Table(), FakeSqs()
-    fill(table, 5)
-    item = {"pk": {"S": "RATE"}, "sk": {"S": "token-endpoint"}, name: value}
-    table.model.put_item(TableName="table", Item=item)
-    found = tick(table, sqs)
-    assert (found.due, found.dispatched, found.paused, found.complete) == (5, 5, 0, True)
-
-
 # Early warning
 
 
-def at_risk(table: Table, count: int, **values: int) -> None:
+def at_risk(table: Table, count: int, **values: int | str) -> None:
     for i in range(count):
-        table.put(
-            "CONNECTION",
-            f"N{i}",
-            due_shard=due_shard(f"N{i}"),
-            refresh_at=NOW - 10,
-            status="active",
-            generation=3,
-            **({"deadline": NOW + 11 * HOUR + i} | values),
-        )
+        name = f"N{i}"
+        usual: dict[str, Any] = {"deadline": NOW + 11 * HOUR + i, "status": "active", "generation": 3}
+        table.put("CONNECTION", name, due_shard=due_shard(name), refresh_at=NOW - 10, **(usual | values))
 
 
-def test_a_connection_at_risk_is_marked_once() -> None:
-    table, sqs = Table(), FakeSqs()
+def test_a_connection_at_risk_is_marked_once(table: Table, sqs: FakeSqs) -> None:
     fill(table, 5)
     at_risk(table, 3)
     before = {key: item for key, item in table.items.items() if item.get("generation") == 3}
     found = tick(table, sqs)
     assert (found.at_risk, found.marked) == (3, 3)
-    assert {key: item for key, item in table.items.items() if item.get("generation") == 3} == {
-        key: item | {"at_risk": NOW} for key, item in before.items()
-    }
+    marked = {key: item for key, item in table.items.items() if "at_risk" in item}
+    assert marked == {key: item | {"at_risk": NOW} for key, item in before.items()}
     again = tick(table, sqs)
     assert (again.at_risk, again.marked) == (3, 0)
-    assert all("at_risk" not in item for item in table.items.values() if item.get("generation") == 1)
 
 
-@pytest.mark.parametrize(
-    "change", [{"generation": 4}, {"deadline": NOW + 24 * HOUR}, {"status": "disconnected"}, {"at_risk": NOW - 9}]
-)
-def test_what_was_refreshed_or_marked_meanwhile_is_not_marked(change: dict[str, object]) -> None:
-    table = Table()
-    at_risk(table, 1)
-    item = {name: value for name, value in table.item("CONNECTION", "N0").items() if name not in ("pk", "sk")}
-    numbers = {name: int(value) if name not in ("status", "due_shard") else value for name, value in item.items()}
-    table.put("CONNECTION", "N0", **(numbers | change))
+def test_what_was_disconnected_meanwhile_is_not_marked(table: Table) -> None:
+    at_risk(table, 1, status="disconnected")
     before = table.items
     store = ConnectionStore(table, "table")
     assert not store.mark_at_risk("N0", generation=3, deadline=NOW + 11 * HOUR, near_since=NOW - HOUR, now=NOW)
     assert table.items == before
 
 
-def test_who_was_marked_because_the_consent_ends_is_marked_again_once_its_deadline_nears() -> None:
-    table, sqs = Table(page_size=20), FakeSqs()
-    at_risk(table, 300, at_risk=NOW - 20 * HOUR)
+@pytest.mark.parametrize("before", [{}, {"at_risk": NOW - 20 * HOUR}], ids=["no mark", "a mark of its consent's end"])
+def test_whoever_comes_at_risk_is_marked_though_sooner_ones_take_all_of_the_tick(
+    table: Table, sqs: FakeSqs, before: dict[str, int]
+) -> None:
+    table.page_size = 20
+    at_risk(table, 300, **before)
     found = tick(table, sqs, 1)
-    assert (found.at_risk, found.marked) == (300, 300)
-    assert {item["at_risk"] for item in table.items.values()} == {NOW}
+    assert (found.dispatched, found.at_risk, found.marked) == (1, 300, 300)
+    assert {item["at_risk"] for item in table.items.values() if "deadline" in item} == {NOW}
     assert tick(table, sqs, 1).marked == 0
 
 
@@ -720,24 +659,14 @@ def test_a_mark_holds_past_the_deadline() -> None:
     assert tick(table, sqs, 1).marked == 0
 
 
-def test_marks_are_bounded_and_go_on_with_the_next_tick() -> None:
-    table, sqs = Table(), FakeSqs()
+def test_marks_are_bounded_and_go_on_with_the_next_tick(table: Table, sqs: FakeSqs) -> None:
     at_risk(table, MARKS + 30)
     assert tick(table, sqs, 75).marked == MARKS
     assert "at_risk" not in table.item("CONNECTION", f"N{MARKS}")
     assert tick(table, sqs, 75).marked == 30
 
 
-def test_what_is_at_risk_is_found_behind_what_goes_first() -> None:
-    """With more due than a tick dispatches, and all of it sooner: the others at risk are marked all the same."""
-    table, sqs = Table(page_size=20), FakeSqs()
-    at_risk(table, 300)
-    found = tick(table, sqs, 1)
-    assert (found.dispatched, found.at_risk, found.marked) == (1, 300, 300)
-
-
-def test_a_mark_that_cannot_be_written_is_left_to_the_next_tick() -> None:
-    table, sqs = Table(), FakeSqs()
+def test_a_mark_that_cannot_be_written_is_left_to_the_next_tick(table: Table, sqs: FakeSqs) -> None:
     at_risk(table, 2)
     table.faults["update_item"] = [Fault(client_error("InternalServerError"))]
     found = tick(table, sqs)
@@ -745,18 +674,10 @@ def test_a_mark_that_cannot_be_written_is_left_to_the_next_tick() -> None:
     assert tick(table, sqs).marked == 1
 
 
-def test_capacity_is_told_beside_how_many_connections_there_are() -> None:
-    table, sqs = Table(), FakeSqs()
+def test_capacity_is_told_beside_how_many_connections_there_are(table: Table, sqs: FakeSqs) -> None:
     assert tick(table, sqs).connections is None
-    table.model.put_item(
-        TableName="table",
-        Item={
-            "pk": {"S": "COUNT"},
-            "sk": {"S": "connections"},
-            "active": {"N": "25000"},
-            "reauthorization_required": {"N": "7"},
-        },
-    )
+    count = {"pk": s("COUNT"), "sk": s("connections"), "active": n(25_000), "reauthorization_required": n(7)}
+    table.model.put_item(TableName="table", Item=count)
     found = tick(table, sqs, limit=75)
     assert found.connections == 25_000
     assert found.capacity == pytest.approx(75 * 360 * 60 / 62, abs=1)
@@ -764,12 +685,8 @@ def test_capacity_is_told_beside_how_many_connections_there_are() -> None:
     assert not tick(table, sqs, limit=110).overloaded
 
 
-def test_a_count_that_cannot_be_read_stops_nothing() -> None:
-    table, sqs = Table(), FakeSqs()
+def test_a_count_that_cannot_be_read_stops_nothing(table: Table, sqs: FakeSqs) -> None:
     fill(table, 2)
-    # The first is the rate.
     table.faults["get_item"] = [Fault(client_error("InternalServerError"))]
-    sweeping = sweep(table, sqs)
-    broken = replace(sweeping, rate=rate(table.quiet()), counts=Counts(table, "table").get)
-    found = broken.tick(remaining=lambda: 50.0)
+    found = replace(sweep(table, sqs), rate=rate(table.quiet())).tick(remaining=lambda: 50.0)
     assert (found.connections, found.dispatched) == (None, 2)

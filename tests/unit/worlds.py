@@ -1,6 +1,6 @@
 """A stack in memory: the product's own parts, put together over fakes, with one connection in it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flowaccount_connect.connect.callback import Callback
@@ -9,12 +9,14 @@ from flowaccount_connect.domain.connection import Attempt, Connection
 from flowaccount_connect.domain.ids import fingerprint
 from flowaccount_connect.domain.schedule import Schedule
 from flowaccount_connect.oauth.client_secret import ClientSecret
+from flowaccount_connect.oauth.token_answer import Answer
+from flowaccount_connect.rotation.outcomes import Refresh
 from flowaccount_connect.rotation.pending_commits import PendingQueue
+from flowaccount_connect.rotation.permits import Permit
 from flowaccount_connect.rotation.protocol import ReplayPolicy, Rotation
 from flowaccount_connect.rotation.refresh_function import RefreshFunction
 from flowaccount_connect.runtime.observability import logger
 from flowaccount_connect.storage.attempts import AttemptStore, ConnectAttempt, browser_secret
-from flowaccount_connect.storage.commits import Commit
 from flowaccount_connect.storage.connections import ConnectionStore, grant_update
 from flowaccount_connect.storage.links import LinkStore
 from flowaccount_connect.storage.sealing import Sealer, TokenPair
@@ -24,9 +26,9 @@ from flowaccount_connect.tokens.serving import AccessTokens, Serving
 from tests.support.commits import commit_of
 from tests.unit.fakes import (
     CONNECTION,
+    FREE,
     GRANT,
     NOW,
-    AlwaysWell,
     Clock,
     FakeEndpoint,
     FakeEvents,
@@ -34,29 +36,13 @@ from tests.unit.fakes import (
     FakeLambda,
     FakeSecretsManager,
     FakeSqs,
+    KnownHealth,
 )
 from tests.unit.tables import Table
 
 STATE = "state-of-flowaccount"
 BROWSER = "secret-of-the-browser"
 TENANT = "tenant-7"
-
-
-class Unwell:
-    """An endpoint that is not well: no refusal of it is final."""
-
-    def succeeded_since(self, at: int) -> bool:
-        """Never."""
-        return at < 0
-
-    def throttled_alone(self, connection_id: str) -> bool:
-        """Never."""
-        return not connection_id
-
-    def may_end(self, now: int) -> bool:
-        """Never."""
-        assert now
-        return False
 
 
 @dataclass
@@ -86,28 +72,20 @@ class World:
     def connect(self, *, age: int = 22_000, lifetime: int = 86_400, grant_id: str = GRANT) -> Connection:
         """A connection whose tokens are `age` seconds old, generation 1."""
         requested_at = int(self.clock()) - age
-        key = self.sealer.data_key()
-        update = grant_update(
-            "table",
-            Commit(
-                connection_id=CONNECTION,
-                grant_id=grant_id,
-                attempt_id="consent",
-                environment="sandbox",
-                tokens=StoredTokens(
-                    sealed=self.sealer.seal(
-                        TokenPair("access-1", "refresh-1"), key, owner=CONNECTION, grant_id=grant_id
-                    ),
-                    requested_at=requested_at,
-                    access_expires_at=requested_at + lifetime,
-                    deadline=requested_at + 86_400,
-                    refresh_at=requested_at + 21_600,
-                ),
-            ),
-            now=requested_at,
-        )
-        self.table.quiet().update_item(**update)
+        tokens = self._tokens("1", grant_id, requested_at, lifetime)
+        consent = commit_of(CONNECTION, grant_id, 0, "consent", tokens)
+        self.table.quiet().update_item(**grant_update("table", consent, now=requested_at))
         return self.connection()
+
+    def _tokens(self, name: str, grant_id: str, requested_at: int, lifetime: int = 86_400) -> StoredTokens:
+        pair, key = TokenPair(f"access-{name}", f"refresh-{name}"), self.sealer.data_key()
+        return StoredTokens(
+            sealed=self.sealer.seal(pair, key, owner=CONNECTION, grant_id=grant_id),
+            requested_at=requested_at,
+            access_expires_at=requested_at + lifetime,
+            deadline=requested_at + 86_400,
+            refresh_at=requested_at + 21_600,
+        )
 
     def connection(self) -> Connection:
         """The connection as it is stored."""
@@ -153,20 +131,7 @@ class World:
     def rotated_by_another(self) -> None:
         """Let somebody else move the generation on, a moment ago."""
         there = self.connection()
-        sealed = self.sealer.seal(
-            TokenPair("access-other", "refresh-other"),
-            self.sealer.data_key(),
-            owner=CONNECTION,
-            grant_id=there.grant_id,
-        )
-        now = int(self.clock())
-        rotated = StoredTokens(
-            sealed=sealed,
-            requested_at=now,
-            access_expires_at=now + 86_400,
-            deadline=now + 86_400,
-            refresh_at=now + 21_600,
-        )
+        rotated = self._tokens("other", there.grant_id, int(self.clock()))
         ConnectionStore(self.table.quiet(), "table").commit(
             commit_of(CONNECTION, there.grant_id, there.generation, "another", rotated)
         )
@@ -264,12 +229,27 @@ class World:
             sealer=self.sealer,
             queue=self.queue,
             schedule=self.schedule,
-            health=AlwaysWell(),
+            health=KnownHealth(),
             replay_policy=replay_policy,
             clock=self.clock,
             sleep=self.clock.sleep,
             attempt_id=lambda: "mine",
         )
+
+    def refresh(
+        self,
+        *answers: Answer,
+        generation: int | None = None,
+        seconds: float = 45,
+        permit: Permit = FREE,
+        **changes: Any,
+    ) -> Refresh:
+        """One attempt to refresh the connection, by a rotation with these changes; `answers` are the endpoint's."""
+        if answers:
+            self.endpoint.answers = list(answers)
+        rotation = replace(self.rotation(), **changes)
+        remaining = self.clock.remaining(seconds)
+        return rotation.refresh(CONNECTION, generation=generation, permit=permit, remaining=remaining)
 
     def serving(self) -> Serving:
         """What serves tokens here."""
