@@ -10,7 +10,7 @@ from typing import Any
 import requests
 import urllib3
 from requests.adapters import BaseAdapter, HTTPAdapter
-from requests.exceptions import ChunkedEncodingError, ContentDecodingError, InvalidProxyURL, InvalidSchema, InvalidURL
+from requests.exceptions import ChunkedEncodingError, ContentDecodingError, InvalidSchema, InvalidURL
 from urllib3.exceptions import InvalidChunkLength
 
 from flowaccount_connect_client.errors import (
@@ -102,7 +102,7 @@ def _translated(error: Exception, base: str) -> FlowAccountConnectError:
         if wrong_chunk or (isinstance(one, http.client.HTTPException) and not isinstance(one, _CUT)):
             return InvalidAnswer(f"{base} does not speak HTTP as an API of AWS's does: check the URL and the proxy.")
     match error:
-        case InvalidProxyURL() | InvalidURL() | InvalidSchema() | urllib3.exceptions.LocationParseError():
+        case InvalidURL() | InvalidSchema() | urllib3.exceptions.LocationParseError():
             return NotConfigured(
                 f"{base}, or the URL of a proxy in HTTPS_PROXY, HTTP_PROXY or ALL_PROXY, cannot be used."
             )

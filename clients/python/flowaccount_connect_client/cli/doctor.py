@@ -98,7 +98,6 @@ class Stack:
     changed_at: float
     """When it was made or changed last, in epoch seconds."""
     outputs: Mapping[str, str]
-    parameters: Mapping[str, str]
     seen: Mapping[str, str] = field(default_factory=dict)
     """The headers of the answer."""
 
@@ -167,7 +166,6 @@ def _described(account: Account, found: list[Stack]) -> Iterator[Finding]:
         str(one["StackStatus"]),
         changed.timestamp(),
         {output["OutputKey"]: str(output["OutputValue"]) for output in one.get("Outputs", [])},
-        {parameter["ParameterKey"]: str(parameter["ParameterValue"]) for parameter in one.get("Parameters", [])},
         answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}),
     )
     text = f"{account.name} is {stack.status}"
