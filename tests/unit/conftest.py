@@ -4,15 +4,18 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from flowaccount_connect_client import cache, signing
-from tests.unit.handlers import SECRETS, TOKENS, Functions
 from tests.unit.servers import Certificates, Server, reply
-from tests.unit.worlds import World
+
+if TYPE_CHECKING:
+    # The service is imported where it is needed: the client's tests run on a Python that is too old for it.
+    from tests.unit.handlers import Functions
+    from tests.unit.worlds import World
 
 os.environ |= {
     "AWS_ACCESS_KEY_ID": "unit",
@@ -65,16 +68,20 @@ def other_server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def world() -> World:
+def world() -> "World":
     """A stack in memory, to which nothing is connected."""
+    from tests.unit.worlds import World
+
     return World()
 
 
 @pytest.fixture
 def functions(
-    world: World, server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Functions]:
+    world: "World", server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> "Iterator[Functions]":
     """The functions of that stack, over a token endpoint on loopback that answers with tokens. They log no secret."""
+    from tests.unit.handlers import SECRETS, TOKENS, Functions
+
     server.say(reply(200, json.dumps(TOKENS).encode()))
     made = Functions(world, monkeypatch, capsys)
     made.set(TOKEN_ENDPOINT=server.url())
