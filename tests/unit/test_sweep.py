@@ -295,11 +295,18 @@ def test_what_the_queue_may_not_have_taken_goes_with_the_next_tick(table: Table,
     assert ids(sqs) == names
 
 
-def test_a_queue_that_does_not_say_what_waits_stops_nothing(table: Table, sqs: FakeSqs) -> None:
+@pytest.mark.parametrize("says_nothing", [False, True])
+def test_a_queue_that_does_not_say_what_waits_stops_nothing(
+    table: Table, sqs: FakeSqs, monkeypatch: pytest.MonkeyPatch, says_nothing: bool
+) -> None:
     fill(table, 5)
-    broken(sqs, "get_queue_attributes", 0)
+    if says_nothing:
+        monkeypatch.setattr(sqs, "get_queue_attributes", lambda **_: {})
+    else:
+        broken(sqs, "get_queue_attributes", 0)
     found = tick(table, sqs)
-    assert (found.waiting, found.dispatched, found.queue_error) == (None, 5, "ServiceUnavailable")
+    error = "KeyError" if says_nothing else "ServiceUnavailable"
+    assert (found.waiting, found.dispatched, found.queue_error) == (None, 5, error)
     assert not found.whole
 
 
