@@ -633,7 +633,26 @@ def test_while_the_table_hangs_a_few_failures_of_the_queue_lose_nothing(
     world.sqs.on_send, world.table.on_call = fail, hang
     world.endpoint.on_post = lambda: world.clock.sleep(LONGEST_EXCHANGE if seconds > 41 else 0)
     assert world.refresh(seconds=seconds).outcome is RefreshOutcome.PENDING
-    assert tries[0] - NOW < 3 + 2 * table + queue + LONGEST_EXCHANGE, "the queue does not wait for the last moment"
+    assert tries[0] - NOW < 3 + 2 + 2 * table + queue + LONGEST_EXCHANGE, "the queue does not wait for the last moment"
+
+
+@pytest.mark.parametrize("away", [2, 5, 8, 12])
+def test_a_table_that_is_back_in_time_ends_the_refresh_though_the_queue_has_a_copy(world: World, away: int) -> None:
+    def break_down(operation: str) -> None:
+        world.table.faults[operation] = [Fault(UNREACHABLE)] if world.clock.now < until[0] else []
+
+    def begin() -> None:
+        until[0] = world.clock.now + away
+        world.table.on_call = break_down
+
+    until = [0.0]
+    world.endpoint.on_post = begin
+    assert world.refresh().outcome is RefreshOutcome.REFRESHED
+    assert len(world.sqs.sent) == (0 if away < 3 else 1)
+    for message in world.sqs.sent:
+        applied = PendingCommits(world.table, "table").apply(message["MessageBody"], now=NOW)
+        assert applied[0] is PendingOutcome.APPLIED_BEFORE
+    assert world.connection().generation == 2
 
 
 @pytest.mark.parametrize("raised", [KeyError("Attributes"), RecursionError(), OSError(), MemoryError()])

@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import os
+import re
 import signal
 import time
 from collections import Counter
@@ -40,12 +42,13 @@ _HEALTH = {"pk": {"S": "HEALTH"}, "sk": {"S": "token-endpoint"}}
 
 RETURN_URL = "http://127.0.0.1:4580/connected"
 
-# Of a connection that is open, or that the other side has closed.
-_OPEN = (psutil.CONN_ESTABLISHED, psutil.CONN_CLOSE_WAIT)
+# Of a line of /proc/net/tcp: local port, remote port and inode of an established connection, or of one that the other
+# side has closed. One read shows all workers at one moment: asked one by one, they have gone on meanwhile.
+_TCP = re.compile(rb": [0-9A-F]{8}:([0-9A-F]{4}) [0-9A-F]{8}:([0-9A-F]{4}) 0[18] \S+ \S+ \S+ +\d+ +\d+ (\d+)")
 
 
 class Stage:
-    """The running local stack. Linux only, since `/proc` says what a worker waits for."""
+    """The running local stack. Linux only, since `/proc` has the open connections of a worker."""
 
     def __init__(self, up: Stack) -> None:
         assert up.simulator_url is not None  # noqa: S101 - this campaign brought it up with one
@@ -218,14 +221,12 @@ class Stage:
 
     def connections(self) -> dict[int, list[int]]:
         """By process id of a worker: the local ports of its connections to the token endpoint."""
-        found: dict[int, list[int]] = {}
-        for process in self.workers():
-            with contextlib.suppress(psutil.Error):
-                found[process.pid] = [
-                    one.laddr.port
-                    for one in process.net_connections("tcp4")
-                    if one.status in _OPEN and one.raddr.port == self._simulator_port
-                ]
+        by_inode = {}
+        for line in _TCP.finditer(Path("/proc/net/tcp").read_bytes()):
+            local, remote, inode = line.groups()
+            if int(remote, 16) == self._simulator_port:
+                by_inode[f"socket:[{int(inode)}]"] = int(local, 16)
+        found = {process.pid: _held(process.pid, by_inode) for process in self.workers()} if by_inode else {}
         now = time.time()
         self._open_at |= {(pid, port): now for pid, ports in found.items() for port in ports}
         return found
@@ -325,12 +326,24 @@ def bring_up(steps: Steps) -> Stage:
     return stage
 
 
+def _held(pid: int, by_inode: dict[str, int]) -> list[int]:
+    """The ports of those sockets that a process has open. `by_inode` has the port by the target of a descriptor."""
+    ports = []
+    with contextlib.suppress(OSError):
+        for descriptor in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                port = by_inode.get(os.readlink(f"/proc/{pid}/fd/{descriptor}"))
+                ports += [port] if port is not None else []
+    return ports
+
+
 def _lives(process: psutil.Process) -> bool:
-    """Whether a process exists and is not a zombie."""
+    """Whether a process exists and is not a zombie. Assumes that its id is not used again within this short time."""
     try:
-        return process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
-    except psutil.NoSuchProcess:
+        state = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
         return False
+    return state not in "ZX"
 
 
 def _at(line: dict[str, Any]) -> float:

@@ -68,7 +68,6 @@ export class Signer {
     ).headers;
     return headers;
   }
-
 }
 
 /** The credentials that a provider brings. Raises `NotConfigured`, `TemporarilyUnavailable`. */

@@ -37,7 +37,8 @@ from flowaccount_connect.oauth import tls
 from flowaccount_connect.oauth.token_answer import BODY_LIMIT, Answer, Outcome, classify
 
 CONNECT_TIMEOUT = 4.0
-"""The most time that one address of the server may take to connect, in seconds. Then its next address is tried."""
+"""The most time that one address of the server may take to connect, in seconds. Then its next address is tried. A step
+of the TLS handshake may not take longer either."""
 
 _ERRORS: dict[type[Exception], str] = {
     requests.exceptions.SSLError: "tls",

@@ -230,6 +230,7 @@ class Health:
                 try:
                     # It is at most one read late, so half the price will do.
                     item = self._item.get(consistent=False)
+                    self._alone_until = 0.0
                 except StoreUnavailable:
                     # This is remembered, too: a batch must not wait for a table that hangs, one thread after another.
                     item = {}

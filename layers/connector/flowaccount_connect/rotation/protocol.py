@@ -1,7 +1,7 @@
 """Refresh token rotation: claim, prepare, POST, commit. `docs/rotation.md` in code, from top to bottom.
 
     active ─claim─▶ in flight ─POST─▶ tokens ─commit─▶ active, generation + 1
-                       │                 └─ table unreachable: keep trying, then the queue of pending commits
+                       │                 └─ table unreachable: keep trying, with a copy in the queue of pending commits
                        ├─ not sent · throttled · configuration_error: release
                        ├─ refused: release; refused again ten minutes later: reauthorization_required
                        └─ no usable answer: release and record the doubt
@@ -346,7 +346,7 @@ class _Held:
         return self._commit_kept(commit) if tokens.refresh_token is None else self._commit(commit)
 
     def _commit(self, commit: Commit) -> Refresh:
-        """Store the new set; while the table does not answer, keep trying, and queue it in the end."""
+        """Store the new set; while the table does not answer, keep trying, with a copy in the queue."""
 
         def write() -> Refresh:
             try:

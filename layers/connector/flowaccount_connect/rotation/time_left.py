@@ -17,7 +17,7 @@ QUEUE_RESERVE = 7.0
 """The same for the message to the queue of pending commits, in seconds."""
 
 TABLE_ALONE = 3.0
-"""How long the table alone is tried with new tokens, in seconds. From then on the queue gets them, if it takes them."""
+"""How long the table alone is tried with new tokens, in seconds. From then on the queue is to have a copy."""
 
 LAST_TRY = LONGEST_WRITE + 0.5
 """With less time than this, in seconds, neither of the two is tried again, so that the loss can still be logged."""

@@ -1,4 +1,4 @@
-"""Writes that must not be lost: repeated while the table does not acknowledge them, and handed to the queue at last."""
+"""Writes that must not be lost: repeated while the table does not acknowledge them, with a copy in the queue."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -54,13 +54,15 @@ def acknowledged[Stored](write: Callable[[], Stored], time: TimeLeft) -> Stored:
 
 
 def persist_or_queue[Stored](write: Callable[[], Stored], send: Callable[[], None], time: TimeLeft) -> Stored | Pending:
-    """`write`, for `TABLE_ALONE` seconds until the table acknowledges it, and then queue and table in turn.
+    """`write` until the table acknowledges it. After `TABLE_ALONE` seconds `send` it to the queue as well.
 
-    Until one of them has it, it is in this process alone. Both may be repeated: each recognises what it wrote before.
+    Until one of them has it, it is in this process alone. With the queue's copy it is safe, but waits for a minute or
+    two: so the table is tried on while there is time. Both may be repeated: each recognises what it wrote before.
     Raises `Lost` once there is no time for either.
     """
     table = queue = ""
-    queue_from = max(time.seconds() - TABLE_ALONE, COMMIT_RESERVE)
+    is_queued = False
+    queue_from = time.seconds() - TABLE_ALONE
     for pause in _pauses():
         try:
             return write()
@@ -70,16 +72,18 @@ def persist_or_queue[Stored](write: Callable[[], Stored], send: Callable[[], Non
             # Of whatever kind: what nobody has foreseen must not cost the tokens.
             table = type(error).__name__
         left = time.seconds()
-        if queue and left < LAST_TRY:
+        if queue and not is_queued and left < LAST_TRY:
             break
-        if left - pause < queue_from:
+        if not is_queued and (left < queue_from or left - pause < COMMIT_RESERVE):
             try:
                 send()
-                return Pending(table)
+                is_queued = True
             except QueueUnavailable as error:
                 queue = str(error)
-        if not time.pause(pause, reserve=LAST_TRY):
+        if not time.pause(pause, reserve=COMMIT_RESERVE if is_queued else LAST_TRY):
             break
+    if is_queued:
+        return Pending(table)
     raise Lost(table, queue)
 
 
