@@ -45,7 +45,11 @@ def test_a_thousand_callers_on_an_expired_token_are_one_post(
         return began, time.monotonic(), answer
 
     with ThreadPoolExecutor(IN_FLIGHT) as pool:
-        warm = {answer.status_code for _, _, answer in pool.map(caller, range(IN_FLIGHT))}
+        # So many processes that start at once may be slower than the limits of a call of AWS.
+        for _ in range(5):
+            warm = {answer.status_code for _, _, answer in pool.map(caller, range(IN_FLIGHT))}
+            if warm == {200}:
+                break
         assert warm == {200}
         now, before = int(time.time()), invocations(up, "refresh")
         set_item(connection, requested_at=now - 90_000, access_expires_at=now - 10)
