@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from flowaccount_connect.domain.error_code import error_code
 from flowaccount_connect.rotation.time_left import COMMIT_RESERVE, LAST_TRY, SHORTEST_EXCHANGE, TABLE_ALONE, TimeLeft
 from flowaccount_connect.storage.dynamodb import StoreUnavailable
 
@@ -70,7 +71,7 @@ def persist_or_queue[Stored](write: Callable[[], Stored], send: Callable[[], Non
             table = str(error)
         except Exception as error:
             # Of whatever kind: what nobody has foreseen must not cost the tokens.
-            table = type(error).__name__
+            table = error_code(error)
         left = time.seconds()
         if queue and not is_queued and left < LAST_TRY:
             break
